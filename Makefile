@@ -1,0 +1,103 @@
+# `make` lists the targets. `make demo` and `make test` set up everything they need in .venv.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+NATIVE := $(wildcard src/bilstm/engine/native/*)
+BUILD_INPUTS := CMakeLists.txt pyproject.toml constraints.txt $(NATIVE)
+PYTHON_SOURCES := src tests examples benchmarks .github/smoke.py
+ENGINE_TESTS := tests/laws tests/oracles $(wildcard tests/test_engine*.py tests/test_layers.py tests/test_models.py) \
+	--ignore=tests/oracles/test_keras.py --ignore=tests/oracles/test_numpy_engine.py
+
+# Compiler warnings stop a developer's build and CI's, never a newcomer's.
+STRICT ?= $(if $(CI),ON,OFF)
+EDITABLE = $(PIP) install -c constraints.txt -C cmake.define.BILSTM_STRICT=$(STRICT) --editable
+
+# The first Python 3.11 or later that can make a virtual environment; looked for only when one is to be made.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo $$python; break; }; done)
+
+.PHONY: help demo test lint format sanitize bench wheel dev clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.with-cli ## run the demonstration: the tutorial's model, its table and its plot
+	$(BIN)/bilstm demo --out build/demo
+
+test: $(VENV)/.with-test ## run all tests; PYTEST='-k word' passes options on
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.with-lint ## check style and types
+	$(BIN)/ruff check $(wildcard $(PYTHON_SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(PYTHON_SOURCES))
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp,$(NATIVE))
+
+format: $(VENV)/.with-lint ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix --exit-zero $(wildcard $(PYTHON_SOURCES))
+	$(BIN)/ruff format $(wildcard $(PYTHON_SOURCES))
+	$(BIN)/clang-format -i $(filter %.h %.cpp,$(NATIVE))
+
+# The sanitized engine has a virtual environment of its own, with the tests that need neither Keras nor PyTorch.
+# SANITIZE=thread looks for data races instead.
+SANITIZE ?= address,undefined
+SANITIZED = build/sanitize/$(SANITIZE)
+SANITIZER = $(if $(filter thread,$(SANITIZE)),libtsan.so,libasan.so)
+SANITIZED_PIP = CXX=g++ $(SANITIZED)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+sanitize: $(VENV)/.created ## run the engine's tests under GCC's address and undefined-behaviour sanitizers
+	@$(BIN)/python -m venv $(SANITIZED)
+	@$(SANITIZED_PIP) -C cmake.define.BILSTM_SANITIZE=$(SANITIZE) -C build-dir=$(SANITIZED)/cmake \
+	  -C install.strip=false '.[cli]' pytest hypothesis
+	LD_PRELOAD=$$(g++ -print-file-name=$(SANITIZER)) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	  OPENBLAS_NUM_THREADS=1 $(SANITIZED)/bin/python -m pytest --capture=sys $(ENGINE_TESTS) $(PYTEST)
+
+dev: STRICT := ON
+dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the other targets use
+
+bench: $(VENV)/.with-test ## measure the tables in benchmarks/ again, the peers beside us
+	for script in $(wildcard benchmarks/*/*.py); do KERAS_BACKEND=torch $(BIN)/python $$script || exit 1; done
+
+wheel: $(VENV)/.created ## build the source distribution and the wheel into dist/, and try the wheel
+	rm -rf dist
+	@$(PIP) install -c constraints.txt build
+	$(BIN)/python -m build
+	@$(BIN)/python -m venv --clear build/smoke
+	@build/smoke/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt dist/*.whl
+	build/smoke/bin/python .github/smoke.py
+	@ls -l dist
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist
+
+# --- Virtual environment ------------------------------------------------------------------------------------------
+
+$(VENV)/.created:
+	@if [ -z "$(PYTHON)" ]; then echo "make: no Python 3.11 or later with the venv module was found;" \
+	  "install one (Debian: python3 and python3-venv) or name it: make PYTHON=/path/to/python3" >&2; exit 1; fi
+	@if ! command -v "$${CXX:-c++}" g++ clang++ >/dev/null; then echo "make: no C++ compiler was found;" \
+	  "install GCC 11 or Clang 14 or later (Debian: g++; macOS: xcode-select --install)" >&2; exit 1; fi
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.with-cli: $(VENV)/.created $(BUILD_INPUTS)
+	@echo "Building the engine and installing bilstm into $(VENV) ..."
+	@$(EDITABLE) '.[cli]'
+	@touch $@
+
+$(VENV)/.with-test: $(VENV)/.created $(BUILD_INPUTS)
+	@echo "Building the engine and installing bilstm with Keras and PyTorch, its tests' references, into $(VENV) ..."
+	@$(EDITABLE) '.[test]'
+	@touch $(VENV)/.with-cli $@
+
+$(VENV)/.with-lint: $(VENV)/.created $(BUILD_INPUTS)
+	@echo "Building the engine and installing bilstm with its linters into $(VENV) ..."
+	@$(EDITABLE) '.[lint]'
+	@touch $(VENV)/.with-cli $@

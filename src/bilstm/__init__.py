@@ -1,0 +1,47 @@
+"""Learn to label sequences with bidirectional LSTMs on an ordinary CPU.
+
+Everything is imported when it is first used, so that `import bilstm` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bilstm._version import __version__
+
+if TYPE_CHECKING:
+    from bilstm import callbacks, layers, metrics, models, optimizers, problems, utils
+    from bilstm.models import Sequential, load_model
+    from bilstm.ragged import Ragged
+    from bilstm.tagger import Tagger
+
+_MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
+_NAMES = {"Ragged": "ragged", "Sequential": "models", "Tagger": "tagger", "load_model": "models"}
+
+__all__ = [
+    "Ragged",
+    "Sequential",
+    "Tagger",
+    "__version__",
+    "callbacks",
+    "layers",
+    "load_model",
+    "metrics",
+    "models",
+    "optimizers",
+    "problems",
+    "utils",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"bilstm.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"bilstm.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'bilstm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

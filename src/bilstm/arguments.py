@@ -1,0 +1,72 @@
+"""Checks of the arguments people pass, with messages for the person who passed them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+
+def check_count(owner: str, name: str, value: Any) -> int:
+    """A whole number of at least one.
+
+    Raises:
+        TypeError: not a whole number.
+        ValueError: less than one.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{owner}: {name} must be a whole number, not {value!r}")
+    count = int(value.__index__())
+    if count < 1:
+        raise ValueError(f"{owner}: {name} must be at least 1, not {count}")
+    return count
+
+
+def check_fraction(owner: str, name: str, value: Any) -> float:
+    """A number of at least 0 and below 1.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{owner}: {name} must be a number, not {value!r}") from None
+    if not 0.0 <= number < 1.0:
+        raise ValueError(f"{owner}: {name} must be at least 0 and below 1, not {value!r}")
+    return number
+
+
+def check_choice(owner: str, name: str, value: Any, choices: Collection[Any]) -> Any:
+    """One of some values.
+
+    Raises:
+        ValueError: another; the message lists the choices, the likeliest first where there is one.
+    """
+    if value in choices:
+        return value
+    close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(repr(choice) for choice in choices)
+    raise ValueError(f"{owner}: {name} must be one of {listed}, not {value!r}{hint}")
+
+
+def refuse_unsupported(owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Accept Keras's arguments that bilstm knows only by their default values, and refuse all else by name.
+
+    Args:
+        given: the keyword arguments that the owner has no use for.
+        defaults: what each may be: a value, or a tuple of values.
+
+    Raises:
+        ValueError: an argument of Keras's with a value that bilstm does not support.
+        TypeError: no argument of Keras's at all.
+    """
+    for name, value in given.items():
+        if name not in defaults:
+            raise TypeError(f"{owner}: unexpected argument {name!r}")
+        allowed = defaults[name] if isinstance(defaults[name], tuple) else (defaults[name],)
+        # Compared by type as well: False is not 0, and arrays have no truth value.
+        if not any(type(value) is type(default) and value == default for default in allowed):
+            only = " or ".join(repr(default) for default in allowed)
+            raise ValueError(f"{owner}: {name}={value!r} is not supported (only {only})")

@@ -1,0 +1,189 @@
+"""What can be done between epochs: a record, early stopping, keeping the best weights."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bilstm.arguments import check_choice, refuse_unsupported
+
+if TYPE_CHECKING:
+    from bilstm.models import Sequential
+
+Logs = dict[str, float]
+
+
+class Callback:
+    """Base class. `self.model` is the model being fitted; setting `self.model.stop_training` ends the fit after the
+    epoch. Logs map "loss", the metrics and their "val_" counterparts to numbers.
+    """
+
+    model: Sequential
+    params: dict[str, Any]
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Called once, before the first epoch."""
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Called once, after the last epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Called before each epoch, which is counted from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Called after each epoch."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Called after each batch, where it is overridden; the engine then returns to Python for each batch."""
+
+
+class History(Callback):
+    """What `fit` returns: `history` maps each log's name to a list with a number for each epoch."""
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+        self.params = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+
+class LambdaCallback(Callback):
+    """Calls a function after each epoch: `LambdaCallback(on_epoch_end=lambda epoch, logs: …)`."""
+
+    def __init__(self, on_epoch_end: Callable[[int, Logs], None]) -> None:
+        self._on_epoch_end = on_epoch_end
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._on_epoch_end(epoch, logs or {})
+
+
+class _Monitor:
+    """Watches one log and says when it is better than ever."""
+
+    def __init__(self, owner: str, monitor: str, mode: str, min_delta: float = 0.0) -> None:
+        check_choice(owner, "mode", mode, ("auto", "min", "max"))
+        higher = any(part in monitor for part in ("acc", "f1", "auc", "precision", "recall"))
+        self.owner = owner
+        self.name = monitor
+        self.sign = 1.0 if mode == "max" or (mode == "auto" and higher) else -1.0
+        self.min_delta = abs(min_delta)
+        self.best = -math.inf
+
+    @property
+    def best_value(self) -> float:
+        return self.sign * self.best
+
+    def improved(self, logs: Logs | None) -> bool:
+        if self.name not in (logs or {}):
+            available = ", ".join(logs or {}) or "none"
+            raise ValueError(f"{self.owner}: there is no {self.name!r} to monitor; there are: {available}")
+        value = self.sign * (logs or {})[self.name]
+        if value - self.min_delta > self.best:
+            self.best = value
+            return True
+        return False
+
+
+class EarlyStopping(Callback):
+    """Ends the fit when a log has not improved for `patience` epochs.
+
+    Args:
+        monitor: the log's name.
+        min_delta: what counts as an improvement must be larger than this.
+        mode: "min", "max", or "auto": the larger the better where the name has "acc" in it.
+        baseline: the log must be better than this to count as an improvement.
+        restore_best_weights: set the weights of the best epoch at the end.
+        start_from_epoch: epochs before this one are not watched.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        self.arguments = (monitor, mode, min_delta)
+        self.patience = patience
+        self.verbose = verbose
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self.stopped_epoch = 0
+        self.best_epoch = 0
+        self.on_train_begin()
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._monitor = _Monitor("EarlyStopping", *self.arguments)
+        if self.baseline is not None:
+            self._monitor.best = self._monitor.sign * self.baseline
+        self.wait = 0
+        self.stopped_epoch = 0
+        self.best_epoch = 0
+        self.best_weights: list[Any] | None = None
+
+    @property
+    def best(self) -> float:
+        return self._monitor.best_value
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if epoch < self.start_from_epoch:
+            return
+        self.wait += 1
+        if self._monitor.improved(logs):
+            self.wait = 0
+            self.best_epoch = epoch
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+        elif self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)
+        if self.verbose and self.stopped_epoch:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping; best epoch {self.best_epoch + 1}")
+
+
+class ModelCheckpoint(Callback):
+    """Saves the model after each epoch, or only after those that are better than all before.
+
+    Args:
+        filepath: may hold "{epoch}" and logs' names, as in "model-{epoch:02d}-{val_loss:.3f}.safetensors".
+        save_best_only: keep only improvements of `monitor`.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        mode: str = "auto",
+        **keywords: Any,
+    ) -> None:
+        unsupported = {"save_weights_only": False, "save_freq": "epoch", "initial_value_threshold": None}
+        refuse_unsupported("ModelCheckpoint", keywords, unsupported)
+        self.filepath = os.fspath(filepath)
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self._monitor = _Monitor("ModelCheckpoint", monitor, mode)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.save_best_only and not self._monitor.improved(logs):
+            return
+        path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        self.model.save(path)
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: saved to {path}")

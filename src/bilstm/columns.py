@@ -1,0 +1,367 @@
+"""What a model expects of a table, and the way from a table's columns to the numbers it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.errors import ModelFileError, UserError, counted, listed, shown
+from bilstm.ragged import Ragged, steps_of
+from bilstm.sequences import Sequences, find_sequences
+from bilstm.tables import Table
+
+IndexArray = npt.NDArray[np.int64]
+LARGEST_VOCABULARY = 100_000  # the most frequent values; the others are unknown to the model
+LARGEST_INDEX = 2**24  # float32 holds whole numbers up to here
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A table as a model takes it.
+
+    Attributes:
+        values: the features of every step: numbers, standardised, each followed by a 0/1 column that says where it is
+            missing if any was in training; then one column of vocabulary indices for each categorical column.
+        labels: (total_steps,) int32, the index of each step's class, -1 where it is unlabelled.
+        rows: (total_steps,) int64, the row of the table that each step is, counted from 0.
+        notes: what a person should know about it, such as missing or unknown values; one sentence each.
+    """
+
+    values: Ragged
+    labels: npt.NDArray[np.int32]
+    rows: IndexArray
+    notes: tuple[str, ...] = ()
+
+    def take(self, chosen: npt.ArrayLike) -> Encoded:
+        """The chosen sequences, by their indices."""
+        steps = steps_of(self.values.offsets, chosen)
+        return Encoded(self.values[np.asarray(chosen, np.int64)], self.labels[steps], self.rows[steps])
+
+
+@dataclasses.dataclass(frozen=True)
+class NumericColumn:
+    """A column of numbers: (value - mean) / scale goes in, 0 where it is missing.
+
+    Attributes:
+        name: the column's name.
+        mean: the mean of the training rows.
+        scale: their standard deviation, 1 for a constant column.
+        missing: how many of them had no number; if any, a second input says where it is missing.
+    """
+
+    name: str
+    mean: float
+    scale: float
+    missing: int = 0
+
+    @classmethod
+    def fit(cls, name: str, numbers: npt.NDArray[np.float64]) -> NumericColumn:
+        """Standardise by these numbers, NaN where missing."""
+        present = numbers[~np.isnan(numbers)]
+        missing = len(numbers) - len(present)
+        if not len(present):
+            return cls(name, 0.0, 1.0, missing)
+        largest = float(np.abs(present).max()) or 1.0
+        mean = float((present / largest).mean()) * largest  # numbers near 1e308 do not overflow
+        scale = float(((present - mean) / largest).std()) * largest
+        constant = scale <= 1e-12 * largest  # what is left is the rounding of a mean
+        return cls(name, mean, 1.0 if constant else scale, missing)
+
+    @property
+    def width(self) -> int:
+        """The number of inputs: 1, or 2 with the one that says where it is missing."""
+        return 2 if self.missing else 1
+
+    def encode(self, numbers: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+        absent = np.isnan(numbers)
+        values = np.where(absent, 0.0, (numbers - self.mean) / self.scale)
+        return [values, absent.astype(np.float64)] if self.missing else [values]
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalColumn:
+    """A column of text or codes, of which each value has an index; 0 is every value not in the vocabulary.
+
+    Attributes:
+        name: the column's name.
+        vocabulary: the values seen at least twice in the training rows, the most frequent first. Those seen once count
+            as unknown, so that training meets unknown values too.
+        distinct: how many different values the training rows had.
+    """
+
+    name: str
+    vocabulary: tuple[str, ...]
+    distinct: int = 0
+
+    @classmethod
+    def fit(cls, name: str, texts: Sequence[str | None]) -> CategoricalColumn:
+        """Collect the vocabulary of these cells; a missing cell is the value ''."""
+        counts = Counter("" if text is None else text for text in texts)
+        frequent = sorted((-count, value) for value, count in counts.items() if count > 1)
+        return cls(name, tuple(value for _, value in frequent[:LARGEST_VOCABULARY]), len(counts))
+
+    @property
+    def size(self) -> int:
+        """The number of indices, the unknown value's included."""
+        return len(self.vocabulary) + 1
+
+    def encode(self, texts: Sequence[str | None]) -> IndexArray:
+        indices = {value: index for index, value in enumerate(self.vocabulary, 1)}
+        return np.fromiter((indices.get(text or "", 0) for text in texts), np.int64, len(texts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """What a model expects of a table.
+
+    Attributes:
+        sequence: the column that tells sequences apart.
+        order: the column that orders a sequence's rows, or None: they stand in order.
+        label: the column that is predicted.
+        classes: its values, sorted; as numbers if all are whole numbers.
+        numeric: the features that are numbers.
+        categorical: the features that are text or codes.
+        conll_columns: the number of columns of the CoNLL-style file that the model was trained on, None for others.
+    """
+
+    sequence: str
+    order: str | None
+    label: str
+    classes: tuple[str, ...]
+    numeric: tuple[NumericColumn, ...]
+    categorical: tuple[CategoricalColumn, ...]
+    conll_columns: int | None = None
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the features."""
+        return [column.name for column in self._all()]
+
+    @property
+    def numeric_width(self) -> int:
+        """The number of inputs that are numbers, those that say where one is missing included."""
+        return sum(column.width for column in self.numeric)
+
+    @property
+    def vocabularies(self) -> list[int]:
+        """The number of indices of each categorical column, that of the unknown value included."""
+        return [column.size for column in self.categorical]
+
+    def _all(self) -> list[NumericColumn | CategoricalColumn]:
+        return [*self.numeric, *self.categorical]
+
+    def describe(self) -> list[tuple[str, str]]:
+        """The name of each feature, and in words what was found in the training rows and what is made of it."""
+        return [(column.name, _describe(column)) for column in self._all()]
+
+    def encode(self, table: Table, need_labels: bool = False) -> Encoded:
+        """Turn a table into what the model takes.
+
+        Args:
+            table: has the model's columns, in any order, and perhaps others. Without `need_labels` it may lack the
+                label.
+            need_labels: whether to read the labels, of which there must be at least one; otherwise all are -1.
+
+        Raises:
+            UserError: a column is missing, a cell is not what the model expects, or a label is unknown to it; the
+                message says where and what would be right.
+        """
+        for name in self.features:
+            table.require(name, "a feature of the model")
+        if need_labels:
+            table.require(self.label, "the label")
+        return self.encode_sequences(table, find_sequences(table, self.sequence, self.order), need_labels)
+
+    def encode_sequences(self, table: Table, sequences: Sequences, need_labels: bool = False) -> Encoded:
+        """The same, for a table whose sequences are known."""
+        inputs: list[npt.NDArray[Any]] = []
+        notes: list[str] = []
+        for numeric in self.numeric:
+            numbers = read_numbers(table, numeric.name)
+            inputs += numeric.encode(numbers)
+            _check_size(table, numeric.name, inputs[-numeric.width])
+            absent = int(np.isnan(numbers).sum())
+            if absent:
+                notes.append(f"{numeric.name}: {_missing(absent)}, filled with the mean of the training rows")
+        for column in self.categorical:
+            texts = table.texts(column.name).tolist()
+            indices = column.encode(texts)
+            inputs.append(indices)
+            unknown = int((indices == 0).sum())
+            if unknown:
+                share = f"{unknown / len(indices):.1%}".replace("%", " %")
+                which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
+                notes.append(f"{column.name}: {which} unknown to the model")
+        values = np.stack([column[sequences.rows] for column in inputs], axis=1, dtype=np.float32, casting="unsafe")
+        labels = self._labels(table)[sequences.rows] if need_labels else np.full(table.rows, -1, np.int32)
+        return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, tuple(notes))
+
+    def _labels(self, table: Table) -> npt.NDArray[np.int32]:
+        """(rows,) class indices, -1 where a row has no label."""
+        texts = read_labels(table, self.label)
+        indices = {value: index for index, value in enumerate(self.classes)}
+        labels = np.fromiter((-1 if text is None else indices.get(text, -2) for text in texts), np.int32, len(texts))
+        unknown = np.flatnonzero(labels == -2)
+        if len(unknown):
+            row = int(unknown[0])
+            raise UserError(
+                f"{table.place(row)}: the label {shown(texts[row])} is unknown to the model; it knows "
+                f"{listed(self.classes)}"
+            )
+        if (labels == -1).all():
+            raise UserError(f"{table.path} has no label in column {self.label!r}")
+        return labels
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as what JSON can hold."""
+        return {
+            "sequence": self.sequence,
+            "order": self.order,
+            "label": self.label,
+            "classes": list(self.classes),
+            "conll_columns": self.conll_columns,
+            "numeric": [dataclasses.asdict(column) for column in self.numeric],
+            "categorical": [
+                {"name": column.name, "vocabulary": list(column.vocabulary), "distinct": column.distinct}
+                for column in self.categorical
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Columns:
+        """Rebuild what `to_json` gave, from a file that nobody vouches for.
+
+        Raises:
+            ModelFileError: it is not what `to_json` gives.
+        """
+        field = _Fields("columns", data)
+        columns = cls(
+            sequence=field.text("sequence"),
+            order=None if field.get("order") is None else field.text("order"),
+            label=field.text("label"),
+            classes=field.distinct_texts("classes"),
+            numeric=tuple(_numeric_from(item) for item in field.items("numeric")),
+            categorical=tuple(_categorical_from(item) for item in field.items("categorical")),
+            conll_columns=None if field.get("conll_columns") is None else field.count("conll_columns"),
+        )
+        if len(columns.classes) < 2:
+            raise field.wrong("classes")
+        if not columns.features or len(set(columns.features)) != len(columns.features):
+            raise field.wrong("numeric")
+        return columns
+
+
+def read_numbers(table: Table, name: str) -> npt.NDArray[np.float64]:
+    """A feature's (rows,) numbers, NaN where missing.
+
+    Raises:
+        UserError: a cell is not a number, or infinite.
+    """
+    profile = table.profile(name)
+    if profile.other is not None:
+        cell = shown(table.cell(name, profile.other))
+        raise UserError(
+            f"{table.place(profile.other)}: {cell} in column {name!r} is not a number; correct it, or leave the cell "
+            f"empty"
+        )
+    if profile.infinite is not None:
+        cell = shown(table.cell(name, profile.infinite))
+        raise UserError(
+            f"{table.place(profile.infinite)}: {cell} in column {name!r} is infinite; give a finite number, or leave "
+            f"the cell empty"
+        )
+    return table.numbers(name)
+
+
+def read_labels(table: Table, name: str) -> list[str | None]:
+    """A column's (rows,) labels, None where a cell is empty."""
+    return [None if text is None or not text.strip() else text for text in table.texts(name).tolist()]
+
+
+def _describe(column: NumericColumn | CategoricalColumn) -> str:
+    if isinstance(column, CategoricalColumn):
+        rare = column.distinct - len(column.vocabulary)
+        unknown = f"; {rare:,} too rare to learn, treated as unknown" if rare else ""
+        return f"text, {counted(column.distinct, 'different value')}{unknown}"
+    missing = f"; {_missing(column.missing)}, filled with the mean and flagged" if column.missing else ""
+    return f"number, mean {column.mean:.4g}, standard deviation {column.scale:.4g}{missing}"
+
+
+def _missing(number: int) -> str:
+    return f"{number:,} missing"
+
+
+def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64]) -> None:
+    too_large = np.flatnonzero(np.abs(inputs) > np.finfo(np.float32).max)
+    if len(too_large):
+        row = int(too_large[0])
+        cell = shown(table.cell(name, row))
+        raise UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the training rows' numbers")
+
+
+class _Fields:
+    """The fields of a JSON object that nobody vouches for."""
+
+    def __init__(self, what: str, data: Any) -> None:
+        self.what = what
+        self.data = data
+        if not isinstance(data, dict):
+            raise ModelFileError(f"the model is damaged: its {what} are not an object")
+
+    def wrong(self, name: str) -> ModelFileError:
+        return ModelFileError(f"the model is damaged: its {self.what} have no valid {name!r}")
+
+    def get(self, name: str) -> Any:
+        return self.data.get(name)
+
+    def text(self, name: str) -> str:
+        value = self.get(name)
+        if not isinstance(value, str) or not value:
+            raise self.wrong(name)
+        return value
+
+    def number(self, name: str) -> float:
+        value = self.get(name)
+        # A whole number of a thousand digits is no float.
+        if type(value) not in (int, float) or not -1e308 <= value <= 1e308:
+            raise self.wrong(name)
+        return float(value)
+
+    def count(self, name: str) -> int:
+        value = self.get(name)
+        if type(value) is not int or not 0 <= value < 2**63:
+            raise self.wrong(name)
+        return int(value)
+
+    def items(self, name: str) -> list[Any]:
+        value = self.get(name)
+        if not isinstance(value, list):
+            raise self.wrong(name)
+        return value
+
+    def distinct_texts(self, name: str) -> tuple[str, ...]:
+        values = self.items(name)
+        if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
+            raise self.wrong(name)
+        return tuple(values)
+
+
+def _numeric_from(data: Any) -> NumericColumn:
+    field = _Fields("numeric columns", data)
+    column = NumericColumn(field.text("name"), field.number("mean"), field.number("scale"), field.count("missing"))
+    if column.scale <= 0:
+        raise field.wrong("scale")
+    return column
+
+
+def _categorical_from(data: Any) -> CategoricalColumn:
+    field = _Fields("categorical columns", data)
+    column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"))
+    if column.size > LARGEST_INDEX:
+        raise field.wrong("vocabulary")
+    return column

@@ -1,0 +1,186 @@
+"""Finds and loads the engine: the build for the best instruction set that this processor has."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
+from functools import cache
+from pathlib import Path
+
+ABI = 1
+TARGETS = ("avx512", "avx2", "neon")  # best first
+SUFFIXES = (".so", ".dylib", ".dll")
+
+
+class EngineError(RuntimeError):
+    """The engine could not be loaded, or failed."""
+
+
+class DirectionStruct(ctypes.Structure):
+    _fields_ = [("units", c_int64), ("reverse", c_int32), ("flip", c_int32)]
+
+
+class LayerStruct(ctypes.Structure):
+    _fields_ = [
+        ("kind", c_int32),
+        ("index", c_int32),
+        ("directions", c_int32),
+        ("ways", DirectionStruct * 2),
+        ("merge", c_int32),
+        ("return_sequences", c_int32),
+        ("units", c_int64),
+        ("activation", c_int32),
+        ("rate", c_float),
+        ("numeric", c_int64),
+        ("tables", c_int64),
+        ("vocabularies", POINTER(c_int64)),
+        ("dimensions", POINTER(c_int64)),
+    ]
+
+
+class DataStruct(ctypes.Structure):
+    _fields_ = [
+        ("values", c_void_p),
+        ("offsets", c_void_p),
+        ("steps", c_int64),
+        ("sequences", c_int64),
+        ("labels", c_void_p),
+        ("targets", c_void_p),
+        ("weights", c_void_p),
+    ]
+
+
+class OptimizerStruct(ctypes.Structure):
+    _fields_ = [
+        ("kind", c_int32),
+        ("learning_rate", c_float),
+        ("beta_1", c_float),
+        ("beta_2", c_float),
+        ("epsilon", c_float),
+        ("clipnorm", c_float),
+        ("global_clipnorm", c_float),
+        ("clipvalue", c_float),
+    ]
+
+
+class ScoreStruct(ctypes.Structure):
+    _fields_ = [
+        ("loss", c_double),
+        ("rows", c_double),
+        ("correct", c_double),
+        ("squared_error", c_double),
+        ("absolute_error", c_double),
+    ]
+
+
+_SIGNATURES: dict[str, list[type]] = {
+    "bilstm_set_threads": [c_int32],
+    "bilstm_create": [POINTER(LayerStruct), c_int32, c_int64, POINTER(c_void_p)],
+    "bilstm_describe": [c_void_p, POINTER(c_int64), POINTER(c_int64), POINTER(c_int32), POINTER(c_int64)],
+    "bilstm_read": [c_void_p, c_int32, c_void_p, c_int64],
+    "bilstm_write": [c_void_p, c_int32, c_void_p, c_int64],
+    "bilstm_iteration": [c_void_p, POINTER(c_int64), c_int32],
+    "bilstm_train": [c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_void_p, c_uint64, c_void_p],
+    "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
+    "bilstm_update": [c_void_p, c_void_p],
+    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
+}
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The loaded engine.
+
+    The environment variable BILSTM_ENGINE names a build to use instead of the best ("avx512", "avx2" or "neon");
+    BILSTM_THREADS a number of threads instead of one a processor.
+
+    Raises:
+        EngineError: there is no build that this processor can run, or a variable holds something else.
+    """
+    wanted = os.environ.get("BILSTM_ENGINE")
+    if wanted is not None and wanted not in TARGETS:
+        raise EngineError(f"BILSTM_ENGINE must be one of {', '.join(TARGETS)}, not {wanted!r}")
+    present = [path for target in ((wanted,) if wanted else TARGETS) if (path := _find(target))]
+    for path in present:
+        engine = _load(path)
+        if engine.bilstm_supported():
+            engine.bilstm_set_threads(_threads())
+            return engine
+    if not present:
+        raise EngineError(f"the engine is not installed: no bilstm_{wanted or '*'} library beside {__file__}")
+    names = " or ".join(path.stem.removeprefix("bilstm_").upper() for path in present)
+    raise EngineError(f"this processor has no {names}: exact results need fused multiply-add, which came with these")
+
+
+def _find(target: str) -> Path | None:
+    import bilstm.engine
+
+    # An editable install keeps the libraries apart from the sources; both folders are in __path__.
+    for folder in bilstm.engine.__path__:
+        for suffix in SUFFIXES:
+            path = Path(folder) / f"bilstm_{target}{suffix}"
+            if path.is_file():
+                return path
+    return None
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    engine = ctypes.CDLL(str(path))
+    if engine.bilstm_abi() != ABI:
+        raise EngineError(f"{path} is of another version of bilstm: install it again")
+    engine.bilstm_last_error.restype = c_char_p
+    engine.bilstm_target.restype = c_char_p
+    engine.bilstm_destroy.argtypes = [c_void_p]
+    engine.bilstm_destroy.restype = None
+    for name, arguments in _SIGNATURES.items():
+        getattr(engine, name).argtypes = arguments
+    return engine
+
+
+def _threads() -> int:
+    text = os.environ.get("BILSTM_THREADS")
+    if text is None:
+        # The processors this process may use, which in a container are fewer than the machine has.
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        return _checked_threads(int(text))
+    except ValueError:
+        raise EngineError(f"BILSTM_THREADS must be a number from 1 to 1024, not {text!r}") from None
+
+
+def _checked_threads(threads: int) -> int:
+    if not 1 <= threads <= 1024:
+        raise ValueError(f"the number of threads must be from 1 to 1024, not {threads}")
+    return threads
+
+
+def check(code: int) -> None:
+    """Turn an error code of the engine into an exception."""
+    if not code:
+        return
+    message = library().bilstm_last_error().decode()
+    if code == 1:
+        raise ValueError(message)
+    if code == 2:
+        raise MemoryError(message)
+    raise EngineError(message)
+
+
+def set_threads(threads: int) -> None:
+    """Use this many threads, from 1 to 1024. Results do not depend on it.
+
+    Raises:
+        ValueError: another number.
+    """
+    check(library().bilstm_set_threads(_checked_threads(threads)))
+
+
+def threads() -> int:
+    """How many threads the engine uses."""
+    return int(library().bilstm_threads())
+
+
+def target() -> str:
+    """The instruction set of the engine in use: "avx512", "avx2" or "neon"."""
+    return str(library().bilstm_target().decode())

@@ -1,0 +1,105 @@
+// The engine's C interface. Every function returns 0, or an error code; bilstm_last_error() then says what was wrong,
+// for the calling thread. Nothing is kept of the arrays passed in.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define BILSTM_API __declspec(dllexport)
+#else
+#define BILSTM_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3 };
+enum { BILSTM_ABI = 1 };
+
+typedef struct bilstm_network bilstm_network;
+
+enum { BILSTM_LSTM = 0, BILSTM_DENSE = 1, BILSTM_DROPOUT = 2, BILSTM_EMBEDDING = 3 };
+
+// One direction of an LSTM layer.
+typedef struct bilstm_direction {
+    int64_t units;
+    int32_t reverse;  // processes sequences from their last step
+    int32_t flip;     // stores its n-th output at the n-th place from the end
+} bilstm_direction;
+
+typedef struct bilstm_layer {
+    int32_t kind;
+    int32_t index;             // position in the model: part of dropout's counter
+    int32_t directions;        // LSTM: 1 or 2
+    bilstm_direction ways[2];  // LSTM
+    int32_t merge;             // LSTM of two directions: 0 concat, 1 sum, 2 mul, 3 ave
+    int32_t return_sequences;  // LSTM
+    int64_t units;             // dense
+    int32_t activation;        // dense: 0 linear, 1 sigmoid, 2 softmax, 3 tanh, 4 relu
+    float rate;                // dropout
+    int64_t numeric;           // embedding: columns passed on
+    int64_t tables;            // embedding
+    const int64_t* vocabularies;
+    const int64_t* dimensions;
+} bilstm_layer;
+
+// Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for
+// each sequence.
+typedef struct bilstm_data {
+    const float* values;     // (steps, features)
+    const int64_t* offsets;  // (sequences + 1)
+    int64_t steps;
+    int64_t sequences;
+    const int32_t* labels;  // (rows) or null; -1 is unlabelled
+    const float* targets;   // (rows, outputs) or null; NaN is unlabelled
+    const float* weights;   // (rows) or null
+} bilstm_data;
+
+typedef struct bilstm_optimizer {
+    int32_t kind;  // 0 Adam, 1 gradient descent
+    float learning_rate, beta_1, beta_2, epsilon;
+    float clipnorm, global_clipnorm, clipvalue;  // 0: none
+} bilstm_optimizer;
+
+// Sums over the labelled rows of a batch.
+typedef struct bilstm_score {
+    double loss, rows, correct, squared_error, absolute_error;
+} bilstm_score;
+
+BILSTM_API int32_t bilstm_abi(void);
+BILSTM_API int32_t bilstm_supported(void);   // whether this processor can run this build; the only call safe before
+BILSTM_API const char* bilstm_target(void);  // the instruction set's name
+BILSTM_API const char* bilstm_last_error(void);
+BILSTM_API int32_t bilstm_set_threads(int32_t threads);  // 0: as many as there are processors
+BILSTM_API int32_t bilstm_threads(void);
+
+BILSTM_API int32_t bilstm_create(const bilstm_layer* layers, int32_t count, int64_t features, bilstm_network** out);
+BILSTM_API void bilstm_destroy(bilstm_network* network);
+BILSTM_API int32_t bilstm_describe(const bilstm_network* network, int64_t* parameters, int64_t* outputs,
+                                   int32_t* one_row_each, int64_t* state_width);
+
+// All weights (0), gradients (1), first (2) or second moments (3), one after the other as get_weights() orders them.
+BILSTM_API int32_t bilstm_read(bilstm_network* network, int32_t which, float* to, int64_t count);
+BILSTM_API int32_t bilstm_write(bilstm_network* network, int32_t which, const float* from, int64_t count);
+// Training steps taken; counts for Adam's bias correction and for dropout.
+BILSTM_API int32_t bilstm_iteration(bilstm_network* network, int64_t* iteration, int32_t set);
+
+// One training step for each of `batches` batches; batch i is chosen[starts[i]] … chosen[starts[i + 1] - 1]. scores
+// has one entry a batch.
+BILSTM_API int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
+                                const int64_t* starts, int64_t batches, int32_t loss,
+                                const bilstm_optimizer* optimizer, uint64_t seed, bilstm_score* scores);
+// The two halves of a training step. `training` says whether dropout drops.
+BILSTM_API int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
+                                   int64_t count, int32_t loss, int32_t training, uint64_t seed, bilstm_score* score);
+BILSTM_API int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer);
+
+// Outputs for all sequences, in the order of the data. Unless `score` is null, scores them; `output` may then be null.
+// The states may be null; else (sequences, state_width), before the first and after the last step.
+BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss,
+                                  const float* states_in, float* states_out, float* output, bilstm_score* score);
+
+#ifdef __cplusplus
+}
+#endif

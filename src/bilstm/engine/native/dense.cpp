@@ -1,0 +1,161 @@
+#include "dense.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "accumulate.h"
+#include "elementary.h"
+#include "threads.h"
+
+namespace bilstm {
+namespace {
+
+constexpr int64_t kChunk = 64 * kTileRows;  // rows a task takes
+
+// In four interleaved chains, whatever the vector's width.
+float ordered_sum(const float* values, int64_t count) {
+    float sums[4] = {};
+    for (int64_t i = 0; i < count; ++i) sums[i % 4] += values[i];
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+void softmax(float* row, int64_t units) {
+    float most = row[0];
+    for (int64_t i = 1; i < units; ++i) most = row[i] > most ? row[i] : most;
+    for (int64_t i = 0; i < units; i += kLanes)
+        store_partial(row + i, exponential(load_partial(row + i, units - i) - most), units - i);
+    const float total = ordered_sum(row, units);
+    for (int64_t i = 0; i < units; ++i) row[i] /= total;
+}
+
+}  // namespace
+
+Dense::Dense(int64_t inputs, int64_t units, Activation activation) : activation_(activation) {
+    input_width = inputs;
+    output_width = units;
+    shape_dense(weights_, inputs, units);
+}
+
+void Dense::activate(float* row) const {
+    const int64_t units = output_width;
+    switch (activation_) {
+        case Activation::linear: break;
+        case Activation::softmax: softmax(row, units); break;
+        case Activation::sigmoid:
+            for (int64_t i = 0; i < units; i += kLanes)
+                store_partial(row + i, sigmoid(load_partial(row + i, units - i)), units - i);
+            break;
+        case Activation::tanh:
+            for (int64_t i = 0; i < units; i += kLanes)
+                store_partial(row + i, hyperbolic_tangent(load_partial(row + i, units - i)), units - i);
+            break;
+        case Activation::relu:
+            for (int64_t i = 0; i < units; ++i) row[i] = row[i] < 0.0f ? 0.0f : row[i];
+            break;
+    }
+}
+
+void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, const Mode&) const {
+    const PackedShape& shape = weights_.shape;
+    const int64_t inputs = input_width, units = output_width;
+    parallel((input.rows + kChunk - 1) / kChunk, input.rows * inputs * units, [&](int64_t chunk) {
+        const int64_t begin = chunk * kChunk, end = std::min(begin + kChunk, input.rows);
+        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+            const int64_t width = shape.width(panel);
+            const float* matrix = weights_.value.data() + shape.start(panel);
+            with_vectors(width / kLanes, [&](auto vectors) {
+                for_row_tiles(begin, end, [&](auto rows, int64_t row) {
+                    constexpr int R = decltype(rows)::value, V = decltype(vectors)::value;
+                    Vec sums[R][V];
+                    const float* a[R];
+                    for (int r = 0; r < R; ++r) {
+                        a[r] = input.data + (row + r) * inputs;
+                        for (int v = 0; v < V; ++v) sums[r][v] = load(matrix + v * kLanes);
+                    }
+                    multiply_add<1>(a, inputs, matrix + V * kLanes, V * kLanes, sums);
+                    for (int r = 0; r < R; ++r)
+                        for (int v = 0; v < V; ++v) {
+                            const int64_t column = panel * kPanel + v * kLanes;
+                            store_partial(output + (row + r) * units + column, sums[r][v], units - column);
+                        }
+                });
+            });
+        }
+        for (int64_t row = begin; row < end; ++row) activate(output + row * units);
+    });
+}
+
+// gradient of the activation's output -> of its input, for one row.
+void Dense::activation_gradient(const float* output, float* gradient) const {
+    const int64_t units = output_width;
+    switch (activation_) {
+        case Activation::linear: break;
+        case Activation::sigmoid:
+            for (int64_t i = 0; i < units; ++i) gradient[i] *= output[i] * (1.0f - output[i]);
+            break;
+        case Activation::tanh:
+            for (int64_t i = 0; i < units; ++i) gradient[i] *= 1.0f - output[i] * output[i];
+            break;
+        case Activation::relu:
+            for (int64_t i = 0; i < units; ++i) gradient[i] = output[i] > 0.0f ? gradient[i] : 0.0f;
+            break;
+        case Activation::softmax: {
+            float dot = 0.0f;
+            for (int64_t i = 0; i < units; ++i) dot += gradient[i] * output[i];
+            for (int64_t i = 0; i < units; ++i) gradient[i] = output[i] * (gradient[i] - dot);
+            break;
+        }
+    }
+}
+
+void Dense::transpose(float* to) const {
+    const PackedShape shape{output_width, round_up(input_width, kLanes)};
+    std::fill_n(to, shape.size(), 0.0f);
+    for (int64_t k = 0; k < input_width; ++k)
+        for (int64_t unit = 0; unit < output_width; ++unit)
+            to[shape.position(unit, k)] = weights_.value.data()[weights_.shape.position(1 + k, unit)];
+}
+
+void Dense::backward(const Batch&, const Input& input, const float* output, float* output_gradient,
+                     float* input_gradient, Scratch& scratch) {
+    const int64_t inputs = input_width, units = output_width, padded = weights_.shape.columns;
+    const int64_t work = input.rows * inputs * units;
+    // Rows of gradients, padded with zeros to whole vectors.
+    float* rows = scratch[kRows].reserve(checked_product(input.rows, padded));
+    for (int64_t row = 0; row < input.rows; ++row) {
+        float* gradient = output_gradient + row * units;
+        if (!skip_activation_gradient_) activation_gradient(output + row * units, gradient);
+        std::copy_n(gradient, units, rows + row * padded);
+        std::fill_n(rows + row * padded + units, padded - units, 0.0f);
+    }
+    weight_gradient(
+        weights_.shape, weights_.gradient.data(), 0, weights_.shape.panels(), 1, input.rows, scratch[kPack],
+        [&](int64_t, int64_t row, float* to) { std::copy_n(input.data + row * inputs, inputs, to); },
+        [&](int64_t) { return input.rows; },
+        [&](int64_t, int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });
+    if (!input_gradient) return;
+
+    const PackedShape shape{units, round_up(inputs, kLanes)};
+    float* transposed = scratch[kTransposed].reserve(shape.size());
+    transpose(transposed);
+    parallel((input.rows + kChunk - 1) / kChunk, work, [&](int64_t chunk) {
+        const int64_t begin = chunk * kChunk, end = std::min(begin + kChunk, input.rows);
+        for (int64_t panel = 0; panel < shape.panels(); ++panel)
+            with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
+                for_row_tiles(begin, end, [&](auto tile, int64_t row) {
+                    constexpr int R = decltype(tile)::value, V = decltype(vectors)::value;
+                    Vec sums[R][V] = {};
+                    const float* a[R];
+                    for (int r = 0; r < R; ++r) a[r] = rows + (row + r) * padded;
+                    multiply_add<1>(a, units, transposed + shape.start(panel), V * kLanes, sums);
+                    for (int r = 0; r < R; ++r)
+                        for (int v = 0; v < V; ++v) {
+                            const int64_t column = panel * kPanel + v * kLanes;
+                            store_partial(input_gradient + (row + r) * inputs + column, sums[r][v], inputs - column);
+                        }
+                });
+            });
+    });
+}
+
+}  // namespace bilstm

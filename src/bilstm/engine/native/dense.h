@@ -1,0 +1,33 @@
+// Dense: a linear map of each row and an activation (Keras's Dense, and TimeDistributed(Dense)).
+#pragma once
+
+#include "layer.h"
+
+namespace bilstm {
+
+enum class Activation : int32_t { linear = 0, sigmoid = 1, softmax = 2, tanh = 3, relu = 4 };
+
+class Dense final : public Layer {
+  public:
+    Dense(int64_t inputs, int64_t units, Activation activation);
+
+    void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const override;
+    void backward(const Batch&, const Input&, const float* output, float* output_gradient, float* input_gradient,
+                  Scratch&) override;
+    std::vector<Parameter*> parameters() override { return {&weights_}; }
+    Activation activation() const { return activation_; }
+    // The loss gives the gradient of the activation's input, as losses matched to an activation do.
+    void skip_activation_gradient(bool skip) { skip_activation_gradient_ = skip; }
+
+  private:
+    enum { kRows, kTransposed, kPack };
+    void activate(float* row) const;
+    void activation_gradient(const float* output, float* gradient) const;
+    void transpose(float* to) const;
+
+    Activation activation_;
+    Parameter weights_;
+    bool skip_activation_gradient_ = false;
+};
+
+}  // namespace bilstm

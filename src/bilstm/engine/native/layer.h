@@ -1,0 +1,58 @@
+// What every layer can do: map rows forward, map gradients backward, and show what it learns.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "batch.h"
+#include "memory.h"
+#include "packed.h"
+
+namespace bilstm {
+
+// The numbers a layer reads. Sequence `sorted` starts at row starts[sorted]; rows of compact input also lie in the
+// batch's own order, without gaps, so that layers which treat rows alike need no starts.
+struct Input {
+    const float* data;
+    const int64_t* starts;
+    int64_t rows;
+};
+
+// A layer's buffers for one batch. Layers number them as they like.
+struct Scratch {
+    std::array<Buffer, 24> buffers;
+    Buffer& operator[](int index) { return buffers[static_cast<size_t>(index)]; }
+};
+
+// How a forward pass is meant.
+struct Mode {
+    bool training = false;   // keep what the backward pass needs
+    bool dropping = false;   // dropout drops
+    uint64_t seed = 0;       // of dropout
+    uint32_t iteration = 0;  // training steps before this one
+    // Recurrent states before the first and after the last step, or null: (sequences, state_width).
+    const float* states_in = nullptr;
+    float* states_out = nullptr;
+    int64_t state_width = 0;
+};
+
+class Layer {
+  public:
+    virtual ~Layer() = default;
+    int64_t input_width = 0, output_width = 0;
+    int index = 0;              // position in the model; part of dropout's counter
+    bool takes_gaps = false;    // reads through Input::starts, so its input need not be compact
+    bool one_row_each = false;  // turns a sequence of rows into one row
+
+    // The caller provides outputs (rows x output_width) and gradients of the same shapes.
+    virtual void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const = 0;
+    // Fills the parameters' gradients and, unless it is null, input_gradient. May overwrite output_gradient.
+    virtual void backward(const Batch&, const Input&, const float* output, float* output_gradient,
+                          float* input_gradient, Scratch&) = 0;
+    virtual std::vector<Parameter*> parameters() { return {}; }
+    virtual int64_t state_width() const { return 0; }
+    int64_t state_offset = 0;
+};
+
+}  // namespace bilstm

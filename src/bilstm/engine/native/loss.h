@@ -1,0 +1,38 @@
+// Losses and what is counted beside them.
+#pragma once
+
+#include <cstdint>
+
+#include "dense.h"
+
+namespace bilstm {
+
+enum class Loss : int32_t { binary_crossentropy = 0, categorical_crossentropy = 1, mean_squared_error = 2 };
+
+// What rows should have been. `labels` for classes (-1: unlabelled), else `targets` of `width` numbers a row (a NaN
+// among them: unlabelled). `weights` may be null. Row `i` of the batch is row rows[i] of these arrays.
+struct Targets {
+    const int32_t* labels = nullptr;
+    const float* targets = nullptr;
+    const float* weights = nullptr;
+    int64_t width = 0;
+};
+
+// Sums over labelled rows.
+struct Score {
+    double loss = 0;     // weighted
+    double rows = 0;     // labelled
+    double correct = 0;  // by threshold one half for binary losses, by the largest output otherwise
+    double squared_error = 0, absolute_error = 0;  // means over a row's outputs
+};
+
+// True where the gradient of the loss joins with that of the activation: gradient = output - target.
+bool matched(Loss loss, Activation activation);
+
+// Scores rows of outputs. Unless it is null, `gradient` gets d(loss / labelled rows) / d output, or, for a matched
+// loss, / d the activation's input. Throws Invalid for a label outside 0 … width - 1.
+// As Keras does it: cross-entropy from probabilities clipped to [1e-7, 1 - 1e-7] unless matched.
+Score score(Loss loss, Activation activation, const float* output, int64_t rows, const Targets& targets,
+            const int64_t* target_rows, float* gradient);
+
+}  // namespace bilstm

@@ -1,0 +1,68 @@
+// Aligned buffers that grow and are kept, so that a call after the first allocates nothing.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <stdexcept>
+
+namespace bilstm {
+
+// What a caller of the C interface gave is wrong; the message says what.
+struct Invalid : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// A product of sizes, refused where it would overflow or exceed what any machine has.
+inline int64_t checked_product(int64_t a, int64_t b) {
+    constexpr int64_t kMost = int64_t{1} << 44;
+    int64_t result = 0;
+    if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, &result) || result > kMost) throw std::bad_alloc();
+    return result;
+}
+
+class Buffer {
+  public:
+    Buffer() = default;
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    Buffer(Buffer&& other) noexcept : data_(other.data_), capacity_(other.capacity_) {
+        other.data_ = nullptr;
+        other.capacity_ = 0;
+    }
+    ~Buffer() { release(); }
+
+    // Room for `count` floats; the contents are undefined when it had to grow. A vector's width of slack follows.
+    float* reserve(int64_t count) {
+        if (count > capacity_) {
+            checked_product(count, static_cast<int64_t>(sizeof(float)));
+            release();
+            const auto bytes = (static_cast<size_t>(count) + 64) * sizeof(float);
+            data_ = static_cast<float*>(::operator new(bytes, std::align_val_t{64}));
+            capacity_ = count;
+        }
+        return data_;
+    }
+    float* reserve_zeroed(int64_t count) {
+        reserve(count);
+        std::fill_n(data_, count, 0.0f);
+        return data_;
+    }
+    float* data() { return data_; }
+    const float* data() const { return data_; }
+
+  private:
+    void release() {
+        if (data_) ::operator delete(data_, std::align_val_t{64});
+        data_ = nullptr;
+        capacity_ = 0;
+    }
+
+    float* data_ = nullptr;
+    int64_t capacity_ = 0;
+};
+
+}  // namespace bilstm

@@ -1,0 +1,73 @@
+// A chain of layers with a loss and an optimizer: prediction, gradients, training steps.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <vector>
+
+#include "api.h"
+#include "layer.h"
+#include "loss.h"
+#include "optimizer.h"
+
+namespace bilstm {
+
+// All buffers of one running call. Kept between calls.
+struct Workspace {
+    Batch batch;
+    std::vector<Scratch> scratch;
+    std::vector<Buffer> outputs;
+    Buffer gathered, gradients[2];
+    std::vector<int64_t> chosen, target_rows;
+    Input input{};  // of the first layer
+    int64_t rows = 0;
+};
+
+// Safe to use from many threads: predictions run side by side; training waits for them and they for it.
+class Network {
+  public:
+    Network(const bilstm_layer* layers, int32_t count, int64_t features);
+
+    int64_t parameter_count() const;
+    int64_t outputs() const { return layers_.back()->output_width; }
+    bool one_row_each() const { return one_row_each_; }
+    int64_t state_width() const { return state_width_; }
+
+    enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3 };
+    void read(Which which, float* to);
+    void write(Which which, const float* from);
+    int64_t iteration = 0;
+    std::shared_mutex guard;
+
+    void train(const bilstm_data& data, const int64_t* chosen, const int64_t* starts, int64_t batches, Loss loss,
+               const Optimizer& optimizer, uint64_t seed, bilstm_score* scores);
+    void gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
+                  uint64_t seed, bilstm_score* score);
+    void update(const Optimizer& optimizer);
+    void predict(const bilstm_data& data, Loss loss, const float* states_in, float* states_out, float* output,
+                 bilstm_score* score);
+
+  private:
+    void add(const bilstm_layer& layer, int64_t width);
+    const float* forward(Workspace&, const bilstm_data&, const int64_t* chosen, int64_t count, const Mode&) const;
+    void backward(Workspace&, float* gradient);
+    Score score_batch(Workspace&, const bilstm_data&, const int64_t* chosen, int64_t count, Loss loss,
+                      const float* output, float* gradient) const;
+    Activation last_activation() const { return last_dense_ ? last_dense_->activation() : Activation::linear; }
+    std::unique_ptr<Workspace> borrow();
+    void give_back(std::unique_ptr<Workspace> workspace);
+
+    int64_t features_;
+    std::vector<std::unique_ptr<Layer>> layers_;
+    std::vector<Parameter*> parameters_;
+    Dense* last_dense_ = nullptr;
+    bool one_row_each_ = false;
+    int64_t state_width_ = 0;
+    size_t first_learnt_ = 0;  // the first layer with weights: gradients go no further back
+    Workspace training_;
+    std::mutex idle_guard_;
+    std::vector<std::unique_ptr<Workspace>> idle_;
+};
+
+}  // namespace bilstm

@@ -1,0 +1,103 @@
+#include "optimizer.h"
+
+#include <cmath>
+
+#include "threads.h"
+
+namespace bilstm {
+namespace {
+
+// Sum of squares over some rows of a parameter: a chain down each column, then the columns one by one in the order of
+// the outside. So it does not depend on how columns are packed.
+double squared_norm(const Parameter& parameter, const Variable& variable) {
+    std::vector<double> sums(static_cast<size_t>(parameter.shape.columns), 0.0);
+    const float* gradient = parameter.gradient.data();
+    for (int64_t row = 0; row < variable.rows; ++row) {
+        const int64_t at = variable.first_row + row;
+        if (parameter.plain) {
+            for (size_t column = 0; column < sums.size(); ++column) {
+                const double value = gradient[at * parameter.shape.columns + static_cast<int64_t>(column)];
+                sums[column] += value * value;
+            }
+            continue;
+        }
+        for (int64_t panel = 0; panel < parameter.shape.panels(); ++panel) {
+            const float* from = gradient + parameter.shape.position(at, panel * kPanel);
+            double* to = sums.data() + panel * kPanel;
+            for (int64_t i = 0; i < parameter.shape.width(panel); ++i) to[i] += static_cast<double>(from[i]) * from[i];
+        }
+    }
+    double total = 0;
+    for (const int64_t column : parameter.columns) total += sums[static_cast<size_t>(column)];
+    return total;
+}
+
+void scale_rows(Parameter& parameter, const Variable& variable, float scale) {
+    for (int64_t row = 0; row < variable.rows; ++row)
+        for (const int64_t column : parameter.columns)
+            parameter.gradient.data()[parameter.position(variable.first_row + row, column)] *= scale;
+}
+
+void scale_all(Parameter& parameter, float scale) {
+    float* gradient = parameter.gradient.data();
+    for (int64_t i = 0; i < parameter.shape.size(); ++i) gradient[i] *= scale;
+}
+
+constexpr int64_t kChunk = 1 << 14;
+
+void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, const Optimizer& settings) {
+    float* __restrict value = parameter.value.data();
+    float* __restrict first = parameter.first_moment.data();
+    float* __restrict second = parameter.second_moment.data();
+    const float* __restrict gradient = parameter.gradient.data();
+    const float keep_1 = 1.0f - settings.beta_1, keep_2 = 1.0f - settings.beta_2, epsilon = settings.epsilon;
+    for (int64_t i = begin; i < end; ++i) {
+        const float g = gradient[i];
+        first[i] += (g - first[i]) * keep_1;
+        second[i] += (g * g - second[i]) * keep_2;
+        value[i] -= first[i] * rate / (std::sqrt(second[i]) + epsilon);
+    }
+}
+
+}  // namespace
+
+void Optimizer::clip(const std::vector<Parameter*>& parameters) const {
+    if (global_clipnorm > 0) {
+        double total = 0;
+        for (const Parameter* parameter : parameters)
+            for (const Variable& variable : parameter->variables) total += squared_norm(*parameter, variable);
+        const double norm = std::sqrt(total);
+        if (norm > global_clipnorm)
+            for (Parameter* parameter : parameters) scale_all(*parameter, static_cast<float>(global_clipnorm / norm));
+    }
+    if (clipnorm > 0)
+        for (Parameter* parameter : parameters)
+            for (const Variable& variable : parameter->variables) {
+                const double norm = std::sqrt(squared_norm(*parameter, variable));
+                if (norm > clipnorm) scale_rows(*parameter, variable, static_cast<float>(clipnorm / norm));
+            }
+    if (clipvalue > 0)
+        for (Parameter* parameter : parameters)
+            for (int64_t i = 0; i < parameter->shape.size(); ++i) {
+                float& g = parameter->gradient.data()[i];
+                g = g > clipvalue ? clipvalue : g < -clipvalue ? -clipvalue : g;
+            }
+}
+
+void Optimizer::update(const std::vector<Parameter*>& parameters, int64_t iteration) const {
+    clip(parameters);
+    const double t = static_cast<double>(iteration) + 1;
+    const auto rate = static_cast<float>(static_cast<double>(learning_rate) * std::sqrt(1 - std::pow(beta_2, t)) /
+                                         (1 - std::pow(beta_1, t)));
+    for (Parameter* parameter : parameters) {
+        const int64_t size = parameter->shape.size();
+        parallel((size + kChunk - 1) / kChunk, 4 * size, [&](int64_t chunk) {
+            const int64_t begin = chunk * kChunk, end = std::min(size, begin + kChunk);
+            if (kind == adam) return adam_step(*parameter, begin, end, rate, *this);
+            for (int64_t i = begin; i < end; ++i)
+                parameter->value.data()[i] -= learning_rate * parameter->gradient.data()[i];
+        });
+    }
+}
+
+}  // namespace bilstm

@@ -1,0 +1,80 @@
+// Weights in the order in which the micro-kernel reads them, and the parameters made of them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "memory.h"
+#include "vector.h"
+
+namespace bilstm {
+
+// A matrix whose columns are cut into panels of kPanel (the last may be narrower, a multiple of kLanes); each panel
+// is stored row after row.
+struct PackedShape {
+    int64_t rows = 0;
+    int64_t columns = 0;  // padded to a multiple of kLanes
+
+    int64_t size() const { return checked_product(rows, columns); }
+    int64_t panels() const { return (columns + kPanel - 1) / kPanel; }
+    int64_t width(int64_t panel) const { return std::min(kPanel, columns - panel * kPanel); }
+    int64_t start(int64_t panel) const { return panel * kPanel * rows; }
+    int64_t position(int64_t row, int64_t column) const {
+        const int64_t panel = column / kPanel;
+        return start(panel) + row * width(panel) + column % kPanel;
+    }
+};
+
+// One weight array as the outside knows it: `rows` x `columns`, kept in rows first_row … of a packed matrix.
+struct Variable {
+    int64_t rows, columns, first_row;
+};
+
+// A packed matrix that is learnt. Row 0 is the bias unless the parameter is a plain table.
+struct Parameter {
+    PackedShape shape;
+    std::vector<Variable> variables;  // in the order of get_weights()
+    std::vector<int64_t> columns;     // the packed column of each column of a variable
+    bool plain = false;  // rows of shape.columns numbers one after the other, without panels
+    Buffer value, gradient, first_moment, second_moment;
+
+    void allocate() {
+        for (Buffer* buffer : {&value, &gradient, &first_moment, &second_moment}) buffer->reserve_zeroed(shape.size());
+    }
+    int64_t count() const {
+        int64_t total = 0;
+        for (const Variable& v : variables) total += v.rows * v.columns;
+        return total;
+    }
+    int64_t position(int64_t row, int64_t column) const {
+        return plain ? row * shape.columns + column : shape.position(row, column);
+    }
+    // Calls visit(position in the packed matrix) for every number, in the outside's order.
+    template <typename Visit>
+    void each(Visit&& visit) const {
+        for (const Variable& v : variables)
+            for (int64_t row = 0; row < v.rows; ++row)
+                for (int64_t column = 0; column < v.columns; ++column)
+                    visit(position(v.first_row + row, columns[static_cast<size_t>(column)]));
+    }
+};
+
+// A dense layer's weights: a bias row, then one row an input.
+inline void shape_dense(Parameter& parameter, int64_t inputs, int64_t units) {
+    parameter.shape = {inputs + 1, round_up(units, kLanes)};
+    parameter.variables = {{inputs, units, 1}, {1, units, 0}};
+    for (int64_t unit = 0; unit < units; ++unit) parameter.columns.push_back(unit);
+    parameter.allocate();
+}
+
+// An LSTM's: a bias row, the inputs' rows, the recurrent rows. A panel holds the gates i, f, c, o of kLanes units.
+inline void shape_lstm(Parameter& parameter, int64_t inputs, int64_t units) {
+    parameter.shape = {inputs + units + 1, checked_product(4, round_up(units, kLanes))};
+    parameter.variables = {{inputs, 4 * units, 1}, {units, 4 * units, 1 + inputs}, {1, 4 * units, 0}};
+    for (int64_t gate = 0; gate < 4; ++gate)
+        for (int64_t unit = 0; unit < units; ++unit)
+            parameter.columns.push_back(unit / kLanes * kPanel + gate * kLanes + unit % kLanes);
+    parameter.allocate();
+}
+
+}  // namespace bilstm

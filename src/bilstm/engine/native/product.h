@@ -1,0 +1,71 @@
+// The one micro-kernel: every matrix product of the engine is made of these tiles.
+//
+// A tile is Rows x Vectors accumulators. Each output element is one chain of fused multiply-adds over k, in order;
+// lanes run over outputs, never over k. So its bits depend neither on the tile's shape nor on the vector's width.
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include "vector.h"
+
+namespace bilstm {
+
+// accumulators[r][v] += sum over k of a[r][k * AStep] * b[k * b_step + v * kLanes ...]
+template <int AStep, int Rows, int Vectors>
+[[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
+                                                int64_t b_step, Vec (&accumulators)[Rows][Vectors]) {
+    for (int64_t k = 0; k < depth; ++k) {
+        Vec columns[Vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) columns[v] = load(b + k * b_step + v * kLanes);
+#pragma GCC unroll 6
+        for (int r = 0; r < Rows; ++r) {
+            const Vec row = broadcast(a[r][k * AStep]);
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) accumulators[r][v] = fma(row, columns[v], accumulators[r][v]);
+        }
+    }
+}
+
+template <int N>
+using Constant = std::integral_constant<int, N>;
+
+// Calls function(Constant<n>) for the n in 1..Most given at run time.
+template <int Most, typename Function>
+[[gnu::always_inline]] inline void with_constant(int64_t n, Function&& function) {
+    static_assert(Most <= 6);
+    if (n == 1) return function(Constant<1>{});
+    if (n == 2) return function(Constant<2>{});
+    if (n == 3) return function(Constant<3>{});
+    if constexpr (Most >= 4)
+        if (n == 4) return function(Constant<4>{});
+    if constexpr (Most >= 5)
+        if (n == 5) return function(Constant<5>{});
+    if constexpr (Most >= 6)
+        if (n == 6) return function(Constant<6>{});
+}
+
+template <typename Function>
+[[gnu::always_inline]] inline void with_rows(int64_t rows, Function&& function) {
+    with_constant<kTileRows>(rows, function);
+}
+
+template <typename Function>
+[[gnu::always_inline]] inline void with_vectors(int64_t vectors, Function&& function) {
+    with_constant<kTileVectors>(vectors, function);
+}
+
+// Divides [begin, end) into tiles of at most kTileRows rows, of sizes as equal as can be, and calls
+// function(Constant<rows>, first row) for each.
+template <typename Function>
+[[gnu::always_inline]] inline void for_row_tiles(int64_t begin, int64_t end, Function&& function) {
+    int64_t tiles = (end - begin + kTileRows - 1) / kTileRows;
+    for (int64_t row = begin; tiles > 0; --tiles) {
+        const int64_t rows = (end - row + tiles - 1) / tiles;
+        with_rows(rows, [&](auto constant) { function(constant, row); });
+        row += rows;
+    }
+}
+
+}  // namespace bilstm

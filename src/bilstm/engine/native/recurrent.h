@@ -1,0 +1,42 @@
+// LSTM and Bidirectional: one or two directions over the same input, their outputs merged.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "layer.h"
+#include "lstm.h"
+
+namespace bilstm {
+
+enum class Merge : int32_t { concat = 0, sum = 1, multiply = 2, average = 3 };
+
+class Recurrent final : public Layer {
+  public:
+    // Either one direction (merge is ignored) or two; sum, multiply and average need equal units.
+    Recurrent(std::vector<std::unique_ptr<Direction>> directions, Merge merge, bool return_sequences);
+
+    void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const override;
+    void backward(const Batch&, const Input&, const float* output, float* output_gradient, float* input_gradient,
+                  Scratch&) override;
+    std::vector<Parameter*> parameters() override;
+    int64_t state_width() const override;
+
+  private:
+    // Numbers of a direction's buffers in Scratch.
+    enum { kGates, kCells, kHidden, kCarry, kTransposed, kInputTransposed, kPack, kMerged, kLast, kBuffersEach };
+
+    std::vector<DirectionPass> passes(const Batch&, const Input&, float* output, Scratch&, bool keep) const;
+    // What the merge reads of a direction: a row a step, or a row a sequence.
+    const float* merge_source(size_t direction, const DirectionPass&, Scratch&) const;
+    void merge(const Batch&, const std::vector<DirectionPass>&, float* output, Scratch&) const;
+    void input_gradient(const std::vector<DirectionPass>&, float* gradient, Scratch&) const;
+    int64_t work(const Batch&) const;
+
+    std::vector<std::unique_ptr<Direction>> directions_;
+    Merge merge_;
+    bool every_step_;
+    bool in_place_;  // each direction writes straight into its part of the output
+};
+
+}  // namespace bilstm

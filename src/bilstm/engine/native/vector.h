@@ -1,0 +1,81 @@
+// The few vector operations the engine is written in, for each instruction set.
+//
+// Arithmetic operators come from the compiler's vector types. Everything here is exact IEEE arithmetic lane by
+// lane, so that results do not depend on how many lanes a vector has.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace bilstm {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+inline constexpr int kTileRows = 6;  // 6 x 4 accumulators of 32 registers
+#elif defined(__AVX2__) && defined(__FMA__)
+inline constexpr int kLanes = 8;
+inline constexpr int kTileRows = 3;  // 3 x 4 accumulators of 16 registers
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+inline constexpr int kLanes = 4;
+inline constexpr int kTileRows = 6;
+#else
+#error "The engine needs AVX2 with FMA, AVX-512 or 64-bit NEON: exactness rests on fused multiply-add."
+#endif
+
+inline constexpr int kTileVectors = 4;  // the four gates of a block of units
+inline constexpr int64_t kPanel = kTileVectors * kLanes;
+
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
+
+inline Vec load(const float* from) {
+    Vec value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+inline void store(float* to, Vec value) { std::memcpy(to, &value, sizeof value); }
+
+inline Vec broadcast(float value) { return value - Vec{}; }
+
+#if defined(__AVX512F__)
+inline Vec fma(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+inline __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+inline Vec load_partial(const float* from, int64_t count) {
+    return count >= kLanes ? load(from) : (Vec)_mm512_maskz_loadu_ps(first_lanes(count), from);
+}
+inline void store_partial(float* to, Vec value, int64_t count) {
+    if (count >= kLanes) return store(to, value);
+    _mm512_mask_storeu_ps(to, first_lanes(count), (__m512)value);
+}
+#else
+#if defined(__AVX2__)
+inline Vec fma(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+#else
+inline Vec fma(Vec a, Vec b, Vec c) { return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#endif
+inline Vec load_partial(const float* from, int64_t count) {
+    if (count >= kLanes) return load(from);
+    Vec value{};
+    std::memcpy(&value, from, static_cast<size_t>(count) * sizeof(float));
+    return value;
+}
+inline void store_partial(float* to, Vec value, int64_t count) {
+    if (count >= kLanes) return store(to, value);
+    std::memcpy(to, &value, static_cast<size_t>(count) * sizeof(float));
+}
+#endif
+
+// Comparisons are false for NaN, so NaN passes through both.
+inline Vec at_least(Vec value, float bound) { return value < bound ? broadcast(bound) : value; }
+inline Vec at_most(Vec value, float bound) { return value > bound ? broadcast(bound) : value; }
+
+inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+}  // namespace bilstm

@@ -1,0 +1,324 @@
+"""A network as the engine runs it: a handle, and calls that check shapes before they cross into C++."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from ctypes import byref, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.engine.library import (
+    DataStruct,
+    DirectionStruct,
+    LayerStruct,
+    OptimizerStruct,
+    ScoreStruct,
+    check,
+    library,
+)
+from bilstm.ragged import FloatArray, IndexArray, Ragged
+
+ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
+MERGES = ("concat", "sum", "mul", "ave")
+LOSSES = ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error")
+OPTIMIZERS = ("adam", "sgd")
+ARRAYS = ("weights", "gradients", "first_moments", "second_moments")
+
+
+@dataclass(frozen=True)
+class DirectionPlan:
+    """One LSTM: `reverse` reads sequences from their last step; `flip` stores outputs from the last place."""
+
+    units: int
+    reverse: bool = False
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class RecurrentPlan:
+    index: int
+    directions: tuple[DirectionPlan, ...]
+    merge: str = "concat"
+    return_sequences: bool = True
+
+
+@dataclass(frozen=True)
+class DensePlan:
+    index: int
+    units: int
+    activation: str = "linear"
+
+
+@dataclass(frozen=True)
+class DropoutPlan:
+    index: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    index: int
+    numeric: int
+    vocabularies: tuple[int, ...]
+    dimensions: tuple[int, ...]
+
+
+LayerPlan = RecurrentPlan | DensePlan | DropoutPlan | EmbeddingPlan
+
+
+@dataclass(frozen=True)
+class OptimizerPlan:
+    """How gradients become steps; clipping values of 0 mean none."""
+
+    kind: str = "adam"
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    clipnorm: float = 0.0
+    global_clipnorm: float = 0.0
+    clipvalue: float = 0.0
+
+
+class Targets:
+    """What rows should have been. A row is a step, or a sequence where the network returns one row for each.
+
+    Args:
+        labels: (rows,) int32 classes, -1 where unlabelled; or None.
+        values: (rows, outputs) float32, NaN where unlabelled; or None. One of the two is given.
+        weights: (rows,) float32, or None.
+    """
+
+    __slots__ = ("labels", "values", "weights")
+
+    def __init__(
+        self,
+        labels: npt.NDArray[np.int32] | None = None,
+        values: FloatArray | None = None,
+        weights: FloatArray | None = None,
+    ) -> None:
+        self.labels = None if labels is None else np.ascontiguousarray(labels, np.int32)
+        self.values = None if values is None else np.ascontiguousarray(values, np.float32)
+        self.weights = None if weights is None else np.ascontiguousarray(weights, np.float32)
+
+
+class Network:
+    """A network of the engine. Predictions may run from several threads at once.
+
+    Args:
+        layers: what it is made of, first to last.
+        features: numbers of an input step.
+
+    Raises:
+        ValueError: the layers do not fit together.
+        MemoryError: they are too large.
+    """
+
+    def __init__(self, layers: Sequence[LayerPlan], features: int) -> None:
+        structs = (LayerStruct * len(layers))(*map(_layer_struct, layers))
+        handle = c_void_p()
+        check(library().bilstm_create(structs, len(layers), features, byref(handle)))
+        self._handle = handle
+        self._finalizer = weakref.finalize(self, library().bilstm_destroy, handle)
+        parameters, outputs, one_row_each, state_width = c_int64(), c_int64(), c_int32(), c_int64()
+        check(
+            library().bilstm_describe(
+                handle, byref(parameters), byref(outputs), byref(one_row_each), byref(state_width)
+            )
+        )
+        self.features = features
+        self.parameter_count = parameters.value
+        self.outputs = outputs.value
+        self.one_row_each = bool(one_row_each.value)
+        self.state_width = state_width.value
+
+    def read(self, which: str = "weights") -> FloatArray:
+        """(parameter_count,) float32: all "weights", "gradients", "first_moments" or "second_moments"."""
+        values = np.empty(self.parameter_count, np.float32)
+        check(library().bilstm_read(self._handle, ARRAYS.index(which), values.ctypes.data, len(values)))
+        return values
+
+    def write(self, values: FloatArray, which: str = "weights") -> None:
+        values = np.ascontiguousarray(values, np.float32)
+        check(library().bilstm_write(self._handle, ARRAYS.index(which), values.ctypes.data, len(values)))
+
+    @property
+    def iteration(self) -> int:
+        """Training steps taken so far."""
+        value = c_int64()
+        check(library().bilstm_iteration(self._handle, byref(value), 0))
+        return value.value
+
+    @iteration.setter
+    def iteration(self, value: int) -> None:
+        check(library().bilstm_iteration(self._handle, byref(c_int64(value)), 1))
+
+    def train(
+        self,
+        data: Ragged,
+        targets: Targets,
+        chosen: IndexArray,
+        starts: IndexArray,
+        loss: str,
+        optimizer: OptimizerPlan,
+        seed: int,
+    ) -> npt.NDArray[np.float64]:
+        """One training step for each batch; batch i is the sequences chosen[starts[i]:starts[i + 1]].
+
+        Returns:
+            (batches, 5) float64: sums over labelled rows of the weighted loss, their number, correct ones, squared
+            and absolute errors. Training stops at a loss that is not finite, before it changes any weight.
+        """
+        scores = np.zeros((len(starts) - 1, 5))
+        struct = self._data_struct(data, targets)
+        check(
+            library().bilstm_train(
+                self._handle,
+                byref(struct),
+                chosen.ctypes.data,
+                starts.ctypes.data,
+                len(starts) - 1,
+                LOSSES.index(loss),
+                byref(_optimizer_struct(optimizer)),
+                seed,
+                scores.ctypes.data,
+            )
+        )
+        return scores
+
+    def gradient(
+        self, data: Ragged, targets: Targets, loss: str, *, training: bool = False, seed: int = 0
+    ) -> npt.NDArray[np.float64]:
+        """Compute the gradients of one batch, for read("gradients"). Returns its (5,) score, as `train` does.
+
+        Args:
+            training: whether dropout drops.
+        """
+        score = np.zeros(5)
+        struct = self._data_struct(data, targets)
+        chosen = np.arange(len(data), dtype=np.int64)
+        check(
+            library().bilstm_gradient(
+                self._handle,
+                byref(struct),
+                chosen.ctypes.data,
+                len(chosen),
+                LOSSES.index(loss),
+                training,
+                seed,
+                score.ctypes.data,
+            )
+        )
+        return score
+
+    def update(self, optimizer: OptimizerPlan) -> None:
+        """Take a step along the gradients last computed or written."""
+        check(library().bilstm_update(self._handle, byref(_optimizer_struct(optimizer))))
+
+    def predict(
+        self, data: Ragged, states: FloatArray | None = None, *, return_states: bool = False
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """(rows, outputs) float32, in the order of the data; and the states after the last steps.
+
+        Args:
+            states: (n_sequences, state_width) float32 recurrent states before the first steps; zeros if left out.
+        """
+        output = np.empty((self._rows(data), self.outputs), np.float32)
+        states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
+        if states is not None:
+            states = np.ascontiguousarray(states, np.float32)
+            if states.shape != (len(data), self.state_width):
+                raise ValueError(f"states have shape ({len(data)}, {self.state_width}), not {states.shape}")
+        struct = self._data_struct(data)
+        check(
+            library().bilstm_predict(
+                self._handle, byref(struct), 0, _address(states), _address(states_out), output.ctypes.data, None
+            )
+        )
+        return output, states_out
+
+    def evaluate(self, data: Ragged, targets: Targets, loss: str) -> npt.NDArray[np.float64]:
+        """(5,) float64: the sums that `train` returns, over all sequences, without dropout."""
+        score = np.zeros(5)
+        struct = self._data_struct(data, targets)
+        check(
+            library().bilstm_predict(
+                self._handle, byref(struct), LOSSES.index(loss), None, None, None, score.ctypes.data
+            )
+        )
+        return score
+
+    def _rows(self, data: Ragged) -> int:
+        return len(data) if self.one_row_each else data.total_steps
+
+    def _data_struct(self, data: Ragged, targets: Targets | None = None) -> DataStruct:
+        if data.features != self.features and len(data):
+            raise ValueError(f"the network takes {self.features} features, the sequences have {data.features}")
+        rows = self._rows(data)
+        if targets is not None:
+            _check_shape("labels", targets.labels, (rows,))
+            _check_shape("targets", targets.values, (rows, self.outputs))
+            _check_shape("weights", targets.weights, (rows,))
+        return DataStruct(
+            data.values.ctypes.data,
+            data.offsets.ctypes.data,
+            data.total_steps,
+            len(data),
+            _address(targets.labels) if targets else None,
+            _address(targets.values) if targets else None,
+            _address(targets.weights) if targets else None,
+        )
+
+
+def _check_shape(name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> None:
+    if array is not None and array.shape != shape:
+        raise ValueError(f"{name} have shape {shape}, not {array.shape}")
+
+
+def _address(array: npt.NDArray[Any] | None) -> int | None:
+    return None if array is None else array.ctypes.data
+
+
+def _layer_struct(layer: LayerPlan) -> LayerStruct:
+    match layer:
+        case RecurrentPlan(index, directions, merge, return_sequences):
+            ways = (DirectionStruct * 2)(*(DirectionStruct(d.units, d.reverse, d.flip) for d in directions))
+            return LayerStruct(
+                kind=0,
+                index=index,
+                directions=len(directions),
+                ways=ways,
+                merge=MERGES.index(merge),
+                return_sequences=return_sequences,
+            )
+        case DensePlan(index, units, activation):
+            return LayerStruct(kind=1, index=index, units=units, activation=ACTIVATIONS.index(activation))
+        case DropoutPlan(index, rate):
+            return LayerStruct(kind=2, index=index, rate=rate)
+        case EmbeddingPlan(index, numeric, vocabularies, dimensions):
+            count = len(vocabularies)
+            return LayerStruct(
+                kind=3,
+                index=index,
+                numeric=numeric,
+                tables=count,
+                vocabularies=(c_int64 * count)(*vocabularies),
+                dimensions=(c_int64 * count)(*dimensions),
+            )
+
+
+def _optimizer_struct(plan: OptimizerPlan) -> OptimizerStruct:
+    return OptimizerStruct(
+        OPTIMIZERS.index(plan.kind),
+        plan.learning_rate,
+        plan.beta_1,
+        plan.beta_2,
+        plan.epsilon,
+        plan.clipnorm,
+        plan.global_clipnorm,
+        plan.clipvalue,
+    )

@@ -1,0 +1,592 @@
+"""Sequential: a chain of layers that is compiled, fitted, evaluated, saved. Keras's names and behaviour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bilstm import optimizers, utils
+from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
+from bilstm.callbacks import Callback, History, Logs
+from bilstm.engine.network import Network, RecurrentPlan
+from bilstm.fitting import FitData, Scores, run_epochs
+from bilstm.layers import Bidirectional, Input, Layer, Reverse, WeightSpec, from_json, to_json
+from bilstm.modelfile import ModelFileError, read_model, write_model
+from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged
+from bilstm.targets import LOSSES, make_targets
+
+# Metric names -> the column of a score that holds their sum.
+_METRICS = {
+    "acc": 2,
+    "accuracy": 2,
+    "mse": 3,
+    "mean_squared_error": 3,
+    "mae": 4,
+    "mean_absolute_error": 4,
+}
+_MOST_PARAMETERS = 1 << 33
+
+
+class Sequential:
+    """A chain of layers.
+
+    Args:
+        layers: the layers, first to last; more can be added.
+        seed: makes initial weights, shuffling and dropout repeatable; drawn at random if left out, or, after
+            `bilstm.utils.set_random_seed`, from there.
+
+    Sequences are given to its methods as a (n, steps, features) array, a list of (steps, features) arrays of
+    different lengths, or a `Ragged`; there is no padding and no mask.
+    """
+
+    def __init__(
+        self, layers: Iterable[Layer] | None = None, *, seed: int | None = None, name: str | None = None
+    ) -> None:
+        self.name = name or "sequential"
+        self.seed = utils.new_seed() if seed is None else int(seed)
+        self.random = np.random.default_rng(self.seed)
+        self.layers: list[Layer] = []
+        self.stop_training = False
+        self.network: Network | None = None
+        self._specs: list[list[WeightSpec]] = []
+        self.optimizer: optimizers.Optimizer | None = None
+        self.loss: str | None = None
+        self.metrics: list[str] = []
+        self.input_features: int | None = None
+        for layer in layers or ():
+            self.add(layer)
+
+    # --- Structure -----------------------------------------------------------------------------------------------
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer. With an input shape on the first, or known from data, the model is (re)built at once.
+
+        Raises:
+            ValueError: the layer does not fit after the ones before it.
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Sequential: a layer of bilstm.layers is needed, not {layer!r}")
+        if self.layers and _splits(self.layers[-1]):
+            raise ValueError("Sequential: no layer can follow Bidirectional(merge_mode=None), which has two outputs")
+        if isinstance(layer, Reverse) and not (self.layers and _is_recurrent(self.layers[-1])):
+            raise ValueError("Reverse must directly follow a recurrent layer with return_sequences=True")
+        if _is_recurrent(layer, any_rows=True) and not all(other.returns_rows_per_step() for other in self.layers):
+            raise ValueError(
+                f"Sequential: {type(layer).__name__} needs sequences, but a layer before it returns one row for "
+                f"each: give that layer return_sequences=True"
+            )
+        if not self.layers and layer.input_features is not None:
+            self.input_features = layer.input_features
+        if isinstance(layer, Input):
+            if self.layers:
+                raise ValueError("Sequential: Input must come first")
+            return
+        built = self.network is not None
+        self.layers.append(layer)
+        try:
+            if self.input_features is not None:
+                self._build(self.input_features, keep=self.get_weights() if built else [])
+        except Exception:
+            self.layers.pop()
+            raise
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Make the weights for inputs of shape (…, features)."""
+        self._build(check_count("build", "the number of features", input_shape[-1]))
+
+    def _build(self, features: int, keep: Sequence[FloatArray] = ()) -> None:
+        plans, specs = [], []
+        width = features
+        initial: list[FloatArray] = []
+        for index, layer in enumerate(self.layers):
+            output = layer.output_features(width)
+            specs.append(layer.weights(width))
+            if sum(_size(spec) for spec in specs[-1]) > _MOST_PARAMETERS:
+                raise ValueError(f"{type(layer).__name__} would have more than {_MOST_PARAMETERS:,} parameters")
+            if len(initial) < len(keep):
+                initial += keep[len(initial) : len(initial) + len(specs[-1])]
+            else:
+                initial += layer.initial_weights(width, self.random)
+            if isinstance(layer, Reverse):
+                plans[-1] = _flipped(plans[-1])
+            elif plan := layer.plan(index, width):
+                plans.append(plan)
+            width = output
+        if not plans:
+            return
+        self.network = Network(plans, features)
+        self._specs = specs
+        self.input_features = features
+        self.set_weights(initial)
+
+    @property
+    def built(self) -> bool:
+        return self.network is not None
+
+    def _built_network(self, features: int | None = None) -> Network:
+        if self.network is None:
+            if not self.layers:
+                raise ValueError("the model has no layers yet: add some")
+            if features is None:
+                raise ValueError("the model has no weights yet: give the first layer input_shape=(steps, features)")
+            self._build(features)
+        assert self.network is not None
+        return self.network
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print the layers, their output shapes and numbers of parameters."""
+        self._built_network()
+        rows = []
+        width, per_step, total = self.input_features or 0, True, 0
+        for layer, specs in zip(self.layers, self._specs, strict=True):
+            width = layer.output_features(width)
+            per_step = per_step and layer.returns_rows_per_step()
+            count = sum(_size(spec) for spec in specs)
+            total += count
+            shape = f"(None, None, {width})" if per_step else f"(None, {width})"
+            rows.append((_describe(layer), shape, f"{count:,}"))
+        widths = [max(len(row[i]) for row in [*rows, ("Layer (type)", "Output shape", "Param #")]) for i in range(3)]
+        line = "  ".join("{:<%d}" % w for w in widths[:2]) + "  {:>%d}" % widths[2]  # noqa: UP031
+        print_fn(f'Model: "{self.name}"')
+        print_fn(line.format("Layer (type)", "Output shape", "Param #"))
+        print_fn("=" * (sum(widths) + 4))
+        for row in rows:
+            print_fn(line.format(*row))
+        print_fn("=" * (sum(widths) + 4))
+        print_fn(f"Total params: {total:,} ({total * 4 / 1024:,.1f} KiB)")
+
+    def count_params(self) -> int:
+        return self._built_network().parameter_count
+
+    # --- Weights -------------------------------------------------------------------------------------------------
+
+    def get_weights(self) -> list[FloatArray]:
+        """All weight arrays, layer by layer, in Keras's order (see each layer); float32 copies."""
+        flat = self._built_network().read()
+        return self._unflatten(flat)
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set all weight arrays, in the order of `get_weights`.
+
+        Raises:
+            ValueError: another number of arrays, another shape, or a value that is not finite.
+        """
+        network = self._built_network()
+        specs = [spec for specs in self._specs for spec in specs]
+        if len(weights) != len(specs):
+            raise ValueError(f"set_weights: the model has {len(specs)} weight arrays, not {len(weights)}")
+        arrays = [np.asarray(weight, np.float32) for weight in weights]
+        for spec, array in zip(specs, arrays, strict=True):
+            if array.shape != spec.shape:
+                raise ValueError(f"set_weights: {spec.name} has shape {spec.shape}, not {array.shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"set_weights: {spec.name} holds NaN or infinity")
+        network.write(np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.float32))
+
+    def _unflatten(self, flat: FloatArray) -> list[FloatArray]:
+        specs = [spec for specs in self._specs for spec in specs]
+        bounds = np.cumsum([_size(spec) for spec in specs])[:-1]
+        pieces = np.split(flat, bounds) if specs else []
+        return [piece.reshape(spec.shape) for spec, piece in zip(specs, pieces, strict=True)]
+
+    # --- Training ------------------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: str | optimizers.Optimizer = "adam",
+        loss: str | None = None,
+        metrics: Sequence[str] | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Choose how to train.
+
+        Args:
+            optimizer: "adam", "sgd" or one of `bilstm.optimizers`.
+            loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy" or
+                "mean_squared_error" ("mse").
+            metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae").
+        """
+        unsupported = {
+            "loss_weights": None,
+            "weighted_metrics": None,
+            "run_eagerly": (None, False, True),
+            "steps_per_execution": 1,
+            "jit_compile": (None, "auto", True, False),
+            "sample_weight_mode": (None, "temporal"),
+            "auto_scale_loss": (True, False),
+        }
+        refuse_unsupported("compile", keywords, unsupported)
+        self.loss = check_choice("compile", "loss", loss, LOSSES)
+        self.metrics = [check_choice("compile", "metrics", metric, _METRICS) for metric in metrics or ()]
+        self.optimizer = optimizers.get(optimizer)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence[Callback] | Callback | None = None,
+        validation_split: float = 0.0,
+        validation_data: tuple[Any, ...] | None = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+        **keywords: Any,
+    ) -> History:
+        """Train.
+
+        Args:
+            x: sequences (see the class).
+            y: (n, steps, outputs) or (n, steps) or like x a list or a Ragged; (n, outputs) or (n,) where the model
+                returns one row for a sequence. -1 or NaN: unlabelled, used as context but not scored.
+            batch_size: sequences in a training step; 32 if left out.
+            verbose: 0 silent, 1 or "auto" a bar (only a line where the output is no terminal), 2 a line an epoch.
+            validation_split: the share of sequences, from the end, that is held out.
+            validation_data: (x, y) or (x, y, sample_weight).
+            class_weight: class -> weight of its rows' losses.
+            sample_weight: a number for each sequence or for each step.
+
+        Returns:
+            A History with a number for each epoch of "loss", the metrics, and their "val_" counterparts.
+
+        Raises:
+            ValueError: arguments or arrays that do not fit together.
+            DivergedError: the loss is no longer finite.
+        """
+        refuse_unsupported("fit", keywords, {"steps_per_epoch": None, "validation_steps": None} | _QUEUES)
+        epochs = check_count("fit", "epochs", keywords.get("nb_epoch", epochs))
+        batch_size = 32 if batch_size is None else check_count("fit", "batch_size", batch_size)
+        every = check_count("fit", "validation_freq", validation_freq)
+        training = self._fit_data(x, y, sample_weight, class_weight)
+        validation = None
+        if validation_data is not None:
+            if not 2 <= len(validation_data) <= 3:
+                raise ValueError("fit: validation_data is (x, y) or (x, y, sample_weight)")
+            validation = self._fit_data(*validation_data)
+        elif validation_split:
+            share = check_fraction("fit", "validation_split", validation_split)
+            training, validation = _split(training, share)
+        if not len(training.chosen):
+            raise ValueError("fit: x has no sequences to train on")
+
+        def validate(epoch: int) -> Logs:
+            if validation is None or (epoch + 1) % every:
+                return {}
+            scores = self._evaluate(validation)
+            return {f"val_{name}": value for name, value in self.logs_of(scores).items()}
+
+        history = History()
+        history.model, history.params = self, {"epochs": epochs, "batch_size": batch_size}
+        several = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+        for callback in several:
+            callback.model, callback.params = self, history.params
+        run_epochs(
+            self,
+            training,
+            batch_size=batch_size,
+            epochs=range(initial_epoch, epochs),
+            shuffle=shuffle,
+            validate=validate,
+            callbacks=[history, *several],
+            verbose=_verbosity(verbose),
+        )
+        return history
+
+    def train_on_batch(
+        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> float | list[float]:
+        """One training step on all of x. Returns the loss before the step, or [loss, metrics…]."""
+        batch = self._fit_data(x, y, sample_weight, class_weight)
+        starts = np.array([0, len(batch.chosen)], np.int64)
+        return self._as_list(self.train_batches(batch, batch.chosen, starts)[0])
+
+    def train_batches(self, training: FitData, chosen: IndexArray, starts: IndexArray) -> Scores:
+        """A training step for each batch chosen[starts[i]:starts[i + 1]]; returns the engine's (batches, 5) scores."""
+        assert self.network is not None
+        assert self.optimizer is not None
+        assert self.loss is not None
+        loss = LOSSES[self.loss]
+        return self.network.train(
+            training.data, training.targets, chosen, starts, loss, self.optimizer.plan(), self.seed
+        )
+
+    def _fit_data(
+        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> FitData:
+        if self.loss is None:
+            raise ValueError("the model must be compiled first: compile(loss=…)")
+        data = as_ragged(x)
+        network = self._built_network(data.features)
+        targets = make_targets(
+            y,
+            data,
+            loss=self.loss,
+            outputs=network.outputs,
+            one_row_each=network.one_row_each,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+        )
+        return FitData.all_of(data, targets)
+
+    # --- Evaluation and prediction -------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+        **keywords: Any,
+    ) -> float | list[float] | Logs:
+        """The loss, or [loss, metrics…], over all labelled rows; a dict with return_dict.
+
+        batch_size has no influence: the engine chooses, and results do not depend on it.
+        """
+        refuse_unsupported("evaluate", keywords, {"steps": None, "callbacks": None} | _QUEUES)
+        _verbosity(verbose)
+        scores = self._evaluate(self._fit_data(x, y, sample_weight))
+        return self.logs_of(scores) if return_dict else self._as_list(scores)
+
+    test_on_batch = evaluate
+
+    def _evaluate(self, validation: FitData) -> Scores:
+        assert self.network is not None
+        assert self.loss is not None
+        data, targets = validation.data, validation.targets
+        if len(validation.chosen) != len(data):
+            data, targets = _subset(data, targets, validation.chosen, self.network.one_row_each)
+        return self.network.evaluate(data, targets, LOSSES[self.loss])
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0, **keywords: Any) -> Any:
+        """Outputs for every step in the form of x: (n, steps, outputs) for an array, a list for a list, a Ragged for a
+        Ragged; (n, outputs) where the model returns one row for a sequence.
+
+        After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. batch_size has no
+        influence: a sequence's result never depends on its company.
+        """
+        refuse_unsupported("predict", keywords, {"steps": None, "callbacks": None} | _QUEUES)
+        _verbosity(verbose)
+        data = as_ragged(x)
+        rows = self.predict_rows(data)
+        last = self.layers[-1] if self.layers else None
+        if _splits(last):
+            assert isinstance(last, Bidirectional)
+            halves = np.split(rows, [last.forward.units], axis=1)
+            return [self._like(x, data, half) for half in halves]
+        return self._like(x, data, rows)
+
+    predict_on_batch = predict
+    predict_proba = predict
+
+    def predict_classes(self, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> Any:
+        """Class numbers in the form of `predict`: 0 or 1 of shape (…, 1) for a single output, by threshold one half;
+        the largest output's number, without the last dimension, for several.
+        """
+        _verbosity(verbose)
+        data = as_ragged(x)
+        rows = self.predict_rows(data)
+        classes = (rows > 0.5).astype(np.int32) if rows.shape[1] == 1 else rows.argmax(axis=1).astype(np.int32)
+        return self._like(x, data, classes)
+
+    def predict_rows(self, data: Ragged) -> FloatArray:
+        """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
+        return self._built_network(data.features).predict(data)[0]
+
+    def _like(self, x: Any, data: Ragged, rows: Any) -> Any:
+        assert self.network is not None
+        if self.network.one_row_each:
+            return rows
+        if isinstance(x, (list, tuple)):
+            return np.split(rows, data.offsets[1:-1]) if len(data) else []
+        if isinstance(x, Ragged):
+            return x.with_values(rows)
+        steps = np.shape(x)[1] if np.ndim(x) >= 2 else 0
+        return rows.reshape(len(data), steps, *rows.shape[1:])
+
+    def logs_of(self, scores: Scores) -> Logs:
+        """(5,) sums -> {"loss": …, metrics…}, means over labelled rows (NaN where there are none)."""
+        rows = float(scores[1]) or float("nan")
+        return {"loss": float(scores[0]) / rows} | {m: float(scores[_METRICS[m]]) / rows for m in self.metrics}
+
+    def _as_list(self, scores: Scores) -> float | list[float]:
+        values = list(self.logs_of(scores).values())
+        return values if self.metrics else values[0]
+
+    # --- Saving --------------------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Plain data from which `from_config` makes the same model, without its weights."""
+        config = {"name": self.name, "features": self.input_features, "layers": [to_json(layer) for layer in self.layers]}
+        if self.loss is not None and self.optimizer is not None:
+            config["compile"] = {
+                "loss": self.loss,
+                "metrics": self.metrics,
+                "optimizer": {"kind": self.optimizer.kind, **self.optimizer.get_config()},
+            }
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, seed: int | None = None) -> Sequential:
+        """The model that `get_config` described.
+
+        Raises:
+            ValueError: the data describes no model.
+        """
+        features, layers = config.get("features"), config.get("layers")
+        if not isinstance(layers, list):
+            raise ValueError("a model's layers must be a list")
+        model = cls(seed=seed, name=str(config.get("name", "sequential")))
+        if features is not None:
+            model.add(Input((None, check_count("model", "features", features))))
+        for layer in layers:
+            model.add(from_json(layer))
+        compiled = config.get("compile")
+        if compiled is not None:
+            settings = dict(compiled["optimizer"])
+            kind = check_choice("compile", "optimizer", settings.pop("kind", None), optimizers.OPTIMIZERS)
+            model.compile(optimizers.OPTIMIZERS[kind](**settings), compiled["loss"], compiled["metrics"])
+        return model
+
+    def tensors(self) -> dict[str, FloatArray]:
+        """The weight arrays by names that are unique in the model."""
+        return dict(zip(_tensor_names(self._specs), self.get_weights(), strict=True))
+
+    def set_tensors(self, tensors: Mapping[str, Any]) -> None:
+        """The reverse of `tensors`.
+
+        Raises:
+            ValueError: an array is missing, superfluous, or of another shape.
+        """
+        self._built_network()
+        names = _tensor_names(self._specs)
+        missing, extra = [n for n in names if n not in tensors], [n for n in tensors if n not in names]
+        if missing or extra:
+            raise ValueError(f"weights {', '.join((missing or extra)[:3])} {'are missing' if missing else 'are unknown'}")
+        self.set_weights([tensors[name] for name in names])
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = True, **keywords: Any) -> None:
+        """Write architecture, weights and compile settings to one safetensors file, wholly or not at all.
+
+        The optimizer's moments are not kept, so that the file stays small.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        refuse_unsupported("save", keywords, {"include_optimizer": False, "save_format": None, "zipped": None})
+        if not overwrite and os.path.exists(path):
+            raise ValueError(f"{os.fspath(path)} exists already")
+        tensors = self.tensors()
+        write_model(path, tensors, {"kind": "sequential", "model": self.get_config()})
+
+
+_QUEUES = {"max_queue_size": 10, "workers": 1, "use_multiprocessing": False}
+
+
+def load_model(path: str | os.PathLike[str]) -> Sequential:
+    """Read a model that `Sequential.save` wrote.
+
+    Raises:
+        ModelFileError: the file is no such model; the message says why. Never runs code from the file.
+    """
+    tensors, header = read_model(path)
+    if header.get("kind") != "sequential":
+        raise ModelFileError(f"{os.fspath(path)} holds a {header.get('kind')}, not a Sequential model")
+    return model_from_parts(path, tensors, header.get("model"))
+
+
+def model_from_parts(path: str | os.PathLike[str], tensors: Mapping[str, FloatArray], config: Any) -> Sequential:
+    """A model from a file's contents; the file's size bounds what is allocated.
+
+    Raises:
+        ModelFileError: they do not belong together.
+    """
+    try:
+        if not isinstance(config, dict):
+            raise ValueError("it describes no model")
+        _check_sizes(config, tensors)
+        model = Sequential.from_config(config)
+        model.set_tensors(tensors)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
+        raise ModelFileError(f"{os.fspath(path)} is not a valid model: {error}") from None
+    return model
+
+
+def _check_sizes(config: Mapping[str, Any], tensors: Mapping[str, FloatArray]) -> None:
+    """Compare the numbers of parameters before anything is allocated for them."""
+    layers, width = config.get("layers"), config.get("features")
+    if not isinstance(layers, list) or not isinstance(width, int) or isinstance(width, bool):
+        raise ValueError("its layers or features are missing")
+    total = 0
+    for data in layers:
+        layer = from_json(data)
+        total += sum(_size(spec) for spec in layer.weights(width))
+        width = layer.output_features(width)
+    stored = sum(array.size for array in tensors.values())
+    if total != stored:
+        raise ValueError(f"its layers need {total:,} weights, but it holds {stored:,}")
+
+
+def _size(spec: WeightSpec) -> int:
+    size = 1
+    for dimension in spec.shape:
+        size *= dimension
+    return size
+
+
+def _tensor_names(specs: Sequence[Sequence[WeightSpec]]) -> list[str]:
+    return [f"layers.{index}.{spec.name}" for index, layer in enumerate(specs) for spec in layer]
+
+
+def _flipped(plan: Any) -> RecurrentPlan:
+    assert isinstance(plan, RecurrentPlan)
+    return replace(plan, directions=tuple(replace(d, flip=not d.flip) for d in plan.directions))
+
+
+def _is_recurrent(layer: Layer, *, any_rows: bool = False) -> bool:
+    from bilstm.layers import LSTM
+
+    return isinstance(layer, (LSTM, Bidirectional)) and (any_rows or layer.returns_rows_per_step())
+
+
+def _splits(layer: Layer | None) -> bool:
+    return isinstance(layer, Bidirectional) and layer.merge_mode is None
+
+
+def _describe(layer: Layer) -> str:
+    inner = getattr(layer, "layer", None)
+    return f"{type(layer).__name__}({type(inner).__name__})" if inner is not None else type(layer).__name__
+
+
+def _verbosity(verbose: int | str) -> int:
+    if isinstance(verbose, bool) or verbose == "auto":
+        return int(verbose is not False)
+    return int(check_choice("fit", "verbose", verbose, (0, 1, 2)))
+
+
+def _split(training: FitData, share: float) -> tuple[FitData, FitData]:
+    """As Keras does: the last sequences, before any shuffling."""
+    count = len(training.chosen)
+    cut = int(count * (1.0 - share))
+    if not 0 < cut < count:
+        raise ValueError(f"fit: validation_split={share} of {count} sequences leaves nothing on one side")
+    return replace(training, chosen=training.chosen[:cut]), replace(training, chosen=training.chosen[cut:])
+
+
+def _subset(data: Ragged, targets: Any, chosen: IndexArray, one_row_each: bool) -> tuple[Ragged, Any]:
+    from bilstm.engine.network import Targets
+    from bilstm.ragged import steps_of
+
+    rows = chosen if one_row_each else steps_of(data.offsets, chosen)
+    pick = lambda array: None if array is None else array[rows]  # noqa: E731
+    return data[chosen], Targets(pick(targets.labels), pick(targets.values), pick(targets.weights))

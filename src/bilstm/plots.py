@@ -1,0 +1,117 @@
+"""Pictures of results, drawn with Matplotlib and saved as PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import PercentFormatter
+
+from bilstm.errors import UserError
+from bilstm.files import check_writable, reason, replacing
+
+FORMATS = ("png", "svg", "pdf")
+
+# Okabe and Ito's palette, told apart with any colour vision, and a dash pattern each for print in grey.
+STYLES = (("#0072B2", "-"), ("#56B4E9", "--"), ("#009E73", "-."), ("#D55E00", "-"), ("#CC79A7", ":"))
+INK = "#333333"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Learning curves of several models on one problem.
+
+    Attributes:
+        title: the problem.
+        accuracy: (models, seeds, checkpoints) between 0 and 1.
+        baseline: the accuracy of always giving the commonest label.
+    """
+
+    title: str
+    accuracy: npt.NDArray[np.float64]
+    baseline: float
+
+
+def learning_curves(panels: Sequence[Panel], models: Sequence[str], seen: npt.ArrayLike, title: str) -> Figure:
+    """One panel a problem, one line a model: the mean over the seeds, and a band of one standard deviation.
+
+    Args:
+        panels: what to draw, at least one.
+        models: the models' names, in the order of each panel's accuracy.
+        seen: (checkpoints,) training sequences seen at each checkpoint.
+        title: a line above the panels.
+    """
+    seen = np.asarray(seen)
+    width = max(3.6 * len(panels) + 0.4, 6.0)
+    figure = Figure(figsize=(width, 4.3), dpi=150, layout=ConstrainedLayoutEngine(wspace=0.05), facecolor="white")
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(row, panels, strict=True):
+        _draw_panel(axes, panel, models, seen)
+    row[0].set_ylabel("accuracy on new sequences", color=INK)
+    figure.suptitle(title, color=INK, fontsize=11, x=0.01, ha="left")
+    handles, names = row[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, models: Sequence[str], seen: npt.NDArray[np.int64]) -> None:
+    mean = panel.accuracy.mean(axis=1)
+    spread = panel.accuracy.std(axis=1, ddof=1) if panel.accuracy.shape[1] > 1 else np.zeros_like(mean)
+    for index, model in enumerate(models):
+        color, dashes = STYLES[index % len(STYLES)]
+        low, high = mean[index] - spread[index], np.minimum(mean[index] + spread[index], 1)
+        axes.fill_between(seen, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(seen, mean[index], label=model, linewidth=1.8, color=color, linestyle=dashes)
+    axes.axhline(panel.baseline, color="#888888", linestyle=(0, (1, 2)), linewidth=1.2, label="commonest label")
+    axes.set_title(panel.title, fontsize=10.5, color=INK, loc="left")
+    axes.set_xlabel("training sequences seen", color=INK)
+    axes.set_xlim(seen[0], seen[-1])
+    axes.set_ylim(min(0.45, float(mean.min()) - 0.02), 1.0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def picture_path(out: str | os.PathLike[str], name: str) -> Path:
+    """Where a picture goes: `out` itself when it ends in .png, .svg or .pdf, else `name`.png in the folder `out`.
+
+    The folder is made where it is missing, so that a place that cannot be written to is found before the work.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or `out` has another ending.
+    """
+    path = Path(out)
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        if suffix and not path.is_dir():
+            raise UserError(f"cannot write a picture as {path.name}: the ending must be .png, .svg or .pdf")
+        path = path / f"{name}.png"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path.parent}: {reason(error)}") from None
+    check_writable(path)
+    return path
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the picture whole or not at all, in the format that its ending names.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    undated = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else {}
+    # A fixed salt and no date: the same results give the same file.
+    with replacing(path) as unfinished, matplotlib.rc_context({"svg.hashsalt": "bilstm"}):
+        figure.savefig(unfinished, format=kind, metadata=undated)

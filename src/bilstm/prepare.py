@@ -1,0 +1,265 @@
+"""From a table and what a person said about it to what training takes: which column is what, and what is held out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn, read_labels, read_numbers
+from bilstm.errors import UserError, counted, listed, shown
+from bilstm.sequences import Sequences, find_sequences
+from bilstm.tables import Table
+from bilstm.textfiles import LABEL, SEQUENCE, TOKEN
+
+FeatureKind = Literal["numeric", "categorical"]
+MOSTLY = 0.5  # of the cells are numbers: then what is meant has to be said, rather than be guessed
+MOST_CLASSES = 10_000
+MOST_FRACTIONS = 1_000  # different fractions in a label column: then it is a quantity, not a class
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """What a person says about a table's columns; None leaves it to the table.
+
+    Attributes:
+        sequence: tells sequences apart; may be left out for CoNLL-style files only.
+        label: what to predict; may be left out for CoNLL-style files, whose last column it is.
+        order: sorts the rows of a sequence; None: they stand in order.
+        features: what to predict from. None: of a CoNLL-style file the first column, of others all that have a name
+            and no other role.
+        categorical: features to treat as text even if they are numbers.
+    """
+
+    sequence: str | None = None
+    label: str | None = None
+    order: str | None = None
+    features: Sequence[str] | None = None
+    categorical: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A table ready for training.
+
+    Attributes:
+        columns: what was found, fitted to the training sequences only.
+        training: the sequences to train on.
+        validation: those held out, or those of the table given for it; None if there are none.
+        notes: what a person should know, one sentence each.
+    """
+
+    columns: Columns
+    training: Encoded
+    validation: Encoded | None
+    notes: tuple[str, ...]
+
+
+def prepare(
+    table: Table, roles: Roles, *, valid: Table | None = None, validation_split: float = 0.1, seed: int = 0
+) -> Prepared:
+    """Decide what each column is, hold sequences out, and encode.
+
+    Args:
+        table: labelled sequences; rows without a label are context.
+        roles: which column is what.
+        valid: a table to validate on; then nothing is held out.
+        validation_split: the share of the sequences to hold out, from 0 up to but without 1; at least one sequence is
+            held out, and one is left for training.
+        seed: chooses those held out.
+
+    Raises:
+        UserError: a column is missing or unfit for its role, or a cell is wrong; the message says where.
+    """
+    sequence, label = _key_columns(table, roles)
+    kinds, notes = choose_features(table, roles, sequence, label)
+    sequences = find_sequences(table, sequence, roles.order)
+    texts = read_labels(table, label)
+    classes = find_classes(table, label, texts)
+    labelled = np.array([text is not None for text in texts])[sequences.rows]
+    share = 0.0 if valid else validation_split
+    training, held_out = hold_out(sequences, labelled, share, seed)
+    if share and not len(held_out):
+        notes.append("only one sequence has labels, so none is held out, and training does not stop early")
+    rows = np.concatenate([sequences.rows[sequences.offsets[i] : sequences.offsets[i + 1]] for i in training])
+    columns = _fit(table, kinds, rows, sequence=sequence, order=roles.order, label=label, classes=classes)
+    encoded = columns.encode_sequences(table, sequences, need_labels=True)
+    if valid:
+        validation: Encoded | None = columns.encode(valid, need_labels=True)
+    else:
+        validation = encoded.take(held_out) if len(held_out) else None
+    return Prepared(columns, encoded.take(training), validation, tuple(notes))
+
+
+def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tuple[dict[str, FeatureKind], list[str]]:
+    """Which columns are features, each numeric or categorical, and notes on those left out.
+
+    Raises:
+        UserError: a feature does not exist, has another role, or cannot be one.
+    """
+    notes: list[str] = []
+    names = list(dict.fromkeys(roles.features)) if roles.features is not None else None
+    for name in (*(names or ()), *roles.categorical):
+        table.require(name, "a feature")
+        if name in (sequence, label):
+            role = "the label" if name == label else "the sequence"
+            raise UserError(f"column {name!r} is {role}, so it cannot be a feature as well")
+    explicit = names is not None
+    if names is None:
+        names = _default_features(table, {sequence, label, roles.order}, notes)
+        names += [name for name in roles.categorical if name not in names]
+    for name in roles.categorical:
+        if name not in names:
+            raise UserError(f"column {name!r} is to be categorical, but is not among the features: {listed(names)}")
+    kinds: dict[str, FeatureKind] = {}
+    for name in names:
+        kind = "categorical" if name in roles.categorical else _feature_kind(table, name)
+        if kind is not None:
+            kinds[name] = kind
+        elif explicit:
+            raise UserError(f"{table.path} has no value in column {name!r}, so it cannot be a feature")
+        else:
+            notes.append(f"{name}: left out, since it has no value")
+    if not kinds:
+        raise UserError(f"{table.path} has no column left to predict from; its columns: {listed(table.names)}")
+    return kinds, notes
+
+
+def find_classes(table: Table, label: str, texts: Sequence[str | None]) -> tuple[str, ...]:
+    """The different labels, sorted; as numbers if all are whole numbers.
+
+    Raises:
+        UserError: there are fewer than two, or so many that they are no classes.
+    """
+    found = {text for text in texts if text is not None}
+    if not found:
+        raise UserError(f"{table.path} has no label in column {label!r}: all of its cells are empty")
+    if len(found) == 1:
+        raise UserError(
+            f"{table.path} has the same label {shown(found.pop())} in every labelled row of column {label!r}; at least "
+            f"two are needed to learn the difference"
+        )
+    if all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in found):
+        return tuple(sorted(found, key=lambda text: (int(text), text)))
+    profile = table.profile(label) if len(found) > MOST_FRACTIONS else None
+    if profile and profile.numbers == profile.present:
+        raise UserError(
+            f"{table.path} has {len(found):,} different fractions in column {label!r}; labels are classes, and "
+            f"predicting a quantity for every step is not supported"
+        )
+    if len(found) > MOST_CLASSES:
+        raise UserError(
+            f"{table.path} has {len(found):,} different labels in column {label!r}, more than {MOST_CLASSES:,}; is it "
+            f"the column that you mean?"
+        )
+    return tuple(sorted(found))
+
+
+def hold_out(
+    sequences: Sequences, labelled: npt.NDArray[np.bool_], share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Part the sequences by chance into those to train on and those held out, of which each has a labelled step.
+
+    Args:
+        sequences: n of them.
+        labelled: (total_steps,) whether a step has a label.
+        share: of the sequences with a label, how many to hold out: at least one, and all but one at most.
+        seed: the same seed parts them in the same way.
+
+    Returns:
+        The indices of both parts, ascending.
+    """
+    everything = np.arange(len(sequences))
+    candidates = np.flatnonzero(np.add.reduceat(labelled.astype(np.int64), sequences.offsets[:-1]))
+    count = min(max(1, round(share * len(candidates))), len(candidates) - 1) if share else 0
+    chosen = np.sort(np.random.default_rng(seed).permutation(candidates)[:count])
+    return np.setdiff1d(everything, chosen), chosen
+
+
+def _key_columns(table: Table, roles: Roles) -> tuple[str, str]:
+    conll = table.format == "conll"
+    sequence = roles.sequence or (SEQUENCE if conll else None)
+    label = roles.label or (LABEL if conll else None)
+    if sequence is None:
+        raise UserError(f"which rows of {table.path} belong together? Name the column that tells with --sequence")
+    if label is None:
+        raise UserError(f"which column of {table.path} is to be predicted? Name it with --label")
+    table.require(sequence, "the sequence of each row")
+    table.require(label, "the label")
+    if roles.order is not None:
+        table.require(roles.order, "the order within a sequence")
+    if len({sequence, label, roles.order}) < 3:
+        raise UserError("the sequence, the label and the order are three columns, but one is named twice")
+    if table.kinds[label] == "nested":
+        raise UserError(f"column {label!r} of {table.path} holds lists or objects; a label is one value")
+    return sequence, label
+
+
+def _default_features(table: Table, taken: set[str | None], notes: list[str]) -> list[str]:
+    if table.format == "conll":
+        others = [name for name in table.names if name not in (*taken, SEQUENCE, TOKEN)]
+        if others:
+            notes.append(f"{', '.join(others)}: not used unless named with --features")
+        return [TOKEN]
+    notes += [f"{name}: left out, since it has no name in the file" for name in table.unnamed if name not in taken]
+    return [name for name in table.names if name not in taken and name not in table.unnamed]
+
+
+def _feature_kind(table: Table, name: str) -> FeatureKind | None:
+    """What a feature's column holds, None if nothing at all.
+
+    Raises:
+        UserError: it holds what cannot be a feature, or a few cells that do not fit the others.
+    """
+    kind = table.kinds[name]
+    if kind == "nested":
+        raise UserError(
+            f"column {name!r} of {table.path} holds lists or objects; give each number a column of its own, or name "
+            f"the features to use with --features"
+        )
+    profile = table.profile(name)
+    if kind == "time" or (profile.present and profile.times == profile.present):
+        raise UserError(
+            f"column {name!r} of {table.path} holds dates or times, which are no features as they are; use it as the "
+            f"order (--order {name}), make numbers of it such as the hour, or name the features to use with --features"
+        )
+    if not profile.present:
+        return None
+    if kind == "text" or (kind == "cell" and profile.numbers < MOSTLY * profile.present):
+        if profile.other is not None and profile.decimal_commas >= MOSTLY * profile.present:
+            cell = shown(table.cell(name, profile.other))
+            raise UserError(
+                f"{table.place(profile.other)}: {cell} in column {name!r} has a decimal comma; write a point, or treat "
+                f"the column as text with --categorical {name}"
+            )
+        return "categorical"
+    if profile.other is not None:
+        cell = shown(table.cell(name, profile.other))
+        raise UserError(
+            f"{table.place(profile.other)}: {cell} in column {name!r} is not a number, "
+            f"as {counted(profile.numbers, 'other cell')} of it are; correct it, leave the cell empty, or treat the "
+            f"column as text with --categorical {name}"
+        )
+    return "numeric"
+
+
+def _fit(
+    table: Table,
+    kinds: dict[str, FeatureKind],
+    rows: npt.NDArray[np.int64],
+    *,
+    sequence: str,
+    order: str | None,
+    label: str,
+    classes: tuple[str, ...],
+) -> Columns:
+    """Fit each column to these rows."""
+    numeric = [NumericColumn.fit(n, read_numbers(table, n)[rows]) for n, kind in kinds.items() if kind == "numeric"]
+    categorical = [
+        CategoricalColumn.fit(n, table.texts(n)[rows].tolist()) for n, kind in kinds.items() if kind == "categorical"
+    ]
+    return Columns(sequence, order, label, classes, tuple(numeric), tuple(categorical), table.conll_columns)

@@ -1,0 +1,198 @@
+"""Sequences of different lengths without padding: the one form in which data travels through the package.
+
+A batch is `values` of shape (total_steps, features) and `offsets` of shape (n_sequences + 1); sequence `i`
+is `values[offsets[i]:offsets[i + 1]]`. This is the layout of an Arrow list array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IndexArray = npt.NDArray[np.int64]
+
+
+class Ragged:
+    """A batch of sequences, stored one after the other.
+
+    Args:
+        values: (total_steps, features), or (total_steps,) for a single feature; converted to C-contiguous
+            float32. No copy is made where none is needed.
+        offsets: (n_sequences + 1,) integers, starting at 0, never decreasing, ending at total_steps.
+
+    Raises:
+        ValueError: the shapes or offsets contradict each other; the message says where.
+    """
+
+    __slots__ = ("offsets", "values")
+
+    values: FloatArray
+    offsets: IndexArray
+
+    def __init__(self, values: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
+        self.values = _as_steps(values)
+        self.offsets = _as_offsets(offsets, len(self.values))
+
+    @classmethod
+    def from_sequences(cls, sequences: Sequence[npt.ArrayLike]) -> Ragged:
+        """Join arrays of shape (steps, features) or (steps,), of any lengths.
+
+        Raises:
+            ValueError: a sequence is not numeric, has more than two dimensions, or has another number of
+                features than the first.
+        """
+        arrays = []
+        for position, sequence in enumerate(sequences):
+            try:
+                array = _as_steps(sequence)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"sequence {position}: {error}") from None
+            if arrays and array.shape[1] != arrays[0].shape[1]:
+                raise ValueError(
+                    f"sequence {position} has {array.shape[1]} features, but sequence 0 has {arrays[0].shape[1]}"
+                )
+            arrays.append(array)
+        values = np.concatenate(arrays) if arrays else np.empty((0, 1), np.float32)
+        return cls(values, offsets_of([len(array) for array in arrays]))
+
+    @classmethod
+    def from_padded(cls, padded: npt.ArrayLike, lengths: npt.ArrayLike | None = None) -> Ragged:
+        """Take the first `lengths[i]` steps of each row of a (n_sequences, steps, features) array.
+
+        Args:
+            padded: (n_sequences, steps, features) or (n_sequences, steps).
+            lengths: (n_sequences,) integers; all steps of every row when left out.
+        """
+        array = np.asarray(padded)
+        if array.ndim == 2:
+            array = array[:, :, np.newaxis]
+        if array.ndim != 3:
+            raise ValueError(f"a padded batch has shape (n, steps, features), not {array.shape}")
+        count, steps, features = array.shape
+        if lengths is None:
+            return cls(array.reshape(count * steps, features), np.arange(count + 1, dtype=np.int64) * steps)
+        lengths = np.asarray(lengths)
+        if lengths.shape != (count,):
+            raise ValueError(f"{count} sequences need {count} lengths, not an array of shape {lengths.shape}")
+        if count and not (lengths.min() >= 0 and lengths.max() <= steps):
+            raise ValueError(f"lengths must lie between 0 and {steps}, the number of steps")
+        return cls(array[np.arange(steps) < lengths[:, np.newaxis]], offsets_of(lengths))
+
+    @property
+    def lengths(self) -> IndexArray:
+        """(n_sequences,) the number of steps of each sequence."""
+        return np.diff(self.offsets)
+
+    @property
+    def total_steps(self) -> int:
+        return len(self.values)
+
+    @property
+    def features(self) -> int:
+        return int(self.values.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        for start, stop in zip(self.offsets[:-1], self.offsets[1:], strict=True):
+            yield self.values[start:stop]
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> FloatArray: ...
+    @overload
+    def __getitem__(self, index: slice | npt.NDArray[Any] | Sequence[int]) -> Ragged: ...
+    def __getitem__(self, index: Any) -> FloatArray | Ragged:
+        """One sequence as a (steps, features) view, or a slice, index array or mask of sequences as a Ragged."""
+        if isinstance(index, (int, np.integer)):
+            position = int(index) + (len(self) if index < 0 else 0)
+            if not 0 <= position < len(self):
+                raise IndexError(f"sequence {index} of {len(self)}")
+            return self.values[self.offsets[position] : self.offsets[position + 1]]
+        chosen = np.arange(len(self))[index]
+        return Ragged(self.values[steps_of(self.offsets, chosen)], offsets_of(self.lengths[chosen]))
+
+    def with_values(self, values: npt.ArrayLike) -> Ragged:
+        """The same sequences carrying other values, shape (total_steps, …)."""
+        return Ragged(values, self.offsets)
+
+    def to_list(self) -> list[FloatArray]:
+        """The sequences as a list of (steps, features) views."""
+        return list(self)
+
+    def to_padded(self, fill: float = 0.0) -> FloatArray:
+        """(n_sequences, longest, features) with `fill` after each sequence's last step."""
+        longest = int(self.lengths.max()) if len(self) else 0
+        padded = np.full((len(self), longest, self.features), fill, np.float32)
+        padded[np.arange(longest) < self.lengths[:, np.newaxis]] = self.values
+        return padded
+
+    def __repr__(self) -> str:
+        return f"Ragged({len(self)} sequences, {self.total_steps} steps, {self.features} features)"
+
+
+def as_ragged(data: Any) -> Ragged:
+    """Accept what people have: Ragged, a (n, steps, features) array, or a list of (steps, features) arrays.
+
+    A two-dimensional array is n sequences of one feature.
+
+    Raises:
+        ValueError: the data is none of these; the message says what it is.
+    """
+    if isinstance(data, Ragged):
+        return data
+    if isinstance(data, (list, tuple)):
+        return Ragged.from_sequences(data)
+    array = np.asarray(data)
+    if array.dtype == object and array.ndim == 1:
+        return Ragged.from_sequences(list(array))
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            f"sequences are a (n, steps, features) array, a list of (steps, features) arrays or a Ragged, "
+            f"not {type(data).__name__} of shape {array.shape}"
+        )
+    return Ragged.from_padded(array)
+
+
+def offsets_of(lengths: npt.ArrayLike) -> IndexArray:
+    """(n,) lengths → (n + 1,) offsets."""
+    lengths = np.asarray(lengths, np.int64)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def steps_of(offsets: IndexArray, chosen: npt.ArrayLike) -> IndexArray:
+    """The positions in `values` of all steps of the chosen sequences, in the order chosen."""
+    chosen = np.asarray(chosen, np.int64)
+    lengths = offsets[chosen + 1] - offsets[chosen]
+    starts = offsets_of(lengths)
+    return np.repeat(offsets[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
+
+
+def _as_steps(values: npt.ArrayLike) -> FloatArray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"values must be numbers, not {array.dtype}")
+    if array.ndim == 1:
+        array = array[:, np.newaxis]
+    if array.ndim != 2:
+        raise ValueError(f"values have shape (steps, features), not {array.shape}")
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _as_offsets(offsets: npt.ArrayLike, total_steps: int) -> IndexArray:
+    array = np.asarray(offsets)
+    if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
+        raise ValueError(f"offsets are n_sequences + 1 integers, not {array.dtype} of shape {array.shape}")
+    array = np.ascontiguousarray(array, np.int64)
+    if array[0] != 0 or array[-1] != total_steps:
+        raise ValueError(f"offsets go from 0 to the number of steps, {total_steps}, not from {array[0]} to {array[-1]}")
+    decreasing = np.flatnonzero(np.diff(array) < 0)
+    if len(decreasing):
+        raise ValueError(f"offsets must not decrease, but do after position {decreasing[0]}")
+    return array

@@ -1,0 +1,281 @@
+"""Reading tables from files and writing them back, in the format that a file's name stands for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.errors import UserError
+from bilstm.files import AnyPath, check_readable, replacing
+from bilstm.tables import Format, Table
+from bilstm.textfiles import ConllRows, CsvRows, has_sequence_breaks, is_gzip, text_lines, write_conll
+
+if TYPE_CHECKING:
+    import duckdb
+
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".txt": "conll",
+}
+KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
+WRITTEN_AS = {  # codes such as 007 match none of these: they stay text
+    "BIGINT": "-?(0|[1-9][0-9]{0,17})",
+    "DOUBLE": "-?(0|[1-9][0-9]*)?([.][0-9]*)?(e[+-]?[0-9]{1,2})?",
+    "BOOLEAN": "true|false",
+}
+CHUNK = 50_000  # rows of text handed to the database at a time
+
+
+def format_of(path: AnyPath) -> Format:
+    """The format that a file's name stands for.
+
+    Raises:
+        UserError: none that is known; the message lists those that are.
+    """
+    suffixes = Path(path).suffixes[-2:]
+    compressed = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[-2:-1] if compressed else suffixes[-1:]).lower()
+    found = SUFFIXES.get(suffix)
+    if found is None or (compressed and found == "parquet"):
+        what = f"is of no known format ({suffix})" if suffix else "has no ending that tells its format"
+        raise UserError(f"{path} {what}: a table's name ends in {KNOWN}")
+    return found
+
+
+def read_table(path: AnyPath, *, conll_columns: int | None = None) -> Table:
+    """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
+
+    Args:
+        path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns.
+        conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
+
+    Raises:
+        UserError: the file is missing, empty, damaged, not UTF-8, or not what its name says.
+    """
+    path = Path(path)
+    table_format = format_of(path)
+    check_readable(path)
+    connection = _connect()
+    if table_format == "parquet":
+        return Table(path, connection, "parquet", _load_parquet(connection, path))
+    if table_format == "ndjson":
+        return Table(path, connection, "ndjson", _load_ndjson(connection, path))
+    if table_format == "csv" and ".tsv" in path.suffixes and has_sequence_breaks(path):
+        table_format = "conll"
+    source = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
+    _check_names(path, source.names)
+    _load_rows(connection, len(source.names), iter(source))
+    return Table(path, connection, table_format, source.names, source)
+
+
+def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
+    """The format in which the table, extended by columns of these names, will be written to this path.
+
+    Raises:
+        UserError: the format is unknown or cannot hold this table, or it has such columns already.
+    """
+    output = format_of(path)
+    if table.format == "conll" and ".tsv" in Path(path).suffixes:
+        output = "conll"
+    if output == "conll" and table.format != "conll":
+        raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
+    taken = {name.lower(): name for name in table.names}
+    for name in names:
+        if name in taken:
+            raise UserError(f"{table.path} has a column {taken[name]!r} already: rename it, since it would be replaced")
+    return output
+
+
+def write_table(table: Table, additions: Mapping[str, npt.NDArray[Any]], path: AnyPath) -> None:
+    """Write a table row for row, extended by columns of text or numbers, wholly or not at all.
+
+    Args:
+        table: the table as it was read.
+        additions: (rows,) arrays by name.
+        path: the file; its name tells the format.
+
+    Raises:
+        UserError: the file cannot be written, or cannot hold this table.
+    """
+    import duckdb
+
+    output = check_output(table, list(additions), path)
+    compress = Path(path).suffix == ".gz"
+    with replacing(path) as temporary:
+        if output == "conll":
+            assert isinstance(table.source, ConllRows)
+            added = zip(*([str(value) for value in column.tolist()] for column in additions.values()), strict=True)
+            write_conll(table.source, added, temporary, compress=compress)
+            return
+        columns = [f"{_exported(table, name, output)} AS {_identifier(name)}" for name in table.names]
+        columns += [f"added.{_identifier(name)}" for name in additions]
+        options = _copy_options(table, path, output, compress)
+        connection = table.connection
+        connection.register("added", dict(additions))
+        try:
+            connection.execute(
+                f"COPY (SELECT {', '.join(columns)} FROM cells POSITIONAL JOIN added) "
+                f"TO {_literal(str(temporary))} ({options})"
+            ).fetchall()
+        except duckdb.IOException as error:
+            raise UserError(f"cannot write {path}: {_first_line(error)}") from None
+        finally:
+            connection.unregister("added")
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise UserError("reading tables needs DuckDB: pip install 'bilstm[cli]'") from None
+    connection = duckdb.connect(":memory:")
+    # Nothing is fetched from a network: what the formats here need is built in.
+    for setting in (
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "enable_progress_bar = false",
+        "preserve_insertion_order = true",
+        "TimeZone = 'UTC'",
+    ):
+        connection.execute(f"SET {setting}").fetchall()
+    return connection
+
+
+def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator[list[str]]) -> None:
+    names = [f"c{place}" for place in range(width)]
+    connection.execute(f"CREATE TABLE cells ({', '.join(f'{name} VARCHAR' for name in names)})").fetchall()
+    filled = ", ".join(f"nullif({name}, '')" for name in names)
+    while chunk := list(islice(rows, CHUNK)):
+        columns = zip(*chunk, strict=True)
+        connection.register("chunk", dict(zip(names, (np.array(c, object) for c in columns), strict=True)))
+        connection.execute(f"INSERT INTO cells SELECT {filled} FROM chunk").fetchall()
+        connection.unregister("chunk")
+
+
+def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+    import duckdb
+
+    file = _literal(_literal_glob(path))
+    reader = f"read_parquet({file}, hive_partitioning = false)"
+    try:
+        names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
+        stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
+        # Names that differ in capitals only are renamed on reading: look at those in the file.
+        _check_names(path, names if set(names) <= set(stored) else stored)
+        aliases = ", ".join(f"c{place}" for place in range(len(names)))
+        connection.execute(f"CREATE TABLE cells AS SELECT * FROM {reader} AS t({aliases})").fetchall()
+    except duckdb.Error as error:
+        raise UserError(f"{path} is not a Parquet file, or is damaged ({_first_line(error)})") from None
+    return names
+
+
+def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+    import duckdb
+
+    compression = "gzip" if is_gzip(path) else "uncompressed"
+    source = f"{_literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
+    try:
+        connection.execute(f"CREATE TABLE objects AS SELECT json FROM read_ndjson_objects({source})").fetchall()
+        keys = "json_keys(json)"
+        bad = f"json_type(json) <> 'OBJECT' OR len({keys}) <> len(list_distinct({keys}))"
+        if connection.execute(f"SELECT count(*) FROM objects WHERE {bad}").fetchall()[0][0]:
+            raise _bad_json(path, "an object has two values of the same name")
+        names = [
+            row[0]
+            for row in connection.execute(
+                f"SELECT k FROM (SELECT rowid AS r, unnest({keys}) AS k, generate_subscripts({keys}, 1) AS place "
+                f"FROM objects) GROUP BY k ORDER BY min(r), min(place)"
+            ).fetchall()
+        ]
+        _check_names(path, names)
+        if not names:
+            raise UserError(f"{path} is empty: it has no JSON object with a value")
+        kept = ", ".join(
+            f"nullif(json->{_literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
+            for place, name in enumerate(names)
+        )
+        connection.execute(f"CREATE TABLE cells AS SELECT {kept} FROM objects; DROP TABLE objects").fetchall()
+    except duckdb.Error as error:
+        raise _bad_json(path, _first_line(error)) from None
+    return names
+
+
+def _bad_json(path: Path, problem: str) -> UserError:
+    for number, line in enumerate(text_lines(path), 1):
+        if line.strip():
+            try:
+                if isinstance(json.loads(line), dict):
+                    continue
+                cause = "it is not an object"
+            except (ValueError, RecursionError) as error:
+                cause = str(error)
+            return UserError(f'{path}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+    return UserError(f"{path} cannot be read as one JSON object a line ({problem})")
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other is not name:
+            twice = f"two columns {name!r}" if other == name else f"columns {other!r} and {name!r}"
+            raise UserError(f"{path} has {twice}: give each a name of its own")
+
+
+def _exported(table: Table, name: str, output: Format) -> str:
+    """SQL: the cell as it is written; text becomes a number where a format has types and all cells are numbers."""
+    column = table.column(name)
+    if table.format in ("parquet", output):
+        return column
+    if output == "csv" or table.kinds[name] in ("text", "nested"):
+        return table.text(name)
+    text, missing = table.text(name), table.missing(name)
+    for sql_type, pattern in WRITTEN_AS.items():
+        fits = f"bool_and({missing} OR regexp_full_match(lower({text}), '{pattern}'))"
+        if table.query(f"SELECT {fits} FROM cells")[0][0]:
+            return f"CASE WHEN NOT {missing} THEN CAST({text} AS {sql_type}) END"
+    return text
+
+
+def _copy_options(table: Table, path: AnyPath, output: Format, compress: bool) -> str:
+    if output == "parquet":
+        return "FORMAT parquet"
+    compression = f"COMPRESSION {'gzip' if compress else 'none'}"
+    if output == "ndjson":
+        return f"FORMAT json, {compression}"
+    delimiter = "\t" if ".tsv" in Path(path).suffixes else ","
+    if isinstance(table.source, CsvRows) and Path(path).suffixes == table.path.suffixes:
+        delimiter = table.source.delimiter
+    return f"FORMAT csv, HEADER true, DELIMITER '{delimiter}', {compression}"
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _literal_glob(path: Path) -> str:
+    """The path as a pattern that matches this file only, even if its name holds `*`, `?` or `[`."""
+    return re.sub(r"([\[*?])", r"[\1]", str(path.absolute()))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

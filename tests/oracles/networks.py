@@ -1,0 +1,129 @@
+"""Descriptions of small networks, and random batches, weights and targets for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from bilstm.ragged import Ragged
+from oracles.numpy_engine import NumpyNetwork, weight_shapes
+
+MERGE_MODES = ("concat", "sum", "mul", "ave", None)
+ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
+
+
+def lstm(units: int = 3, *, sequences: bool = True, backwards: bool = False) -> dict[str, Any]:
+    config = {"units": units, "return_sequences": sequences, "go_backwards": backwards}
+    return {"class_name": "LSTM", "config": config}
+
+
+def bidirectional(
+    merge_mode: str | None = "concat", *, units: int = 3, sequences: bool = True, backward: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    config = {"layer": lstm(units, sequences=sequences), "backward_layer": backward, "merge_mode": merge_mode}
+    return {"class_name": "Bidirectional", "config": config}
+
+
+def dense(units: int = 3, activation: str = "linear") -> dict[str, Any]:
+    return {"class_name": "Dense", "config": {"units": units, "activation": activation}}
+
+
+def time_distributed(layer: dict[str, Any]) -> dict[str, Any]:
+    return {"class_name": "TimeDistributed", "config": {"layer": layer}}
+
+
+def dropout(rate: float) -> dict[str, Any]:
+    return {"class_name": "Dropout", "config": {"rate": rate}}
+
+
+def column_embedding(numeric: int, vocabularies: list[int], dimensions: list[int]) -> dict[str, Any]:
+    config = {"numeric": numeric, "vocabularies": vocabularies, "dimensions": dimensions}
+    return {"class_name": "ColumnEmbedding", "config": config}
+
+
+REVERSE: dict[str, Any] = {"class_name": "Reverse", "config": {}}
+EMBEDDING: dict[str, Any] = {"class_name": "Embedding", "config": {"input_dim": 5, "output_dim": 2}}
+
+
+def inputs(layers: list[dict[str, Any]], lengths: list[int], rng: np.random.Generator) -> Ragged:
+    """Random sequences that the first layer can take: two numeric columns unless it embeds."""
+    total = sum(lengths)
+    first = layers[0]
+    numeric, vocabularies = 2, []
+    if first["class_name"] == "Embedding":
+        numeric, vocabularies = 0, [first["config"]["input_dim"]]
+    elif first["class_name"] == "ColumnEmbedding":
+        numeric, vocabularies = first["config"]["numeric"], first["config"]["vocabularies"]
+    columns = [rng.normal(size=total) for _ in range(numeric)] + [rng.integers(v, size=total) for v in vocabularies]
+    return Ragged(np.stack(columns, axis=1), np.cumsum([0, *lengths]))
+
+
+def network_for(layers: list[dict[str, Any]], features: int, rng: np.random.Generator, **options: Any) -> NumpyNetwork:
+    weights = [rng.normal(size=shape, scale=0.7) for shape in weight_shapes(layers, features)]
+    return NumpyNetwork(layers, features, weights, **options)
+
+
+def random_targets(loss: str, rows: int, width: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Hard or soft targets; about a fifth of the rows are unlabelled."""
+    unlabelled = rng.random(rows) < 0.2
+    if loss == "sparse_categorical_crossentropy":
+        return np.where(unlabelled, -1, rng.integers(width, size=rows))
+    if loss == "mean_squared_error":
+        targets = rng.normal(size=(rows, width))
+    elif rng.random() < 0.5:
+        targets = rng.random((rows, width))
+    elif loss == "binary_crossentropy":
+        targets = rng.integers(2, size=(rows, width)).astype(np.float64)
+    else:
+        targets = np.eye(width)[rng.integers(width, size=rows)]
+    targets[unlabelled] = np.nan
+    return targets
+
+
+@dataclass
+class Problem:
+    """A network, a batch and all that its loss depends on."""
+
+    network: NumpyNetwork
+    batch: Ragged
+    targets: np.ndarray[Any, Any]
+    options: dict[str, Any]
+
+    @classmethod
+    def draw(cls, layers: list[dict[str, Any]], loss: str, lengths: list[int], seed: int) -> Problem:
+        rng = np.random.default_rng(seed)
+        batch = inputs(layers, lengths, rng)
+        network = network_for(layers, batch.features, rng)
+        rows, width = network.forward(batch).shape
+        row_weights = rng.uniform(0.5, 2, rows) if seed % 2 else None
+        options = {"loss": loss, "row_weights": row_weights, "training": True, "seed": seed << 30, "step": seed % 7}
+        return cls(network, batch, random_targets(loss, rows, width, rng), options)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Random networks of all layers, with a loss that fits."""
+    first = [[], [EMBEDDING], [column_embedding(1, [3, 4], [2, 3])], [dropout(0.25)], [time_distributed(dense(3))]]
+    layers = list(draw(st.sampled_from(first)))
+    recurrent = [lstm(2), lstm(2, backwards=True), *(bidirectional(mode, units=2) for mode in MERGE_MODES)]
+    between: list[list[dict[str, Any]]] = [[], [REVERSE], [dropout(0.5)], [time_distributed(dense(2, "tanh"))]]
+    for _ in range(draw(st.integers(0, 2))):
+        layers += [draw(st.sampled_from(recurrent)), *draw(st.sampled_from(between))]
+    summary = [[], [lstm(2, sequences=False)], [bidirectional(units=2, sequences=False)]]
+    layers += draw(st.sampled_from(summary))
+    loss, activation = draw(
+        st.sampled_from(
+            [
+                ("binary_crossentropy", "sigmoid"),
+                ("categorical_crossentropy", "softmax"),
+                ("sparse_categorical_crossentropy", "softmax"),
+                *(("mean_squared_error", activation) for activation in ACTIVATIONS),
+            ]
+        )
+    )
+    layers.append(dense(draw(st.integers(1, 3)), activation))
+    lengths = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    return Problem.draw(layers, loss, lengths, draw(st.integers(0, 1000)))

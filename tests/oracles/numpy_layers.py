@@ -1,0 +1,354 @@
+"""Every layer in plain NumPy, forward and by hand backward, one sequence and one step at a time.
+
+Semantics are Keras 3's; dropout follows a Philox law of our own (see `Dropout`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+State = tuple[Array, Array]  # h and c, each (n_sequences, units)
+States = dict[int, list[State]]  # layer index -> one state per direction, forward first
+
+
+def philox4x32(counter: npt.ArrayLike, key: tuple[int, int]) -> Array:
+    """Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+
+    Args:
+        counter: (n, 4) integers below 2**32.
+        key: two integers below 2**32.
+
+    Returns:
+        (n, 4) uint32.
+    """
+    low = np.uint64(0xFFFFFFFF)
+    shift = np.uint64(32)
+    c0, c1, c2, c3 = np.asarray(counter, np.uint64).T
+    for number in range(10):
+        k0 = np.uint64((key[0] + number * 0x9E3779B9) & 0xFFFFFFFF)
+        k1 = np.uint64((key[1] + number * 0xBB67AE85) & 0xFFFFFFFF)
+        product0 = c0 * np.uint64(0xD2511F53)
+        product1 = c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (product1 >> shift) ^ c1 ^ k0, product1 & low, (product0 >> shift) ^ c3 ^ k1, product0 & low
+    return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+
+
+def dropout_keep(rate: float, rows: int, width: int, *, seed: int, layer_index: int, step: int) -> Array:
+    """(rows, width) booleans: the elements that dropout keeps in this training step."""
+    quads = np.arange((rows * width + 3) // 4, dtype=np.uint64)
+    counter = np.empty((len(quads), 4), np.uint64)
+    counter[:, 0] = quads & np.uint64(0xFFFFFFFF)
+    counter[:, 1] = quads >> np.uint64(32)
+    counter[:, 2] = layer_index
+    counter[:, 3] = step
+    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[: rows * width]
+    return (words >= int(rate * 2**32)).reshape(rows, width)
+
+
+def sigmoid(x: Array) -> Array:
+    small: Array = np.exp(-np.abs(x))
+    probabilities: Array = np.where(x >= 0, np.ones_like(x), small) / (1 + small)
+    return probabilities
+
+
+def softmax(x: Array) -> Array:
+    powers: Array = np.exp(x - x.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
+
+
+@dataclass
+class Context:
+    """What one forward pass is told besides its rows."""
+
+    training: bool = False
+    seed: int = 0
+    step: int = 0
+    states: States = field(default_factory=dict)
+    final_states: States = field(default_factory=dict)
+
+
+class Layer:
+    """`forward` takes and returns one (steps, width) array per sequence and keeps what `backward` needs.
+
+    `backward` takes the loss's gradient by the output, adds to `gradients` and returns the gradient by the input.
+    After a recurrent layer without return_sequences, every array has one row: the sequence's.
+    """
+
+    def __init__(self, index: int, width: int, shapes: Sequence[tuple[int, ...]] = ()) -> None:
+        self.index = index
+        self.output_width = width
+        self.shapes = list(shapes)
+        self.weights: list[Array] = []
+        self.gradients: list[Array] = []
+
+    def set_weights(self, weights: list[Array]) -> None:
+        self.weights = weights
+        self.gradients = [np.zeros_like(weight) for weight in weights]
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        raise NotImplementedError
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        raise NotImplementedError
+
+
+class ColumnEmbedding(Layer):
+    """Numeric columns pass; each index column after them becomes a row of its table. Embedding is the case (0, 1)."""
+
+    def __init__(self, index: int, width: int, numeric: int, vocabularies: list[int], dimensions: list[int]) -> None:
+        if width != numeric + len(vocabularies):
+            raise ValueError(f"layer {index} needs {numeric + len(vocabularies)} input columns, not {width}")
+        super().__init__(index, numeric + sum(dimensions), list(zip(vocabularies, dimensions, strict=True)))
+        self.numeric = numeric
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        self.indices = [rows[:, self.numeric :].astype(np.int64) for rows in inputs]
+        for indices in self.indices:
+            if indices.size and (indices.min() < 0 or (indices.max(axis=0) >= [len(w) for w in self.weights]).any()):
+                raise ValueError(f"layer {self.index}: an index lies outside of its vocabulary")
+        outputs = []
+        for rows, indices in zip(inputs, self.indices, strict=True):
+            embedded = [table[column] for table, column in zip(self.weights, indices.T, strict=True)]
+            outputs.append(np.concatenate([rows[:, : self.numeric], *embedded], axis=1))
+        return outputs
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        for rows, indices in zip(gradients, self.indices, strict=True):
+            start = self.numeric
+            for table, column in zip(self.gradients, indices.T, strict=True):
+                np.add.at(table, column, rows[:, start : start + table.shape[1]])
+                start += table.shape[1]
+        # Indices have no gradient, so theirs is zero.
+        return [
+            np.concatenate([rows[:, : self.numeric], np.zeros(indices.shape, rows.dtype)], axis=1)
+            for rows, indices in zip(gradients, self.indices, strict=True)
+        ]
+
+
+class Dropout(Layer):
+    """Element (row, column) is number row * width + column; four elements share the Philox counter number // 4.
+
+    Counter (number // 4 low, high, layer index, training step), key (seed low, high). An element is kept where its
+    word is at least floor(rate * 2**32), and then multiplied by float32(1 / (1 - rate)). Rows count through the batch.
+    """
+
+    def __init__(self, index: int, width: int, rate: float) -> None:
+        if not 0 <= rate < 1:
+            raise ValueError(f"layer {index}: a dropout rate lies in [0, 1), not at {rate}")
+        super().__init__(index, width)
+        self.rate = rate
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        if not context.training:
+            self.factors = [np.ones_like(rows) for rows in inputs]
+            return inputs
+        boundaries = np.cumsum([len(rows) for rows in inputs])
+        total = int(boundaries[-1]) if len(inputs) else 0
+        keep = dropout_keep(
+            self.rate, total, self.output_width, seed=context.seed, layer_index=self.index, step=context.step
+        )
+        factors = keep * np.float32(1 / (1 - self.rate))
+        self.factors = [
+            factors[stop - len(rows) : stop].astype(rows.dtype) for rows, stop in zip(inputs, boundaries, strict=True)
+        ]
+        return [rows * factor for rows, factor in zip(inputs, self.factors, strict=True)]
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        return [rows * factor for rows, factor in zip(gradients, self.factors, strict=True)]
+
+
+class LSTM(Layer):
+    """Weights kernel (inputs, 4 units), recurrent kernel (units, 4 units), bias (4 units); gates i, f, c, o.
+
+    Outputs are in processing order: with go_backwards the sequence's last step comes first.
+    A sequence without steps leaves its initial state as it was, and that is its last output.
+    """
+
+    def __init__(
+        self, index: int, width: int, units: int, return_sequences: bool = False, go_backwards: bool = False
+    ) -> None:
+        super().__init__(index, units, [(width, 4 * units), (units, 4 * units), (4 * units,)])
+        self.units = units
+        self.return_sequences = return_sequences
+        self.go_backwards = go_backwards
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        initial = context.states.get(self.index, [None])
+        outputs, final = self.run(inputs, initial[0])
+        context.final_states[self.index] = [final]
+        return outputs
+
+    def run(self, inputs: list[Array], initial: State | None) -> tuple[list[Array], State]:
+        """All sequences from their initial states (zeros when None): the outputs and the final states."""
+        kernel, recurrent, bias = self.weights
+        if initial is None:
+            zeros = np.zeros((len(inputs), self.units), kernel.dtype)
+            initial = (zeros, zeros)
+        final_h, final_c = (np.array(part, kernel.dtype) for part in initial)
+        self.tape: list[list[tuple[Array, ...]]] = []
+        outputs = []
+        for number, sequence in enumerate(inputs):
+            h, c = final_h[number].copy(), final_c[number].copy()
+            tape: list[tuple[Array, ...]] = []
+            hidden = []
+            for x in sequence[::-1] if self.go_backwards else sequence:
+                i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 4)
+                i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+                c_next = f * c + i * g
+                tape.append((x, h, c, i, f, g, o, c_next))
+                c = c_next
+                h = o * np.tanh(c)
+                hidden.append(h)
+            self.tape.append(tape)
+            outputs.append(np.array(hidden if self.return_sequences else [h], kernel.dtype).reshape(-1, self.units))
+            final_h[number], final_c[number] = h, c
+        return outputs, (final_h, final_c)
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        """The gradient by the inputs, in the order of the inputs."""
+        kernel, recurrent, _ = self.weights
+        by_kernel, by_recurrent, by_bias = self.gradients
+        by_inputs = []
+        for rows, tape in zip(gradients, self.tape, strict=True):
+            by_h, by_c = np.zeros(self.units, kernel.dtype), np.zeros(self.units, kernel.dtype)
+            by_sequence = np.zeros((len(tape), len(kernel)), kernel.dtype)
+            for number in reversed(range(len(tape))):
+                x, h, c, i, f, g, o, c_next = tape[number]
+                if self.return_sequences:
+                    by_h = by_h + rows[number]
+                elif number == len(tape) - 1:
+                    by_h = rows[0]
+                tanh_c = np.tanh(c_next)
+                by_c = by_c + by_h * o * (1 - tanh_c**2)
+                by_gates = np.concatenate(
+                    [
+                        by_c * g * i * (1 - i),
+                        by_c * c * f * (1 - f),
+                        by_c * i * (1 - g**2),
+                        by_h * tanh_c * o * (1 - o),
+                    ]
+                )
+                by_kernel += np.outer(x, by_gates)
+                by_recurrent += np.outer(h, by_gates)
+                by_bias += by_gates
+                by_sequence[number] = kernel @ by_gates
+                by_h = recurrent @ by_gates
+                by_c = by_c * f
+            by_inputs.append(by_sequence[::-1] if self.go_backwards else by_sequence)
+        return by_inputs
+
+
+class Bidirectional(Layer):
+    """Two LSTMs; the second one's outputs are reversed before they are merged. merge_mode None concatenates here."""
+
+    def __init__(self, index: int, first: LSTM, second: LSTM, merge_mode: str | None) -> None:
+        if first.go_backwards == second.go_backwards or first.return_sequences != second.return_sequences:
+            raise ValueError(f"layer {index}: the directions must differ in go_backwards only, not in return_sequences")
+        if merge_mode not in ("concat", "sum", "mul", "ave", None):
+            raise ValueError(f"layer {index}: unknown merge_mode {merge_mode!r}")
+        joined = merge_mode in ("concat", None)
+        if not joined and first.units != second.units:
+            raise ValueError(f"layer {index}: merge_mode {merge_mode!r} needs the same units in both directions")
+        super().__init__(index, first.units + second.units if joined else first.units, first.shapes + second.shapes)
+        self.first = first
+        self.second = second
+        self.joined = joined
+        self.merge_mode = merge_mode
+
+    def set_weights(self, weights: list[Array]) -> None:
+        super().set_weights(weights)
+        for start, layer in ((0, self.first), (3, self.second)):
+            layer.weights = self.weights[start : start + 3]
+            layer.gradients = self.gradients[start : start + 3]
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        initial = context.states.get(self.index, [None, None])
+        self.a, final_a = self.first.run(inputs, initial[0])
+        b, final_b = self.second.run(inputs, initial[1])
+        self.b = [rows[::-1] for rows in b]
+        context.final_states[self.index] = [final_a, final_b]
+        return [self._merge(a, b) for a, b in zip(self.a, self.b, strict=True)]
+
+    def _merge(self, a: Array, b: Array) -> Array:
+        if self.joined:
+            return np.concatenate([a, b], axis=1)
+        if self.merge_mode == "mul":
+            return a * b
+        return a + b if self.merge_mode == "sum" else (a + b) / 2
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        if self.joined:
+            by_a = [rows[:, : self.first.units] for rows in gradients]
+            by_b = [rows[:, self.first.units :] for rows in gradients]
+        elif self.merge_mode == "mul":
+            by_a = [rows * b for rows, b in zip(gradients, self.b, strict=True)]
+            by_b = [rows * a for rows, a in zip(gradients, self.a, strict=True)]
+        else:
+            by_a = by_b = [rows if self.merge_mode == "sum" else rows / 2 for rows in gradients]
+        first = self.first.backward(by_a)
+        second = self.second.backward([rows[::-1] for rows in by_b])
+        return [a + b for a, b in zip(first, second, strict=True)]
+
+
+class Dense(Layer):
+    """Row by row: activation(x @ kernel + bias). Keeps the sums before the activation as `logits`."""
+
+    def __init__(self, index: int, width: int, units: int, activation: str = "linear") -> None:
+        if activation not in ("linear", "sigmoid", "softmax", "tanh", "relu"):
+            raise ValueError(f"layer {index}: unknown activation {activation!r}")
+        super().__init__(index, units, [(width, units), (units,)])
+        self.activation = activation
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        self.inputs = inputs
+        self.logits = [rows @ self.weights[0] + self.weights[1] for rows in inputs]
+        self.outputs = [self._activate(logits) for logits in self.logits]
+        return self.outputs
+
+    def _activate(self, x: Array) -> Array:
+        outputs: dict[str, Callable[[Array], Array]] = {
+            "linear": np.copy,
+            "sigmoid": sigmoid,
+            "softmax": softmax,
+            "tanh": np.tanh,
+            "relu": lambda x: np.maximum(x, 0),
+        }
+        return outputs[self.activation](x)
+
+    def _by_logits(self, y: Array, by_y: Array) -> Array:
+        gradients: dict[str, Callable[[], Array]] = {
+            "linear": lambda: by_y,
+            "sigmoid": lambda: by_y * y * (1 - y),
+            "softmax": lambda: y * (by_y - (by_y * y).sum(axis=1, keepdims=True)),
+            "tanh": lambda: by_y * (1 - y**2),
+            "relu": lambda: by_y * (y > 0),
+        }
+        return gradients[self.activation]()
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        return self.backward_from_logits(
+            [self._by_logits(y, by_y) for y, by_y in zip(self.outputs, gradients, strict=True)]
+        )
+
+    def backward_from_logits(self, gradients: list[Array]) -> list[Array]:
+        for x, by_logits in zip(self.inputs, gradients, strict=True):
+            self.gradients[0] += x.T @ by_logits
+            self.gradients[1] += by_logits.sum(axis=0)
+        return [by_logits @ self.weights[0].T for by_logits in gradients]
+
+
+class Reverse(Layer):
+    """The steps of every sequence in reversed order."""
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        return [rows[::-1] for rows in inputs]
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        return [rows[::-1] for rows in gradients]

@@ -1,0 +1,69 @@
+"""Losses in plain NumPy. A batch's loss is the sum of weight * row loss over labelled rows / their number."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from oracles.numpy_layers import Array, sigmoid, softmax
+
+EPSILON = 1e-7  # keras.config.epsilon(): probabilities are clipped to [epsilon, 1 - epsilon]
+LOSSES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy", "mean_squared_error")
+
+
+def labelled_targets(loss: str, targets: npt.ArrayLike, outputs: Array) -> tuple[Array, Array]:
+    """Targets as a (rows, width) array, and (rows,) booleans: which rows are labelled.
+
+    A row is unlabelled where its target is NaN or, in the cross-entropies of single labels, -1. Its targets become 0.
+    Sparse targets have shape (rows,) or (rows, 1) and become one-hot; others have the shape of the outputs, or (rows,)
+    where that is (rows, 1).
+
+    Raises:
+        ValueError: an unknown loss, another shape, a label that is no class, or a row labelled in part.
+    """
+    if loss not in LOSSES:
+        raise ValueError(f"unknown loss {loss!r}")
+    rows, width = outputs.shape
+    sparse = loss == "sparse_categorical_crossentropy"
+    array = np.asarray(targets, np.float64)
+    if array.size != rows * (1 if sparse else width) or array.shape[:1] != (rows,):
+        raise ValueError(f"{loss} of outputs {outputs.shape} cannot take targets of shape {array.shape}")
+    array = array.reshape(rows, -1) if rows else np.zeros((0, 1 if sparse else width))
+    missing: Array = np.asarray(np.isnan(array))
+    if sparse or loss == "binary_crossentropy":
+        missing |= array == -1
+    labelled: Array = np.logical_not(missing.any(axis=1))
+    if (labelled == missing.all(axis=1)).any():
+        raise ValueError("a row is labelled in all of its outputs or in none")
+    array = np.where(missing, 0, array)
+    if sparse:
+        classes = array[:, 0].astype(np.int64)
+        if (classes != array[:, 0]).any() or (classes < 0).any() or (classes >= width).any():
+            raise ValueError(f"labels must be integers from 0 to {width - 1}")
+        array = (classes[:, np.newaxis] == np.arange(width)) & labelled[:, np.newaxis]
+    return array.astype(outputs.dtype), labelled
+
+
+def row_losses_from_logits(activation: str, x: Array, t: Array) -> tuple[Array, Array]:
+    """(rows,) cross-entropies of sigmoid(x) or softmax(x) with targets t, and their gradients by x; never overflows."""
+    if activation == "sigmoid":
+        losses = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+        return losses.mean(axis=1), (sigmoid(x) - t) / x.shape[1]
+    shifted = x - x.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -(t * log_probabilities).sum(axis=1), softmax(x) * t.sum(axis=1, keepdims=True) - t
+
+
+def row_losses(loss: str, y: Array, t: Array) -> tuple[Array, Array]:
+    """(rows,) losses of the outputs y with targets t, and their gradients by y, as Keras computes them."""
+    if loss == "mean_squared_error":
+        return ((y - t) ** 2).mean(axis=1), 2 * (y - t) / y.shape[1]
+    if loss == "binary_crossentropy":
+        p = np.clip(y, EPSILON, 1 - EPSILON)
+        by_p = ((1 - t) / (1 - p) - t / p) / y.shape[1]
+        return -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(axis=1), by_p * (p == y)
+    total = y.sum(axis=1, keepdims=True)
+    q = y / total
+    p = np.clip(q, EPSILON, 1 - EPSILON)
+    by_q = -t / p * (p == q)
+    return -(t * np.log(p)).sum(axis=1), (by_q - (by_q * q).sum(axis=1, keepdims=True)) / total

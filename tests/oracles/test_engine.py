@@ -1,0 +1,166 @@
+"""The engine against the NumPy oracle in float64: outputs, losses, gradients and training steps of random networks."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from bilstm import optimizers
+from bilstm.engine.network import Targets
+from bilstm.models import Sequential
+from bilstm.ragged import Ragged
+from bilstm.targets import LOSSES, make_targets
+from oracles import numpy_optimizers
+from oracles.networks import (
+    EMBEDDING,
+    MERGE_MODES,
+    REVERSE,
+    Problem,
+    bidirectional,
+    dense,
+    dropout,
+    inputs,
+    lstm,
+    network_for,
+    problems,
+    time_distributed,
+)
+
+Json = dict[str, Any]
+
+
+def merged(layers: list[Json]) -> list[Json]:
+    """The same layers, "concat" for a merge mode of None: the oracle joins the two outputs itself."""
+    layers = copy.deepcopy(layers)
+    for layer in layers:
+        if layer["class_name"] == "Bidirectional":
+            layer["config"]["merge_mode"] = layer["config"]["merge_mode"] or "concat"
+    return layers
+
+
+def engine_model(layers: list[Json], features: int, weights: list[np.ndarray[Any, Any]]) -> Sequential:
+    model = Sequential.from_config({"features": features, "layers": merged(layers)}, seed=1)
+    model.set_weights(weights)
+    return model
+
+
+def close(actual: Any, expected: Any, tolerance: float) -> None:
+    """Within `tolerance` of the largest number expected, or of 0.001 where all are tiny."""
+    scale = max(float(np.abs(expected).max(initial=0)), 1e-3)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+def targets_of(problem: Problem, model: Sequential) -> Targets:
+    assert model.network is not None
+    return make_targets(
+        problem.targets,
+        problem.batch,
+        loss=problem.options["loss"],
+        outputs=model.network.outputs,
+        one_row_each=model.network.one_row_each,
+        sample_weight=problem.options["row_weights"],
+    )
+
+
+def check_gradients(problem: Problem, tolerance: float = 1e-5) -> None:
+    network, options = problem.network, problem.options
+    model = engine_model(network.description, problem.batch.features, network.weights)
+    assert model.network is not None
+    model.network.iteration = options["step"]
+    loss, gradients = network.gradients(problem.batch, problem.targets, **options)
+    score = model.network.gradient(
+        problem.batch,
+        targets_of(problem, model),
+        LOSSES[options["loss"]],
+        training=options["training"],
+        seed=options["seed"],
+    )
+    if score[1]:
+        assert score[0] / score[1] == pytest.approx(loss, rel=1e-5, abs=1e-6)
+    scale = max(float(np.abs(gradient).max(initial=0)) for gradient in gradients)
+    for actual, expected in zip(model._unflatten(model.network.read("gradients")), gradients, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(scale, 1e-3))
+
+
+@given(problems())
+@settings(max_examples=300)
+def test_losses_and_gradients_of_random_networks(problem: Problem) -> None:
+    check_gradients(problem)
+
+
+@given(problems())
+@settings(max_examples=100)
+def test_outputs_of_random_networks(problem: Problem) -> None:
+    model = engine_model(problem.network.description, problem.batch.features, problem.network.weights)
+    close(model.predict_rows(problem.batch), problem.network.forward(problem.batch), 1e-6)
+
+
+LARGER = {
+    "two layers": [bidirectional(units=20), dropout(0.3), bidirectional(units=33), time_distributed(dense(5, "softmax"))],
+    "one unit": [lstm(1), bidirectional("ave", units=1), dense(2, "softmax")],
+    "wide": [bidirectional("mul", units=64), lstm(17, backwards=True), REVERSE, dense(70, "tanh"), dense(3, "softmax")],
+    "unequal directions": [bidirectional(units=40, backward=lstm(7, backwards=True)), dense(130, "softmax")],
+    "a row a sequence": [EMBEDDING, bidirectional("sum", units=18), bidirectional(units=9, sequences=False), dense(4, "softmax")],
+}
+
+
+@pytest.mark.parametrize("layers", LARGER.values(), ids=LARGER)
+@pytest.mark.parametrize("lengths", [[1], [40], [13, 1, 29, 7, 7, 30, 2, 19], [3] * 50], ids=lambda n: f"{len(n)} sequences")
+def test_gradients_of_larger_networks(layers: list[Json], lengths: list[int]) -> None:
+    problem = Problem.draw(layers, "sparse_categorical_crossentropy", lengths, seed=len(lengths))
+    check_gradients(problem)
+
+
+@pytest.mark.parametrize("clipping", [{}, {"clipnorm": 0.02}, {"global_clipnorm": 0.05}, {"clipvalue": 0.003}], ids=str)
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_training_steps(kind: str, clipping: dict[str, float]) -> None:
+    rng = np.random.default_rng(5)
+    layers = [bidirectional(units=5), time_distributed(dense(3, "softmax"))]
+    network = network_for(layers, 2, rng)
+    model = engine_model(layers, 2, network.weights)
+    arguments = {"learning_rate": 0.02, **clipping} | ({"beta_1": 0.8, "beta_2": 0.99} if kind == "adam" else {})
+    model.compile(optimizers.OPTIMIZERS[kind](**arguments), "sparse_categorical_crossentropy")
+    reference = {"adam": numpy_optimizers.Adam, "sgd": numpy_optimizers.SGD}[kind](**arguments)
+    for _ in range(20):
+        lengths = [int(n) for n in rng.integers(1, 9, size=4)]
+        batch, labels = inputs(layers, lengths, rng), rng.integers(3, size=sum(lengths))
+        loss, gradients = network.gradients(batch, labels, loss="sparse_categorical_crossentropy")
+        network.set_weights(reference.update(network.weights, gradients))
+        assert model.train_on_batch(batch, labels) == pytest.approx(loss, rel=1e-4)
+    for actual, expected in zip(model.get_weights(), network.weights, strict=True):
+        close(actual, expected, 1e-4)
+
+
+@pytest.mark.parametrize("merge_mode", MERGE_MODES)
+def test_states_go_in_and_come_out(merge_mode: str | None) -> None:
+    rng = np.random.default_rng(1)
+    layers = [bidirectional(merge_mode, units=19), lstm(5, backwards=True), lstm(3, sequences=False)]
+    network = network_for(layers, 2, rng)
+    batch = inputs(layers, [4, 9, 1, 9], rng)
+    model = engine_model(layers, 2, network.weights)
+    assert model.network is not None
+    states = rng.normal(size=(4, model.network.state_width)).astype(np.float32)
+    bounds = [0, 19, 38, 57, 76, 81, 86, 89, 92]
+    pieces = [states[:, a:b].astype(float) for a, b in zip(bounds, bounds[1:], strict=False)]
+    pairs = list(zip(pieces[::2], pieces[1::2], strict=True))
+    expected, ends = network.forward(batch, states={0: pairs[:2], 1: pairs[2:3], 2: pairs[3:]}, return_states=True)
+    output, after = model.network.predict(batch, states, return_states=True)
+    close(output, expected, 1e-6)
+    close(after, np.concatenate([np.concatenate(pair, axis=1) for layer in ends.values() for pair in layer], axis=1), 1e-6)
+
+
+def test_a_sequence_can_be_read_in_pieces() -> None:
+    rng = np.random.default_rng(2)
+    model = engine_model([lstm(20), lstm(6)], 2, network_for([lstm(20), lstm(6)], 2, rng).weights)
+    assert model.network is not None
+    whole = inputs([lstm(20)], [30], rng)
+    states, outputs = None, []
+    for start, stop in ((0, 7), (7, 8), (8, 30)):
+        piece = Ragged(whole.values[start:stop], [0, stop - start])
+        output, states = model.network.predict(piece, states, return_states=True)
+        outputs.append(output)
+    np.testing.assert_array_equal(np.concatenate(outputs), model.predict_rows(whole))

@@ -1,0 +1,476 @@
+"""Live against Keras 3: the same weights and data give the same outputs, losses and trained weights.
+
+Every network is built twice by one function, from bilstm's layers and from Keras's. Keras is given sequences of
+different lengths as a padded array behind a Masking layer; only the true steps are compared.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bilstm.layers
+import bilstm.models
+import bilstm.optimizers
+from bilstm.ragged import Ragged, offsets_of
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what Keras's and PyTorch's own imports warn of is not ours to judge
+    keras = pytest.importorskip("keras")
+
+# PyTorch and Keras warn of their own use of each other; bilstm's warnings stay errors.
+pytestmark = pytest.mark.filterwarnings("default:::keras", "default:::torch")
+
+Array = np.ndarray[Any, Any]
+Layers = Any  # the module bilstm.layers or keras.layers
+Network = Callable[[Layers], Sequence[Any]]
+
+PADDING = -7.0  # never drawn as an input
+OUTPUT_TOLERANCE = 1e-5
+
+
+# --- The same network on both sides ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Twins:
+    """One network in both libraries, with the same weights."""
+
+    ours: Any
+    theirs: Any
+
+    @classmethod
+    def of(cls, network: Network, features: int, seed: int, *, tokens: bool = False, scale: float = 0.5) -> Twins:
+        """Build both and give them random weights; `tokens` for networks that start with an Embedding."""
+        ours = bilstm.models.Sequential([bilstm.layers.Input((None, features)), *network(bilstm.layers)])
+        masked = [] if tokens else [keras.layers.Masking(mask_value=PADDING)]
+        shape = (None,) if tokens else (None, features)
+        theirs = keras.Sequential([keras.Input(shape), *masked, *network(keras.layers)])
+        generator = np.random.default_rng(seed)
+        shapes = [weights.shape for weights in theirs.get_weights()]
+        assert [weights.shape for weights in ours.get_weights()] == shapes
+        weights = [generator.normal(0, scale, shape).astype(np.float32) for shape in shapes]
+        ours.set_weights(weights)
+        theirs.set_weights(weights)
+        return cls(ours, theirs)
+
+    def compile(self, loss: str, optimizer: str = "adam", metrics: list[str] | None = None, **settings: Any) -> None:
+        name = {"adam": "Adam", "sgd": "SGD"}[optimizer]
+        self.ours.compile(loss=loss, optimizer=getattr(bilstm.optimizers, name)(**settings), metrics=metrics)
+        self.theirs.compile(loss=loss, optimizer=getattr(keras.optimizers, name)(**settings), metrics=metrics)
+
+
+def padded(sequences: Ragged, fill: float = PADDING) -> Array:
+    return sequences.to_padded(fill)
+
+
+def draw_lengths(generator: np.random.Generator, count: int, longest: int) -> Array:
+    """Lengths from 1, the longest among them."""
+    lengths = generator.integers(1, longest, count, endpoint=True)
+    lengths[generator.integers(count)] = longest
+    return lengths
+
+
+def draw(generator: np.random.Generator, lengths: Array, features: int) -> Ragged:
+    return Ragged(generator.normal(0, 1, (lengths.sum(), features)), offsets_of(lengths))
+
+
+def draw_shapes(seed: int) -> tuple[np.random.Generator, Ragged, int]:
+    """Random sequences of random shapes, and a random number of units."""
+    generator = np.random.default_rng(seed)
+    lengths = draw_lengths(generator, int(generator.integers(1, 6)), int(generator.integers(1, 9)))
+    return generator, draw(generator, lengths, int(generator.integers(1, 6))), int(generator.integers(1, 8))
+
+
+def values_of(output: Any) -> Array:
+    """(total_steps, features) of what predict returned, whether Ragged or an array."""
+    return output.values if isinstance(output, Ragged) else np.asarray(output).reshape(-1, np.shape(output)[-1])
+
+
+def true_steps(array: Array, lengths: Array, *, at_the_end: bool = False) -> Array:
+    """The true steps of Keras's padded output, which lie at each row's end where Keras has turned it round."""
+    steps = np.arange(array.shape[1])
+    exists = steps >= array.shape[1] - lengths[:, np.newaxis] if at_the_end else steps < lengths[:, np.newaxis]
+    return array[exists]
+
+
+def predict(model: Any, inputs: Array) -> Any:
+    return model.predict_on_batch(inputs)
+
+
+# --- Outputs --------------------------------------------------------------------------------------------------------
+
+every_seed = pytest.mark.parametrize("seed", range(3))
+both_returns = pytest.mark.parametrize("return_sequences", [True, False], ids=["steps", "last"])
+
+
+@every_seed
+@both_returns
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
+def test_bidirectional(merge_mode: str | None, return_sequences: bool, seed: int) -> None:
+    _, X, units = draw_shapes(seed)
+
+    def network(layers: Layers) -> Sequence[Any]:
+        recurrent = layers.LSTM(units, return_sequences=return_sequences)
+        return [layers.Bidirectional(recurrent, merge_mode=merge_mode)]
+
+    twins = Twins.of(network, X.features, seed)
+    ours, theirs = twins.ours.predict(X, verbose=0), predict(twins.theirs, padded(X))
+    pairs = zip(ours, theirs, strict=True) if merge_mode is None else [(ours, theirs)]
+    for mine, other in pairs:
+        expected = true_steps(other, X.lengths) if return_sequences else other
+        np.testing.assert_allclose(values_of(mine), expected, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
+@every_seed
+@both_returns
+def test_a_backward_layer_of_its_own(return_sequences: bool, seed: int) -> None:
+    _, X, units = draw_shapes(100 + seed)
+
+    def network(layers: Layers) -> Sequence[Any]:
+        backward = layers.LSTM(units + 2, return_sequences=return_sequences, go_backwards=True)
+        forward = layers.LSTM(units, return_sequences=return_sequences)
+        return [layers.Bidirectional(forward, backward_layer=backward)]
+
+    twins = Twins.of(network, X.features, seed)
+    theirs = predict(twins.theirs, padded(X))
+    expected = true_steps(theirs, X.lengths) if return_sequences else theirs
+    np.testing.assert_allclose(values_of(twins.ours.predict(X, verbose=0)), expected, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
+@every_seed
+@both_returns
+@pytest.mark.parametrize("go_backwards", [False, True], ids=["forward", "backward"])
+def test_lstm(go_backwards: bool, return_sequences: bool, seed: int) -> None:
+    """Backwards, the answers come in the order of reading, last step first; in Keras after the padding."""
+    _, X, units = draw_shapes(200 + seed)
+
+    def network(layers: Layers) -> Sequence[Any]:
+        return [layers.LSTM(units, return_sequences=return_sequences, go_backwards=go_backwards)]
+
+    twins = Twins.of(network, X.features, seed)
+    theirs = predict(twins.theirs, padded(X))
+    expected = true_steps(theirs, X.lengths, at_the_end=go_backwards) if return_sequences else theirs
+    np.testing.assert_allclose(values_of(twins.ours.predict(X, verbose=0)), expected, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
+@every_seed
+def test_reverse_turns_backward_answers_to_their_steps(seed: int) -> None:
+    generator, _, units = draw_shapes(300 + seed)
+    X = draw(generator, np.full(4, 7), 3)
+
+    def network(layers: Layers) -> Sequence[Any]:
+        turned = layers.Reverse() if layers is bilstm.layers else layers.Lambda(lambda steps: keras.ops.flip(steps, 1))
+        recurrent = layers.LSTM(units, return_sequences=True, go_backwards=True)
+        return [recurrent, turned, layers.TimeDistributed(layers.Dense(2, activation="tanh"))]
+
+    twins = Twins.of(network, 3, seed)
+    theirs = predict(twins.theirs, padded(X))
+    np.testing.assert_allclose(
+        values_of(twins.ours.predict(X, verbose=0)), theirs.reshape(-1, 2), rtol=0, atol=OUTPUT_TOLERANCE
+    )
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["TimeDistributed", "bare"])
+@pytest.mark.parametrize("activation", ["linear", "sigmoid", "softmax", "tanh", "relu"])
+def test_dense_at_every_step(activation: str, wrapped: bool) -> None:
+    _, X, units = draw_shapes(17)
+
+    def network(layers: Layers) -> Sequence[Any]:
+        dense = layers.Dense(3, activation=activation)
+        recurrent = layers.Bidirectional(layers.LSTM(units, return_sequences=True))
+        return [recurrent, layers.TimeDistributed(dense) if wrapped else dense]
+
+    twins = Twins.of(network, X.features, seed=17, scale=0.8)
+    expected = true_steps(predict(twins.theirs, padded(X)), X.lengths)
+    np.testing.assert_allclose(values_of(twins.ours.predict(X, verbose=0)), expected, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
+def embedded_stack(layers: Layers, *, return_sequences: bool = True) -> Sequence[Any]:
+    """Embedding, two bidirectional layers of different merge modes, dropout (idle outside training), softmax."""
+    embedding = layers.Embedding(9, 4) if layers is bilstm.layers else layers.Embedding(9, 4, mask_zero=True)
+    return [
+        embedding,
+        layers.Bidirectional(layers.LSTM(5, return_sequences=True), merge_mode="concat"),
+        layers.Dropout(0.4),
+        layers.Bidirectional(layers.LSTM(3, return_sequences=return_sequences), merge_mode="ave"),
+        layers.Dense(4, activation="softmax"),
+    ]
+
+
+def mixed_stack(layers: Layers) -> Sequence[Any]:
+    """A forward layer on a bidirectional one, and its last state through two dense layers."""
+    return [
+        layers.Bidirectional(layers.LSTM(4, return_sequences=True), merge_mode="mul"),
+        layers.LSTM(5),
+        layers.Dense(6, activation="relu"),
+        layers.Dense(2, activation="tanh"),
+    ]
+
+
+@every_seed
+@both_returns
+def test_stacked_layers_on_an_embedding(return_sequences: bool, seed: int) -> None:
+    generator = np.random.default_rng(400 + seed)
+    lengths = draw_lengths(generator, 5, 8)
+    tokens = Ragged(generator.integers(1, 9, lengths.sum()), offsets_of(lengths))
+    twins = Twins.of(lambda layers: embedded_stack(layers, return_sequences=return_sequences), 1, seed, tokens=True)
+    theirs = predict(twins.theirs, padded(tokens, 0)[:, :, 0])
+    expected = true_steps(theirs, lengths) if return_sequences else theirs
+    np.testing.assert_allclose(
+        values_of(twins.ours.predict(tokens, verbose=0)), expected, rtol=0, atol=OUTPUT_TOLERANCE
+    )
+
+
+@every_seed
+def test_stacked_layers_to_one_answer_a_sequence(seed: int) -> None:
+    _, X, _ = draw_shapes(500 + seed)
+    twins = Twins.of(mixed_stack, X.features, seed)
+    ours, theirs = twins.ours.predict(X, verbose=0), predict(twins.theirs, padded(X))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
+# --- Training -------------------------------------------------------------------------------------------------------
+
+STEPS, FEATURES, BATCH, BATCHES = 5, 2, 4, 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """200 training steps of one network on random data.
+
+    Attributes:
+        network: the layers.
+        loss: the loss's name; it decides what the targets look like.
+        outputs: the width of the last layer.
+        per_step: True where every step has a target, False where every sequence has one.
+        ragged: sequences of different lengths.
+        tokens: the inputs are indices for an Embedding.
+        weights: "none", one a "sequence" or one a "step".
+        settings: the optimizer's.
+    """
+
+    network: Network
+    loss: str
+    outputs: int = 1
+    per_step: bool = True
+    ragged: bool = True
+    tokens: bool = False
+    weights: str = "none"
+    optimizer: str = "adam"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def tagger(units: int, outputs: int, activation: str, merge_mode: str = "concat") -> Network:
+    def network(layers: Layers) -> Sequence[Any]:
+        return [
+            layers.Bidirectional(layers.LSTM(units, return_sequences=True), merge_mode=merge_mode),
+            layers.TimeDistributed(layers.Dense(outputs, activation=activation)),
+        ]
+
+    return network
+
+
+def classifier(units: int, outputs: int, activation: str, merge_mode: str = "concat") -> Network:
+    def network(layers: Layers) -> Sequence[Any]:
+        recurrent = layers.Bidirectional(layers.LSTM(units), merge_mode=merge_mode)
+        return [recurrent, layers.Dense(outputs, activation=activation)]
+
+    return network
+
+
+def undropped_stack(layers: Layers) -> Sequence[Any]:
+    """`embedded_stack` without its dropout, whose random numbers are each library's own."""
+    return [layer for layer in embedded_stack(layers) if not isinstance(layer, layers.Dropout)]
+
+
+CASES = {
+    "the tutorial": Case(tagger(20, 1, "sigmoid"), "binary_crossentropy", ragged=False),
+    "binary, ragged, two outputs, step weights": Case(
+        tagger(5, 2, "sigmoid", "sum"), "binary_crossentropy", 2, weights="step", settings={"learning_rate": 0.01}
+    ),
+    "sparse categorical on an embedding, two layers, clipped": Case(
+        undropped_stack, "sparse_categorical_crossentropy", 4, tokens=True, settings={"global_clipnorm": 0.1}
+    ),
+    "categorical, mul, per sequence, sequence weights": Case(
+        classifier(6, 3, "softmax", "mul"), "categorical_crossentropy", 3, per_step=False, weights="sequence"
+    ),
+    "squared error, stack, settings of Adam": Case(
+        mixed_stack,
+        "mean_squared_error",
+        2,
+        per_step=False,
+        settings={"learning_rate": 0.003, "beta_1": 0.8, "beta_2": 0.98, "epsilon": 1e-5},
+    ),
+    "squared error, ave, SGD with momentum, clipped": Case(
+        tagger(4, 2, "linear", "ave"),
+        "mean_squared_error",
+        2,
+        ragged=False,
+        optimizer="sgd",
+        settings={"learning_rate": 0.05, "momentum": 0.9, "global_clipnorm": 0.5},
+    ),
+    "plain SGD, per sequence": Case(
+        classifier(4, 1, "sigmoid"),
+        "binary_crossentropy",
+        per_step=False,
+        ragged=False,
+        weights="sequence",
+        optimizer="sgd",
+        settings={"learning_rate": 0.1},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The same sequences, targets and weights in the forms that bilstm and Keras take."""
+
+    X: Ragged
+    y: Any
+    weights: Any
+    keras_X: Array
+    keras_y: Array
+    keras_weights: Array | None
+
+
+def draw_batch(generator: np.random.Generator, case: Case) -> Batch:
+    lengths = draw_lengths(generator, BATCH, STEPS) if case.ragged else np.full(BATCH, STEPS)
+    offsets = offsets_of(lengths)
+    if case.tokens:
+        X = Ragged(generator.integers(1, 9, lengths.sum()), offsets)
+        keras_X = padded(X, 0)[:, :, 0]
+    else:
+        X = draw(generator, lengths, FEATURES)
+        keras_X = padded(X)
+    targets = draw_targets(generator, case, int(lengths.sum()) if case.per_step else BATCH)
+    weights: Any = None
+    if case.weights != "none":
+        weights = generator.uniform(0.2, 2, len(targets) if case.weights == "step" else BATCH).astype(np.float32)
+    if not case.per_step:
+        return Batch(X, targets, weights, keras_X, targets, weights)
+    y = Ragged(targets, offsets)
+    if weights is None:
+        return Batch(X, y, None, keras_X, padded(y, 0), None)
+    ragged_weights = Ragged(weights, offsets)
+    return Batch(X, y, ragged_weights, keras_X, padded(y, 0), padded(ragged_weights, 0)[:, :, 0])
+
+
+def draw_targets(generator: np.random.Generator, case: Case, rows: int) -> Array:
+    if case.loss == "binary_crossentropy":
+        return generator.integers(0, 2, (rows, case.outputs))
+    if case.loss == "sparse_categorical_crossentropy":
+        return generator.integers(0, case.outputs, (rows, 1))
+    if case.loss == "categorical_crossentropy":
+        return np.eye(case.outputs, dtype=np.float32)[generator.integers(0, case.outputs, rows)]
+    return generator.normal(0, 1, (rows, case.outputs)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_hundred_training_steps(name: str) -> None:
+    case = CASES[name]
+    generator = np.random.default_rng(7)
+    batches = [draw_batch(generator, case) for _ in range(BATCHES)]
+    twins = Twins.of(case.network, 1 if case.tokens else FEATURES, seed=7, tokens=case.tokens, scale=0.3)
+    twins.compile(case.loss, case.optimizer, **case.settings)
+    before = twins.ours.get_weights()
+
+    losses = np.empty((200, 2))
+    for step in range(200):
+        batch = batches[step % BATCHES]
+        losses[step, 0] = twins.ours.train_on_batch(batch.X, batch.y, sample_weight=batch.weights)
+        losses[step, 1] = twins.theirs.train_on_batch(batch.keras_X, batch.keras_y, sample_weight=batch.keras_weights)
+
+    np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=1e-4)
+    for start, mine, other in zip(before, twins.ours.get_weights(), twins.theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-3)
+        assert abs(mine - start).max() > 0.005  # it did learn
+
+
+# --- fit and evaluate -----------------------------------------------------------------------------------------------
+
+
+def test_fit_has_the_same_history() -> None:
+    """10 sequences in batches of 4, the last of 2; two epochs; validated on others; accuracy too."""
+    generator = np.random.default_rng(9)
+    X, X_valid = (generator.random((count, 5, 2), np.float32) for count in (10, 6))
+    y, y_valid = (sequences[:, :, :1] > 0.5 for sequences in (X, X_valid))
+    twins = Twins.of(tagger(4, 1, "sigmoid"), 2, seed=9)
+    twins.compile("binary_crossentropy", metrics=["acc"], learning_rate=0.02)
+    histories = [
+        model.fit(
+            X,
+            y.astype(np.int64),
+            epochs=3,
+            batch_size=4,
+            shuffle=False,
+            verbose=0,
+            validation_data=(X_valid, y_valid.astype(np.int64)),
+        ).history
+        for model in (twins.ours, twins.theirs)
+    ]
+    assert_same_history(*histories, names={"loss", "acc", "val_loss", "val_acc"})
+
+
+def test_fit_holds_out_the_same_sequences_and_weighs_the_classes_alike() -> None:
+    generator = np.random.default_rng(10)
+    X = generator.normal(0, 1, (12, 4, 3)).astype(np.float32)
+    y = generator.integers(0, 3, 12)
+    twins = Twins.of(classifier(4, 3, "softmax"), 3, seed=10)
+    twins.compile("sparse_categorical_crossentropy", metrics=["accuracy"], learning_rate=0.02)
+    histories = [
+        model.fit(
+            X,
+            y,
+            epochs=2,
+            batch_size=3,
+            shuffle=False,
+            verbose=0,
+            validation_split=0.25,
+            class_weight={0: 0.5, 1: 2.0, 2: 1.0},
+        ).history
+        for model in (twins.ours, twins.theirs)
+    ]
+    assert_same_history(*histories, names={"loss", "accuracy", "val_loss", "val_accuracy"})
+
+
+def assert_same_history(ours: dict[str, list[float]], theirs: dict[str, list[float]], names: set[str]) -> None:
+    assert set(ours) == set(theirs) == names
+    for name in names:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "acc"])
+@pytest.mark.parametrize("name", ["the tutorial", "sparse categorical on an embedding, two layers, clipped"])
+def test_evaluate(name: str, metric: str) -> None:
+    case = CASES[name]
+    batch = draw_batch(np.random.default_rng(11), case)
+    twins = Twins.of(case.network, 1 if case.tokens else FEATURES, seed=11, tokens=case.tokens)
+    twins.compile(case.loss, metrics=[metric])
+    ours = twins.ours.evaluate(batch.X, batch.y, verbose=0)
+    theirs = twins.theirs.evaluate(batch.keras_X, batch.keras_y, verbose=0)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_weights_of_a_new_network_are_drawn_alike() -> None:
+    """Other random numbers, but the same law: bounds, spread, orthogonality, the forget gate's ones."""
+    ours, theirs = (
+        build([layers.Input((None, 30)), *tagger(20, 7, "softmax")(layers)]).get_weights()
+        for build, layers in ((bilstm.models.Sequential, bilstm.layers), (keras.Sequential, keras.layers))
+    )
+    assert [weights.shape for weights in ours] == [weights.shape for weights in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        if mine.ndim == 1:
+            assert (mine == other).all()
+        elif mine.shape == (20, 80):
+            np.testing.assert_allclose(mine @ mine.T, np.eye(20), atol=1e-5)
+            np.testing.assert_allclose(other @ other.T, np.eye(20), atol=1e-5)
+        else:
+            limit = (6 / sum(mine.shape)) ** 0.5
+            assert limit * 0.9 < abs(mine).max() <= limit
+            assert mine.std() == pytest.approx(other.std(), rel=0.15)

@@ -1,0 +1,78 @@
+"""The reference against PyTorch, where that is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from oracles.networks import bidirectional, dense, inputs, lstm, network_for
+
+torch = pytest.importorskip("torch")
+
+
+def test_forward_and_gradients_equal_pytorch_on_packed_sequences() -> None:
+    rng = np.random.default_rng(0)
+    layers = [bidirectional(units=4), bidirectional(units=4), dense(3, "softmax")]
+    batch = inputs(layers, [3, 1, 6, 2], rng)
+    network = network_for(layers, 2, rng)
+    weights = [torch.tensor(weight, requires_grad=True) for weight in network.weights]
+    names = [f"weight_ih_l{n}{d},weight_hh_l{n}{d},bias_ih_l{n}{d}" for n in (0, 1) for d in ("", "_reverse")]
+    state = dict(zip(",".join(names).split(","), [w.T if w.ndim == 2 else w for w in weights[:12]], strict=True))
+    state |= {name.replace("ih", "hh"): torch.zeros(16).double() for name in state if name.startswith("bias")}
+    reference = torch.nn.LSTM(2, 4, num_layers=2, bidirectional=True, dtype=torch.float64)
+    packed = torch.nn.utils.rnn.pack_sequence([torch.tensor(s).double() for s in batch], enforce_sorted=False)
+    result = torch.func.functional_call(reference, state, (packed,))[0]
+    hidden = torch.cat(torch.nn.utils.rnn.unpack_sequence(result))
+    logits = hidden @ weights[12] + weights[13]
+    np.testing.assert_allclose(network.forward(batch), logits.softmax(1).detach(), rtol=1e-12)
+
+    labels = np.arange(12) % 4 - 1  # every fourth is unlabelled
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels), ignore_index=-1)
+    loss.backward()
+    value, gradients = network.gradients(batch, labels, loss="sparse_categorical_crossentropy")
+    np.testing.assert_allclose(value, loss.item(), rtol=1e-12)
+    for actual, weight in zip(gradients, weights, strict=True):
+        np.testing.assert_allclose(actual, weight.grad, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("backwards", [True, False])
+def test_states_equal_pytorch(backwards: bool) -> None:
+    rng = np.random.default_rng(0)
+    layers = [lstm(backwards=backwards)]
+    batch = inputs(layers, [5, 5], rng)
+    network = network_for(layers, 2, rng)
+    h, c = rng.normal(size=(2, 2, 3))
+    rows, states = network.forward(batch, states={0: [(h, c)]}, return_states=True)
+    reference = torch.nn.LSTM(2, 3, batch_first=True, dtype=torch.float64)
+    kernel, recurrent, bias = (torch.tensor(weight) for weight in network.weights)
+    reference.load_state_dict(
+        {"weight_ih_l0": kernel.T, "weight_hh_l0": recurrent.T, "bias_ih_l0": bias, "bias_hh_l0": torch.zeros(12)}
+    )
+    steps = torch.tensor(batch.values).double().reshape(2, 5, 2)
+    with torch.no_grad():
+        expected, final = reference(
+            steps.flip(1) if backwards else steps, (torch.tensor(h)[None], torch.tensor(c)[None])
+        )
+    np.testing.assert_allclose(rows, expected.reshape(10, 3), rtol=1e-12)
+    np.testing.assert_allclose(states[0][0], torch.cat(final), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"])
+def test_losses_equal_pytorch(loss: str) -> None:
+    functions = torch.nn.functional
+    activation, function = {
+        "binary_crossentropy": ("sigmoid", functions.binary_cross_entropy_with_logits),
+        "categorical_crossentropy": ("softmax", functions.cross_entropy),
+        "mean_squared_error": ("linear", functions.mse_loss),
+    }[loss]
+    rng = np.random.default_rng(0)
+    batch = inputs([dense()], [3, 1, 5], rng)
+    network = network_for([dense(3, activation)], 2, rng)
+    targets = rng.dirichlet([1, 1, 1], size=9)
+    kernel, bias = (torch.tensor(weight, requires_grad=True) for weight in network.weights)
+    expected = function(torch.tensor(batch.values).double() @ kernel + bias, torch.tensor(targets))
+    expected.backward()
+    value, gradients = network.gradients(batch, targets, loss=loss)
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-12)
+    np.testing.assert_allclose(gradients[0], kernel.grad, rtol=1e-10)
+    np.testing.assert_allclose(gradients[1], bias.grad, rtol=1e-10)

@@ -1,0 +1,94 @@
+"""Files are written wholly or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bilstm.errors import UserError
+from bilstm.files import check_readable, check_writable, replacing
+
+
+def test_what_was_written_takes_the_place_of_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "out.txt"
+    target.write_text("before")
+    target.chmod(0o640)
+    with replacing(target) as temporary:
+        temporary.write_text("after")
+        assert target.read_text() == "before"
+    assert target.read_text() == "after"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, failure: type[BaseException]) -> None:
+    target = tmp_path / "out.txt"
+    target.write_text("before")
+
+    def write_and_fail() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        write_and_fail()
+    assert target.read_text() == "before"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    real.write_text("before")
+    link.symlink_to(real)
+    with replacing(link) as temporary:
+        temporary.write_text("after")
+    assert link.is_symlink()
+    assert real.read_text() == "after"
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 255)
+    check_writable(target)
+    with replacing(target) as temporary:
+        temporary.write_text("x")
+    assert target.read_text() == "x"
+
+
+def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_writable(tmp_path / "out.txt")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (".", "it is a folder; give the name of a file"),
+        ("nowhere/out.txt", "nowhere does not exist"),
+        ("input.csv", "it is being read; give another name"),
+        ("./link.csv", "it is being read; give another name"),
+        ("n" * 256, "file name too long"),
+        ("input.csv/out.txt", "input.csv does not exist"),
+    ],
+)
+def test_what_cannot_be_written_is_said_at_once(tmp_path: Path, name: str, message: str) -> None:
+    source = tmp_path / "input.csv"
+    source.write_text("x")
+    (tmp_path / "link.csv").symlink_to(source)
+    with pytest.raises(UserError, match=message):
+        check_writable(tmp_path / name, inputs=[source])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="there are no device files")
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(UserError, match="it is not an ordinary file"):
+        check_writable("/dev/null")
+
+
+def test_a_missing_file_is_named_with_one_like_it(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("x")
+    with pytest.raises(UserError, match=r"there is no file .*trian\.csv\. Did you mean 'train\.csv'\?"):
+        check_readable(tmp_path / "trian.csv")
