@@ -42,16 +42,15 @@ def test_the_tutorials_run_reports_as_it_goes(small: tuple[Comparison, str, Path
 
 
 def test_expected_and_predicted_stand_below_the_sequence(small: tuple[Comparison, str, Path]) -> None:
-    lines = dict(
-        re.findall(r"^  (Number|Sum|Expected|Predicted) +(.*)$", small[1].split("A new sequence")[1], re.MULTILINE)
-    )
-    cells = {name: line.split() for name, line in lines.items()}
+    lines = small[1].split("A new sequence\n")[1].splitlines()[:4]
+    cells = {name: row for name, *row in map(str.split, lines)}
+    assert list(cells) == ["Number", "Sum", "Expected", "Predicted"]
     assert all(len(row) == 6 for row in cells.values())
     sums = np.cumsum([float(number) for number in cells["Number"]])
     np.testing.assert_allclose(sums, [float(total) for total in cells["Sum"]], atol=0.04)
     assert cells["Expected"] == [str(int(float(total) >= 1.5)) for total in cells["Sum"]]
     assert set(cells["Predicted"]) <= {"0", "1"}
-    assert len({len(line) for line in lines.values()}) == 1
+    assert len({len(line) for line in lines}) == 1
 
 
 def test_accuracy_on_new_sequences_and_the_time_are_printed(small: tuple[Comparison, str, Path]) -> None:
@@ -135,8 +134,8 @@ def test_what_a_network_sees(direction: str) -> None:
 
 
 def test_only_those_that_see_the_future_learn_the_echo() -> None:
-    contenders = tuple(Contender(direction, 8) for direction in ("forward", "backward", "bidirectional"))
-    comparison = demo.compare(contenders, steps=6, sequences=800, seed=1)
+    contenders = tuple(Contender(direction, 12) for direction in ("forward", "backward", "bidirectional"))
+    comparison = demo.compare(contenders, steps=6, sequences=1500, seed=1)
     forward, backward, both = comparison.accuracy[2, :, :, -1].mean(axis=-1)
     assert forward < comparison.baseline[2] + 0.03
     assert min(backward, both) > 0.85
@@ -190,7 +189,7 @@ def test_the_table() -> None:
     [
         ({"both": (0.95, 0.005)}, "faster and more fully", "faster and more fully"),
         ({"both": (0.7, 0.005)}, "slower and less fully", "slower and less fully"),
-        ({"as_large": (0.95, 0.1)}, "neither clearly faster nor clearly more fully", "neither clearly"),
+        ({"as_large": (0.9, 0.2)}, "neither clearly faster nor clearly more fully", "neither clearly"),
         ({"forward": (0.7, 0.001), "as_large": (0.9, 0.001)}, "faster and more fully", "slower and less fully"),
     ],
 )

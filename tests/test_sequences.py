@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm.errors import UserError
@@ -19,6 +19,7 @@ def written(path: Path, content: str) -> Path:
     return path
 
 
+@settings(max_examples=25)
 @given(
     keys=st.lists(
         st.tuples(st.sampled_from(["a", "b", "A", "1", "1.0", "é"]), st.integers(-50, 50)), min_size=1, unique=True
@@ -44,6 +45,7 @@ def test_rows_are_grouped_and_sorted(
     )
 
 
+@settings(max_examples=25)
 @given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6))
 def test_without_an_order_rows_stay_as_they_stand(tmp_path_factory: pytest.TempPathFactory, lengths: list[int]) -> None:
     path = tmp_path_factory.mktemp("tables") / "table.csv"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bilstm.errors import UserError
@@ -70,6 +70,7 @@ def test_other_names_are_refused(name: str) -> None:
         format_of(name)
 
 
+@settings(max_examples=40)
 @given(rows=st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=8), delimiter=st.sampled_from(",;\t|"))
 @example(rows=[("a\nb", 'say "x"', ""), ("\r\n", " ", ",;\t|")], delimiter=",")
 def test_csv_cells_are_the_text_they_are(
@@ -214,9 +215,9 @@ def test_ndjson_values_keep_what_they_are(tmp_path: Path) -> None:
 
 
 PARQUET = '''
-    SELECT i AS "Row", i / 4 AS half, i % 2 = 0 AS even, 'text ' || i AS "a ""name""", DATE '2024-01-01' + i::INT AS day,
-        make_timestamp_ns(1700000000000000000 + i) AS exact, [i, i] AS list, {'a': i} AS struct,
-        i::DECIMAL(9, 2) AS money, CASE WHEN i = 1 THEN 'nan'::DOUBLE END AS hole
+    SELECT i AS "Row", i / 4 AS half, i % 2 = 0 AS even, 'text ' || i AS "a ""name""",
+        DATE '2024-01-01' + i::INT AS day, make_timestamp_ns(1700000000000000000 + i) AS exact,
+        [i, i] AS list, {'a': i} AS struct, i::DECIMAL(9, 2) AS money, CASE WHEN i = 1 THEN 'nan'::DOUBLE END AS hole
     FROM range(3) AS t(i)
 '''
 

@@ -7,18 +7,18 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 
-def check_count(owner: str, name: str, value: Any) -> int:
-    """A whole number of at least one.
+def check_count(owner: str, name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least `least`.
 
     Raises:
         TypeError: not a whole number.
-        ValueError: less than one.
+        ValueError: a smaller one.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{owner}: {name} must be a whole number, not {value!r}")
     count = int(value.__index__())
-    if count < 1:
-        raise ValueError(f"{owner}: {name} must be at least 1, not {count}")
+    if count < least:
+        raise ValueError(f"{owner}: {name} must be at least {least}, not {count}")
     return count
 
 

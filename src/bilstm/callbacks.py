@@ -17,7 +17,8 @@ Logs = dict[str, float]
 
 class Callback:
     """Base class. `self.model` is the model being fitted; setting `self.model.stop_training` ends the fit after the
-    epoch. Logs map "loss", the metrics and their "val_" counterparts to numbers.
+    epoch. `self.params` holds its "epochs", "batch_size", and as "metrics" the names of all logs that it will make.
+    Logs map "loss", the metrics and their "val_" counterparts to numbers; epochs that are not validated lack the latter.
     """
 
     model: Sequential
@@ -79,10 +80,23 @@ class _Monitor:
     def best_value(self) -> float:
         return self.sign * self.best
 
+    def exceeds(self, value: float) -> bool:
+        """Whether the best so far is better than this value."""
+        return self.best - self.min_delta > self.sign * value
+
+    def can_watch(self, logs: Logs | None, params: dict[str, Any]) -> bool:
+        """False after an epoch that is not validated.
+
+        Raises:
+            ValueError: no epoch has the log.
+        """
+        available = list(dict.fromkeys([*(logs or {}), *params.get("metrics", ())]))
+        if self.name not in available:
+            listed = ", ".join(available) or "none"
+            raise ValueError(f"{self.owner}: there is no {self.name!r} to monitor; there are: {listed}")
+        return self.name in (logs or {})
+
     def improved(self, logs: Logs | None) -> bool:
-        if self.name not in (logs or {}):
-            available = ", ".join(logs or {}) or "none"
-            raise ValueError(f"{self.owner}: there is no {self.name!r} to monitor; there are: {available}")
         value = self.sign * (logs or {})[self.name]
         if value - self.min_delta > self.best:
             self.best = value
@@ -97,7 +111,7 @@ class EarlyStopping(Callback):
         monitor: the log's name.
         min_delta: what counts as an improvement must be larger than this.
         mode: "min", "max", or "auto": the larger the better where the name has "acc" in it.
-        baseline: the log must be better than this to count as an improvement.
+        baseline: patience runs until the log is better than this, even while it improves.
         restore_best_weights: set the weights of the best epoch at the end.
         start_from_epoch: epochs before this one are not watched.
     """
@@ -125,8 +139,6 @@ class EarlyStopping(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._monitor = _Monitor("EarlyStopping", *self.arguments)
-        if self.baseline is not None:
-            self._monitor.best = self._monitor.sign * self.baseline
         self.wait = 0
         self.stopped_epoch = 0
         self.best_epoch = 0
@@ -137,11 +149,12 @@ class EarlyStopping(Callback):
         return self._monitor.best_value
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if epoch < self.start_from_epoch:
+        if epoch < self.start_from_epoch or not self._monitor.can_watch(logs, self.params):
             return
         self.wait += 1
         if self._monitor.improved(logs):
-            self.wait = 0
+            if self.baseline is None or self._monitor.exceeds(self.baseline):
+                self.wait = 0
             self.best_epoch = epoch
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
@@ -181,9 +194,13 @@ class ModelCheckpoint(Callback):
         self._monitor = _Monitor("ModelCheckpoint", monitor, mode)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if self.save_best_only and not self._monitor.improved(logs):
+        if self.save_best_only and not (self._monitor.can_watch(logs, self.params) and self._monitor.improved(logs)):
             return
-        path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        except (KeyError, IndexError, ValueError) as error:
+            names = ", ".join(["epoch", *(logs or {})])
+            raise ValueError(f"ModelCheckpoint: {self.filepath!r} names {error}; there are: {names}") from None
         self.model.save(path)
         if self.verbose:
             print(f"Epoch {epoch + 1}: saved to {path}")

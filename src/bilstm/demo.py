@@ -172,7 +172,7 @@ def run_tutorial(contender: Contender, steps: int, sequences: int, seed: int) ->
 
     X, y = cumulative_sum(1, steps, seed=generator)
     print(f"\nA new sequence\n{_side_by_side(X, y, model.predict_classes(X, verbose=0))}")
-    _, accuracy = model.evaluate(*cumulative_sum(1000, steps, seed=generator), verbose=0)
+    accuracy = _accuracy(model, cumulative_sum(1000, steps, seed=generator))
     print(f"\nAccuracy on 1,000 new sequences: {accuracy:.4f}. Training took {seconds:.3f} s.")
 
 
@@ -279,11 +279,17 @@ def _reached(seen: npt.NDArray[np.int64], accuracy: Accuracy) -> str:
 def _learning_curve(model: Sequential, data: Data, test: Data, seen: npt.NDArray[np.int64]) -> list[float]:
     """The model's accuracy on the test data before training and after each number of sequences seen."""
     X, y = data
-    curve = [model.evaluate(*test, verbose=0)[1]]
+    curve = [_accuracy(model, test)]
     for start, stop in itertools.pairwise(seen):
         model.fit(X[start:stop], y[start:stop], epochs=1, batch_size=1, shuffle=False, verbose=0)
-        curve.append(model.evaluate(*test, verbose=0)[1])
+        curve.append(_accuracy(model, test))
     return curve
+
+
+def _accuracy(model: Sequential, data: Data) -> float:
+    scores = model.evaluate(*data, verbose=0, return_dict=True)
+    assert isinstance(scores, dict)
+    return scores["accuracy"]
 
 
 def _units_for(parameters: int, direction: str) -> int:

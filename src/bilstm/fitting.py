@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ class FitData:
 
 def batch_starts(count: int, batch_size: int) -> IndexArray:
     """Bounds of batches: 0, batch_size, …, count."""
-    return np.append(np.arange(0, count, batch_size, dtype=np.int64), count)
+    return np.array([*range(0, count, batch_size), count], np.int64)
 
 
 def run_epochs(
@@ -103,7 +104,7 @@ def _train_epoch(
         scores = model.train_batches(training, chosen, starts[done : end + 1])
         elapsed = time.perf_counter() - started
         sums += scores.sum(axis=0)
-        if not np.isfinite(sums[0]):
+        if not math.isfinite(sums[0]):
             first = done + int(np.flatnonzero(~np.isfinite(scores[:, 0]))[0])
             raise DivergedError(_why_diverged(training.data, chosen[starts[first] : starts[first + 1]]))
         done = end

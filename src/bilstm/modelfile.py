@@ -15,7 +15,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,16 +23,29 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm._version import __version__
-from bilstm.errors import ModelFileError
-from bilstm.files import AnyPath, reason, replacing
+from bilstm.errors import ModelFileError, UserError
+from bilstm.files import AnyPath, check_writable, reason, replacing
 
-__all__ = ["FORMAT", "KINDS", "MAXIMUM_HEADER", "ModelFileError", "read_model", "write_model"]
+__all__ = ["FORMAT", "KINDS", "MAXIMUM_HEADER", "ModelFileError", "check_model_path", "read_model", "write_model"]
 
 FORMAT = 1
 KINDS = ("sequential", "tagger")
 MAXIMUM_HEADER = 32 * 1024 * 1024  # bytes; a vocabulary of a million words takes about half
 
 Tensors = dict[str, npt.NDArray[np.float32]]
+
+
+def check_model_path(path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
+    """Find out now, before training, whether a model can be written to `path`, and that nothing else is lost by it.
+
+    Raises:
+        UserError: it cannot, or a file that is not a model stands there.
+    """
+    check_writable(path, inputs=inputs)
+    if os.path.exists(path) and os.path.getsize(path):
+        with open(path, "rb") as file:
+            if file.read(9)[8:] != b"{":
+                raise UserError(f"{path} exists and is not a model: give another name, or remove it first")
 
 
 def write_model(path: AnyPath, tensors: Mapping[str, npt.ArrayLike], header: Mapping[str, Any]) -> None:

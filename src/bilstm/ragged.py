@@ -38,6 +38,13 @@ class Ragged:
         self.offsets = _as_offsets(offsets, len(self.values))
 
     @classmethod
+    def _checked(cls, values: FloatArray, offsets: IndexArray) -> Ragged:
+        """From parts that are known to be right, without looking at them again."""
+        ragged = object.__new__(cls)
+        ragged.values, ragged.offsets = values, offsets
+        return ragged
+
+    @classmethod
     def from_sequences(cls, sequences: Sequence[npt.ArrayLike]) -> Ragged:
         """Join arrays of shape (steps, features) or (steps,), of any lengths.
 
@@ -45,7 +52,7 @@ class Ragged:
             ValueError: a sequence is not numeric, has more than two dimensions, or has another number of
                 features than the first.
         """
-        arrays = []
+        arrays: list[FloatArray] = []
         for position, sequence in enumerate(sequences):
             try:
                 array = _as_steps(sequence)
@@ -74,10 +81,13 @@ class Ragged:
             raise ValueError(f"a padded batch has shape (n, steps, features), not {array.shape}")
         count, steps, features = array.shape
         if lengths is None:
-            return cls(array.reshape(count * steps, features), np.arange(count + 1, dtype=np.int64) * steps)
+            values = _as_steps(array.reshape(count * steps, features))
+            return cls._checked(values, np.arange(count + 1, dtype=np.int64) * steps)
         lengths = np.asarray(lengths)
         if lengths.shape != (count,):
             raise ValueError(f"{count} sequences need {count} lengths, not an array of shape {lengths.shape}")
+        if lengths.dtype.kind not in "iu" and count:
+            raise ValueError(f"lengths must be whole numbers, not {lengths.dtype}")
         if count and not (lengths.min() >= 0 and lengths.max() <= steps):
             raise ValueError(f"lengths must lie between 0 and {steps}, the number of steps")
         return cls(array[np.arange(steps) < lengths[:, np.newaxis]], offsets_of(lengths))

@@ -36,7 +36,7 @@ def make_targets(
     Args:
         y: for a network with a row for each step, a (n, steps), (n, steps, outputs) or (total_steps, outputs) array,
             a list with an array for each sequence, or a Ragged; for one row a sequence, (n,) or (n, outputs).
-            -1 (cross-entropies with a class for each row) or NaN: unlabelled.
+            NaN, or -1 for the cross-entropies: unlabelled.
         loss: one of LOSSES; the sparse one takes whole numbers, the others `outputs` numbers a row.
         sample_weight: a number for each sequence, or for each row, shaped like y without outputs.
         class_weight: class -> weight; multiplies the sample weight.
@@ -54,10 +54,12 @@ def make_targets(
         hint = "; whole-number labels go with 'sparse_categorical_crossentropy'" if outputs > 1 else ""
         raise ValueError(f"y has shape {flat.shape} where {loss} needs ({rows}, {outputs}): a number for each output{hint}")
     values = np.array(flat, np.float32).reshape(rows, outputs)
-    if loss == "binary_crossentropy":
+    if loss != "mean_squared_error" and not ((values >= 0) & (values <= 1)).all():
         values[values == -1] = np.nan
-        if len(values) and not (np.nanmin(values, initial=0) >= 0 and np.nanmax(values, initial=0) <= 1):
-            raise ValueError("binary_crossentropy needs y from 0 to 1, or -1 where unlabelled")
+        if ((values < 0) | (values > 1)).any():
+            raise ValueError(f"{loss} needs y from 0 to 1, or -1 where unlabelled")
+    if np.isinf(values).any():
+        raise ValueError(f"y holds infinity (row {int(np.argwhere(np.isinf(values))[0, 0])})")
     weights = None
     if sample_weight is not None or class_weight is not None:
         weights = _weights(sample_weight, class_weight, _classes(values), data, one_row_each)
@@ -84,7 +86,7 @@ def _flat(y: Any, data: Ragged, one_row_each: bool, name: str) -> npt.NDArray[An
         if array.ndim == 0 or len(array) != len(data):
             raise ValueError(f"{name} has shape {array.shape}, but there are {len(data)} sequences")
         return array
-    if array.ndim >= 2 and len(array) == len(data) and array.shape[0] * array.shape[1] == data.total_steps:
+    if array.ndim >= 2 and len(array) == len(data) and (data.lengths == array.shape[1]).all():
         return array.reshape(data.total_steps, -1) if array.size else array.reshape(0, 1)
     if array.ndim >= 1 and len(array) == data.total_steps and array.ndim <= 2:
         return array

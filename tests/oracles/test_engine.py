@@ -112,6 +112,8 @@ LARGER = {
 @pytest.mark.parametrize("lengths", [[1], [40], [13, 1, 29, 7, 7, 30, 2, 19], [3] * 50], ids=lambda n: f"{len(n)} sequences")
 def test_gradients_of_larger_networks(layers: list[Json], lengths: list[int]) -> None:
     problem = Problem.draw(layers, "sparse_categorical_crossentropy", lengths, seed=len(lengths))
+    # Weights as small as initial ones: with larger ones gates saturate and even float64 is ill-conditioned.
+    problem.network.set_weights([weight / np.sqrt(len(weight)) for weight in problem.network.weights])
     check_gradients(problem)
 
 

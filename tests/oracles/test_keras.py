@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     keras = pytest.importorskip("keras")
 
 # PyTorch and Keras warn of their own use of each other; bilstm's warnings stay errors.
-pytestmark = pytest.mark.filterwarnings("default:::keras", "default:::torch")
+pytestmark = pytest.mark.filterwarnings("ignore:::keras", "ignore:::torch")
 
 Array = np.ndarray[Any, Any]
 Layers = Any  # the module bilstm.layers or keras.layers
@@ -45,12 +45,27 @@ class Twins:
     theirs: Any
 
     @classmethod
-    def of(cls, network: Network, features: int, seed: int, *, tokens: bool = False, scale: float = 0.5) -> Twins:
-        """Build both and give them random weights; `tokens` for networks that start with an Embedding."""
+    def of(
+        cls,
+        network: Network,
+        features: int,
+        seed: int,
+        *,
+        tokens: bool = False,
+        masking: bool = True,
+        scale: float = 0.5,
+    ) -> Twins:
+        """Build both and give them random weights.
+
+        Args:
+            tokens: the network starts with an Embedding, which makes Keras's mask itself.
+            masking: the sequences may differ in length.
+            scale: the standard deviation of the weights.
+        """
         ours = bilstm.models.Sequential([bilstm.layers.Input((None, features)), *network(bilstm.layers)])
-        masked = [] if tokens else [keras.layers.Masking(mask_value=PADDING)]
+        masks = [keras.layers.Masking(mask_value=PADDING)] if masking and not tokens else []
         shape = (None,) if tokens else (None, features)
-        theirs = keras.Sequential([keras.Input(shape), *masked, *network(keras.layers)])
+        theirs = keras.Sequential([keras.Input(shape), *masks, *network(keras.layers)])
         generator = np.random.default_rng(seed)
         shapes = [weights.shape for weights in theirs.get_weights()]
         assert [weights.shape for weights in ours.get_weights()] == shapes
@@ -169,7 +184,7 @@ def test_reverse_turns_backward_answers_to_their_steps(seed: int) -> None:
         recurrent = layers.LSTM(units, return_sequences=True, go_backwards=True)
         return [recurrent, turned, layers.TimeDistributed(layers.Dense(2, activation="tanh"))]
 
-    twins = Twins.of(network, 3, seed)
+    twins = Twins.of(network, 3, seed, masking=False)
     theirs = predict(twins.theirs, padded(X))
     np.testing.assert_allclose(
         values_of(twins.ours.predict(X, verbose=0)), theirs.reshape(-1, 2), rtol=0, atol=OUTPUT_TOLERANCE
@@ -237,7 +252,7 @@ def test_stacked_layers_to_one_answer_a_sequence(seed: int) -> None:
 
 # --- Training -------------------------------------------------------------------------------------------------------
 
-STEPS, FEATURES, BATCH, BATCHES = 5, 2, 4, 8
+STEPS, FEATURES, BATCH, BATCHES = 4, 2, 4, 8
 
 
 @dataclass(frozen=True)
@@ -307,13 +322,13 @@ CASES = {
         per_step=False,
         settings={"learning_rate": 0.003, "beta_1": 0.8, "beta_2": 0.98, "epsilon": 1e-5},
     ),
-    "squared error, ave, SGD with momentum, clipped": Case(
+    "squared error, ave, SGD, clipped": Case(
         tagger(4, 2, "linear", "ave"),
         "mean_squared_error",
         2,
         ragged=False,
         optimizer="sgd",
-        settings={"learning_rate": 0.05, "momentum": 0.9, "global_clipnorm": 0.5},
+        settings={"learning_rate": 0.2, "global_clipnorm": 0.5},
     ),
     "plain SGD, per sequence": Case(
         classifier(4, 1, "sigmoid"),
@@ -376,10 +391,10 @@ def test_two_hundred_training_steps(name: str) -> None:
     case = CASES[name]
     generator = np.random.default_rng(7)
     batches = [draw_batch(generator, case) for _ in range(BATCHES)]
-    twins = Twins.of(case.network, 1 if case.tokens else FEATURES, seed=7, tokens=case.tokens, scale=0.3)
+    twins = Twins.of(
+        case.network, 1 if case.tokens else FEATURES, 7, tokens=case.tokens, masking=case.ragged, scale=0.3
+    )
     twins.compile(case.loss, case.optimizer, **case.settings)
-    before = twins.ours.get_weights()
-
     losses = np.empty((200, 2))
     for step in range(200):
         batch = batches[step % BATCHES]
@@ -387,9 +402,9 @@ def test_two_hundred_training_steps(name: str) -> None:
         losses[step, 1] = twins.theirs.train_on_batch(batch.keras_X, batch.keras_y, sample_weight=batch.keras_weights)
 
     np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=1e-4)
-    for start, mine, other in zip(before, twins.ours.get_weights(), twins.theirs.get_weights(), strict=True):
+    assert losses[-BATCHES:].mean() < 0.99 * losses[:BATCHES].mean()  # it did learn, if only by heart
+    for mine, other in zip(twins.ours.get_weights(), twins.theirs.get_weights(), strict=True):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-3)
-        assert abs(mine - start).max() > 0.005  # it did learn
 
 
 # --- fit and evaluate -----------------------------------------------------------------------------------------------

@@ -139,12 +139,12 @@ class Network:
     def read(self, which: str = "weights") -> FloatArray:
         """(parameter_count,) float32: all "weights", "gradients", "first_moments" or "second_moments"."""
         values = np.empty(self.parameter_count, np.float32)
-        check(library().bilstm_read(self._handle, ARRAYS.index(which), values.ctypes.data, len(values)))
+        check(library().bilstm_read(self._handle, ARRAYS.index(which), _address(values), len(values)))
         return values
 
     def write(self, values: FloatArray, which: str = "weights") -> None:
         values = np.ascontiguousarray(values, np.float32)
-        check(library().bilstm_write(self._handle, ARRAYS.index(which), values.ctypes.data, len(values)))
+        check(library().bilstm_write(self._handle, ARRAYS.index(which), _address(values), len(values)))
 
     @property
     def iteration(self) -> int:
@@ -179,13 +179,13 @@ class Network:
             library().bilstm_train(
                 self._handle,
                 byref(struct),
-                chosen.ctypes.data,
-                starts.ctypes.data,
+                _address(chosen),
+                _address(starts),
                 len(starts) - 1,
                 LOSSES.index(loss),
                 byref(_optimizer_struct(optimizer)),
                 seed,
-                scores.ctypes.data,
+                _address(scores),
             )
         )
         return scores
@@ -205,12 +205,12 @@ class Network:
             library().bilstm_gradient(
                 self._handle,
                 byref(struct),
-                chosen.ctypes.data,
+                _address(chosen),
                 len(chosen),
                 LOSSES.index(loss),
                 training,
                 seed,
-                score.ctypes.data,
+                _address(score),
             )
         )
         return score
@@ -236,7 +236,7 @@ class Network:
         struct = self._data_struct(data)
         check(
             library().bilstm_predict(
-                self._handle, byref(struct), 0, _address(states), _address(states_out), output.ctypes.data, None
+                self._handle, byref(struct), 0, _address(states), _address(states_out), _address(output), None
             )
         )
         return output, states_out
@@ -247,7 +247,7 @@ class Network:
         struct = self._data_struct(data, targets)
         check(
             library().bilstm_predict(
-                self._handle, byref(struct), LOSSES.index(loss), None, None, None, score.ctypes.data
+                self._handle, byref(struct), LOSSES.index(loss), None, None, None, _address(score)
             )
         )
         return score
@@ -264,8 +264,8 @@ class Network:
             _check_shape("targets", targets.values, (rows, self.outputs))
             _check_shape("weights", targets.weights, (rows,))
         return DataStruct(
-            data.values.ctypes.data,
-            data.offsets.ctypes.data,
+            _address(data.values),
+            _address(data.offsets),
             data.total_steps,
             len(data),
             _address(targets.labels) if targets else None,
@@ -280,7 +280,8 @@ def _check_shape(name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ..
 
 
 def _address(array: npt.NDArray[Any] | None) -> int | None:
-    return None if array is None else array.ctypes.data
+    # Five times as fast as array.ctypes.data, which counts where a training step takes microseconds.
+    return None if array is None else int(array.__array_interface__["data"][0])
 
 
 def _layer_struct(layer: LayerPlan) -> LayerStruct:

@@ -24,21 +24,33 @@ inline Vec reduced_expm1(Vec x, Vec& scale) {
     return fma(p, r * r, r);
 }
 
-// Within 2 units in the last place on [-87, 88]; constant beyond, NaN for NaN.
+// Within 2 units in the last place on [-87, 86]; constant beyond, NaN for NaN.
 inline Vec exponential(Vec x) {
     Vec scale;
-    const Vec p = reduced_expm1(at_most(at_least(x, -87.0f), 88.0f), scale);
+    const Vec p = reduced_expm1(at_most(at_least(x, -87.0f), 86.0f), scale);
     return fma(scale, p, scale);
 }
 
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
+// Within 1 unit in the last place for 2^-125 < x < 2^125. Several times as fast as a division, whose throughput is low,
+// and, unlike the processors' own estimates, the same everywhere: a first guess by subtracting exponents, within 13 %,
+// then twice y + y (e + e^2) with e = 1 - x y, which leaves e^3.
+inline Vec reciprocal(Vec x) {
+    Vec y = (Vec)(0x7ef311c3 - (IntVec)x);
+    for (int i = 0; i < 2; ++i) {
+        const Vec e = fma(-x, y, broadcast(1.0f));
+        y = fma(y, fma(e, e, e), y);
+    }
+    return y;
+}
+
+inline Vec sigmoid(Vec x) { return reciprocal(1.0f + exponential(-x)); }
 
 // From e^(2x) - 1, so that small arguments keep their relative precision; exactly +-1 beyond +-10.
 inline Vec hyperbolic_tangent(Vec x) {
     Vec scale;
     const Vec p = reduced_expm1(2.0f * at_most(at_least(x, -10.0f), 10.0f), scale);
     const Vec e = fma(scale, p, scale - 1.0f);
-    return e / (e + 2.0f);
+    return e * reciprocal(e + 2.0f);
 }
 
 }  // namespace bilstm

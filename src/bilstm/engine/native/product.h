@@ -15,6 +15,11 @@ namespace bilstm {
 template <int AStep, int Rows, int Vectors>
 [[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
                                                 int64_t b_step, Vec (&accumulators)[Rows][Vectors]) {
+    Vec sums[Rows][Vectors];  // a copy, which compilers reliably keep in registers
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
     for (int64_t k = 0; k < depth; ++k) {
         Vec columns[Vectors];
 #pragma GCC unroll 4
@@ -23,9 +28,13 @@ template <int AStep, int Rows, int Vectors>
         for (int r = 0; r < Rows; ++r) {
             const Vec row = broadcast(a[r][k * AStep]);
 #pragma GCC unroll 4
-            for (int v = 0; v < Vectors; ++v) accumulators[r][v] = fma(row, columns[v], accumulators[r][v]);
+            for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, columns[v], sums[r][v]);
         }
     }
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) accumulators[r][v] = sums[r][v];
 }
 
 template <int N>

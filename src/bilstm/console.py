@@ -1,0 +1,128 @@
+"""How the command line behaves: one line for a mistake, a bar while something takes long, and no traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from bilstm.errors import UserError, suggestion
+from bilstm.files import reason
+
+MISTAKE, INTERRUPTED, TERMINATED, BROKEN = 2, 130, 143, 70  # exit statuses; the last is sysexits.h's EX_SOFTWARE
+
+
+class CommandLine(click.Group):
+    """A group of commands that ends with a status and one line on standard error whatever goes wrong."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> NoReturn:
+        arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
+        options["standalone_mode"] = False
+        with _ending_in_one_line():
+            status = super().main(arguments, *rest, **options)
+            sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Here, since click itself turns Ctrl-C and a closed pipe into something else.
+        with _ending_in_one_line():
+            return super().invoke(ctx)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            known = self.list_commands(ctx)
+            raise click.UsageError(
+                f"there is no command {args[0]!r}.{suggestion(args[0], known)} The commands: {', '.join(known)}"
+            )
+        return super().resolve_command(ctx, args)
+
+
+@contextlib.contextmanager
+def _ending_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.Exit:  # of --help and --version
+        raise
+    except (UserError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        fail(message[:1].lower() + message[1:] if isinstance(error, click.ClickException) else message)
+    except (KeyboardInterrupt, click.Abort):
+        fail("stopped", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain about it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        fail(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+    except ModuleNotFoundError as error:
+        fail(f"this needs the package {error.name}: pip install 'bilstm[cli]'")
+    except MemoryError:
+        fail("there is not enough memory")
+    except Exception as error:
+        if _is_expected(error):
+            fail(str(error))
+        if os.environ.get("BILSTM_TRACEBACK"):
+            raise
+        fail(
+            f"this should not have happened ({type(error).__name__}: {error}); please report it, with what is printed "
+            f"when the environment variable BILSTM_TRACEBACK is 1",
+            BROKEN,
+        )
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether its message is meant for a person: of training that diverges, and of an engine that cannot run here."""
+    from bilstm.engine.library import EngineError
+    from bilstm.fitting import DivergedError
+
+    return isinstance(error, (EngineError, DivergedError))
+
+
+def fail(message: str, status: int = MISTAKE) -> NoReturn:
+    """Print one line on standard error, and exit."""
+    click.echo("bilstm: " + " ".join(message.split()), err=True)
+    sys.exit(status)
+
+
+def stop_on_termination() -> None:
+    """Let SIGTERM end the program as Ctrl-C does, so that nothing half-written stays behind."""
+
+    def stop(*_: object) -> NoReturn:
+        fail("stopped", TERMINATED)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+class Progress:
+    """A bar on standard error with the latest figures of a training; nothing where nobody watches."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._hidden = quiet or not sys.stderr.isatty()
+        self._bar: Any = None
+
+    def __call__(self, figures: dict[str, Any]) -> None:
+        """Take what training tells of itself: "epoch", "epochs", "done" and scores."""
+        if self._hidden:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            form = "epoch {n:.1f} of {total:.0f} |{bar:20}| {elapsed}, at most {remaining} more{postfix}"
+            self._bar = tqdm(total=figures["epochs"], bar_format=form, leave=False, file=sys.stderr)
+            self._scores: dict[str, str] = {}
+        names = {"loss": "loss", "val_loss": "held-out loss", "val_accuracy": "held-out accuracy"}
+        self._scores |= {name: f"{figures[key]:.4f}" for key, name in names.items() if key in figures}
+        self._bar.set_postfix(self._scores, refresh=False)
+        self._bar.update(figures["epoch"] - 1 + figures["done"] - self._bar.n)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,78 @@
+"""A trained tagger: what it expects of a table, and the network that labels its steps."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.columns import Columns
+from bilstm.errors import ModelFileError
+from bilstm.modelfile import read_model, write_model
+from bilstm.models import Sequential, model_from_parts
+from bilstm.ragged import FloatArray, Ragged
+
+
+class Tagger:
+    """Labels every step of a sequence.
+
+    Attributes:
+        columns: the table columns it reads, how they become numbers, and the classes.
+        model: the network; its outputs are the probabilities of the classes.
+        training: how it was trained, plain data: "epochs", "best_epoch", "history", "seconds", "sequences", "steps" …
+    """
+
+    def __init__(self, columns: Columns, model: Sequential, training: dict[str, Any]) -> None:
+        self.columns = columns
+        self.model = model
+        self.training = training
+
+    def predict_proba(self, values: Ragged) -> FloatArray:
+        """(total_steps, n_classes) float32 probabilities of encoded sequences (`Columns.encode`)."""
+        return self.model.predict_rows(values)
+
+    def predict(self, values: Ragged) -> npt.NDArray[np.int64]:
+        """(total_steps,) the index of the likeliest class of each step."""
+        return self.predict_proba(values).argmax(axis=1)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything needed for prediction to one file, wholly or not at all.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        header = {
+            "kind": "tagger",
+            "model": self.model.get_config(),
+            "columns": self.columns.to_json(),
+            "training": self.training,
+        }
+        write_model(path, self.model.tensors(), header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Tagger:
+        """Read what `save` wrote. Never runs code from the file.
+
+        Raises:
+            ModelFileError: the file is no tagger; the message says why.
+        """
+        tensors, header = read_model(path)
+        name = os.fspath(path)
+        if header.get("kind") != "tagger":
+            raise ModelFileError(f"{name} holds a {header.get('kind')} model, not a tagger trained on a table")
+        try:
+            columns = Columns.from_json(header.get("columns"))
+        except ModelFileError as error:
+            raise ModelFileError(f"{name} is not a valid model: {error}") from None
+        training = header.get("training")
+        if not isinstance(training, dict):
+            raise ModelFileError(f"{name} is not a valid model: its training summary is missing")
+        model = model_from_parts(path, tensors, header.get("model"))
+        features = columns.numeric_width + len(columns.vocabularies)
+        outputs = len(columns.classes)
+        network = model.network
+        if network is None or network.one_row_each or (network.features, network.outputs) != (features, outputs):
+            raise ModelFileError(f"{name} is not a valid model: its network does not fit its columns")
+        return cls(columns, model, training)

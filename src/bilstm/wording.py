@@ -1,0 +1,107 @@
+"""What the command line says about data and models: what was found, not what was done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bilstm.errors import counted, shown
+
+if TYPE_CHECKING:
+    from bilstm.columns import Encoded
+    from bilstm.prepare import Prepared
+    from bilstm.tables import Table
+
+MOST_LINES = 60  # of features or classes
+
+
+def before_training(table: Table, prepared: Prepared) -> list[str]:
+    """What was found in the table, and what is held out of it."""
+    columns, training, held_out = prepared.columns, prepared.training, prepared.validation
+    described = columns.describe()
+    lines = [f"{table.path}: {counted(table.rows, 'row')}", *_features(described)]
+    labels = training.labels[training.labels >= 0]
+    counts = np.bincount(labels, minlength=len(columns.classes))
+    commonest = int(counts.argmax())
+    lines.append(
+        f"{len(columns.classes)} classes in {shown(columns.label)}; the commonest, "
+        f"{shown(columns.classes[commonest])}, is {percent(counts[commonest] / len(labels))} of the labelled steps"
+    )
+    lines.append(f"to train on: {_extent(training)}")
+    if held_out:
+        lines.append(f"held out to judge by: {_extent(held_out)}")
+        lines += [f"note on these: {note}" for note in held_out.notes]
+    return lines + [f"note: {note}" for note in prepared.notes]
+
+
+def after_training(training: dict[str, Any], path: str) -> list[str]:
+    """How the training whose summary this is went, and where the model is."""
+    history, best = training["history"], training["best_epoch"]
+    lines = [
+        f"{counted(training['epochs'], 'epoch')} in {training['seconds']:.1f} seconds; {training['stopped']}",
+        f"the best was epoch {best}, with a loss of {history['loss'][best - 1]:.4f}",
+    ]
+    if "val_accuracy" in history:
+        accuracy, loss = history["val_accuracy"][best - 1], history["val_loss"][best - 1]
+        lines[-1] += f", and on the held-out part an accuracy of {accuracy:.4f} and a loss of {loss:.4f}"
+    return [*lines, f"{path}: {os.path.getsize(path) / 1e6:.1f} MB"]
+
+
+def evaluation(path: str, report: dict[str, Any]) -> list[str]:
+    """A classification report, whose "per_class" is by the classes' names."""
+    scores: dict[str, dict[str, Any]] = report["per_class"]
+    named = sorted(scores, key=lambda name: -scores[name]["support"])[:MOST_LINES]
+    rows: list[Sequence[str]] = [("class", "precision", "recall", "F1", "steps")]
+    for name in (name for name in scores if name in set(named)):
+        score = scores[name]
+        figures = (f"{score[figure]:.4f}" for figure in ("precision", "recall", "f1"))
+        rows.append((shown(name)[1:-1], *figures, f"{score['support']:,}"))
+    lines = [
+        f"{path}: {counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'labelled step')}",
+        f"accuracy {report['accuracy']:.4f} (always guessing the commonest class: {report['majority']:.4f})",
+        f"mean F1  {report['macro_f1']:.4f}",
+        *aligned(rows),
+    ]
+    if len(scores) > len(named):
+        lines.append(f"  … and {counted(len(scores) - len(named), 'rarer class')}")
+    return lines + [f"note: {note}" for note in report["notes"]]
+
+
+def prediction(path: str, encoded: Encoded) -> list[str]:
+    """What was predicted, and what was strange about it."""
+    return [f"{path}: {_extent(encoded)}", *(f"note: {note}" for note in encoded.notes)]
+
+
+def percent(share: float) -> str:
+    """`12.5 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Indented columns, the first to the left and the others, figures, to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(["", row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+
+
+def _features(described: Sequence[tuple[str, str]]) -> list[str]:
+    names = [shown(name)[1:-1] for name, _ in described[:MOST_LINES]]
+    width = max(map(len, names))
+    lines = [f"{counted(len(described), 'feature')}:"]
+    lines += [f"  {name:{width}}  {text}" for name, (_, text) in zip(names, described, strict=False)]
+    if len(described) > MOST_LINES:
+        lines.append(f"  … and {len(described) - MOST_LINES} more")
+    return lines
+
+
+def _extent(encoded: Encoded) -> str:
+    """`240 sequences of 379 to 1,795 steps, 225,835 in all, 300 unlabelled`."""
+    lengths = encoded.values.lengths
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    span = f"{shortest:,} to {longest:,} steps" if shortest < longest else counted(longest, "step")
+    return f"{counted(len(lengths), 'sequence')} of {span}, {encoded.values.total_steps:,} in all"
