@@ -69,7 +69,8 @@ def test_a_thousand_sequences_teach_the_tutorials_problem(capsys: pytest.Capture
 
 def test_long_sequences_are_shown_in_blocks_of_ten(capsys: pytest.CaptureFixture[str]) -> None:
     demo.run_tutorial(Contender("bidirectional", 2, "sum"), steps=23, sequences=3, seed=1)
-    printed = capsys.readouterr().out
+    printed, progress = capsys.readouterr()
+    assert progress == ""  # a bar is for terminals
     assert [len(line.split()) - 1 for line in re.findall(r"^  Expected .*$", printed, re.MULTILINE)] == [10, 10, 3]
     assert "bidirectional, 2 units, sum, " in printed
 
@@ -181,7 +182,7 @@ def test_the_table() -> None:
     assert lines[4].split() == ["forward,", "20", "units", "1,781", *["90.0", "±", "1.6"] * 3]
     assert lines[7].split() == ["bidirectional,", "20", "units", "3,561", *["100.0", "±", "0.0"] * 3]
     assert len({line.index("±") for line in lines[4:]}) == 1
-    assert lines[3].index("55.0") + 4 == lines[4].index("90.0") + 4
+    assert lines[3].index("55.0") == lines[4].index("90.0")
 
 
 @pytest.mark.parametrize(

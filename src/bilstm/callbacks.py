@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bilstm.arguments import check_choice, refuse_unsupported
@@ -18,11 +19,12 @@ Logs = dict[str, float]
 class Callback:
     """Base class. `self.model` is the model being fitted; setting `self.model.stop_training` ends the fit after the
     epoch. `self.params` holds its "epochs", "batch_size", and as "metrics" the names of all logs that it will make.
-    Logs map "loss", the metrics and their "val_" counterparts to numbers; epochs that are not validated lack the latter.
+    Logs map "loss", the metrics and their "val_" counterparts to numbers; an epoch that is not validated lacks the
+    latter.
     """
 
     model: Sequential
-    params: dict[str, Any]
+    params: Mapping[str, Any] = MappingProxyType({})
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Called once, before the first epoch."""
@@ -84,7 +86,7 @@ class _Monitor:
         """Whether the best so far is better than this value."""
         return self.best - self.min_delta > self.sign * value
 
-    def can_watch(self, logs: Logs | None, params: dict[str, Any]) -> bool:
+    def can_watch(self, logs: Logs | None, params: Mapping[str, Any]) -> bool:
         """False after an epoch that is not validated.
 
         Raises:

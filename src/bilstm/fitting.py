@@ -43,6 +43,16 @@ class FitData:
         return cls(data, targets, np.arange(len(data), dtype=np.int64))
 
 
+def check_finite(data: Ragged) -> None:
+    """Even in an unlabelled step, a number that is not finite would spoil every weight: it makes gradients NaN.
+
+    Raises:
+        DivergedError: there is such a number; the message says where.
+    """
+    if not np.isfinite(data.values).all():
+        raise DivergedError(_why_diverged(data, np.arange(len(data), dtype=np.int64)))
+
+
 def batch_starts(count: int, batch_size: int) -> IndexArray:
     """Bounds of batches: 0, batch_size, …, count."""
     return np.array([*range(0, count, batch_size), count], np.int64)
@@ -122,8 +132,11 @@ def _why_diverged(data: Ragged, batch: IndexArray) -> str:
         if wrong.any():
             step, feature = np.argwhere(wrong)[0]
             value = data[int(sequence)][step, feature]
-            return f"x has {value} in sequence {sequence}, step {step}, feature {feature}: only finite numbers can be learnt"
-    return "the loss is no longer a finite number: try a smaller learning rate, or clipnorm; the weights were not spoilt"
+            place = f"sequence {sequence}, step {step}, feature {feature}"
+            return f"x has {value} in {place}: only finite numbers can be learnt"
+    return (
+        "the loss is no longer a finite number: try a smaller learning rate, or clipnorm; the weights were not spoilt"
+    )
 
 
 class _Printer:
@@ -163,7 +176,7 @@ class _Printer:
 
 
 def format_logs(logs: Logs) -> str:
-    """" - loss: 0.0967 - acc: 0.9000", numbers as Keras writes them."""
+    """Such as " - loss: 0.0967 - acc: 0.9000", numbers as Keras writes them."""
     return "".join(
         f" - {name}: {value:.4f}" if abs(value) > 1e-3 else f" - {name}: {value:.4e}" for name, value in logs.items()
     )

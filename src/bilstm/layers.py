@@ -248,7 +248,9 @@ class Bidirectional(Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
-        layers = {key: config[key] and from_json(config[key]) for key in ("layer", "backward_layer") if key in config}
+        layers: dict[str, Any] = {
+            key: config[key] and from_json(config[key]) for key in ("layer", "backward_layer") if key in config
+        }
         return cls(**config | layers)
 
     def weights(self, features: int) -> list[WeightSpec]:
@@ -386,8 +388,11 @@ class Embedding(Layer):
     }
 
     def __init__(self, input_dim: int, output_dim: int, *, name: str | None = None, **keywords: Any) -> None:
-        keywords.pop("input_length", None)  # of Keras 2; sequences may have any length
+        if len(keywords.get("input_shape") or ()) == 1:  # Keras's way: the steps alone
+            keywords["input_shape"] = (None, 1)
         super().__init__(name=name, **keywords)
+        if self.input_features not in (None, 1):
+            raise ValueError(f"Embedding takes one whole number a step, not {self.input_features} features")
         self.input_dim = check_count("Embedding", "input_dim", input_dim)
         self.output_dim = check_count("Embedding", "output_dim", output_dim)
         self.input_features = 1
@@ -501,7 +506,7 @@ def _input_features(owner: str, keywords: dict[str, Any]) -> int | None:
     if batch_shape is not None:
         shape = tuple(batch_shape)[1:]
     if shape is not None:
-        shape = tuple(shape)
+        shape = (None, 1) if tuple(shape) == (None,) else tuple(shape)  # any number of steps, of one number each
         if not 1 <= len(shape) <= 2 or shape[-1] is None:
             raise ValueError(f"{owner}: input_shape must be (steps, features), not {shape}")
         features = shape[-1]

@@ -12,11 +12,11 @@ import numpy as np
 from bilstm import optimizers, utils
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, History, Logs
-from bilstm.engine.network import Network, RecurrentPlan
-from bilstm.fitting import FitData, Scores, run_epochs
-from bilstm.layers import Bidirectional, Input, Layer, Reverse, WeightSpec, from_json, to_json
+from bilstm.engine.network import LayerPlan, Network, RecurrentPlan, Targets
+from bilstm.fitting import FitData, Scores, check_finite, run_epochs
+from bilstm.layers import LSTM, Bidirectional, Input, Layer, Reverse, WeightSpec, from_json, to_json
 from bilstm.modelfile import ModelFileError, read_model, write_model
-from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged
+from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, steps_of
 from bilstm.targets import LOSSES, make_targets
 
 # Metric names -> the column of a score that holds their sum.
@@ -29,6 +29,7 @@ _METRICS = {
     "mean_absolute_error": 4,
 }
 _MOST_PARAMETERS = 1 << 33
+_MOST_LAYERS = 1000
 
 
 class Sequential:
@@ -47,7 +48,7 @@ class Sequential:
         self, layers: Iterable[Layer] | None = None, *, seed: int | None = None, name: str | None = None
     ) -> None:
         self.name = name or "sequential"
-        self.seed = utils.new_seed() if seed is None else int(seed)
+        self.seed = utils.new_seed() if seed is None else check_count("Sequential", "seed", seed, 0)
         self.random = np.random.default_rng(self.seed)
         self.layers: list[Layer] = []
         self.stop_training = False
@@ -58,7 +59,8 @@ class Sequential:
         self.metrics: list[str] = []
         self.input_features: int | None = None
         for layer in layers or ():
-            self.add(layer)
+            self._append(layer)
+        self._build_if_known()
 
     # --- Structure -----------------------------------------------------------------------------------------------
 
@@ -68,8 +70,21 @@ class Sequential:
         Raises:
             ValueError: the layer does not fit after the ones before it.
         """
+        keep = self.get_weights() if self.built else []
+        if not self._append(layer):
+            return
+        try:
+            self._build_if_known(keep)
+        except Exception:
+            self.layers.pop()
+            raise
+
+    def _append(self, layer: Layer) -> bool:
+        """Append a layer without building the model. Returns False for what is no layer of its own, an Input."""
         if not isinstance(layer, Layer):
             raise TypeError(f"Sequential: a layer of bilstm.layers is needed, not {layer!r}")
+        if len(self.layers) == _MOST_LAYERS:
+            raise ValueError(f"Sequential: a model has at most {_MOST_LAYERS:,} layers")
         if self.layers and _splits(self.layers[-1]):
             raise ValueError("Sequential: no layer can follow Bidirectional(merge_mode=None), which has two outputs")
         if isinstance(layer, Reverse) and not (self.layers and _is_recurrent(self.layers[-1])):
@@ -84,22 +99,21 @@ class Sequential:
         if isinstance(layer, Input):
             if self.layers:
                 raise ValueError("Sequential: Input must come first")
-            return
-        built = self.network is not None
+            return False
         self.layers.append(layer)
-        try:
-            if self.input_features is not None:
-                self._build(self.input_features, keep=self.get_weights() if built else [])
-        except Exception:
-            self.layers.pop()
-            raise
+        return True
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Make the weights for inputs of shape (…, features)."""
         self._build(check_count("build", "the number of features", input_shape[-1]))
 
-    def _build(self, features: int, keep: Sequence[FloatArray] = ()) -> None:
-        plans, specs = [], []
+    def _build_if_known(self, keep: Sequence[FloatArray] = (), *, draw: bool = True) -> None:
+        if self.input_features is not None:
+            self._build(self.input_features, keep, draw=draw)
+
+    def _build(self, features: int, keep: Sequence[FloatArray] = (), *, draw: bool = True) -> None:
+        plans: list[LayerPlan] = []
+        specs: list[list[WeightSpec]] = []
         width = features
         initial: list[FloatArray] = []
         for index, layer in enumerate(self.layers):
@@ -109,8 +123,10 @@ class Sequential:
                 raise ValueError(f"{type(layer).__name__} would have more than {_MOST_PARAMETERS:,} parameters")
             if len(initial) < len(keep):
                 initial += keep[len(initial) : len(initial) + len(specs[-1])]
-            else:
+            elif draw:
                 initial += layer.initial_weights(width, self.random)
+            else:
+                initial += [np.zeros(spec.shape, np.float32) for spec in specs[-1]]
             if isinstance(layer, Reverse):
                 plans[-1] = _flipped(plans[-1])
             elif plan := layer.plan(index, width):
@@ -136,6 +152,10 @@ class Sequential:
             self._build(features)
         assert self.network is not None
         return self.network
+
+    def _network_for(self, data: Ragged) -> Network:
+        # Without sequences the number of features is not known either.
+        return self._built_network(data.features if len(data) else None)
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers, their output shapes and numbers of parameters."""
@@ -199,7 +219,7 @@ class Sequential:
         self,
         optimizer: str | optimizers.Optimizer = "adam",
         loss: str | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[str] | str | None = None,
         **keywords: Any,
     ) -> None:
         """Choose how to train.
@@ -221,7 +241,8 @@ class Sequential:
         }
         refuse_unsupported("compile", keywords, unsupported)
         self.loss = check_choice("compile", "loss", loss, LOSSES)
-        self.metrics = [check_choice("compile", "metrics", metric, _METRICS) for metric in metrics or ()]
+        several = [metrics] if isinstance(metrics, str) else metrics or ()
+        self.metrics = [check_choice("compile", "metrics", metric, _METRICS) for metric in several]
         self.optimizer = optimizers.get(optimizer)
 
     def fit(
@@ -247,7 +268,8 @@ class Sequential:
         Args:
             x: sequences (see the class).
             y: (n, steps, outputs) or (n, steps) or like x a list or a Ragged; (n, outputs) or (n,) where the model
-                returns one row for a sequence. -1 or NaN: unlabelled, used as context but not scored.
+                returns one row for a sequence. NaN, or -1 for the cross-entropies: unlabelled, used as context but
+                not scored.
             batch_size: sequences in a training step; 32 if left out.
             verbose: 0 silent, 1 or "auto" a bar (only a line where the output is no terminal), 2 a line an epoch.
             validation_split: the share of sequences, from the end, that is held out.
@@ -260,13 +282,16 @@ class Sequential:
 
         Raises:
             ValueError: arguments or arrays that do not fit together.
-            DivergedError: the loss is no longer finite.
+            DivergedError: x holds NaN or infinity, or the loss is no longer finite.
         """
+        epochs = check_count("fit", "epochs", keywords.pop("nb_epoch", epochs))  # Keras 1's name
         refuse_unsupported("fit", keywords, {"steps_per_epoch": None, "validation_steps": None} | _QUEUES)
-        epochs = check_count("fit", "epochs", keywords.get("nb_epoch", epochs))
+        initial_epoch = check_count("fit", "initial_epoch", initial_epoch, 0)
+        check_choice("fit", "shuffle", shuffle, (True, False))
         batch_size = 32 if batch_size is None else check_count("fit", "batch_size", batch_size)
         every = check_count("fit", "validation_freq", validation_freq)
         training = self._fit_data(x, y, sample_weight, class_weight)
+        check_finite(training.data)
         validation = None
         if validation_data is not None:
             if not 2 <= len(validation_data) <= 3:
@@ -274,7 +299,9 @@ class Sequential:
             validation = self._fit_data(*validation_data)
         elif validation_split:
             share = check_fraction("fit", "validation_split", validation_split)
-            training, validation = _split(training, share)
+            # As in Keras, class weights are for training only.
+            scored = training if class_weight is None else self._fit_data(x, y, sample_weight)
+            training, validation = _split(training, scored, share)
         if not len(training.chosen):
             raise ValueError("fit: x has no sequences to train on")
 
@@ -285,7 +312,9 @@ class Sequential:
             return {f"val_{name}": value for name, value in self.logs_of(scores).items()}
 
         history = History()
-        history.model, history.params = self, {"epochs": epochs, "batch_size": batch_size}
+        names = ["loss", *self.metrics]
+        names += [f"val_{name}" for name in names if validation is not None]
+        history.model, history.params = self, {"epochs": epochs, "batch_size": batch_size, "metrics": names}
         several = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
         for callback in several:
             callback.model, callback.params = self, history.params
@@ -306,6 +335,9 @@ class Sequential:
     ) -> float | list[float]:
         """One training step on all of x. Returns the loss before the step, or [loss, metrics…]."""
         batch = self._fit_data(x, y, sample_weight, class_weight)
+        if not len(batch.chosen):
+            raise ValueError("train_on_batch: x has no sequences to train on")
+        check_finite(batch.data)
         starts = np.array([0, len(batch.chosen)], np.int64)
         return self._as_list(self.train_batches(batch, batch.chosen, starts)[0])
 
@@ -325,7 +357,7 @@ class Sequential:
         if self.loss is None:
             raise ValueError("the model must be compiled first: compile(loss=…)")
         data = as_ragged(x)
-        network = self._built_network(data.features)
+        network = self._network_for(data)
         targets = make_targets(
             y,
             data,
@@ -394,6 +426,8 @@ class Sequential:
         the largest output's number, without the last dimension, for several.
         """
         _verbosity(verbose)
+        if _splits(self.layers[-1] if self.layers else None):
+            raise ValueError("predict_classes: Bidirectional(merge_mode=None) has two outputs, which are no classes")
         data = as_ragged(x)
         rows = self.predict_rows(data)
         classes = (rows > 0.5).astype(np.int32) if rows.shape[1] == 1 else rows.argmax(axis=1).astype(np.int32)
@@ -401,18 +435,17 @@ class Sequential:
 
     def predict_rows(self, data: Ragged) -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
-        return self._built_network(data.features).predict(data)[0]
+        return self._network_for(data).predict(data)[0]
 
     def _like(self, x: Any, data: Ragged, rows: Any) -> Any:
         assert self.network is not None
         if self.network.one_row_each:
             return rows
-        if isinstance(x, (list, tuple)):
+        if isinstance(x, (list, tuple)) or np.ndim(x) == 1:
             return np.split(rows, data.offsets[1:-1]) if len(data) else []
         if isinstance(x, Ragged):
             return x.with_values(rows)
-        steps = np.shape(x)[1] if np.ndim(x) >= 2 else 0
-        return rows.reshape(len(data), steps, *rows.shape[1:])
+        return rows.reshape(len(data), np.shape(x)[1], *rows.shape[1:])
 
     def logs_of(self, scores: Scores) -> Logs:
         """(5,) sums -> {"loss": …, metrics…}, means over labelled rows (NaN where there are none)."""
@@ -427,7 +460,11 @@ class Sequential:
 
     def get_config(self) -> dict[str, Any]:
         """Plain data from which `from_config` makes the same model, without its weights."""
-        config = {"name": self.name, "features": self.input_features, "layers": [to_json(layer) for layer in self.layers]}
+        config: dict[str, Any] = {
+            "name": self.name,
+            "features": self.input_features,
+            "layers": [to_json(layer) for layer in self.layers],
+        }
         if self.loss is not None and self.optimizer is not None:
             config["compile"] = {
                 "loss": self.loss,
@@ -437,8 +474,12 @@ class Sequential:
         return config
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], *, seed: int | None = None) -> Sequential:
+    def from_config(cls, config: Mapping[str, Any], *, seed: int | None = None, draw: bool = True) -> Sequential:
         """The model that `get_config` described.
+
+        Args:
+            seed: as for a new model.
+            draw: whether to draw initial weights, rather than leave zeros where others will be set.
 
         Raises:
             ValueError: the data describes no model.
@@ -450,7 +491,8 @@ class Sequential:
         if features is not None:
             model.add(Input((None, check_count("model", "features", features))))
         for layer in layers:
-            model.add(from_json(layer))
+            model._append(from_json(layer))
+        model._build_if_known(draw=draw)
         compiled = config.get("compile")
         if compiled is not None:
             settings = dict(compiled["optimizer"])
@@ -472,7 +514,9 @@ class Sequential:
         names = _tensor_names(self._specs)
         missing, extra = [n for n in names if n not in tensors], [n for n in tensors if n not in names]
         if missing or extra:
-            raise ValueError(f"weights {', '.join((missing or extra)[:3])} {'are missing' if missing else 'are unknown'}")
+            raise ValueError(
+                f"weights {', '.join((missing or extra)[:3])} {'are missing' if missing else 'are unknown'}"
+            )
         self.set_weights([tensors[name] for name in names])
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = True, **keywords: Any) -> None:
@@ -515,7 +559,7 @@ def model_from_parts(path: str | os.PathLike[str], tensors: Mapping[str, FloatAr
         if not isinstance(config, dict):
             raise ValueError("it describes no model")
         _check_sizes(config, tensors)
-        model = Sequential.from_config(config)
+        model = Sequential.from_config(config, draw=False)
         model.set_tensors(tensors)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
         raise ModelFileError(f"{os.fspath(path)} is not a valid model: {error}") from None
@@ -554,8 +598,6 @@ def _flipped(plan: Any) -> RecurrentPlan:
 
 
 def _is_recurrent(layer: Layer, *, any_rows: bool = False) -> bool:
-    from bilstm.layers import LSTM
-
     return isinstance(layer, (LSTM, Bidirectional)) and (any_rows or layer.returns_rows_per_step())
 
 
@@ -574,19 +616,15 @@ def _verbosity(verbose: int | str) -> int:
     return int(check_choice("fit", "verbose", verbose, (0, 1, 2)))
 
 
-def _split(training: FitData, share: float) -> tuple[FitData, FitData]:
-    """As Keras does: the last sequences, before any shuffling."""
+def _split(training: FitData, scored: FitData, share: float) -> tuple[FitData, FitData]:
+    """As Keras does: the last sequences, before any shuffling; with the weights of `scored`."""
     count = len(training.chosen)
     cut = int(count * (1.0 - share))
     if not 0 < cut < count:
         raise ValueError(f"fit: validation_split={share} of {count} sequences leaves nothing on one side")
-    return replace(training, chosen=training.chosen[:cut]), replace(training, chosen=training.chosen[cut:])
+    return replace(training, chosen=training.chosen[:cut]), replace(scored, chosen=scored.chosen[cut:])
 
 
-def _subset(data: Ragged, targets: Any, chosen: IndexArray, one_row_each: bool) -> tuple[Ragged, Any]:
-    from bilstm.engine.network import Targets
-    from bilstm.ragged import steps_of
-
+def _subset(data: Ragged, targets: Targets, chosen: IndexArray, one_row_each: bool) -> tuple[Ragged, Targets]:
     rows = chosen if one_row_each else steps_of(data.offsets, chosen)
-    pick = lambda array: None if array is None else array[rows]  # noqa: E731
-    return data[chosen], Targets(pick(targets.labels), pick(targets.values), pick(targets.weights))
+    return data[chosen], targets.take(rows)

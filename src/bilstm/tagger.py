@@ -35,7 +35,8 @@ class Tagger:
 
     def predict(self, values: Ragged) -> npt.NDArray[np.int64]:
         """(total_steps,) the index of the likeliest class of each step."""
-        return self.predict_proba(values).argmax(axis=1)
+        classes: npt.NDArray[np.int64] = self.predict_proba(values).argmax(axis=1)
+        return classes
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything needed for prediction to one file, wholly or not at all.

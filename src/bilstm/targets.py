@@ -52,14 +52,17 @@ def make_targets(
         return Targets(labels=labels, weights=weights)
     if flat.size != rows * outputs or (rows and flat.shape[0] != rows):
         hint = "; whole-number labels go with 'sparse_categorical_crossentropy'" if outputs > 1 else ""
-        raise ValueError(f"y has shape {flat.shape} where {loss} needs ({rows}, {outputs}): a number for each output{hint}")
+        raise ValueError(
+            f"y has shape {flat.shape} where {loss} needs ({rows}, {outputs}): a number for each output{hint}"
+        )
     values = np.array(flat, np.float32).reshape(rows, outputs)
-    if loss != "mean_squared_error" and not ((values >= 0) & (values <= 1)).all():
+    if LOSSES[loss] == "mean_squared_error":
+        if np.isinf(values).any():
+            raise ValueError(f"y is infinite in row {np.argwhere(np.isinf(values))[0, 0]}")
+    elif not ((values >= 0) & (values <= 1)).all():
         values[values == -1] = np.nan
         if ((values < 0) | (values > 1)).any():
             raise ValueError(f"{loss} needs y from 0 to 1, or -1 where unlabelled")
-    if np.isinf(values).any():
-        raise ValueError(f"y holds infinity (row {int(np.argwhere(np.isinf(values))[0, 0])})")
     weights = None
     if sample_weight is not None or class_weight is not None:
         weights = _weights(sample_weight, class_weight, _classes(values), data, one_row_each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def after_training(training: dict[str, Any], path: str) -> list[str]:
     if "val_accuracy" in history:
         accuracy, loss = history["val_accuracy"][best - 1], history["val_loss"][best - 1]
         lines[-1] += f", and on the held-out part an accuracy of {accuracy:.4f} and a loss of {loss:.4f}"
-    return [*lines, f"{path}: {os.path.getsize(path) / 1e6:.1f} MB"]
+    return [*lines, f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB"]
 
 
 def evaluation(path: str, report: dict[str, Any]) -> list[str]:

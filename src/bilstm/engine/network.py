@@ -16,7 +16,6 @@ from bilstm.engine.library import (
     DirectionStruct,
     LayerStruct,
     OptimizerStruct,
-    ScoreStruct,
     check,
     library,
 )
@@ -104,6 +103,14 @@ class Targets:
         self.labels = None if labels is None else np.ascontiguousarray(labels, np.int32)
         self.values = None if values is None else np.ascontiguousarray(values, np.float32)
         self.weights = None if weights is None else np.ascontiguousarray(weights, np.float32)
+
+    def take(self, rows: IndexArray) -> Targets:
+        """Those of the rows with these indices."""
+        return Targets(
+            None if self.labels is None else self.labels[rows],
+            None if self.values is None else self.values[rows],
+            None if self.weights is None else self.weights[rows],
+        )
 
 
 class Network:

@@ -27,10 +27,11 @@ struct Pool {
     std::mutex in_use;
     int workers = 0;
     std::atomic<uint32_t> generation{0};
-    std::atomic<int> running{0};  // workers that have not finished the current section
+    std::atomic<bool> open{false};  // the current section has, or may have, tasks left
+    std::atomic<int> active{0};     // workers that are looking at it
     std::atomic<int64_t> next{0};
     int64_t tasks = 0;
-    int helpers = 0;  // workers that take part in the current section
+    std::atomic<int> helpers{0};  // workers that take part in the current section
     void (*task)(void*, int64_t) = nullptr;
     void* context = nullptr;
 
@@ -44,8 +45,10 @@ struct Pool {
             for (int spins = 0; spins < 4000 && generation.load(std::memory_order_acquire) == seen; ++spins) pause();
             generation.wait(seen, std::memory_order_acquire);
             seen = generation.load(std::memory_order_acquire);
-            if (index < helpers) take_tasks();
-            running.fetch_sub(1, std::memory_order_release);
+            if (index >= helpers.load(std::memory_order_relaxed)) continue;
+            active.fetch_add(1);
+            if (open.load()) take_tasks();
+            active.fetch_sub(1, std::memory_order_release);
         }
     }
 
@@ -58,11 +61,13 @@ struct Pool {
         task = function;
         context = argument;
         next.store(0, std::memory_order_relaxed);
-        running.store(workers, std::memory_order_relaxed);
+        open.store(true);
         generation.fetch_add(1, std::memory_order_release);
         generation.notify_all();
         take_tasks();
-        while (running.load(std::memory_order_acquire) != 0) pause();
+        // All tasks are taken: wait for the workers that took some, not for those that have yet to wake up.
+        open.store(false);
+        while (active.load() != 0) pause();
     }
 };
 

@@ -1,0 +1,411 @@
+"""Whatever is wrong, the command line says so in one line that a person can act on, and leaves nothing half-written.
+
+One case a row: the files that are there, the command, and what it prints after `bilstm: `. MODEL is a small model trained
+on `train.csv`, CONLL one trained on `train.conll`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bilstm.cli import commands
+from bilstm.modelfile import read_model, write_model
+
+HEADER = "id,t,x,word,label\n"
+ROWS = [f"s{i // 4},{i % 4},{i % 7 - 3},{'abc'[i % 3]},{'pq'[i % 2]}\n" for i in range(40)]
+TRAIN = HEADER + "".join(ROWS)
+CONLL = "a X p\nb Y q\n\nb X q\na Y p\n\n" * 6
+NDJSON = "".join(json.dumps({"id": i // 4, "x": i % 7, "label": "pq"[i % 2]}) + "\n" for i in range(40))
+COLUMNS = "--sequence id --order t --label label"
+NAMES = "Its columns: 'id', 't', 'x', 'word', 'label'"
+
+
+def with_row(row: str, place: int = 20) -> str:
+    """The training table with one more row, so that it stands on line `place`."""
+    lines = TRAIN.splitlines(keepends=True)
+    return "".join([*lines[: place - 1], row + "\n", *lines[place - 1 :]])
+
+
+def hostile(**changes: Any) -> Callable[[Path], bytes]:
+    """A copy of the model with something changed in its header; `columns__numeric` is a field within a field."""
+
+    def make(model: Path) -> bytes:
+        tensors, header = read_model(model)
+        for path, value in changes.items():
+            *outer, last = path.split("__")
+            inner: Any = header
+            for name in outer:
+                inner = inner[int(name) if name.isdigit() else name]
+            inner[int(last) if last.isdigit() else last] = value
+        changed = model.with_name("changed")
+        write_model(changed, tensors, header)
+        content = changed.read_bytes()
+        changed.unlink()
+        return content
+
+    return make
+
+
+def parquet(sql: str) -> Callable[[Path], bytes]:
+    def make(model: Path) -> bytes:
+        import duckdb
+
+        path = model.with_name("made.parquet")
+        duckdb.connect().execute(f"COPY ({sql}) TO '{path}' (FORMAT parquet)").fetchall()
+        content = path.read_bytes()
+        path.unlink()
+        return content
+
+    return make
+
+
+def cut(share: float) -> Callable[[Path], bytes]:
+    return lambda model: model.read_bytes()[: int(share * model.stat().st_size)]
+
+
+def safetensors(metadata: dict[str, str] | None) -> bytes:
+    from safetensors.numpy import save
+
+    return save({"weight": np.zeros(3, np.float32)}, metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    command: str
+    message: str
+    files: dict[str, str | bytes | Callable[[Path], bytes]] = dataclasses.field(default_factory=dict)
+
+
+def case(name: str, command: str, message: str, **files: Any) -> Any:
+    """A row of the table. A file's name is written with `_` for `.`."""
+    return pytest.param(
+        Case(name, command, message, {key.replace("_", "."): value for key, value in files.items()}), id=name
+    )
+
+
+def train(name: str, message: str, content: Any = TRAIN, command: str = COLUMNS) -> Any:
+    """A table that cannot be trained on."""
+    return case(name, f"train new.csv {command} --out out", message, new_csv=content)
+
+
+def predict(name: str, message: str, content: Any, suffix: str = "csv") -> Any:
+    return case(name, f"predict MODEL new.{suffix} --out out.csv", message, **{f"new_{suffix}": content})
+
+
+def evaluate(name: str, message: str, content: Any) -> Any:
+    return case(name, "evaluate MODEL new.csv", message, new_csv=content)
+
+
+def model(name: str, message: str, content: Any) -> Any:
+    """A file that is no model."""
+    return case(name, "predict new train.csv --out out.csv", message, new=content)
+
+
+CASES = [
+    # --- the command itself
+    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: demo, evaluate, predict, train"),
+    case("unknown option", "train train.csv --out out --epoch 3", "no such option '--epoch'. Did you mean '--epochs'?"),
+    case("no table", "train --out out", "missing argument 'TABLE'."),
+    case("no output", "train train.csv", "missing option '--out'."),
+    case("one argument too many", f"train train.csv valid.csv {COLUMNS} --out out", "got unexpected extra argument (valid.csv)"),
+    case("negative epochs", "train train.csv --out out --epochs -1", "invalid value for '--epochs': -1 is not in the range x>=1."),
+    case("no units", "train train.csv --out out --units 0", "invalid value for '--units': 0 is not in the range x>=1."),
+    case("fractional layers", "train train.csv --out out --layers 1.5", "invalid value for '--layers': '1.5' is not a valid integer range."),
+    case("unknown merge mode", "train train.csv --out out --merge-mode add", "invalid value for '--merge-mode': 'add' is not one of 'concat', 'sum', 'mul', 'ave'."),
+    case("unknown direction", "train train.csv --out out --direction up", "invalid value for '--direction': 'up' is not one of 'both', 'forward', 'backward'."),
+    case("dropout of everything", "train train.csv --out out --dropout 1", "invalid value for '--dropout': 1.0 is not in the range 0<=x<1."),
+    case("dropout NaN", f"train train.csv {COLUMNS} --out out --dropout nan", "training: dropout must be"),
+    case("learning rate nought", "train train.csv --out out --learning-rate 0", "invalid value for '--learning-rate': 0.0 is not in the range x>0."),
+    case("learning rate infinite", "train train.csv --out out --learning-rate inf", "training: learning_rate must be a positive number, not inf"),
+    case("learning rate NaN", "train train.csv --out out --learning-rate nan", "training: learning_rate must be a positive number, not nan"),
+    case("learning rate a word", "train train.csv --out out --learning-rate fast", "invalid value for '--learning-rate': 'fast' is not a valid float range."),
+    case("negative patience", "train train.csv --out out --patience -2", "invalid value for '--patience': -2 is not in the range x>=1."),
+    case("everything held out", "train train.csv --out out --validation-split 1", "invalid value for '--validation-split': 1.0 is not in the range 0<=x<1."),
+    case("negative seed", "train train.csv --out out --seed -1", "invalid value for '--seed': -1 is not in the range 0<=x<=4294967295."),
+    case("no threads", "train train.csv --out out --threads 0", "invalid value for '--threads': 0 is not in the range 1<=x<=1024."),
+    case("no time", "train train.csv --out out --time-limit 0", "invalid value for '--time-limit': 0.0 is not in the range x>0."),
+    case("demo of one step", "demo --steps 1", "invalid value for '--steps': 1 is not in the range x>=2."),
+    case("demo of no sequences", "demo --sequences 0", "invalid value for '--sequences': 0 is not in the range x>=1."),
+    case("demo merge mode", "demo --merge-mode none", "invalid value for '--merge-mode': 'none' is not one of"),
+    case("demo picture of no format", "demo --sequences 1 --out picture.doc", "cannot"),
+    case("demo picture nowhere", "demo --sequences 1 --out nowhere/picture.png", "cannot"),
+    # --- the files
+    case("no such table", f"train trian.csv {COLUMNS} --out out", "there is no file trian.csv. Did you mean 'train.csv'?"),
+    case("no such table at all", f"train nothing.parquet {COLUMNS} --out out", "there is no file nothing.parquet"),
+    case("no such folder", f"train nowhere/train.csv {COLUMNS} --out out", "there is no file nowhere/train.csv"),
+    case("a folder as the table", f"train folder.csv {COLUMNS} --out out", "folder.csv is a folder: give the name of a file"),
+    case("unknown format", f"train new.xlsx {COLUMNS} --out out", "new.xlsx is of no known format (.xlsx): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll", new_xlsx="x"),
+    case("no format", f"train new {COLUMNS} --out out", "new has no ending that tells its format: a table's name ends in .csv,", new="x"),
+    case("a pipe as the table", f"train pipe.csv {COLUMNS} --out out", "pipe.csv is not an ordinary file: write it to one first"),
+    train("empty file", "new.csv is empty", ""),
+    train("empty lines only", "new.csv is empty: its first line has to name the columns", "\n\n"),
+    train("a header only", "new.csv is empty: it has no row", HEADER),
+    train("too few cells", "new.csv, line 20: 4 cells, but the header names 5 columns", with_row("s9,1,2,a")),
+    train("too many cells", "new.csv, line 20: 6 cells, but the header names 5 columns", with_row("s9,1,2,a,p,")),
+    train("quote not closed", "new.csv, line 20: a quoted cell is not closed properly (unexpected end of data)", with_row('s9,1,2,a,"p')),
+    train("quote within a cell", "new.csv, line 20: a quoted cell is not closed properly (',' expected after '\"')", with_row('s9,1,2,"a"b,p')),
+    train("quote not closed in the header", "new.csv, line 1: a quoted cell is not closed properly (unexpected end of data)", 'id,"t\n1,2\n'),
+    train("two columns of one name", "new.csv has two columns 'x': give each a name of its own", TRAIN.replace("word", "x", 1)),
+    train("two columns of nearly one name", "new.csv has columns 'x' and 'X': give each a name of its own", TRAIN.replace("word", "X", 1)),
+    train("Latin-1", "new.csv, line 20: not UTF-8 text (byte 0xe9): save the file as UTF-8", with_row("s9,1,2,é,p").encode("latin-1")),
+    train("UTF-16", "new.csv is UTF-16 text: save it as UTF-8", TRAIN.encode("utf-16")),
+    train("Parquet with another name", "new.csv is a Parquet file: give it a name that ends in .parquet", parquet("SELECT 1 AS id")),
+    train("gzip cut short", "new.csv is damaged: its gzip data is not complete", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xcbL"),
+    train("gzip in name only", "new.csv is damaged: its gzip data is not complete", b"\x1f\x8bno"),
+    case("no Parquet", f"train new.parquet {COLUMNS} --out out", "new.parquet is not a Parquet file, or is damaged (", new_parquet=TRAIN),
+    case("Parquet cut short", f"train new.parquet {COLUMNS} --out out", "new.parquet is not a Parquet file, or is damaged (", new_parquet=lambda m: parquet("SELECT 1 AS id")(m)[:-9]),
+    case("Parquet without a row", f"train new.parquet {COLUMNS} --out out", "new.parquet is empty: it has no row", new_parquet=parquet("SELECT 1 AS id WHERE false")),
+    case("Parquet cell", f"train new.parquet {COLUMNS} --out out", "new.parquet, row 3: 'inf' in column 'x' is infinite; give a finite number, or leave the cell empty", new_parquet=parquet("SELECT i AS id, 1 AS t, CASE WHEN i = 2 THEN 'inf'::FLOAT ELSE 1 END AS x, i % 2 AS label FROM range(9) AS t(i)")),
+    case("NDJSON not JSON", "train new.ndjson --out out", "new.ndjson, line 3: not one JSON object such as {\"id\": 1, \"x\": 0.5}: Expecting value: line 1 column 7 (char 6)", new_ndjson='{"a": 1}\n\n{"a": \n'),
+    case("NDJSON a list", "train new.ndjson --out out", "new.ndjson, line 1: not one JSON object such as {\"id\": 1, \"x\": 0.5}: it is not an object", new_ndjson='[{"a": 1}]\n'),
+    case("NDJSON a number", "train new.ndjson --out out", "new.ndjson, line 2: not one JSON object such as {\"id\": 1, \"x\": 0.5}: it is not an object", new_ndjson='{"a": 1}\n5\n'),
+    case("NDJSON with a name twice", "train new.ndjson --out out", "new.ndjson cannot be read as one JSON object a line (an object has two values of the same name)", new_ndjson='{"a": 1, "a": 2}\n'),
+    case("NDJSON over several lines", "train new.ndjson --out out", "new.ndjson, line 1: not one JSON object such as", new_ndjson='{\n"a": 1\n}\n'),
+    case("NDJSON not UTF-8", "train new.ndjson --out out", "new.ndjson, line 1: not UTF-8 text (byte 0xe9): save the file as UTF-8", new_ndjson='{"a": "é"}\n'.encode("latin-1")),
+    case("NDJSON of empty lines", "train new.ndjson --out out", "new.ndjson is empty: it has no", new_ndjson="\n\n"),
+    case("NDJSON of empty objects", "train new.ndjson --out out", "new.ndjson is empty: it has no JSON object with a value", new_ndjson="{}\n{}\n"),
+    case("NDJSON with a list in a cell", "train new.ndjson --sequence id --label label --out out", "column 'x' of new.ndjson holds lists or objects; give each number a column of its own, or name the features to use with --features", new_ndjson=NDJSON.replace('"x": 3', '"x": [3]', 1)),
+    case("CoNLL ragged", "train new.conll --out out", "new.conll, line 4: 2 columns where the lines before have 3 (columns are separated by blanks): 'b q'", new_conll="a X p\n\na X p\nb q\n"),
+    case("CoNLL tabs and blanks", "train new.conll --out out", "new.conll, line 2: 1 column where the lines before have 2 (columns are separated by tabs): 'b q'", new_conll="a\tp\nb q\n"),
+    case("CoNLL tokens only", "train new.conll --out out", "new.conll, read as CoNLL-style columns, has no column 'label' (the label). Its columns: 'sequence', 'token'", new_conll="a\nb\n"),
+    case("CoNLL without tokens", "train new.conll --out out", "new.conll is empty: it has no line with a token", new_conll="\n# comment\n".replace("# comment", " ")),
+    case("CoNLL of other columns", "predict CONLL new.conll --out out.conll", "new.conll, line 1: 4 columns, but the model was trained on 3, of which the last is the label", new_conll="a b c d\n"),
+    # --- what the columns are
+    train("no sequence named", "which rows of new.csv belong together? Name the column that tells with --sequence", command="--label label"),
+    train("no label named", "which column of new.csv is to be predicted? Name it with --label", command="--sequence id"),
+    train("no such sequence", f"new.csv has no column 'ID' (the sequence of each row). Did you mean 'id'? {NAMES}", command="--sequence ID --label label"),
+    train("no such label", f"new.csv has no column 'labels' (the label). Did you mean 'label'? {NAMES}", command="--sequence id --label labels"),
+    train("no such order", f"new.csv has no column 'time' (the order within a sequence). {NAMES}", command="--sequence id --label label --order time"),
+    train("no such feature", f"new.csv has no column 'words' (a feature). Did you mean 'word'? {NAMES}", command=COLUMNS + " --features x,words"),
+    train("no such code", f"new.csv has no column 'y' (a feature). {NAMES}", command=COLUMNS + " --categorical y"),
+    train("label among the features", "column 'label' is the label, so it cannot be a feature as well", command=COLUMNS + " --features x,label"),
+    train("sequence among the features", "column 'id' is the sequence, so it cannot be a feature as well", command=COLUMNS + " --features id"),
+    train("label as the sequence", "the sequence, the label and the order are three columns, but one is named twice", command="--sequence label --label label"),
+    train("code that is no feature", "column 'word' is to be categorical, but is not among the features: 'x'", command=COLUMNS + " --features x --categorical word"),
+    train("nothing to predict from", "new.csv has no column left to predict from; its columns: 'id', 'label'", "id,label\n1,p\n1,q\n", "--sequence id --label label"),
+    train("a table with commas read by semicolons", "new.csv has no column 'id' (the sequence of each row). Its columns: 'id,t', 'x'", "id,t;x\n1,2;3\n", "--sequence id --label label"),
+    # --- what the cells are
+    train("non-numeric cell", "new.csv, line 20: 'oops' in column 'x' is not a number, as 40 other cells of it are; correct it, leave the cell empty, or treat the column as text with --categorical x", with_row("s99,1,oops,a,p")),
+    train("infinity", "new.csv, line 20: 'inf' in column 'x' is infinite; give a finite number, or leave the cell empty", with_row("s99,1,inf,a,p")),
+    train("minus infinity", "new.csv, line 20: '-Infinity' in column 'x' is infinite; give a finite number, or leave the cell empty", with_row("s99,1,-Infinity,a,p")),
+    train("number too large", "new.csv, line 20: '1e999' in column 'x' is infinite; give a finite number, or leave the cell empty", with_row("s99,1,1e999,a,p")),
+    train("decimal comma", "new.csv, line 2: '0,5' in column 'x' has a decimal comma; write a point, or treat the column as text with --categorical x", "id;x;label\n1;0,5;p\n1;1,5;q\n", "--sequence id --label label"),
+    train("dates", "column 'd' of new.csv holds dates or times, which are no features as they are; use it as the order (--order d), make numbers of it such as the hour, or name the features to use with --features", "id,d,label\n1,2024-01-01,p\n1,2024-01-02,q\n", "--sequence id --label label"),
+    case("dates in Parquet", "train new.parquet --sequence id --label label --out out", "column 'd' of new.parquet holds dates or times,", new_parquet=parquet("SELECT 1 AS id, DATE '2024-01-01' AS d, i AS label FROM range(2) AS t(i)")),
+    train("one class", "new.csv has the same label 'p' in every labelled row of column 'label'; at least two are needed to learn the difference", TRAIN.replace(",q\n", ",p\n")),
+    train("one class and none", "new.csv has the same label 'p' in every labelled row of column 'label'; at least two are needed to learn the difference", TRAIN.replace(",q\n", ",\n")),
+    train("no label at all", "new.csv has no label in column 'label': all of its cells are empty", TRAIN.replace(",q\n", ",\n").replace(",p\n", ", \n")),
+    train("a quantity as the label", "new.csv has 1,001 different fractions in column 'y'; labels are classes, and predicting a quantity for every step is not supported", "id,x,y\n" + "".join(f"1,{i},{i + 0.5}\n" for i in range(1001)), "--sequence id --label y"),
+    train("missing sequence", "new.csv, line 20: the cell in column 'id', the row's sequence, is missing", with_row(",1,2,a,p")),
+    train("repeated key", "new.csv, line 20: sequence 's0' has t '2' a second time, after line 4", with_row("s0,2,2,a,p")),
+    train("repeated key written otherwise", "new.csv, line 20: sequence 's0' has t '2.0' a second time, after line 4", with_row("s0,2.0,2,a,p")),
+    train("scattered sequence", "new.csv, line 20: sequence 's0' goes on after rows of another one; sort the file, or give the column that says the order of a sequence's rows (--order)", with_row("s0,9,2,a,p"), "--sequence id --label label"),
+    train("missing order", "new.csv, line 20: the cell is missing in column 't', which gives the order of the rows", with_row("s0,,2,a,p")),
+    train("order that is none", "new.csv, line 20: 'later' is neither a number nor a date in column 't', which gives the order of the rows", with_row("s0,later,2,a,p")),
+    # --- the table to judge by
+    case("no such table to judge by", f"train train.csv {COLUMNS} --valid nothing.csv --out out", "there is no file nothing.csv"),
+    case("feature not in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv has no column 'word' (a feature of the model). Its columns: 'id', 't', 'x', 'label'", new_csv="id,t,x,label\n1,2,3,p\n"),
+    case("new label in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv, line 2: the label 'r' is unknown to the model; it knows 'p', 'q'", new_csv="id,t,x,word,label\n1,2,3,a,r\n"),
+    case("no label in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv has no label in column 'label'", new_csv="id,t,x,word,label\n1,2,3,a,\n"),
+    # --- using a model on a table
+    evaluate("unknown label", "new.csv, line 3: the label 'r' is unknown to the model; it knows 'p', 'q'", HEADER + "1,1,1,a,p\n1,2,1,a,r\n"),
+    evaluate("no label column", "new.csv has no column 'label' (the label). Its columns: 'id', 't', 'x', 'word'", "id,t,x,word\n1,1,1,a\n"),
+    evaluate("no labels", "new.csv has no label in column 'label'", HEADER + "1,1,1,a,\n"),
+    predict("feature not there", "new.csv has no column 'word' (a feature of the model). Did you mean 'words'? Its columns: 'id', 't', 'x', 'words'", "id,t,x,words\n1,1,1,a\n"),
+    predict("sequence not there", "new.csv has no column 'id' (the sequence of each row). Its columns: 't', 'x', 'word'", "t,x,word\n1,1,a\n"),
+    predict("order not there", "new.csv has no column 't' (the order within a sequence). Its columns: 'id', 'x', 'word'", "id,x,word\n1,1,a\n"),
+    predict("text instead of numbers", "new.csv, line 3: 'oops' in column 'x' is not a number; correct it, or leave the cell empty", "id,t,x,word\n1,1,1,a\n1,2,oops,a\n"),
+    predict("infinity in a new table", "new.ndjson, line 2: '1e999' in column 'x' is infinite; give a finite number, or leave the cell empty", '{"id": 1, "t": 1, "x": 0, "word": "a"}\n{"id": 1, "t": 2, "x": 1e999, "word": "a"}\n', "ndjson"),
+    predict("number out of reach", "new.csv, line 2: '1e300' in column 'x' is too far from the training rows' numbers", "id,t,x,word\n1,1,1e300,a\n"),
+    predict("list instead of a number", "new.ndjson, line 1: '[1]' in column 'x' is not a number; correct it, or leave the cell empty", '{"id": 1, "t": 1, "x": [1], "word": "a"}\n', "ndjson"),
+    predict("empty new table", "new.csv is empty: it has no row", "id,t,x,word\n"),
+    predict("predicted already", "new.csv has a column 'predicted' already: rename it, since it would be replaced", "id,t,x,word,predicted\n1,1,1,a,p\n"),
+    case("override of a column that is not there", "evaluate MODEL train.csv --label truth", f"train.csv has no column 'truth' (the label). {NAMES}"),
+    # --- files that are no models
+    case("no such model", "evaluate nothing train.csv", "there is no model file nothing"),
+    case("a folder as the model", "evaluate folder.csv train.csv", "folder.csv is a folder, not a model file"),
+    case("a table as the model", "evaluate train.csv train.csv", "train.csv is not a bilstm model (it is not a safetensors file)"),
+    model("empty model", "new is empty, so it is not a model file", b""),
+    model("model cut within its weights", "new is damaged or was not written completely (", cut(0.99)),
+    model("model cut within its header", "new is damaged or was not written completely (it ends within its header)", cut(0.1)),
+    model("model cut to a few bytes", "new is not a bilstm model (it is not a safetensors file)", cut(0.0005)),
+    model("foreign safetensors", "new is a safetensors file, but not a bilstm model", safetensors({"format": "pt"})),
+    model("safetensors without metadata", "new is a safetensors file, but not a bilstm model", safetensors(None)),
+    model("pickle", "new is not a bilstm model (it is not a safetensors file)", b"\x80\x04cos\nsystem\n(S'true'\ntR."),
+    model("header that claims 8 EB", "new is not a bilstm model (it is not a safetensors file)", struct.pack("<Q", 2**63) + b"{}"),
+    model("newer format", "new was written by a newer bilstm (format 9; this version reads 1): upgrade with `pip install --upgrade bilstm`", safetensors({"bilstm": '{"format": 9, "kind": "tagger"}'})),
+    model("another kind", "new holds a sequential model, not a tagger trained on a table", hostile(kind="sequential")),
+    model("no columns", "new is not a valid model: the model is damaged: its columns are not an object", hostile(columns=None)),
+    model("classes that are no list", "new is not a valid model: the model is damaged: its columns have no valid 'classes'", hostile(columns__classes=7)),
+    model("more classes than outputs", "new is not a valid model: its network does not fit its columns", hostile(columns__classes=["p", "q", "r"])),
+    model("vocabulary longer than the embedding", "new is not a valid model: ", hostile(columns__categorical__0__vocabulary=["a", "b", "c", "d", "e"])),
+    model("no numeric column", "new is not a valid model: its network does not fit its columns", hostile(columns__numeric=[])),
+    model("scale of nought", "new is not a valid model: the model is damaged: its numeric columns have no valid 'scale'", hostile(columns__numeric__0__scale=0)),
+    model("no network", "new ", hostile(model=None)),
+    model("network of no layers", "new ", hostile(model__layers=[])),
+    model("layer of an unknown class", "new ", hostile(model__layers__0__class_name="os.system")),
+    model("layer without class", "new ", hostile(model__layers__0={})),
+    model("layers that are text", "new ", hostile(model__layers="LSTM")),
+    model("a billion units", "new ", hostile(model__layers__2__config__layer__config__units=10**9)),
+    model("units of 10**30", "new ", hostile(model__layers__2__config__layer__config__units=10**30)),
+    model("negative units", "new ", hostile(model__layers__2__config__layer__config__units=-1)),
+    model("a vocabulary of a billion", "new ", hostile(model__layers__0__config__vocabularies=[10**9])),
+    model("no training summary", "new is not a valid model: its training summary is missing", hostile(training=None)),
+    # --- what is to be written
+    case("output in no folder", f"train train.csv {COLUMNS} --out nowhere/out", "cannot write nowhere/out: the folder nowhere does not exist"),
+    case("output a folder", f"train train.csv {COLUMNS} --out folder.csv", "cannot write folder.csv: it is a folder; give the name of a file"),
+    case("output the input", f"train train.csv {COLUMNS} --out train.csv", "cannot write train.csv: it is being read; give another name"),
+    case("output the input by another name", f"train train.csv {COLUMNS} --out ./folder.csv/../train.csv", "cannot write ./folder.csv/../train.csv: it is being read; give another name"),
+    case("output another table", f"train train.csv {COLUMNS} --out valid.csv", "valid.csv exists and is not a model: give another name, or remove it first", valid_csv=TRAIN),
+    case("output the table to judge by", f"train train.csv {COLUMNS} --valid valid.csv --out valid.csv", "cannot write valid.csv: it is being read; give another name", valid_csv=TRAIN),
+    case("output a device", f"train train.csv {COLUMNS} --out /dev/null", "cannot write /dev/null: it is not an ordinary file"),
+    case("output with too long a name", f"train train.csv {COLUMNS} --out {'n' * 300}", f"cannot write {'n' * 300}: file name too long"),
+    case("output below a file", f"train train.csv {COLUMNS} --out train.csv/out", "cannot write train.csv/out: the folder train.csv does not exist"),
+    case("predictions in no folder", "predict MODEL train.csv --out nowhere/out.csv", "cannot write nowhere/out.csv: the folder nowhere does not exist"),
+    case("predictions over the table", "predict MODEL train.csv --out train.csv", "cannot write train.csv: it is being read; give another name"),
+    case("predictions of no format", "predict MODEL train.csv --out out.xls", "out.xls is of no known format (.xls): a table's name ends in .csv,"),
+    case("predictions as CoNLL", "predict MODEL train.csv --out out.conll", "cannot write out.conll: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `train.csv`, `train.conll` and the models trained on them."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "train.csv").write_text(TRAIN)
+    (folder / "train.conll").write_text(CONLL)
+    small = ["--units", "2", "--epochs", "1", "--quiet"]
+    for name, columns in (("train.csv", COLUMNS.split()), ("train.conll", [])):
+        command = [
+            "train",
+            str(folder / name),
+            *columns,
+            *small,
+            "--out",
+            str(folder / name.replace("train.", "model.")),
+        ]
+        result = CliRunner().invoke(commands, command)
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own folder to work in."""
+    shutil.copy(models / "train.csv", tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def prepared(case: Case, models: Path, folder: Path) -> list[str]:
+    """The command's arguments, once its files are there."""
+    for name, content in case.files.items():
+        if callable(content):
+            content = content(models / "model.csv")
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    known = {"MODEL": str(models / "model.csv"), "CONLL": str(models / "model.conll")}
+    return [known.get(word, word) for word in case.command.split()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def check(case: Case, status: int, output: str, errors: str) -> None:
+    lines = errors.splitlines()
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("bilstm: " + case.message)
+    assert case.message[-1] not in ".)'" or lines[0] == "bilstm: " + case.message or case.message.endswith("(")
+    assert status == 2
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(case: Case, models: Path, place: Path) -> None:
+    arguments = prepared(case, models, place)
+    before = contents(place)
+    result = CliRunner().invoke(commands, arguments)
+    check(case, result.exit_code, result.stdout, result.stderr)
+    assert contents(place) == before
+
+
+THROUGH_THE_SHELL = [
+    "unknown command",
+    "empty file",
+    "non-numeric cell",
+    "model cut within its weights",
+    "output a folder",
+    "unknown label",
+]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.id in THROUGH_THE_SHELL])
+def test_bad_input_through_the_shell(case: Case, models: Path, place: Path) -> None:
+    arguments = prepared(case, models, place)
+    before = contents(place)
+    run = subprocess.run([sys.executable, "-m", "bilstm", *arguments], capture_output=True, text=True, check=False)
+    check(case, run.returncode, run.stdout, run.stderr)
+    assert contents(place) == before
+
+
+def test_the_table_holds_every_case_once() -> None:
+    names = [case.id for case in CASES]
+    assert len(set(names)) == len(names)
+    assert set(THROUGH_THE_SHELL) <= set(names)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_write_protected(models: Path, place: Path) -> None:
+    place.chmod(0o500)
+    try:
+        result = CliRunner().invoke(commands, ["train", "train.csv", *COLUMNS.split(), "--out", "out"])
+    finally:
+        place.chmod(0o700)
+    assert result.stderr == "bilstm: cannot write out: permission denied\n"
+    assert result.exit_code == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_a_full_standard_output_is_said(models: Path, place: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "bilstm", "evaluate", str(models / "model.csv"), "train.csv"]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (run.returncode, run.stderr) == (2, "bilstm: no space left on device\n")
+
+
+def test_a_closed_pipe_is_no_mistake(models: Path, place: Path) -> None:
+    command = f"{sys.executable} -m bilstm evaluate {models / 'model.csv'} train.csv | true"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert run.stderr == ""
+
+
+def test_a_defect_of_ours_is_not_passed_off_as_a_mistake(
+    models: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("oh")
+
+    monkeypatch.setattr("bilstm.tablefiles.read_table", broken)
+    arguments = ["evaluate", str(models / "model.csv"), "train.csv"]
+    result = CliRunner().invoke(commands, arguments)
+    assert result.exit_code == 70
+    assert result.stderr.startswith("bilstm: this should not have happened (KeyError: 'oh'); please report it")
+    monkeypatch.setenv("BILSTM_TRACEBACK", "1")
+    result = CliRunner().invoke(commands, arguments)
+    assert isinstance(result.exception, KeyError)
