@@ -148,6 +148,10 @@ def test_labels_that_another_program_made_fractions_match(tmp_path: Path) -> Non
         ("word,label,y,x,t,id\nthe, ,1,2,2,p\n", "has no label in column 'label'"),
         ("word,label,y,x,t,id\nthe,a,1,z,2,p\n", "line 2: 'z' in column 'x' is not a number"),
         ("word,label,y,x,t,id\nthe,a,-inf,1,2,p\n", "line 2: '-inf' in column 'y' is infinite"),
+        (
+            "word,label,y,x,t,id\nthe,a,1,-1e308,2,p\n",
+            "line 2: '-1e308' in column 'x' is too far from the training rows",
+        ),
         ("word,label,y,x,t,id\nthe,a,1e39,1,2,p\n", "line 2: '1e39' in column 'y' is too far from the training rows"),
     ],
 )

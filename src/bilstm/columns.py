@@ -79,7 +79,8 @@ class NumericColumn:
 
     def encode(self, numbers: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
         absent = np.isnan(numbers)
-        values = np.where(absent, 0.0, (numbers - self.mean) / self.scale)
+        with np.errstate(over="ignore"):  # the caller refuses what is too large
+            values = np.where(absent, 0.0, (numbers - self.mean) / self.scale)
         return [values, absent.astype(np.float64)] if self.missing else [values]
 
 

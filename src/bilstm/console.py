@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -112,10 +113,13 @@ class Progress:
         if self._bar is None:
             from tqdm import tqdm
 
-            form = "epoch {n:.1f} of {total:.0f} |{bar:20}| {elapsed}, at most {remaining} more{postfix}"
-            self._bar = tqdm(total=figures["epochs"], bar_format=form, leave=False, file=sys.stderr)
+            form = "epoch {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
+            width, height = shutil.get_terminal_size()  # 80 × 24 where the terminal does not tell
+            self._bar = tqdm(
+                total=figures["epochs"], bar_format=form, leave=False, file=sys.stderr, ncols=width, nrows=height
+            )
             self._scores: dict[str, str] = {}
-        names = {"loss": "loss", "val_loss": "held-out loss", "val_accuracy": "held-out accuracy"}
+        names = {"loss": "loss", "val_accuracy": "held-out accuracy"}
         self._scores |= {name: f"{figures[key]:.4f}" for key, name in names.items() if key in figures}
         self._bar.set_postfix(self._scores, refresh=False)
         self._bar.update(figures["epoch"] - 1 + figures["done"] - self._bar.n)

@@ -82,7 +82,7 @@ def check_readable(path: AnyPath) -> None:
             raise UserError(f"{path} is a folder: give the name of a file")
         if not path.exists():
             siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise UserError(f"there is no file {path}.{suggestion(path.name, siblings)}".rstrip("."))
+            raise UserError(f"there is no file {path}.{suggestion(path.name, siblings, cutoff=0.75)}".rstrip("."))
         if not path.is_file():
             raise UserError(f"{path} is not an ordinary file: write it to one first")
         with open(path, "rb") as file:

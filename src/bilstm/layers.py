@@ -437,7 +437,7 @@ class ColumnEmbedding(Layer):
         **keywords: Any,
     ) -> None:
         super().__init__(name=name, **keywords)
-        self.numeric = check_count("ColumnEmbedding", "numeric", numeric) if numeric else 0
+        self.numeric = check_count("ColumnEmbedding", "numeric", numeric, 0)
         self.vocabularies = tuple(check_count("ColumnEmbedding", "vocabularies", size) for size in vocabularies)
         self.dimensions = tuple(check_count("ColumnEmbedding", "dimensions", size) for size in dimensions)
         if not self.vocabularies or len(self.vocabularies) != len(self.dimensions):
@@ -493,8 +493,10 @@ def from_json(data: Any) -> Layer:
         raise ValueError(f"unknown layer {data.get('class_name')!r:.100}")
     try:
         return cls.from_config(data["config"])
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{cls.__name__}: {error}") from None
+    except KeyError as error:
+        raise ValueError(f"{cls.__name__}: {error} is missing") from None
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__}: {str(error).removeprefix(cls.__name__ + ': ')}") from None
 
 
 def _input_features(owner: str, keywords: dict[str, Any]) -> int | None:

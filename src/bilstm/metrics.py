@@ -21,10 +21,13 @@ def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, n_classes:
     truth, guess = np.asarray(labels), np.asarray(predicted)
     if truth.shape != guess.shape or truth.ndim != 1:
         raise ValueError(f"labels and predictions have one shape (steps,), not {truth.shape} and {guess.shape}")
+    message = f"classes must be integers from 0 to {n_classes - 1}, or -1 where a step is unlabelled"
+    if any(len(array) and array.dtype.kind not in "biu" for array in (truth, guess)):
+        raise ValueError(message)
     labelled = truth != -1
     truth, guess = truth[labelled].astype(np.int64), guess[labelled].astype(np.int64)
     if len(truth) and not (0 <= min(truth.min(), guess.min()) and max(truth.max(), guess.max()) < n_classes):
-        raise ValueError(f"classes must be integers from 0 to {n_classes - 1}, or -1 where a step is unlabelled")
+        raise ValueError(message)
     counts = np.bincount(truth * n_classes + guess, minlength=n_classes * n_classes)
     return counts.reshape(n_classes, n_classes)
 

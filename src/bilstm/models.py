@@ -70,13 +70,14 @@ class Sequential:
         Raises:
             ValueError: the layer does not fit after the ones before it.
         """
-        keep = self.get_weights() if self.built else []
+        keep, features = self.get_weights() if self.built else [], self.input_features
         if not self._append(layer):
             return
         try:
             self._build_if_known(keep)
         except Exception:
             self.layers.pop()
+            self.input_features = features
             raise
 
     def _append(self, layer: Layer) -> bool:
@@ -441,10 +442,10 @@ class Sequential:
         assert self.network is not None
         if self.network.one_row_each:
             return rows
-        if isinstance(x, (list, tuple)) or np.ndim(x) == 1:
-            return np.split(rows, data.offsets[1:-1]) if len(data) else []
         if isinstance(x, Ragged):
             return x.with_values(rows)
+        if isinstance(x, (list, tuple)) or np.ndim(x) == 1:
+            return np.split(rows, data.offsets[1:-1]) if len(data) else []
         return rows.reshape(len(data), np.shape(x)[1], *rows.shape[1:])
 
     def logs_of(self, scores: Scores) -> Logs:

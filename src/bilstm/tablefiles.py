@@ -219,7 +219,7 @@ def _bad_json(path: Path, problem: str) -> UserError:
     for number, line in enumerate(text_lines(path), 1):
         if line.strip():
             try:
-                if isinstance(json.loads(line), dict):
+                if isinstance(json.loads(line.strip()), dict):
                     continue
                 cause = "it is not an object"
             except (ValueError, RecursionError) as error:
@@ -231,10 +231,11 @@ def _bad_json(path: Path, problem: str) -> UserError:
 def _check_names(path: Path, names: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
-        other = seen.setdefault(name.lower(), name)
-        if other is not name:
+        if name.lower() in seen:
+            other = seen[name.lower()]
             twice = f"two columns {name!r}" if other == name else f"columns {other!r} and {name!r}"
             raise UserError(f"{path} has {twice}: give each a name of its own")
+        seen[name.lower()] = name
 
 
 def _exported(table: Table, name: str, output: Format) -> str:

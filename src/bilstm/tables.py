@@ -78,6 +78,7 @@ class Table:
         self.unnamed = source.unnamed if isinstance(source, CsvRows) else []
         self.source = source
         self.connection = connection
+        self._profiles: dict[str, Profile] = {}
         self.rows = int(self.query("SELECT count(*) FROM cells")[0][0])
         if not self.rows:
             raise UserError(f"{path} is empty: it has no row")
@@ -139,20 +140,25 @@ class Table:
 
     def profile(self, name: str) -> Profile:
         """Count what the cells of a column are."""
-        times = "TRY_CAST(t AS TIMESTAMP) IS NOT NULL OR TRY_CAST(t AS TIME) IS NOT NULL"
-        row = self.query(
-            f"""
-            SELECT count(*) FILTER (present), count(n) FILTER (present),
-                count(*) FILTER (present AND n IS NULL AND ({times})),
-                count(*) FILTER (present AND n IS NULL AND TRY_CAST(replace(t, ',', '.') AS DOUBLE) IS NOT NULL),
-                min(r) FILTER (present AND n IS NULL), min(r) FILTER (isinf(n))
-            FROM (
-                SELECT rowid AS r, {self.text(name)} AS t, {self.number(name)} AS n, NOT {self.missing(name)} AS present
-                FROM cells
+        if name not in self._profiles:
+            # CASE, unlike AND, looks at its second half only where the first holds.
+            is_time = "TRY_CAST(t AS TIMESTAMP) IS NOT NULL OR TRY_CAST(t AS TIME) IS NOT NULL"
+            has_comma = "TRY_CAST(replace(t, ',', '.') AS DOUBLE) IS NOT NULL"
+            (row,) = self.query(
+                f"""
+                SELECT count(*) FILTER (present), count(n) FILTER (present),
+                    count(*) FILTER (CASE WHEN other THEN {is_time} END),
+                    count(*) FILTER (CASE WHEN other THEN {has_comma} END),
+                    min(r) FILTER (other), min(r) FILTER (isinf(n))
+                FROM (SELECT *, present AND n IS NULL AS other FROM (
+                    SELECT rowid AS r, {self.text(name)} AS t, {self.number(name)} AS n,
+                        NOT {self.missing(name)} AS present
+                    FROM cells
+                ))
+                """
             )
-            """
-        )[0]
-        return Profile(*row)
+            self._profiles[name] = Profile(*row)
+        return self._profiles[name]
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows that an SQL query returns."""

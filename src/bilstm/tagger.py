@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bilstm.columns import Columns
 from bilstm.errors import ModelFileError
+from bilstm.layers import ColumnEmbedding
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.ragged import FloatArray, Ragged
@@ -71,9 +72,17 @@ class Tagger:
         if not isinstance(training, dict):
             raise ModelFileError(f"{name} is not a valid model: its training summary is missing")
         model = model_from_parts(path, tensors, header.get("model"))
-        features = columns.numeric_width + len(columns.vocabularies)
-        outputs = len(columns.classes)
-        network = model.network
-        if network is None or network.one_row_each or (network.features, network.outputs) != (features, outputs):
+        if not _fit(columns, model):
             raise ModelFileError(f"{name} is not a valid model: its network does not fit its columns")
         return cls(columns, model, training)
+
+
+def _fit(columns: Columns, model: Sequential) -> bool:
+    """Whether the network takes what the columns give, and has an output for each class at each step."""
+    network, first = model.network, model.layers[0] if model.layers else None
+    if network is None or network.one_row_each or network.outputs != len(columns.classes):
+        return False
+    taken: tuple[int, tuple[int, ...]] = (network.features, ())
+    if isinstance(first, ColumnEmbedding):
+        taken = (first.numeric, first.vocabularies)
+    return taken == (columns.numeric_width, tuple(columns.vocabularies))

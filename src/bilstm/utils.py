@@ -20,7 +20,7 @@ def set_random_seed(seed: int) -> None:
     """
     global _generator
     python_random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002: other code may draw from it
+    np.random.seed(seed % 2**32)  # noqa: NPY002  (other code may draw from it)
     _generator = np.random.default_rng(seed)
 
 

@@ -253,9 +253,7 @@ class Network:
         score = np.zeros(5)
         struct = self._data_struct(data, targets)
         check(
-            library().bilstm_predict(
-                self._handle, byref(struct), LOSSES.index(loss), None, None, None, _address(score)
-            )
+            library().bilstm_predict(self._handle, byref(struct), LOSSES.index(loss), None, None, None, _address(score))
         )
         return score
 

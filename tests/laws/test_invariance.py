@@ -1,0 +1,263 @@
+"""One answer, to the last bit: whatever the company, the number of threads, the build, or how training is divided."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bilstm import utils
+from bilstm.engine import library
+from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Reverse, to_json
+from bilstm.models import Sequential
+from bilstm.optimizers import SGD, Adam, Optimizer
+from bilstm.ragged import Ragged, offsets_of
+from bilstm.targets import LOSSES, make_targets
+from oracles.models import Case, bits, cases, weight_bits
+
+OPTIMIZERS: list[Optimizer] = [Adam(0.02), SGD(0.1), Adam(0.02, global_clipnorm=0.1), SGD(0.5, clipnorm=0.05)]
+THREADS = (1, 2, 5)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = utils.threads()
+    yield
+    utils.set_threads(before)
+
+
+def large() -> Case:
+    """Enough work for every parallel section of the engine to be divided."""
+    random = np.random.default_rng(1)
+    lengths = [*random.integers(1, 60, 37), 1, 150]
+    layers = [
+        ColumnEmbedding(2, [30_000], [7]),
+        Dropout(0.2),
+        Bidirectional(LSTM(33, return_sequences=True)),
+        LSTM(50, return_sequences=True, go_backwards=True),
+        Reverse(),
+        Bidirectional(LSTM(20, return_sequences=True), merge_mode="mul"),
+        Dense(70, "tanh"),
+        Dropout(0.5),
+        Dense(5, "softmax"),
+    ]
+    steps = sum(lengths)
+    values = np.hstack([random.normal(size=(steps, 2)), random.integers(30_000, size=(steps, 1))])
+    data = Ragged(values, offsets_of(lengths))
+    y = random.integers(-1, 5, steps)
+    return Case([to_json(layer) for layer in layers], data, y, "sparse_categorical_crossentropy", 3)
+
+
+def rows_of(case: Case, sequence: int) -> slice:
+    if case.one_row_each:
+        return slice(sequence, sequence + 1)
+    return slice(int(case.data.offsets[sequence]), int(case.data.offsets[sequence + 1]))
+
+
+# --- Company ---------------------------------------------------------------------------------------------------------
+
+
+@given(cases(most=9), st.data())
+@settings(max_examples=60)
+def test_a_sequence_is_predicted_the_same_alone_and_in_any_company(case: Case, data: st.DataObject) -> None:
+    model = case.model()
+    together = model.predict_rows(case.data)
+    alone = [model.predict_rows(case.data[[i]]) for i in range(len(case.data))]
+    for i, rows in enumerate(alone):
+        assert bits(rows) == bits(together[rows_of(case, i)])
+    # Any order, any of them twice.
+    chosen = data.draw(st.lists(st.integers(0, len(case.data) - 1), min_size=1, max_size=12))
+    assert bits(model.predict_rows(case.data[chosen])) == b"".join(bits(alone[i]) for i in chosen)
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
+@pytest.mark.parametrize("return_sequences", [True, False])
+@pytest.mark.parametrize("units", [1, 16, 23])
+def test_more_sequences_than_are_computed_together(merge_mode: str | None, return_sequences: bool, units: int) -> None:
+    random = np.random.default_rng(units)
+    layer = Bidirectional(LSTM(units, return_sequences=return_sequences), merge_mode, input_shape=(None, 3))
+    model = Sequential([layer], seed=1)
+    lengths = random.integers(1, 25, 230)
+    data = Ragged(random.normal(size=(lengths.sum(), 3)), offsets_of(lengths))
+    together = model.predict_rows(data)
+    row = together if not return_sequences else None
+    for i in (0, 1, 95, 96, 97, 191, 192, 229, int(lengths.argmax()), int(lengths.argmin())):
+        expected = row[i] if row is not None else together[data.offsets[i] : data.offsets[i + 1]]
+        assert bits(model.predict_rows(data[[i]])) == bits(expected)
+
+
+@given(cases())
+@settings(max_examples=30)
+def test_a_loss_is_the_sum_of_its_sequences_losses(case: Case) -> None:
+    model = case.model()
+    network = model.network
+    assert network is not None
+    total = np.zeros(5)
+    for i in range(len(case.data)):
+        part = case.data[[i]]
+        options = {"loss": case.loss, "outputs": network.outputs, "one_row_each": network.one_row_each}
+        targets = make_targets(case.y[rows_of(case, i)], part, **options)
+        total += network.evaluate(part, targets, LOSSES[case.loss])
+    if total[1]:
+        np.testing.assert_allclose(model.evaluate(case.data, case.y), (total / total[1])[[0, 2, 3, 4]], rtol=1e-12)
+
+
+# --- Threads ---------------------------------------------------------------------------------------------------------
+
+
+@given(cases(), st.sampled_from(OPTIMIZERS))
+@settings(max_examples=30)
+def test_threads_change_no_bit(case: Case, optimizer: Optimizer) -> None:
+    results = []
+    for count in THREADS:
+        utils.set_threads(count)
+        model = case.model(optimizer)
+        history = model.fit(case.data, case.y, batch_size=3, epochs=2, verbose=0).history
+        results.append((weight_bits(model), bits(model.predict_rows(case.data)), repr(history)))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: f"{o.kind} {o.clipping}")
+def test_threads_change_no_bit_where_all_have_work(optimizer: Optimizer) -> None:
+    case, results = large(), []
+    for count in THREADS:
+        utils.set_threads(count)
+        model = case.model(optimizer)
+        losses = [model.train_on_batch(case.data, case.y) for _ in range(3)]
+        scores = model.evaluate(case.data, case.y)
+        results.append((weight_bits(model), bits(model.predict_rows(case.data)), losses, scores))
+    assert results[0] == results[1] == results[2]
+
+
+# --- Builds ----------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+from bilstm import utils
+from laws.test_invariance import OPTIMIZERS, large, weight_bits, bits
+assert utils.target() == sys.argv[2]
+case = large()
+for optimizer in OPTIMIZERS:
+    model = case.model(optimizer)
+    for _ in range(2):
+        model.train_on_batch(case.data, case.y)
+    print(repr(model.evaluate(case.data, case.y)).replace(" ", ""))
+    print(hashlib.sha256(b"".join([*weight_bits(model), bits(model.predict_rows(case.data))])).hexdigest())
+"""
+
+
+def run_build(target: str) -> list[str]:
+    """Train and predict under one build of the engine; skips where there is none or the processor cannot run it."""
+    folder = str(Path(__file__).parents[1])
+    finished = subprocess.run(
+        [sys.executable, "-c", PROGRAM, folder, target],
+        env=os.environ | {"BILSTM_ENGINE": target},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "EngineError" in finished.stderr:
+        pytest.skip(finished.stderr.strip().splitlines()[-1])
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.split()
+
+
+@pytest.mark.skipif("neon" in library.target(), reason="there is one build for this processor")
+def test_builds_for_different_processors_agree() -> None:
+    avx2 = run_build("avx2")
+    assert len(avx2) == 2 * len(OPTIMIZERS)
+    assert run_build("avx512") == avx2
+
+
+# --- How training is divided -----------------------------------------------------------------------------------------
+
+
+def network_arrays(model: Sequential) -> list[bytes]:
+    network = model.network
+    assert network is not None
+    return [bits(network.read(name)) for name in ("weights", "first_moments", "second_moments")]
+
+
+@given(cases(), st.sampled_from(OPTIMIZERS))
+@settings(max_examples=40)
+def test_a_gradient_and_an_update_are_a_training_step(case: Case, optimizer: Optimizer) -> None:
+    whole, halves = case.model(optimizer), case.model(optimizer)
+    network = halves.network
+    assert network is not None
+    options: dict[str, Any] = {"loss": case.loss, "outputs": network.outputs, "one_row_each": network.one_row_each}
+    targets = make_targets(case.y, case.data, **options)
+    for step in range(3):
+        losses = whole.train_on_batch(case.data, case.y)
+        score = network.gradient(case.data, targets, LOSSES[case.loss], training=True, seed=case.seed)
+        network.update(optimizer.plan())
+        assert list(halves.logs_of(score).values()) == losses
+        assert network.iteration == step + 1
+    assert network_arrays(whole) == network_arrays(halves)
+
+
+@given(cases(), st.integers(1, 4))
+@settings(max_examples=30)
+def test_two_fits_of_an_epoch_are_one_of_two(case: Case, batch_size: int) -> None:
+    once, twice = case.model(), case.model()
+    options: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
+    for shuffle in (False, True):
+        first = once.fit(case.data, case.y, epochs=2, shuffle=shuffle, **options).history["loss"]
+        later = twice.fit(case.data, case.y, shuffle=shuffle, **options).history["loss"]
+        later += twice.fit(case.data, case.y, epochs=2, initial_epoch=1, shuffle=shuffle, **options).history["loss"]
+        assert first == later
+        assert network_arrays(once) == network_arrays(twice)
+
+
+@given(cases())
+@settings(max_examples=30)
+def test_a_batch_where_nothing_is_labelled_changes_nothing(case: Case) -> None:
+    model, other = case.model(), case.model()
+    nothing = np.full_like(case.y, -1 if case.y.ndim == 1 else np.nan)
+    for _ in range(2):
+        model.train_on_batch(case.data, case.y)
+        other.train_on_batch(case.data, nothing)
+        other.train_on_batch(case.data, case.y)
+    assert network_arrays(model) == network_arrays(other)
+    assert model.network.iteration == other.network.iteration == 2  # type: ignore[union-attr]
+
+
+@given(cases())
+@settings(max_examples=30)
+def test_predicting_and_evaluating_leave_no_trace(case: Case) -> None:
+    model, other = case.model(), case.model()
+    for _ in range(2):
+        other.predict_rows(case.data[::-1])
+        other.evaluate(case.data, case.y)
+        model.train_on_batch(case.data, case.y)
+        other.train_on_batch(case.data, case.y)
+    assert network_arrays(model) == network_arrays(other)
+
+
+@given(cases(dropout=False), st.integers(0, 2**32))
+@settings(max_examples=20)
+def test_the_seed_has_no_part_in_a_training_step_without_dropout(case: Case, seed: int) -> None:
+    model, other = case.model(), case.model()
+    other.seed = seed
+    for one in (model, other):
+        one.train_on_batch(case.data, case.y)
+    assert network_arrays(model) == network_arrays(other)
+
+
+def test_the_seed_decides_what_is_dropped() -> None:
+    results = []
+    for seed in (1, 1, 2):
+        model = Sequential([Dropout(0.5, input_shape=(None, 4)), Dense(3, "softmax")], seed=7)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.seed = seed
+        model.train_on_batch(np.ones((2, 5, 4)), np.zeros((2, 5)))
+        results.append(weight_bits(model))
+    assert results[0] == results[1] != results[2]

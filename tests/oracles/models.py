@@ -1,0 +1,123 @@
+"""Random models of all layers with sequences and labels for them, for laws that need no second opinion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from bilstm.layers import (
+    LSTM,
+    Bidirectional,
+    ColumnEmbedding,
+    Dense,
+    Dropout,
+    Embedding,
+    Layer,
+    Reverse,
+    TimeDistributed,
+    from_json,
+    to_json,
+)
+from bilstm.models import Sequential
+from bilstm.ragged import Ragged, offsets_of
+
+UNITS = (1, 3, 16, 17, 35)  # the engine works on blocks of 16
+HEADS = {
+    "binary_crossentropy": "sigmoid",
+    "sparse_categorical_crossentropy": "softmax",
+    "mean_squared_error": "tanh",
+}
+
+
+@dataclass
+class Case:
+    """A model's description, sequences, and what their rows should be."""
+
+    layers: list[dict[str, Any]]
+    data: Ragged
+    y: Any
+    loss: str
+    seed: int
+
+    def model(self, optimizer: Any = "adam") -> Sequential:
+        """A new model, the same each time."""
+        model = Sequential([from_json(layer) for layer in self.layers], seed=self.seed)
+        model.build((None, self.data.features))
+        model.compile(optimizer, self.loss, ["acc", "mse", "mae"])
+        return model
+
+    @property
+    def one_row_each(self) -> bool:
+        return not all(from_json(layer).returns_rows_per_step() for layer in self.layers)
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int = 7) -> Case:
+    seed = draw(st.integers(0, 2**32))
+    random = np.random.default_rng(seed)
+    lengths = draw(st.lists(st.integers(1, longest), min_size=1, max_size=most))
+    first, columns = draw(st.sampled_from(_firsts(random, sum(lengths))))
+    layers: list[Layer] = list(first)
+    for _ in range(draw(st.integers(1, 2))):
+        layers += draw(_recurrent())
+        if dropout:
+            layers += draw(st.sampled_from([[], [Dropout(0.4)], [TimeDistributed(Dense(5, "relu"))]]))
+    units = draw(st.sampled_from(UNITS))
+    ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")])
+    layers += draw(st.sampled_from(ends))
+    loss = draw(st.sampled_from(list(HEADS)))
+    outputs = draw(st.sampled_from([1, 3, 18]))
+    layers.append(Dense(outputs, HEADS[loss]))
+    data = Ragged(columns, offsets_of(lengths))
+    case = Case([to_json(layer) for layer in layers], data, None, loss, seed)
+    case.y = _labels(loss, len(data) if case.one_row_each else data.total_steps, outputs, random)
+    return case
+
+
+@st.composite
+def _recurrent(draw: st.DrawFn) -> list[Layer]:
+    units = draw(st.sampled_from(UNITS))
+    merge_mode = draw(st.sampled_from(["concat", "sum", "mul", "ave"]))
+    lstm = LSTM(units, return_sequences=True)
+    backwards = LSTM(draw(st.sampled_from(UNITS)), return_sequences=True, go_backwards=True)
+    choices: list[list[Layer]] = [
+        [lstm],
+        [backwards],
+        [backwards, Reverse()],
+        [Bidirectional(lstm, merge_mode=merge_mode)],
+        [Bidirectional(lstm, backward_layer=backwards)],
+    ]
+    return draw(st.sampled_from(choices))
+
+
+def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], Any]]:
+    numbers = random.normal(size=(steps, 2))
+    words, tags = random.integers(5, size=(steps, 1)), random.integers(3, size=(steps, 1))
+    return [
+        ([], numbers),
+        ([Dense(17, "tanh")], numbers),
+        ([Embedding(5, 4)], words),
+        ([ColumnEmbedding(2, [5, 3], [4, 2])], np.hstack([numbers, words, tags])),
+    ]
+
+
+def _labels(loss: str, rows: int, outputs: int, random: np.random.Generator) -> Any:
+    """About a quarter of the rows are unlabelled, but not the first."""
+    unlabelled = random.random(rows) < 0.25
+    unlabelled[0] = False
+    if loss == "sparse_categorical_crossentropy":
+        return np.where(unlabelled, -1, random.integers(outputs, size=rows))
+    y = random.random((rows, outputs)) if loss == "mean_squared_error" else random.integers(2, size=(rows, outputs))
+    return np.where(unlabelled[:, np.newaxis], np.nan, y)
+
+
+def bits(array: Any) -> bytes:
+    """What tells 0.0 from -0.0 and one NaN from another."""
+    return np.ascontiguousarray(array).tobytes()
+
+
+def weight_bits(model: Sequential) -> list[bytes]:
+    return [bits(weight) for weight in model.get_weights()]

@@ -1,0 +1,586 @@
+"""Sequential: structure, weights, predictions in the form of what was given, evaluation, files."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bilstm import utils
+from bilstm.layers import (
+    LSTM,
+    Bidirectional,
+    ColumnEmbedding,
+    Dense,
+    Dropout,
+    Embedding,
+    Input,
+    Reverse,
+    TimeDistributed,
+)
+from bilstm.models import Sequential
+from bilstm.optimizers import SGD, Adam
+from bilstm.ragged import Ragged
+from oracles.models import Case, bits, cases, weight_bits
+
+
+def tagger(units: int = 3, outputs: int = 1, seed: int | None = 1, features: int = 2) -> Sequential:
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    layers = [
+        Bidirectional(LSTM(units, return_sequences=True), input_shape=(None, features)),
+        TimeDistributed(Dense(outputs, activation)),
+    ]
+    return Sequential(layers, seed=seed)
+
+
+def numbers(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+# --- Laws ------------------------------------------------------------------------------------------------------------
+
+
+@given(cases())
+@settings(max_examples=40)
+def test_setting_what_was_got_changes_nothing(case: Case) -> None:
+    model, other = case.model(), case.model()
+    other.set_weights([np.zeros_like(weight) for weight in other.get_weights()])
+    assert all(not weight.any() for weight in other.get_weights())
+    other.set_weights(model.get_weights())
+    assert weight_bits(other) == weight_bits(model)
+    assert bits(other.predict_rows(case.data)) == bits(model.predict_rows(case.data))
+    assert model.count_params() == sum(weight.size for weight in model.get_weights())
+    other.set_tensors(dict(reversed(model.tensors().items())))
+    assert weight_bits(other) == weight_bits(model)
+
+
+@given(cases())
+@settings(max_examples=40)
+def test_predictions_have_the_form_of_the_input(case: Case) -> None:
+    model = case.model()
+    rows = model.predict_rows(case.data)
+    of_list, of_ragged = model.predict(case.data.to_list()), model.predict(case.data)
+    if case.one_row_each:
+        assert bits(of_list) == bits(of_ragged) == bits(rows)
+        assert rows.shape == (len(case.data), model.network.outputs)  # type: ignore[union-attr]
+        return
+    assert isinstance(of_list, list)
+    assert isinstance(of_ragged, Ragged)
+    assert bits(of_ragged.values) == bits(rows)
+    assert of_ragged.offsets.tolist() == case.data.offsets.tolist()
+    assert [part.shape[0] for part in of_list] == case.data.lengths.tolist()
+    assert bits(np.concatenate(of_list)) == bits(rows)
+    several = np.stack([case.data[0]] * 3)
+    of_array = model.predict(several)
+    assert of_array.shape == (3, len(case.data[0]), rows.shape[1])
+    assert bits(of_array[2]) == bits(of_list[0])
+
+
+def by_hand(case: Case, rows: Any) -> list[float]:
+    """The loss, accuracy, mean squared and mean absolute error by their definitions, in float64."""
+    p, width = np.asarray(rows, np.float64), rows.shape[1]
+    if case.loss == "sparse_categorical_crossentropy":
+        labelled = case.y >= 0
+        y = np.eye(width)[case.y[labelled]]
+        losses = -np.log(np.clip(p[labelled], 1e-7, 1 - 1e-7)[y == 1])
+        right = p[labelled].argmax(axis=1) == case.y[labelled] if width > 1 else np.ones(labelled.sum())
+    else:
+        labelled = ~np.isnan(case.y).any(axis=1)
+        y = case.y[labelled]
+        q = np.clip(p[labelled], 1e-7, 1 - 1e-7)
+        binary = -(y * np.log(q) + (1 - y) * np.log(1 - q)).mean(axis=1)
+        losses = binary if case.loss == "binary_crossentropy" else ((p[labelled] - y) ** 2).mean(axis=1)
+        right = ((p[labelled] > 0.5) == y).mean(axis=1)
+        if case.loss == "mean_squared_error" and width > 1:
+            right = p[labelled].argmax(axis=1) == y.argmax(axis=1)
+    difference = p[labelled] - y
+    return [losses.mean(), right.mean(), (difference**2).mean(), np.abs(difference).mean()]
+
+
+@given(cases())
+@settings(max_examples=60)
+def test_evaluation_by_its_definition(case: Case) -> None:
+    model = case.model()
+    expected = by_hand(case, model.predict_rows(case.data))
+    assert model.evaluate(case.data, case.y) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    named = model.evaluate(case.data, case.y, return_dict=True)
+    assert list(named) == ["loss", "acc", "mse", "mae"]  # type: ignore[arg-type]
+    assert list(named.values()) == model.evaluate(case.data, case.y)  # type: ignore[union-attr]
+
+
+@given(cases(dropout=False))
+@settings(max_examples=30)
+def test_training_on_a_batch_returns_its_evaluation_before_the_step(case: Case) -> None:
+    model = case.model()
+    before = model.evaluate(case.data, case.y)
+    assert model.train_on_batch(case.data, case.y) == pytest.approx(before, rel=1e-6)
+    assert model.network.iteration == 1  # type: ignore[union-attr]
+
+
+@given(st.integers(0, 2**63), st.integers(0, 2**63))
+@settings(max_examples=20)
+def test_the_seed_decides_the_initial_weights(seed: int, other: int) -> None:
+    assert weight_bits(tagger(seed=seed)) == weight_bits(tagger(seed=seed))
+    assert (weight_bits(tagger(seed=seed)) == weight_bits(tagger(seed=other))) == (seed == other)
+
+
+# --- Building --------------------------------------------------------------------------------------------------------
+
+
+def test_layers_one_by_one_make_the_same_model() -> None:
+    layers = lambda: [Dense(4, input_shape=(None, 2)), LSTM(3, return_sequences=True), Dropout(0.5), Dense(1)]  # noqa: E731
+    at_once, later = Sequential(layers(), seed=3), Sequential(seed=3)
+    for layer in layers():
+        later.add(layer)
+        assert later.built
+    assert weight_bits(later) == weight_bits(at_once)
+    assert later.get_config() == at_once.get_config()
+
+
+def test_adding_keeps_the_weights_there_are() -> None:
+    model = tagger()
+    ones = [np.ones_like(weight) for weight in model.get_weights()]
+    model.set_weights(ones)
+    model.add(Dense(5))
+    for weight in model.get_weights()[:-2]:
+        assert (weight == 1).all()
+    assert [weight.shape for weight in model.get_weights()[-2:]] == [(1, 5), (5,)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [Input((None, 2)), LSTM(3)],
+        [Input((7, 2)), LSTM(3)],
+        [LSTM(3, input_shape=(7, 2))],
+        [LSTM(3, input_dim=2)],
+        [Bidirectional(LSTM(3, input_shape=(None, 2)))],
+        [Dropout(0.5, input_shape=(None, 2)), LSTM(3)],
+    ],
+)
+def test_an_input_shape_builds_the_model(first: list[Any]) -> None:
+    model = Sequential(first)
+    assert model.built
+    assert model.input_features == 2
+    assert model.get_weights()[0].shape == (2, 12)
+    assert model.predict(np.zeros((1, 3, 2))).shape[0] == 1  # steps are not enforced
+
+
+def test_data_build_the_model() -> None:
+    model = Sequential([LSTM(3), Dense(2)], seed=1)
+    assert not model.built
+    with pytest.raises(ValueError, match="the model has no weights yet: give the first layer input_shape="):
+        model.get_weights()
+    with pytest.raises(ValueError, match="the model has no weights yet"):
+        model.predict([])  # tells no number of features
+    assert model.predict([[[1, 2, 3]]]).shape == (1, 2)
+    assert model.input_features == 3
+    with pytest.raises(ValueError, match="the network takes 3 features, the sequences have 2"):
+        model.predict([[[1, 2]]])
+
+
+def test_building_by_hand() -> None:
+    model = Sequential([LSTM(3)])
+    model.build((None, None, 5))
+    assert model.get_weights()[0].shape == (5, 12)
+    for shape, error in (((None, 0), ValueError), ((None, None), TypeError)):
+        with pytest.raises(error, match="build: the number of features must be"):
+            Sequential([LSTM(3)]).build(shape)
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        ([3], TypeError, "Sequential: a layer of bilstm.layers is needed, not 3"),
+        ([LSTM], TypeError, "Sequential: a layer of bilstm.layers is needed, not <class"),
+        ([LSTM(2), Input((None, 2))], ValueError, "Sequential: Input must come first"),
+        (
+            [LSTM(2), LSTM(2)],
+            ValueError,
+            "Sequential: LSTM needs sequences, but a layer before it returns one row for each: give that layer "
+            "return_sequences=True",
+        ),
+        ([LSTM(2), Dense(2), Bidirectional(LSTM(2))], ValueError, "Sequential: Bidirectional needs sequences, but a"),
+        ([Reverse()], ValueError, "Reverse must directly follow a recurrent layer with return_sequences=True"),
+        ([LSTM(2), Reverse()], ValueError, "Reverse must directly follow a recurrent layer with return_sequences=True"),
+        ([Dense(2), Reverse()], ValueError, "Reverse must directly follow a recurrent layer with return_sequences=Tr"),
+        (
+            [Bidirectional(LSTM(2), merge_mode=None), Dense(2)],
+            ValueError,
+            "Sequential: no layer can follow Bidirectional(merge_mode=None), which has two outputs",
+        ),
+        ([Dense(2)] * 1001, ValueError, "Sequential: a model has at most 1,000 layers"),
+    ],
+)
+def test_layers_that_do_not_fit(layers: list[Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        Sequential(layers)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_layer_that_does_not_fit_is_not_added() -> None:
+    model = tagger()
+    before = weight_bits(model)
+    with pytest.raises(ValueError, match="Reverse must directly follow"):
+        model.add(Reverse())
+    with pytest.raises(ValueError, match="ColumnEmbedding takes 3 features, not 1"):
+        model.add(ColumnEmbedding(2, [5], [3]))
+    with pytest.raises(ValueError, match="units must be from 1 to 1048576"):
+        model.add(Dense(1 << 21))
+    assert len(model.layers) == 2
+    assert weight_bits(model) == before
+
+    empty = Sequential()
+    with pytest.raises(ValueError, match="LSTM would have more than 8,589,934,592 parameters"):
+        empty.add(LSTM(1 << 20, input_shape=(None, 2)))
+    assert empty.layers == []
+    empty.add(Dense(2))
+    assert not empty.built
+
+
+def test_no_layers() -> None:
+    with pytest.raises(ValueError, match="the model has no layers yet: add some"):
+        Sequential().predict([[1.0]])
+
+
+def test_the_summary() -> None:
+    lines: list[str] = []
+    model = Sequential([Embedding(20, 8), Bidirectional(LSTM(3)), Dropout(0.5), Dense(2)], name="small")
+    model.summary(print_fn=lines.append)
+    assert lines == [
+        'Model: "small"',
+        "Layer (type)         Output shape     Param #",
+        "=============================================",
+        "Embedding            (None, None, 8)      160",
+        "Bidirectional(LSTM)  (None, 6)            288",
+        "Dropout              (None, 6)              0",
+        "Dense                (None, 2)             14",
+        "=============================================",
+        "Total params: 462 (1.8 KiB)",
+    ]
+    assert model.count_params() == 462
+
+
+def test_the_summary_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    tagger().summary()
+    assert capsys.readouterr().out.startswith('Model: "sequential"\nLayer (type)')
+
+
+# --- Weights ---------------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_copies() -> None:
+    model = tagger()
+    before = weight_bits(model)
+    for weight in model.get_weights():
+        weight[:] = 7
+    assert weight_bits(model) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights[:-1], "set_weights: the model has 8 weight arrays, not 7"),
+        (lambda weights: [weights[0].T, *weights[1:]], "set_weights: forward_kernel has shape (2, 12), not (12, 2)"),
+        (lambda weights: [*weights[:-1], [np.nan]], "set_weights: bias holds NaN or infinity"),
+    ],
+)
+def test_weights_that_do_not_fit_change_nothing(change: Any, message: str) -> None:
+    model = tagger()
+    before = weight_bits(model)
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        model.set_weights(change(model.get_weights()))
+    assert weight_bits(model) == before
+
+
+def test_names_of_weights_are_unique() -> None:
+    assert list(tagger().tensors()) == [
+        *(f"layers.0.{d}_{n}" for d in ("forward", "backward") for n in ("kernel", "recurrent_kernel", "bias")),
+        "layers.1.kernel",
+        "layers.1.bias",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop("layers.1.bias"), "weights layers.1.bias are missing"),
+        (lambda tensors: tensors.update(extra=np.zeros(1)), "weights extra are unknown"),
+    ],
+)
+def test_named_weights_that_do_not_fit(change: Any, message: str) -> None:
+    model = tagger()
+    tensors = model.tensors()
+    change(tensors)
+    with pytest.raises(ValueError, match=message):
+        model.set_tensors(tensors)
+
+
+# --- Compiling -------------------------------------------------------------------------------------------------------
+
+
+def test_compiled_settings() -> None:
+    model = tagger()
+    model.compile("sgd", "mse", metrics=["accuracy", "mae"])
+    assert (model.loss, model.metrics) == ("mse", ["accuracy", "mae"])
+    assert isinstance(model.optimizer, SGD)
+    model.compile(loss="binary_crossentropy", metrics="acc")
+    assert isinstance(model.optimizer, Adam)
+    assert model.metrics == ["acc"]
+    model.compile(Adam(0.5), "mse")
+    assert model.optimizer.learning_rate == 0.5
+    assert model.metrics == []
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({}, "compile: loss must be one of 'binary_crossentropy', 'categorical_crossentropy', 'sparse_cat"),
+        ({"loss": "hinge"}, "compile: loss must be one of "),
+        ({"loss": "mse", "metrics": ["auc"]}, "compile: metrics must be one of 'acc', 'accuracy', 'mse', 'mean_squ"),
+        ({"loss": "mse", "metrics": "f1"}, "compile: metrics must be one of "),
+        ({"loss": "mse", "optimizer": "adamw"}, "compile: optimizer must be 'adam', 'sgd' or one of bilstm.optimizers"),
+        ({"loss": "mse", "loss_weights": [1.0]}, "compile: loss_weights=[1.0] is not supported (only None)"),
+        (
+            {"loss": "mse", "weighted_metrics": ["acc"]},
+            "compile: weighted_metrics=['acc'] is not supported (only None)",
+        ),
+        ({"loss": "mse", "steps_per_execution": 2}, "compile: steps_per_execution=2 is not supported (only 1)"),
+        (
+            {"loss": "mse", "sample_weight_mode": "row"},
+            "compile: sample_weight_mode='row' is not supported (only None ",
+        ),
+        ({"loss": "mse", "run_eagerly": "yes"}, "compile: run_eagerly='yes' is not supported (only None or False or"),
+        ({"loss": "mse", "jit_compile": "no"}, "compile: jit_compile='no' is not supported (only None or 'auto' or"),
+        ({"loss": "mse", "auto_scale_loss": 1}, "compile: auto_scale_loss=1 is not supported (only True or False)"),
+    ],
+)
+def test_settings_there_are_not(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        tagger().compile(**keywords)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"run_eagerly": True, "jit_compile": False},
+        {"sample_weight_mode": "temporal", "steps_per_execution": 1},
+        {"loss_weights": None, "weighted_metrics": None, "auto_scale_loss": True},
+    ],
+)
+def test_settings_that_change_nothing(keywords: dict[str, Any]) -> None:
+    model = tagger()
+    model.compile(loss="mse", **keywords)
+    assert model.loss == "mse"
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_what_needs_compiling_says_so(method: str) -> None:
+    with pytest.raises(ValueError, match="the model must be compiled first: compile"):
+        getattr(tagger(), method)(numbers(1, 2, 2), numbers(1, 2, 1))
+
+
+def test_an_unknown_argument_is_refused() -> None:
+    model = tagger()
+    model.compile(loss="mse")
+    x, y = numbers(1, 2, 2), numbers(1, 2, 1)
+    for call in (
+        lambda: model.compile(loss="mse", metric=["acc"]),
+        lambda: model.fit(x, y, batchsize=3),
+        lambda: model.evaluate(x, y, batchsize=3),
+        lambda: model.predict(x, batchsize=3),
+        lambda: model.save("m", format="h5"),
+    ):
+        with pytest.raises(TypeError, match="unexpected argument"):
+            call()
+
+
+# --- Prediction ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_shapes_of_predictions_and_classes(outputs: int) -> None:
+    model, x = tagger(outputs=outputs), numbers(3, 5, 2)
+    rows = model.predict(x)
+    assert (rows.shape, rows.dtype) == ((3, 5, outputs), np.float32)
+    expected = (rows > 0.5) if outputs == 1 else rows.argmax(axis=-1)
+    classes = model.predict_classes(x)
+    assert np.issubdtype(classes.dtype, np.integer)
+    np.testing.assert_array_equal(classes, expected)
+    of_list = model.predict_classes(list(x))
+    np.testing.assert_array_equal(np.stack(of_list), expected)
+    of_ragged = model.predict_classes(Ragged.from_padded(x))
+    np.testing.assert_array_equal(
+        of_ragged.to_padded().squeeze(-1), np.squeeze(expected, -1) if outputs == 1 else expected
+    )
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_classes_of_whole_sequences(outputs: int) -> None:
+    model = Sequential([LSTM(3, input_shape=(None, 2)), Dense(outputs, "sigmoid")], seed=1)
+    rows = model.predict(numbers(6, 5, 2))
+    assert rows.shape == (6, outputs)
+    expected = (rows > 0.5) if outputs == 1 else rows.argmax(axis=1)
+    np.testing.assert_array_equal(model.predict_classes(list(numbers(6, 5, 2))), expected)
+
+
+def test_two_dimensions_are_sequences_of_one_feature() -> None:
+    model = tagger(features=1)
+    assert model.predict(numbers(3, 5)).shape == (3, 5, 1)
+    assert bits(model.predict(numbers(3, 5))) == bits(model.predict(numbers(3, 5, 1)))
+
+
+def test_an_array_of_arrays_is_a_list() -> None:
+    model = tagger(features=1)
+    sequences = np.empty(2, object)
+    sequences[:] = [numbers(3, 1), numbers(2, 1)]
+    assert [part.shape for part in model.predict(sequences)] == [(3, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_two_outputs(return_sequences: bool) -> None:
+    layer = Bidirectional(LSTM(3, return_sequences=return_sequences), None, input_shape=(None, 2))
+    two, one = Sequential([layer], seed=1), Sequential(seed=1)
+    one.add(Bidirectional(LSTM(3, return_sequences=return_sequences), "concat", input_shape=(None, 2)))
+    x = numbers(4, 5, 2)
+    for form in (x, list(x), Ragged.from_padded(x)):
+        forward, backward = two.predict(form)
+        joined = one.predict(form)
+        assert type(forward) is type(backward) is type(joined)
+        parts = [
+            np.asarray(part.to_padded() if isinstance(part, Ragged) else part) for part in (forward, backward, joined)
+        ]
+        assert bits(np.concatenate(parts[:2], axis=-1)) == bits(parts[2])
+    with pytest.raises(ValueError, match="predict_classes: Bidirectional"):
+        two.predict_classes(x)
+
+
+def test_nothing_to_predict() -> None:
+    model = tagger()
+    assert model.predict([]) == []
+    assert model.predict(np.zeros((0, 5, 2))).shape == (0, 5, 1)
+    assert len(model.predict(Ragged.from_sequences([]))) == 0
+    assert Sequential([LSTM(3, input_shape=(None, 2))]).predict([]).shape == (0, 3)
+
+
+def test_a_sequence_without_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="sequence 1 has no steps"):
+        tagger(features=1).predict([[1.0], []])
+
+
+@pytest.mark.parametrize("value", [5, -1, 0.5, float("nan"), float("inf")])
+def test_an_index_that_is_not_in_the_vocabulary(value: float) -> None:
+    model = Sequential([Embedding(5, 2), LSTM(3)])
+    with pytest.raises(ValueError, match="an embedding's input must be whole numbers from 0 to 4, not "):
+        model.predict([[0, 4], [value]])
+
+
+def test_names_of_old() -> None:
+    model, x = tagger(), numbers(2, 3, 2)
+    assert (
+        bits(model.predict_on_batch(x))
+        == bits(model.predict_proba(x))
+        == bits(model.predict(x, batch_size=1, verbose=1))
+    )
+    model.compile(loss="mse")
+    assert model.test_on_batch(x, x[:, :, :1]) == model.evaluate(x, x[:, :, :1], batch_size=1, verbose=0)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_classes", "evaluate"])
+def test_verbosity_there_is_not(method: str) -> None:
+    model = tagger()
+    model.compile(loss="mse")
+    arguments = (numbers(2, 3, 2), numbers(2, 3, 1))[: 2 if method == "evaluate" else 1]
+    with pytest.raises(ValueError, match="verbose must be one of 0, 1, 2, not 3"):
+        getattr(model, method)(*arguments, verbose=3)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("steps", 3), ("callbacks", []), ("workers", 2), ("max_queue_size", 1)]
+)
+def test_kerass_arguments_that_are_refused(argument: str, value: Any) -> None:
+    model = tagger()
+    model.compile(loss="mse")
+    x, y = numbers(2, 3, 2), numbers(2, 3, 1)
+    with pytest.raises(ValueError, match=f"predict: {argument}=.* is not supported"):
+        model.predict(x, **{argument: value})
+    with pytest.raises(ValueError, match=f"evaluate: {argument}=.* is not supported"):
+        model.evaluate(x, y, **{argument: value})
+
+
+# --- Evaluation and single steps -------------------------------------------------------------------------------------
+
+
+def test_a_loss_without_metrics_is_a_number() -> None:
+    model = tagger()
+    model.compile(loss="mse")
+    x, y = numbers(2, 3, 2), numbers(2, 3, 1)
+    assert type(model.evaluate(x, y)) is float
+    assert type(model.train_on_batch(x, y)) is float
+    assert model.evaluate(x, y, return_dict=True).keys() == {"loss"}  # type: ignore[union-attr]
+
+
+def test_weights_in_evaluation() -> None:
+    model = tagger()
+    model.compile(loss="mse")
+    x, y = numbers(2, 3, 2), numbers(2, 3, 1)
+    errors = (model.predict(x).astype(float) - y) ** 2
+    weights = numbers(2, 3, seed=5)
+    assert model.evaluate(x, y, sample_weight=weights) == pytest.approx((errors[:, :, 0] * weights).mean())
+    assert model.evaluate(x, y, sample_weight=[2, 0]) == pytest.approx(errors[0].sum() * 2 / 6)
+
+
+def test_weights_in_a_training_step() -> None:
+    x, y = numbers(2, 3, 2), np.array([[0, 1, 1], [1, 0, -1]])
+    weighted, plain = tagger(), tagger()
+    for model in (weighted, plain):
+        model.compile("sgd", "binary_crossentropy")
+    loss = weighted.train_on_batch(x, y, class_weight={0: 2.0, 1: 3.0}, sample_weight=[1.0, 0.5])
+    by_step = [[2.0, 3.0, 3.0], [1.5, 1.0, 0.0]]
+    assert loss == plain.train_on_batch(x, y, sample_weight=np.array(by_step))
+    assert weight_bits(weighted) == weight_bits(plain)
+
+
+def test_nothing_labelled_is_nan_and_no_step() -> None:
+    model = tagger()
+    model.compile(loss="binary_crossentropy", metrics=["acc"])
+    before = weight_bits(model)
+    assert np.isnan(model.train_on_batch(numbers(2, 3, 2), np.full((2, 3), -1))).all()
+    assert np.isnan(model.evaluate(numbers(2, 3, 2), np.full((2, 3), -1))).all()
+    assert weight_bits(model) == before
+
+
+def test_no_sequences_to_train_on() -> None:
+    model = tagger()
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match="train_on_batch: x has no sequences to train on"):
+        model.train_on_batch([], [])
+
+
+# --- Seeds -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_seed_models_differ_unless_all_is_seeded() -> None:
+    assert weight_bits(tagger(seed=None)) != weight_bits(tagger(seed=None))
+    utils.set_random_seed(5)
+    first = [weight_bits(tagger(seed=None)) for _ in range(2)]
+    utils.set_random_seed(5)
+    assert first == [weight_bits(tagger(seed=None)) for _ in range(2)]
+    assert first[0] != first[1]
+
+
+@pytest.mark.parametrize(
+    ("seed", "error", "message"),
+    [
+        (-1, ValueError, "Sequential: seed must be at least 0, not -1"),
+        (1.5, TypeError, "Sequential: seed must be a whole number, not 1.5"),
+    ],
+)
+def test_seeds_that_are_none(seed: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        Sequential(seed=seed)
+    assert str(caught.value) == message

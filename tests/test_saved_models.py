@@ -1,0 +1,227 @@
+"""Model files: the same model comes back, and a file that describes none is refused with one clear line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bilstm
+from bilstm.errors import ModelFileError
+from bilstm.layers import LSTM, Bidirectional, Dense, TimeDistributed
+from bilstm.modelfile import read_model, write_model
+from bilstm.models import Sequential, load_model
+from bilstm.optimizers import SGD, Adam
+from oracles.models import Case, bits, cases, weight_bits
+
+
+def tagger(seed: int = 1) -> Sequential:
+    layers = [
+        Bidirectional(LSTM(3, return_sequences=True), input_shape=(None, 2)),
+        TimeDistributed(Dense(1, "sigmoid")),
+    ]
+    return Sequential(layers, seed=seed)
+
+
+def numbers(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+# --- Laws ------------------------------------------------------------------------------------------------------------
+
+
+@given(cases())
+@settings(max_examples=40)
+def test_a_saved_model_is_the_same_to_the_last_bit(case: Case) -> None:
+    model = case.model(Adam(0.02, beta_1=0.7, clipnorm=1.0))
+    model.train_on_batch(case.data, case.y)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        model.save(path)
+        again = load_model(path)
+        again.save(Path(folder) / "again")
+        assert (Path(folder) / "again").read_bytes() == path.read_bytes()
+    assert again.get_config() == model.get_config()
+    assert weight_bits(again) == weight_bits(model)
+    assert bits(again.predict_rows(case.data)) == bits(model.predict_rows(case.data))
+    assert again.evaluate(case.data, case.y) == model.evaluate(case.data, case.y)
+
+
+def test_a_loaded_model_can_be_trained_on(tmp_path: Path) -> None:
+    model = tagger()
+    model.compile(SGD(0.3, clipvalue=0.1), "binary_crossentropy", ["acc"])
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    x, y = numbers(2, 3, 2), np.ones((2, 3))
+    assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
+    assert weight_bits(again) == weight_bits(model)
+
+
+def test_a_model_that_is_not_compiled_is_loaded_as_it_was(tmp_path: Path) -> None:
+    tagger().save(tmp_path / "m")
+    assert load_model(tmp_path / "m").loss is None
+    assert bilstm.load_model is load_model
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_overwriting(overwrite: bool, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    tagger(seed=1).save(path, overwrite=overwrite)
+    other = tagger(seed=2)
+    if overwrite:
+        other.save(path, overwrite=True)
+        assert weight_bits(load_model(path)) == weight_bits(other)
+    else:
+        with pytest.raises(ValueError, match=f"{path} exists already"):
+            other.save(path, overwrite=False)
+        assert weight_bits(load_model(path)) == weight_bits(tagger(seed=1))
+
+
+@pytest.mark.parametrize(("argument", "value"), [("include_optimizer", True), ("save_format", "h5"), ("zipped", True)])
+def test_ways_of_saving_there_are_not(argument: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"save: {argument}={value!r} is not supported"):
+        tagger().save(tmp_path / "m", **{argument: value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_what_has_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the model has no weights yet"):
+        Sequential([LSTM(3)]).save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tagger_is_no_sequential_model(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", {}, {"kind": "tagger"})
+    with pytest.raises(ModelFileError, match="m holds a tagger, not a Sequential model"):
+        load_model(tmp_path / "m")
+
+
+def nested(depth: int) -> dict[str, Any]:
+    layer: dict[str, Any] = {"class_name": "Dense", "config": {"units": 1}}
+    for _ in range(depth):
+        layer = {"class_name": "TimeDistributed", "config": {"layer": layer}}
+    return layer
+
+
+def dense(**config: Any) -> dict[str, Any]:
+    return {"class_name": "Dense", "config": config}
+
+
+COMPILED = {"loss": "mse", "metrics": [], "optimizer": {"kind": "adam"}}
+HOSTILE: list[tuple[Any, str]] = [
+    (None, "it describes no model"),
+    ([], "it describes no model"),
+    ({}, "its layers or features are missing"),
+    ({"features": 2, "layers": {}}, "its layers or features are missing"),
+    ({"features": "2", "layers": []}, "its layers or features are missing"),
+    ({"features": True, "layers": []}, "its layers or features are missing"),
+    ({"features": 2, "layers": [3]}, "a layer is described by its class_name and config, not by 3"),
+    ({"features": 2, "layers": [dense(units=10**30)]}, "its layers need 3,000,000,000,"),
+    ({"features": 10**30, "layers": [dense(units=1)]}, "its layers need 1,000,000,000,"),
+    ({"features": 2, "layers": [dense(units=3)]}, "its layers need 9 weights, but it holds 3"),
+    ({"features": -2, "layers": [dense(units=-1)]}, "Dense: units must be at least 1, not -1"),
+    ({"features": 0, "layers": [dense(units=3)]}, "model: features must be at least 1, not 0"),
+    ({"features": 2, "layers": [nested(60)]}, "TimeDistributed: only Dense and Dropout are supported"),
+    ({"features": 2, "layers": [{"class_name": "os.system", "config": {}}]}, "unknown layer 'os.system'"),
+    (
+        {"features": 2, "layers": [dense(units=1), *[{"class_name": "Dropout", "config": {"rate": 0}}] * 1000]},
+        "Sequential: a model has at most 1,000 layers",
+    ),
+    ({"features": 2, "layers": [dense(units=1)], "compile": {}}, "'optimizer'"),
+    ({"features": 2, "layers": [dense(units=1)], "compile": 5}, "'int' object is not subscriptable"),
+    (
+        {"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"loss": "hinge"}},
+        "compile: loss must be one of",
+    ),
+    ({"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"metrics": [[]]}}, ""),
+    (
+        {"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"optimizer": {"kind": "__init__"}}},
+        "compile: optimizer must be one of 'adam', 'sgd'",
+    ),
+    (
+        {"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"optimizer": {"kind": "adam", "lr": -1}}},
+        "Adam: learning_rate must be a positive number, not -1",
+    ),
+    (
+        {"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"optimizer": {"kind": []}}},
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"), HOSTILE, ids=[message[:40] or str(i) for i, (_, message) in enumerate(HOSTILE)]
+)
+def test_a_file_that_describes_no_model_is_refused(config: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    write_model(
+        path,
+        {"layers.0.kernel": np.zeros((2, 1)), "layers.0.bias": np.zeros(1)},
+        {"kind": "sequential", "model": config},
+    )
+    with pytest.raises(ModelFileError) as caught:
+        load_model(path)
+    assert str(caught.value).startswith(f"{path} is not a valid model: {message}")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (
+            {"layers.0.kernel": np.zeros((1, 2)), "layers.0.bias": np.zeros(1)},
+            "set_weights: kernel has shape (2, 1), not (1, 2)",
+        ),
+        ({"layers.0.kernel": np.zeros((2, 1)), "layers.0.bia": np.zeros(1)}, "weights layers.0.bias are missing"),
+        ({"all": np.zeros(3)}, "weights layers.0.kernel, layers.0.bias are missing"),
+        ({}, "its layers need 3 weights, but it holds 0"),
+    ],
+)
+def test_weights_that_do_not_belong_to_the_layers(tensors: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    write_model(path, tensors, {"kind": "sequential", "model": {"features": 2, "layers": [dense(units=1)]}})
+    with pytest.raises(ModelFileError) as caught:
+        load_model(path)
+    assert str(caught.value) == f"{path} is not a valid model: {message}"
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_a_changed_description_is_a_model_or_refused(data: st.DataObject) -> None:
+    model = tagger()
+    model.compile(loss="mse")
+    config = json.loads(json.dumps(model.get_config()))
+    place: Any = config
+    while isinstance(place, (dict, list)) and place:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], (dict, list)) or data.draw(st.integers(0, 3)) == 0:
+            values = st.sampled_from([None, -1, 0, 1, 2, 10**20, 1.5, "", "concat", [], {}, True, [1], {"units": 3}])
+            place[key] = data.draw(values)
+            break
+        place = place[key]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m"
+        write_model(path, model.tensors(), {"kind": "sequential", "model": config})
+        message = ""
+        try:
+            loaded = load_model(path)
+        except ModelFileError as error:
+            message = str(error)
+        if message:
+            assert message.startswith(f"{path} is not a valid model: ")
+        else:
+            assert np.isfinite(loaded.predict(numbers(2, 3, 2))).all()
+
+
+def test_the_file_holds_no_more_than_it_says(tmp_path: Path) -> None:
+    model = tagger()
+    model.save(tmp_path / "m")
+    tensors, header = read_model(tmp_path / "m")
+    assert list(header) == ["format", "versions", "kind", "model"]
+    assert {name: array.shape for name, array in tensors.items()} == {n: a.shape for n, a in model.tensors().items()}

@@ -1,0 +1,470 @@
+"""Training a tagger: what each option does, when training stops, what is kept, and that the future is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bilstm import problems, training, utils
+from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn
+from bilstm.errors import ModelFileError
+from bilstm.modelfile import write_model
+from bilstm.models import Sequential
+from bilstm.prepare import Prepared, Roles, prepare
+from bilstm.ragged import Ragged
+from bilstm.tablefiles import read_table
+from bilstm.tagger import Tagger
+from bilstm.training import TrainingOptions, batches_by_length, train_tagger
+from oracles.models import bits, weight_bits
+
+COLUMNS = Columns("id", None, "label", ("0", "1"), (NumericColumn("x", 0.0, 1.0),), ())
+WITH_WORDS = Columns(
+    "id", None, "label", ("0", "1"), (NumericColumn("x", 0.0, 1.0),), (CategoricalColumn("w", ("a", "b", "c")),)
+)
+
+
+def small(**keywords: Any) -> TrainingOptions:
+    quick: dict[str, Any] = {"units": 4, "layers": 1, "epochs": 2, "batch_size": 8, "dropout": 0.1}
+    return TrainingOptions(**quick | keywords)
+
+
+def encoded(x: Ragged, y: Any) -> Encoded:
+    return Encoded(x, np.asarray(y, np.int32).reshape(-1), np.arange(x.total_steps))
+
+
+def echoes(count: int, lag: int = 1, seed: int = 0, steps: tuple[int, int] = (3, 9)) -> Encoded:
+    x, y = problems.echo(count, steps, lag=lag, seed=seed, ragged=True)
+    return encoded(x, y.values)
+
+
+def with_words(data: Encoded) -> Encoded:
+    """The same with a word at each step, for WITH_WORDS."""
+    words = np.random.default_rng(1).integers(4, size=(data.values.total_steps, 1))
+    return Encoded(data.values.with_values(np.hstack([data.values.values, words])), data.labels, data.rows)
+
+
+def train(count: int = 40, columns: Columns = COLUMNS, data: Encoded | None = None, **options: Any) -> Tagger:
+    return train_tagger(columns, data or echoes(count), None, options=small(**options))
+
+
+def layers_of(tagger: Tagger, kind: str) -> list[dict[str, Any]]:
+    layers = tagger.model.get_config()["layers"]
+    return [layer["config"] for layer in layers if layer["class_name"] == kind]
+
+
+def accuracy(tagger: Tagger, data: Encoded) -> float:
+    return float((tagger.predict(data.values) == data.labels)[data.labels >= 0].mean())
+
+
+# --- Batches ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 500), max_size=80), st.integers(1, 9), st.integers(0, 99))
+def test_every_sequence_is_in_one_batch(lengths: list[int], batch_size: int, seed: int) -> None:
+    batches = list(batches_by_length(np.array(lengths, np.int64), batch_size, np.random.default_rng(seed)))
+    assert sorted(int(i) for batch in batches for i in batch) == list(range(len(lengths)))
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    again = batches_by_length(np.array(lengths, np.int64), batch_size, np.random.default_rng(seed))
+    assert [batch.tolist() for batch in again] == [batch.tolist() for batch in batches]
+
+
+def test_sequences_of_a_batch_are_of_similar_length() -> None:
+    random = np.random.default_rng(1)
+    lengths = random.integers(1, 1000, 64)
+    batches = list(batches_by_length(lengths, 8, random))
+    spread = [lengths[batch].max() - lengths[batch].min() for batch in batches]
+    assert np.mean(spread) < 300  # of 1000; by chance nearly 800
+
+
+def test_batches_differ_from_epoch_to_epoch() -> None:
+    random = np.random.default_rng(1)
+    first, second = ([b.tolist() for b in batches_by_length(np.arange(1, 65), 8, random)] for _ in range(2))
+    assert first != second
+
+
+@pytest.mark.parametrize("longest", [7, 10_000])
+def test_long_sequences_are_cut_for_training_without_losing_a_step(
+    longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LONGEST_PIECE", longest)
+    data, epochs = echoes(12, steps=(5, 40)), []
+    train_batches = Sequential.train_batches
+
+    def watch(model: Sequential, given_: Any, chosen: Any, starts: Any) -> Any:
+        pieces = given_.data
+        if not epochs or sum(len(piece) for piece in epochs[-1]) == pieces.total_steps:
+            epochs.append([])
+        epochs[-1] += [range(pieces.offsets[i], pieces.offsets[i + 1]) for i in chosen]
+        return train_batches(model, given_, chosen, starts)
+
+    monkeypatch.setattr(Sequential, "train_batches", watch)
+    train(data=data, epochs=3, validation_split=0.0)
+    assert len(epochs) == 3
+    ends = set(data.values.offsets.tolist())
+    for pieces in epochs:
+        assert sorted(step for piece in pieces for step in piece) == list(range(data.values.total_steps))
+        assert max(map(len, pieces)) <= longest
+        assert ends <= {0, *(piece.stop for piece in pieces)}  # no piece reaches over a sequence's end
+    if longest == 7:
+        assert sorted(map(repr, epochs[0])) != sorted(map(repr, epochs[1]))  # cut elsewhere each time
+
+
+# --- Learning --------------------------------------------------------------------------------------------------------
+
+
+def table_of(folder: Path, count: int, seed: int, name: str) -> Any:
+    """A long table whose label tells whether the next number exceeds one half; of the text, only one word in two."""
+    x, y = problems.echo(count, (4, 12), lag=1, seed=seed, ragged=True)
+    lines = ["series,x,word,label"]
+    for i, (numbers, labels) in enumerate(zip(x, y, strict=True)):
+        for number, label in zip(numbers[:, 0], labels[:, 0], strict=True):
+            lines.append(f"s{i},{number:.4f},{'above' if number > 0.5 else 'below'},{int(label)}")
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return read_table(folder / name)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    folder = tmp_path_factory.mktemp("tables")
+    return table_of(folder, 120, 1, "training.csv"), table_of(folder, 60, 2, "test.csv")
+
+
+@pytest.mark.parametrize("features", [["x"], ["word"], ["x", "word"]], ids="+".join)
+def test_the_next_number_is_learnt_from_a_table(tables: tuple[Any, Any], features: list[str]) -> None:
+    prepared: Prepared = prepare(tables[0], Roles("series", "label", features=features), seed=1)
+    options = TrainingOptions(units=12, layers=1, epochs=25, batch_size=8, learning_rate=0.03, dropout=0.0)
+    tagger = train_tagger(prepared.columns, prepared.training, prepared.validation, options=options)
+    found = prepared.columns.encode(tables[1], need_labels=True)
+    assert accuracy(tagger, found) > 0.95
+    probabilities = tagger.predict_proba(found.values)
+    assert (probabilities.shape, probabilities.dtype) == ((found.values.total_steps, 2), np.float32)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("direction", "lag", "learns"),
+    [
+        ("both", 1, True),
+        ("both", -1, True),
+        ("forward", 1, False),
+        ("forward", -1, True),
+        ("backward", 1, True),
+        ("backward", -1, False),
+    ],
+)
+def test_a_direction_finds_what_it_can_see(direction: str, lag: int, learns: bool) -> None:
+    options = {"units": 8, "epochs": 20, "learning_rate": 0.03, "dropout": 0.0, "direction": direction}
+    tagger = train(data=echoes(100, lag), **options)
+    score = accuracy(tagger, echoes(100, lag, seed=9))
+    assert score > 0.95 if learns else score < 0.75
+
+
+# --- The same again --------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_model_at_any_number_of_threads() -> None:
+    before, found = utils.threads(), []
+    try:
+        for threads in (1, 3):
+            utils.set_threads(threads)
+            tagger = train(seed=5)
+            found.append((weight_bits(tagger.model), tagger.training["history"]))
+    finally:
+        utils.set_threads(before)
+    assert found[0] == found[1]
+    assert weight_bits(train(seed=6).model) != found[0][0]
+
+
+@pytest.mark.xfail(strict=True, reason="progress divides by the number of labelled steps so far, which may be none")
+def test_batches_where_nothing_is_labelled_change_nothing() -> None:
+    data = echoes(20)
+    nothing = np.full_like(data.labels, -1)
+    losses: list[float] = []
+    options = small(validation_split=0.0)
+    tagger = train_tagger(
+        COLUMNS,
+        Encoded(data.values, nothing, data.rows),
+        None,
+        options=options,
+        progress=lambda call: losses.append(call["loss"]),
+    )
+    assert weight_bits(tagger.model) == weight_bits(training.build_model(COLUMNS, options))
+    assert losses
+
+
+# --- Options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [3, 5])
+def test_units(units: int) -> None:
+    assert layers_of(train(units=units), "Bidirectional")[0]["layer"]["config"]["units"] == units
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_layers(layers: int) -> None:
+    assert len(layers_of(train(layers=layers), "Bidirectional")) == layers
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])
+def test_merge_modes(merge_mode: str) -> None:
+    tagger = train(merge_mode=merge_mode)
+    assert layers_of(tagger, "Bidirectional")[0]["merge_mode"] == merge_mode
+    assert tagger.model.get_weights()[-2].shape == (8 if merge_mode == "concat" else 4, 2)
+
+
+def test_directions() -> None:
+    assert layers_of(train(direction="both"), "LSTM") == []
+    forward, backward = train(direction="forward"), train(direction="backward")
+    assert [lstm["go_backwards"] for lstm in layers_of(forward, "LSTM") + layers_of(backward, "LSTM")] == [False, True]
+    assert (len(layers_of(forward, "Reverse")), len(layers_of(backward, "Reverse"))) == (0, 1)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_dropout(dropout: float) -> None:
+    tagger = train(dropout=dropout)
+    assert {layer["rate"] for layer in layers_of(tagger, "Dropout")} <= {dropout}
+    assert dropout == 0 or layers_of(tagger, "Dropout")
+
+
+@pytest.mark.parametrize("embedding", [2, 5, None])
+def test_embeddings(embedding: int | None) -> None:
+    tagger = train(data=with_words(echoes(10)), columns=WITH_WORDS, embedding=embedding)
+    config = layers_of(tagger, "ColumnEmbedding")[0]
+    assert (config["numeric"], config["vocabularies"]) == (1, [4])
+    assert config["dimensions"] == [embedding or training.embedding_dimension(4)]
+
+
+@given(st.integers(1, 10**6))
+def test_larger_vocabularies_have_larger_embeddings(vocabulary: int) -> None:
+    size = training.embedding_dimension(vocabulary)
+    assert type(size) is int
+    assert 1 <= size <= training.embedding_dimension(vocabulary + 1) <= 1000
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_epochs(epochs: int) -> None:
+    summary = train(epochs=epochs, patience=50).training
+    assert summary["epochs"] == epochs
+    assert {len(values) for values in summary["history"].values()} == {epochs}
+    assert summary["stopped"] == "all epochs done"
+
+
+@pytest.mark.parametrize("batch_size", [3, 50])
+def test_batch_sizes(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    train_batches = Sequential.train_batches
+
+    def watch(model: Sequential, data: Any, chosen: Any, starts: Any) -> Any:
+        sizes.extend(np.diff(starts).tolist())
+        return train_batches(model, data, chosen, starts)
+
+    monkeypatch.setattr(Sequential, "train_batches", watch)
+    train(40, batch_size=batch_size, validation_split=0.0, epochs=1)
+    assert max(sizes) == min(batch_size, 40)
+    assert sum(sizes) == 40
+
+
+def test_learning_rates() -> None:
+    slow, fast = train(learning_rate=1e-6), train(learning_rate=0.05)
+    initial = training.build_model(COLUMNS, small()).get_weights()
+    moved = [
+        max(float(np.abs(a - b).max()) for a, b in zip(tagger.model.get_weights(), initial, strict=True))
+        for tagger in (slow, fast)
+    ]
+    assert moved[0] < 1e-3 < moved[1]
+
+
+@pytest.mark.parametrize(("share", "held_out"), [(0.0, 0), (0.1, 4), (0.5, 20), (0.001, 1), (0.999, 39)])
+def test_sequences_are_held_out(share: float, held_out: int) -> None:
+    summary = train(40, validation_split=share, epochs=1).training
+    assert summary["held_out_sequences"] == held_out
+    assert summary["sequences"] == 40 - held_out
+    assert ("val_accuracy" in summary["history"]) == (held_out > 0)
+
+
+def test_a_validation_table_of_ones_own() -> None:
+    data, validation = echoes(20), echoes(7, seed=3)
+    summary = train_tagger(COLUMNS, data, validation, options=small(validation_split=0.5)).training
+    assert (summary["sequences"], summary["held_out_sequences"]) == (20, 7)
+    assert summary["steps"] == data.values.total_steps
+
+
+def test_a_single_sequence_is_trained_on() -> None:
+    summary = train(1).training
+    assert (summary["sequences"], summary["held_out_sequences"]) == (1, 0)
+
+
+def by_chance(count: int, seed: int) -> Encoded:
+    """Nothing can be learnt of these labels that makes validation better for long."""
+    data = echoes(count, seed=seed)
+    labels = np.random.default_rng(seed).integers(2, size=len(data.labels), dtype=np.int32)
+    return Encoded(data.values, labels, data.rows)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_patience(patience: int) -> None:
+    summary = train(data=by_chance(30, 1), patience=patience, epochs=80, learning_rate=0.02).training
+    assert summary["epochs"] - summary["best_epoch"] == patience
+    assert summary["epochs"] < 80
+    assert summary["stopped"] == f"no better for {patience} epochs"
+
+
+def test_the_weights_of_the_best_epoch_are_kept() -> None:
+    validation = by_chance(20, 2)
+    options = small(patience=3, epochs=80, learning_rate=0.02)
+    tagger = train_tagger(COLUMNS, by_chance(30, 1), validation, options=options)
+    history, best = tagger.training["history"], tagger.training["best_epoch"]
+    assert best == tagger.training["epochs"] - 3
+    kept = tagger.model.evaluate(validation.values, validation.labels, return_dict=True)
+    assert kept == {name: history[f"val_{name}"][best - 1] for name in ("loss", "accuracy")}
+    assert history["val_loss"][-1] != history["val_loss"][best - 1]
+
+
+@pytest.mark.parametrize("limit", [1e-9, None, 1000.0])
+def test_time_limits(limit: float | None) -> None:
+    tagger = train(epochs=3, time_limit=limit)
+    stopped = limit == 1e-9
+    assert tagger.training["epochs"] == (1 if stopped else 3)
+    assert tagger.training["stopped"] == ("the time limit was reached" if stopped else "all epochs done")
+    assert np.isfinite(tagger.predict_proba(echoes(3).values)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"units": 0}, ValueError, "training: units must be at least 1, not 0"),
+        ({"layers": 0}, ValueError, "training: layers must be at least 1, not 0"),
+        ({"patience": 0}, ValueError, "training: patience must be at least 1, not 0"),
+        ({"embedding": 0}, ValueError, "training: embedding must be at least 1, not 0"),
+        ({"epochs": 0}, ValueError, "training: epochs must be at least 1, not 0"),
+        ({"batch_size": 2.5}, TypeError, "training: batch_size must be a whole number, not 2.5"),
+        (
+            {"merge_mode": "avg"},
+            ValueError,
+            "training: merge_mode must be one of 'concat', 'sum', 'mul', 'ave', not 'avg'; did you mean 'ave'?",
+        ),
+        (
+            {"direction": "backwards"},
+            ValueError,
+            "training: direction must be one of 'both', 'forward', 'backward', not 'backwards'; did you "
+            "mean 'backward'?",
+        ),
+        ({"dropout": 1.0}, ValueError, "training: dropout must be at least 0 and below 1, not 1.0"),
+        ({"validation_split": -0.1}, ValueError, "training: validation_split must be at least 0 and below 1, not -0.1"),
+        ({"learning_rate": 0}, ValueError, "training: learning_rate must be a positive number, not 0"),
+        ({"learning_rate": float("nan")}, ValueError, "training: learning_rate must be a positive number, not nan"),
+        ({"time_limit": -1}, ValueError, "training: time_limit must be a positive number, not -1"),
+        ({"time_limit": float("inf")}, ValueError, "training: time_limit must be a positive number, not inf"),
+    ],
+)
+def test_impossible_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match="^" + re.escape(message) + "$"):
+        TrainingOptions(**options)
+
+
+def test_every_option_is_tested_here() -> None:
+    tested = {
+        *("units", "layers", "merge_mode", "direction", "dropout", "embedding", "epochs", "batch_size"),
+        *("learning_rate", "patience", "validation_split", "seed", "time_limit"),
+    }
+    assert set(TrainingOptions.__dataclass_fields__) == tested
+
+
+def test_defaults_train() -> None:
+    data = echoes(6)
+    assert train_tagger(COLUMNS, data, None, options=TrainingOptions(epochs=1)).training["epochs"] == 1
+
+
+# --- Summary and progress --------------------------------------------------------------------------------------------
+
+
+def test_the_summary_is_plain_data() -> None:
+    data = echoes(40)
+    summary = train(data=data, epochs=3).training
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["sequences"] + summary["held_out_sequences"] == 40
+    assert 0 < summary["steps"] < data.values.total_steps
+    assert set(summary["history"]) == {"loss", "val_loss", "val_accuracy"}
+    assert summary["seconds"] >= 0
+    assert summary["options"]["units"] == 4
+    assert 1 <= summary["best_epoch"] <= summary["epochs"] == 3
+
+
+@pytest.mark.parametrize("split", [0.0, 0.2])
+def test_progress_is_told(split: float) -> None:
+    calls: list[dict[str, Any]] = []
+    options = small(epochs=3, validation_split=split)
+    tagger = train_tagger(COLUMNS, echoes(40), None, options=options, progress=calls.append)
+    assert all(call["epochs"] == 3 and 0 <= call["done"] <= 1 and np.isfinite(call["loss"]) for call in calls)
+    places = [(call["epoch"], call["done"]) for call in calls]
+    assert places == sorted(places)
+    ends = [call for call in calls if call["done"] == 1]
+    assert [call["epoch"] for call in ends] == [1, 2, 3]
+    for name, values in tagger.training["history"].items():
+        assert [call[name] for call in ends] == values
+    assert ("val_accuracy" in ends[0]) == (split > 0)
+
+
+# --- Files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_tagger_predicts_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    tagger, data = train(), echoes(10, seed=4)
+    tagger.save(tmp_path / "m")
+    again = Tagger.load(tmp_path / "m")
+    assert bits(again.predict_proba(data.values)) == bits(tagger.predict_proba(data.values))
+    assert again.predict(data.values).tolist() == tagger.predict(data.values).tolist()
+    assert again.columns == tagger.columns
+    assert again.training == tagger.training
+    again.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "m").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "sequential"}, "holds a sequential model, not a tagger trained on a table"),
+        ({"columns": None}, "is not a valid model: the model is damaged: its columns are not an object"),
+        ({"training": 5}, "is not a valid model: its training summary is missing"),
+        ({"model": None}, "is not a valid model: it describes no model"),
+        ({"columns": WITH_WORDS.to_json()}, "is not a valid model: its network does not fit its columns"),
+        (
+            {"columns": COLUMNS.to_json() | {"classes": ["a", "b", "c"]}},
+            "is not a valid model: its network does not fit its columns",
+        ),
+    ],
+)
+def test_parts_that_do_not_belong_together(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    tagger = train(epochs=1)
+    write_tagger(tmp_path / "m", tagger, change)
+    with pytest.raises(ModelFileError, match="^" + re.escape(f"{tmp_path / 'm'} {message}") + "$"):
+        Tagger.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("words", [("a", "b"), ("a", "b", "c", "d")])
+def test_a_vocabulary_must_fit_its_embedding(words: tuple[str, ...], tmp_path: Path) -> None:
+    tagger = train(data=with_words(echoes(10)), columns=WITH_WORDS, epochs=1)
+    columns = dataclasses.replace(WITH_WORDS, categorical=(CategoricalColumn("w", words),))
+    write_tagger(tmp_path / "m", tagger, {})
+    assert Tagger.load(tmp_path / "m").columns == WITH_WORDS
+    write_tagger(tmp_path / "m", tagger, {"columns": columns.to_json()})
+    with pytest.raises(ModelFileError, match="m is not a valid model: its network does not fit its columns"):
+        Tagger.load(tmp_path / "m")
+
+
+def write_tagger(path: Path, tagger: Tagger, change: dict[str, Any]) -> None:
+    header = {
+        "kind": "tagger",
+        "model": tagger.model.get_config(),
+        "columns": tagger.columns.to_json(),
+        "training": tagger.training,
+    }
+    write_model(path, tagger.model.tensors(), header | change)
