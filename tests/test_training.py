@@ -183,7 +183,6 @@ def test_the_same_seed_gives_the_same_model_at_any_number_of_threads() -> None:
     assert weight_bits(train(seed=6).model) != found[0][0]
 
 
-@pytest.mark.xfail(strict=True, reason="progress divides by the number of labelled steps so far, which may be none")
 def test_batches_where_nothing_is_labelled_change_nothing() -> None:
     data = echoes(20)
     nothing = np.full_like(data.labels, -1)

@@ -25,8 +25,10 @@ Progress = Callable[[dict[str, Any]], None]
 
 # In training, sequences longer than this are cut into pieces of at most this many steps, at other places each epoch:
 # more and shorter rows fill the processor better, and more updates are made. Prediction is never cut.
-LONGEST_PIECE = 400
-_STEPS_IN_BATCH = 2000
+LONGEST_PIECE = 300
+_STEPS_IN_BATCH = 3600
+_UPDATES = 600  # at least, in all epochs together
+_MOST_EPOCHS = 200
 _POOL = 16  # batches sorted by length together
 _WARM_UP = 0.05  # the share of training in which the learning rate rises
 
@@ -167,10 +169,12 @@ class _Run:
 
     def _default_batch_size(self) -> int:
         mean_length = self.training.values.total_steps / max(1, int(self.pieces.sum()))
-        return int(min(64, max(8, round(_STEPS_IN_BATCH / mean_length))))
+        few = max(1, int(self.pieces.sum()) // 8)  # small tables: several updates an epoch all the same
+        return int(min(64, max(8, round(_STEPS_IN_BATCH / mean_length)), max(4, few)))
 
     def _default_epochs(self) -> int:
-        return 30
+        batches = -(-int(self.pieces.sum()) // self.batch_size)
+        return min(_MOST_EPOCHS, max(20, -(-_UPDATES // batches)))
 
     def train(self) -> dict[str, Any]:
         """Run all epochs, leave the best weights in the model, and return the summary."""
@@ -223,7 +227,12 @@ class _Run:
             if time.perf_counter() - last > 0.1:
                 last = time.perf_counter()
                 self.progress(
-                    {"epoch": epoch + 1, "epochs": self.epochs, "done": number / len(batches), "loss": sums[0] / sums[1]}
+                    {
+                        "epoch": epoch + 1,
+                        "epochs": self.epochs,
+                        "done": number / len(batches),
+                        "loss": float(sums[0] / max(sums[1], 1.0)),
+                    }
                 )
             if self._over_time(started):
                 break

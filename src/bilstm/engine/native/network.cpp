@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <string>
 
@@ -13,6 +14,7 @@ namespace bilstm {
 namespace {
 
 constexpr int64_t kMostUnits = 1 << 20;
+constexpr double kDiverged = 1e30;  // its square root's square still fits float32
 
 int64_t checked_size(int64_t size, const char* what) {
     if (size < 1 || size > kMostUnits) throw Invalid(std::string(what) + " must be from 1 to 1048576, not " + std::to_string(size));
@@ -204,8 +206,11 @@ void Network::train(const bilstm_data& data, const int64_t* chosen, const int64_
                     const Optimizer& optimizer, uint64_t seed, bilstm_score* scores) {
     for (int64_t i = 0; i < batches; ++i) {
         gradient(data, chosen + starts[i], starts[i + 1] - starts[i], loss, true, seed, &scores[i]);
-        // A loss that is not finite would spoil every weight; the caller is told by its score.
-        if (!std::isfinite(scores[i].loss)) return;
+        // A loss that is not finite, or whose gradients might not be, would spoil every weight: the caller is told.
+        if (!(std::fabs(scores[i].loss) < kDiverged)) {
+            scores[i].loss = std::numeric_limits<double>::quiet_NaN();
+            return;
+        }
         if (scores[i].rows > 0) update(optimizer);
     }
 }
