@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from bilstm._version import __version__
 
 if TYPE_CHECKING:
-    from bilstm import callbacks, layers, metrics, models, optimizers, problems, utils
+    from bilstm import callbacks as callbacks
+    from bilstm import layers as layers
+    from bilstm import metrics as metrics
+    from bilstm import models as models
+    from bilstm import optimizers as optimizers
+    from bilstm import problems as problems
+    from bilstm import utils as utils
     from bilstm.models import Sequential, load_model
     from bilstm.ragged import Ragged
     from bilstm.tagger import Tagger

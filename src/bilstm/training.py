@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -152,7 +153,12 @@ class _Run:
     """One training: the model, its data, and what is best so far."""
 
     def __init__(
-        self, columns: Columns, training: Encoded, validation: Encoded | None, options: TrainingOptions, progress: Progress
+        self,
+        columns: Columns,
+        training: Encoded,
+        validation: Encoded | None,
+        options: TrainingOptions,
+        progress: Progress,
     ) -> None:
         self.options, self.progress = options, progress
         self.training, self.targets = training, Targets(labels=training.labels)
@@ -247,7 +253,7 @@ class _Run:
                 continue
             first = int(self.random.integers(1, LONGEST_PIECE + 1))
             cuts = [0, *range(first, length, LONGEST_PIECE), length]
-            lengths += [b - a for a, b in zip(cuts, cuts[1:], strict=False)]
+            lengths += [b - a for a, b in itertools.pairwise(cuts)]
         return offsets_of(lengths)
 
     def _learning_rate(self, progress: float) -> float:

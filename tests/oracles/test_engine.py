@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -100,16 +101,28 @@ def test_outputs_of_random_networks(problem: Problem) -> None:
 
 
 LARGER = {
-    "two layers": [bidirectional(units=20), dropout(0.3), bidirectional(units=33), time_distributed(dense(5, "softmax"))],
+    "two layers": [
+        bidirectional(units=20),
+        dropout(0.3),
+        bidirectional(units=33),
+        time_distributed(dense(5, "softmax")),
+    ],
     "one unit": [lstm(1), bidirectional("ave", units=1), dense(2, "softmax")],
     "wide": [bidirectional("mul", units=64), lstm(17, backwards=True), REVERSE, dense(70, "tanh"), dense(3, "softmax")],
     "unequal directions": [bidirectional(units=40, backward=lstm(7, backwards=True)), dense(130, "softmax")],
-    "a row a sequence": [EMBEDDING, bidirectional("sum", units=18), bidirectional(units=9, sequences=False), dense(4, "softmax")],
+    "a row a sequence": [
+        EMBEDDING,
+        bidirectional("sum", units=18),
+        bidirectional(units=9, sequences=False),
+        dense(4, "softmax"),
+    ],
 }
 
 
 @pytest.mark.parametrize("layers", LARGER.values(), ids=LARGER)
-@pytest.mark.parametrize("lengths", [[1], [40], [13, 1, 29, 7, 7, 30, 2, 19], [3] * 50], ids=lambda n: f"{len(n)} sequences")
+@pytest.mark.parametrize(
+    "lengths", [[1], [40], [13, 1, 29, 7, 7, 30, 2, 19], [3] * 50], ids=lambda n: f"{len(n)} sequences"
+)
 def test_gradients_of_larger_networks(layers: list[Json], lengths: list[int]) -> None:
     problem = Problem.draw(layers, "sparse_categorical_crossentropy", lengths, seed=len(lengths))
     # Weights as small as initial ones: with larger ones gates saturate and even float64 is ill-conditioned.
@@ -147,12 +160,14 @@ def test_states_go_in_and_come_out(merge_mode: str | None) -> None:
     assert model.network is not None
     states = rng.normal(size=(4, model.network.state_width)).astype(np.float32)
     bounds = [0, 19, 38, 57, 76, 81, 86, 89, 92]
-    pieces = [states[:, a:b].astype(float) for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [states[:, a:b].astype(float) for a, b in itertools.pairwise(bounds)]
     pairs = list(zip(pieces[::2], pieces[1::2], strict=True))
     expected, ends = network.forward(batch, states={0: pairs[:2], 1: pairs[2:3], 2: pairs[3:]}, return_states=True)
     output, after = model.network.predict(batch, states, return_states=True)
     close(output, expected, 1e-6)
-    close(after, np.concatenate([np.concatenate(pair, axis=1) for layer in ends.values() for pair in layer], axis=1), 1e-6)
+    close(
+        after, np.concatenate([np.concatenate(pair, axis=1) for layer in ends.values() for pair in layer], axis=1), 1e-6
+    )
 
 
 def test_a_sequence_can_be_read_in_pieces() -> None:

@@ -50,8 +50,10 @@ void check_data(const bilstm_data* data) {
 
 bilstm::Loss check_targets(const bilstm::Network& network, const bilstm_data& data, int32_t loss) {
     require(loss >= 0 && loss <= static_cast<int32_t>(bilstm::Loss::mean_squared_error), "unknown loss");
-    require((data.labels == nullptr) != (data.targets == nullptr) || data.sequences == 0, "either labels or targets are needed");
-    require(!data.labels || loss != static_cast<int32_t>(bilstm::Loss::mean_squared_error), "a squared error needs targets, not labels");
+    require((data.labels == nullptr) != (data.targets == nullptr) || data.sequences == 0,
+            "either labels or targets are needed");
+    require(!data.labels || loss != static_cast<int32_t>(bilstm::Loss::mean_squared_error),
+            "a squared error needs targets, not labels");
     require(!data.labels || loss != static_cast<int32_t>(bilstm::Loss::binary_crossentropy) || network.outputs() == 1,
             "binary cross-entropy of several outputs needs targets, not labels");
     return static_cast<bilstm::Loss>(loss);
@@ -65,7 +67,9 @@ bilstm::Optimizer check_optimizer(const bilstm_optimizer* o) {
 
 }  // namespace
 
-const char* bilstm_last_error(void) { return last_error.c_str(); }
+const char* bilstm_last_error(void) {
+    return last_error.c_str();
+}
 
 int32_t bilstm_set_threads(int32_t threads) {
     return guarded([&] {
@@ -74,7 +78,9 @@ int32_t bilstm_set_threads(int32_t threads) {
     });
 }
 
-int32_t bilstm_threads(void) { return bilstm::thread_count(); }
+int32_t bilstm_threads(void) {
+    return bilstm::thread_count();
+}
 
 int32_t bilstm_create(const bilstm_layer* layers, int32_t count, int64_t features, bilstm_network** out) {
     return guarded([&] {
@@ -84,7 +90,9 @@ int32_t bilstm_create(const bilstm_layer* layers, int32_t count, int64_t feature
     });
 }
 
-void bilstm_destroy(bilstm_network* network) { delete network; }
+void bilstm_destroy(bilstm_network* network) {
+    delete network;
+}
 
 int32_t bilstm_describe(const bilstm_network* network, int64_t* parameters, int64_t* outputs, int32_t* one_row_each,
                         int64_t* state_width) {
@@ -133,7 +141,8 @@ int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int
         require(network && batches >= 0 && (batches == 0 || (chosen && starts && scores)), "no batches");
         check_data(data);
         const auto checked_loss = check_targets(*network, *data, loss);
-        for (int64_t i = 0; i < batches; ++i) require(starts[i] >= 0 && starts[i + 1] >= starts[i], "decreasing batches");
+        for (int64_t i = 0; i < batches; ++i)
+            require(starts[i] >= 0 && starts[i + 1] >= starts[i], "decreasing batches");
         const std::unique_lock lock(network->guard);
         network->train(*data, chosen, starts, batches, checked_loss, check_optimizer(optimizer), seed, scores);
     });

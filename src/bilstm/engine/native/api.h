@@ -88,8 +88,8 @@ BILSTM_API int32_t bilstm_iteration(bilstm_network* network, int64_t* iteration,
 // One training step for each of `batches` batches; batch i is chosen[starts[i]] … chosen[starts[i + 1] - 1]. scores
 // has one entry a batch.
 BILSTM_API int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
-                                const int64_t* starts, int64_t batches, int32_t loss,
-                                const bilstm_optimizer* optimizer, uint64_t seed, bilstm_score* scores);
+                                const int64_t* starts, int64_t batches, int32_t loss, const bilstm_optimizer* optimizer,
+                                uint64_t seed, bilstm_score* scores);
 // The two halves of a training step. `training` says whether dropout drops.
 BILSTM_API int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
                                    int64_t count, int32_t loss, int32_t training, uint64_t seed, bilstm_score* score);

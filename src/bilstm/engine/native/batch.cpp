@@ -16,11 +16,12 @@ void Batch::arrange(const int64_t* offsets, int64_t data_sequences, int64_t data
     steps = 0;
     for (size_t i = 0; i < n; ++i) {
         const int64_t index = chosen[i];
-        if (index < 0 || index >= data_sequences) throw Invalid("sequence " + std::to_string(index) + " of " + std::to_string(data_sequences));
+        if (index < 0 || index >= data_sequences)
+            throw Invalid("sequence " + std::to_string(index) + " of " + std::to_string(data_sequences));
         const int64_t begin = offsets[index], end = offsets[index + 1];
         if (begin < 0 || end < begin || end > data_steps)
-            throw Invalid("offsets of sequence " + std::to_string(index) + " leave the data: " +
-                          std::to_string(begin) + " to " + std::to_string(end));
+            throw Invalid("offsets of sequence " + std::to_string(index) + " leave the data: " + std::to_string(begin) +
+                          " to " + std::to_string(end));
         if (end == begin) throw Invalid("sequence " + std::to_string(index) + " has no steps");
         order[i] = static_cast<int64_t>(i);
         steps += end - begin;

@@ -3,9 +3,13 @@
 
 #include "api.h"
 
-int32_t bilstm_abi(void) { return BILSTM_ABI; }
+int32_t bilstm_abi(void) {
+    return BILSTM_ABI;
+}
 
-const char* bilstm_target(void) { return BILSTM_TARGET_NAME; }
+const char* bilstm_target(void) {
+    return BILSTM_TARGET_NAME;
+}
 
 int32_t bilstm_supported(void) {
 #if defined(__x86_64__)

@@ -39,8 +39,11 @@ Dense::Dense(int64_t inputs, int64_t units, Activation activation) : activation_
 void Dense::activate(float* row) const {
     const int64_t units = output_width;
     switch (activation_) {
-        case Activation::linear: break;
-        case Activation::softmax: softmax(row, units); break;
+        case Activation::linear:
+            break;
+        case Activation::softmax:
+            softmax(row, units);
+            break;
         case Activation::sigmoid:
             for (int64_t i = 0; i < units; i += kLanes)
                 store_partial(row + i, sigmoid(load_partial(row + i, units - i)), units - i);
@@ -89,7 +92,8 @@ void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, c
 void Dense::activation_gradient(const float* output, float* gradient) const {
     const int64_t units = output_width;
     switch (activation_) {
-        case Activation::linear: break;
+        case Activation::linear:
+            break;
         case Activation::sigmoid:
             for (int64_t i = 0; i < units; ++i) gradient[i] *= output[i] * (1.0f - output[i]);
             break;

@@ -43,7 +43,9 @@ inline Vec reciprocal(Vec x) {
     return y;
 }
 
-inline Vec sigmoid(Vec x) { return reciprocal(1.0f + exponential(-x)); }
+inline Vec sigmoid(Vec x) {
+    return reciprocal(1.0f + exponential(-x));
+}
 
 // From e^(2x) - 1, so that small arguments keep their relative precision; exactly +-1 beyond +-10.
 inline Vec hyperbolic_tangent(Vec x) {

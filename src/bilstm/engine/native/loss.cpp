@@ -8,9 +8,13 @@ namespace {
 
 constexpr double kEpsilon = 1e-7;
 
-double clipped(double p) { return p < kEpsilon ? kEpsilon : p > 1 - kEpsilon ? 1 - kEpsilon : p; }
+double clipped(double p) {
+    return p < kEpsilon ? kEpsilon : p > 1 - kEpsilon ? 1 - kEpsilon : p;
+}
 
-bool inside(double p) { return p >= kEpsilon && p <= 1 - kEpsilon; }
+bool inside(double p) {
+    return p >= kEpsilon && p <= 1 - kEpsilon;
+}
 
 // One labelled row. `target` are the numbers wanted, or null where `label` is its class: then 1 for that class's
 // output, or for a single output the label itself where it is `binary`. `scale` is its weight over the number of
@@ -99,7 +103,8 @@ bool labelled(const Targets& targets, int64_t at, int64_t classes) {
     if (targets.labels) {
         const int32_t label = targets.labels[at];
         if (label < -1 || label >= classes)
-            throw Invalid("label " + std::to_string(label) + " of row " + std::to_string(at) + " is not -1 (unlabelled) or 0 to " + std::to_string(classes - 1));
+            throw Invalid("label " + std::to_string(label) + " of row " + std::to_string(at) +
+                          " is not -1 (unlabelled) or 0 to " + std::to_string(classes - 1));
         return label >= 0;
     }
     for (int64_t i = 0; i < targets.width; ++i)
@@ -124,12 +129,18 @@ Score score(Loss loss, Activation activation, const float* output, int64_t rows,
         const int64_t at = target_rows[i];
         float* row_gradient = gradient ? gradient + i * width : nullptr;
         if (!labelled(targets, at, classes)) {
-            if (gradient) for (int64_t k = 0; k < width; ++k) row_gradient[k] = 0.0f;
+            if (gradient)
+                for (int64_t k = 0; k < width; ++k) row_gradient[k] = 0.0f;
             continue;
         }
         const float weight = targets.weights ? targets.weights[at] : 1.0f;
-        const Row row{output + i * width, targets.labels ? nullptr : targets.targets + at * width,
-                      targets.labels ? targets.labels[at] : -1, width, weight / static_cast<float>(sums.rows), row_gradient, loss == Loss::binary_crossentropy};
+        const Row row{output + i * width,
+                      targets.labels ? nullptr : targets.targets + at * width,
+                      targets.labels ? targets.labels[at] : -1,
+                      width,
+                      weight / static_cast<float>(sums.rows),
+                      row_gradient,
+                      loss == Loss::binary_crossentropy};
         const double value = loss == Loss::binary_crossentropy        ? binary(row, is_matched)
                              : loss == Loss::categorical_crossentropy ? categorical(row, is_matched)
                                                                       : squared(row);

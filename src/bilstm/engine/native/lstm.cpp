@@ -44,8 +44,8 @@ void Direction::transpose(int64_t first_row, int64_t columns, float* to) const {
         const int64_t count = std::min(width, columns - begin);
         float* out = to + shape.start(panel);
         for (const GateSegment& segment : segments) {
-            const float* from = weights.value.data() + weights.shape.start(segment.panel) +
-                                (first_row + begin) * kPanel + segment.lane;
+            const float* from =
+                weights.value.data() + weights.shape.start(segment.panel) + (first_row + begin) * kPanel + segment.lane;
             for (int64_t lane = 0; lane < segment.count; ++lane) {
                 float* row = out + (segment.row + lane) * width;
                 for (int64_t k = 0; k < count; ++k) row[k] = from[k * kPanel + lane];
@@ -132,11 +132,11 @@ namespace {
 
 // What the backward step of one sequence and block of units reads and writes.
 struct CellPlace {
-    float* gates;        // activated gates, replaced by the gradients of their inputs
-    const float* cell;   // of this step
-    const float* before; // of the step before, or null
-    float* carry;        // gradient of the cell state, from the step after; replaced by this step's
-    bool carried;        // whether there is a step after
+    float* gates;         // activated gates, replaced by the gradients of their inputs
+    const float* cell;    // of this step
+    const float* before;  // of the step before, or null
+    float* carry;         // gradient of the cell state, from the step after; replaced by this step's
+    bool carried;         // whether there is a step after
 };
 
 inline void cell_gradient(Vec dh, const CellPlace& place) {

@@ -40,14 +40,18 @@ struct DirectionPass {
     const Direction& lstm;
     const Batch& batch;
     Input input;
-    float* hidden;        // outputs: rows of hidden_step floats, of which `units` are this direction's
+    float* hidden;  // outputs: rows of hidden_step floats, of which `units` are this direction's
     int64_t hidden_step;
-    float* gates = nullptr;  // kept for the backward pass, or null
-    float* cells = nullptr;  // per step where gates are kept, else of the latest step only
+    float* gates = nullptr;    // kept for the backward pass, or null
+    float* cells = nullptr;    // per step where gates are kept, else of the latest step only
     int64_t state_column = 0;  // where in a row of Mode's states its h and then its c are
 
-    float* gate_run(int64_t t) const { return gates + batch.step_start[static_cast<size_t>(t)] * lstm.blocks() * kPanel; }
-    float* cell_run(int64_t t) const { return cells + batch.step_start[static_cast<size_t>(t)] * lstm.blocks() * kLanes; }
+    float* gate_run(int64_t t) const {
+        return gates + batch.step_start[static_cast<size_t>(t)] * lstm.blocks() * kPanel;
+    }
+    float* cell_run(int64_t t) const {
+        return cells + batch.step_start[static_cast<size_t>(t)] * lstm.blocks() * kLanes;
+    }
     int64_t active(int64_t t) const { return batch.active[static_cast<size_t>(t)]; }
     float* hidden_row(int64_t sorted, int64_t t) const {
         const auto i = static_cast<size_t>(sorted);

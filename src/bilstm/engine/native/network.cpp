@@ -17,13 +17,15 @@ constexpr int64_t kMostUnits = 1 << 20;
 constexpr double kDiverged = 1e30;  // its square root's square still fits float32
 
 int64_t checked_size(int64_t size, const char* what) {
-    if (size < 1 || size > kMostUnits) throw Invalid(std::string(what) + " must be from 1 to 1048576, not " + std::to_string(size));
+    if (size < 1 || size > kMostUnits)
+        throw Invalid(std::string(what) + " must be from 1 to 1048576, not " + std::to_string(size));
     return size;
 }
 
 template <typename Enum>
 Enum checked_enum(int32_t value, Enum last, const char* what) {
-    if (value < 0 || value > static_cast<int32_t>(last)) throw Invalid(std::string("unknown ") + what + " " + std::to_string(value));
+    if (value < 0 || value > static_cast<int32_t>(last))
+        throw Invalid(std::string("unknown ") + what + " " + std::to_string(value));
     return static_cast<Enum>(value);
 }
 
@@ -32,7 +34,8 @@ std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) 
     std::vector<std::unique_ptr<Direction>> directions;
     for (int32_t d = 0; d < layer.directions; ++d) {
         const bilstm_direction& way = layer.ways[d];
-        directions.push_back(std::make_unique<Direction>(width, checked_size(way.units, "units"), way.reverse != 0, way.flip != 0));
+        directions.push_back(
+            std::make_unique<Direction>(width, checked_size(way.units, "units"), way.reverse != 0, way.flip != 0));
     }
     return std::make_unique<Recurrent>(std::move(directions), checked_enum(layer.merge, Merge::average, "merge mode"),
                                        layer.return_sequences != 0);
@@ -52,7 +55,8 @@ std::unique_ptr<Layer> make_embedding(const bilstm_layer& layer, int64_t width) 
 
 }  // namespace
 
-Network::Network(const bilstm_layer* layers, int32_t count, int64_t features) : features_(checked_size(features, "features")) {
+Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
+    : features_(checked_size(features, "features")) {
     if (count < 1 || count > 1000) throw Invalid("a network has 1 to 1000 layers");
     for (int32_t i = 0; i < count; ++i) add(layers[i], i ? this->outputs() : features);
     for (auto& layer : layers_) {
@@ -73,14 +77,19 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
             made = make_recurrent(layer, width);
             break;
         case BILSTM_DENSE:
-            made = std::make_unique<Dense>(width, checked_size(layer.units, "units"), checked_enum(layer.activation, Activation::relu, "activation"));
+            made = std::make_unique<Dense>(width, checked_size(layer.units, "units"),
+                                           checked_enum(layer.activation, Activation::relu, "activation"));
             break;
         case BILSTM_DROPOUT:
-            if (!(layer.rate >= 0.0f && layer.rate < 1.0f)) throw Invalid("a dropout rate must be at least 0 and below 1");
+            if (!(layer.rate >= 0.0f && layer.rate < 1.0f))
+                throw Invalid("a dropout rate must be at least 0 and below 1");
             made = std::make_unique<Dropout>(width, layer.rate);
             break;
-        case BILSTM_EMBEDDING: made = make_embedding(layer, width); break;
-        default: throw Invalid("unknown layer kind " + std::to_string(layer.kind));
+        case BILSTM_EMBEDDING:
+            made = make_embedding(layer, width);
+            break;
+        default:
+            throw Invalid("unknown layer kind " + std::to_string(layer.kind));
     }
     made->index = layer.index;
     made->state_offset = state_width_;
@@ -99,10 +108,14 @@ namespace {
 
 Buffer& buffer_of(Parameter& parameter, Network::Which which) {
     switch (which) {
-        case Network::kGradients: return parameter.gradient;
-        case Network::kFirstMoments: return parameter.first_moment;
-        case Network::kSecondMoments: return parameter.second_moment;
-        default: return parameter.value;
+        case Network::kGradients:
+            return parameter.gradient;
+        case Network::kFirstMoments:
+            return parameter.first_moment;
+        case Network::kSecondMoments:
+            return parameter.second_moment;
+        default:
+            return parameter.value;
     }
 }
 
@@ -155,7 +168,8 @@ void Network::backward(Workspace& w, float* gradient) {
         Layer& layer = *layers_[i];
         const int64_t rows = layer.one_row_each ? w.batch.steps : w.rows;
         const Input input = i ? Input{w.outputs[i - 1].data(), w.batch.start.data(), rows} : w.input;
-        float* before = i == first_learnt_ ? nullptr : w.gradients[next].reserve(checked_product(rows, layer.input_width));
+        float* before =
+            i == first_learnt_ ? nullptr : w.gradients[next].reserve(checked_product(rows, layer.input_width));
         layer.backward(w.batch, input, w.outputs[i].data(), gradient, before, w.scratch[i]);
         w.rows = rows;
         gradient = before;
@@ -171,7 +185,8 @@ Score Network::score_batch(Workspace& w, const bilstm_data& data, const int64_t*
             w.target_rows.push_back(chosen[i]);
             continue;
         }
-        for (int64_t row = data.offsets[chosen[i]]; row < data.offsets[chosen[i] + 1]; ++row) w.target_rows.push_back(row);
+        for (int64_t row = data.offsets[chosen[i]]; row < data.offsets[chosen[i] + 1]; ++row)
+            w.target_rows.push_back(row);
     }
     const Targets targets{data.labels, data.targets, data.weights, outputs()};
     return score(loss, last_activation(), output, w.rows, targets, w.target_rows.data(), gradient);

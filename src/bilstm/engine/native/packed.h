@@ -35,7 +35,7 @@ struct Parameter {
     PackedShape shape;
     std::vector<Variable> variables;  // in the order of get_weights()
     std::vector<int64_t> columns;     // the packed column of each column of a variable
-    bool plain = false;  // rows of shape.columns numbers one after the other, without panels
+    bool plain = false;               // rows of shape.columns numbers one after the other, without panels
     Buffer value, gradient, first_moment, second_moment;
 
     void allocate() {

@@ -32,7 +32,8 @@ Recurrent::Recurrent(std::vector<std::unique_ptr<Direction>> directions, Merge m
     for (const auto& direction : directions_) output_width += direction->units;
     const bool side_by_side = directions_.size() == 1 || merge_ == Merge::concat;
     if (!side_by_side) {
-        if (directions_[0]->units != directions_[1]->units) throw Invalid("this merge mode needs as many units in both directions");
+        if (directions_[0]->units != directions_[1]->units)
+            throw Invalid("this merge mode needs as many units in both directions");
         output_width = directions_[0]->units;
     }
     in_place_ = side_by_side && every_step_;
@@ -148,7 +149,8 @@ void Recurrent::backward(const Batch& batch, const Input& input, const float* ou
         arriving.push_back(output_gradient + (d && side_by_side ? directions_[0]->units : 0));
         const int base = static_cast<int>(d) * kBuffersEach;
         if (merge_ == Merge::multiply && ways == 2) {
-            const float* other = every_step_ ? all[1 - d].hidden : scratch[static_cast<int>(1 - d) * kBuffersEach + kLast].data();
+            const float* other =
+                every_step_ ? all[1 - d].hidden : scratch[static_cast<int>(1 - d) * kBuffersEach + kLast].data();
             float* product = scratch[base + kMerged].reserve(rows * output_width);
             for (int64_t i = 0; i < rows * output_width; ++i) product[i] = output_gradient[i] * other[i];
             arriving[d] = product;
@@ -201,8 +203,8 @@ void Recurrent::input_gradient(const std::vector<DirectionPass>& all, float* gra
         Place places[2][kChunk];
         float* rows[kChunk];
         const int64_t begin = chunk * kChunk, count = std::min(kChunk, batch.steps - begin);
-        int64_t t = std::upper_bound(batch.step_start.begin(), batch.step_start.end(), begin) -
-                    batch.step_start.begin() - 1;
+        int64_t t =
+            std::upper_bound(batch.step_start.begin(), batch.step_start.end(), begin) - batch.step_start.begin() - 1;
         int64_t row = begin - batch.step_start[static_cast<size_t>(t)];
         for (int64_t n = 0; n < count; ++n, ++row) {
             if (row == batch.active[static_cast<size_t>(t)]) ++t, row = 0;
@@ -222,8 +224,8 @@ void Recurrent::input_gradient(const std::vector<DirectionPass>& all, float* gra
                     Vec sums[R][V] = {};
                     for (size_t d = 0; d < all.size(); ++d) {
                         const PackedShape own = all[d].lstm.transposed(input_width);
-                        const float* matrix = scratch[static_cast<int>(d) * kBuffersEach + kInputTransposed].data() +
-                                              own.start(panel);
+                        const float* matrix =
+                            scratch[static_cast<int>(d) * kBuffersEach + kInputTransposed].data() + own.start(panel);
                         for (const GateSegment& segment : all[d].lstm.segments) {
                             const float* a[R];
                             for (int r = 0; r < R; ++r) {

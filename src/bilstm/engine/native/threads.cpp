@@ -75,7 +75,9 @@ std::atomic<int> requested{0};
 std::atomic<Pool*> pool{nullptr};
 
 // A fork copies the pool's memory but not its threads. The child leaves the old pool alone and starts another.
-void forget_pool() { pool.store(nullptr, std::memory_order_relaxed); }
+void forget_pool() {
+    pool.store(nullptr, std::memory_order_relaxed);
+}
 
 Pool& current_pool() {
     Pool* existing = pool.load(std::memory_order_acquire);
@@ -98,7 +100,9 @@ int thread_count() {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-void set_thread_count(int count) { requested.store(count, std::memory_order_relaxed); }
+void set_thread_count(int count) {
+    requested.store(count, std::memory_order_relaxed);
+}
 
 namespace detail {
 

@@ -40,13 +40,21 @@ inline Vec load(const float* from) {
     return value;
 }
 
-inline void store(float* to, Vec value) { std::memcpy(to, &value, sizeof value); }
+inline void store(float* to, Vec value) {
+    std::memcpy(to, &value, sizeof value);
+}
 
-inline Vec broadcast(float value) { return value - Vec{}; }
+inline Vec broadcast(float value) {
+    return value - Vec{};
+}
 
 #if defined(__AVX512F__)
-inline Vec fma(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-inline __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+inline Vec fma(Vec a, Vec b, Vec c) {
+    return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline __mmask16 first_lanes(int64_t count) {
+    return static_cast<__mmask16>((1u << count) - 1);
+}
 inline Vec load_partial(const float* from, int64_t count) {
     return count >= kLanes ? load(from) : (Vec)_mm512_maskz_loadu_ps(first_lanes(count), from);
 }
@@ -56,9 +64,13 @@ inline void store_partial(float* to, Vec value, int64_t count) {
 }
 #else
 #if defined(__AVX2__)
-inline Vec fma(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+inline Vec fma(Vec a, Vec b, Vec c) {
+    return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
 #else
-inline Vec fma(Vec a, Vec b, Vec c) { return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+inline Vec fma(Vec a, Vec b, Vec c) {
+    return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
 #endif
 inline Vec load_partial(const float* from, int64_t count) {
     if (count >= kLanes) return load(from);
@@ -73,9 +85,15 @@ inline void store_partial(float* to, Vec value, int64_t count) {
 #endif
 
 // Comparisons are false for NaN, so NaN passes through both.
-inline Vec at_least(Vec value, float bound) { return value < bound ? broadcast(bound) : value; }
-inline Vec at_most(Vec value, float bound) { return value > bound ? broadcast(bound) : value; }
+inline Vec at_least(Vec value, float bound) {
+    return value < bound ? broadcast(bound) : value;
+}
+inline Vec at_most(Vec value, float bound) {
+    return value > bound ? broadcast(bound) : value;
+}
 
-inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+inline int64_t round_up(int64_t value, int64_t multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+}
 
 }  // namespace bilstm
