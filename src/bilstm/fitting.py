@@ -103,7 +103,8 @@ def _train_epoch(
     each_batch: Sequence[Callback],
     printer: _Printer,
 ) -> Scores:
-    chosen = model.random.permutation(training.chosen) if shuffle else training.chosen
+    several = len(training.chosen) > 1
+    chosen = model.random.permutation(training.chosen) if shuffle and several else training.chosen
     starts = batch_starts(len(chosen), batch_size)
     sums = np.zeros(5)
     done, batches = 0, len(starts) - 1
