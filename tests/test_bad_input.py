@@ -387,7 +387,11 @@ def test_a_folder_that_is_write_protected(models: Path, place: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
-def test_a_full_standard_output_is_said(models: Path, place: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_standard_output_is_said(
+    models: Path, place: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "bilstm", "evaluate", str(models / "model.csv"), "train.csv"]
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)

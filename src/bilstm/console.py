@@ -55,10 +55,10 @@ def _ending_in_one_line() -> Iterator[None]:
     except (KeyboardInterrupt, click.Abort):
         fail("stopped", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone. Python would complain about it once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # whoever read it has gone
         sys.exit(0)
     except OSError as error:
+        _discard_output()
         fail(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
     except ModuleNotFoundError as error:
         fail(f"this needs the package {error.name}: pip install 'bilstm[cli]'")
@@ -74,6 +74,14 @@ def _ending_in_one_line() -> Iterator[None]:
             f"when the environment variable BILSTM_TRACEBACK is 1",
             BROKEN,
         )
+
+
+def _discard_output() -> None:
+    """Give up what standard output still holds and cannot take, or Python would fail at it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_expected(error: Exception) -> bool:
