@@ -62,7 +62,8 @@ def inputs(layers: list[dict[str, Any]], lengths: list[int], rng: np.random.Gene
 
 
 def network_for(layers: list[dict[str, Any]], features: int, rng: np.random.Generator, **options: Any) -> NumpyNetwork:
-    weights = [rng.normal(size=shape, scale=0.7) for shape in weight_shapes(layers, features)]
+    # Rounded to float32, so that an engine which computes in it starts from the same numbers.
+    weights = [rng.normal(size=shape, scale=0.7).astype(np.float32) for shape in weight_shapes(layers, features)]
     return NumpyNetwork(layers, features, weights, **options)
 
 
@@ -80,7 +81,7 @@ def random_targets(loss: str, rows: int, width: int, rng: np.random.Generator) -
     else:
         targets = np.eye(width)[rng.integers(width, size=rows)]
     targets[unlabelled] = np.nan
-    return targets
+    return targets.astype(np.float32).astype(np.float64)
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Problem:
         batch = inputs(layers, lengths, rng)
         network = network_for(layers, batch.features, rng)
         rows, width = network.forward(batch).shape
-        row_weights = rng.uniform(0.5, 2, rows) if seed % 2 else None
+        row_weights = rng.uniform(0.5, 2, rows).astype(np.float32) if seed % 2 else None
         options = {"loss": loss, "row_weights": row_weights, "training": True, "seed": seed << 30, "step": seed % 7}
         return cls(network, batch, random_targets(loss, rows, width, rng), options)
 

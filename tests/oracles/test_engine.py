@@ -84,7 +84,8 @@ def check_gradients(problem: Problem, tolerance: float = 1e-5) -> None:
         assert score[0] / score[1] == pytest.approx(loss, rel=1e-5, abs=1e-6)
     scale = max(float(np.abs(gradient).max(initial=0)) for gradient in gradients)
     for actual, expected in zip(model._unflatten(model.network.read("gradients")), gradients, strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(scale, 1e-2))
+        # A loss's gradient is output - target: what float32 rounds off an output of about 1 stays when both are close.
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale + 2.0**-24)
 
 
 @given(problems())
