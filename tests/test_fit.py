@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm import fitting
+from bilstm import calls, fitting
 from bilstm.callbacks import Callback, LambdaCallback
 from bilstm.fitting import DivergedError, FitData, batch_starts, format_logs
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
@@ -118,7 +118,8 @@ def test_batches_of_32_unless_said(batch_size: int | None, steps: int) -> None:
 
 
 def test_many_batches_in_several_calls_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "_CALL_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "_TRAINING", 0)
+    monkeypatch.setattr(calls, "CALL_SECONDS", 0.0)
     slow, fast = tagger(), tagger()
     x, y = above_half(50)
     history = slow.fit(x, y, batch_size=1, verbose=0).history

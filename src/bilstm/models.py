@@ -12,9 +12,21 @@ import numpy as np
 from bilstm import optimizers, utils
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, History, Logs
+from bilstm.calls import pieces, steps_to_predict
 from bilstm.engine.network import LayerPlan, Network, RecurrentPlan, Targets
 from bilstm.fitting import FitData, Scores, check_finite, run_epochs
-from bilstm.layers import LSTM, Bidirectional, Input, Layer, Reverse, WeightSpec, from_json, to_json
+from bilstm.layers import (
+    LSTM,
+    Bidirectional,
+    ColumnEmbedding,
+    Embedding,
+    Input,
+    Layer,
+    Reverse,
+    WeightSpec,
+    from_json,
+    to_json,
+)
 from bilstm.modelfile import ModelFileError, read_model, write_model
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, steps_of
 from bilstm.targets import LOSSES, make_targets
@@ -53,6 +65,7 @@ class Sequential:
         self.layers: list[Layer] = []
         self.stop_training = False
         self.network: Network | None = None
+        self.weights_per_step = 0  # by which the engine multiplies each step: all but embeddings
         self._specs: list[list[WeightSpec]] = []
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: str | None = None
@@ -137,6 +150,12 @@ class Sequential:
             return
         self.network = Network(plans, features)
         self._specs = specs
+        self.weights_per_step = sum(
+            _size(spec)
+            for layer, own in zip(self.layers, specs, strict=True)
+            if not isinstance(layer, (Embedding, ColumnEmbedding))
+            for spec in own
+        )
         self.input_features = features
         self.set_weights(initial)
 
@@ -309,7 +328,7 @@ class Sequential:
         def validate(epoch: int) -> Logs:
             if validation is None or (epoch + 1) % every:
                 return {}
-            scores = self._evaluate(validation)
+            scores = self.score(validation)
             return {f"val_{name}": value for name, value in self.logs_of(scores).items()}
 
         history = History()
@@ -388,18 +407,21 @@ class Sequential:
         """
         refuse_unsupported("evaluate", keywords, {"steps": None, "callbacks": None} | _QUEUES)
         _verbosity(verbose)
-        scores = self._evaluate(self._fit_data(x, y, sample_weight))
+        scores = self.score(self._fit_data(x, y, sample_weight))
         return self.logs_of(scores) if return_dict else self._as_list(scores)
 
     test_on_batch = evaluate
 
-    def _evaluate(self, validation: FitData) -> Scores:
+    def score(self, validation: FitData) -> Scores:
+        """The engine's (5,) sums over the chosen sequences; see `Network.train`."""
         assert self.network is not None
         assert self.loss is not None
-        data, targets = validation.data, validation.targets
-        if len(validation.chosen) != len(data):
-            data, targets = _subset(data, targets, validation.chosen, self.network.one_row_each)
-        return self.network.evaluate(data, targets, LOSSES[self.loss])
+        loss, sums = LOSSES[self.loss], np.zeros(5)
+        lengths = validation.data.lengths[validation.chosen]
+        for piece in pieces(lengths, self.weights_per_step):
+            data, targets = _subset(validation, validation.chosen[piece], self.network.one_row_each)
+            sums += self.network.evaluate(data, targets, loss)
+        return sums
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0, **keywords: Any) -> Any:
         """Outputs for every step in the form of x: (n, steps, outputs) for an array, a list for a list, a Ragged for a
@@ -436,7 +458,16 @@ class Sequential:
 
     def predict_rows(self, data: Ragged) -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
-        return self._network_for(data).predict(data)[0]
+        network = self._network_for(data)
+        if data.total_steps <= steps_to_predict(self.weights_per_step):
+            return network.predict(data)[0]
+        rows = np.empty((len(data) if network.one_row_each else data.total_steps, network.outputs), np.float32)
+        done = 0
+        for piece in pieces(data.lengths, self.weights_per_step):
+            part = network.predict(data[piece])[0]
+            rows[done : done + len(part)] = part
+            done += len(part)
+        return rows
 
     def _like(self, x: Any, data: Ragged, rows: Any) -> Any:
         assert self.network is not None
@@ -626,6 +657,8 @@ def _split(training: FitData, scored: FitData, share: float) -> tuple[FitData, F
     return replace(training, chosen=training.chosen[:cut]), replace(scored, chosen=scored.chosen[cut:])
 
 
-def _subset(data: Ragged, targets: Targets, chosen: IndexArray, one_row_each: bool) -> tuple[Ragged, Targets]:
-    rows = chosen if one_row_each else steps_of(data.offsets, chosen)
-    return data[chosen], targets.take(rows)
+def _subset(all_of: FitData, chosen: IndexArray, one_row_each: bool) -> tuple[Ragged, Targets]:
+    data, targets = all_of.data, all_of.targets
+    if len(chosen) == len(data):  # which are then all, in their order
+        return data, targets
+    return data[chosen], targets.take(chosen if one_row_each else steps_of(data.offsets, chosen))
