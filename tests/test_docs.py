@@ -1,4 +1,4 @@
-"""The Python blocks of README.md and docs/ run, in order, and print what stands under them.
+"""The Python blocks of README.md and docs/ run, in order, and print what stands under them; so do README.md's commands.
 
 A text block that follows a Python block is what the latter prints. Its figures may differ by a little, so that a change
 of the engine's rounding does not need new ones. Sybil and its like would want a conftest.py beside the documents and
@@ -10,10 +10,14 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from bilstm.cli import commands
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +56,21 @@ def test_python_blocks_run_and_print_what_they_say(path: Path, tmp_path: Path, m
         if language == "text" and printed is not None:
             assert same(printed, content), f"{path.name}, line {line}: printed\n{printed}"
         printed = run(path, line, content, names) if language == "python" else None
+
+
+def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"s{i // 5},{i % 5},{i * 7 % 11},{'up' if i * 7 % 11 > 5 else 'down'}" for i in range(100)]
+    for name in ("train.csv", "test.csv", "new.csv"):
+        Path(name).write_text("\n".join(["id,time,x,state", *rows]) + "\n")
+    lines = [line for _, _, content in blocks_of(ROOT / "README.md") for line in content.splitlines()]
+    typed = [shlex.split(line)[1:] for line in lines if line.startswith("bilstm ")]
+    assert [arguments[0] for arguments in typed] == ["train", "evaluate", "predict"]
+    typed[0] += ["--epochs", "1"]
+    for arguments in typed:
+        result = CliRunner().invoke(commands, arguments)
+        assert result.exit_code == 0, result.output
+    assert Path("labelled.csv").read_text().startswith("id,time,x,state,predicted,probability\n")
 
 
 def test_the_documents_have_python_blocks() -> None:
