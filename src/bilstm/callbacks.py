@@ -110,9 +110,6 @@ class Callbacks:
             callback.set_model(model)
         return cls(several)
 
-    def __bool__(self) -> bool:
-        return bool(self._callbacks)
-
     def tell(self, hook: str, *arguments: Any) -> None:
         """Call all callbacks' method of this name."""
         for callback in self._callbacks:

@@ -157,9 +157,6 @@ class Watch:
     batch_size: int = 32
     verbose: int = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.callbacks or self.verbose)
-
     def over(self, kind: str, lengths: IndexArray, weights: int, work: Callable[[slice], Mapping[str, Any]]) -> None:
         """Do the work on all sequences, a slice of them at a time, and tell of it.
 

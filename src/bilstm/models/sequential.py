@@ -297,7 +297,7 @@ class Sequential(Chain):
     def predict_rows(self, data: Ragged, watch: Watch = UNWATCHED) -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
         network = self._network_for(data)
-        if not watch and data.total_steps <= steps_to_predict(self.weights_per_step):
+        if watch is UNWATCHED and data.total_steps <= steps_to_predict(self.weights_per_step):
             return network.predict(data)[0]
         bounds = np.arange(len(data) + 1) if network.one_row_each else data.offsets
         rows = np.empty((bounds[-1], network.outputs), np.float32)
@@ -318,6 +318,8 @@ class Sequential(Chain):
         verbose: int | str,
         callbacks: Sequence[Callback] | Callback | None = None,
     ) -> Watch:
+        if batch_size is None and callbacks is None and verbose == 0:
+            return UNWATCHED  # the usual case, at once: a short prediction takes microseconds
         size, verbosity = _batch_size(owner, batch_size), _verbosity(owner, verbose)
         told = Callbacks.of(owner, callbacks, self, verbose=verbosity, epochs=1, steps=-(-sequences // size))
         return Watch(told, size, verbosity)
