@@ -6,6 +6,7 @@
 #include "accumulate.h"
 #include "elementary.h"
 #include "threads.h"
+#include "transpose.h"
 
 namespace bilstm {
 namespace {
@@ -114,10 +115,13 @@ void Dense::activation_gradient(const float* output, float* gradient) const {
 
 void Dense::transpose(float* to) const {
     const PackedShape shape{output_width, round_up(input_width, kLanes)};
-    std::fill_n(to, shape.size(), 0.0f);
-    for (int64_t k = 0; k < input_width; ++k)
-        for (int64_t unit = 0; unit < output_width; ++unit)
-            to[shape.position(unit, k)] = weights_.value.data()[weights_.shape.position(1 + k, unit)];
+    for (int64_t panel = 0; panel < shape.panels(); ++panel)
+        for (int64_t unit = 0; unit < output_width; unit += kPanel) {
+            const int64_t first = panel * kPanel, width = shape.width(panel);
+            const float* from = weights_.value.data() + weights_.shape.position(1 + first, unit);
+            bilstm::transpose(from, weights_.shape.width(unit / kPanel), std::min(width, input_width - first),
+                              std::min(kPanel, output_width - unit), to + shape.start(panel) + unit * width, width);
+        }
 }
 
 void Dense::backward(const Batch&, const Input& input, const float* output, float* output_gradient,

@@ -38,7 +38,8 @@ double binary(const Row& row, bool is_matched) {
     const auto width = static_cast<double>(row.width);
     for (int64_t i = 0; i < row.width; ++i) {
         const double p = clipped(row.output[i]), y = row.wanted(i);
-        loss -= y * std::log(p) + (1 - y) * std::log(1 - p);
+        if (y != 0) loss -= y * std::log(p);
+        if (y != 1) loss -= (1 - y) * std::log(1 - p);
         if (!row.gradient) continue;
         const float share = row.scale / static_cast<float>(row.width);
         if (is_matched)

@@ -195,9 +195,11 @@ Score Network::score_batch(Workspace& w, const bilstm_data& data, const int64_t*
 void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
                        uint64_t seed, bilstm_score* score) {
     Workspace& w = training_;
-    for (Parameter* parameter : parameters_) std::fill_n(parameter->gradient.data(), parameter->shape.size(), 0.0f);
+    const auto no_gradient = [&] {
+        for (Parameter* parameter : parameters_) std::fill_n(parameter->gradient.data(), parameter->shape.size(), 0.0f);
+    };
     *score = {};
-    if (!count) return;
+    if (!count) return no_gradient();
     Mode mode;
     mode.training = true;
     mode.dropping = training;
@@ -207,7 +209,7 @@ void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t c
     float* gradient = w.gradients[0].reserve(checked_product(w.rows, outputs()));
     const Score sums = score_batch(w, data, chosen, count, loss, output, gradient);
     *score = {sums.loss, sums.rows, sums.correct, sums.squared_error, sums.absolute_error};
-    if (sums.rows == 0) return;  // nothing labelled: no gradient
+    if (sums.rows == 0) return no_gradient();  // nothing labelled
     if (last_dense_) last_dense_->skip_activation_gradient(matched(loss, last_activation()));
     backward(w, gradient);
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "elementary.h"
 #include "threads.h"
 
 namespace bilstm {
@@ -46,16 +47,21 @@ void scale_all(Parameter& parameter, float scale) {
 constexpr int64_t kChunk = 1 << 14;
 
 void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, const Optimizer& settings) {
-    float* __restrict value = parameter.value.data();
-    float* __restrict first = parameter.first_moment.data();
-    float* __restrict second = parameter.second_moment.data();
-    const float* __restrict gradient = parameter.gradient.data();
-    const float keep_1 = 1.0f - settings.beta_1, keep_2 = 1.0f - settings.beta_2, epsilon = settings.epsilon;
-    for (int64_t i = begin; i < end; ++i) {
-        const float g = gradient[i];
-        first[i] += (g - first[i]) * keep_1;
-        second[i] += (g * g - second[i]) * keep_2;
-        value[i] -= first[i] * rate / (std::sqrt(second[i]) + epsilon);
+    constexpr float kMostRoot = 1e19f;  // the root of an infinite moment: its step is 0, not NaN
+    const float keep_1 = 1.0f - settings.beta_1, keep_2 = 1.0f - settings.beta_2;
+    for (int64_t i = begin; i < end; i += kLanes) {
+        const int64_t count = end - i;
+        const Vec g = load_partial(parameter.gradient.data() + i, count);
+        Vec first = load_partial(parameter.first_moment.data() + i, count);
+        Vec second = load_partial(parameter.second_moment.data() + i, count);
+        first += (g - first) * keep_1;
+        second += (g * g - second) * keep_2;
+        // The root keeps the processor's divider busy, and the reciprocal its multipliers, at the same time.
+        const Vec scale = reciprocal(at_most(square_root(second), kMostRoot) + settings.epsilon);
+        const Vec value = load_partial(parameter.value.data() + i, count) - first * rate * scale;
+        store_partial(parameter.first_moment.data() + i, first, count);
+        store_partial(parameter.second_moment.data() + i, second, count);
+        store_partial(parameter.value.data() + i, value, count);
     }
 }
 

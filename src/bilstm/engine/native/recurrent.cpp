@@ -21,6 +21,17 @@ std::vector<int64_t> equal_shares(const Batch& batch, int64_t parts) {
     return bounds;
 }
 
+// Calls function(direction, first, last) for every direction and share of the sorted sequences.
+template <typename Function>
+void for_each_share(const Batch& batch, int64_t directions, int64_t work, Function&& function) {
+    const auto bounds = equal_shares(batch, std::max<int64_t>(1, thread_count() / directions));
+    const auto shares = static_cast<int64_t>(bounds.size()) - 1;
+    parallel(directions * shares, work, [&](int64_t task) {
+        const auto share = static_cast<size_t>(task / directions);
+        function(static_cast<size_t>(task % directions), bounds[share], bounds[share + 1]);
+    });
+}
+
 }  // namespace
 
 Recurrent::Recurrent(std::vector<std::unique_ptr<Direction>> directions, Merge merge, bool return_sequences)
@@ -57,23 +68,29 @@ int64_t Recurrent::work(const Batch& batch) const {
     return each * batch.steps;
 }
 
-std::vector<DirectionPass> Recurrent::passes(const Batch& batch, const Input& input, float* output, Scratch& scratch,
-                                             bool keep) const {
-    std::vector<DirectionPass> all;
+Recurrent::Passes Recurrent::passes(const Batch& batch, const Input& input, float* output, Scratch& scratch,
+                                    bool keep) const {
+    Passes all;
     int64_t column = 0, state = state_offset;
     for (size_t d = 0; d < directions_.size(); ++d) {
         const Direction& lstm = *directions_[d];
         const int base = static_cast<int>(d) * kBuffersEach;
         const int64_t padded = lstm.blocks() * kLanes;
-        DirectionPass pass{lstm, batch, input, output + column, output_width};
+        DirectionPass& pass = all.each[d];
+        pass.lstm = &lstm;
+        pass.batch = &batch;
+        pass.input = input;
+        pass.hidden = output + column;
+        pass.hidden_step = output_width;
         if (!in_place_) {
             pass.hidden = scratch[base + kHidden].reserve(checked_product(batch.steps, lstm.units));
             pass.hidden_step = lstm.units;
         }
         if (keep) pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, 4 * padded));
         pass.cells = scratch[base + kCells].reserve(checked_product(keep ? batch.steps : batch.sequences, padded));
+        pass.recent = scratch[base + kRecent].reserve(checked_product(2 * batch.sequences, padded));
         pass.state_column = state;
-        all.push_back(pass);
+        ++all.count;
         column += lstm.units;
         state += 2 * lstm.units;
     }
@@ -82,8 +99,8 @@ std::vector<DirectionPass> Recurrent::passes(const Batch& batch, const Input& in
 
 const float* Recurrent::merge_source(size_t direction, const DirectionPass& pass, Scratch& scratch) const {
     if (every_step_) return pass.hidden;
-    const Batch& batch = pass.batch;
-    const int64_t units = pass.lstm.units;
+    const Batch& batch = *pass.batch;
+    const int64_t units = pass.lstm->units;
     float* last = scratch[static_cast<int>(direction) * kBuffersEach + kLast].reserve(batch.sequences * units);
     for (int64_t row = 0; row < batch.sequences; ++row) {
         const auto i = static_cast<size_t>(row);
@@ -92,8 +109,7 @@ const float* Recurrent::merge_source(size_t direction, const DirectionPass& pass
     return last;
 }
 
-void Recurrent::merge(const Batch& batch, const std::vector<DirectionPass>& all, float* output,
-                      Scratch& scratch) const {
+void Recurrent::merge(const Batch& batch, const Passes& all, float* output, Scratch& scratch) const {
     if (in_place_) return;
     const int64_t rows = every_step_ ? batch.steps : batch.sequences;
     const float* first = merge_source(0, all[0], scratch);
@@ -127,72 +143,76 @@ void Recurrent::merge(const Batch& batch, const std::vector<DirectionPass>& all,
 void Recurrent::forward(const Batch& batch, const Input& input, float* output, Scratch& scratch,
                         const Mode& mode) const {
     const auto all = passes(batch, input, output, scratch, mode.training);
-    const auto ways = static_cast<int64_t>(all.size());
-    const auto bounds = equal_shares(batch, std::max<int64_t>(1, thread_count() / ways));
-    const auto shares = static_cast<int64_t>(bounds.size()) - 1;
-    parallel(ways * shares, work(batch), [&](int64_t task) {
-        const auto share = static_cast<size_t>(task / ways);
-        all[static_cast<size_t>(task % ways)].forward(bounds[share], bounds[share + 1], mode);
-    });
+    const int64_t cost = work(batch);
+    if (cost < kWorthThreads)  // the directions take turns: each hides the other's latency
+        for (int64_t t = 0; t < batch.longest; ++t)
+            for (size_t d = 0; d < directions_.size(); ++d) all[d].forward_step(t, 0, batch.sequences, mode, nullptr);
+    else
+        for_each_share(batch, all.count, cost,
+                       [&](size_t d, int64_t first, int64_t last) { all[d].forward(first, last, mode); });
     merge(batch, all, output, scratch);
 }
 
 void Recurrent::backward(const Batch& batch, const Input& input, const float* output, float* output_gradient,
                          float* input_gradient_rows, Scratch& scratch) {
     const auto all = passes(batch, input, const_cast<float*>(output), scratch, true);
-    const auto ways = static_cast<int64_t>(all.size());
-    const int64_t rows = every_step_ ? batch.steps : batch.sequences;
-    const bool side_by_side = ways == 1 || merge_ == Merge::concat;
-
-    std::vector<const float*> arriving;
-    for (size_t d = 0; d < all.size(); ++d) {
-        arriving.push_back(output_gradient + (d && side_by_side ? directions_[0]->units : 0));
-        const int base = static_cast<int>(d) * kBuffersEach;
-        if (merge_ == Merge::multiply && ways == 2) {
-            const float* other =
-                every_step_ ? all[1 - d].hidden : scratch[static_cast<int>(1 - d) * kBuffersEach + kLast].data();
-            float* product = scratch[base + kMerged].reserve(rows * output_width);
-            for (int64_t i = 0; i < rows * output_width; ++i) product[i] = output_gradient[i] * other[i];
-            arriving[d] = product;
-        }
-        scratch[base + kCarry].reserve(batch.sequences * all[d].lstm.blocks() * kLanes);
-        scratch[base + kTransposed].reserve(all[d].lstm.transposed(all[d].lstm.units).size());
-        if (input_gradient_rows) scratch[base + kInputTransposed].reserve(all[d].lstm.transposed(input_width).size());
-    }
-    if (merge_ == Merge::average && ways == 2)
-        for (int64_t i = 0; i < rows * output_width; ++i) output_gradient[i] *= 0.5f;
-
-    parallel(ways, work(batch), [&](int64_t d) {
-        const Direction& lstm = all[static_cast<size_t>(d)].lstm;
+    const int64_t rows = every_step_ ? batch.steps : batch.sequences, cost = work(batch);
+    const auto arriving = this->arriving(all, output_gradient, rows, scratch);
+    parallel(all.count, cost, [&](int64_t d) {
+        const Direction& lstm = *all[static_cast<size_t>(d)].lstm;
         const int base = static_cast<int>(d) * kBuffersEach;
         lstm.transpose(1 + lstm.inputs, lstm.units, scratch[base + kTransposed].data());
         if (input_gradient_rows) lstm.transpose(1, lstm.inputs, scratch[base + kInputTransposed].data());
     });
-
-    const auto bounds = equal_shares(batch, std::max<int64_t>(1, thread_count() / ways));
-    const auto shares = static_cast<int64_t>(bounds.size()) - 1;
-    parallel(ways * shares, work(batch), [&](int64_t task) {
-        const auto d = static_cast<size_t>(task % ways), share = static_cast<size_t>(task / ways);
-        const int base = static_cast<int>(d) * kBuffersEach;
-        all[d].backward(bounds[share], bounds[share + 1], arriving[d], output_width, every_step_,
-                        scratch[base + kCarry].data(), scratch[base + kTransposed].data());
-    });
+    if (cost < kWorthThreads)
+        for (int64_t t = batch.longest - 1; t >= 0; --t)
+            for (size_t d = 0; d < directions_.size(); ++d) all[d].backward_step(t, 0, batch.sequences, arriving[d]);
+    else
+        for_each_share(batch, all.count, cost,
+                       [&](size_t d, int64_t first, int64_t last) { all[d].backward(first, last, arriving[d]); });
 
     // Panels of both directions' weights, shared out in pieces.
-    const int64_t pieces = std::max<int64_t>(1, thread_count() / ways);
-    parallel(ways * pieces, work(batch), [&](int64_t task) {
+    const int64_t pieces = std::max<int64_t>(1, thread_count() / all.count);
+    parallel(all.count * pieces, cost, [&](int64_t task) {
         static thread_local Buffer pack;
-        const auto d = static_cast<size_t>(task % ways);
-        const int64_t piece = task / ways, panels = all[d].lstm.weights.shape.panels();
+        const auto d = static_cast<size_t>(task % all.count);
+        const int64_t piece = task / all.count, panels = all[d].lstm->weights.shape.panels();
         const int64_t first = panels * piece / pieces, last = panels * (piece + 1) / pieces;
         if (first < last) all[d].weight_gradient(directions_[d]->weights.gradient.data(), first, last, pack);
     });
     if (input_gradient_rows) input_gradient(all, input_gradient_rows, scratch);
 }
 
-void Recurrent::input_gradient(const std::vector<DirectionPass>& all, float* gradient, Scratch& scratch) const {
+// What reaches each direction of the output's gradient, and its buffers.
+std::array<DirectionPass::Arriving, 2> Recurrent::arriving(const Passes& all, float* output_gradient, int64_t rows,
+                                                           Scratch& scratch) const {
+    const bool two = all.count == 2, side_by_side = !two || merge_ == Merge::concat;
+    const int64_t count = rows * output_width;
+    std::array<DirectionPass::Arriving, 2> result{};
+    for (size_t d = 0; d < directions_.size(); ++d) {
+        const Direction& lstm = *all[d].lstm;
+        const int base = static_cast<int>(d) * kBuffersEach;
+        const float* gradient = output_gradient + (d && side_by_side ? directions_[0]->units : 0);
+        if (two && merge_ == Merge::multiply) {
+            const float* other =
+                every_step_ ? all[1 - d].hidden : scratch[static_cast<int>(1 - d) * kBuffersEach + kLast].data();
+            float* product = scratch[base + kMerged].reserve(count);
+            for (int64_t i = 0; i < count; ++i) product[i] = output_gradient[i] * other[i];
+            gradient = product;
+        }
+        result[d] = {gradient, output_width, every_step_,
+                     scratch[base + kCarry].reserve(all[d].batch->sequences * lstm.blocks() * kLanes),
+                     scratch[base + kTransposed].reserve(lstm.transposed(lstm.units).size())};
+        scratch[base + kInputTransposed].reserve(lstm.transposed(input_width).size());
+    }
+    if (two && merge_ == Merge::average)
+        for (int64_t i = 0; i < count; ++i) output_gradient[i] *= 0.5f;
+    return result;
+}
+
+void Recurrent::input_gradient(const Passes& all, float* gradient, Scratch& scratch) const {
     constexpr int64_t kChunk = 16 * kTileRows;
-    const Batch& batch = all[0].batch;
+    const Batch& batch = *all[0].batch;
     const int64_t chunks = (batch.steps + kChunk - 1) / kChunk;
     parallel(chunks, work(batch) / 2, [&](int64_t chunk) {
         // Steps are taken in the order of (step, sorted sequence); each finds its gate gradients in every direction.
@@ -210,23 +230,23 @@ void Recurrent::input_gradient(const std::vector<DirectionPass>& all, float* gra
             if (row == batch.active[static_cast<size_t>(t)]) ++t, row = 0;
             const int64_t length = batch.length[static_cast<size_t>(row)];
             rows[n] = gradient + (batch.start[static_cast<size_t>(row)] + t) * input_width;
-            for (size_t d = 0; d < all.size(); ++d) {
-                const int64_t when = all[d].lstm.reads(t, length);  // its own inverse
+            for (size_t d = 0; d < directions_.size(); ++d) {
+                const int64_t when = all[d].lstm->reads(t, length);  // its own inverse
                 places[d][n] = {all[d].gate_run(when) + row * kPanel, all[d].active(when) * kPanel};
             }
         }
-        const PackedShape shape = all[0].lstm.transposed(input_width);
+        const PackedShape shape = all[0].lstm->transposed(input_width);
         for (int64_t panel = 0; panel < shape.panels(); ++panel) {
             with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
                 constexpr int V = decltype(vectors)::value;
                 for_row_tiles(0, count, [&](auto tile, int64_t first) {
                     constexpr int R = decltype(tile)::value;
                     Vec sums[R][V] = {};
-                    for (size_t d = 0; d < all.size(); ++d) {
-                        const PackedShape own = all[d].lstm.transposed(input_width);
+                    for (size_t d = 0; d < directions_.size(); ++d) {
+                        const PackedShape own = all[d].lstm->transposed(input_width);
                         const float* matrix =
                             scratch[static_cast<int>(d) * kBuffersEach + kInputTransposed].data() + own.start(panel);
-                        for (const GateSegment& segment : all[d].lstm.segments) {
+                        for (const GateSegment& segment : all[d].lstm->segments) {
                             const float* a[R];
                             for (int r = 0; r < R; ++r) {
                                 const Place& place = places[d][first + r];

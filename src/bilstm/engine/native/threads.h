@@ -17,12 +17,14 @@ namespace detail {
 void run_tasks(int64_t tasks, void (*task)(void*, int64_t), void* context);
 }
 
+// A section of fewer multiply-adds is not worth waking a thread for.
+inline constexpr int64_t kWorthThreads = 400'000;
+
 // Calls function(0), …, function(tasks - 1), each once, on the pool's threads and this one; `work` is the section's
-// number of multiply-adds: small sections are not worth waking a thread for.
+// number of multiply-adds.
 template <typename Function>
 void parallel(int64_t tasks, int64_t work, Function&& function) {
-    constexpr int64_t kWorthwhile = 400'000;
-    if (tasks <= 1 || work < kWorthwhile || thread_count() == 1) {
+    if (tasks <= 1 || work < kWorthThreads || thread_count() == 1) {
         for (int64_t i = 0; i < tasks; ++i) function(i);
         return;
     }

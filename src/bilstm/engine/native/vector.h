@@ -52,6 +52,9 @@ inline Vec broadcast(float value) {
 inline Vec fma(Vec a, Vec b, Vec c) {
     return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
+inline Vec square_root(Vec x) {
+    return (Vec)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);  // the plain one draws a false warning from GCC 12
+}
 inline __mmask16 first_lanes(int64_t count) {
     return static_cast<__mmask16>((1u << count) - 1);
 }
@@ -67,9 +70,15 @@ inline void store_partial(float* to, Vec value, int64_t count) {
 inline Vec fma(Vec a, Vec b, Vec c) {
     return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }
+inline Vec square_root(Vec x) {
+    return (Vec)_mm256_sqrt_ps((__m256)x);
+}
 #else
 inline Vec fma(Vec a, Vec b, Vec c) {
     return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline Vec square_root(Vec x) {
+    return (Vec)vsqrtq_f32((float32x4_t)x);
 }
 #endif
 inline Vec load_partial(const float* from, int64_t count) {
