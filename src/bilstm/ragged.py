@@ -7,6 +7,7 @@ is `values[offsets[i]:offsets[i + 1]]`. This is the layout of an Arrow list arra
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -82,7 +83,7 @@ class Ragged:
         count, steps, features = array.shape
         if lengths is None:
             values = _as_steps(array.reshape(count * steps, features))
-            return cls._checked(values, np.arange(count + 1, dtype=np.int64) * steps)
+            return cls._checked(values, _equal_offsets(count, steps))
         lengths = np.asarray(lengths)
         if lengths.shape != (count,):
             raise ValueError(f"{count} sequences need {count} lengths, not an array of shape {lengths.shape}")
@@ -96,6 +97,11 @@ class Ragged:
     def lengths(self) -> IndexArray:
         """(n_sequences,) the number of steps of each sequence."""
         return np.diff(self.offsets)
+
+    def have_lengths(self, steps: int) -> bool:
+        """Whether every sequence has this many steps."""
+        known = _equal_offsets(len(self), steps)
+        return self.offsets is known or np.array_equal(self.offsets, known)
 
     @property
     def total_steps(self) -> int:
@@ -166,6 +172,17 @@ def as_ragged(data: Any) -> Ragged:
             f"not {type(data).__name__} of shape {array.shape}"
         )
     return Ragged.from_padded(array)
+
+
+def _equal_offsets(count: int, steps: int) -> IndexArray:
+    return _kept_offsets(count, steps) if count <= 256 else np.arange(count + 1, dtype=np.int64) * steps
+
+
+@lru_cache(maxsize=64)
+def _kept_offsets(count: int, steps: int) -> IndexArray:
+    offsets = (np.arange(count + 1, dtype=np.int64) * steps).view()
+    offsets.flags.writeable = False  # it has many owners
+    return offsets
 
 
 def offsets_of(lengths: npt.ArrayLike) -> IndexArray:

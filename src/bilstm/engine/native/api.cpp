@@ -1,10 +1,13 @@
 // The C interface: checks what it is given, and turns exceptions into error codes.
 #include "api.h"
 
+#include <algorithm>
+#include <cmath>
 #include <exception>
 #include <limits>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "network.h"
 #include "threads.h"
@@ -176,4 +179,40 @@ int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t
         const std::shared_lock lock(network->guard);
         network->predict(*data, checked_loss, states_in, states_out, output, score);
     });
+}
+
+int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
+                             float* output) {
+    return guarded([&] {
+        require(network && values && output, "nothing to predict into");
+        require(sequences >= 0 && steps >= 1, "sequences must have steps");
+        static thread_local std::vector<int64_t> offsets;
+        offsets.resize(static_cast<size_t>(bilstm::checked_product(sequences, 1)) + 1);
+        const int64_t total = bilstm::checked_product(sequences, steps);
+        for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = static_cast<int64_t>(i) * steps;
+        const bilstm_data data{values, offsets.data(), total, sequences, nullptr, nullptr, nullptr};
+        const std::shared_lock lock(network->guard);
+        network->predict(data, bilstm::Loss::mean_squared_error, nullptr, nullptr, output, nullptr);
+    });
+}
+
+int64_t bilstm_first_not_finite(const float* values, int64_t count) {
+    constexpr int64_t kBlock = 256;
+    for (int64_t begin = 0; begin < count; begin += kBlock) {
+        const int64_t end = std::min(count, begin + kBlock);
+        bool all = true;
+        for (int64_t i = begin; i < end; ++i) all &= std::fabs(values[i]) <= std::numeric_limits<float>::max();
+        for (int64_t i = begin; !all && i < end; ++i)
+            if (!std::isfinite(values[i])) return i;
+    }
+    return -1;
+}
+
+int64_t bilstm_mark_unlabelled(float* targets, int64_t count) {
+    int64_t wrong = -1;
+    for (int64_t i = count - 1; i >= 0; --i) {
+        if (targets[i] == -1.0f) targets[i] = std::numeric_limits<float>::quiet_NaN();
+        if (targets[i] < 0.0f || targets[i] > 1.0f) wrong = i;
+    }
+    return wrong;
 }

@@ -99,6 +99,15 @@ BILSTM_API int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer
 // The states may be null; else (sequences, state_width), before the first and after the last step.
 BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss,
                                   const float* states_in, float* states_out, float* output, bilstm_score* score);
+// The same for sequences of `steps` steps each, without states: for callers to whom microseconds matter.
+BILSTM_API int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
+                                        float* output);
+
+// The index of the first number that is NaN or infinite, or -1.
+BILSTM_API int64_t bilstm_first_not_finite(const float* values, int64_t count);
+// Replaces -1, which people write for "unlabelled", by NaN. Returns the index of the first number that is neither that
+// nor NaN nor from 0 to 1, or -1.
+BILSTM_API int64_t bilstm_mark_unlabelled(float* targets, int64_t count);
 
 #ifdef __cplusplus
 }

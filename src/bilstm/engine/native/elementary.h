@@ -37,7 +37,7 @@ inline Vec exponential(Vec x) {
 inline Vec reciprocal(Vec x) {
     Vec y = (Vec)(0x7ef311c3 - (IntVec)x);
     for (int i = 0; i < 2; ++i) {
-        const Vec e = fma(-x, y, broadcast(1.0f));
+        const Vec e = negated_fma(x, y, broadcast(1.0f));
         y = fma(y, fma(e, e, e), y);
     }
     return y;

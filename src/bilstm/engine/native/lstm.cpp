@@ -181,12 +181,12 @@ inline void cell_gradient(Vec dh, const CellPlace& place) {
     const Vec i = load(place.gates), f = load(place.gates + kLanes);
     const Vec g = load(place.gates + 2 * kLanes), o = load(place.gates + 3 * kLanes);
     const Vec squashed = hyperbolic_tangent(load(place.cell));
-    Vec dc = dh * o * fma(-squashed, squashed, broadcast(1.0f));
+    Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
     if (place.carried) dc = dc + load(place.carry);
     const Vec before = place.before ? load(place.before) : Vec{};
     store(place.gates, dc * g * (i * (1.0f - i)));
     store(place.gates + kLanes, dc * before * (f * (1.0f - f)));
-    store(place.gates + 2 * kLanes, dc * i * fma(-g, g, broadcast(1.0f)));
+    store(place.gates + 2 * kLanes, dc * i * negated_fma(g, g, broadcast(1.0f)));
     store(place.gates + 3 * kLanes, dh * squashed * (o * (1.0f - o)));
     store(place.carry, dc * f);
 }

@@ -48,20 +48,22 @@ constexpr int64_t kChunk = 1 << 14;
 
 void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, const Optimizer& settings) {
     constexpr float kMostRoot = 1e19f;  // the root of an infinite moment: its step is 0, not NaN
-    const float keep_1 = 1.0f - settings.beta_1, keep_2 = 1.0f - settings.beta_2;
+    const float keep_1 = 1.0f - settings.beta_1, keep_2 = 1.0f - settings.beta_2, epsilon = settings.epsilon;
+    const float* gradients = parameter.gradient.data();
+    float* firsts = parameter.first_moment.data();
+    float* seconds = parameter.second_moment.data();
+    float* values = parameter.value.data();
     for (int64_t i = begin; i < end; i += kLanes) {
         const int64_t count = end - i;
-        const Vec g = load_partial(parameter.gradient.data() + i, count);
-        Vec first = load_partial(parameter.first_moment.data() + i, count);
-        Vec second = load_partial(parameter.second_moment.data() + i, count);
+        const Vec g = load_partial(gradients + i, count);
+        Vec first = load_partial(firsts + i, count), second = load_partial(seconds + i, count);
         first += (g - first) * keep_1;
         second += (g * g - second) * keep_2;
         // The root keeps the processor's divider busy, and the reciprocal its multipliers, at the same time.
-        const Vec scale = reciprocal(at_most(square_root(second), kMostRoot) + settings.epsilon);
-        const Vec value = load_partial(parameter.value.data() + i, count) - first * rate * scale;
-        store_partial(parameter.first_moment.data() + i, first, count);
-        store_partial(parameter.second_moment.data() + i, second, count);
-        store_partial(parameter.value.data() + i, value, count);
+        const Vec scale = reciprocal(at_most(square_root(second), kMostRoot) + epsilon);
+        store_partial(values + i, load_partial(values + i, count) - first * rate * scale, count);
+        store_partial(firsts + i, first, count);
+        store_partial(seconds + i, second, count);
     }
 }
 
