@@ -12,7 +12,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard src/bilstm/engine/native/*)
 BUILD_INPUTS := CMakeLists.txt pyproject.toml constraints.txt $(NATIVE)
 PYTHON_SOURCES := src tests examples benchmarks .github/smoke.py
-ENGINE_TESTS := tests/laws tests/oracles $(wildcard tests/test_engine*.py tests/test_layers.py tests/test_models.py) \
+ENGINE_TESTS := tests/laws tests/oracles tests/test_layers.py tests/test_chain.py tests/test_models.py \
+	$(wildcard tests/test_engine*.py) \
 	--ignore=tests/oracles/test_keras.py --ignore=tests/oracles/test_numpy_engine.py
 
 # Compiler warnings stop a developer's build and CI's, never a newcomer's.

@@ -270,16 +270,23 @@ def test_a_callback_can_end_the_fit_and_the_next_fit_goes_on() -> None:
     assert model.fit(x, y, epochs=3, verbose=0).epoch == [0, 1, 2]
 
 
-def test_the_end_is_told_even_after_an_error() -> None:
+@pytest.mark.parametrize(("error", "told"), [(ValueError, True), (KeyboardInterrupt, False)])
+def test_the_end_is_told_after_an_error_but_not_after_an_interrupt(error: type[BaseException], told: bool) -> None:
     model, x, y = small_model()
+    weights: list[Any] = []
 
     def fail(epoch: int, logs: dict[str, float]) -> None:
-        raise KeyboardInterrupt
+        weights.append(model.get_weights())
+        if epoch == 2:
+            raise error
 
-    recorder = Recorder()
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(x, y, epochs=9, callbacks=[recorder, LambdaCallback(fail)], verbose=0)
-    assert recorder.calls[-1] == ("train end",)
+    recorder, stopping = Recorder(), EarlyStopping("loss", mode="max", patience=5, restore_best_weights=True)
+    with pytest.raises(error):
+        model.fit(x, y, epochs=9, callbacks=[recorder, stopping, LambdaCallback(fail)], verbose=0)
+    assert (recorder.calls[-1] == ("train end",)) == told
+    # The loss falls, so that the first epoch's weights are the "best": an interrupt leaves those reached.
+    for kept, expected in zip(model.get_weights(), weights[0 if told else 2], strict=True):
+        np.testing.assert_array_equal(kept, expected)
 
 
 def test_history_collects_every_log() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -363,21 +362,3 @@ def test_progress_is_shown_where_somebody_watches(monkeypatch: pytest.MonkeyPatc
     else:
         assert "of 3 |" in terminal.text
         assert "held-out accuracy=0.9000" in terminal.text
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopping_leaves_nothing_behind(tmp_path: Path, number: int, status: int) -> None:
-    write(tmp_path / "train.csv", rows(300))
-    forever = ["--epochs", "1000000", "--patience", "1000000", "--out", str(tmp_path / "model")]
-    command = [sys.executable, "-m", "bilstm", "train", str(tmp_path / "train.csv"), *COLUMNS, *forever]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        for line in running.stdout:
-            if line.startswith("held out"):
-                break
-        time.sleep(0.3)
-        running.send_signal(number)
-        _, errors = running.communicate(timeout=30)
-    assert (running.returncode, errors.strip()) == (status, "bilstm: stopped")
-    assert os.listdir(tmp_path) == ["train.csv"]

@@ -14,24 +14,11 @@ from hypothesis import strategies as st
 
 import bilstm
 from bilstm.errors import ModelFileError
-from bilstm.layers import LSTM, Bidirectional, Dense, TimeDistributed
+from bilstm.layers import LSTM
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
 from bilstm.optimizers import SGD, Adam
-from oracles.models import Case, bits, cases, weight_bits
-
-
-def tagger(seed: int = 1) -> Sequential:
-    layers = [
-        Bidirectional(LSTM(3, return_sequences=True), input_shape=(None, 2)),
-        TimeDistributed(Dense(1, "sigmoid")),
-    ]
-    return Sequential(layers, seed=seed)
-
-
-def numbers(*shape: int, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).random(shape, np.float32)
-
+from oracles.models import Case, bits, cases, numbers, tagger, weight_bits
 
 # --- Laws ------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ except ModuleNotFoundError:
     sys.exit("bilstm: the command line needs further packages: pip install 'bilstm[cli]'")
 
 from bilstm._version import __version__
-from bilstm.console import CommandLine, Progress, stop_on_termination
+from bilstm.console import CommandLine, Progress, fail, saying_if_stopped, stop_on_signals, stop_status
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
 
 def main() -> None:
     """Run the command line, and exit with its status."""
-    stop_on_termination()
+    stop_on_signals()
     commands.main(prog_name="bilstm")
 
 
@@ -98,12 +98,15 @@ def commands() -> None:
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor. The model is the same.")
 @click.option("--quiet", is_flag=True, help="Print mistakes only.")
 def train(table: str, out: str, valid: str | None, threads: int | None, quiet: bool, **given: Any) -> None:
-    """Train a model on a TABLE of labelled sequences."""
+    """Train a model on a TABLE of labelled sequences.
+
+    Ctrl-C stops training after the first epoch with the best model until then, which is written.
+    """
     from bilstm.modelfile import check_model_path
     from bilstm.prepare import Roles, prepare
     from bilstm.tablefiles import read_table
-    from bilstm.training import train_tagger
-    from bilstm.wording import after_training, before_training
+    from bilstm.training import TrainingInterrupted, train_tagger
+    from bilstm.wording import after_training, before_training, when_stopped
 
     check_model_path(out, inputs=[table, valid] if valid else [table])
     options = _training_options(given)
@@ -122,9 +125,17 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     _say(before_training(source, prepared), quiet)
     _use_threads(threads)
     parts = (prepared.columns, prepared.training, prepared.validation)
-    with Progress(quiet=quiet) as progress:
-        tagger = train_tagger(*parts, options=options, progress=progress)
-    tagger.save(out)
+    interrupt = None
+    with saying_if_stopped("before the first epoch ended: no model was written"):
+        try:
+            with Progress(quiet=quiet) as progress:
+                tagger = train_tagger(*parts, options=options, progress=progress)
+        except TrainingInterrupted as caught:
+            interrupt, tagger = caught, caught.tagger
+    with saying_if_stopped("while the model was being written: it was not"):
+        tagger.save(out)
+    if interrupt:
+        fail(when_stopped(tagger.training, out), stop_status(interrupt.__cause__ or interrupt))
     _say(after_training(tagger.training, out), quiet)
 
 

@@ -8,14 +8,14 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import click
 
 from bilstm.errors import UserError, suggestion
 from bilstm.files import reason
 
-MISTAKE, INTERRUPTED, TERMINATED, BROKEN = 2, 130, 143, 70  # exit statuses; the last is sysexits.h's EX_SOFTWARE
+MISTAKE, INTERRUPTED, BROKEN = 2, 130, 70  # exit statuses; the last is sysexits.h's EX_SOFTWARE
 
 
 class CommandLine(click.Group):
@@ -52,8 +52,8 @@ def _ending_in_one_line() -> Iterator[None]:
     except (UserError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         fail(message[:1].lower() + message[1:] if isinstance(error, click.ClickException) else message)
-    except (KeyboardInterrupt, click.Abort):
-        fail("stopped", INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        fail("stopped", stop_status(error))
     except BrokenPipeError:
         _discard_output()  # whoever read it has gone
         sys.exit(0)
@@ -65,6 +65,8 @@ def _ending_in_one_line() -> Iterator[None]:
     except MemoryError:
         fail("there is not enough memory")
     except Exception as error:
+        if Stopped.received:  # and hidden by a library: DuckDB raises an error of its own
+            fail("stopped", stop_status(Stopped.received))
         if _is_expected(error):
             fail(str(error))
         if os.environ.get("BILSTM_TRACEBACK"):
@@ -98,13 +100,45 @@ def fail(message: str, status: int = MISTAKE) -> NoReturn:
     sys.exit(status)
 
 
-def stop_on_termination() -> None:
-    """Let SIGTERM end the program as Ctrl-C does, so that nothing half-written stays behind."""
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C (SIGINT), or a request to end (SIGTERM), which is treated alike.
 
-    def stop(*_: object) -> NoReturn:
-        fail("stopped", TERMINATED)
+    Attributes:
+        status: the exit status by which a shell knows the signal.
+        received: the last one of this program.
+    """
 
-    signal.signal(signal.SIGTERM, stop)
+    received: ClassVar[Stopped | None] = None
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+def stop_on_signals() -> None:
+    """Raise `Stopped` at Ctrl-C and at SIGTERM, so that what must be written or removed in the end still is."""
+
+    def stop(number: int, _: object) -> NoReturn:
+        Stopped.received = Stopped(number)
+        raise Stopped.received
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a shell's background jobs
+            signal.signal(number, stop)
+
+
+def stop_status(interrupt: BaseException) -> int:
+    """The exit status of a program that was interrupted so."""
+    return interrupt.status if isinstance(interrupt, Stopped) else INTERRUPTED
+
+
+@contextlib.contextmanager
+def saying_if_stopped(when: str) -> Iterator[None]:
+    """Where the block is stopped, say when that was, and end the program."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        fail(f"stopped {when}", stop_status(interrupt))
 
 
 class Progress:

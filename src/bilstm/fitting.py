@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.callbacks import Callback, Logs
+from bilstm.calls import Pace
 from bilstm.engine.network import Targets, first_not_finite
 from bilstm.ragged import IndexArray, Ragged
 
 if TYPE_CHECKING:
     from bilstm.models import Sequential
 
-# Each call into the engine runs about this long (seconds), so that Ctrl-C is heard and the bar moves.
-_CALL_SECONDS = 0.1
 _BAR_WIDTH = 30
 
 Scores = npt.NDArray[np.float64]
@@ -71,6 +70,8 @@ def run_epochs(
 ) -> None:
     """Train for the epochs given, calling callbacks and printing on the way.
 
+    Ctrl-C is heard between two calls of the engine, and leaves the weights reached: no callback is told.
+
     Raises:
         DivergedError: the loss is not finite.
     """
@@ -90,9 +91,15 @@ def run_epochs(
                 callback.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
-    finally:
-        for callback in callbacks:
-            callback.on_train_end()
+    except Exception:  # and not for Ctrl-C
+        _end(callbacks)
+        raise
+    _end(callbacks)
+
+
+def _end(callbacks: Sequence[Callback]) -> None:
+    for callback in callbacks:
+        callback.on_train_end()
 
 
 def _train_epoch(
@@ -106,23 +113,22 @@ def _train_epoch(
     several = len(training.chosen) > 1
     chosen = model.random.permutation(training.chosen) if shuffle and several else training.chosen
     starts = batch_starts(len(chosen), batch_size)
+    ends = training.data.lengths[chosen].cumsum()[starts[1:] - 1]  # steps up to the end of each batch
+    pace = Pace(model.weights_per_step)
     sums = np.zeros(5)
-    done, batches = 0, len(starts) - 1
-    at_once = 1 if each_batch else max(1, min(batches, 16))
+    done, trained, batches = 0, 0, len(starts) - 1
     while done < batches:
-        end = min(done + at_once, batches)
+        end = done + 1 if each_batch else max(done + 1, int(ends.searchsorted(trained + pace.steps, "right")))
         started = time.perf_counter()
         scores = model.train_batches(training, chosen, starts[done : end + 1])
-        elapsed = time.perf_counter() - started
+        pace.note(int(ends[end - 1]) - trained, time.perf_counter() - started)
         sums += scores.sum(axis=0)
         if not math.isfinite(sums[0]):
             first = done + int(np.flatnonzero(~np.isfinite(scores[:, 0]))[0])
             raise DivergedError(_why_diverged(training.data, chosen[starts[first] : starts[first + 1]]))
-        done = end
+        done, trained = end, int(ends[end - 1])
         for callback in each_batch:
             callback.on_train_batch_end(done - 1, model.logs_of(scores[-1]))
-        if not each_batch:
-            at_once = max(1, int(at_once * min(8.0, _CALL_SECONDS / max(elapsed, 1e-9))))
         printer.update(done, model.logs_of(sums) if printer.wants_updates else {})
     return sums
 

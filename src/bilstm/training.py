@@ -18,11 +18,24 @@ from bilstm.fitting import DivergedError, FitData
 from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Layer, Reverse, TimeDistributed
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
-from bilstm.ragged import IndexArray, Ragged, offsets_of
+from bilstm.ragged import FloatArray, IndexArray, Ragged, offsets_of
 from bilstm.tagger import Tagger
 
 DIRECTIONS = ("both", "forward", "backward")
 Progress = Callable[[dict[str, Any]], None]
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C, or what stands for it, after at least one epoch.
+
+    Attributes:
+        tagger: the best model until then.
+    """
+
+    def __init__(self, tagger: Tagger) -> None:
+        super().__init__(tagger.training["stopped"])
+        self.tagger = tagger
+
 
 # In training, sequences longer than this are cut into pieces of at most this many steps, at other places each epoch:
 # more and shorter rows fill the processor better, and more updates are made. Prediction is never cut.
@@ -132,12 +145,21 @@ def train_tagger(
 
     Raises:
         DivergedError: the loss is not finite in the first epoch.
+        TrainingInterrupted: Ctrl-C after the first epoch; holds the best model. A KeyboardInterrupt, as is raised
+            before.
     """
     options = options or TrainingOptions()
     if validation is None:
         training, validation = _hold_out(training, options)
     run = _Run(columns, training, validation, options, progress or (lambda _: None))
-    return Tagger(columns, run.model, run.train())
+    try:
+        reason = run.train()
+    except KeyboardInterrupt as interrupt:
+        if run.best is None:
+            raise
+        reason = f"stopped by the user after epoch {len(run.logs)}"
+        raise TrainingInterrupted(run.tagger(reason)) from interrupt
+    return run.tagger(reason)
 
 
 def _hold_out(training: Encoded, options: TrainingOptions) -> tuple[Encoded, Encoded | None]:
@@ -147,6 +169,15 @@ def _hold_out(training: Encoded, options: TrainingOptions) -> tuple[Encoded, Enc
         return training, None
     order = np.random.default_rng(options.seed).permutation(count)
     return training.take(np.sort(order[held_out:])), training.take(np.sort(order[:held_out]))
+
+
+@dataclass(frozen=True)
+class _Best:
+    """What is best so far; replaced as a whole, so that Ctrl-C finds it whole."""
+
+    score: tuple[float, float]  # accuracy, minus loss
+    epoch: int
+    weights: list[FloatArray]
 
 
 class _Run:
@@ -161,6 +192,7 @@ class _Run:
         progress: Progress,
     ) -> None:
         self.options, self.progress = options, progress
+        self.columns = columns
         self.training, self.targets = training, Targets(labels=training.labels)
         self.validation = validation and FitData.all_of(validation.values, Targets(labels=validation.labels))
         self.model = build_model(columns, options)
@@ -168,10 +200,9 @@ class _Run:
         self.pieces = -(-training.values.lengths // LONGEST_PIECE)
         self.batch_size = options.batch_size or self._default_batch_size()
         self.epochs = options.epochs or self._default_epochs()
-        self.history: dict[str, list[float]] = {}
-        self.best: tuple[float, float] | None = None  # accuracy, minus loss
-        self.best_epoch = 0
-        self.best_weights = self.model.get_weights()
+        self.logs: list[dict[str, float]] = []  # of each epoch
+        self.best: _Best | None = None
+        self.started = time.perf_counter()
 
     def _default_batch_size(self) -> int:
         mean_length = self.training.values.total_steps / max(1, int(self.pieces.sum()))
@@ -182,45 +213,47 @@ class _Run:
         batches = -(-int(self.pieces.sum()) // self.batch_size)
         return min(_MOST_EPOCHS, max(20, -(-_UPDATES // batches)))
 
-    def train(self) -> dict[str, Any]:
-        """Run all epochs, leave the best weights in the model, and return the summary."""
-        started = time.perf_counter()
-        reason = "all epochs done"
+    def train(self) -> str:
+        """Run all epochs, or as many as are of use. Returns why there were no more."""
         for epoch in range(self.epochs):
             try:
-                loss = self._train_epoch(epoch, started)
+                loss = self._train_epoch(epoch)
             except DivergedError:
                 if self.best is None:
                     raise
-                reason = "the loss was no longer finite"
-                break
-            self._validate(epoch, loss)
-            if epoch - self.best_epoch >= self.options.patience:
-                reason = f"no better for {self.options.patience} epochs"
-                break
-            if self._over_time(started):
-                reason = "the time limit was reached"
-                break
-        self.model.set_weights(self.best_weights)
-        return {
-            "epochs": len(self.history.get("loss", [])),
-            "best_epoch": self.best_epoch + 1,
+                return "the loss was no longer finite"
+            best = self._validate(epoch, loss)
+            if epoch - best.epoch >= self.options.patience:
+                return f"no better for {self.options.patience} epochs"
+            if self._over_time():
+                return "the time limit was reached"
+        return "all epochs done"
+
+    def tagger(self, reason: str) -> Tagger:
+        """The best model, and the summary of a training that ended for this reason."""
+        assert self.best is not None
+        self.model.set_weights(self.best.weights)
+        summary = {
+            "epochs": len(self.logs),
+            "best_epoch": self.best.epoch + 1,
             "stopped": reason,
-            "history": self.history,
-            "seconds": round(time.perf_counter() - started, 3),
+            "history": {name: [logs[name] for logs in self.logs] for name in self.logs[0]},
+            "seconds": round(time.perf_counter() - self.started, 3),
             "sequences": len(self.training.values),
             "steps": self.training.values.total_steps,
             "held_out_sequences": len(self.validation.data) if self.validation else 0,
             "batch_size": self.batch_size,
             "options": asdict(self.options),
         }
+        return Tagger(self.columns, self.model, summary)
 
-    def _over_time(self, started: float) -> bool:
-        return self.options.time_limit is not None and time.perf_counter() - started > self.options.time_limit
+    def _over_time(self) -> bool:
+        limit = self.options.time_limit
+        return limit is not None and time.perf_counter() - self.started > limit
 
-    def _train_epoch(self, epoch: int, started: float) -> float:
+    def _train_epoch(self, epoch: int) -> float:
         pieces = Ragged(self.training.values.values, self._cut())
-        data = FitData(pieces, self.targets, np.arange(len(pieces), dtype=np.int64))
+        data = FitData.all_of(pieces, self.targets)
         batches = list(batches_by_length(pieces.lengths, self.batch_size, self.random))
         sums, last = np.zeros(5), 0.0
         for number, batch in enumerate(batches):
@@ -240,7 +273,7 @@ class _Run:
                         "loss": float(sums[0] / max(sums[1], 1.0)),
                     }
                 )
-            if self._over_time(started):
+            if self._over_time():
                 break
         return float(sums[0] / max(sums[1], 1))
 
@@ -263,18 +296,20 @@ class _Run:
         falling = (progress - _WARM_UP) / (1 - _WARM_UP)
         return self.options.learning_rate * max(0.5 * (1 + math.cos(math.pi * falling)), 1e-3)
 
-    def _validate(self, epoch: int, loss: float) -> None:
+    def _validate(self, epoch: int, loss: float) -> _Best:
         logs = {"loss": loss}
         score = (0.0, -loss)
         if self.validation:
-            found = self.model.logs_of(self.model._evaluate(self.validation))
+            found = self.model.logs_of(self.model.score(self.validation))
             logs |= {f"val_{name}": value for name, value in found.items()}
             score = (found["accuracy"], -found["loss"])
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
-        if self.best is None or score > self.best:
-            self.best, self.best_epoch, self.best_weights = score, epoch, self.model.get_weights()
+        best = self.best
+        if best is None or score > best.score:
+            best = _Best(score, epoch, self.model.get_weights())
+        self.logs.append(logs)
+        self.best = best
         self.progress({"epoch": epoch + 1, "epochs": self.epochs, "done": 1.0, **logs})
+        return best
 
 
 def batches_by_length(lengths: IndexArray, batch_size: int, random: np.random.Generator) -> Iterator[IndexArray]:

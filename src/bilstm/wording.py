@@ -40,15 +40,25 @@ def before_training(table: Table, prepared: Prepared) -> list[str]:
 
 def after_training(training: dict[str, Any], path: str) -> list[str]:
     """How the training whose summary this is went, and where the model is."""
-    history, best = training["history"], training["best_epoch"]
-    lines = [
+    return [
         f"{counted(training['epochs'], 'epoch')} in {training['seconds']:.1f} seconds; {training['stopped']}",
-        f"the best was epoch {best}, with a loss of {history['loss'][best - 1]:.4f}",
+        f"the best was epoch {training['best_epoch']}, with {_reached(training)}",
+        f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]
+
+
+def when_stopped(training: dict[str, Any], path: str) -> str:
+    """The same in a line, of a training that the user stopped."""
+    return f"{training['stopped']}; {path} holds epoch {training['best_epoch']}, with {_reached(training)}"
+
+
+def _reached(training: dict[str, Any]) -> str:
+    history, best = training["history"], training["best_epoch"] - 1
+    reached = f"a loss of {history['loss'][best]:.4f}"
     if "val_accuracy" in history:
-        accuracy, loss = history["val_accuracy"][best - 1], history["val_loss"][best - 1]
-        lines[-1] += f", and on the held-out part an accuracy of {accuracy:.4f} and a loss of {loss:.4f}"
-    return [*lines, f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB"]
+        accuracy, loss = history["val_accuracy"][best], history["val_loss"][best]
+        reached += f", and on the held-out part an accuracy of {accuracy:.4f} and a loss of {loss:.4f}"
+    return reached
 
 
 def evaluation(path: str, report: dict[str, Any]) -> list[str]:

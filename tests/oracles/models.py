@@ -1,4 +1,4 @@
-"""Random models of all layers with sequences and labels for them, for laws that need no second opinion."""
+"""Random models of all layers with sequences and labels for them, for laws that need no second opinion; a small one."""
 
 from __future__ import annotations
 
@@ -121,3 +121,30 @@ def bits(array: Any) -> bytes:
 
 def weight_bits(model: Sequential) -> list[bytes]:
     return [bits(weight) for weight in model.get_weights()]
+
+
+def tagger(units: int = 3, outputs: int = 1, seed: int | None = 1, features: int = 2) -> Sequential:
+    """A small model with a label for each step, not compiled."""
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    layers = [
+        Bidirectional(LSTM(units, return_sequences=True), input_shape=(None, features)),
+        TimeDistributed(Dense(outputs, activation)),
+    ]
+    return Sequential(layers, seed=seed)
+
+
+def numbers(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def compiled(metrics: list[str] | None = None, optimizer: Any = "adam") -> Sequential:
+    """A small model, ready to learn whether a number exceeds one half."""
+    model = tagger(features=1)
+    model.compile(optimizer, "binary_crossentropy", metrics)
+    return model
+
+
+def above_half(count: int, steps: int = 4, seed: int = 0) -> tuple[Any, Any]:
+    """(count, steps, 1) numbers, and whether each exceeds one half."""
+    x = np.random.default_rng(seed).random((count, steps, 1), np.float32)
+    return x, (x > 0.5).astype(np.int64)

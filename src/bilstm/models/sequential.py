@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from bilstm import optimizers, utils
+from bilstm import optimizers
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, History, Logs
-from bilstm.engine.network import LayerPlan, Network, RecurrentPlan, Targets
+from bilstm.calls import pieces, steps_to_predict
+from bilstm.engine.network import Targets
 from bilstm.fitting import FitData, Scores, check_finite, run_epochs
-from bilstm.layers import LSTM, Bidirectional, Input, Layer, Reverse, WeightSpec, from_json, to_json
-from bilstm.modelfile import ModelFileError, read_model, write_model
+from bilstm.layers import (
+    Bidirectional,
+    Layer,
+)
+from bilstm.modelfile import write_model
+from bilstm.models.chain import Chain
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, steps_of
 from bilstm.targets import LOSSES, make_targets
 
@@ -28,11 +33,9 @@ _METRICS = {
     "mae": 4,
     "mean_absolute_error": 4,
 }
-_MOST_PARAMETERS = 1 << 33
-_MOST_LAYERS = 1000
 
 
-class Sequential:
+class Sequential(Chain):
     """A chain of layers.
 
     Args:
@@ -47,172 +50,11 @@ class Sequential:
     def __init__(
         self, layers: Iterable[Layer] | None = None, *, seed: int | None = None, name: str | None = None
     ) -> None:
-        self.name = name or "sequential"
-        self.seed = utils.new_seed() if seed is None else check_count("Sequential", "seed", seed, 0)
-        self.random = np.random.default_rng(self.seed)
-        self.layers: list[Layer] = []
-        self.stop_training = False
-        self.network: Network | None = None
-        self._specs: list[list[WeightSpec]] = []
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: str | None = None
         self.metrics: list[str] = []
-        self.input_features: int | None = None
-        for layer in layers or ():
-            self._append(layer)
-        self._build_if_known()
-
-    # --- Structure -----------------------------------------------------------------------------------------------
-
-    def add(self, layer: Layer) -> None:
-        """Append a layer. With an input shape on the first, or known from data, the model is (re)built at once.
-
-        Raises:
-            ValueError: the layer does not fit after the ones before it.
-        """
-        keep, features = self.get_weights() if self.built else [], self.input_features
-        if not self._append(layer):
-            return
-        try:
-            self._build_if_known(keep)
-        except Exception:
-            self.layers.pop()
-            self.input_features = features
-            raise
-
-    def _append(self, layer: Layer) -> bool:
-        """Append a layer without building the model. Returns False for what is no layer of its own, an Input."""
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Sequential: a layer of bilstm.layers is needed, not {layer!r}")
-        if len(self.layers) == _MOST_LAYERS:
-            raise ValueError(f"Sequential: a model has at most {_MOST_LAYERS:,} layers")
-        if self.layers and _splits(self.layers[-1]):
-            raise ValueError("Sequential: no layer can follow Bidirectional(merge_mode=None), which has two outputs")
-        if isinstance(layer, Reverse) and not (self.layers and _is_recurrent(self.layers[-1])):
-            raise ValueError("Reverse must directly follow a recurrent layer with return_sequences=True")
-        if _is_recurrent(layer, any_rows=True) and not all(other.returns_rows_per_step() for other in self.layers):
-            raise ValueError(
-                f"Sequential: {type(layer).__name__} needs sequences, but a layer before it returns one row for "
-                f"each: give that layer return_sequences=True"
-            )
-        if not self.layers and layer.input_features is not None:
-            self.input_features = layer.input_features
-        if isinstance(layer, Input):
-            if self.layers:
-                raise ValueError("Sequential: Input must come first")
-            return False
-        self.layers.append(layer)
-        return True
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        """Make the weights for inputs of shape (…, features)."""
-        self._build(check_count("build", "the number of features", input_shape[-1]))
-
-    def _build_if_known(self, keep: Sequence[FloatArray] = (), *, draw: bool = True) -> None:
-        if self.input_features is not None:
-            self._build(self.input_features, keep, draw=draw)
-
-    def _build(self, features: int, keep: Sequence[FloatArray] = (), *, draw: bool = True) -> None:
-        plans: list[LayerPlan] = []
-        specs: list[list[WeightSpec]] = []
-        width = features
-        initial: list[FloatArray] = []
-        for index, layer in enumerate(self.layers):
-            output = layer.output_features(width)
-            specs.append(layer.weights(width))
-            if sum(_size(spec) for spec in specs[-1]) > _MOST_PARAMETERS:
-                raise ValueError(f"{type(layer).__name__} would have more than {_MOST_PARAMETERS:,} parameters")
-            if len(initial) < len(keep):
-                initial += keep[len(initial) : len(initial) + len(specs[-1])]
-            elif draw:
-                initial += layer.initial_weights(width, self.random)
-            else:
-                initial += [np.zeros(spec.shape, np.float32) for spec in specs[-1]]
-            if isinstance(layer, Reverse):
-                plans[-1] = _flipped(plans[-1])
-            elif plan := layer.plan(index, width):
-                plans.append(plan)
-            width = output
-        if not plans:
-            return
-        self.network = Network(plans, features)
-        self._specs = specs
-        self.input_features = features
-        self.set_weights(initial)
-
-    @property
-    def built(self) -> bool:
-        return self.network is not None
-
-    def _built_network(self, features: int | None = None) -> Network:
-        if self.network is None:
-            if not self.layers:
-                raise ValueError("the model has no layers yet: add some")
-            if features is None:
-                raise ValueError("the model has no weights yet: give the first layer input_shape=(steps, features)")
-            self._build(features)
-        assert self.network is not None
-        return self.network
-
-    def _network_for(self, data: Ragged) -> Network:
-        # Without sequences the number of features is not known either.
-        return self._built_network(data.features if len(data) else None)
-
-    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
-        """Print the layers, their output shapes and numbers of parameters."""
-        self._built_network()
-        rows = []
-        width, per_step, total = self.input_features or 0, True, 0
-        for layer, specs in zip(self.layers, self._specs, strict=True):
-            width = layer.output_features(width)
-            per_step = per_step and layer.returns_rows_per_step()
-            count = sum(_size(spec) for spec in specs)
-            total += count
-            shape = f"(None, None, {width})" if per_step else f"(None, {width})"
-            rows.append((_describe(layer), shape, f"{count:,}"))
-        widths = [max(len(row[i]) for row in [*rows, ("Layer (type)", "Output shape", "Param #")]) for i in range(3)]
-        line = "  ".join("{:<%d}" % w for w in widths[:2]) + "  {:>%d}" % widths[2]  # noqa: UP031
-        print_fn(f'Model: "{self.name}"')
-        print_fn(line.format("Layer (type)", "Output shape", "Param #"))
-        print_fn("=" * (sum(widths) + 4))
-        for row in rows:
-            print_fn(line.format(*row))
-        print_fn("=" * (sum(widths) + 4))
-        print_fn(f"Total params: {total:,} ({total * 4 / 1024:,.1f} KiB)")
-
-    def count_params(self) -> int:
-        return self._built_network().parameter_count
-
-    # --- Weights -------------------------------------------------------------------------------------------------
-
-    def get_weights(self) -> list[FloatArray]:
-        """All weight arrays, layer by layer, in Keras's order (see each layer); float32 copies."""
-        flat = self._built_network().read()
-        return self._unflatten(flat)
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Set all weight arrays, in the order of `get_weights`.
-
-        Raises:
-            ValueError: another number of arrays, another shape, or a value that is not finite.
-        """
-        network = self._built_network()
-        specs = [spec for specs in self._specs for spec in specs]
-        if len(weights) != len(specs):
-            raise ValueError(f"set_weights: the model has {len(specs)} weight arrays, not {len(weights)}")
-        arrays = [np.asarray(weight, np.float32) for weight in weights]
-        for spec, array in zip(specs, arrays, strict=True):
-            if array.shape != spec.shape:
-                raise ValueError(f"set_weights: {spec.name} has shape {spec.shape}, not {array.shape}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"set_weights: {spec.name} holds NaN or infinity")
-        network.write(np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.float32))
-
-    def _unflatten(self, flat: FloatArray) -> list[FloatArray]:
-        specs = [spec for specs in self._specs for spec in specs]
-        bounds = np.cumsum([_size(spec) for spec in specs])[:-1]
-        pieces = np.split(flat, bounds) if specs else []
-        return [piece.reshape(spec.shape) for spec, piece in zip(specs, pieces, strict=True)]
+        self.stop_training = False
+        super().__init__(layers, seed=seed, name=name)
 
     # --- Training ------------------------------------------------------------------------------------------------
 
@@ -309,7 +151,7 @@ class Sequential:
         def validate(epoch: int) -> Logs:
             if validation is None or (epoch + 1) % every:
                 return {}
-            scores = self._evaluate(validation)
+            scores = self.score(validation)
             return {f"val_{name}": value for name, value in self.logs_of(scores).items()}
 
         history = History()
@@ -388,18 +230,21 @@ class Sequential:
         """
         refuse_unsupported("evaluate", keywords, {"steps": None, "callbacks": None} | _QUEUES)
         _verbosity(verbose)
-        scores = self._evaluate(self._fit_data(x, y, sample_weight))
+        scores = self.score(self._fit_data(x, y, sample_weight))
         return self.logs_of(scores) if return_dict else self._as_list(scores)
 
     test_on_batch = evaluate
 
-    def _evaluate(self, validation: FitData) -> Scores:
+    def score(self, validation: FitData) -> Scores:
+        """The engine's (5,) sums over the chosen sequences; see `Network.train`."""
         assert self.network is not None
         assert self.loss is not None
-        data, targets = validation.data, validation.targets
-        if len(validation.chosen) != len(data):
-            data, targets = _subset(data, targets, validation.chosen, self.network.one_row_each)
-        return self.network.evaluate(data, targets, LOSSES[self.loss])
+        loss, sums = LOSSES[self.loss], np.zeros(5)
+        lengths = validation.data.lengths[validation.chosen]
+        for piece in pieces(lengths, self.weights_per_step):
+            data, targets = _subset(validation, validation.chosen[piece], self.network.one_row_each)
+            sums += self.network.evaluate(data, targets, loss)
+        return sums
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0, **keywords: Any) -> Any:
         """Outputs for every step in the form of x: (n, steps, outputs) for an array, a list for a list, a Ragged for a
@@ -408,12 +253,15 @@ class Sequential:
         After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. batch_size has no
         influence: a sequence's result never depends on its company.
         """
-        refuse_unsupported("predict", keywords, {"steps": None, "callbacks": None} | _QUEUES)
+        if keywords:
+            refuse_unsupported("predict", keywords, {"steps": None, "callbacks": None} | _QUEUES)
         _verbosity(verbose)
+        if self.network is not None and _is_small(x) and not self.splits:
+            return self.network.predict_equal(x)
         data = as_ragged(x)
         rows = self.predict_rows(data)
-        last = self.layers[-1] if self.layers else None
-        if _splits(last):
+        if self.splits:
+            last = self.layers[-1]
             assert isinstance(last, Bidirectional)
             halves = np.split(rows, [last.forward.units], axis=1)
             return [self._like(x, data, half) for half in halves]
@@ -427,7 +275,7 @@ class Sequential:
         the largest output's number, without the last dimension, for several.
         """
         _verbosity(verbose)
-        if _splits(self.layers[-1] if self.layers else None):
+        if self.splits:
             raise ValueError("predict_classes: Bidirectional(merge_mode=None) has two outputs, which are no classes")
         data = as_ragged(x)
         rows = self.predict_rows(data)
@@ -436,7 +284,16 @@ class Sequential:
 
     def predict_rows(self, data: Ragged) -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
-        return self._network_for(data).predict(data)[0]
+        network = self._network_for(data)
+        if data.total_steps <= steps_to_predict(self.weights_per_step):
+            return network.predict(data)[0]
+        rows = np.empty((len(data) if network.one_row_each else data.total_steps, network.outputs), np.float32)
+        done = 0
+        for piece in pieces(data.lengths, self.weights_per_step):
+            part = network.predict(data[piece])[0]
+            rows[done : done + len(part)] = part
+            done += len(part)
+        return rows
 
     def _like(self, x: Any, data: Ragged, rows: Any) -> Any:
         assert self.network is not None
@@ -461,11 +318,7 @@ class Sequential:
 
     def get_config(self) -> dict[str, Any]:
         """Plain data from which `from_config` makes the same model, without its weights."""
-        config: dict[str, Any] = {
-            "name": self.name,
-            "features": self.input_features,
-            "layers": [to_json(layer) for layer in self.layers],
-        }
+        config = super().get_config()
         if self.loss is not None and self.optimizer is not None:
             config["compile"] = {
                 "loss": self.loss,
@@ -475,50 +328,15 @@ class Sequential:
         return config
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], *, seed: int | None = None, draw: bool = True) -> Sequential:
-        """The model that `get_config` described.
-
-        Args:
-            seed: as for a new model.
-            draw: whether to draw initial weights, rather than leave zeros where others will be set.
-
-        Raises:
-            ValueError: the data describes no model.
-        """
-        features, layers = config.get("features"), config.get("layers")
-        if not isinstance(layers, list):
-            raise ValueError("a model's layers must be a list")
-        model = cls(seed=seed, name=str(config.get("name", "sequential")))
-        if features is not None:
-            model.add(Input((None, check_count("model", "features", features))))
-        for layer in layers:
-            model._append(from_json(layer))
-        model._build_if_known(draw=draw)
+    def from_config(cls, config: Mapping[str, Any], *, seed: int | None = None, draw: bool = True) -> Self:
+        """As for a chain of layers; and compiles the model, if it was."""
+        model = super().from_config(config, seed=seed, draw=draw)
         compiled = config.get("compile")
         if compiled is not None:
             settings = dict(compiled["optimizer"])
             kind = check_choice("compile", "optimizer", settings.pop("kind", None), optimizers.OPTIMIZERS)
             model.compile(optimizers.OPTIMIZERS[kind](**settings), compiled["loss"], compiled["metrics"])
         return model
-
-    def tensors(self) -> dict[str, FloatArray]:
-        """The weight arrays by names that are unique in the model."""
-        return dict(zip(_tensor_names(self._specs), self.get_weights(), strict=True))
-
-    def set_tensors(self, tensors: Mapping[str, Any]) -> None:
-        """The reverse of `tensors`.
-
-        Raises:
-            ValueError: an array is missing, superfluous, or of another shape.
-        """
-        self._built_network()
-        names = _tensor_names(self._specs)
-        missing, extra = [n for n in names if n not in tensors], [n for n in tensors if n not in names]
-        if missing or extra:
-            raise ValueError(
-                f"weights {', '.join((missing or extra)[:3])} {'are missing' if missing else 'are unknown'}"
-            )
-        self.set_weights([tensors[name] for name in names])
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = True, **keywords: Any) -> None:
         """Write architecture, weights and compile settings to one safetensors file, wholly or not at all.
@@ -538,77 +356,15 @@ class Sequential:
 _QUEUES = {"max_queue_size": 10, "workers": 1, "use_multiprocessing": False}
 
 
-def load_model(path: str | os.PathLike[str]) -> Sequential:
-    """Read a model that `Sequential.save` wrote.
-
-    Raises:
-        ModelFileError: the file is no such model; the message says why. Never runs code from the file.
-    """
-    tensors, header = read_model(path)
-    if header.get("kind") != "sequential":
-        raise ModelFileError(f"{os.fspath(path)} holds a {header.get('kind')}, not a Sequential model")
-    return model_from_parts(path, tensors, header.get("model"))
-
-
-def model_from_parts(path: str | os.PathLike[str], tensors: Mapping[str, FloatArray], config: Any) -> Sequential:
-    """A model from a file's contents; the file's size bounds what is allocated.
-
-    Raises:
-        ModelFileError: they do not belong together.
-    """
-    try:
-        if not isinstance(config, dict):
-            raise ValueError("it describes no model")
-        _check_sizes(config, tensors)
-        model = Sequential.from_config(config, draw=False)
-        model.set_tensors(tensors)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
-        raise ModelFileError(f"{os.fspath(path)} is not a valid model: {error}") from None
-    return model
-
-
-def _check_sizes(config: Mapping[str, Any], tensors: Mapping[str, FloatArray]) -> None:
-    """Compare the numbers of parameters before anything is allocated for them."""
-    layers, width = config.get("layers"), config.get("features")
-    if not isinstance(layers, list) or not isinstance(width, int) or isinstance(width, bool):
-        raise ValueError("its layers or features are missing")
-    total = 0
-    for data in layers:
-        layer = from_json(data)
-        total += sum(_size(spec) for spec in layer.weights(width))
-        width = layer.output_features(width)
-    stored = sum(array.size for array in tensors.values())
-    if total != stored:
-        raise ValueError(f"its layers need {total:,} weights, but it holds {stored:,}")
-
-
-def _size(spec: WeightSpec) -> int:
-    size = 1
-    for dimension in spec.shape:
-        size *= dimension
-    return size
-
-
-def _tensor_names(specs: Sequence[Sequence[WeightSpec]]) -> list[str]:
-    return [f"layers.{index}.{spec.name}" for index, layer in enumerate(specs) for spec in layer]
-
-
-def _flipped(plan: Any) -> RecurrentPlan:
-    assert isinstance(plan, RecurrentPlan)
-    return replace(plan, directions=tuple(replace(d, flip=not d.flip) for d in plan.directions))
-
-
-def _is_recurrent(layer: Layer, *, any_rows: bool = False) -> bool:
-    return isinstance(layer, (LSTM, Bidirectional)) and (any_rows or layer.returns_rows_per_step())
-
-
-def _splits(layer: Layer | None) -> bool:
-    return isinstance(layer, Bidirectional) and layer.merge_mode is None
-
-
-def _describe(layer: Layer) -> str:
-    inner = getattr(layer, "layer", None)
-    return f"{type(layer).__name__}({type(inner).__name__})" if inner is not None else type(layer).__name__
+def _is_small(x: Any) -> bool:
+    """Whether x is in the engine's own form already, and so small that microseconds around its call count."""
+    return (
+        type(x) is np.ndarray
+        and x.ndim == 3
+        and 0 < x.size <= 1 << 14
+        and x.dtype == np.float32
+        and x.flags.c_contiguous
+    )
 
 
 def _verbosity(verbose: int | str) -> int:
@@ -626,6 +382,8 @@ def _split(training: FitData, scored: FitData, share: float) -> tuple[FitData, F
     return replace(training, chosen=training.chosen[:cut]), replace(scored, chosen=scored.chosen[cut:])
 
 
-def _subset(data: Ragged, targets: Targets, chosen: IndexArray, one_row_each: bool) -> tuple[Ragged, Targets]:
-    rows = chosen if one_row_each else steps_of(data.offsets, chosen)
-    return data[chosen], targets.take(rows)
+def _subset(all_of: FitData, chosen: IndexArray, one_row_each: bool) -> tuple[Ragged, Targets]:
+    data, targets = all_of.data, all_of.targets
+    if len(chosen) == len(data):  # which are then all, in their order
+        return data, targets
+    return data[chosen], targets.take(chosen if one_row_each else steps_of(data.offsets, chosen))

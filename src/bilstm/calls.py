@@ -1,0 +1,52 @@
+"""How much goes into one call of the engine: Python hears Ctrl-C, and moves a bar, only between two calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bilstm.ragged import IndexArray
+
+CALL_SECONDS = 0.1  # what a call of several training steps should take
+# Multiplications by weights that take a core at most a few tenths of a second.
+_TRAINING = 100_000_000
+_PREDICTION = 5_000_000_000
+_FEWEST_SEQUENCES = 32  # in a call for prediction: the engine needs some to fill the processor
+
+
+class Pace:
+    """Finds, from how long the last call took, how many steps to train on in the next.
+
+    Args:
+        weights: by how many weights each step is multiplied.
+    """
+
+    def __init__(self, weights: int) -> None:
+        self.steps = max(1, _TRAINING // max(1, weights))
+
+    def note(self, steps: int, seconds: float) -> None:
+        """Take note that a call with so many steps took so long."""
+        self.steps = max(1, int(steps * min(8.0, CALL_SECONDS / max(seconds, 1e-9))))
+
+
+def pieces(lengths: IndexArray, weights: int) -> Iterator[slice]:
+    """Divide sequences into slices, each for one call for prediction. Only the sequences' lengths tell where.
+
+    Args:
+        lengths: (n,) steps of each sequence.
+        weights: by how many weights each step is multiplied.
+    """
+    most = steps_to_predict(weights)
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < len(lengths):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(ends, before + most, "right")), start + _FEWEST_SEQUENCES)
+        yield slice(start, min(stop, len(lengths)))
+        start = stop
+
+
+def steps_to_predict(weights: int) -> int:
+    """How many steps one call may predict, each multiplied by so many weights."""
+    return _PREDICTION // max(1, weights)

@@ -1,0 +1,33 @@
+"""What a network is made of, by Keras's names: shapes, initial weights, and the order of weights.
+
+Layers hold no numbers. A model asks each for its weights' shapes and initial values, and for the plan by which the
+engine runs it.
+"""
+
+from __future__ import annotations
+
+from bilstm.layers.base import LAYERS, Input, Layer, WeightSpec, from_json, to_json
+from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
+from bilstm.layers.stepwise import ColumnEmbedding, Dense, Dropout, Embedding, TimeDistributed
+
+__all__ = [
+    "LAYERS",
+    "LSTM",
+    "Bidirectional",
+    "ColumnEmbedding",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Input",
+    "Layer",
+    "Reverse",
+    "TimeDistributed",
+    "WeightSpec",
+    "from_json",
+    "to_json",
+]
+
+LAYERS |= {
+    cls.__name__: cls
+    for cls in (Input, LSTM, Bidirectional, Reverse, Dense, TimeDistributed, Dropout, Embedding, ColumnEmbedding)
+}

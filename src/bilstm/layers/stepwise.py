@@ -1,0 +1,195 @@
+"""Layers that act on each step by itself: Dense, TimeDistributed, Dropout, Embedding, ColumnEmbedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bilstm.arguments import check_choice, check_count, check_fraction
+from bilstm.engine.network import ACTIVATIONS, DensePlan, DropoutPlan, EmbeddingPlan, LayerPlan
+from bilstm.initializers import glorot_uniform, uniform
+from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
+from bilstm.ragged import FloatArray
+
+
+class Dense(Layer):
+    """A linear map of each row and an activation: "linear" (or None), "sigmoid", "softmax", "tanh" or "relu".
+
+    Weights: kernel (features, units), bias (units).
+    """
+
+    takes: ClassVar[dict[str, Any]] = {
+        "use_bias": True,
+        "kernel_initializer": "glorot_uniform",
+        "bias_initializer": "zeros",
+        "lora_rank": None,
+        **REGULARIZERS,
+    }
+
+    def __init__(self, units: int, activation: str | None = None, *, name: str | None = None, **keywords: Any) -> None:
+        super().__init__(name=name, **keywords)
+        self.units = check_count("Dense", "units", units)
+        self.activation = check_choice("Dense", "activation", activation or "linear", ACTIVATIONS)
+
+    def output_features(self, features: int) -> int:
+        return self.units
+
+    def get_config(self) -> dict[str, Any]:
+        return {"units": self.units, "activation": self.activation, "name": self.name}
+
+    def weights(self, features: int) -> list[WeightSpec]:
+        return [WeightSpec("kernel", (features, self.units)), WeightSpec("bias", (self.units,))]
+
+    def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
+        return [glorot_uniform((features, self.units), random), np.zeros(self.units, np.float32)]
+
+    def plan(self, index: int, features: int) -> LayerPlan:
+        return DensePlan(index, self.units, self.activation)
+
+
+class TimeDistributed(Layer):
+    """Applies a Dense or Dropout layer to every step. Without padding that is what these layers do anyway."""
+
+    def __init__(self, layer: Layer, *, name: str | None = None, **keywords: Any) -> None:
+        super().__init__(name=name, **keywords)
+        if not isinstance(layer, (Dense, Dropout)):
+            raise TypeError(f"TimeDistributed: only Dense and Dropout are supported, not {layer!r}")
+        self.layer = layer
+        self.input_features = self.input_features or layer.input_features
+
+    def output_features(self, features: int) -> int:
+        return self.layer.output_features(features)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"layer": to_json(self.layer), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        return cls(**config | {"layer": from_json(config["layer"])})
+
+    def weights(self, features: int) -> list[WeightSpec]:
+        return self.layer.weights(features)
+
+    def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
+        return self.layer.initial_weights(features, random)
+
+    def plan(self, index: int, features: int) -> LayerPlan | None:
+        return self.layer.plan(index, features)
+
+
+class Dropout(Layer):
+    """In training, sets a share `rate` of numbers to zero and scales the others by 1 / (1 - rate).
+
+    Which ones depends only on the seed, the training step, the layer and the place in the batch.
+    """
+
+    takes: ClassVar[dict[str, Any]] = {"noise_shape": None, "seed": None}
+
+    def __init__(self, rate: float, *, name: str | None = None, **keywords: Any) -> None:
+        super().__init__(name=name, **keywords)
+        self.rate = check_fraction("Dropout", "rate", rate)
+
+    def output_features(self, features: int) -> int:
+        return features
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": self.rate, "name": self.name}
+
+    def plan(self, index: int, features: int) -> LayerPlan | None:
+        return DropoutPlan(index, self.rate) if self.rate else None
+
+
+class Embedding(Layer):
+    """Whole numbers from 0 to input_dim - 1 -> learnt vectors of output_dim numbers. Input: one number a step.
+
+    Weights: embeddings (input_dim, output_dim).
+    """
+
+    takes: ClassVar[dict[str, Any]] = {
+        "embeddings_initializer": "uniform",
+        "mask_zero": False,  # sequences are not padded, so there is nothing to mask
+        "lora_rank": None,
+        **REGULARIZERS,
+    }
+
+    def __init__(self, input_dim: int, output_dim: int, *, name: str | None = None, **keywords: Any) -> None:
+        if len(keywords.get("input_shape") or ()) == 1:  # Keras's way: the steps alone
+            keywords["input_shape"] = (None, 1)
+        super().__init__(name=name, **keywords)
+        if self.input_features not in (None, 1):
+            raise ValueError(f"Embedding takes one whole number a step, not {self.input_features} features")
+        self.input_dim = check_count("Embedding", "input_dim", input_dim)
+        self.output_dim = check_count("Embedding", "output_dim", output_dim)
+        self.input_features = 1
+
+    def output_features(self, features: int) -> int:
+        if features != 1:
+            raise ValueError(f"Embedding takes sequences of one whole number a step, not of {features} features")
+        return self.output_dim
+
+    def get_config(self) -> dict[str, Any]:
+        return {"input_dim": self.input_dim, "output_dim": self.output_dim, "name": self.name}
+
+    def weights(self, features: int) -> list[WeightSpec]:
+        return [WeightSpec("embeddings", (self.input_dim, self.output_dim))]
+
+    def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
+        return [uniform((self.input_dim, self.output_dim), random)]
+
+    def plan(self, index: int, features: int) -> LayerPlan:
+        return EmbeddingPlan(index, 0, (self.input_dim,), (self.output_dim,))
+
+
+class ColumnEmbedding(Layer):
+    """Steps of a table: numbers are passed on, categories embedded.
+
+    Input: `numeric` numbers, then one whole number for each vocabulary. Output: the numbers, then the embeddings.
+
+    Args:
+        vocabularies: number of categories of each.
+        dimensions: numbers of an embedding of each.
+
+    Weights: one embeddings array (vocabulary, dimension) for each vocabulary.
+    """
+
+    def __init__(
+        self,
+        numeric: int,
+        vocabularies: Sequence[int],
+        dimensions: Sequence[int],
+        *,
+        name: str | None = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(name=name, **keywords)
+        self.numeric = check_count("ColumnEmbedding", "numeric", numeric, 0)
+        self.vocabularies = tuple(check_count("ColumnEmbedding", "vocabularies", size) for size in vocabularies)
+        self.dimensions = tuple(check_count("ColumnEmbedding", "dimensions", size) for size in dimensions)
+        if not self.vocabularies or len(self.vocabularies) != len(self.dimensions):
+            raise ValueError("ColumnEmbedding: vocabularies and dimensions must be lists of one length, at least 1")
+        self.input_features = self.numeric + len(self.vocabularies)
+
+    def output_features(self, features: int) -> int:
+        if features != self.input_features:
+            raise ValueError(f"ColumnEmbedding takes {self.input_features} features, not {features}")
+        return self.numeric + sum(self.dimensions)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "numeric": self.numeric,
+            "vocabularies": list(self.vocabularies),
+            "dimensions": list(self.dimensions),
+            "name": self.name,
+        }
+
+    def weights(self, features: int) -> list[WeightSpec]:
+        pairs = zip(self.vocabularies, self.dimensions, strict=True)
+        return [WeightSpec(f"embeddings_{i}", shape) for i, shape in enumerate(pairs)]
+
+    def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
+        return [uniform(weight.shape, random) for weight in self.weights(features)]
+
+    def plan(self, index: int, features: int) -> LayerPlan:
+        return EmbeddingPlan(index, self.numeric, self.vocabularies, self.dimensions)

@@ -1,0 +1,174 @@
+"""Ctrl-C and SIGTERM, sent to processes that are at work: what is kept, what is said, and the exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bilstm.modelfile import read_model
+from bilstm.tagger import Tagger
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
+SIGNALS = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+# Tells the test, by lines on standard output, how far the command line is.
+TELLING = """
+import sys, time
+from pathlib import Path
+from bilstm import console, cli
+
+def tell(_, figures):
+    print("epoch", figures["epoch"], "done", figures["done"], flush=True)
+    if {stay!r} == "in epoch" and figures["done"] < 1:
+        time.sleep(60)
+
+def write(path, content):
+    with open(path, "wb") as file:
+        file.write(content[:100])
+        print("writing", flush=True)
+        time.sleep(60)
+
+console.Progress.__call__ = tell
+if {stay!r} == "in writing":
+    Path.write_bytes = write
+cli.main()
+"""
+
+
+def table(path: Path, sequences: int = 40) -> Path:
+    random = np.random.default_rng(1)
+    lines = ["id,x,state"]
+    for sequence in range(sequences):
+        for x in random.normal(size=8):
+            lines.append(f"s{sequence},{x:.4f},{'high' if x > 0 else 'low'}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def train(folder: Path, script: str, send: list[tuple[Callable[[str], bool], int]]) -> tuple[int, str]:
+    """Train without end, and send a signal at the first line of output that fits, then the next. Status and errors."""
+    out = str(folder / "model")
+    options = ["--units", "4", "--layers", "1", "--epochs", "1000000", "--patience", "1000000", "--out", out]
+    columns = ["--sequence", "id", "--label", "state"]
+    command = [sys.executable, "-c", script, "train", str(table(folder / "train.csv")), *columns, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for fits, number in send:
+            for line in running.stdout:
+                if fits(line):
+                    running.send_signal(number)
+                    break
+        _, errors = running.communicate(timeout=60)
+    return running.returncode, errors
+
+
+def third_epoch_ended(line: str) -> bool:
+    return line == "epoch 3 done 1.0\n"
+
+
+@SIGNALS
+def test_the_best_model_until_then_is_saved(tmp_path: Path, number: int, status: int) -> None:
+    found, errors = train(tmp_path, TELLING.format(stay=""), [(third_epoch_ended, number)])
+    assert found == status
+    said = re.fullmatch(
+        r"bilstm: stopped by the user after epoch (\d+); (.*)/model holds epoch (\d+), with a loss of \d\.\d{4}, and "
+        r"on the held-out part an accuracy of (\d\.\d{4}) and a loss of (\d\.\d{4})\n",
+        errors,
+    )
+    assert said, errors
+    epochs, best = int(said[1]), int(said[3])
+    assert 3 <= epochs
+    assert 1 <= best <= epochs
+    _, header = read_model(tmp_path / "model")
+    summary = header["training"]
+    assert summary["stopped"] == f"stopped by the user after epoch {epochs}"
+    assert (summary["epochs"], summary["best_epoch"]) == (epochs, best)
+    assert {len(values) for values in summary["history"].values()} == {epochs}
+    assert f"{summary['history']['val_accuracy'][best - 1]:.4f}" == said[4]
+    assert f"{summary['history']['val_loss'][best - 1]:.4f}" == said[5]
+    assert Tagger.load(tmp_path / "model").columns.classes == ("high", "low")
+    assert sorted(os.listdir(tmp_path)) == ["model", "train.csv"]
+
+
+@SIGNALS
+def test_before_an_epoch_ended_nothing_is_written(tmp_path: Path, number: int, status: int) -> None:
+    send = [(lambda line: line.startswith("epoch 1 done 0"), number)]
+    found, errors = train(tmp_path, TELLING.format(stay="in epoch"), send)
+    assert (found, errors) == (status, "bilstm: stopped before the first epoch ended: no model was written\n")
+    assert os.listdir(tmp_path) == ["train.csv"]
+
+
+@pytest.mark.parametrize("old", [None, b"\x02\0\0\0\0\0\0\0{} an older model"])
+def test_a_second_ctrl_c_leaves_nothing_half_written(tmp_path: Path, old: bytes | None) -> None:
+    if old is not None:
+        (tmp_path / "model").write_bytes(old)
+    send = [(third_epoch_ended, signal.SIGINT), (lambda line: line == "writing\n", signal.SIGINT)]
+    found, errors = train(tmp_path, TELLING.format(stay="in writing"), send)
+    assert (found, errors) == (130, "bilstm: stopped while the model was being written: it was not\n")
+    if old is None:
+        assert os.listdir(tmp_path) == ["train.csv"]
+    else:
+        assert sorted(os.listdir(tmp_path)) == ["model", "train.csv"]
+        assert (tmp_path / "model").read_bytes() == old
+
+
+@SIGNALS
+def test_a_database_at_work_is_stopped_without_a_fuss(number: int, status: int) -> None:
+    """DuckDB hears signals itself, and raises an error of its own."""
+    script = """
+import duckdb
+from bilstm import cli, tablefiles
+
+def read_table(*_, **__):
+    print("reading", flush=True)
+    duckdb.sql("SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b").fetchall()
+
+tablefiles.read_table = read_table
+cli.main()
+"""
+    command = [sys.executable, "-c", script, "train", "t.csv", "--out", "model"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "reading\n"
+        running.send_signal(number)
+        _, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors) == (status, "bilstm: stopped\n")
+
+
+def test_fit_keeps_the_weights_reached() -> None:
+    script = """
+import numpy as np
+from bilstm.callbacks import LambdaCallback
+from bilstm.layers import LSTM, Dense
+from bilstm.models import Sequential
+
+model = Sequential([LSTM(8, return_sequences=True, input_shape=(None, 1)), Dense(1, "sigmoid")], seed=1)
+model.compile("adam", "binary_crossentropy")
+before = model.get_weights()
+x = np.random.default_rng(1).random((200_000, 10, 1), np.float32)
+print("ready", flush=True)
+try:
+    model.fit(x, x > 0.5, batch_size=1, epochs=1000, verbose=0)
+except KeyboardInterrupt:
+    moved = [np.abs(a - b).max() for a, b in zip(before, model.get_weights())]
+    print("interrupted", min(moved) > 0, np.isfinite(moved).all(), model.network.iteration > 0)
+model.fit(x[:4], x[:4] > 0.5, verbose=0)
+print("goes on")
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        try:
+            running.wait(1.0)  # by then the first batches have been trained on
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGINT)
+        out, _ = running.communicate(timeout=60)
+    assert out == "interrupted True True True\ngoes on\n"

@@ -1,0 +1,227 @@
+"""Layers: which of Keras's arguments they take, which they refuse, and settings that are impossible."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from bilstm.layers import (
+    LAYERS,
+    LSTM,
+    Bidirectional,
+    ColumnEmbedding,
+    Dense,
+    Dropout,
+    Embedding,
+    Input,
+    Reverse,
+    TimeDistributed,
+    from_json,
+    to_json,
+)
+
+# --- Keras's arguments -----------------------------------------------------------------------------------------------
+
+REGULARIZERS = ("kernel_regularizer", "bias_regularizer", "kernel_constraint", "bias_constraint")
+ANY: dict[str, tuple[list[Any], list[Any]]] = {  # argument -> values that change nothing, values refused
+    "trainable": ([True], [False]),
+    "dtype": ([None, "float32"], ["float16", "float64"]),
+    "activity_regularizer": ([None], ["l2"]),
+}
+LSTM_ARGUMENTS = {
+    "activation": (["tanh"], ["relu", None]),
+    "recurrent_activation": (["sigmoid"], ["hard_sigmoid"]),
+    "use_bias": ([True], [False]),
+    "kernel_initializer": (["glorot_uniform"], ["zeros"]),
+    "recurrent_initializer": (["orthogonal"], ["glorot_uniform"]),
+    "bias_initializer": (["zeros"], ["ones"]),
+    "dropout": ([0, 0.0], [0.5]),
+    "recurrent_dropout": ([0, 0.0], [0.5]),
+    "seed": ([None], [1]),
+    "return_state": ([False], [True]),
+    "stateful": ([False], [True]),
+    "unroll": ([False, True], ["no"]),
+    "use_cudnn": (["auto", False], [True]),
+    "implementation": ([1, 2], [3]),
+    **{name: ([None], ["l2"]) for name in (*REGULARIZERS, "recurrent_regularizer", "recurrent_constraint")},
+}
+DENSE_ARGUMENTS = {
+    "use_bias": ([True], [False]),
+    "kernel_initializer": (["glorot_uniform"], ["he_normal"]),
+    "bias_initializer": (["zeros"], ["ones"]),
+    "lora_rank": ([None], [4]),
+    **{name: ([None], ["l2"]) for name in REGULARIZERS},
+}
+EMBEDDING_ARGUMENTS = {
+    "embeddings_initializer": (["uniform"], ["zeros"]),
+    "embeddings_regularizer": ([None], ["l2"]),
+    "embeddings_constraint": ([None], ["max_norm"]),
+    "mask_zero": ([False], [True]),
+    "lora_rank": ([None], [4]),
+}
+MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
+    "LSTM": (lambda **k: LSTM(2, **k), ANY | LSTM_ARGUMENTS),
+    "Dense": (lambda **k: Dense(2, **k), ANY | DENSE_ARGUMENTS),
+    "Embedding": (lambda **k: Embedding(3, 2, **k), ANY | EMBEDDING_ARGUMENTS),
+    "Dropout": (lambda **k: Dropout(0.5, **k), ANY | {"noise_shape": ([None], [(1, 2)]), "seed": ([None], [1])}),
+    "Bidirectional": (lambda **k: Bidirectional(LSTM(2), **k), ANY | {"weights": ([None], [[1.0]])}),
+    "TimeDistributed": (lambda **k: TimeDistributed(Dense(2), **k), ANY),
+    "Input": (
+        lambda **k: Input((None, 2), **k),
+        ANY | {"batch_size": ([None], [3]), "sparse": ([False], [True]), "ragged": ([False], [True])},
+    ),
+    "Reverse": (Reverse, ANY),
+    "ColumnEmbedding": (lambda **k: ColumnEmbedding(1, [2], [3], **k), ANY),
+}
+CASES = [(owner, argument) for owner, (_, arguments) in MAKERS.items() for argument in arguments]
+
+
+@pytest.mark.parametrize(("owner", "argument"), CASES)
+def test_kerass_arguments_are_accepted_or_refused_by_name(owner: str, argument: str) -> None:
+    make, arguments = MAKERS[owner]
+    accepted, refused = arguments[argument]
+    plain = to_json(make())
+    for value in accepted:
+        assert to_json(make(**{argument: value})) == plain
+    for value in refused:
+        with pytest.raises(ValueError, match="^" + re.escape(f"{owner}: {argument}={value!r} is not supported (only ")):
+            make(**{argument: value})
+
+
+@pytest.mark.parametrize("owner", MAKERS)
+def test_no_argument_of_kerass(owner: str) -> None:
+    with pytest.raises(TypeError, match=f"{owner}: unexpected argument 'unit'"):
+        MAKERS[owner][0](unit=3)
+
+
+def test_every_layer_is_tested_here() -> None:
+    assert set(MAKERS) == set(LAYERS)
+
+
+# --- Arguments of our own --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: LSTM(0), ValueError, "LSTM: units must be at least 1, not 0"),
+        (lambda: LSTM(2.5), TypeError, "LSTM: units must be a whole number, not 2.5"),
+        (lambda: Dense(-1), ValueError, "Dense: units must be at least 1, not -1"),
+        (
+            lambda: Dense(1, activation="sigmoi"),
+            ValueError,
+            "Dense: activation must be one of 'linear', 'sigmoid', 'softmax', 'tanh', 'relu', not 'sigmoi'; "
+            "did you mean 'sigmoid'?",
+        ),
+        (lambda: Dropout(1.0), ValueError, "Dropout: rate must be at least 0 and below 1, not 1.0"),
+        (lambda: Dropout("half"), ValueError, "Dropout: rate must be a number, not 'half'"),
+        (lambda: Embedding(0, 2), ValueError, "Embedding: input_dim must be at least 1, not 0"),
+        (lambda: Embedding(2, 0), ValueError, "Embedding: output_dim must be at least 1, not 0"),
+        (
+            lambda: Embedding(2, 2, input_shape=(5, 3)),
+            ValueError,
+            "Embedding takes one whole number a step, not 3 features",
+        ),
+        (
+            lambda: Embedding(2, 2).output_features(3),
+            ValueError,
+            "Embedding takes sequences of one whole number a step, not of 3 features",
+        ),
+        (
+            lambda: ColumnEmbedding(1, [2], [3]).output_features(3),
+            ValueError,
+            "ColumnEmbedding takes 2 features, not 3",
+        ),
+        (
+            lambda: ColumnEmbedding(1, [2, 3], [4]),
+            ValueError,
+            "ColumnEmbedding: vocabularies and dimensions must be lists of one length, at least 1",
+        ),
+        (
+            lambda: ColumnEmbedding(1, [], []),
+            ValueError,
+            "ColumnEmbedding: vocabularies and dimensions must be lists of one length, at least 1",
+        ),
+        (
+            lambda: ColumnEmbedding(-1, [2], [4]),
+            ValueError,
+            "ColumnEmbedding: numeric must be at least 0, not -1",
+        ),
+        (
+            lambda: ColumnEmbedding(1, [0], [4]),
+            ValueError,
+            "ColumnEmbedding: vocabularies must be at least 1, not 0",
+        ),
+        (
+            lambda: Bidirectional(LSTM(2), merge_mode="average"),
+            ValueError,
+            "Bidirectional: merge_mode must be one of 'concat', 'sum', 'mul', 'ave', None, not 'average'; "
+            "did you mean 'ave'?",
+        ),
+        (
+            lambda: Bidirectional(LSTM(2), backward_layer=LSTM(2)),
+            ValueError,
+            "Bidirectional: backward_layer must have go_backwards opposite to the forward layer's",
+        ),
+        (
+            lambda: Bidirectional(LSTM(2), backward_layer=LSTM(2, go_backwards=True, return_sequences=True)),
+            ValueError,
+            "Bidirectional: both layers must have the same return_sequences",
+        ),
+        (
+            lambda: Bidirectional(LSTM(2), "sum", LSTM(3, go_backwards=True)),
+            ValueError,
+            "Bidirectional: merge_mode='sum' needs layers of as many units, not 2 and 3",
+        ),
+    ],
+)
+def test_impossible_settings(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Bidirectional(Dense(2)), "Bidirectional: layer must be an LSTM, not <"),
+        (lambda: Bidirectional(None), "Bidirectional: layer must be an LSTM, not None"),
+        (lambda: Bidirectional(LSTM(2), backward_layer=2), "Bidirectional: backward_layer must be an LSTM, not 2"),
+        (lambda: TimeDistributed(LSTM(2)), "TimeDistributed: only Dense and Dropout are supported, not <"),
+        (lambda: TimeDistributed(3), "TimeDistributed: only Dense and Dropout are supported, not 3"),
+    ],
+)
+def test_wrappers_of_what_they_cannot_wrap(make: Any, message: str) -> None:
+    with pytest.raises(TypeError, match="^" + re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "a layer is described by its class_name and config, not by None"),
+        ({"class_name": "LSTM"}, "a layer is described by its class_name and config, not by {'class_name': 'LSTM'}"),
+        ({"class_name": "GRU", "config": {}}, "unknown layer 'GRU'"),
+        ({"class_name": ["LSTM"], "config": {}}, "unknown layer ['LSTM']"),
+        ({"class_name": "LSTM", "config": {"units": "3"}}, "LSTM: units must be a whole number, not '3'"),
+        ({"class_name": "LSTM", "config": {"units": -3}}, "LSTM: units must be at least 1, not -3"),
+        ({"class_name": "LSTM", "config": {"units": 3, "self": 1}}, "LSTM: "),
+        ({"class_name": "LSTM", "config": {}}, "LSTM: "),
+        ({"class_name": "Bidirectional", "config": {}}, "Bidirectional: "),
+        ({"class_name": "Bidirectional", "config": {"layer": 5}}, "a layer is described by its class_name and config"),
+        ({"class_name": "Bidirectional", "config": {"layer": None}}, "Bidirectional: layer must be an LSTM"),
+        ({"class_name": "TimeDistributed", "config": {}}, "TimeDistributed: 'layer' is missing"),
+        ({"class_name": "ColumnEmbedding", "config": {"numeric": 1, "vocabularies": 5, "dimensions": [1]}}, "ColumnE"),
+        (
+            {"class_name": "ColumnEmbedding", "config": {"numeric": 1, "vocabularies": "12", "dimensions": "3"}},
+            "Column",
+        ),
+        ({"class_name": "Dropout", "config": {"rate": "nan"}}, "Dropout: rate must be at least 0 and below 1"),
+        ({"class_name": "Input", "config": {"shape": 3}}, "Input: "),
+    ],
+)
+def test_data_that_describe_no_layer(data: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        from_json(data)
