@@ -37,24 +37,24 @@ Dense::Dense(int64_t inputs, int64_t units, Activation activation) : activation_
     shape_dense(weights_, inputs, units);
 }
 
-void Dense::activate(float* row) const {
-    const int64_t units = output_width;
+void Dense::activate(float* values, int64_t rows) const {
+    const int64_t units = output_width, count = rows * units;
     switch (activation_) {
         case Activation::linear:
             break;
         case Activation::softmax:
-            softmax(row, units);
+            for (int64_t row = 0; row < rows; ++row) softmax(values + row * units, units);
             break;
         case Activation::sigmoid:
-            for (int64_t i = 0; i < units; i += kLanes)
-                store_partial(row + i, sigmoid(load_partial(row + i, units - i)), units - i);
+            for (int64_t i = 0; i < count; i += kLanes)
+                store_partial(values + i, sigmoid(load_partial(values + i, count - i)), count - i);
             break;
         case Activation::tanh:
-            for (int64_t i = 0; i < units; i += kLanes)
-                store_partial(row + i, hyperbolic_tangent(load_partial(row + i, units - i)), units - i);
+            for (int64_t i = 0; i < count; i += kLanes)
+                store_partial(values + i, hyperbolic_tangent(load_partial(values + i, count - i)), count - i);
             break;
         case Activation::relu:
-            for (int64_t i = 0; i < units; ++i) row[i] = row[i] < 0.0f ? 0.0f : row[i];
+            for (int64_t i = 0; i < count; ++i) values[i] = values[i] < 0.0f ? 0.0f : values[i];
             break;
     }
 }
@@ -85,7 +85,7 @@ void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, c
                 });
             });
         }
-        for (int64_t row = begin; row < end; ++row) activate(output + row * units);
+        activate(output + begin * units, end - begin);
     });
 }
 
