@@ -81,6 +81,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "bilstm_read": [c_void_p, c_int32, c_void_p, c_int64],
     "bilstm_write": [c_void_p, c_int32, c_void_p, c_int64],
     "bilstm_iteration": [c_void_p, POINTER(c_int64), c_int32],
+    "bilstm_set_recompute": [c_void_p, c_int32],
     "bilstm_train": [c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_void_p, c_uint64, c_void_p],
     "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
     "bilstm_update": [c_void_p, c_void_p],

@@ -164,6 +164,10 @@ class Network:
     def iteration(self, value: int) -> None:
         check(library().bilstm_iteration(self._handle, byref(c_int64(value)), 1))
 
+    def set_recompute(self, recompute: bool) -> None:
+        """Whether training keeps less of a batch in memory and computes it again: the same results, a third slower."""
+        check(library().bilstm_set_recompute(self._handle, recompute))
+
     def train(
         self,
         data: Ragged,

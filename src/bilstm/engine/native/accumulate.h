@@ -9,7 +9,7 @@
 
 namespace bilstm {
 
-// gradient = sum over rows of (1, inputs of the row)^T x (the row's output gradients), in row order, so that each
+// gradient (+)= sum over rows of (1, inputs of the row)^T x (the row's output gradients), in row order, so that each
 // number is one chain over all rows. Rows come in runs; within a run the rows of one panel follow each other.
 //   gather(run, row in run, float* to) writes the shape.rows - 1 inputs of a row;
 //   run_rows(run) is the number of its rows;
@@ -17,7 +17,8 @@ namespace bilstm {
 // Works on panels [first_panel, last_panel), by chunks of rows that stay in cache.
 template <typename Gather, typename RunRows, typename RunPanel>
 void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_panel, int64_t last_panel, int64_t runs,
-                     int64_t total_rows, Buffer& scratch, Gather&& gather, RunRows&& run_rows, RunPanel&& run_panel) {
+                     int64_t total_rows, bool add, Buffer& scratch, Gather&& gather, RunRows&& run_rows,
+                     RunPanel&& run_panel) {
     constexpr int64_t kGroup = kTileRows;
     const int64_t chunk = std::min<int64_t>(512, total_rows);
     const int64_t groups = (shape.rows + kGroup - 1) / kGroup;
@@ -31,7 +32,7 @@ void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_pa
     static thread_local std::vector<Segment> segments;
 
     int64_t run = 0, row = 0;
-    for (bool begun = false; run < runs; begun = true) {
+    for (bool begun = add; run < runs; begun = true) {
         segments.clear();
         for (int64_t filled = 0; run < runs && filled < chunk;) {
             const int64_t count = std::min(run_rows(run) - row, chunk - filled);

@@ -137,6 +137,14 @@ int32_t bilstm_iteration(bilstm_network* network, int64_t* iteration, int32_t se
     });
 }
 
+int32_t bilstm_set_recompute(bilstm_network* network, int32_t recompute) {
+    return guarded([&] {
+        require(network, "no network");
+        const std::unique_lock lock(network->guard);
+        network->set_recompute(recompute != 0);
+    });
+}
+
 int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, const int64_t* starts,
                      int64_t batches, int32_t loss, const bilstm_optimizer* optimizer, uint64_t seed,
                      bilstm_score* scores) {

@@ -84,6 +84,8 @@ BILSTM_API int32_t bilstm_read(bilstm_network* network, int32_t which, float* to
 BILSTM_API int32_t bilstm_write(bilstm_network* network, int32_t which, const float* from, int64_t count);
 // Training steps taken; counts for Adam's bias correction and for dropout.
 BILSTM_API int32_t bilstm_iteration(bilstm_network* network, int64_t* iteration, int32_t set);
+// Whether training keeps less of a batch in memory, by a third more arithmetic. The results are the same.
+BILSTM_API int32_t bilstm_set_recompute(bilstm_network* network, int32_t recompute);
 
 // One training step for each of `batches` batches; batch i is chosen[starts[i]] … chosen[starts[i + 1] - 1]. scores
 // has one entry a batch.

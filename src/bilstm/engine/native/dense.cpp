@@ -137,7 +137,7 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
         std::fill_n(rows + row * padded + units, padded - units, 0.0f);
     }
     weight_gradient(
-        weights_.shape, weights_.gradient.data(), 0, weights_.shape.panels(), 1, input.rows, scratch[kPack],
+        weights_.shape, weights_.gradient.data(), 0, weights_.shape.panels(), 1, input.rows, false, scratch[kPack],
         [&](int64_t, int64_t row, float* to) { std::copy_n(input.data + row * inputs, inputs, to); },
         [&](int64_t) { return input.rows; },
         [&](int64_t, int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });

@@ -7,6 +7,13 @@
 
 namespace bilstm {
 
+// Zero for what is so small that its products would soon be subnormal: processors compute with subnormal numbers many
+// times slower, and vanishing gradients end as such.
+inline Vec without_vanishing(Vec x, float smallest = 0x1p-100f) {
+    const Vec magnitude = (Vec)((IntVec)x & 0x7fffffff);
+    return magnitude < smallest ? Vec{} : x;
+}
+
 // Writes x as n ln 2 + r; returns 2^n in `scale` and e^r - 1.
 inline Vec reduced_expm1(Vec x, Vec& scale) {
     constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits

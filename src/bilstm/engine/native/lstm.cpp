@@ -110,21 +110,20 @@ void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& 
     }
 }
 
-// Rows sequences from `row` on and Panels blocks of units from `block` on. `projected`: their inputs' part, if known,
-// of a single sequence's panels one after the other.
-template <int Rows, int Panels>
-[[gnu::always_inline]] inline void DirectionPass::forward_tile(int64_t t, int64_t row, int64_t block,
-                                                               const float* projected, const Mode& mode) const {
+// Of Rows sequences from `row` on and Panels blocks of units from `block` on. `projected`: their inputs' part, if
+// known, of a single sequence's panels one after the other.
+template <int Rows, int Panels, typename Previous>
+[[gnu::always_inline]] inline void DirectionPass::gate_sums(int64_t t, int64_t row, int64_t block,
+                                                            const float* projected, const Previous& previous,
+                                                            Vec (&sums)[Rows][Panels * kTileVectors]) const {
     constexpr int kVectors = Panels * kTileVectors;
-    const int64_t blocks = lstm->blocks(), units = lstm->units, inputs = lstm->inputs, padded = blocks * kLanes;
-    const int64_t panel_step = lstm->weights.shape.start(1);
+    const int64_t inputs = lstm->inputs, panel_step = lstm->weights.shape.start(1);
     const float* panel = lstm->weights.value.data() + block * panel_step;
     const auto column = [&](int v) { return v / kTileVectors * panel_step + v % kTileVectors * kLanes; };
-    Vec sums[Rows][kVectors];
     const float* a[Rows];
     if (projected) {
         for (int r = 0; r < Rows; ++r)
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(projected + r * blocks * kPanel + v * kLanes);
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(projected + r * lstm->blocks() * kPanel + v * kLanes);
     } else {
         for (int r = 0; r < Rows; ++r) {
             a[r] = input_row(row + r, t);
@@ -132,31 +131,52 @@ template <int Rows, int Panels>
         }
         multiply_add<1>(a, inputs, panel + kPanel, kPanel, sums, panel_step);
     }
+    if (!previous(0)) return;
+    for (int r = 0; r < Rows; ++r) a[r] = previous(r);
+    multiply_add<1>(a, lstm->units, panel + (1 + inputs) * kPanel, kPanel, sums, panel_step);
+}
+
+namespace {
+
+struct Gates {
+    Vec i, f, g, o;
+};
+
+inline Gates activated(const Vec* sums) {
+    return {sigmoid(sums[0]), sigmoid(sums[1]), hyperbolic_tangent(sums[2]), sigmoid(sums[3])};
+}
+
+inline void store_gates(float* to, const Gates& gates) {
+    store(to, gates.i);
+    store(to + kLanes, gates.f);
+    store(to + 2 * kLanes, gates.g);
+    store(to + 3 * kLanes, gates.o);
+}
+
+}  // namespace
+
+template <int Rows, int Panels>
+[[gnu::always_inline]] inline void DirectionPass::forward_tile(int64_t t, int64_t row, int64_t block,
+                                                               const float* projected, const Mode& mode) const {
+    const int64_t units = lstm->units, padded = lstm->blocks() * kLanes;
     const bool continues = t > 0 || mode.states_in;
-    if (continues) {
-        for (int r = 0; r < Rows; ++r) a[r] = recent_run(t - 1) + (row + r) * padded;
-        multiply_add<1>(a, units, panel + (1 + inputs) * kPanel, kPanel, sums, panel_step);
-    }
+    Vec sums[Rows][Panels * kTileVectors];
+    gate_sums<Rows, Panels>(
+        t, row, block, projected, [&](int r) { return continues ? recent_run(t - 1) + (row + r) * padded : nullptr; },
+        sums);
     for (int r = 0; r < Rows; ++r)
         for (int p = 0; p < Panels; ++p) {
-            const Vec* gate = sums[r] + p * kTileVectors;
             const int64_t at = row + r, unit = (block + p) * kLanes, valid = units - unit;
-            const Vec i = sigmoid(gate[0]), f = sigmoid(gate[1]), g = hyperbolic_tangent(gate[2]), o = sigmoid(gate[3]);
+            const Gates gate = activated(sums[r] + p * kTileVectors);
             const int64_t before_rows = continues ? cell_rows(t ? t - 1 : 0) : 0;
             const Vec before =
                 continues ? load(cell_run(t ? t - 1 : 0) + ((block + p) * before_rows + at) * kLanes) : Vec{};
-            const Vec c = fma(f, before, i * g);
-            const Vec h = o * hyperbolic_tangent(c);
+            const Vec c = fma(gate.f, before, gate.i * gate.g);
+            const Vec h = gate.o * hyperbolic_tangent(c);
             store(cell_run(t) + ((block + p) * cell_rows(t) + at) * kLanes, c);
             store(recent_run(t) + at * padded + unit, h);
             store_partial(hidden_row(at, t) + unit, h, valid);
-            if (gates) {
-                float* kept = gate_run(t) + ((block + p) * active(t) + at) * kPanel;
-                store(kept, i);
-                store(kept + kLanes, f);
-                store(kept + 2 * kLanes, g);
-                store(kept + 3 * kLanes, o);
-            }
+            if (gates) store_gates(gate_run(t) + ((block + p) * active(t) + at) * kPanel, gate);
             if (mode.states_out && t + 1 == batch->length[static_cast<size_t>(at)]) {
                 float* to =
                     mode.states_out + batch->sequence[static_cast<size_t>(at)] * mode.state_width + state_column + unit;
@@ -164,6 +184,19 @@ template <int Rows, int Panels>
                 store_partial(to + units, c, valid);
             }
         }
+}
+
+void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) const {
+    for (int64_t t = steps.begin; t < steps.end; ++t)
+        for (int64_t block = 0; block < lstm->blocks(); ++block)
+            for_row_tiles(first, std::max(first, std::min(last, active(t))), [&](auto rows, int64_t row) {
+                constexpr int R = decltype(rows)::value;
+                Vec sums[R][kTileVectors];
+                gate_sums<R, 1>(
+                    t, row, block, nullptr, [&](int r) { return t ? hidden_row(row + r, t - 1) : nullptr; }, sums);
+                for (int r = 0; r < R; ++r)
+                    store_gates(gate_run(t) + (block * active(t) + row + r) * kPanel, activated(sums[r]));
+            });
 }
 
 namespace {
@@ -184,11 +217,11 @@ inline void cell_gradient(Vec dh, const CellPlace& place) {
     Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
     if (place.carried) dc = dc + load(place.carry);
     const Vec before = place.before ? load(place.before) : Vec{};
-    store(place.gates, dc * g * (i * (1.0f - i)));
-    store(place.gates + kLanes, dc * before * (f * (1.0f - f)));
-    store(place.gates + 2 * kLanes, dc * i * negated_fma(g, g, broadcast(1.0f)));
-    store(place.gates + 3 * kLanes, dh * squashed * (o * (1.0f - o)));
-    store(place.carry, dc * f);
+    store(place.gates, without_vanishing(dc * g * (i * (1.0f - i))));
+    store(place.gates + kLanes, without_vanishing(dc * before * (f * (1.0f - f))));
+    store(place.gates + 2 * kLanes, without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f))));
+    store(place.gates + 3 * kLanes, without_vanishing(dh * squashed * (o * (1.0f - o))));
+    store(place.carry, without_vanishing(dc * f));
 }
 
 }  // namespace
@@ -200,8 +233,8 @@ const float* DirectionPass::Arriving::row(const DirectionPass& pass, int64_t sor
     return t + 1 == batch.length[i] ? gradient + batch.order[i] * step : nullptr;
 }
 
-void DirectionPass::backward(int64_t first, int64_t last, const Arriving& arriving) const {
-    for (int64_t t = batch->longest - 1; t >= 0; --t) backward_step(t, first, last, arriving);
+void DirectionPass::backward(Steps steps, int64_t first, int64_t last, const Arriving& arriving) const {
+    for (int64_t t = steps.end - 1; t >= steps.begin; --t) backward_step(t, first, last, arriving);
 }
 
 void DirectionPass::backward_step(int64_t t, int64_t first, int64_t last, const Arriving& arriving) const {
@@ -234,7 +267,7 @@ template <int Rows, int Vectors>
         }
     }
     if (carried) {
-        const float* after = gate_run(t + 1) + row * kPanel;
+        const float* after = gate_gradient_run(t + 1) + row * kPanel;
         const float* matrix = arriving.recurrent + lstm->transposed(lstm->units).start(panel);
         for (const GateSegment& segment : lstm->segments) {
             const float* a[Rows];
@@ -253,8 +286,12 @@ template <int Rows, int Vectors>
         }
 }
 
-void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last, Buffer& scratch) const {
-    const auto gather = [&](int64_t t, int64_t row, float* to) {
+void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last, Steps steps, bool add,
+                                    Buffer& scratch) const {
+    // From the last step to the first, as the backward pass goes.
+    const auto step = [&](int64_t run) { return steps.end - 1 - run; };
+    const auto gather = [&](int64_t run, int64_t row, float* to) {
+        const int64_t t = step(run);
         std::memcpy(to, input_row(row, t), static_cast<size_t>(lstm->inputs) * sizeof(float));
         float* recurrent = to + lstm->inputs;
         if (t)
@@ -262,10 +299,13 @@ void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last
         else
             std::fill_n(recurrent, lstm->units, 0.0f);
     };
+    const int64_t rows =
+        (steps.end < batch->longest ? steps_before(steps.end) : batch->steps) - steps_before(steps.begin);
     bilstm::weight_gradient(
-        lstm->weights.shape, gradient, first, last, batch->longest, batch->steps, scratch, gather,
-        [&](int64_t t) { return active(t); },
-        [&](int64_t t, int64_t panel) {
+        lstm->weights.shape, gradient, first, last, steps.end - steps.begin, rows, add, scratch, gather,
+        [&](int64_t run) { return active(step(run)); },
+        [&](int64_t run, int64_t panel) {
+            const int64_t t = step(run);
             return std::pair<const float*, int64_t>(gate_run(t) + panel * active(t) * kPanel, kPanel);
         });
 }

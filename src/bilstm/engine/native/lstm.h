@@ -53,19 +53,23 @@ struct DirectionPass {
     Input input{};
     float* hidden = nullptr;  // outputs: rows of hidden_step floats, of which `units` are this direction's
     int64_t hidden_step = 0;
-    float* gates = nullptr;    // kept for the backward pass, or null
-    float* cells = nullptr;    // per step where gates are kept, else of the latest step only
+    float* gates = nullptr;  // kept for the backward pass, or null
+    float* cells = nullptr;  // of every step where cells_kept, else of the latest only
+    bool cells_kept = false;
+    // Where gates are computed again, chunk by chunk: the steps there are, and the gate gradients of the step after.
+    int64_t gates_begin = 0, gates_end = -1;
+    const float* gates_after = nullptr;
     float* recent = nullptr;   // h of the two latest steps, padded: where the next step finds it together
     int64_t state_column = 0;  // where in a row of Mode's states its h and then its c are
 
     float* gate_run(int64_t t) const {
-        return gates + batch->step_start[static_cast<size_t>(t)] * lstm->blocks() * kPanel;
+        return gates + (steps_before(t) - steps_before(gates_begin)) * lstm->blocks() * kPanel;
     }
-    float* cell_run(int64_t t) const {
-        return gates ? cells + batch->step_start[static_cast<size_t>(t)] * lstm->blocks() * kLanes : cells;
-    }
+    const float* gate_gradient_run(int64_t t) const { return t == gates_end ? gates_after : gate_run(t); }
+    int64_t steps_before(int64_t t) const { return batch->step_start[static_cast<size_t>(t)]; }
+    float* cell_run(int64_t t) const { return cells_kept ? cells + steps_before(t) * lstm->blocks() * kLanes : cells; }
     // How many sequences a block of cell_run(t) holds.
-    int64_t cell_rows(int64_t t) const { return gates ? active(t) : batch->sequences; }
+    int64_t cell_rows(int64_t t) const { return cells_kept ? active(t) : batch->sequences; }
     float* recent_run(int64_t t) const { return recent + (t & 1) * batch->sequences * lstm->blocks() * kLanes; }
     int64_t active(int64_t t) const { return batch->active[static_cast<size_t>(t)]; }
     float* hidden_row(int64_t sorted, int64_t t) const {
@@ -92,14 +96,24 @@ struct DirectionPass {
 
         const float* row(const DirectionPass& pass, int64_t sorted, int64_t t) const;
     };
-    void backward(int64_t first, int64_t last, const Arriving& arriving) const;
+    struct Steps {
+        int64_t begin, end;
+    };
+    void backward(Steps steps, int64_t first, int64_t last, const Arriving& arriving) const;
     void backward_step(int64_t t, int64_t first, int64_t last, const Arriving& arriving) const;
-    // Fills panels [first, last) of `gradient`; the gates hold their gradients.
-    void weight_gradient(float* gradient, int64_t first, int64_t last, Buffer& scratch) const;
+    // The gates of some steps, from the inputs, the outputs and the weights: the numbers they were.
+    void recompute_gates(Steps steps, int64_t first, int64_t last) const;
+    // Panels [first, last) of `gradient`, from the gates, which hold their gradients: of the last steps or, adding to
+    // what is there, of the steps before those already summed.
+    void weight_gradient(float* gradient, int64_t first, int64_t last, Steps steps, bool add, Buffer& scratch) const;
 
   private:
     void begin_from_states(int64_t first, int64_t last, const Mode& mode) const;
     void project(int64_t t, int64_t first, int64_t last, Projection& projection) const;
+    // What enters a step's gates; previous(r) is h of the step before, or null.
+    template <int Rows, int Panels, typename Previous>
+    void gate_sums(int64_t t, int64_t row, int64_t block, const float* projected, const Previous& previous,
+                   Vec (&sums)[Rows][Panels * kTileVectors]) const;
     template <int Rows, int Panels>
     void forward_tile(int64_t t, int64_t row, int64_t block, const float* projected, const Mode& mode) const;
     template <int Rows, int Vectors>

@@ -135,6 +135,10 @@ void Network::write(Which which, const float* from) {
     }
 }
 
+void Network::set_recompute(bool recompute) {
+    for (auto& layer : layers_) layer->recompute = recompute;
+}
+
 // Returns the last layer's output, in the batch's order.
 const float* Network::forward(Workspace& w, const bilstm_data& data, const int64_t* chosen, int64_t count,
                               const Mode& mode) const {

@@ -37,6 +37,7 @@ class Network {
     enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3 };
     void read(Which which, float* to);
     void write(Which which, const float* from);
+    void set_recompute(bool recompute);
     int64_t iteration = 0;
     std::shared_mutex guard;
 

@@ -48,6 +48,7 @@ constexpr int64_t kChunk = 1 << 14;
 
 void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, const Optimizer& settings) {
     constexpr float kMostRoot = 1e19f;  // the root of an infinite moment: its step is 0, not NaN
+    constexpr float kSmallest = 0x1p-56f;
     const float keep_1 = 1.0f - settings.beta_1, keep_2 = 1.0f - settings.beta_2, epsilon = settings.epsilon;
     const float* gradients = parameter.gradient.data();
     float* firsts = parameter.first_moment.data();
@@ -55,10 +56,11 @@ void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, con
     float* values = parameter.value.data();
     for (int64_t i = begin; i < end; i += kLanes) {
         const int64_t count = end - i;
-        const Vec g = load_partial(gradients + i, count);
+        const Vec g = without_vanishing(load_partial(gradients + i, count), kSmallest);
         Vec first = load_partial(firsts + i, count), second = load_partial(seconds + i, count);
-        first += (g - first) * keep_1;
-        second += (g * g - second) * keep_2;
+        // Without gradients moments decay, and would stay subnormal for ever.
+        first = without_vanishing(first + (g - first) * keep_1);
+        second = without_vanishing(second + (g * g - second) * keep_2, kSmallest * kSmallest);
         // The root keeps the processor's divider busy, and the reciprocal its multipliers, at the same time.
         const Vec scale = reciprocal(at_most(square_root(second), kMostRoot) + epsilon);
         store_partial(values + i, load_partial(values + i, count) - first * rate * scale, count);

@@ -31,6 +31,7 @@ class Recurrent final : public Layer {
         kRecent,
         kHidden,
         kCarry,
+        kAfter,
         kTransposed,
         kInputTransposed,
         kPack,
@@ -45,13 +46,28 @@ class Recurrent final : public Layer {
         const DirectionPass& operator[](size_t d) const { return each[d]; }
     };
 
-    Passes passes(const Batch&, const Input&, float* output, Scratch&, bool keep) const;
+    // What a forward pass leaves for the backward pass.
+    enum class Keep { nothing, cells, gates };
+
+    Passes passes(const Batch&, const Input&, float* output, Scratch&, Keep keep) const;
     // What the merge reads of a direction: a row a step, or a row a sequence.
     const float* merge_source(size_t direction, const DirectionPass&, Scratch&) const;
     void merge(const Batch&, const Passes&, float* output, Scratch&) const;
     std::array<DirectionPass::Arriving, 2> arriving(const Passes&, float* output_gradient, int64_t rows,
                                                     Scratch&) const;
-    void input_gradient(const Passes&, float* gradient, Scratch&) const;
+    // What the backward pass works with.
+    struct Back {
+        const Passes& all;
+        std::array<DirectionPass::Arriving, 2> arriving;
+        float* input_gradient;  // or null
+        Scratch& scratch;
+        int64_t cost;
+    };
+    void backward_at_once(const Back&) const;
+    void backward_in_chunks(const Back&) const;
+    void weight_gradients(const Passes&, size_t first, size_t last, DirectionPass::Steps, bool add, int64_t cost) const;
+    void input_gradient(const Passes&, size_t first, size_t last, DirectionPass::Steps, bool add, float* gradient,
+                        Scratch&) const;
     int64_t work(const Batch&) const;
 
     std::vector<std::unique_ptr<Direction>> directions_;
