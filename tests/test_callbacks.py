@@ -249,7 +249,8 @@ def test_the_order_of_calls() -> None:
         expected += [("epoch begin", epoch), *batches, ("epoch end", epoch, all_logs)]
     assert recorder.calls == [*expected, ("train end",)]
     assert recorder.model is model
-    assert recorder.params == {"epochs": 3, "batch_size": 2, "metrics": ["loss", "acc", "val_loss", "val_acc"]}
+    names = ["loss", "acc", "val_loss", "val_acc"]
+    assert recorder.params == {"verbose": 0, "epochs": 3, "steps": 2, "batch_size": 2, "metrics": names}
 
 
 def test_watching_batches_does_not_change_training() -> None:
@@ -287,6 +288,51 @@ def test_the_end_is_told_after_an_error_but_not_after_an_interrupt(error: type[B
     # The loss falls, so that the first epoch's weights are the "best": an interrupt leaves those reached.
     for kept, expected in zip(model.get_weights(), weights[0 if told else 2], strict=True):
         np.testing.assert_array_equal(kept, expected)
+
+
+def test_logs_of_batches_are_means_since_the_epoch_began() -> None:
+    model, x, y = small_model()
+    stepped, losses, told = small_model()[0], [], []
+    for batch in range(3):
+        losses.append(stepped.train_on_batch(x[2 * batch : 2 * batch + 2], y[2 * batch : 2 * batch + 2])[0])
+    note = LambdaCallback(on_train_batch_end=lambda batch, logs: told.append(logs["loss"]))
+    history = model.fit(x, y, batch_size=2, shuffle=False, callbacks=[note], verbose=0)
+    assert told == pytest.approx([np.mean(losses[: batch + 1]) for batch in range(3)])
+    assert history.history["loss"] == told[-1:]
+    assert model.history is history
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        name
+        for name in vars(Callback)
+        if name.startswith("on_") and name not in ("on_predict_batch_end", "on_epoch_end")
+    ],
+)
+def test_functions_for_every_hook(hook: str) -> None:
+    calls: list[Any] = []
+    callback = LambdaCallback(**{hook: lambda *arguments: calls.append(arguments)})
+    model, x, y = small_model()
+    if "predict" in hook:
+        model.predict(x, callbacks=callback)
+    else:
+        model.fit(x, y, validation_split=0.5, callbacks=callback, verbose=0)
+    assert len(calls) == 1
+    assert isinstance(calls[0][-1], dict)
+
+
+def test_functions_for_no_hook() -> None:
+    with pytest.raises(TypeError, match="LambdaCallback: there is no 'on_epoch_ended'; there are: on_train_begin, on_"):
+        LambdaCallback(on_epoch_ended=print)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_what_is_no_callback_is_refused(method: str) -> None:
+    model, x, y = small_model()
+    arguments = (x,) if method == "predict" else (x, y)
+    with pytest.raises(TypeError, match=f"^{method}: callbacks must be of bilstm.callbacks.Callback, not <function"):
+        getattr(model, method)(*arguments, callbacks=[test_what_is_no_callback_is_refused])
 
 
 def test_history_collects_every_log() -> None:

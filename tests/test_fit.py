@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm import calls
-from bilstm.callbacks import Callback, LambdaCallback
+from bilstm.callbacks import LambdaCallback
 from bilstm.fitting import DivergedError, FitData, batch_starts
 from bilstm.layers import LSTM, Dense, Dropout
 from bilstm.models import Sequential
@@ -299,19 +299,3 @@ def test_arguments_of_kerass_that_change_nothing() -> None:
 def test_no_sequences() -> None:
     with pytest.raises(ValueError, match="fit: x has no sequences to train on"):
         compiled().fit([], [], verbose=0)
-
-
-class EachBatch(Callback):
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        assert batch == len(self.losses)
-        self.losses.append(logs["loss"])
-
-
-def test_each_batchs_loss() -> None:
-    x, y = above_half(5)
-    seen, stepped = EachBatch(), compiled()
-    compiled().fit(x, y, batch_size=2, shuffle=False, callbacks=[seen], verbose=0)
-    assert seen.losses == [stepped.train_on_batch(x[i : i + 2], y[i : i + 2]) for i in (0, 2, 4)]

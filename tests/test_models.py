@@ -256,12 +256,14 @@ def test_verbosity_there_is_not(method: str) -> None:
     model = tagger()
     model.compile(loss="mse")
     arguments = (numbers(2, 3, 2), numbers(2, 3, 1))[: 2 if method == "evaluate" else 1]
-    with pytest.raises(ValueError, match="verbose must be one of 0, 1, 2, not 3"):
+    with pytest.raises(ValueError, match=f"^{method}: verbose must be one of 0, 1, 2, not 3"):
         getattr(model, method)(*arguments, verbose=3)
+    with pytest.raises(ValueError, match=f"^{method}: batch_size must be at least 1, not 0"):
+        getattr(model, method)(*arguments, batch_size=0)
 
 
 @pytest.mark.parametrize(
-    ("argument", "value"), [("steps", 3), ("callbacks", []), ("workers", 2), ("max_queue_size", 1)]
+    ("argument", "value"), [("steps", 3), ("workers", 2), ("max_queue_size", 1), ("use_multiprocessing", True)]
 )
 def test_kerass_arguments_that_are_refused(argument: str, value: Any) -> None:
     model = tagger()

@@ -1,4 +1,4 @@
-"""What fit prints: a bar, a line an epoch, or nothing."""
+"""What fit, evaluate and predict print: a bar, a line, or nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bilstm import calls, fitting
-from bilstm.fitting import format_logs
+from bilstm import calls, progress
+from bilstm.progress import format_logs
 from oracles.models import above_half, compiled
 
 
@@ -24,14 +24,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             now[0] += seconds
             return now[0]
 
-        monkeypatch.setattr(fitting.time, "perf_counter", perf_counter)
+        monkeypatch.setattr(progress.time, "perf_counter", perf_counter)
 
     return set_step
 
 
 @pytest.mark.parametrize("verbose", [0, False])
 def test_silence(verbose: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    compiled().fit(*above_half(3), verbose=verbose)
+    x, y = above_half(3)
+    compiled().fit(x, y, verbose=verbose)
+    compiled().evaluate(x, y, verbose=verbose)
+    compiled().predict(x, verbose=verbose)
+    compiled().predict_classes(x, verbose=verbose)
     assert capsys.readouterr() == ("", "")
 
 
@@ -54,7 +58,7 @@ def test_a_line_with_validation_and_later_epochs(
     history = compiled().fit(x, y, epochs=4, initial_epoch=3, validation_split=0.5, verbose=2).history
     first, second = capsys.readouterr().out.splitlines()
     assert first == "Epoch 4/4"
-    assert second == f"3s - loss: {history['loss'][0]:.4f} - val_loss: {history['val_loss'][0]:.4f}"
+    assert second == f"4s - loss: {history['loss'][0]:.4f} - val_loss: {history['val_loss'][0]:.4f}"
 
 
 @pytest.mark.parametrize("verbose", [1, "auto", True])
@@ -74,7 +78,7 @@ def test_a_bar_on_a_terminal_moves(
     clock: Callable[[float], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock(1.0)
-    monkeypatch.setattr(fitting.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True)
     monkeypatch.setattr(calls, "_TRAINING", 0)  # one batch a call
     x, y = above_half(10)
     loss = compiled().fit(x, y, batch_size=1, verbose=1).history["loss"][0]
@@ -85,6 +89,43 @@ def test_a_bar_on_a_terminal_moves(
     assert re.fullmatch(r" 1/10 \[={3}>\.{26}\] - ETA: \d+s - loss: 0\.\d{4}\x1b\[K", states[0])
     assert re.fullmatch(r" 9/10 \[={27}>\.\.\] - ETA: \d+s - loss: 0\.\d{4}\x1b\[K", states[8])
     assert re.fullmatch(rf"10/10 \[={{30}}\] - \d+s \d+s/step - loss: {loss:.4f}\x1b\[K\n", states[9])
+
+
+@pytest.mark.parametrize(
+    ("verbose", "form"), [(1, "{n}/{n} [{bar}] - 2s {step}/step{logs}"), (2, "{n}/{n} - 2s{logs}")]
+)
+@pytest.mark.parametrize(("batch_size", "n", "step"), [(None, 2, "1s"), (10, 4, "500ms"), (100, 1, "2s")])
+def test_an_evaluation_and_a_prediction_end_with_a_line(
+    verbose: int,
+    form: str,
+    batch_size: int | None,
+    n: int,
+    step: str,
+    clock: Callable[[float], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, (x, y) = compiled(["acc"]), above_half(40)
+    clock(2.0)
+    loss, accuracy = model.evaluate(x, y, batch_size=batch_size, verbose=verbose)
+    logs = f" - loss: {loss:.4f} - acc: {accuracy:.4f}"
+    assert capsys.readouterr().out == form.format(n=n, bar="=" * 30, step=step, logs=logs) + "\n"
+    for method in (model.predict, model.predict_classes):
+        method(x, batch_size=batch_size, verbose=verbose)
+        assert capsys.readouterr().out == form.format(n=n, bar="=" * 30, step=step, logs="") + "\n"
+
+
+def test_the_bar_of_an_evaluation_moves(
+    clock: Callable[[float], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock(1.0)
+    monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(calls, "_PREDICTION", 0)  # 32 sequences a call
+    model, (x, y) = compiled(), above_half(100)
+    loss = model.evaluate(x, y, batch_size=10, verbose=1)
+    states = capsys.readouterr().out.split("\r")[1:]
+    assert len(states) == 4
+    assert re.fullmatch(r" 3/10 \[={9}>\.{20}\] - ETA: \d+s - loss: 0\.\d{4}\x1b\[K", states[0])
+    assert re.fullmatch(rf"10/10 \[={{30}}\] - \d+s \d+ms/step - loss: {loss:.4f}\x1b\[K\n", states[3])
 
 
 @pytest.mark.parametrize(

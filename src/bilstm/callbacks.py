@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +17,32 @@ Logs = dict[str, float]
 
 
 class Callback:
-    """Base class. `self.model` is the model being fitted; setting `self.model.stop_training` ends the fit after the
-    epoch. `self.params` holds its "epochs", "batch_size", and as "metrics" the names of all logs that it will make.
-    Logs map "loss", the metrics and their "val_" counterparts to numbers; an epoch that is not validated lacks the
-    latter.
+    """Base class: override what is of interest. `self.model` is the model at work; setting
+    `self.model.stop_training` ends a fit after the batch, with the validation and the end of its epoch.
+    `self.params` holds "verbose", "epochs" and "steps" (batches), and in a fit "batch_size" and as "metrics" the names
+    of all logs that it will make.
+
+    Logs map "loss", the metrics and their "val_" counterparts to numbers. Those of a batch are the means since the
+    epoch, or the evaluation, began. An epoch that is not validated lacks the "val_" ones. Where hooks for batches are
+    overridden, the engine returns to Python for each batch, which makes small ones slower.
     """
 
     model: Sequential
     params: Mapping[str, Any] = MappingProxyType({})
 
+    def set_model(self, model: Sequential) -> None:
+        """Called first, with what becomes `self.model`."""
+        self.model = model
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Called first, with what becomes `self.params`."""
+        self.params = params
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Called once, before the first epoch."""
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Called once, after the last epoch."""
+        """Called once, after the last epoch, with its logs; also after an error, but not after Ctrl-C."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Called before each epoch, which is counted from 0."""
@@ -38,8 +50,81 @@ class Callback:
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Called after each epoch."""
 
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Called before each batch of an epoch, which is counted from 0."""
+        self.on_batch_begin(batch, logs)
+
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Called after each batch, where it is overridden; the engine then returns to Python for each batch."""
+        """Called after each batch."""
+        self.on_batch_end(batch, logs)
+
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """An older name of `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """An older name of `on_train_batch_end`."""
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Called before an evaluation, and before the validation of an epoch."""
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Called after it."""
+
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Called before each of its batches."""
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Called after each of its batches."""
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """Called before a prediction."""
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        """Called after it."""
+
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Called before each of its batches."""
+
+    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Called after each of its batches; "outputs" in the logs are the rows predicted."""
+
+
+class Callbacks:
+    """Callbacks that are told the same, one after the other."""
+
+    def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+        self._callbacks = list(callbacks)
+
+    @classmethod
+    def of(cls, owner: str, given: Sequence[Callback] | Callback | None, model: Sequential, **params: Any) -> Callbacks:
+        """What the user gave, prepared for work on the model.
+
+        Raises:
+            TypeError: there is something else among them.
+        """
+        several = [given] if isinstance(given, Callback) else list(given or ())
+        for callback in several:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"{owner}: callbacks must be of bilstm.callbacks.Callback, not {callback!r}")
+            callback.set_params(params)
+            callback.set_model(model)
+        return cls(several)
+
+    def __bool__(self) -> bool:
+        return bool(self._callbacks)
+
+    def tell(self, hook: str, *arguments: Any) -> None:
+        """Call all callbacks' method of this name."""
+        for callback in self._callbacks:
+            getattr(callback, hook)(*arguments)
+
+    def listen_to(self, *hooks: str) -> bool:
+        """Whether one of the callbacks overrides one of these methods."""
+        return any(_overrides(callback, hook) for callback in self._callbacks for hook in hooks)
+
+
+def _overrides(callback: Callback, hook: str) -> bool:
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
 
 
 class History(Callback):
@@ -57,13 +142,21 @@ class History(Callback):
 
 
 class LambdaCallback(Callback):
-    """Calls a function after each epoch: `LambdaCallback(on_epoch_end=lambda epoch, logs: …)`."""
+    """Calls functions: `LambdaCallback(on_epoch_end=lambda epoch, logs: …)`, or any other method of `Callback`.
 
-    def __init__(self, on_epoch_end: Callable[[int, Logs], None]) -> None:
-        self._on_epoch_end = on_epoch_end
+    Raises:
+        TypeError: there is no such method.
+    """
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self._on_epoch_end(epoch, logs or {})
+    def __init__(self, on_epoch_end: Callable[[int, Logs], Any] | None = None, **hooks: Callable[..., Any]) -> None:
+        if on_epoch_end is not None:
+            hooks["on_epoch_end"] = on_epoch_end
+        known = [name for name in vars(Callback) if name.startswith("on_")]
+        for name, function in hooks.items():
+            if name not in known:
+                raise TypeError(f"LambdaCallback: there is no {name!r}; there are: {', '.join(known)}")
+            if function is not None:
+                setattr(self, name, function)
 
 
 class _Monitor:

@@ -1,26 +1,24 @@
-"""The epoch loop behind `Sequential.fit`: batches, logs, the lines Keras prints, callbacks."""
+"""The loops behind `Sequential`: epochs and batches of `fit`, pieces of `evaluate` and `predict`, and who is told."""
 
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.callbacks import Callback, Logs
-from bilstm.calls import Pace
+from bilstm.callbacks import Callbacks, Logs
+from bilstm.calls import Pace, pieces
 from bilstm.engine.network import Targets, first_not_finite
-from bilstm.ragged import IndexArray, Ragged
+from bilstm.progress import Bar
+from bilstm.ragged import IndexArray, Ragged, steps_of
 
 if TYPE_CHECKING:
     from bilstm.models import Sequential
-
-_BAR_WIDTH = 30
 
 Scores = npt.NDArray[np.float64]
 
@@ -40,6 +38,25 @@ class FitData:
     @classmethod
     def all_of(cls, data: Ragged, targets: Targets) -> FitData:
         return cls(data, targets, np.arange(len(data), dtype=np.int64))
+
+    def split(self, share: float) -> tuple[FitData, FitData]:
+        """As Keras does: the share that comes last is the second part, before any shuffling.
+
+        Raises:
+            ValueError: nothing is left on one side.
+        """
+        count = len(self.chosen)
+        cut = int(count * (1.0 - share))
+        if not 0 < cut < count:
+            raise ValueError(f"fit: validation_split={share} of {count} sequences leaves nothing on one side")
+        return replace(self, chosen=self.chosen[:cut]), replace(self, chosen=self.chosen[cut:])
+
+    def take(self, piece: slice, one_row_each: bool) -> tuple[Ragged, Targets]:
+        """A piece of those chosen, with the targets of its rows."""
+        chosen = self.chosen[piece]
+        if len(chosen) == len(self.data):  # all, in their order
+            return self.data, self.targets
+        return self.data[chosen], self.targets.take(chosen if one_row_each else steps_of(self.data.offsets, chosen))
 
 
 def check_finite(data: Ragged) -> None:
@@ -65,7 +82,7 @@ def run_epochs(
     epochs: range,
     shuffle: bool,
     validate: Callable[[int], Logs],
-    callbacks: Sequence[Callback],
+    callbacks: Callbacks,
     verbose: int,
 ) -> None:
     """Train for the epochs given, calling callbacks and printing on the way.
@@ -75,50 +92,40 @@ def run_epochs(
     Raises:
         DivergedError: the loss is not finite.
     """
-    for callback in callbacks:
-        callback.on_train_begin()
-    each_batch = [c for c in callbacks if type(c).on_train_batch_end is not Callback.on_train_batch_end]
     model.stop_training = False
+    logs: Logs = {}
+    callbacks.tell("on_train_begin", {})
     try:
         for epoch in epochs:
-            for callback in callbacks:
-                callback.on_epoch_begin(epoch)
-            printer = _Printer(epoch, epochs.stop, -(-len(training.chosen) // batch_size), verbose)
-            sums = _train_epoch(model, training, batch_size, shuffle, each_batch, printer)
+            callbacks.tell("on_epoch_begin", epoch, {})
+            bar = Bar(-(-len(training.chosen) // batch_size), verbose, f"Epoch {epoch + 1}/{epochs.stop}")
+            sums = _train_epoch(model, training, batch_size, shuffle, callbacks, bar)
             logs = model.logs_of(sums) | validate(epoch)
-            printer.finish(logs)
-            for callback in callbacks:
-                callback.on_epoch_end(epoch, logs)
+            bar.finish(logs)
+            callbacks.tell("on_epoch_end", epoch, logs)
             if model.stop_training:
                 break
     except Exception:  # and not for Ctrl-C
-        _end(callbacks)
+        callbacks.tell("on_train_end", logs)
         raise
-    _end(callbacks)
-
-
-def _end(callbacks: Sequence[Callback]) -> None:
-    for callback in callbacks:
-        callback.on_train_end()
+    callbacks.tell("on_train_end", logs)
 
 
 def _train_epoch(
-    model: Sequential,
-    training: FitData,
-    batch_size: int,
-    shuffle: bool,
-    each_batch: Sequence[Callback],
-    printer: _Printer,
+    model: Sequential, training: FitData, batch_size: int, shuffle: bool, callbacks: Callbacks, bar: Bar
 ) -> Scores:
     several = len(training.chosen) > 1
     chosen = model.random.permutation(training.chosen) if shuffle and several else training.chosen
     starts = batch_starts(len(chosen), batch_size)
     ends = training.data.lengths[chosen].cumsum()[starts[1:] - 1]  # steps up to the end of each batch
+    each = callbacks.listen_to("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
     pace = Pace(model.weights_per_step)
     sums = np.zeros(5)
     done, trained, batches = 0, 0, len(starts) - 1
     while done < batches:
-        end = done + 1 if each_batch else max(done + 1, int(ends.searchsorted(trained + pace.steps, "right")))
+        end = done + 1 if each else max(done + 1, int(ends.searchsorted(trained + pace.steps, "right")))
+        if each:
+            callbacks.tell("on_train_batch_begin", done, {})
         started = time.perf_counter()
         scores = model.train_batches(training, chosen, starts[done : end + 1])
         pace.note(int(ends[end - 1]) - trained, time.perf_counter() - started)
@@ -127,10 +134,57 @@ def _train_epoch(
             first = done + int(np.flatnonzero(~np.isfinite(scores[:, 0]))[0])
             raise DivergedError(_why_diverged(training.data, chosen[starts[first] : starts[first + 1]]))
         done, trained = end, int(ends[end - 1])
-        for callback in each_batch:
-            callback.on_train_batch_end(done - 1, model.logs_of(scores[-1]))
-        printer.update(done, model.logs_of(sums) if printer.wants_updates else {})
+        if each:
+            callbacks.tell("on_train_batch_end", done - 1, model.logs_of(sums))
+        bar.update(done, model.logs_of(sums) if bar.moves else {})
+        if model.stop_training:
+            break
     return sums
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who watches an evaluation or a prediction, and how closely.
+
+    Attributes:
+        batch_size: sequences in what callbacks are told is a batch, and what the bar counts. Results do not depend on
+            it.
+        verbose: what is printed; see `Bar`.
+    """
+
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    batch_size: int = 32
+    verbose: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.callbacks or self.verbose)
+
+    def over(self, kind: str, lengths: IndexArray, weights: int, work: Callable[[slice], Mapping[str, Any]]) -> None:
+        """Do the work on all sequences, a slice of them at a time, and tell of it.
+
+        Args:
+            kind: "test" or "predict": which of the callbacks' methods are called.
+            lengths: (n,) steps of each sequence.
+            weights: by how many weights each step is multiplied.
+            work: works on a slice in one call of the engine, and returns the logs until then.
+        """
+        count = len(lengths)
+        self.callbacks.tell(f"on_{kind}_begin", {})
+        bar = Bar(-(-count // self.batch_size), self.verbose)
+        each = self.callbacks.listen_to(f"on_{kind}_batch_begin", f"on_{kind}_batch_end")
+        batches = (slice(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size))
+        logs: Mapping[str, Any] = {}
+        for number, part in enumerate(batches if each else pieces(lengths, weights)):
+            self.callbacks.tell(f"on_{kind}_batch_begin", number, {})
+            logs = work(part)
+            self.callbacks.tell(f"on_{kind}_batch_end", number, logs)
+            bar.update(part.stop // self.batch_size, logs if kind == "test" else {})
+        known = logs if kind == "test" else {}
+        bar.finish(known)
+        self.callbacks.tell(f"on_{kind}_end", known)
+
+
+UNWATCHED = Watch()
 
 
 def _why_diverged(data: Ragged, batch: IndexArray) -> str:
@@ -144,52 +198,3 @@ def _why_diverged(data: Ragged, batch: IndexArray) -> str:
     return (
         "the loss is no longer a finite number: try a smaller learning rate, or clipnorm; the weights were not spoilt"
     )
-
-
-class _Printer:
-    """Keras's lines: verbose 1 a bar, 2 a line an epoch."""
-
-    def __init__(self, epoch: int, epochs: int, batches: int, verbose: int) -> None:
-        self.verbose = verbose
-        self.batches = batches
-        self.started = time.perf_counter()
-        # The bar redraws its line, which only a terminal can.
-        self.wants_updates = verbose == 1 and sys.stdout.isatty()
-        if verbose:
-            print(f"Epoch {epoch + 1}/{epochs}")
-
-    def update(self, done: int, logs: Logs) -> None:
-        if self.wants_updates and done < self.batches:
-            filled = done * _BAR_WIDTH // self.batches
-            bar = "=" * filled + ">" + "." * (_BAR_WIDTH - filled - 1)
-            left = (time.perf_counter() - self.started) / done * (self.batches - done)
-            print(f"\r{self._count(done)} [{bar}] - ETA: {left:.0f}s{format_logs(logs)}", end="\x1b[K", flush=True)
-
-    def finish(self, logs: Logs) -> None:
-        if not self.verbose:
-            return
-        seconds = time.perf_counter() - self.started
-        if self.verbose == 2:
-            print(f"{seconds:.0f}s{format_logs(logs)}")
-            return
-        start = "\r" if self.wants_updates else ""
-        step = _step_time(seconds / max(1, self.batches))
-        bar = "=" * _BAR_WIDTH
-        end = "\x1b[K\n" if self.wants_updates else "\n"
-        print(f"{start}{self._count(self.batches)} [{bar}] - {seconds:.0f}s {step}/step{format_logs(logs)}", end=end)
-
-    def _count(self, done: int) -> str:
-        return f"{done:>{len(str(self.batches))}}/{self.batches}"
-
-
-def format_logs(logs: Logs) -> str:
-    """Such as " - loss: 0.0967 - acc: 0.9000", numbers as Keras writes them."""
-    return "".join(
-        f" - {name}: {value:.4f}" if abs(value) > 1e-3 else f" - {name}: {value:.4e}" for name, value in logs.items()
-    )
-
-
-def _step_time(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.0f}s"
-    return f"{seconds * 1e3:.0f}ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f}us"

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from bilstm import optimizers
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
-from bilstm.callbacks import Callback, History, Logs
-from bilstm.calls import pieces, steps_to_predict
-from bilstm.engine.network import Targets
-from bilstm.fitting import FitData, Scores, check_finite, run_epochs
+from bilstm.callbacks import Callback, Callbacks, History, Logs
+from bilstm.calls import steps_to_predict
+from bilstm.fitting import UNWATCHED, FitData, Scores, Watch, check_finite, run_epochs
 from bilstm.layers import (
     Bidirectional,
     Layer,
 )
 from bilstm.modelfile import write_model
 from bilstm.models.chain import Chain
-from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, steps_of
+from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged
 from bilstm.targets import LOSSES, make_targets
 
 # Metric names -> the column of a score that holds their sum.
@@ -53,6 +51,7 @@ class Sequential(Chain):
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: str | None = None
         self.metrics: list[str] = []
+        self.history = History()  # of the last fit
         self.stop_training = False
         super().__init__(layers, seed=seed, name=name)
 
@@ -131,7 +130,7 @@ class Sequential(Chain):
         refuse_unsupported("fit", keywords, {"steps_per_epoch": None, "validation_steps": None} | _QUEUES)
         initial_epoch = check_count("fit", "initial_epoch", initial_epoch, 0)
         check_choice("fit", "shuffle", shuffle, (True, False))
-        batch_size = 32 if batch_size is None else check_count("fit", "batch_size", batch_size)
+        batch_size = _batch_size("fit", batch_size)
         every = check_count("fit", "validation_freq", validation_freq)
         training = self._fit_data(x, y, sample_weight, class_weight)
         check_finite(training.data)
@@ -143,24 +142,31 @@ class Sequential(Chain):
         elif validation_split:
             share = check_fraction("fit", "validation_split", validation_split)
             # As in Keras, class weights are for training only.
-            scored = training if class_weight is None else self._fit_data(x, y, sample_weight)
-            training, validation = _split(training, scored, share)
+            unweighted = training if class_weight is None else self._fit_data(x, y, sample_weight)
+            training, validation = training.split(share)[0], unweighted.split(share)[1]
         if not len(training.chosen):
             raise ValueError("fit: x has no sequences to train on")
+
+        names = ["loss", *self.metrics]
+        self.history = History()
+        told = Callbacks.of(
+            "fit",
+            [self.history, *([callbacks] if isinstance(callbacks, Callback) else callbacks or ())],
+            self,
+            verbose=_verbosity("fit", verbose),
+            epochs=epochs,
+            steps=-(-len(training.chosen) // batch_size),
+            batch_size=batch_size,
+            metrics=names + [f"val_{name}" for name in names if validation is not None],
+        )
+        watch = Watch(told, _batch_size("fit", validation_batch_size or batch_size, "validation_batch_size"))
 
         def validate(epoch: int) -> Logs:
             if validation is None or (epoch + 1) % every:
                 return {}
-            scores = self.score(validation)
+            scores = self.score(validation, watch)
             return {f"val_{name}": value for name, value in self.logs_of(scores).items()}
 
-        history = History()
-        names = ["loss", *self.metrics]
-        names += [f"val_{name}" for name in names if validation is not None]
-        history.model, history.params = self, {"epochs": epochs, "batch_size": batch_size, "metrics": names}
-        several = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
-        for callback in several:
-            callback.model, callback.params = self, history.params
         run_epochs(
             self,
             training,
@@ -168,10 +174,10 @@ class Sequential(Chain):
             epochs=range(initial_epoch, epochs),
             shuffle=shuffle,
             validate=validate,
-            callbacks=[history, *several],
-            verbose=_verbosity(verbose),
+            callbacks=told,
+            verbose=_verbosity("fit", verbose),
         )
-        return history
+        return self.history
 
     def train_on_batch(
         self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
@@ -222,44 +228,55 @@ class Sequential(Chain):
         verbose: int | str = 0,
         sample_weight: Any = None,
         return_dict: bool = False,
+        callbacks: Sequence[Callback] | Callback | None = None,
         **keywords: Any,
     ) -> float | list[float] | Logs:
         """The loss, or [loss, metrics…], over all labelled rows; a dict with return_dict.
 
-        batch_size has no influence: the engine chooses, and results do not depend on it.
+        Args:
+            batch_size: what the bar counts and callbacks are told is a batch; 32 if left out. Results do not depend
+                on it.
+            verbose: 0 silent, 1 or "auto" a bar, 2 a line.
         """
-        refuse_unsupported("evaluate", keywords, {"steps": None, "callbacks": None} | _QUEUES)
-        _verbosity(verbose)
-        scores = self.score(self._fit_data(x, y, sample_weight))
+        refuse_unsupported("evaluate", keywords, {"steps": None} | _QUEUES)
+        data = self._fit_data(x, y, sample_weight)
+        scores = self.score(data, self._watch("evaluate", len(data.data), batch_size, verbose, callbacks))
         return self.logs_of(scores) if return_dict else self._as_list(scores)
 
     test_on_batch = evaluate
 
-    def score(self, validation: FitData) -> Scores:
+    def score(self, validation: FitData, watch: Watch = UNWATCHED) -> Scores:
         """The engine's (5,) sums over the chosen sequences; see `Network.train`."""
-        assert self.network is not None
-        assert self.loss is not None
-        loss, sums = LOSSES[self.loss], np.zeros(5)
-        lengths = validation.data.lengths[validation.chosen]
-        for piece in pieces(lengths, self.weights_per_step):
-            data, targets = _subset(validation, validation.chosen[piece], self.network.one_row_each)
-            sums += self.network.evaluate(data, targets, loss)
+        network, loss, sums = self._built_network(), LOSSES[str(self.loss)], np.zeros(5)
+
+        def add(piece: slice) -> Logs:
+            sums[:] += network.evaluate(*validation.take(piece, network.one_row_each), loss)
+            return self.logs_of(sums)
+
+        watch.over("test", validation.data.lengths[validation.chosen], self.weights_per_step, add)
         return sums
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0, **keywords: Any) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        callbacks: Sequence[Callback] | Callback | None = None,
+        **keywords: Any,
+    ) -> Any:
         """Outputs for every step in the form of x: (n, steps, outputs) for an array, a list for a list, a Ragged for a
         Ragged; (n, outputs) where the model returns one row for a sequence.
 
-        After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. batch_size has no
-        influence: a sequence's result never depends on its company.
+        After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. The arguments are
+        those of `evaluate`.
         """
         if keywords:
-            refuse_unsupported("predict", keywords, {"steps": None, "callbacks": None} | _QUEUES)
-        _verbosity(verbose)
-        if self.network is not None and _is_small(x) and not self.splits:
+            refuse_unsupported("predict", keywords, {"steps": None} | _QUEUES)
+        plain = not verbose and batch_size is None and callbacks is None
+        if plain and self.network is not None and _is_small(x) and not self.splits:
             return self.network.predict_equal(x)
         data = as_ragged(x)
-        rows = self.predict_rows(data)
+        rows = self.predict_rows(data, self._watch("predict", len(data), batch_size, verbose, callbacks))
         if self.splits:
             last = self.layers[-1]
             assert isinstance(last, Bidirectional)
@@ -274,26 +291,40 @@ class Sequential(Chain):
         """Class numbers in the form of `predict`: 0 or 1 of shape (…, 1) for a single output, by threshold one half;
         the largest output's number, without the last dimension, for several.
         """
-        _verbosity(verbose)
         if self.splits:
             raise ValueError("predict_classes: Bidirectional(merge_mode=None) has two outputs, which are no classes")
         data = as_ragged(x)
-        rows = self.predict_rows(data)
+        rows = self.predict_rows(data, self._watch("predict_classes", len(data), batch_size, verbose))
         classes = (rows > 0.5).astype(np.int32) if rows.shape[1] == 1 else rows.argmax(axis=1).astype(np.int32)
         return self._like(x, data, classes)
 
-    def predict_rows(self, data: Ragged) -> FloatArray:
+    def predict_rows(self, data: Ragged, watch: Watch = UNWATCHED) -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
         network = self._network_for(data)
-        if data.total_steps <= steps_to_predict(self.weights_per_step):
+        if not watch and data.total_steps <= steps_to_predict(self.weights_per_step):
             return network.predict(data)[0]
-        rows = np.empty((len(data) if network.one_row_each else data.total_steps, network.outputs), np.float32)
-        done = 0
-        for piece in pieces(data.lengths, self.weights_per_step):
-            part = network.predict(data[piece])[0]
-            rows[done : done + len(part)] = part
-            done += len(part)
+        bounds = np.arange(len(data) + 1) if network.one_row_each else data.offsets
+        rows = np.empty((bounds[-1], network.outputs), np.float32)
+
+        def fill(piece: slice) -> dict[str, Any]:
+            outputs = rows[bounds[piece.start] : bounds[piece.stop]]
+            outputs[:] = network.predict(data[piece])[0]
+            return {"outputs": outputs}
+
+        watch.over("predict", data.lengths, self.weights_per_step, fill)
         return rows
+
+    def _watch(
+        self,
+        owner: str,
+        sequences: int,
+        batch_size: int | None,
+        verbose: int | str,
+        callbacks: Sequence[Callback] | Callback | None = None,
+    ) -> Watch:
+        size, verbosity = _batch_size(owner, batch_size), _verbosity(owner, verbose)
+        told = Callbacks.of(owner, callbacks, self, verbose=verbosity, epochs=1, steps=-(-sequences // size))
+        return Watch(told, size, verbosity)
 
     def _like(self, x: Any, data: Ragged, rows: Any) -> Any:
         assert self.network is not None
@@ -367,23 +398,11 @@ def _is_small(x: Any) -> bool:
     )
 
 
-def _verbosity(verbose: int | str) -> int:
+def _batch_size(owner: str, batch_size: int | None, name: str = "batch_size") -> int:
+    return 32 if batch_size is None else check_count(owner, name, batch_size)
+
+
+def _verbosity(owner: str, verbose: int | str) -> int:
     if isinstance(verbose, bool) or verbose == "auto":
         return int(verbose is not False)
-    return int(check_choice("fit", "verbose", verbose, (0, 1, 2)))
-
-
-def _split(training: FitData, scored: FitData, share: float) -> tuple[FitData, FitData]:
-    """As Keras does: the last sequences, before any shuffling; with the weights of `scored`."""
-    count = len(training.chosen)
-    cut = int(count * (1.0 - share))
-    if not 0 < cut < count:
-        raise ValueError(f"fit: validation_split={share} of {count} sequences leaves nothing on one side")
-    return replace(training, chosen=training.chosen[:cut]), replace(scored, chosen=scored.chosen[cut:])
-
-
-def _subset(all_of: FitData, chosen: IndexArray, one_row_each: bool) -> tuple[Ragged, Targets]:
-    data, targets = all_of.data, all_of.targets
-    if len(chosen) == len(data):  # which are then all, in their order
-        return data, targets
-    return data[chosen], targets.take(chosen if one_row_each else steps_of(data.offsets, chosen))
+    return int(check_choice(owner, "verbose", verbose, (0, 1, 2)))
