@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.int64]
+_Number = TypeVar("_Number", np.float32, np.int32, np.int64)
+
+
+def as_array(values: Any, dtype: type[_Number]) -> npt.NDArray[_Number]:
+    """As the engine reads arrays: C-contiguous, of this type, aligned. No copy is made where none is needed."""
+    array = np.ascontiguousarray(values, dtype)
+    return array if array.flags.aligned else array.copy()
 
 
 class Ragged:
@@ -209,14 +216,14 @@ def _as_steps(values: npt.ArrayLike) -> FloatArray:
         array = array[:, np.newaxis]
     if array.ndim != 2:
         raise ValueError(f"values have shape (steps, features), not {array.shape}")
-    return np.ascontiguousarray(array, np.float32)
+    return as_array(array, np.float32)
 
 
 def _as_offsets(offsets: npt.ArrayLike, total_steps: int) -> IndexArray:
     array = np.asarray(offsets)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
         raise ValueError(f"offsets are n_sequences + 1 integers, not {array.dtype} of shape {array.shape}")
-    array = np.ascontiguousarray(array, np.int64)
+    array = as_array(array, np.int64)
     if array[0] != 0 or array[-1] != total_steps:
         raise ValueError(f"offsets go from 0 to the number of steps, {total_steps}, not from {array[0]} to {array[-1]}")
     decreasing = np.flatnonzero(np.diff(array) < 0)

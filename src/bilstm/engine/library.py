@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uin
 from functools import cache
 from pathlib import Path
 
-ABI = 1
+ABI = 2
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
 
@@ -82,7 +82,18 @@ _SIGNATURES: dict[str, list[type]] = {
     "bilstm_write": [c_void_p, c_int32, c_void_p, c_int64],
     "bilstm_iteration": [c_void_p, POINTER(c_int64), c_int32],
     "bilstm_set_recompute": [c_void_p, c_int32],
-    "bilstm_train": [c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_void_p, c_uint64, c_void_p],
+    "bilstm_train": [
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_int64,
+        c_int32,
+        c_void_p,
+        c_uint64,
+        c_void_p,
+    ],
     "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
     "bilstm_update": [c_void_p, c_void_p],
     "bilstm_predict": [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],

@@ -20,7 +20,7 @@ from bilstm.engine.library import (
     check,
     library,
 )
-from bilstm.ragged import FloatArray, IndexArray, Ragged
+from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
 
 ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
 MERGES = ("concat", "sum", "mul", "ave")
@@ -100,9 +100,9 @@ class Targets:
         values: FloatArray | None = None,
         weights: FloatArray | None = None,
     ) -> None:
-        self.labels = None if labels is None else np.ascontiguousarray(labels, np.int32)
-        self.values = None if values is None else np.ascontiguousarray(values, np.float32)
-        self.weights = None if weights is None else np.ascontiguousarray(weights, np.float32)
+        self.labels = None if labels is None else as_array(labels, np.int32)
+        self.values = None if values is None else as_array(values, np.float32)
+        self.weights = None if weights is None else as_array(weights, np.float32)
 
     def take(self, rows: IndexArray) -> Targets:
         """Those of the rows with these indices."""
@@ -150,7 +150,7 @@ class Network:
         return values
 
     def write(self, values: FloatArray, which: str = "weights") -> None:
-        values = np.ascontiguousarray(values, np.float32)
+        values = as_array(values, np.float32)
         check(library().bilstm_write(self._handle, ARRAYS.index(which), _address(values), len(values)))
 
     @property
@@ -184,6 +184,9 @@ class Network:
             (batches, 5) float64: sums over labelled rows of the weighted loss, their number, correct ones, squared
             and absolute errors. Training stops at a loss that is not finite, before it changes any weight.
         """
+        chosen, starts = as_array(chosen, np.int64), as_array(starts, np.int64)
+        if chosen.ndim != 1 or starts.ndim != 1 or not len(starts):
+            raise ValueError("chosen and starts have one dimension, and starts the end of the last batch besides")
         scores = np.zeros((len(starts) - 1, 5))
         struct = self._data_struct(data, targets)
         check(
@@ -191,6 +194,7 @@ class Network:
                 self._handle,
                 byref(struct),
                 _address(chosen),
+                len(chosen),
                 _address(starts),
                 len(starts) - 1,
                 LOSSES.index(loss),
@@ -241,7 +245,7 @@ class Network:
         output = np.empty((self._rows(data), self.outputs), np.float32)
         states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
         if states is not None:
-            states = np.ascontiguousarray(states, np.float32)
+            states = as_array(states, np.float32)
             if states.shape != (len(data), self.state_width):
                 raise ValueError(f"states have shape ({len(data)}, {self.state_width}), not {states.shape}")
         struct = self._data_struct(data)

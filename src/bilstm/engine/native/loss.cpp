@@ -101,6 +101,9 @@ double correct(Loss loss, const Row& row) {
 }
 
 bool labelled(const Targets& targets, int64_t at, int64_t classes) {
+    if (targets.weights && !(targets.weights[at] >= 0 && std::isfinite(targets.weights[at])))
+        throw Invalid("weight " + std::to_string(targets.weights[at]) + " of row " + std::to_string(at) +
+                      " is not a finite number from 0");
     if (targets.labels) {
         const int32_t label = targets.labels[at];
         if (label < -1 || label >= classes)

@@ -14,7 +14,8 @@ namespace bilstm {
 namespace {
 
 constexpr int64_t kMostUnits = 1 << 20;
-constexpr double kDiverged = 1e30;  // its square root's square still fits float32
+constexpr int64_t kMostWidth = 2 * kMostUnits;  // two directions side by side
+constexpr double kDiverged = 1e30;              // its square root's square still fits float32
 
 int64_t checked_size(int64_t size, const char* what) {
     if (size < 1 || size > kMostUnits)
@@ -42,8 +43,9 @@ std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) 
 }
 
 std::unique_ptr<Layer> make_embedding(const bilstm_layer& layer, int64_t width) {
-    if (layer.numeric < 0 || layer.tables < 1 || layer.tables > kMostUnits || layer.numeric + layer.tables != width)
+    if (layer.tables < 1 || layer.tables > width || layer.numeric != width - layer.tables)
         throw Invalid("an embedding's columns must add up to its input's");
+    if (!layer.vocabularies || !layer.dimensions) throw Invalid("an embedding's tables need sizes");
     std::vector<Embedding::Table> tables;
     for (int64_t i = 0; i < layer.tables; ++i) {
         const int64_t vocabulary = layer.vocabularies[i];
@@ -91,6 +93,9 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
         default:
             throw Invalid("unknown layer kind " + std::to_string(layer.kind));
     }
+    if (made->output_width > kMostWidth)
+        throw Invalid("a layer's output must be at most " + std::to_string(kMostWidth) + " wide, not " +
+                      std::to_string(made->output_width));
     made->index = layer.index;
     made->state_offset = state_width_;
     state_width_ += made->state_width();
@@ -238,7 +243,7 @@ void Network::train(const bilstm_data& data, const int64_t* chosen, const int64_
 
 std::unique_ptr<Workspace> Network::borrow() {
     {
-        const std::lock_guard<std::mutex> lock(idle_guard_);
+        const std::lock_guard lock(idle_guard_);
         if (!idle_.empty()) {
             auto workspace = std::move(idle_.back());
             idle_.pop_back();
@@ -252,7 +257,7 @@ std::unique_ptr<Workspace> Network::borrow() {
 }
 
 void Network::give_back(std::unique_ptr<Workspace> workspace) {
-    const std::lock_guard<std::mutex> lock(idle_guard_);
+    const std::lock_guard lock(idle_guard_);
     idle_.push_back(std::move(workspace));
 }
 
