@@ -137,6 +137,7 @@ class Network:
                 handle, byref(parameters), byref(outputs), byref(one_row_each), byref(state_width)
             )
         )
+        self._recompute = False
         self.features = features
         self.parameter_count = parameters.value
         self.outputs = outputs.value
@@ -164,9 +165,15 @@ class Network:
     def iteration(self, value: int) -> None:
         check(library().bilstm_iteration(self._handle, byref(c_int64(value)), 1))
 
-    def set_recompute(self, recompute: bool) -> None:
-        """Whether training keeps less of a batch in memory and computes it again: the same results, a third slower."""
+    @property
+    def recompute(self) -> bool:
+        """Whether training keeps less of a batch in memory and computes it again, with the same results."""
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, recompute: bool) -> None:
         check(library().bilstm_set_recompute(self._handle, recompute))
+        self._recompute = recompute
 
     def train(
         self,
