@@ -32,13 +32,21 @@ def test_pieces_hold_every_sequence_once_and_no_more_steps_than_allowed(lengths:
         assert sum(lengths[first]) + lengths[second.start] > steps_to_predict(weights)
 
 
-@given(st.integers(0, 10**9), st.floats(1e-8, 10), st.integers(1, 10**5))
-def test_the_pace_settles_at_the_time_a_call_should_take(weights: int, seconds_a_step: float, longest: int) -> None:
-    pace = Pace(weights)
-    for _ in range(60):
-        pace.note(pace.steps, pace.steps * seconds_a_step)
-    assert pace.steps == 1 or pace.steps * seconds_a_step <= CALL_SECONDS * (1 + 1e-9)
-    assert (pace.steps + 1) * seconds_a_step > CALL_SECONDS / 2
+@given(st.integers(0, 10**9), st.floats(1e-8, 10), st.lists(st.integers(1, 99), min_size=1, max_size=50))
+def test_the_pace_settles_at_the_time_a_call_should_take(weights: int, second: float, lengths: list[int]) -> None:
+    """A step takes `second`; every epoch's batches have these lengths."""
+    ends = np.cumsum(lengths * 20)
+    pace, done = Pace(ends, weights), 0
+    while done < len(ends):
+        end = pace.next(done)
+        assert done < end <= len(ends)
+        steps = sum((lengths * 20)[done:end])
+        if done:
+            assert end == done + 1 or steps * second <= CALL_SECONDS * (1 + 1e-9)
+        pace.note(done, end, steps * second)
+        assert pace.steps == 1 or pace.steps * second <= CALL_SECONDS * (1 + 1e-9)
+        assert pace.steps >= min(8 * steps, int(CALL_SECONDS / second * (1 - 1e-9)))
+        done = end
 
 
 @pytest.mark.parametrize("first", [1, 100_000_000])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,10 @@ from bilstm.tagger import Tagger
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 SIGNALS = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+# A process that the shell has started in the background ignores Ctrl-C, and so would those of the tests.
+HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+IGNORING = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 # Tells the test, by lines on standard output, how far the command line is.
 TELLING = """
@@ -53,19 +58,35 @@ def table(path: Path, sequences: int = 40) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def process(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python that runs the script, and is ended with the block whatever happens."""
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def wait_for(running: subprocess.Popen[str], fits: Callable[[str], bool]) -> None:
+    """Read what the process prints up to a line that fits."""
+    assert running.stdout is not None
+    for line in running.stdout:
+        if fits(line):
+            return
+    raise AssertionError("the process ended early")
+
+
 def train(folder: Path, script: str, send: list[tuple[Callable[[str], bool], int]]) -> tuple[int, str]:
     """Train without end, and send a signal at the first line of output that fits, then the next. Status and errors."""
     out = str(folder / "model")
     options = ["--units", "4", "--layers", "1", "--epochs", "1000000", "--patience", "1000000", "--out", out]
     columns = ["--sequence", "id", "--label", "state"]
-    command = [sys.executable, "-c", script, "train", str(table(folder / "train.csv")), *columns, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
+    with process(script, "train", str(table(folder / "train.csv")), *columns, *options) as running:
         for fits, number in send:
-            for line in running.stdout:
-                if fits(line):
-                    running.send_signal(number)
-                    break
+            wait_for(running, fits)
+            running.send_signal(number)
         _, errors = running.communicate(timeout=60)
     return running.returncode, errors
 
@@ -76,7 +97,7 @@ def third_epoch_ended(line: str) -> bool:
 
 @SIGNALS
 def test_the_best_model_until_then_is_saved(tmp_path: Path, number: int, status: int) -> None:
-    found, errors = train(tmp_path, TELLING.format(stay=""), [(third_epoch_ended, number)])
+    found, errors = train(tmp_path, HEEDING + TELLING.format(stay=""), [(third_epoch_ended, number)])
     assert found == status
     said = re.fullmatch(
         r"bilstm: stopped by the user after epoch (\d+); (.*)/model holds epoch (\d+), with a loss of \d\.\d{4}, and "
@@ -101,9 +122,16 @@ def test_the_best_model_until_then_is_saved(tmp_path: Path, number: int, status:
 @SIGNALS
 def test_before_an_epoch_ended_nothing_is_written(tmp_path: Path, number: int, status: int) -> None:
     send = [(lambda line: line.startswith("epoch 1 done 0"), number)]
-    found, errors = train(tmp_path, TELLING.format(stay="in epoch"), send)
+    found, errors = train(tmp_path, HEEDING + TELLING.format(stay="in epoch"), send)
     assert (found, errors) == (status, "bilstm: stopped before the first epoch ended: no model was written\n")
     assert os.listdir(tmp_path) == ["train.csv"]
+
+
+def test_a_job_in_the_background_still_ignores_ctrl_c(tmp_path: Path) -> None:
+    after = (lambda line: line == "epoch 9 done 1.0\n", signal.SIGTERM)
+    found, errors = train(tmp_path, IGNORING + TELLING.format(stay=""), [(third_epoch_ended, signal.SIGINT), after])
+    assert found == 143
+    assert int(re.findall(r"after epoch (\d+)", errors)[0]) >= 9
 
 
 @pytest.mark.parametrize("old", [None, b"\x02\0\0\0\0\0\0\0{} an older model"])
@@ -111,7 +139,7 @@ def test_a_second_ctrl_c_leaves_nothing_half_written(tmp_path: Path, old: bytes 
     if old is not None:
         (tmp_path / "model").write_bytes(old)
     send = [(third_epoch_ended, signal.SIGINT), (lambda line: line == "writing\n", signal.SIGINT)]
-    found, errors = train(tmp_path, TELLING.format(stay="in writing"), send)
+    found, errors = train(tmp_path, HEEDING + TELLING.format(stay="in writing"), send)
     assert (found, errors) == (130, "bilstm: stopped while the model was being written: it was not\n")
     if old is None:
         assert os.listdir(tmp_path) == ["train.csv"]
@@ -134,10 +162,8 @@ def read_table(*_, **__):
 tablefiles.read_table = read_table
 cli.main()
 """
-    command = [sys.executable, "-c", script, "train", "t.csv", "--out", "model"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "reading\n"
+    with process(HEEDING + script, "train", "t.csv", "--out", "model") as running:
+        wait_for(running, lambda line: line == "reading\n")
         running.send_signal(number)
         _, errors = running.communicate(timeout=60)
     assert (running.returncode, errors) == (status, "bilstm: stopped\n")
@@ -163,12 +189,10 @@ except KeyboardInterrupt:
 model.fit(x[:4], x[:4] > 0.5, verbose=0)
 print("goes on")
 """
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "ready\n"
-        try:
+    with process(HEEDING + script) as running:
+        wait_for(running, lambda line: line == "ready\n")
+        with contextlib.suppress(subprocess.TimeoutExpired):
             running.wait(1.0)  # by then the first batches have been trained on
-        except subprocess.TimeoutExpired:
-            running.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGINT)
         out, _ = running.communicate(timeout=60)
     assert out == "interrupted True True True\ngoes on\n"

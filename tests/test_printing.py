@@ -58,7 +58,7 @@ def test_a_line_with_validation_and_later_epochs(
     history = compiled().fit(x, y, epochs=4, initial_epoch=3, validation_split=0.5, verbose=2).history
     first, second = capsys.readouterr().out.splitlines()
     assert first == "Epoch 4/4"
-    assert second == f"4s - loss: {history['loss'][0]:.4f} - val_loss: {history['val_loss'][0]:.4f}"
+    assert re.fullmatch(rf"[1-9]s - loss: {history['loss'][0]:.4f} - val_loss: {history['val_loss'][0]:.4f}", second)
 
 
 @pytest.mark.parametrize("verbose", [1, "auto", True])

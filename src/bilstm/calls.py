@@ -16,18 +16,28 @@ _FEWEST_SEQUENCES = 32  # in a call for prediction: the engine needs some to fil
 
 
 class Pace:
-    """Finds, from how long the last call took, how many steps to train on in the next.
+    """Finds, from how long the last call took, how many batches to train on in the next.
 
     Args:
+        ends: (batches,) steps up to the end of each batch.
         weights: by how many weights each step is multiplied.
     """
 
-    def __init__(self, weights: int) -> None:
-        self.steps = max(1, _TRAINING // max(1, weights))
+    def __init__(self, ends: IndexArray, weights: int) -> None:
+        self.ends = ends
+        self.steps = max(1, _TRAINING // max(1, weights))  # in the next call
 
-    def note(self, steps: int, seconds: float) -> None:
-        """Take note that a call with so many steps took so long."""
+    def next(self, done: int) -> int:
+        """The batch before which the next call ends, where so many are done."""
+        return max(done + 1, int(self.ends.searchsorted(self._before(done) + self.steps, "right")))
+
+    def note(self, done: int, end: int, seconds: float) -> None:
+        """Take note that the call for these batches took so long."""
+        steps = self._before(end) - self._before(done)
         self.steps = max(1, int(steps * min(8.0, CALL_SECONDS / max(seconds, 1e-9))))
+
+    def _before(self, batch: int) -> int:
+        return int(self.ends[batch - 1]) if batch else 0
 
 
 def pieces(lengths: IndexArray, weights: int) -> Iterator[slice]:

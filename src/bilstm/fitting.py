@@ -117,23 +117,24 @@ def _train_epoch(
     several = len(training.chosen) > 1
     chosen = model.random.permutation(training.chosen) if shuffle and several else training.chosen
     starts = batch_starts(len(chosen), batch_size)
-    ends = training.data.lengths[chosen].cumsum()[starts[1:] - 1]  # steps up to the end of each batch
+    batches, sums, done = len(starts) - 1, np.zeros(5), 0
     each = callbacks.listen_to("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-    pace = Pace(model.weights_per_step)
-    sums = np.zeros(5)
-    done, trained, batches = 0, 0, len(starts) - 1
+    pace = None
+    if not each and batches > 1:
+        pace = Pace(training.data.lengths[chosen].cumsum()[starts[1:] - 1], model.weights_per_step)
     while done < batches:
-        end = done + 1 if each else max(done + 1, int(ends.searchsorted(trained + pace.steps, "right")))
+        end = pace.next(done) if pace else done + 1
         if each:
             callbacks.tell("on_train_batch_begin", done, {})
         started = time.perf_counter()
         scores = model.train_batches(training, chosen, starts[done : end + 1])
-        pace.note(int(ends[end - 1]) - trained, time.perf_counter() - started)
+        if pace:
+            pace.note(done, end, time.perf_counter() - started)
         sums += scores.sum(axis=0)
         if not math.isfinite(sums[0]):
             first = done + int(np.flatnonzero(~np.isfinite(scores[:, 0]))[0])
             raise DivergedError(_why_diverged(training.data, chosen[starts[first] : starts[first + 1]]))
-        done, trained = end, int(ends[end - 1])
+        done = end
         if each:
             callbacks.tell("on_train_batch_end", done - 1, model.logs_of(sums))
         bar.update(done, model.logs_of(sums) if bar.moves else {})
