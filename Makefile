@@ -25,10 +25,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help demo test lint format sanitize bench wheel dev clean always
+.PHONY: help demo test test-arm lint format sanitize bench wheel dev clean always
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.with-cli ## run the demonstration: the tutorial's model, its table and its plot
 	$(BIN)/bilstm demo --out build/demo
@@ -40,12 +40,12 @@ lint: $(VENV)/.with-lint ## check style and types
 	$(BIN)/ruff check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp,$(NATIVE))
+	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/*))
 
 format: $(VENV)/.with-lint ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix --exit-zero $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/ruff format $(wildcard $(PYTHON_SOURCES))
-	$(BIN)/clang-format -i $(filter %.h %.cpp,$(NATIVE))
+	$(BIN)/clang-format -i $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/*))
 
 # The sanitized engine has a virtual environment of its own, with the tests that need neither Keras nor PyTorch.
 # SANITIZE=thread looks for data races instead.
@@ -59,6 +59,20 @@ sanitize: $(VENV)/.created ## run the engine's tests under GCC's address and und
 	  -C install.strip=false '.[cli]' pytest hypothesis
 	LD_PRELOAD=$$(g++ -print-file-name=$(SANITIZER)) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	  OPENBLAS_NUM_THREADS=1 $(SANITIZED)/bin/python -m pytest --capture=sys $(ENGINE_TESTS) $(PYTEST)
+
+# The build for 64-bit Arm runs under an emulator; its results must equal this processor's, bit for bit.
+ARM_CXX ?= aarch64-linux-gnu-g++
+ARM_QEMU ?= $(firstword $(foreach name,qemu-aarch64 qemu-aarch64-static,$(shell command -v $(name))))
+test-arm: ## build the engine for 64-bit Arm, and compare its bits with this machine's under an emulator
+	@if ! command -v $(ARM_CXX) >/dev/null || ! command -v "$(ARM_QEMU)" >/dev/null; then echo "make: testing the" \
+	  "engine's build for Arm takes a cross compiler and an emulator; install them (Debian: apt install" \
+	  "g++-aarch64-linux-gnu qemu-user) or name yours: make test-arm ARM_CXX=... ARM_QEMU=..." >&2; exit 1; fi
+	@$(MAKE) --no-print-directory $(VENV)/.with-test
+	@$(PIP) install -c constraints.txt cmake
+	$(BIN)/cmake -S . -B build/arm -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=$(ARM_CXX) -DBILSTM_SERVER=ON -DBILSTM_STRICT=$(STRICT)
+	$(BIN)/cmake --build build/arm --target bilstm_neon_server --parallel 2
+	BILSTM_ARM_ENGINE="$(ARM_QEMU) $(CURDIR)/build/arm/bilstm_neon_server" $(BIN)/python -m pytest tests/arm $(PYTEST)
 
 dev: STRICT := ON
 dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the other targets use

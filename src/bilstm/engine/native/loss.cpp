@@ -3,6 +3,8 @@
 #include <cmath>
 #include <string>
 
+#include "elementary.h"
+
 namespace bilstm {
 namespace {
 
@@ -38,8 +40,8 @@ double binary(const Row& row, bool is_matched) {
     const auto width = static_cast<double>(row.width);
     for (int64_t i = 0; i < row.width; ++i) {
         const double p = clipped(row.output[i]), y = row.wanted(i);
-        if (y != 0) loss -= y * std::log(p);
-        if (y != 1) loss -= (1 - y) * std::log(1 - p);
+        if (y != 0) loss -= y * natural_logarithm(p);
+        if (y != 1) loss -= (1 - y) * natural_logarithm(1 - p);
         if (!row.gradient) continue;
         const float share = row.scale / static_cast<float>(row.width);
         if (is_matched)
@@ -56,7 +58,7 @@ double categorical(const Row& row, bool is_matched) {
     if (is_matched) total = 1;  // softmax
     for (int64_t i = 0; i < row.width; ++i) {
         const double y = row.wanted(i);
-        if (y != 0) loss -= y * std::log(clipped(row.output[i] / total));
+        if (y != 0) loss -= y * natural_logarithm(clipped(row.output[i] / total));
     }
     if (!row.gradient) return loss;
     if (is_matched) {

@@ -96,9 +96,9 @@ void Optimizer::clip(const std::vector<Parameter*>& parameters) const {
 
 void Optimizer::update(const std::vector<Parameter*>& parameters, int64_t iteration) const {
     clip(parameters);
-    const double t = static_cast<double>(iteration) + 1;
-    const auto rate = static_cast<float>(static_cast<double>(learning_rate) * std::sqrt(1 - std::pow(beta_2, t)) /
-                                         (1 - std::pow(beta_1, t)));
+    const int64_t step = iteration + 1;
+    const auto rate = static_cast<float>(static_cast<double>(learning_rate) * std::sqrt(1 - whole_power(beta_2, step)) /
+                                         (1 - whole_power(beta_1, step)));
     for (Parameter* parameter : parameters) {
         const int64_t size = parameter->shape.size();
         parallel((size + kChunk - 1) / kChunk, 4 * size, [&](int64_t chunk) {
