@@ -7,6 +7,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 VENV := .venv
+PEERS := build/peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard src/bilstm/engine/native/*)
@@ -25,10 +26,11 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help demo test test-arm lint format sanitize bench wheel dev clean always
+.PHONY: help demo test test-arm lint format sanitize bench bench-quick wheel dev clean always
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s
+", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.with-cli ## run the demonstration: the tutorial's model, its table and its plot
 	$(BIN)/bilstm demo --out build/demo
@@ -77,8 +79,12 @@ test-arm: ## build the engine for 64-bit Arm, and compare its bits with this mac
 dev: STRICT := ON
 dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the other targets use
 
-bench: $(VENV)/.with-test ## measure the tables in benchmarks/ again, the peers beside us
-	for script in $(wildcard benchmarks/*/*.py); do KERAS_BACKEND=torch $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.with-test $(PEERS)/.installed ## measure the tables in benchmarks/ again, the peers beside us
+	$(BIN)/python -m benchmarks.speed
+	for script in $(wildcard benchmarks/accuracy/*.py); do KERAS_BACKEND=torch $(BIN)/python $$script || exit 1; done
+
+bench-quick: $(VENV)/.with-test ## measure our speed beside PyTorch's; prints the table only, in under 2 minutes
+	$(BIN)/python -m benchmarks.speed --quick
 
 wheel: $(VENV)/.created ## build the source distribution and the wheel into dist/, and try the wheel
 	rm -rf dist
@@ -120,3 +126,10 @@ $(VENV)/.with-lint: $(VENV)/.created $(BUILD_INPUTS)
 	@echo "Building the engine and installing bilstm with its linters into $(VENV) ..."
 	@$(EDITABLE) '.[lint]'
 	@touch $(VENV)/.with-cli $@
+
+# The peers' packages would not agree with ours, nor we want to be tested with theirs.
+$(PEERS)/.installed: benchmarks/speed/requirements.txt | $(VENV)/.created
+	@echo "Installing the peers of the benchmark into $(PEERS) ..."
+	@$(BIN)/python -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
