@@ -30,7 +30,7 @@ class EmulatedEngine:
         command: starts the program.
     """
 
-    _CALLS = [
+    _CALLS = (
         "create",
         "describe",
         "read",
@@ -43,7 +43,7 @@ class EmulatedEngine:
         "destroy",
         "set_threads",
         "target",
-    ]
+    )
 
     def __init__(self, command: Sequence[str]) -> None:
         self._program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
