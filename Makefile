@@ -7,6 +7,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 VENV := .venv
+PEERS := build/peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard src/bilstm/engine/native/*)
@@ -25,10 +26,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help demo test lint format sanitize bench wheel dev clean always
+.PHONY: help demo test test-arm lint format sanitize bench bench-quick wheel dev clean always
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.with-cli ## run the demonstration: the tutorial's model, its table and its plot
 	$(BIN)/bilstm demo --out build/demo
@@ -40,12 +41,12 @@ lint: $(VENV)/.with-lint ## check style and types
 	$(BIN)/ruff check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp,$(NATIVE))
+	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/*))
 
 format: $(VENV)/.with-lint ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix --exit-zero $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/ruff format $(wildcard $(PYTHON_SOURCES))
-	$(BIN)/clang-format -i $(filter %.h %.cpp,$(NATIVE))
+	$(BIN)/clang-format -i $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/*))
 
 # The sanitized engine has a virtual environment of its own, with the tests that need neither Keras nor PyTorch.
 # SANITIZE=thread looks for data races instead.
@@ -60,11 +61,29 @@ sanitize: $(VENV)/.created ## run the engine's tests under GCC's address and und
 	LD_PRELOAD=$$(g++ -print-file-name=$(SANITIZER)) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 	  OPENBLAS_NUM_THREADS=1 $(SANITIZED)/bin/python -m pytest --capture=sys $(ENGINE_TESTS) $(PYTEST)
 
+# The build for 64-bit Arm runs under an emulator; its results must equal this processor's, bit for bit.
+ARM_CXX ?= aarch64-linux-gnu-g++
+ARM_QEMU ?= $(firstword $(foreach name,qemu-aarch64 qemu-aarch64-static,$(shell command -v $(name))))
+test-arm: ## build the engine for 64-bit Arm, and compare its bits with this machine's under an emulator
+	@if ! command -v $(ARM_CXX) >/dev/null || ! command -v "$(ARM_QEMU)" >/dev/null; then echo "make: testing the" \
+	  "engine's build for Arm takes a cross compiler and an emulator; install them (Debian: apt install" \
+	  "g++-aarch64-linux-gnu qemu-user) or name yours: make test-arm ARM_CXX=... ARM_QEMU=..." >&2; exit 1; fi
+	@$(MAKE) --no-print-directory $(VENV)/.with-test
+	@$(PIP) install -c constraints.txt cmake
+	$(BIN)/cmake -S . -B build/arm -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=$(ARM_CXX) -DBILSTM_SERVER=ON -DBILSTM_STRICT=$(STRICT)
+	$(BIN)/cmake --build build/arm --target bilstm_neon_server --parallel 2
+	BILSTM_ARM_ENGINE="$(ARM_QEMU) $(CURDIR)/build/arm/bilstm_neon_server" $(BIN)/python -m pytest tests/arm $(PYTEST)
+
 dev: STRICT := ON
 dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the other targets use
 
-bench: $(VENV)/.with-test ## measure the tables in benchmarks/ again, the peers beside us
-	for script in $(wildcard benchmarks/*/*.py); do KERAS_BACKEND=torch $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.with-test $(PEERS)/.installed ## measure the tables in benchmarks/ again, the peers beside us
+	$(BIN)/python -m benchmarks.speed
+	for script in $(wildcard benchmarks/accuracy/*.py); do KERAS_BACKEND=torch $(BIN)/python $$script || exit 1; done
+
+bench-quick: $(VENV)/.with-test ## measure our speed beside PyTorch's; prints the table only, in under 2 minutes
+	$(BIN)/python -m benchmarks.speed --quick
 
 wheel: $(VENV)/.created ## build the source distribution and the wheel into dist/, and try the wheel
 	rm -rf dist
@@ -106,3 +125,10 @@ $(VENV)/.with-lint: $(VENV)/.created $(BUILD_INPUTS)
 	@echo "Building the engine and installing bilstm with its linters into $(VENV) ..."
 	@$(EDITABLE) '.[lint]'
 	@touch $(VENV)/.with-cli $@
+
+# The peers' packages would not agree with ours, nor we want to be tested with theirs.
+$(PEERS)/.installed: benchmarks/speed/requirements.txt | $(VENV)/.created
+	@echo "Installing the peers of the benchmark into $(PEERS) ..."
+	@$(BIN)/python -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@

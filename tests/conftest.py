@@ -6,6 +6,9 @@ import os
 
 from hypothesis import settings
 
+# Need what `make test-arm` builds.
+collect_ignore = [] if "BILSTM_ARM_ENGINE" in os.environ else ["arm"]
+
 os.environ["KERAS_BACKEND"] = "torch"  # before any test imports keras
 
 # No deadlines: a test's first example may load a library. CI tries the same examples every time.

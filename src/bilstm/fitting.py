@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bilstm.callbacks import Callbacks, Logs
 from bilstm.calls import Pace, pieces
-from bilstm.engine.network import Targets
+from bilstm.engine.network import Targets, first_not_finite
 from bilstm.progress import Bar
 from bilstm.ragged import IndexArray, Ragged, steps_of
 
@@ -65,7 +65,7 @@ def check_finite(data: Ragged) -> None:
     Raises:
         DivergedError: there is such a number; the message says where.
     """
-    if not np.isfinite(data.values).all():
+    if first_not_finite(data.values) >= 0:
         raise DivergedError(_why_diverged(data, np.arange(len(data), dtype=np.int64)))
 
 

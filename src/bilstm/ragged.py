@@ -7,13 +7,21 @@ is `values[offsets[i]:offsets[i + 1]]`. This is the layout of an Arrow list arra
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from functools import lru_cache
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.int64]
+_Number = TypeVar("_Number", np.float32, np.int32, np.int64)
+
+
+def as_array(values: Any, dtype: type[_Number]) -> npt.NDArray[_Number]:
+    """As the engine reads arrays: C-contiguous, of this type, aligned. No copy is made where none is needed."""
+    array = np.ascontiguousarray(values, dtype)
+    return array if array.flags.aligned else array.copy()
 
 
 class Ragged:
@@ -82,7 +90,7 @@ class Ragged:
         count, steps, features = array.shape
         if lengths is None:
             values = _as_steps(array.reshape(count * steps, features))
-            return cls._checked(values, np.arange(count + 1, dtype=np.int64) * steps)
+            return cls._checked(values, _equal_offsets(count, steps))
         lengths = np.asarray(lengths)
         if lengths.shape != (count,):
             raise ValueError(f"{count} sequences need {count} lengths, not an array of shape {lengths.shape}")
@@ -96,6 +104,11 @@ class Ragged:
     def lengths(self) -> IndexArray:
         """(n_sequences,) the number of steps of each sequence."""
         return np.diff(self.offsets)
+
+    def have_lengths(self, steps: int) -> bool:
+        """Whether every sequence has this many steps."""
+        known = _equal_offsets(len(self), steps)
+        return self.offsets is known or np.array_equal(self.offsets, known)
 
     @property
     def total_steps(self) -> int:
@@ -168,6 +181,17 @@ def as_ragged(data: Any) -> Ragged:
     return Ragged.from_padded(array)
 
 
+def _equal_offsets(count: int, steps: int) -> IndexArray:
+    return _kept_offsets(count, steps) if count <= 256 else np.arange(count + 1, dtype=np.int64) * steps
+
+
+@lru_cache(maxsize=64)
+def _kept_offsets(count: int, steps: int) -> IndexArray:
+    offsets = (np.arange(count + 1, dtype=np.int64) * steps).view()
+    offsets.flags.writeable = False  # it has many owners
+    return offsets
+
+
 def offsets_of(lengths: npt.ArrayLike) -> IndexArray:
     """(n,) lengths → (n + 1,) offsets."""
     lengths = np.asarray(lengths, np.int64)
@@ -192,14 +216,14 @@ def _as_steps(values: npt.ArrayLike) -> FloatArray:
         array = array[:, np.newaxis]
     if array.ndim != 2:
         raise ValueError(f"values have shape (steps, features), not {array.shape}")
-    return np.ascontiguousarray(array, np.float32)
+    return as_array(array, np.float32)
 
 
 def _as_offsets(offsets: npt.ArrayLike, total_steps: int) -> IndexArray:
     array = np.asarray(offsets)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
         raise ValueError(f"offsets are n_sequences + 1 integers, not {array.dtype} of shape {array.shape}")
-    array = np.ascontiguousarray(array, np.int64)
+    array = as_array(array, np.int64)
     if array[0] != 0 or array[-1] != total_steps:
         raise ValueError(f"offsets go from 0 to the number of steps, {total_steps}, not from {array[0]} to {array[-1]}")
     decreasing = np.flatnonzero(np.diff(array) < 0)

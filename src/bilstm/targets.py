@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.engine.network import Targets
+from bilstm.engine.network import Targets, mark_unlabelled
 from bilstm.ragged import FloatArray, Ragged
 
 # Names people use -> the engine's loss.
@@ -59,10 +59,8 @@ def make_targets(
     if LOSSES[loss] == "mean_squared_error":
         if np.isinf(values).any():
             raise ValueError(f"y is infinite in row {np.argwhere(np.isinf(values))[0, 0]}")
-    elif not ((values >= 0) & (values <= 1)).all():
-        values[values == -1] = np.nan
-        if ((values < 0) | (values > 1)).any():
-            raise ValueError(f"{loss} needs y from 0 to 1, or -1 where unlabelled")
+    elif mark_unlabelled(values) >= 0:
+        raise ValueError(f"{loss} needs y from 0 to 1, or -1 where unlabelled")
     weights = None
     if sample_weight is not None or class_weight is not None:
         weights = _weights(sample_weight, class_weight, _classes(values), data, one_row_each)
@@ -89,7 +87,7 @@ def _flat(y: Any, data: Ragged, one_row_each: bool, name: str) -> npt.NDArray[An
         if array.ndim == 0 or len(array) != len(data):
             raise ValueError(f"{name} has shape {array.shape}, but there are {len(data)} sequences")
         return array
-    if array.ndim >= 2 and len(array) == len(data) and (data.lengths == array.shape[1]).all():
+    if array.ndim >= 2 and len(array) == len(data) and data.have_lengths(array.shape[1]):
         return array.reshape(data.total_steps, -1) if array.size else array.reshape(0, 1)
     if array.ndim >= 1 and len(array) == data.total_steps and array.ndim <= 2:
         return array

@@ -110,6 +110,41 @@ def test_a_loss_is_the_sum_of_its_sequences_losses(case: Case) -> None:
         np.testing.assert_allclose(model.evaluate(case.data, case.y), (total / total[1])[[0, 2, 3, 4]], rtol=1e-12)
 
 
+def long(lengths: list[int]) -> Case:
+    """Work enough for threads, and in the end few sequences that run on."""
+    random = np.random.default_rng(5)
+    layers = [
+        Bidirectional(LSTM(33, return_sequences=True)),
+        LSTM(17, return_sequences=True, go_backwards=True),
+        Bidirectional(LSTM(48, return_sequences=True), merge_mode="ave"),
+        Dense(4, "softmax"),
+    ]
+    data = Ragged(random.normal(size=(sum(lengths), 19)), offsets_of(lengths))
+    y = random.integers(-1, 4, sum(lengths))
+    return Case([to_json(layer) for layer in layers], data, y, "sparse_categorical_crossentropy", 3)
+
+
+@pytest.mark.parametrize("count", THREADS)
+def test_long_sequences_are_predicted_the_same_alone_and_in_company(count: int) -> None:
+    utils.set_threads(count)
+    case = long([300, 299, 180, 7, *[20] * 20])
+    model = case.model()
+    together = model.predict_rows(case.data)
+    for i in range(6):
+        assert bits(model.predict_rows(case.data[[i]])) == bits(together[rows_of(case, i)])
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 30))
+@settings(max_examples=20)
+def test_arrays_are_predicted_as_lists_are(steps: int, features: int, count: int) -> None:
+    x = np.random.default_rng(0).normal(size=(count, steps, features)).astype(np.float32)
+    for layers in ([LSTM(5), Dense(2)], [Bidirectional(LSTM(20, return_sequences=True)), Dense(1, "sigmoid")]):
+        model = Sequential(layers, seed=1)
+        listed = model.predict(list(x))
+        assert bits(model.predict(x)) == bits(np.asarray(listed))
+        assert bits(model.predict(np.asfortranarray(x))) == bits(model.predict(x))
+
+
 # --- Threads ---------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +211,35 @@ def test_builds_for_different_processors_agree() -> None:
     avx2 = run_build("avx2")
     assert len(avx2) == 2 * len(OPTIMIZERS)
     assert run_build("avx512") == avx2
+
+
+# --- What is kept for the backward pass ------------------------------------------------------------------------------
+
+
+def recomputing(case: Case) -> Sequential:
+    model = case.model()
+    model.compile("adam", case.loss, ["acc", "mse", "mae"], recompute=True)
+    return model
+
+
+@given(cases(most=9))
+@settings(max_examples=60)
+def test_recomputing_changes_no_bit(case: Case) -> None:
+    model, other = case.model(), recomputing(case)
+    for _ in range(3):
+        assert model.train_on_batch(case.data, case.y) == other.train_on_batch(case.data, case.y)
+    assert network_arrays(model) == network_arrays(other)
+
+
+@pytest.mark.parametrize("count", THREADS)
+@pytest.mark.parametrize("lengths", [[9000], [5000, 4999, 1], [1300] * 9])
+def test_recomputing_in_several_chunks_changes_no_bit(lengths: list[int], count: int) -> None:
+    case = long(lengths)
+    model, other = case.model(), recomputing(case)
+    model.train_on_batch(case.data, case.y)
+    utils.set_threads(count)
+    other.train_on_batch(case.data, case.y)
+    assert network_arrays(model) == network_arrays(other)
 
 
 # --- How training is divided -----------------------------------------------------------------------------------------

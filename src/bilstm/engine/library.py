@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uin
 from functools import cache
 from pathlib import Path
 
-ABI = 1
+ABI = 2
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
 
@@ -81,10 +81,25 @@ _SIGNATURES: dict[str, list[type]] = {
     "bilstm_read": [c_void_p, c_int32, c_void_p, c_int64],
     "bilstm_write": [c_void_p, c_int32, c_void_p, c_int64],
     "bilstm_iteration": [c_void_p, POINTER(c_int64), c_int32],
-    "bilstm_train": [c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_void_p, c_uint64, c_void_p],
+    "bilstm_set_recompute": [c_void_p, c_int32],
+    "bilstm_train": [
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_int64,
+        c_int32,
+        c_void_p,
+        c_uint64,
+        c_void_p,
+    ],
     "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
     "bilstm_update": [c_void_p, c_void_p],
     "bilstm_predict": [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
+    "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_void_p],
+    "bilstm_first_not_finite": [c_void_p, c_int64],
+    "bilstm_mark_unlabelled": [c_void_p, c_int64],
 }
 
 
@@ -133,6 +148,8 @@ def _load(path: Path) -> ctypes.CDLL:
     engine.bilstm_target.restype = c_char_p
     engine.bilstm_destroy.argtypes = [c_void_p]
     engine.bilstm_destroy.restype = None
+    engine.bilstm_first_not_finite.restype = c_int64
+    engine.bilstm_mark_unlabelled.restype = c_int64
     for name, arguments in _SIGNATURES.items():
         getattr(engine, name).argtypes = arguments
     return engine

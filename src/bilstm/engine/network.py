@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from ctypes import byref, c_int32, c_int64, c_void_p
+from ctypes import addressof, byref, c_char, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from bilstm.engine.library import (
     check,
     library,
 )
-from bilstm.ragged import FloatArray, IndexArray, Ragged
+from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
 
 ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
 MERGES = ("concat", "sum", "mul", "ave")
@@ -69,8 +70,7 @@ class EmbeddingPlan:
 LayerPlan = RecurrentPlan | DensePlan | DropoutPlan | EmbeddingPlan
 
 
-@dataclass(frozen=True)
-class OptimizerPlan:
+class OptimizerPlan(NamedTuple):
     """How gradients become steps; clipping values of 0 mean none."""
 
     kind: str = "adam"
@@ -100,9 +100,9 @@ class Targets:
         values: FloatArray | None = None,
         weights: FloatArray | None = None,
     ) -> None:
-        self.labels = None if labels is None else np.ascontiguousarray(labels, np.int32)
-        self.values = None if values is None else np.ascontiguousarray(values, np.float32)
-        self.weights = None if weights is None else np.ascontiguousarray(weights, np.float32)
+        self.labels = None if labels is None else as_array(labels, np.int32)
+        self.values = None if values is None else as_array(values, np.float32)
+        self.weights = None if weights is None else as_array(weights, np.float32)
 
     def take(self, rows: IndexArray) -> Targets:
         """Those of the rows with these indices."""
@@ -137,6 +137,7 @@ class Network:
                 handle, byref(parameters), byref(outputs), byref(one_row_each), byref(state_width)
             )
         )
+        self._recompute = False
         self.features = features
         self.parameter_count = parameters.value
         self.outputs = outputs.value
@@ -150,7 +151,7 @@ class Network:
         return values
 
     def write(self, values: FloatArray, which: str = "weights") -> None:
-        values = np.ascontiguousarray(values, np.float32)
+        values = as_array(values, np.float32)
         check(library().bilstm_write(self._handle, ARRAYS.index(which), _address(values), len(values)))
 
     @property
@@ -163,6 +164,16 @@ class Network:
     @iteration.setter
     def iteration(self, value: int) -> None:
         check(library().bilstm_iteration(self._handle, byref(c_int64(value)), 1))
+
+    @property
+    def recompute(self) -> bool:
+        """Whether training keeps less of a batch in memory and computes it again, with the same results."""
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, recompute: bool) -> None:
+        check(library().bilstm_set_recompute(self._handle, recompute))
+        self._recompute = recompute
 
     def train(
         self,
@@ -180,6 +191,9 @@ class Network:
             (batches, 5) float64: sums over labelled rows of the weighted loss, their number, correct ones, squared
             and absolute errors. Training stops at a loss that is not finite, before it changes any weight.
         """
+        chosen, starts = as_array(chosen, np.int64), as_array(starts, np.int64)
+        if chosen.ndim != 1 or starts.ndim != 1 or not len(starts):
+            raise ValueError("chosen and starts have one dimension, and starts the end of the last batch besides")
         scores = np.zeros((len(starts) - 1, 5))
         struct = self._data_struct(data, targets)
         check(
@@ -187,6 +201,7 @@ class Network:
                 self._handle,
                 byref(struct),
                 _address(chosen),
+                len(chosen),
                 _address(starts),
                 len(starts) - 1,
                 LOSSES.index(loss),
@@ -237,7 +252,7 @@ class Network:
         output = np.empty((self._rows(data), self.outputs), np.float32)
         states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
         if states is not None:
-            states = np.ascontiguousarray(states, np.float32)
+            states = as_array(states, np.float32)
             if states.shape != (len(data), self.state_width):
                 raise ValueError(f"states have shape ({len(data)}, {self.state_width}), not {states.shape}")
         struct = self._data_struct(data)
@@ -247,6 +262,18 @@ class Network:
             )
         )
         return output, states_out
+
+    def predict_equal(self, values: FloatArray) -> FloatArray:
+        """(n, steps, outputs) float32, or (n, outputs), for a C-contiguous (n, steps, features) float32 array.
+
+        The same as `predict`, with less to do before the engine starts.
+        """
+        count, steps, features = values.shape
+        if features != self.features:
+            raise ValueError(f"the network takes {self.features} features, the sequences have {features}")
+        output = np.empty((count, self.outputs) if self.one_row_each else (count, steps, self.outputs), np.float32)
+        check(library().bilstm_predict_equal(self._handle, _contents(values), count, steps, _address(output)))
+        return output
 
     def evaluate(self, data: Ragged, targets: Targets, loss: str) -> npt.NDArray[np.float64]:
         """(5,) float64: the sums that `train` returns, over all sequences, without dropout."""
@@ -284,9 +311,36 @@ def _check_shape(name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ..
         raise ValueError(f"{name} have shape {shape}, not {array.shape}")
 
 
-def _address(array: npt.NDArray[Any] | None) -> int | None:
-    # Five times as fast as array.ctypes.data, which counts where a training step takes microseconds.
-    return None if array is None else int(array.__array_interface__["data"][0])
+def _address(array: Any) -> int | None:
+    """Of a NumPy array's first number; None for None."""
+    if array is None:
+        return None
+    if not array.size:
+        return 64  # nothing will be read there
+    # Several times as fast as array.ctypes.data, which counts where a training step takes microseconds.
+    if array.flags.writeable:
+        return addressof(c_char.from_buffer(array))
+    base = array.base  # of a view that only hides the right to write
+    if isinstance(base, np.ndarray) and base.flags.writeable and base.nbytes == array.nbytes:
+        return addressof(c_char.from_buffer(base.data))
+    return int(array.ctypes.data)
+
+
+def _contents(array: FloatArray) -> bytes | int | None:
+    """What the engine reads of an array: for small ones a copy, which is faster to pass on than their address."""
+    return array.tobytes() if array.nbytes <= 4096 else _address(array)
+
+
+def first_not_finite(values: FloatArray) -> int:
+    """The index, in the flattened array, of the first number that is NaN or infinite, or -1."""
+    return int(library().bilstm_first_not_finite(_contents(values), values.size))
+
+
+def mark_unlabelled(targets: FloatArray) -> int:
+    """Replace -1 by NaN, in place. Returns the index, in the flattened array, of the first number that is neither that
+    nor NaN nor from 0 to 1, or -1.
+    """
+    return int(library().bilstm_mark_unlabelled(_address(targets), targets.size))
 
 
 def _layer_struct(layer: LayerPlan) -> LayerStruct:
@@ -317,14 +371,6 @@ def _layer_struct(layer: LayerPlan) -> LayerStruct:
             )
 
 
+@lru_cache(maxsize=64)
 def _optimizer_struct(plan: OptimizerPlan) -> OptimizerStruct:
-    return OptimizerStruct(
-        OPTIMIZERS.index(plan.kind),
-        plan.learning_rate,
-        plan.beta_1,
-        plan.beta_2,
-        plan.epsilon,
-        plan.clipnorm,
-        plan.global_clipnorm,
-        plan.clipvalue,
-    )
+    return OptimizerStruct(OPTIMIZERS.index(plan.kind), *plan[1:])

@@ -9,15 +9,16 @@
 
 namespace bilstm {
 
-// gradient += for every row: (1, inputs of the row)^T x (the row's output gradients), in row order, so that each number
-// is one chain over all rows. Rows come in runs; within a run the rows of one panel follow each other.
+// gradient (+)= sum over rows of (1, inputs of the row)^T x (the row's output gradients), in row order, so that each
+// number is one chain over all rows. Rows come in runs; within a run the rows of one panel follow each other.
 //   gather(run, row in run, float* to) writes the shape.rows - 1 inputs of a row;
 //   run_rows(run) is the number of its rows;
 //   run_panel(run, panel) is a pair: its first row of output gradients, and the floats from one row to the next.
 // Works on panels [first_panel, last_panel), by chunks of rows that stay in cache.
 template <typename Gather, typename RunRows, typename RunPanel>
 void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_panel, int64_t last_panel, int64_t runs,
-                     int64_t total_rows, Buffer& scratch, Gather&& gather, RunRows&& run_rows, RunPanel&& run_panel) {
+                     int64_t total_rows, bool add, Buffer& scratch, Gather&& gather, RunRows&& run_rows,
+                     RunPanel&& run_panel) {
     constexpr int64_t kGroup = kTileRows;
     const int64_t chunk = std::min<int64_t>(512, total_rows);
     const int64_t groups = (shape.rows + kGroup - 1) / kGroup;
@@ -31,7 +32,7 @@ void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_pa
     static thread_local std::vector<Segment> segments;
 
     int64_t run = 0, row = 0;
-    while (run < runs) {
+    for (bool begun = add; run < runs; begun = true) {
         segments.clear();
         for (int64_t filled = 0; run < runs && filled < chunk;) {
             const int64_t count = std::min(run_rows(run) - row, chunk - filled);
@@ -51,8 +52,8 @@ void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_pa
                     with_rows(std::min(kGroup, shape.rows - k), [&](auto rows) {
                         constexpr int R = decltype(rows)::value, V = decltype(vectors)::value;
                         float* out = gradient + shape.start(panel) + k * width;
-                        Vec sums[R][V];
-                        for (int r = 0; r < R; ++r)
+                        Vec sums[R][V] = {};
+                        for (int r = 0; begun && r < R; ++r)
                             for (int v = 0; v < V; ++v) sums[r][v] = load(out + r * width + v * kLanes);
                         const float* feature = packed + k * chunk;
                         for (const Segment& segment : segments) {

@@ -1,11 +1,18 @@
 // The C interface: checks what it is given, and turns exceptions into error codes.
 #include "api.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <exception>
 #include <limits>
 #include <new>
+#include <shared_mutex>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
+#include "floats.h"
 #include "network.h"
 #include "threads.h"
 
@@ -17,22 +24,31 @@ namespace {
 
 using bilstm::Invalid;
 
-thread_local std::string last_error;
+constexpr int64_t kMostIterations = int64_t{1} << 53;  // what float64 counts
+
+thread_local char last_error[512];  // of a fixed size: when memory runs out, saying so needs none
+
+int32_t fail(int32_t code, const char* message) {
+    std::snprintf(last_error, sizeof last_error, "%s", message);
+    return code;
+}
 
 template <typename Function>
 int32_t guarded(Function&& function) {
     try {
+        const bilstm::StandardFloats floats;
         function();
         return BILSTM_OK;
     } catch (const Invalid& error) {
-        last_error = error.what();
-        return BILSTM_INVALID;
+        return fail(BILSTM_INVALID, error.what());
     } catch (const std::bad_alloc&) {
-        last_error = "not enough memory";
-        return BILSTM_OUT_OF_MEMORY;
+        return fail(BILSTM_OUT_OF_MEMORY, "not enough memory");
+    } catch (const std::length_error&) {  // of a standard container
+        return fail(BILSTM_OUT_OF_MEMORY, "not enough memory");
     } catch (const std::exception& error) {
-        last_error = error.what();
-        return BILSTM_FAILED;
+        return fail(BILSTM_FAILED, error.what());
+    } catch (...) {
+        return fail(BILSTM_FAILED, "failed for a reason unknown");
     }
 }
 
@@ -40,16 +56,56 @@ void require(bool condition, const char* otherwise) {
     if (!condition) throw Invalid(otherwise);
 }
 
-void check_data(const bilstm_data* data) {
-    require(data, "no data");
-    require(data->sequences >= 0 && data->steps >= 0, "negative sizes");
-    require(data->sequences < std::numeric_limits<int64_t>::max() / 16, "too many sequences");
-    require(data->offsets || data->sequences == 0, "no offsets");
-    require(data->values || data->steps == 0, "no values");
+// An array that is passed in: there unless it may be left out, and where items of its type can be.
+template <typename Item>
+void check_array(const Item* array, const char* name, bool optional = false) {
+    if (!array && !optional) throw Invalid(std::string("no ") + name);
+    if (reinterpret_cast<uintptr_t>(array) % alignof(Item)) throw Invalid(std::string("misaligned ") + name);
+}
+
+// A number of rows that arrays of `width` numbers a row can have on a machine there is.
+void check_rows(int64_t rows, int64_t width, const char* name) {
+    int64_t numbers = 0;
+    if (rows < 0 || __builtin_mul_overflow(rows, width, &numbers) || numbers > bilstm::kMostNumbers)
+        throw Invalid("impossible number of " + std::string(name) + ": " + std::to_string(rows));
+}
+
+void check_data(const bilstm_network* network, const bilstm_data* data) {
+    require(network, "no network");
+    check_array(data, "data");
+    check_rows(data->steps, network->features(), "steps");
+    check_rows(data->sequences, network->outputs(), "sequences");
+    check_array(data->values, "values", data->steps == 0);
+    check_array(data->offsets, "offsets", data->sequences == 0);
+    int64_t before = 0;
+    for (int64_t i = 0; i < data->sequences; ++i) {
+        const int64_t begin = data->offsets[i], end = data->offsets[i + 1];
+        if (begin != before || end < begin || end > data->steps)
+            throw Invalid("offsets of sequence " + std::to_string(i) + " leave the data: " + std::to_string(begin) +
+                          " to " + std::to_string(end));
+        before = end;
+    }
+    if (before != data->steps)
+        throw Invalid("offsets end at " + std::to_string(before) + " of " + std::to_string(data->steps) + " steps");
+}
+
+// The sequences of a batch, each of which may be in it several times.
+void check_batch(const bilstm_data& data, const int64_t* chosen, int64_t count) {
+    int64_t steps = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        if (chosen[i] < 0 || chosen[i] >= data.sequences)
+            throw Invalid("sequence " + std::to_string(chosen[i]) + " of " + std::to_string(data.sequences));
+        steps += data.offsets[chosen[i] + 1] - data.offsets[chosen[i]];
+        require(steps <= bilstm::kMostNumbers, "too many steps in a batch");
+    }
 }
 
 bilstm::Loss check_targets(const bilstm::Network& network, const bilstm_data& data, int32_t loss) {
     require(loss >= 0 && loss <= static_cast<int32_t>(bilstm::Loss::mean_squared_error), "unknown loss");
+    check_rows(data.steps, network.outputs(), "steps");
+    check_array(data.labels, "labels", true);
+    check_array(data.targets, "targets", true);
+    check_array(data.weights, "weights", true);
     require((data.labels == nullptr) != (data.targets == nullptr) || data.sequences == 0,
             "either labels or targets are needed");
     require(!data.labels || loss != static_cast<int32_t>(bilstm::Loss::mean_squared_error),
@@ -60,15 +116,24 @@ bilstm::Loss check_targets(const bilstm::Network& network, const bilstm_data& da
 }
 
 bilstm::Optimizer check_optimizer(const bilstm_optimizer* o) {
-    require(o, "no optimizer");
+    check_array(o, "optimizer");
     require(o->kind == bilstm::Optimizer::adam || o->kind == bilstm::Optimizer::sgd, "unknown optimizer");
+    require(o->learning_rate >= 0 && std::isfinite(o->learning_rate),
+            "the learning rate must be a number from 0 that float32 holds");
+    for (const float clip : {o->clipnorm, o->global_clipnorm, o->clipvalue})
+        require(clip >= 0 && std::isfinite(clip), "clipping must be at numbers from 0 that float32 holds");
+    if (o->kind == bilstm::Optimizer::adam) {
+        for (const float beta : {o->beta_1, o->beta_2})
+            require(beta >= 0 && beta < 1, "Adam's betas must be from 0 to below 1, in float32 too");
+        require(o->epsilon > 0 && std::isfinite(o->epsilon), "Adam's epsilon must be above 0, in float32 too");
+    }
     return {o->kind, o->learning_rate, o->beta_1, o->beta_2, o->epsilon, o->clipnorm, o->global_clipnorm, o->clipvalue};
 }
 
 }  // namespace
 
 const char* bilstm_last_error(void) {
-    return last_error.c_str();
+    return last_error;
 }
 
 int32_t bilstm_set_threads(int32_t threads) {
@@ -84,20 +149,22 @@ int32_t bilstm_threads(void) {
 
 int32_t bilstm_create(const bilstm_layer* layers, int32_t count, int64_t features, bilstm_network** out) {
     return guarded([&] {
-        require(layers && out, "no layers");
+        check_array(out, "place for the network");
         *out = nullptr;
+        check_array(layers, "layers");
         *out = new bilstm_network(layers, count, features);
     });
 }
 
 void bilstm_destroy(bilstm_network* network) {
-    delete network;
+    if (network && !network->guard.torn()) delete network;  // what is half changed cannot be taken apart either
 }
 
 int32_t bilstm_describe(const bilstm_network* network, int64_t* parameters, int64_t* outputs, int32_t* one_row_each,
                         int64_t* state_width) {
     return guarded([&] {
-        require(network && parameters && outputs && one_row_each && state_width, "no network");
+        require(network, "no network");
+        require(parameters && outputs && one_row_each && state_width, "nothing to describe into");
         *parameters = network->parameter_count();
         *outputs = network->outputs();
         *one_row_each = network->one_row_each();
@@ -107,7 +174,8 @@ int32_t bilstm_describe(const bilstm_network* network, int64_t* parameters, int6
 
 int32_t bilstm_read(bilstm_network* network, int32_t which, float* to, int64_t count) {
     return guarded([&] {
-        require(network && to, "no network");
+        require(network, "no network");
+        check_array(to, "numbers", count == 0);
         require(which >= 0 && which <= bilstm::Network::kSecondMoments, "unknown array");
         require(count == network->parameter_count(), "another number of weights than the network has");
         const std::shared_lock lock(network->guard);
@@ -117,7 +185,8 @@ int32_t bilstm_read(bilstm_network* network, int32_t which, float* to, int64_t c
 
 int32_t bilstm_write(bilstm_network* network, int32_t which, const float* from, int64_t count) {
     return guarded([&] {
-        require(network && from, "no network");
+        require(network, "no network");
+        check_array(from, "numbers", count == 0);
         require(which >= 0 && which <= bilstm::Network::kSecondMoments, "unknown array");
         require(count == network->parameter_count(), "another number of weights than the network has");
         const std::unique_lock lock(network->guard);
@@ -127,33 +196,59 @@ int32_t bilstm_write(bilstm_network* network, int32_t which, const float* from, 
 
 int32_t bilstm_iteration(bilstm_network* network, int64_t* iteration, int32_t set) {
     return guarded([&] {
-        require(network && iteration, "no network");
+        require(network, "no network");
+        check_array(iteration, "iteration");
         const std::unique_lock lock(network->guard);
-        require(!set || *iteration >= 0, "a negative iteration");
-        (set ? network->iteration : *iteration) = set ? *iteration : network->iteration;
+        if (!set) {
+            *iteration = network->iteration;
+            return;
+        }
+        require(*iteration >= 0, "a negative iteration");
+        require(*iteration <= kMostIterations, "an iteration above 2^53");
+        network->iteration = *iteration;
     });
 }
 
-int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, const int64_t* starts,
-                     int64_t batches, int32_t loss, const bilstm_optimizer* optimizer, uint64_t seed,
-                     bilstm_score* scores) {
+int32_t bilstm_set_recompute(bilstm_network* network, int32_t recompute) {
     return guarded([&] {
-        require(network && batches >= 0 && (batches == 0 || (chosen && starts && scores)), "no batches");
-        check_data(data);
-        const auto checked_loss = check_targets(*network, *data, loss);
-        for (int64_t i = 0; i < batches; ++i)
-            require(starts[i] >= 0 && starts[i + 1] >= starts[i], "decreasing batches");
+        require(network, "no network");
         const std::unique_lock lock(network->guard);
-        network->train(*data, chosen, starts, batches, checked_loss, check_optimizer(optimizer), seed, scores);
+        network->set_recompute(recompute != 0);
+    });
+}
+
+int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, int64_t count,
+                     const int64_t* starts, int64_t batches, int32_t loss, const bilstm_optimizer* optimizer,
+                     uint64_t seed, bilstm_score* scores) {
+    return guarded([&] {
+        check_data(network, data);
+        const auto checked_loss = check_targets(*network, *data, loss);
+        const auto checked_optimizer = check_optimizer(optimizer);
+        check_rows(count, 1, "chosen sequences");
+        check_rows(batches, 1, "batches");
+        check_array(chosen, "chosen sequences", count == 0);
+        check_array(starts, "starts of batches", batches == 0);
+        check_array(scores, "scores", batches == 0);
+        for (int64_t i = 0; i < batches; ++i) {
+            require(starts[i] >= 0 && starts[i + 1] >= starts[i], "decreasing batches");
+            require(starts[i + 1] <= count, "a batch ends after the last chosen sequence");
+            check_batch(*data, chosen + starts[i], starts[i + 1] - starts[i]);
+        }
+        const std::unique_lock lock(network->guard);
+        require(network->iteration <= kMostIterations - batches, "an iteration above 2^53");
+        network->train(*data, chosen, starts, batches, checked_loss, checked_optimizer, seed, scores);
     });
 }
 
 int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, int64_t count,
                         int32_t loss, int32_t training, uint64_t seed, bilstm_score* score) {
     return guarded([&] {
-        require(network && chosen && count >= 0 && score, "no batch");
-        check_data(data);
+        check_data(network, data);
         const auto checked_loss = check_targets(*network, *data, loss);
+        check_rows(count, 1, "chosen sequences");
+        check_array(chosen, "chosen sequences", count == 0);
+        check_array(score, "score");
+        check_batch(*data, chosen, count);
         const std::unique_lock lock(network->guard);
         network->gradient(*data, chosen, count, checked_loss, training != 0, seed, score);
     });
@@ -162,18 +257,67 @@ int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const 
 int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer) {
     return guarded([&] {
         require(network, "no network");
+        const auto checked_optimizer = check_optimizer(optimizer);
         const std::unique_lock lock(network->guard);
-        network->update(check_optimizer(optimizer));
+        require(network->iteration < kMostIterations, "an iteration above 2^53");
+        network->update(checked_optimizer);
     });
 }
 
 int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, const float* states_in,
                        float* states_out, float* output, bilstm_score* score) {
     return guarded([&] {
-        require(network && (output || score), "nothing to predict into");
-        check_data(data);
+        check_data(network, data);
+        require(output || score, "nothing to predict into");
+        check_rows(data->steps, network->outputs(), "steps");
+        check_rows(data->sequences, network->state_width(), "sequences");
+        check_array(states_in, "states", true);
+        check_array(states_out, "states", true);
+        check_array(output, "output", true);
+        check_array(score, "score", true);
         const auto checked_loss = score ? check_targets(*network, *data, loss) : bilstm::Loss::mean_squared_error;
         const std::shared_lock lock(network->guard);
         network->predict(*data, checked_loss, states_in, states_out, output, score);
     });
+}
+
+int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
+                             float* output) {
+    return guarded([&] {
+        require(network, "no network");
+        require(steps >= 1, "sequences must have steps");
+        check_rows(sequences, 1, "sequences");
+        const int64_t total = bilstm::checked_product(sequences, steps);
+        check_rows(total, network->features(), "steps");
+        check_rows(total, network->outputs(), "steps");
+        check_array(values, "values", total == 0);
+        check_array(output, "output", total == 0);
+        static thread_local std::vector<int64_t> offsets;
+        offsets.resize(static_cast<size_t>(sequences) + 1);
+        for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = static_cast<int64_t>(i) * steps;
+        const bilstm_data data{values, offsets.data(), total, sequences, nullptr, nullptr, nullptr};
+        const std::shared_lock lock(network->guard);
+        network->predict(data, bilstm::Loss::mean_squared_error, nullptr, nullptr, output, nullptr);
+    });
+}
+
+int64_t bilstm_first_not_finite(const float* values, int64_t count) {
+    constexpr int64_t kBlock = 256;
+    for (int64_t begin = 0; values && begin < count; begin += kBlock) {
+        const int64_t end = std::min(count, begin + kBlock);
+        bool all = true;
+        for (int64_t i = begin; i < end; ++i) all &= std::fabs(values[i]) <= std::numeric_limits<float>::max();
+        for (int64_t i = begin; !all && i < end; ++i)
+            if (!std::isfinite(values[i])) return i;
+    }
+    return -1;
+}
+
+int64_t bilstm_mark_unlabelled(float* targets, int64_t count) {
+    int64_t wrong = -1;
+    for (int64_t i = targets ? count - 1 : -1; i >= 0; --i) {
+        if (targets[i] == -1.0f) targets[i] = std::numeric_limits<float>::quiet_NaN();
+        if (targets[i] < 0.0f || targets[i] > 1.0f) wrong = i;
+    }
+    return wrong;
 }

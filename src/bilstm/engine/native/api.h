@@ -1,5 +1,7 @@
 // The engine's C interface. Every function returns 0, or an error code; bilstm_last_error() then says what was wrong,
-// for the calling thread. Nothing is kept of the arrays passed in.
+// for the calling thread. Nothing is kept of the arrays passed in. Null and misaligned pointers, sizes, offsets and
+// indexes that contradict each other are refused before anything is read through them; that an array is as long as is
+// said, only the caller can know. A call that fails leaves the weights as the last whole training step left them.
 #pragma once
 
 #include <stdint.h>
@@ -15,7 +17,7 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3 };
-enum { BILSTM_ABI = 1 };
+enum { BILSTM_ABI = 2 };
 
 typedef struct bilstm_network bilstm_network;
 
@@ -84,10 +86,12 @@ BILSTM_API int32_t bilstm_read(bilstm_network* network, int32_t which, float* to
 BILSTM_API int32_t bilstm_write(bilstm_network* network, int32_t which, const float* from, int64_t count);
 // Training steps taken; counts for Adam's bias correction and for dropout.
 BILSTM_API int32_t bilstm_iteration(bilstm_network* network, int64_t* iteration, int32_t set);
+// Whether training keeps less of a batch in memory, by a third more arithmetic. The results are the same.
+BILSTM_API int32_t bilstm_set_recompute(bilstm_network* network, int32_t recompute);
 
-// One training step for each of `batches` batches; batch i is chosen[starts[i]] … chosen[starts[i + 1] - 1]. scores
-// has one entry a batch.
-BILSTM_API int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
+// One training step for each of `batches` batches; batch i is chosen[starts[i]] … chosen[starts[i + 1] - 1] of the
+// `count` chosen sequences. scores has one entry a batch.
+BILSTM_API int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, int64_t count,
                                 const int64_t* starts, int64_t batches, int32_t loss, const bilstm_optimizer* optimizer,
                                 uint64_t seed, bilstm_score* scores);
 // The two halves of a training step. `training` says whether dropout drops.
@@ -99,6 +103,15 @@ BILSTM_API int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer
 // The states may be null; else (sequences, state_width), before the first and after the last step.
 BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss,
                                   const float* states_in, float* states_out, float* output, bilstm_score* score);
+// The same for sequences of `steps` steps each, without states: for callers to whom microseconds matter.
+BILSTM_API int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
+                                        float* output);
+
+// The index of the first number that is NaN or infinite, or -1.
+BILSTM_API int64_t bilstm_first_not_finite(const float* values, int64_t count);
+// Replaces -1, which people write for "unlabelled", by NaN. Returns the index of the first number that is neither that
+// nor NaN nor from 0 to 1, or -1.
+BILSTM_API int64_t bilstm_mark_unlabelled(float* targets, int64_t count);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@
 #include "accumulate.h"
 #include "elementary.h"
 #include "threads.h"
+#include "transpose.h"
 
 namespace bilstm {
 namespace {
@@ -36,24 +37,24 @@ Dense::Dense(int64_t inputs, int64_t units, Activation activation) : activation_
     shape_dense(weights_, inputs, units);
 }
 
-void Dense::activate(float* row) const {
-    const int64_t units = output_width;
+void Dense::activate(float* values, int64_t rows) const {
+    const int64_t units = output_width, count = rows * units;
     switch (activation_) {
         case Activation::linear:
             break;
         case Activation::softmax:
-            softmax(row, units);
+            for (int64_t row = 0; row < rows; ++row) softmax(values + row * units, units);
             break;
         case Activation::sigmoid:
-            for (int64_t i = 0; i < units; i += kLanes)
-                store_partial(row + i, sigmoid(load_partial(row + i, units - i)), units - i);
+            for (int64_t i = 0; i < count; i += kLanes)
+                store_partial(values + i, sigmoid(load_partial(values + i, count - i)), count - i);
             break;
         case Activation::tanh:
-            for (int64_t i = 0; i < units; i += kLanes)
-                store_partial(row + i, hyperbolic_tangent(load_partial(row + i, units - i)), units - i);
+            for (int64_t i = 0; i < count; i += kLanes)
+                store_partial(values + i, hyperbolic_tangent(load_partial(values + i, count - i)), count - i);
             break;
         case Activation::relu:
-            for (int64_t i = 0; i < units; ++i) row[i] = row[i] < 0.0f ? 0.0f : row[i];
+            for (int64_t i = 0; i < count; ++i) values[i] = values[i] < 0.0f ? 0.0f : values[i];
             break;
     }
 }
@@ -84,7 +85,7 @@ void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, c
                 });
             });
         }
-        for (int64_t row = begin; row < end; ++row) activate(output + row * units);
+        activate(output + begin * units, end - begin);
     });
 }
 
@@ -114,10 +115,13 @@ void Dense::activation_gradient(const float* output, float* gradient) const {
 
 void Dense::transpose(float* to) const {
     const PackedShape shape{output_width, round_up(input_width, kLanes)};
-    std::fill_n(to, shape.size(), 0.0f);
-    for (int64_t k = 0; k < input_width; ++k)
-        for (int64_t unit = 0; unit < output_width; ++unit)
-            to[shape.position(unit, k)] = weights_.value.data()[weights_.shape.position(1 + k, unit)];
+    for (int64_t panel = 0; panel < shape.panels(); ++panel)
+        for (int64_t unit = 0; unit < output_width; unit += kPanel) {
+            const int64_t first = panel * kPanel, width = shape.width(panel);
+            const float* from = weights_.value.data() + weights_.shape.position(1 + first, unit);
+            bilstm::transpose(from, weights_.shape.width(unit / kPanel), std::min(width, input_width - first),
+                              std::min(kPanel, output_width - unit), to + shape.start(panel) + unit * width, width);
+        }
 }
 
 void Dense::backward(const Batch&, const Input& input, const float* output, float* output_gradient,
@@ -133,7 +137,7 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
         std::fill_n(rows + row * padded + units, padded - units, 0.0f);
     }
     weight_gradient(
-        weights_.shape, weights_.gradient.data(), 0, weights_.shape.panels(), 1, input.rows, scratch[kPack],
+        weights_.shape, weights_.gradient.data(), 0, weights_.shape.panels(), 1, input.rows, false, scratch[kPack],
         [&](int64_t, int64_t row, float* to) { std::copy_n(input.data + row * inputs, inputs, to); },
         [&](int64_t) { return input.rows; },
         [&](int64_t, int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });

@@ -21,7 +21,7 @@ class Dense final : public Layer {
 
   private:
     enum { kRows, kTransposed, kPack };
-    void activate(float* row) const;
+    void activate(float* values, int64_t rows) const;
     void activation_gradient(const float* output, float* gradient) const;
     void transpose(float* to) const;
 

@@ -47,6 +47,7 @@ void Embedding::forward(const Batch&, const Input& input, float* output, Scratch
 
 void Embedding::backward(const Batch&, const Input& input, const float*, float* output_gradient, float* input_gradient,
                          Scratch&) {
+    for (auto& table : tables_) std::fill_n(table->gradient.data(), table->shape.size(), 0.0f);
     for (int64_t row = 0; row < input.rows; ++row) {
         const float* from = input.data + row * input_width + numeric_;
         const float* gradient = output_gradient + row * output_width + numeric_;

@@ -43,6 +43,7 @@ class Layer {
     int64_t input_width = 0, output_width = 0;
     int index = 0;              // position in the model; part of dropout's counter
     bool takes_gaps = false;    // reads through Input::starts, so its input need not be compact
+    bool recompute = false;     // keeps less for the backward pass, which computes it again
     bool one_row_each = false;  // turns a sequence of rows into one row
 
     // The caller provides outputs (rows x output_width) and gradients of the same shapes.

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <string>
 
+#include "elementary.h"
+
 namespace bilstm {
 namespace {
 
@@ -38,7 +40,8 @@ double binary(const Row& row, bool is_matched) {
     const auto width = static_cast<double>(row.width);
     for (int64_t i = 0; i < row.width; ++i) {
         const double p = clipped(row.output[i]), y = row.wanted(i);
-        loss -= y * std::log(p) + (1 - y) * std::log(1 - p);
+        if (y != 0) loss -= y * natural_logarithm(p);
+        if (y != 1) loss -= (1 - y) * natural_logarithm(1 - p);
         if (!row.gradient) continue;
         const float share = row.scale / static_cast<float>(row.width);
         if (is_matched)
@@ -55,7 +58,7 @@ double categorical(const Row& row, bool is_matched) {
     if (is_matched) total = 1;  // softmax
     for (int64_t i = 0; i < row.width; ++i) {
         const double y = row.wanted(i);
-        if (y != 0) loss -= y * std::log(clipped(row.output[i] / total));
+        if (y != 0) loss -= y * natural_logarithm(clipped(row.output[i] / total));
     }
     if (!row.gradient) return loss;
     if (is_matched) {
@@ -100,6 +103,9 @@ double correct(Loss loss, const Row& row) {
 }
 
 bool labelled(const Targets& targets, int64_t at, int64_t classes) {
+    if (targets.weights && !(targets.weights[at] >= 0 && std::isfinite(targets.weights[at])))
+        throw Invalid("weight " + std::to_string(targets.weights[at]) + " of row " + std::to_string(at) +
+                      " is not a finite number from 0");
     if (targets.labels) {
         const int32_t label = targets.labels[at];
         if (label < -1 || label >= classes)

@@ -2,24 +2,9 @@
 
 #include "accumulate.h"
 #include "elementary.h"
+#include "transpose.h"
 
 namespace bilstm {
-namespace {
-
-using Rows = std::vector<const float*>;
-
-Rows& thread_rows(int which) {
-    static thread_local Rows rows[2];
-    return rows[which];
-}
-
-template <int R>
-[[gnu::always_inline]] inline void take(const float* (&a)[R], const Rows& rows, int64_t first, int64_t shift = 0) {
-    for (int r = 0; r < R; ++r) a[r] = rows[static_cast<size_t>(first + r)] + shift;
-}
-
-}  // namespace
-
 Direction::Direction(int64_t inputs_, int64_t units_, bool reverse_, bool flip_)
     : inputs(inputs_), units(units_), reverse(reverse_), flip(flip_) {
     shape_lstm(weights, inputs, units);
@@ -42,90 +27,176 @@ void Direction::transpose(int64_t first_row, int64_t columns, float* to) const {
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
         const int64_t width = shape.width(panel), begin = panel * kPanel;
         const int64_t count = std::min(width, columns - begin);
-        float* out = to + shape.start(panel);
         for (const GateSegment& segment : segments) {
             const float* from =
                 weights.value.data() + weights.shape.start(segment.panel) + (first_row + begin) * kPanel + segment.lane;
-            for (int64_t lane = 0; lane < segment.count; ++lane) {
-                float* row = out + (segment.row + lane) * width;
-                for (int64_t k = 0; k < count; ++k) row[k] = from[k * kPanel + lane];
-                std::fill(row + count, row + width, 0.0f);
-            }
+            bilstm::transpose(from, kPanel, count, segment.count, to + shape.start(panel) + segment.row * width, width);
         }
     }
 }
 
 void DirectionPass::forward(int64_t first, int64_t last, const Mode& mode) const {
-    gates ? forward_steps<true>(first, last, mode) : forward_steps<false>(first, last, mode);
+    static thread_local Projection projection;
+    projection.clear();
+    for (int64_t t = 0; t < batch->longest && active(t) > first; ++t) forward_step(t, first, last, mode, &projection);
 }
 
-template <bool kKeep>
-void DirectionPass::forward_steps(int64_t first, int64_t last, const Mode& mode) const {
-    const int64_t blocks = lstm.blocks(), units = lstm.units, inputs = lstm.inputs;
-    const int64_t state_row = mode.state_width;
-    const auto state = [&](auto* states, int64_t row) {
-        return states + batch.sequence[static_cast<size_t>(row)] * state_row + state_column;
+void DirectionPass::forward_step(int64_t t, int64_t first, int64_t last, const Mode& mode,
+                                 Projection* projection) const {
+    constexpr int64_t kFewRows = 3, kManyInputs = 8;
+    const int64_t end = std::min(last, active(t)), blocks = lstm->blocks();
+    if (end <= first) return;
+    if (t == 0 && mode.states_in) begin_from_states(first, last, mode);
+    const float* projected = nullptr;
+    if (projection && end - first <= kFewRows && lstm->inputs >= kManyInputs) {
+        if (t >= projection->end) project(t, first, last, *projection);
+        projected = projection->sums.data() + projection->at[static_cast<size_t>(t - projection->begin)];
+    }
+    const auto tile = [&](auto rows, auto panels, int64_t row, int64_t block) {
+        const float* sums = projected ? projected + ((row - first) * blocks + block) * kPanel : nullptr;
+        forward_tile<decltype(rows)::value, decltype(panels)::value>(t, row, block, sums, mode);
     };
-    Rows& input_rows = thread_rows(0);
-    Rows& hidden_rows = thread_rows(1);
-    input_rows.resize(static_cast<size_t>(last));
-    hidden_rows.resize(static_cast<size_t>(last));
+    int64_t block = 0;
+    if (end - first == 1)  // one panel's accumulators are too few to hide their latency
+        for (; block + 2 <= blocks; block += 2) tile(Constant<1>{}, Constant<2>{}, first, block);
+    for (; block < blocks; ++block)
+        for_row_tiles(first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, row, block); });
+}
 
-    for (int64_t t = 0; t < batch.longest; ++t) {
-        const int64_t end = std::min(last, active(t));
-        if (end <= first) break;
-        const bool continues = t > 0 || mode.states_in;
-        for (int64_t row = first; row < end; ++row) {
-            input_rows[static_cast<size_t>(row)] = input_row(row, t);
-            if (continues)
-                hidden_rows[static_cast<size_t>(row)] = t > 0 ? hidden_row(row, t - 1) : state(mode.states_in, row);
-        }
-        for (int64_t block = 0; block < blocks; ++block) {
-            const float* panel = lstm.weights.value.data() + lstm.weights.shape.start(block);
-            const int64_t valid = units - block * kLanes;
-            for_row_tiles(first, end, [&](auto rows, int64_t row) {
-                constexpr int R = decltype(rows)::value;
-                Vec sums[R][4];
-                for (int v = 0; v < 4; ++v)
-                    for (int r = 0; r < R; ++r) sums[r][v] = load(panel + v * kLanes);
-                const float* a[R];
-                take(a, input_rows, row);
-                multiply_add<1>(a, inputs, panel + kPanel, kPanel, sums);
-                if (continues) {
-                    take(a, hidden_rows, row);
-                    multiply_add<1>(a, units, panel + (1 + inputs) * kPanel, kPanel, sums);
-                }
-                for (int r = 0; r < R; ++r) {
-                    const Vec i = sigmoid(sums[r][0]), f = sigmoid(sums[r][1]);
-                    const Vec g = hyperbolic_tangent(sums[r][2]), o = sigmoid(sums[r][3]);
-                    Vec before{};
-                    if (t > 0)
-                        before = load(kKeep ? cell_run(t - 1) + (block * active(t - 1) + row + r) * kLanes
-                                            : cells + (block * batch.sequences + row + r) * kLanes);
-                    else if (mode.states_in)
-                        before = load_partial(state(mode.states_in, row + r) + units + block * kLanes, valid);
-                    const Vec c = fma(f, before, i * g);
-                    const Vec h = o * hyperbolic_tangent(c);
-                    store(kKeep ? cell_run(t) + (block * active(t) + row + r) * kLanes
-                                : cells + (block * batch.sequences + row + r) * kLanes,
-                          c);
-                    if constexpr (kKeep) {
-                        float* kept = gate_run(t) + (block * active(t) + row + r) * kPanel;
-                        store(kept, i);
-                        store(kept + kLanes, f);
-                        store(kept + 2 * kLanes, g);
-                        store(kept + 3 * kLanes, o);
-                    }
-                    store_partial(hidden_row(row + r, t) + block * kLanes, h, valid);
-                    if (mode.states_out && t + 1 == batch.length[static_cast<size_t>(row + r)]) {
-                        float* to = state(mode.states_out, row + r) + block * kLanes;
-                        store_partial(to, h, valid);
-                        store_partial(to + units, c, valid);
-                    }
-                }
-            });
+void DirectionPass::begin_from_states(int64_t first, int64_t last, const Mode& mode) const {
+    const int64_t units = lstm->units;
+    for (int64_t row = first; row < last; ++row) {
+        const float* state =
+            mode.states_in + batch->sequence[static_cast<size_t>(row)] * mode.state_width + state_column;
+        std::copy_n(state, units, recent_run(-1) + row * lstm->blocks() * kLanes);
+        for (int64_t block = 0; block < lstm->blocks(); ++block) {
+            const int64_t unit = block * kLanes;
+            store(cells + (block * batch->sequences + row) * kLanes, load_partial(state + units + unit, units - unit));
         }
     }
+}
+
+// As many steps from t on as make a batch of rows; tiles run across steps.
+void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& projection) const {
+    constexpr int64_t kRows = 8 * kTileRows;
+    const int64_t blocks = lstm->blocks();
+    const float* rows[kRows];
+    int64_t count = 0;
+    projection.begin = t;
+    projection.at.clear();
+    for (; t < batch->longest; ++t) {
+        const int64_t end = std::min(last, active(t));
+        if (end <= first || count + end - first > kRows) break;
+        projection.at.push_back(count * blocks * kPanel);
+        for (int64_t row = first; row < end; ++row) rows[count++] = input_row(row, t);
+    }
+    projection.end = t;
+    float* to = projection.sums.reserve(kRows * blocks * kPanel);
+    for (int64_t block = 0; block < blocks; ++block) {
+        const float* panel = lstm->weights.value.data() + lstm->weights.shape.start(block);
+        for_row_tiles(0, count, [&](auto tile, int64_t row) {
+            constexpr int R = decltype(tile)::value;
+            Vec sums[R][kTileVectors];
+            const float* a[R];
+            for (int r = 0; r < R; ++r) {
+                a[r] = rows[row + r];
+                for (int v = 0; v < kTileVectors; ++v) sums[r][v] = load(panel + v * kLanes);
+            }
+            multiply_add<1>(a, lstm->inputs, panel + kPanel, kPanel, sums);
+            for (int r = 0; r < R; ++r)
+                for (int v = 0; v < kTileVectors; ++v)
+                    store(to + ((row + r) * blocks + block) * kPanel + v * kLanes, sums[r][v]);
+        });
+    }
+}
+
+// Of Rows sequences from `row` on and Panels blocks of units from `block` on. `projected`: their inputs' part, if
+// known, of a single sequence's panels one after the other.
+template <int Rows, int Panels, typename Previous>
+[[gnu::always_inline]] inline void DirectionPass::gate_sums(int64_t t, int64_t row, int64_t block,
+                                                            const float* projected, const Previous& previous,
+                                                            Vec (&sums)[Rows][Panels * kTileVectors]) const {
+    constexpr int kVectors = Panels * kTileVectors;
+    const int64_t inputs = lstm->inputs, panel_step = lstm->weights.shape.start(1);
+    const float* panel = lstm->weights.value.data() + block * panel_step;
+    const auto column = [&](int v) { return v / kTileVectors * panel_step + v % kTileVectors * kLanes; };
+    const float* a[Rows];
+    if (projected) {
+        for (int r = 0; r < Rows; ++r)
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(projected + r * lstm->blocks() * kPanel + v * kLanes);
+    } else {
+        for (int r = 0; r < Rows; ++r) {
+            a[r] = input_row(row + r, t);
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(panel + column(v));
+        }
+        multiply_add<1>(a, inputs, panel + kPanel, kPanel, sums, panel_step);
+    }
+    if (!previous(0)) return;
+    for (int r = 0; r < Rows; ++r) a[r] = previous(r);
+    multiply_add<1>(a, lstm->units, panel + (1 + inputs) * kPanel, kPanel, sums, panel_step);
+}
+
+namespace {
+
+struct Gates {
+    Vec i, f, g, o;
+};
+
+inline Gates activated(const Vec* sums) {
+    return {sigmoid(sums[0]), sigmoid(sums[1]), hyperbolic_tangent(sums[2]), sigmoid(sums[3])};
+}
+
+inline void store_gates(float* to, const Gates& gates) {
+    store(to, gates.i);
+    store(to + kLanes, gates.f);
+    store(to + 2 * kLanes, gates.g);
+    store(to + 3 * kLanes, gates.o);
+}
+
+}  // namespace
+
+template <int Rows, int Panels>
+[[gnu::always_inline]] inline void DirectionPass::forward_tile(int64_t t, int64_t row, int64_t block,
+                                                               const float* projected, const Mode& mode) const {
+    const int64_t units = lstm->units, padded = lstm->blocks() * kLanes;
+    const bool continues = t > 0 || mode.states_in;
+    Vec sums[Rows][Panels * kTileVectors];
+    gate_sums<Rows, Panels>(
+        t, row, block, projected, [&](int r) { return continues ? recent_run(t - 1) + (row + r) * padded : nullptr; },
+        sums);
+    for (int r = 0; r < Rows; ++r)
+        for (int p = 0; p < Panels; ++p) {
+            const int64_t at = row + r, unit = (block + p) * kLanes, valid = units - unit;
+            const Gates gate = activated(sums[r] + p * kTileVectors);
+            const int64_t before_rows = continues ? cell_rows(t ? t - 1 : 0) : 0;
+            const Vec before =
+                continues ? load(cell_run(t ? t - 1 : 0) + ((block + p) * before_rows + at) * kLanes) : Vec{};
+            const Vec c = fma(gate.f, before, gate.i * gate.g);
+            const Vec h = gate.o * hyperbolic_tangent(c);
+            store(cell_run(t) + ((block + p) * cell_rows(t) + at) * kLanes, c);
+            store(recent_run(t) + at * padded + unit, h);
+            store_partial(hidden_row(at, t) + unit, h, valid);
+            if (gates) store_gates(gate_run(t) + ((block + p) * active(t) + at) * kPanel, gate);
+            if (mode.states_out && t + 1 == batch->length[static_cast<size_t>(at)]) {
+                float* to =
+                    mode.states_out + batch->sequence[static_cast<size_t>(at)] * mode.state_width + state_column + unit;
+                store_partial(to, h, valid);
+                store_partial(to + units, c, valid);
+            }
+        }
+}
+
+void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) const {
+    for (int64_t t = steps.begin; t < steps.end; ++t)
+        for (int64_t block = 0; block < lstm->blocks(); ++block)
+            for_row_tiles(first, std::max(first, std::min(last, active(t))), [&](auto rows, int64_t row) {
+                constexpr int R = decltype(rows)::value;
+                Vec sums[R][kTileVectors];
+                gate_sums<R, 1>(
+                    t, row, block, nullptr, [&](int r) { return t ? hidden_row(row + r, t - 1) : nullptr; }, sums);
+                for (int r = 0; r < R; ++r)
+                    store_gates(gate_run(t) + (block * active(t) + row + r) * kPanel, activated(sums[r]));
+            });
 }
 
 namespace {
@@ -143,89 +214,98 @@ inline void cell_gradient(Vec dh, const CellPlace& place) {
     const Vec i = load(place.gates), f = load(place.gates + kLanes);
     const Vec g = load(place.gates + 2 * kLanes), o = load(place.gates + 3 * kLanes);
     const Vec squashed = hyperbolic_tangent(load(place.cell));
-    Vec dc = dh * o * fma(-squashed, squashed, broadcast(1.0f));
+    Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
     if (place.carried) dc = dc + load(place.carry);
     const Vec before = place.before ? load(place.before) : Vec{};
-    store(place.gates, dc * g * (i * (1.0f - i)));
-    store(place.gates + kLanes, dc * before * (f * (1.0f - f)));
-    store(place.gates + 2 * kLanes, dc * i * fma(-g, g, broadcast(1.0f)));
-    store(place.gates + 3 * kLanes, dh * squashed * (o * (1.0f - o)));
-    store(place.carry, dc * f);
+    store(place.gates, without_vanishing(dc * g * (i * (1.0f - i))));
+    store(place.gates + kLanes, without_vanishing(dc * before * (f * (1.0f - f))));
+    store(place.gates + 2 * kLanes, without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f))));
+    store(place.gates + 3 * kLanes, without_vanishing(dh * squashed * (o * (1.0f - o))));
+    store(place.carry, without_vanishing(dc * f));
 }
 
 }  // namespace
 
-void DirectionPass::backward(int64_t first, int64_t last, const float* output_gradient, int64_t gradient_step,
-                             bool every_step, float* carry, const float* recurrent) const {
-    const PackedShape shape = lstm.transposed(lstm.units);
-    Rows& arriving = thread_rows(0);  // gradients of this step's outputs
-    arriving.resize(static_cast<size_t>(last));
-
-    for (int64_t t = batch.longest - 1; t >= 0; --t) {
-        const int64_t end = std::min(last, active(t));
-        if (end <= first) continue;
-        const int64_t going_on = t + 1 < batch.longest ? std::max(first, std::min(last, active(t + 1))) : first;
-        for (int64_t row = first; row < end; ++row) {
-            const auto i = static_cast<size_t>(row);
-            if (every_step)
-                arriving[i] = output_gradient + (batch.start[i] + lstm.writes(t, batch.length[i])) * gradient_step;
-            else
-                arriving[i] = row < going_on ? nullptr : output_gradient + batch.order[i] * gradient_step;
-        }
-        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-            with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
-                constexpr int V = decltype(vectors)::value;
-                const auto tile = [&](auto rows, int64_t row) {
-                    constexpr int R = decltype(rows)::value;
-                    const bool carried = row < going_on;
-                    Vec sums[R][V];
-                    for (int r = 0; r < R; ++r)
-                        for (int v = 0; v < V; ++v) {
-                            const int64_t unit = panel * kPanel + v * kLanes;
-                            const float* from = arriving[static_cast<size_t>(row + r)];
-                            sums[r][v] = from ? load_partial(from + unit, lstm.units - unit) : Vec{};
-                        }
-                    if (carried) {
-                        const float* after = gate_run(t + 1) + row * kPanel;
-                        for (const GateSegment& segment : lstm.segments) {
-                            const float* a[R];
-                            for (int r = 0; r < R; ++r)
-                                a[r] = after + segment.panel * active(t + 1) * kPanel + r * kPanel + segment.lane;
-                            multiply_add<1>(a, segment.count,
-                                            recurrent + shape.start(panel) + segment.row * (V * kLanes), V * kLanes,
-                                            sums);
-                        }
-                    }
-                    for (int r = 0; r < R; ++r)
-                        for (int v = 0; v < V; ++v) {
-                            const int64_t block = panel * kTileVectors + v, at = row + r;
-                            cell_gradient(sums[r][v],
-                                          {gate_run(t) + (block * active(t) + at) * kPanel,
-                                           cell_run(t) + (block * active(t) + at) * kLanes,
-                                           t ? cell_run(t - 1) + (block * active(t - 1) + at) * kLanes : nullptr,
-                                           carry + (block * batch.sequences + at) * kLanes, carried});
-                        }
-                };
-                for_row_tiles(first, going_on, tile);
-                for_row_tiles(going_on, end, tile);
-            });
-        }
-    }
+const float* DirectionPass::Arriving::row(const DirectionPass& pass, int64_t sorted, int64_t t) const {
+    const Batch& batch = *pass.batch;
+    const auto i = static_cast<size_t>(sorted);
+    if (every_step) return gradient + (batch.start[i] + pass.lstm->writes(t, batch.length[i])) * step;
+    return t + 1 == batch.length[i] ? gradient + batch.order[i] * step : nullptr;
 }
 
-void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last, Buffer& scratch) const {
-    const auto gather = [&](int64_t t, int64_t row, float* to) {
-        std::memcpy(to, input_row(row, t), static_cast<size_t>(lstm.inputs) * sizeof(float));
-        float* recurrent = to + lstm.inputs;
+void DirectionPass::backward(Steps steps, int64_t first, int64_t last, const Arriving& arriving) const {
+    for (int64_t t = steps.end - 1; t >= steps.begin; --t) backward_step(t, first, last, arriving);
+}
+
+void DirectionPass::backward_step(int64_t t, int64_t first, int64_t last, const Arriving& arriving) const {
+    const int64_t end = std::min(last, active(t));
+    if (end <= first) return;
+    const int64_t going_on = t + 1 < batch->longest ? std::max(first, std::min(last, active(t + 1))) : first;
+    const PackedShape shape = lstm->transposed(lstm->units);
+    for (int64_t panel = 0; panel < shape.panels(); ++panel)
+        with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            for_row_tiles(first, going_on, [&](auto rows, int64_t row) {
+                backward_tile<decltype(rows)::value, V>(t, row, panel, true, arriving);
+            });
+            for_row_tiles(going_on, end, [&](auto rows, int64_t row) {
+                backward_tile<decltype(rows)::value, V>(t, row, panel, false, arriving);
+            });
+        });
+}
+
+// carried: there is a step after, whose gate gradients are known.
+template <int Rows, int Vectors>
+[[gnu::always_inline]] inline void DirectionPass::backward_tile(int64_t t, int64_t row, int64_t panel, bool carried,
+                                                                const Arriving& arriving) const {
+    Vec sums[Rows][Vectors];
+    for (int r = 0; r < Rows; ++r) {
+        const float* from = arriving.row(*this, row + r, t);
+        for (int v = 0; v < Vectors; ++v) {
+            const int64_t unit = panel * kPanel + v * kLanes;
+            sums[r][v] = from ? load_partial(from + unit, lstm->units - unit) : Vec{};
+        }
+    }
+    if (carried) {
+        const float* after = gate_gradient_run(t + 1) + row * kPanel;
+        const float* matrix = arriving.recurrent + lstm->transposed(lstm->units).start(panel);
+        for (const GateSegment& segment : lstm->segments) {
+            const float* a[Rows];
+            for (int r = 0; r < Rows; ++r)
+                a[r] = after + segment.panel * active(t + 1) * kPanel + r * kPanel + segment.lane;
+            multiply_add<1>(a, segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes, sums);
+        }
+    }
+    for (int r = 0; r < Rows; ++r)
+        for (int v = 0; v < Vectors; ++v) {
+            const int64_t block = panel * kTileVectors + v, at = row + r;
+            cell_gradient(sums[r][v], {gate_run(t) + (block * active(t) + at) * kPanel,
+                                       cell_run(t) + (block * active(t) + at) * kLanes,
+                                       t ? cell_run(t - 1) + (block * active(t - 1) + at) * kLanes : nullptr,
+                                       arriving.carry + (block * batch->sequences + at) * kLanes, carried});
+        }
+}
+
+void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last, Steps steps, bool add,
+                                    Buffer& scratch) const {
+    // From the last step to the first, as the backward pass goes.
+    const auto step = [&](int64_t run) { return steps.end - 1 - run; };
+    const auto gather = [&](int64_t run, int64_t row, float* to) {
+        const int64_t t = step(run);
+        std::memcpy(to, input_row(row, t), static_cast<size_t>(lstm->inputs) * sizeof(float));
+        float* recurrent = to + lstm->inputs;
         if (t)
-            std::memcpy(recurrent, hidden_row(row, t - 1), static_cast<size_t>(lstm.units) * sizeof(float));
+            std::memcpy(recurrent, hidden_row(row, t - 1), static_cast<size_t>(lstm->units) * sizeof(float));
         else
-            std::fill_n(recurrent, lstm.units, 0.0f);
+            std::fill_n(recurrent, lstm->units, 0.0f);
     };
+    const int64_t rows =
+        (steps.end < batch->longest ? steps_before(steps.end) : batch->steps) - steps_before(steps.begin);
     bilstm::weight_gradient(
-        lstm.weights.shape, gradient, first, last, batch.longest, batch.steps, scratch, gather,
-        [&](int64_t t) { return active(t); },
-        [&](int64_t t, int64_t panel) {
+        lstm->weights.shape, gradient, first, last, steps.end - steps.begin, rows, add, scratch, gather,
+        [&](int64_t run) { return active(step(run)); },
+        [&](int64_t run, int64_t panel) {
+            const int64_t t = step(run);
             return std::pair<const float*, int64_t>(gate_run(t) + panel * active(t) * kPanel, kPanel);
         });
 }

@@ -34,46 +34,90 @@ struct Direction {
     int64_t writes(int64_t t, int64_t length) const { return flip ? length - 1 - t : t; }
 };
 
+// Products of inputs and weights, of some steps ahead: with few sequences a step of its own would read all weights for
+// little arithmetic.
+struct Projection {
+    Buffer sums;              // [step][sequence][block of units][gate][lane]
+    int64_t begin = 0;        // the first step
+    int64_t end = 0;          // the first step not computed
+    std::vector<int64_t> at;  // where each step's first sequence is
+
+    void clear() { begin = end = 0; }
+};
+
 // The buffers of a direction for one batch. Gates and cells are stored [step][block of units][sequence][lanes], with
 // the sequences of a step in sorted order; gradients replace gates in place.
 struct DirectionPass {
-    const Direction& lstm;
-    const Batch& batch;
-    Input input;
-    float* hidden;  // outputs: rows of hidden_step floats, of which `units` are this direction's
-    int64_t hidden_step;
-    float* gates = nullptr;    // kept for the backward pass, or null
-    float* cells = nullptr;    // per step where gates are kept, else of the latest step only
+    const Direction* lstm = nullptr;
+    const Batch* batch = nullptr;
+    Input input{};
+    float* hidden = nullptr;  // outputs: rows of hidden_step floats, of which `units` are this direction's
+    int64_t hidden_step = 0;
+    float* gates = nullptr;  // kept for the backward pass, or null
+    float* cells = nullptr;  // of every step where cells_kept, else of the latest only
+    bool cells_kept = false;
+    // Where gates are computed again, chunk by chunk: the steps there are, and the gate gradients of the step after.
+    int64_t gates_begin = 0, gates_end = -1;
+    const float* gates_after = nullptr;
+    float* recent = nullptr;   // h of the two latest steps, padded: where the next step finds it together
     int64_t state_column = 0;  // where in a row of Mode's states its h and then its c are
 
     float* gate_run(int64_t t) const {
-        return gates + batch.step_start[static_cast<size_t>(t)] * lstm.blocks() * kPanel;
+        return gates + (steps_before(t) - steps_before(gates_begin)) * lstm->blocks() * kPanel;
     }
-    float* cell_run(int64_t t) const {
-        return cells + batch.step_start[static_cast<size_t>(t)] * lstm.blocks() * kLanes;
-    }
-    int64_t active(int64_t t) const { return batch.active[static_cast<size_t>(t)]; }
+    const float* gate_gradient_run(int64_t t) const { return t == gates_end ? gates_after : gate_run(t); }
+    int64_t steps_before(int64_t t) const { return batch->step_start[static_cast<size_t>(t)]; }
+    float* cell_run(int64_t t) const { return cells_kept ? cells + steps_before(t) * lstm->blocks() * kLanes : cells; }
+    // How many sequences a block of cell_run(t) holds.
+    int64_t cell_rows(int64_t t) const { return cells_kept ? active(t) : batch->sequences; }
+    float* recent_run(int64_t t) const { return recent + (t & 1) * batch->sequences * lstm->blocks() * kLanes; }
+    int64_t active(int64_t t) const { return batch->active[static_cast<size_t>(t)]; }
     float* hidden_row(int64_t sorted, int64_t t) const {
         const auto i = static_cast<size_t>(sorted);
-        return hidden + (batch.start[i] + lstm.writes(t, batch.length[i])) * hidden_step;
+        return hidden + (batch->start[i] + lstm->writes(t, batch->length[i])) * hidden_step;
     }
     const float* input_row(int64_t sorted, int64_t t) const {
         const auto i = static_cast<size_t>(sorted);
-        return input.data + (input.starts[i] + lstm.reads(t, batch.length[i])) * lstm.inputs;
+        return input.data + (input.starts[i] + lstm->reads(t, batch->length[i])) * lstm->inputs;
     }
 
-    // Sorted sequences [first, last); independent of all others.
+    // Sorted sequences [first, last), independent of all others, through all their steps.
     void forward(int64_t first, int64_t last, const Mode& mode) const;
-    // output_gradient: rows of gradient_step floats, one a step, or one a sequence (of its last processed step).
-    // carry: (sequences x padded units); recurrent: the transposed recurrent weights.
-    void backward(int64_t first, int64_t last, const float* output_gradient, int64_t gradient_step, bool every_step,
-                  float* carry, const float* recurrent) const;
-    // Adds to `gradient` for panels [first, last); the gates hold their gradients.
-    void weight_gradient(float* gradient, int64_t first, int64_t last, Buffer& scratch) const;
+    // Processing step t of them. A projection is brought up to that step; without one the step computes its own.
+    void forward_step(int64_t t, int64_t first, int64_t last, const Mode& mode, Projection* projection) const;
+
+    // What the backward pass of a batch reads and uses.
+    struct Arriving {
+        const float* gradient;  // rows of `step` floats, one a step, or one a sequence (of its last processed step)
+        int64_t step;
+        bool every_step;
+        float* carry;            // (sequences x padded units)
+        const float* recurrent;  // the transposed recurrent weights
+
+        const float* row(const DirectionPass& pass, int64_t sorted, int64_t t) const;
+    };
+    struct Steps {
+        int64_t begin, end;
+    };
+    void backward(Steps steps, int64_t first, int64_t last, const Arriving& arriving) const;
+    void backward_step(int64_t t, int64_t first, int64_t last, const Arriving& arriving) const;
+    // The gates of some steps, from the inputs, the outputs and the weights: the numbers they were.
+    void recompute_gates(Steps steps, int64_t first, int64_t last) const;
+    // Panels [first, last) of `gradient`, from the gates, which hold their gradients: of the last steps or, adding to
+    // what is there, of the steps before those already summed.
+    void weight_gradient(float* gradient, int64_t first, int64_t last, Steps steps, bool add, Buffer& scratch) const;
 
   private:
-    template <bool kKeep>
-    void forward_steps(int64_t first, int64_t last, const Mode& mode) const;
+    void begin_from_states(int64_t first, int64_t last, const Mode& mode) const;
+    void project(int64_t t, int64_t first, int64_t last, Projection& projection) const;
+    // What enters a step's gates; previous(r) is h of the step before, or null.
+    template <int Rows, int Panels, typename Previous>
+    void gate_sums(int64_t t, int64_t row, int64_t block, const float* projected, const Previous& previous,
+                   Vec (&sums)[Rows][Panels * kTileVectors]) const;
+    template <int Rows, int Panels>
+    void forward_tile(int64_t t, int64_t row, int64_t block, const float* projected, const Mode& mode) const;
+    template <int Rows, int Vectors>
+    void backward_tile(int64_t t, int64_t row, int64_t panel, bool carried, const Arriving& arriving) const;
 };
 
 }  // namespace bilstm

@@ -16,11 +16,12 @@ struct Invalid : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+constexpr int64_t kMostNumbers = int64_t{1} << 44;  // more than any machine holds
+
 // A product of sizes, refused where it would overflow or exceed what any machine has.
 inline int64_t checked_product(int64_t a, int64_t b) {
-    constexpr int64_t kMost = int64_t{1} << 44;
     int64_t result = 0;
-    if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, &result) || result > kMost) throw std::bad_alloc();
+    if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, &result) || result > kMostNumbers) throw std::bad_alloc();
     return result;
 }
 
@@ -41,7 +42,9 @@ class Buffer {
             checked_product(count, static_cast<int64_t>(sizeof(float)));
             release();
             const auto bytes = (static_cast<size_t>(count) + 64) * sizeof(float);
-            data_ = static_cast<float*>(::operator new(bytes, std::align_val_t{64}));
+            // Asked so, address sanitizers let it fail like any other.
+            data_ = static_cast<float*>(::operator new(bytes, std::align_val_t{64}, std::nothrow));
+            if (!data_) throw std::bad_alloc();
             capacity_ = count;
         }
         return data_;

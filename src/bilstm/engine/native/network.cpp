@@ -14,7 +14,8 @@ namespace bilstm {
 namespace {
 
 constexpr int64_t kMostUnits = 1 << 20;
-constexpr double kDiverged = 1e30;  // its square root's square still fits float32
+constexpr int64_t kMostWidth = 2 * kMostUnits;  // two directions side by side
+constexpr double kDiverged = 1e30;              // its square root's square still fits float32
 
 int64_t checked_size(int64_t size, const char* what) {
     if (size < 1 || size > kMostUnits)
@@ -42,8 +43,9 @@ std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) 
 }
 
 std::unique_ptr<Layer> make_embedding(const bilstm_layer& layer, int64_t width) {
-    if (layer.numeric < 0 || layer.tables < 1 || layer.tables > kMostUnits || layer.numeric + layer.tables != width)
+    if (layer.tables < 1 || layer.tables > width || layer.numeric != width - layer.tables)
         throw Invalid("an embedding's columns must add up to its input's");
+    if (!layer.vocabularies || !layer.dimensions) throw Invalid("an embedding's tables need sizes");
     std::vector<Embedding::Table> tables;
     for (int64_t i = 0; i < layer.tables; ++i) {
         const int64_t vocabulary = layer.vocabularies[i];
@@ -91,6 +93,9 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
         default:
             throw Invalid("unknown layer kind " + std::to_string(layer.kind));
     }
+    if (made->output_width > kMostWidth)
+        throw Invalid("a layer's output must be at most " + std::to_string(kMostWidth) + " wide, not " +
+                      std::to_string(made->output_width));
     made->index = layer.index;
     made->state_offset = state_width_;
     state_width_ += made->state_width();
@@ -133,6 +138,10 @@ void Network::write(Which which, const float* from) {
         float* to = buffer_of(*parameter, which).data();
         parameter->each([&](int64_t position) { to[position] = *from++; });
     }
+}
+
+void Network::set_recompute(bool recompute) {
+    for (auto& layer : layers_) layer->recompute = recompute;
 }
 
 // Returns the last layer's output, in the batch's order.
@@ -195,9 +204,11 @@ Score Network::score_batch(Workspace& w, const bilstm_data& data, const int64_t*
 void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
                        uint64_t seed, bilstm_score* score) {
     Workspace& w = training_;
-    for (Parameter* parameter : parameters_) std::fill_n(parameter->gradient.data(), parameter->shape.size(), 0.0f);
+    const auto no_gradient = [&] {
+        for (Parameter* parameter : parameters_) std::fill_n(parameter->gradient.data(), parameter->shape.size(), 0.0f);
+    };
     *score = {};
-    if (!count) return;
+    if (!count) return no_gradient();
     Mode mode;
     mode.training = true;
     mode.dropping = training;
@@ -207,7 +218,7 @@ void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t c
     float* gradient = w.gradients[0].reserve(checked_product(w.rows, outputs()));
     const Score sums = score_batch(w, data, chosen, count, loss, output, gradient);
     *score = {sums.loss, sums.rows, sums.correct, sums.squared_error, sums.absolute_error};
-    if (sums.rows == 0) return;  // nothing labelled: no gradient
+    if (sums.rows == 0) return no_gradient();  // nothing labelled
     if (last_dense_) last_dense_->skip_activation_gradient(matched(loss, last_activation()));
     backward(w, gradient);
 }
@@ -232,7 +243,7 @@ void Network::train(const bilstm_data& data, const int64_t* chosen, const int64_
 
 std::unique_ptr<Workspace> Network::borrow() {
     {
-        const std::lock_guard<std::mutex> lock(idle_guard_);
+        const std::lock_guard lock(idle_guard_);
         if (!idle_.empty()) {
             auto workspace = std::move(idle_.back());
             idle_.pop_back();
@@ -246,7 +257,7 @@ std::unique_ptr<Workspace> Network::borrow() {
 }
 
 void Network::give_back(std::unique_ptr<Workspace> workspace) {
-    const std::lock_guard<std::mutex> lock(idle_guard_);
+    const std::lock_guard lock(idle_guard_);
     idle_.push_back(std::move(workspace));
 }
 

@@ -3,13 +3,13 @@
 
 #include <memory>
 #include <mutex>
-#include <shared_mutex>
 #include <vector>
 
 #include "api.h"
 #include "layer.h"
 #include "loss.h"
 #include "optimizer.h"
+#include "threads.h"
 
 namespace bilstm {
 
@@ -30,6 +30,7 @@ class Network {
     Network(const bilstm_layer* layers, int32_t count, int64_t features);
 
     int64_t parameter_count() const;
+    int64_t features() const { return features_; }
     int64_t outputs() const { return layers_.back()->output_width; }
     bool one_row_each() const { return one_row_each_; }
     int64_t state_width() const { return state_width_; }
@@ -37,8 +38,9 @@ class Network {
     enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3 };
     void read(Which which, float* to);
     void write(Which which, const float* from);
+    void set_recompute(bool recompute);
     int64_t iteration = 0;
-    std::shared_mutex guard;
+    ForkedLock guard;
 
     void train(const bilstm_data& data, const int64_t* chosen, const int64_t* starts, int64_t batches, Loss loss,
                const Optimizer& optimizer, uint64_t seed, bilstm_score* scores);
@@ -66,7 +68,7 @@ class Network {
     int64_t state_width_ = 0;
     size_t first_learnt_ = 0;  // the first layer with weights: gradients go no further back
     Workspace training_;
-    std::mutex idle_guard_;
+    ForkedLock idle_guard_;
     std::vector<std::unique_ptr<Workspace>> idle_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "elementary.h"
 #include "threads.h"
 
 namespace bilstm {
@@ -46,16 +47,25 @@ void scale_all(Parameter& parameter, float scale) {
 constexpr int64_t kChunk = 1 << 14;
 
 void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, const Optimizer& settings) {
-    float* __restrict value = parameter.value.data();
-    float* __restrict first = parameter.first_moment.data();
-    float* __restrict second = parameter.second_moment.data();
-    const float* __restrict gradient = parameter.gradient.data();
+    constexpr float kMostRoot = 1e19f;  // the root of an infinite moment: its step is 0, not NaN
+    constexpr float kSmallest = 0x1p-56f;
     const float keep_1 = 1.0f - settings.beta_1, keep_2 = 1.0f - settings.beta_2, epsilon = settings.epsilon;
-    for (int64_t i = begin; i < end; ++i) {
-        const float g = gradient[i];
-        first[i] += (g - first[i]) * keep_1;
-        second[i] += (g * g - second[i]) * keep_2;
-        value[i] -= first[i] * rate / (std::sqrt(second[i]) + epsilon);
+    const float* gradients = parameter.gradient.data();
+    float* firsts = parameter.first_moment.data();
+    float* seconds = parameter.second_moment.data();
+    float* values = parameter.value.data();
+    for (int64_t i = begin; i < end; i += kLanes) {
+        const int64_t count = end - i;
+        const Vec g = without_vanishing(load_partial(gradients + i, count), kSmallest);
+        Vec first = load_partial(firsts + i, count), second = load_partial(seconds + i, count);
+        // Without gradients moments decay, and would stay subnormal for ever.
+        first = without_vanishing(first + (g - first) * keep_1);
+        second = without_vanishing(second + (g * g - second) * keep_2, kSmallest * kSmallest);
+        // The root keeps the processor's divider busy, and the reciprocal its multipliers, at the same time.
+        const Vec scale = reciprocal(at_most(square_root(second), kMostRoot) + epsilon);
+        store_partial(values + i, load_partial(values + i, count) - first * rate * scale, count);
+        store_partial(firsts + i, first, count);
+        store_partial(seconds + i, second, count);
     }
 }
 
@@ -86,9 +96,9 @@ void Optimizer::clip(const std::vector<Parameter*>& parameters) const {
 
 void Optimizer::update(const std::vector<Parameter*>& parameters, int64_t iteration) const {
     clip(parameters);
-    const double t = static_cast<double>(iteration) + 1;
-    const auto rate = static_cast<float>(static_cast<double>(learning_rate) * std::sqrt(1 - std::pow(beta_2, t)) /
-                                         (1 - std::pow(beta_1, t)));
+    const int64_t step = iteration + 1;
+    const auto rate = static_cast<float>(static_cast<double>(learning_rate) * std::sqrt(1 - whole_power(beta_2, step)) /
+                                         (1 - whole_power(beta_1, step)));
     for (Parameter* parameter : parameters) {
         const int64_t size = parameter->shape.size();
         parallel((size + kChunk - 1) / kChunk, 4 * size, [&](int64_t chunk) {

@@ -11,29 +11,32 @@
 
 namespace bilstm {
 
-// accumulators[r][v] += sum over k of a[r][k * AStep] * b[k * b_step + v * kLanes ...]
+// accumulators[r][v] += sum over k of a[r][k * AStep] * b[k * b_step + v * kLanes ...]; vectors beyond a panel's are
+// the next panel's, panel_step further on.
 template <int AStep, int Rows, int Vectors>
 [[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
-                                                int64_t b_step, Vec (&accumulators)[Rows][Vectors]) {
+                                                int64_t b_step, Vec (&accumulators)[Rows][Vectors],
+                                                int64_t panel_step = 0) {
     Vec sums[Rows][Vectors];  // a copy, which compilers reliably keep in registers
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
     for (int64_t k = 0; k < depth; ++k) {
         Vec columns[Vectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) columns[v] = load(b + k * b_step + v * kLanes);
+#pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v)
+            columns[v] = load(b + k * b_step + v / kTileVectors * panel_step + v % kTileVectors * kLanes);
 #pragma GCC unroll 6
         for (int r = 0; r < Rows; ++r) {
             const Vec row = broadcast(a[r][k * AStep]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, columns[v], sums[r][v]);
         }
     }
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) accumulators[r][v] = sums[r][v];
 }
 

@@ -21,6 +21,17 @@ std::vector<int64_t> equal_shares(const Batch& batch, int64_t parts) {
     return bounds;
 }
 
+// Calls function(direction, first, last) for every direction and share of the sorted sequences.
+template <typename Function>
+void for_each_share(const Batch& batch, int64_t directions, int64_t work, Function&& function) {
+    const auto bounds = equal_shares(batch, std::max<int64_t>(1, thread_count() / directions));
+    const auto shares = static_cast<int64_t>(bounds.size()) - 1;
+    parallel(directions * shares, work, [&](int64_t task) {
+        const auto share = static_cast<size_t>(task / directions);
+        function(static_cast<size_t>(task % directions), bounds[share], bounds[share + 1]);
+    });
+}
+
 }  // namespace
 
 Recurrent::Recurrent(std::vector<std::unique_ptr<Direction>> directions, Merge merge, bool return_sequences)
@@ -57,23 +68,31 @@ int64_t Recurrent::work(const Batch& batch) const {
     return each * batch.steps;
 }
 
-std::vector<DirectionPass> Recurrent::passes(const Batch& batch, const Input& input, float* output, Scratch& scratch,
-                                             bool keep) const {
-    std::vector<DirectionPass> all;
+Recurrent::Passes Recurrent::passes(const Batch& batch, const Input& input, float* output, Scratch& scratch,
+                                    Keep keep) const {
+    Passes all;
     int64_t column = 0, state = state_offset;
     for (size_t d = 0; d < directions_.size(); ++d) {
         const Direction& lstm = *directions_[d];
         const int base = static_cast<int>(d) * kBuffersEach;
         const int64_t padded = lstm.blocks() * kLanes;
-        DirectionPass pass{lstm, batch, input, output + column, output_width};
+        DirectionPass& pass = all.each[d];
+        pass.lstm = &lstm;
+        pass.batch = &batch;
+        pass.input = input;
+        pass.hidden = output + column;
+        pass.hidden_step = output_width;
         if (!in_place_) {
             pass.hidden = scratch[base + kHidden].reserve(checked_product(batch.steps, lstm.units));
             pass.hidden_step = lstm.units;
         }
-        if (keep) pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, 4 * padded));
-        pass.cells = scratch[base + kCells].reserve(checked_product(keep ? batch.steps : batch.sequences, padded));
+        if (keep == Keep::gates) pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, 4 * padded));
+        pass.cells_kept = keep != Keep::nothing;
+        const int64_t cell_rows = pass.cells_kept ? batch.steps : batch.sequences;
+        pass.cells = scratch[base + kCells].reserve(checked_product(cell_rows, padded));
+        pass.recent = scratch[base + kRecent].reserve(checked_product(2 * batch.sequences, padded));
         pass.state_column = state;
-        all.push_back(pass);
+        ++all.count;
         column += lstm.units;
         state += 2 * lstm.units;
     }
@@ -82,8 +101,8 @@ std::vector<DirectionPass> Recurrent::passes(const Batch& batch, const Input& in
 
 const float* Recurrent::merge_source(size_t direction, const DirectionPass& pass, Scratch& scratch) const {
     if (every_step_) return pass.hidden;
-    const Batch& batch = pass.batch;
-    const int64_t units = pass.lstm.units;
+    const Batch& batch = *pass.batch;
+    const int64_t units = pass.lstm->units;
     float* last = scratch[static_cast<int>(direction) * kBuffersEach + kLast].reserve(batch.sequences * units);
     for (int64_t row = 0; row < batch.sequences; ++row) {
         const auto i = static_cast<size_t>(row);
@@ -92,8 +111,7 @@ const float* Recurrent::merge_source(size_t direction, const DirectionPass& pass
     return last;
 }
 
-void Recurrent::merge(const Batch& batch, const std::vector<DirectionPass>& all, float* output,
-                      Scratch& scratch) const {
+void Recurrent::merge(const Batch& batch, const Passes& all, float* output, Scratch& scratch) const {
     if (in_place_) return;
     const int64_t rows = every_step_ ? batch.steps : batch.sequences;
     const float* first = merge_source(0, all[0], scratch);
@@ -126,74 +144,131 @@ void Recurrent::merge(const Batch& batch, const std::vector<DirectionPass>& all,
 
 void Recurrent::forward(const Batch& batch, const Input& input, float* output, Scratch& scratch,
                         const Mode& mode) const {
-    const auto all = passes(batch, input, output, scratch, mode.training);
-    const auto ways = static_cast<int64_t>(all.size());
-    const auto bounds = equal_shares(batch, std::max<int64_t>(1, thread_count() / ways));
-    const auto shares = static_cast<int64_t>(bounds.size()) - 1;
-    parallel(ways * shares, work(batch), [&](int64_t task) {
-        const auto share = static_cast<size_t>(task / ways);
-        all[static_cast<size_t>(task % ways)].forward(bounds[share], bounds[share + 1], mode);
-    });
+    const Keep keep = !mode.training ? Keep::nothing : recompute ? Keep::cells : Keep::gates;
+    const auto all = passes(batch, input, output, scratch, keep);
+    const int64_t cost = work(batch);
+    if (cost < kWorthThreads)  // the directions take turns: each hides the other's latency
+        for (int64_t t = 0; t < batch.longest; ++t)
+            for (size_t d = 0; d < directions_.size(); ++d) all[d].forward_step(t, 0, batch.sequences, mode, nullptr);
+    else
+        for_each_share(batch, all.count, cost,
+                       [&](size_t d, int64_t first, int64_t last) { all[d].forward(first, last, mode); });
     merge(batch, all, output, scratch);
 }
 
 void Recurrent::backward(const Batch& batch, const Input& input, const float* output, float* output_gradient,
                          float* input_gradient_rows, Scratch& scratch) {
-    const auto all = passes(batch, input, const_cast<float*>(output), scratch, true);
-    const auto ways = static_cast<int64_t>(all.size());
+    const Keep kept = recompute ? Keep::cells : Keep::gates;
+    const auto all = passes(batch, input, const_cast<float*>(output), scratch, kept);
     const int64_t rows = every_step_ ? batch.steps : batch.sequences;
-    const bool side_by_side = ways == 1 || merge_ == Merge::concat;
-
-    std::vector<const float*> arriving;
-    for (size_t d = 0; d < all.size(); ++d) {
-        arriving.push_back(output_gradient + (d && side_by_side ? directions_[0]->units : 0));
-        const int base = static_cast<int>(d) * kBuffersEach;
-        if (merge_ == Merge::multiply && ways == 2) {
-            const float* other =
-                every_step_ ? all[1 - d].hidden : scratch[static_cast<int>(1 - d) * kBuffersEach + kLast].data();
-            float* product = scratch[base + kMerged].reserve(rows * output_width);
-            for (int64_t i = 0; i < rows * output_width; ++i) product[i] = output_gradient[i] * other[i];
-            arriving[d] = product;
-        }
-        scratch[base + kCarry].reserve(batch.sequences * all[d].lstm.blocks() * kLanes);
-        scratch[base + kTransposed].reserve(all[d].lstm.transposed(all[d].lstm.units).size());
-        if (input_gradient_rows) scratch[base + kInputTransposed].reserve(all[d].lstm.transposed(input_width).size());
-    }
-    if (merge_ == Merge::average && ways == 2)
-        for (int64_t i = 0; i < rows * output_width; ++i) output_gradient[i] *= 0.5f;
-
-    parallel(ways, work(batch), [&](int64_t d) {
-        const Direction& lstm = all[static_cast<size_t>(d)].lstm;
+    const Back back{all, arriving(all, output_gradient, rows, scratch), input_gradient_rows, scratch, work(batch)};
+    parallel(all.count, back.cost, [&](int64_t d) {
+        const Direction& lstm = *all[static_cast<size_t>(d)].lstm;
         const int base = static_cast<int>(d) * kBuffersEach;
         lstm.transpose(1 + lstm.inputs, lstm.units, scratch[base + kTransposed].data());
-        if (input_gradient_rows) lstm.transpose(1, lstm.inputs, scratch[base + kInputTransposed].data());
+        if (!input_gradient_rows) return;
+        lstm.transpose(1, lstm.inputs, scratch[base + kInputTransposed].reserve(lstm.transposed(lstm.inputs).size()));
     });
-
-    const auto bounds = equal_shares(batch, std::max<int64_t>(1, thread_count() / ways));
-    const auto shares = static_cast<int64_t>(bounds.size()) - 1;
-    parallel(ways * shares, work(batch), [&](int64_t task) {
-        const auto d = static_cast<size_t>(task % ways), share = static_cast<size_t>(task / ways);
-        const int base = static_cast<int>(d) * kBuffersEach;
-        all[d].backward(bounds[share], bounds[share + 1], arriving[d], output_width, every_step_,
-                        scratch[base + kCarry].data(), scratch[base + kTransposed].data());
-    });
-
-    // Panels of both directions' weights, shared out in pieces.
-    const int64_t pieces = std::max<int64_t>(1, thread_count() / ways);
-    parallel(ways * pieces, work(batch), [&](int64_t task) {
-        static thread_local Buffer pack;
-        const auto d = static_cast<size_t>(task % ways);
-        const int64_t piece = task / ways, panels = all[d].lstm.weights.shape.panels();
-        const int64_t first = panels * piece / pieces, last = panels * (piece + 1) / pieces;
-        if (first < last) all[d].weight_gradient(directions_[d]->weights.gradient.data(), first, last, pack);
-    });
-    if (input_gradient_rows) input_gradient(all, input_gradient_rows, scratch);
+    recompute ? backward_in_chunks(back) : backward_at_once(back);
 }
 
-void Recurrent::input_gradient(const std::vector<DirectionPass>& all, float* gradient, Scratch& scratch) const {
+void Recurrent::backward_at_once(const Back& back) const {
+    const Batch& batch = *back.all[0].batch;
+    const DirectionPass::Steps steps{0, batch.longest};
+    if (back.cost < kWorthThreads)
+        for (int64_t t = batch.longest - 1; t >= 0; --t)
+            for (size_t d = 0; d < directions_.size(); ++d)
+                back.all[d].backward_step(t, 0, batch.sequences, back.arriving[d]);
+    else
+        for_each_share(batch, back.all.count, back.cost, [&](size_t d, int64_t first, int64_t last) {
+            back.all[d].backward(steps, first, last, back.arriving[d]);
+        });
+    weight_gradients(back.all, 0, directions_.size(), steps, false, back.cost);
+    if (back.input_gradient)
+        input_gradient(back.all, 0, directions_.size(), steps, false, back.input_gradient, back.scratch);
+}
+
+// One direction after the other, a few steps at a time, so that gates need little memory. Sums are taken in the same
+// order as at once, so they are the same numbers.
+void Recurrent::backward_in_chunks(const Back& back) const {
+    constexpr int64_t kRows = 4096;
+    const Batch& batch = *back.all[0].batch;
+    for (size_t d = 0; d < directions_.size(); ++d) {
+        const int base = static_cast<int>(d) * kBuffersEach;
+        Passes all = back.all;
+        DirectionPass& pass = all.each[d];
+        const int64_t row_size = pass.lstm->blocks() * kPanel;
+        pass.gates = back.scratch[base + kGates].reserve(
+            checked_product(std::min(batch.steps, kRows + batch.sequences), row_size));
+        float* after = back.scratch[base + kAfter].reserve(checked_product(batch.sequences, row_size));
+        pass.gates_after = after;
+        for (DirectionPass::Steps steps{0, batch.longest}; steps.end > 0; steps.end = steps.begin) {
+            steps.begin = steps.end - 1;
+            for (int64_t rows = pass.active(steps.begin); steps.begin > 0 && rows < kRows; --steps.begin)
+                rows += pass.active(steps.begin - 1);
+            const bool add = steps.end < batch.longest;
+            pass.gates_begin = steps.begin;
+            pass.gates_end = add ? steps.end : -1;
+            for_each_share(batch, 1, back.cost, [&](size_t, int64_t first, int64_t last) {
+                pass.recompute_gates(steps, first, last);
+                pass.backward(steps, first, last, back.arriving[d]);
+            });
+            weight_gradients(all, d, d + 1, steps, add, back.cost);
+            if (back.input_gradient) input_gradient(all, d, d + 1, steps, d > 0, back.input_gradient, back.scratch);
+            std::copy_n(pass.gate_run(steps.begin), pass.active(steps.begin) * row_size, after);
+        }
+    }
+}
+
+// Of directions [first, last): their panels, shared out in pieces.
+void Recurrent::weight_gradients(const Passes& all, size_t first, size_t last, DirectionPass::Steps steps, bool add,
+                                 int64_t cost) const {
+    const auto ways = static_cast<int64_t>(last - first);
+    const int64_t pieces = std::max<int64_t>(1, thread_count() / ways);
+    parallel(ways * pieces, cost, [&](int64_t task) {
+        static thread_local Buffer pack;
+        const auto d = first + static_cast<size_t>(task % ways);
+        const int64_t piece = task / ways, panels = all[d].lstm->weights.shape.panels();
+        const int64_t begin = panels * piece / pieces, end = panels * (piece + 1) / pieces;
+        float* gradient = directions_[d]->weights.gradient.data();
+        if (begin < end) all[d].weight_gradient(gradient, begin, end, steps, add, pack);
+    });
+}
+
+// What reaches each direction of the output's gradient, and its buffers.
+std::array<DirectionPass::Arriving, 2> Recurrent::arriving(const Passes& all, float* output_gradient, int64_t rows,
+                                                           Scratch& scratch) const {
+    const bool two = all.count == 2, side_by_side = !two || merge_ == Merge::concat;
+    const int64_t count = rows * output_width;
+    std::array<DirectionPass::Arriving, 2> result{};
+    for (size_t d = 0; d < directions_.size(); ++d) {
+        const Direction& lstm = *all[d].lstm;
+        const int base = static_cast<int>(d) * kBuffersEach;
+        const float* gradient = output_gradient + (d && side_by_side ? directions_[0]->units : 0);
+        if (two && merge_ == Merge::multiply) {
+            const float* other =
+                every_step_ ? all[1 - d].hidden : scratch[static_cast<int>(1 - d) * kBuffersEach + kLast].data();
+            float* product = scratch[base + kMerged].reserve(count);
+            for (int64_t i = 0; i < count; ++i) product[i] = output_gradient[i] * other[i];
+            gradient = product;
+        }
+        result[d] = {gradient, output_width, every_step_,
+                     scratch[base + kCarry].reserve(all[d].batch->sequences * lstm.blocks() * kLanes),
+                     scratch[base + kTransposed].reserve(lstm.transposed(lstm.units).size())};
+    }
+    if (two && merge_ == Merge::average)
+        for (int64_t i = 0; i < count; ++i) output_gradient[i] *= 0.5f;
+    return result;
+}
+
+// From directions [from, to), of the sequences' steps that the first of them takes in `steps`.
+void Recurrent::input_gradient(const Passes& all, size_t from, size_t to, DirectionPass::Steps steps, bool add,
+                               float* gradient, Scratch& scratch) const {
     constexpr int64_t kChunk = 16 * kTileRows;
-    const Batch& batch = all[0].batch;
-    const int64_t chunks = (batch.steps + kChunk - 1) / kChunk;
+    const Batch& batch = *all[0].batch;
+    const int64_t start = all[0].steps_before(steps.begin);
+    const int64_t stop = steps.end < batch.longest ? all[0].steps_before(steps.end) : batch.steps;
+    const int64_t chunks = (stop - start + kChunk - 1) / kChunk;
     parallel(chunks, work(batch) / 2, [&](int64_t chunk) {
         // Steps are taken in the order of (step, sorted sequence); each finds its gate gradients in every direction.
         struct Place {
@@ -202,31 +277,36 @@ void Recurrent::input_gradient(const std::vector<DirectionPass>& all, float* gra
         };
         Place places[2][kChunk];
         float* rows[kChunk];
-        const int64_t begin = chunk * kChunk, count = std::min(kChunk, batch.steps - begin);
+        const int64_t begin = start + chunk * kChunk, count = std::min(kChunk, stop - begin);
         int64_t t =
             std::upper_bound(batch.step_start.begin(), batch.step_start.end(), begin) - batch.step_start.begin() - 1;
         int64_t row = begin - batch.step_start[static_cast<size_t>(t)];
         for (int64_t n = 0; n < count; ++n, ++row) {
             if (row == batch.active[static_cast<size_t>(t)]) ++t, row = 0;
             const int64_t length = batch.length[static_cast<size_t>(row)];
-            rows[n] = gradient + (batch.start[static_cast<size_t>(row)] + t) * input_width;
-            for (size_t d = 0; d < all.size(); ++d) {
-                const int64_t when = all[d].lstm.reads(t, length);  // its own inverse
+            const int64_t place = all[from].lstm->reads(t, length);
+            rows[n] = gradient + (batch.start[static_cast<size_t>(row)] + place) * input_width;
+            for (size_t d = from; d < to; ++d) {
+                const int64_t when = all[d].lstm->reads(place, length);  // its own inverse
                 places[d][n] = {all[d].gate_run(when) + row * kPanel, all[d].active(when) * kPanel};
             }
         }
-        const PackedShape shape = all[0].lstm.transposed(input_width);
+        const PackedShape shape = all[0].lstm->transposed(input_width);
         for (int64_t panel = 0; panel < shape.panels(); ++panel) {
             with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
                 constexpr int V = decltype(vectors)::value;
                 for_row_tiles(0, count, [&](auto tile, int64_t first) {
                     constexpr int R = decltype(tile)::value;
+                    const auto column = [&](int v) { return panel * kPanel + v * kLanes; };
                     Vec sums[R][V] = {};
-                    for (size_t d = 0; d < all.size(); ++d) {
-                        const PackedShape own = all[d].lstm.transposed(input_width);
+                    for (int r = 0; add && r < R; ++r)
+                        for (int v = 0; v < V; ++v)
+                            sums[r][v] = load_partial(rows[first + r] + column(v), input_width - column(v));
+                    for (size_t d = from; d < to; ++d) {
+                        const PackedShape own = all[d].lstm->transposed(input_width);
                         const float* matrix =
                             scratch[static_cast<int>(d) * kBuffersEach + kInputTransposed].data() + own.start(panel);
-                        for (const GateSegment& segment : all[d].lstm.segments) {
+                        for (const GateSegment& segment : all[d].lstm->segments) {
                             const float* a[R];
                             for (int r = 0; r < R; ++r) {
                                 const Place& place = places[d][first + r];
@@ -236,10 +316,8 @@ void Recurrent::input_gradient(const std::vector<DirectionPass>& all, float* gra
                         }
                     }
                     for (int r = 0; r < R; ++r)
-                        for (int v = 0; v < V; ++v) {
-                            const int64_t column = panel * kPanel + v * kLanes;
-                            store_partial(rows[first + r] + column, sums[r][v], input_width - column);
-                        }
+                        for (int v = 0; v < V; ++v)
+                            store_partial(rows[first + r] + column(v), sums[r][v], input_width - column(v));
                 });
             });
         }

@@ -1,6 +1,7 @@
 // LSTM and Bidirectional: one or two directions over the same input, their outputs merged.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -24,13 +25,49 @@ class Recurrent final : public Layer {
 
   private:
     // Numbers of a direction's buffers in Scratch.
-    enum { kGates, kCells, kHidden, kCarry, kTransposed, kInputTransposed, kPack, kMerged, kLast, kBuffersEach };
+    enum {
+        kGates,
+        kCells,
+        kRecent,
+        kHidden,
+        kCarry,
+        kAfter,
+        kTransposed,
+        kInputTransposed,
+        kPack,
+        kMerged,
+        kLast,
+        kBuffersEach
+    };
 
-    std::vector<DirectionPass> passes(const Batch&, const Input&, float* output, Scratch&, bool keep) const;
+    struct Passes {
+        std::array<DirectionPass, 2> each;
+        int64_t count = 0;
+        const DirectionPass& operator[](size_t d) const { return each[d]; }
+    };
+
+    // What a forward pass leaves for the backward pass.
+    enum class Keep { nothing, cells, gates };
+
+    Passes passes(const Batch&, const Input&, float* output, Scratch&, Keep keep) const;
     // What the merge reads of a direction: a row a step, or a row a sequence.
     const float* merge_source(size_t direction, const DirectionPass&, Scratch&) const;
-    void merge(const Batch&, const std::vector<DirectionPass>&, float* output, Scratch&) const;
-    void input_gradient(const std::vector<DirectionPass>&, float* gradient, Scratch&) const;
+    void merge(const Batch&, const Passes&, float* output, Scratch&) const;
+    std::array<DirectionPass::Arriving, 2> arriving(const Passes&, float* output_gradient, int64_t rows,
+                                                    Scratch&) const;
+    // What the backward pass works with.
+    struct Back {
+        const Passes& all;
+        std::array<DirectionPass::Arriving, 2> arriving;
+        float* input_gradient;  // or null
+        Scratch& scratch;
+        int64_t cost;
+    };
+    void backward_at_once(const Back&) const;
+    void backward_in_chunks(const Back&) const;
+    void weight_gradients(const Passes&, size_t first, size_t last, DirectionPass::Steps, bool add, int64_t cost) const;
+    void input_gradient(const Passes&, size_t first, size_t last, DirectionPass::Steps, bool add, float* gradient,
+                        Scratch&) const;
     int64_t work(const Batch&) const;
 
     std::vector<std::unique_ptr<Direction>> directions_;

@@ -2,13 +2,21 @@
 //
 // Threads only ever divide outputs, so results do not depend on their number. The pool starts on first use, survives
 // fork (the child starts its own) and is never waited for at exit. A section started while another thread uses the
-// pool runs in its caller's thread.
+// pool, or within a section, runs in its caller's thread. An exception of a task reaches the section's caller once no
+// task runs any more, the first where there are several; tasks not yet begun are then left out.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <shared_mutex>
+#include <stdexcept>
 #include <type_traits>
 
 namespace bilstm {
+
+struct Forked : std::runtime_error {
+    Forked() : std::runtime_error("this model was being changed when the process was forked: make the child another") {}
+};
 
 int thread_count();
 void set_thread_count(int count);
@@ -17,12 +25,14 @@ namespace detail {
 void run_tasks(int64_t tasks, void (*task)(void*, int64_t), void* context);
 }
 
+// A section of fewer multiply-adds is not worth waking a thread for.
+inline constexpr int64_t kWorthThreads = 400'000;
+
 // Calls function(0), …, function(tasks - 1), each once, on the pool's threads and this one; `work` is the section's
-// number of multiply-adds: small sections are not worth waking a thread for.
+// number of multiply-adds.
 template <typename Function>
 void parallel(int64_t tasks, int64_t work, Function&& function) {
-    constexpr int64_t kWorthwhile = 400'000;
-    if (tasks <= 1 || work < kWorthwhile || thread_count() == 1) {
+    if (tasks <= 1 || work < kWorthThreads || thread_count() == 1) {
         for (int64_t i = 0; i < tasks; ++i) function(i);
         return;
     }
@@ -30,5 +40,32 @@ void parallel(int64_t tasks, int64_t work, Function&& function) {
         tasks, [](void* context, int64_t i) { (*static_cast<std::remove_reference_t<Function>*>(context))(i); },
         const_cast<void*>(static_cast<const void*>(&function)));
 }
+
+// A lock for many readers or one writer that a forked child finds open, since the threads that held it are not there.
+// What a writer had then half changed, the child cannot use: locking throws Forked.
+class ForkedLock {
+  public:
+    ForkedLock();
+    ~ForkedLock() { delete state_.load(); }
+    ForkedLock(const ForkedLock&) = delete;
+    ForkedLock& operator=(const ForkedLock&) = delete;
+
+    bool torn() { return state().torn; }  // a fork left it half changed
+    void lock();
+    void unlock();
+    void lock_shared();
+    void unlock_shared() { state().mutex.unlock_shared(); }
+
+  private:
+    struct State {
+        int forks;  // of this process's ancestors when it was made
+        bool torn = false;
+        std::shared_mutex mutex{};
+        std::atomic<bool> writing{false};
+    };
+    State& state();
+
+    std::atomic<State*> state_;
+};
 
 }  // namespace bilstm

@@ -49,8 +49,22 @@ inline Vec broadcast(float value) {
 }
 
 #if defined(__AVX512F__)
+inline constexpr __mmask16 kAll = 0xffff;  // GCC 12 has false warnings for the unmasked forms
 inline Vec fma(Vec a, Vec b, Vec c) {
     return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline Vec negated_fma(Vec a, Vec b, Vec c) {
+    return (Vec)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+// The larger and the smaller; NaN for a NaN value.
+inline Vec at_least(Vec value, float bound) {
+    return (Vec)_mm512_maskz_max_ps(kAll, (__m512)broadcast(bound), (__m512)value);
+}
+inline Vec at_most(Vec value, float bound) {
+    return (Vec)_mm512_maskz_min_ps(kAll, (__m512)broadcast(bound), (__m512)value);
+}
+inline Vec square_root(Vec x) {
+    return (Vec)_mm512_maskz_sqrt_ps(kAll, (__m512)x);
 }
 inline __mmask16 first_lanes(int64_t count) {
     return static_cast<__mmask16>((1u << count) - 1);
@@ -67,9 +81,33 @@ inline void store_partial(float* to, Vec value, int64_t count) {
 inline Vec fma(Vec a, Vec b, Vec c) {
     return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }
+inline Vec negated_fma(Vec a, Vec b, Vec c) {
+    return (Vec)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline Vec at_least(Vec value, float bound) {
+    return (Vec)_mm256_max_ps((__m256)broadcast(bound), (__m256)value);
+}
+inline Vec at_most(Vec value, float bound) {
+    return (Vec)_mm256_min_ps((__m256)broadcast(bound), (__m256)value);
+}
+inline Vec square_root(Vec x) {
+    return (Vec)_mm256_sqrt_ps((__m256)x);
+}
 #else
 inline Vec fma(Vec a, Vec b, Vec c) {
     return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline Vec negated_fma(Vec a, Vec b, Vec c) {
+    return (Vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline Vec at_least(Vec value, float bound) {
+    return (Vec)vmaxq_f32((float32x4_t)value, vdupq_n_f32(bound));
+}
+inline Vec at_most(Vec value, float bound) {
+    return (Vec)vminq_f32((float32x4_t)value, vdupq_n_f32(bound));
+}
+inline Vec square_root(Vec x) {
+    return (Vec)vsqrtq_f32((float32x4_t)x);
 }
 #endif
 inline Vec load_partial(const float* from, int64_t count) {
@@ -83,14 +121,6 @@ inline void store_partial(float* to, Vec value, int64_t count) {
     std::memcpy(to, &value, static_cast<size_t>(count) * sizeof(float));
 }
 #endif
-
-// Comparisons are false for NaN, so NaN passes through both.
-inline Vec at_least(Vec value, float bound) {
-    return value < bound ? broadcast(bound) : value;
-}
-inline Vec at_most(Vec value, float bound) {
-    return value > bound ? broadcast(bound) : value;
-}
 
 inline int64_t round_up(int64_t value, int64_t multiple) {
     return (value + multiple - 1) / multiple * multiple;

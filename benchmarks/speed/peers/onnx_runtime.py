@@ -1,0 +1,46 @@
+"""ONNX Runtime on the CPU; predictions only."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from benchmarks.speed.cases import Case
+from benchmarks.speed.peers.base import NO_LOSS, Peer, Runner, Setting
+from benchmarks.speed.peers.onnx_model import feeds, onnx_model
+
+
+class OnnxRuntime(Peer):
+    def versions(self) -> dict[str, str]:
+        return {"ONNX Runtime": onnxruntime.__version__}
+
+    def settings(self, case: Case) -> list[Setting]:
+        if case.trains:
+            return []
+        return [
+            Setting(f"{threads} thread{'s'[: threads - 1]}", options={"threads": threads})
+            for threads in sorted({1, os.cpu_count() or 1})
+        ]
+
+    def prepare(self, case: Case, setting: Setting) -> Runner:
+        assert setting.options is not None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = setting.options["threads"]
+        # Its threads may spin while it runs, which is fast, but not while others are measured.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        session = onnxruntime.InferenceSession(onnx_model(case), options, providers=["CPUExecutionProvider"])
+        batches = feeds(case)
+
+        def outputs() -> npt.NDArray[np.float32]:
+            predicted: npt.NDArray[np.float32] = session.run(None, batches[0])[0]
+            return predicted.swapaxes(0, 1)
+
+        def run(steps: int) -> float:
+            for batch in batches[:steps]:
+                session.run(None, batch)
+            return NO_LOSS
+
+        return Runner(outputs, run)

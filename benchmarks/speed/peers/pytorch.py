@@ -1,0 +1,188 @@
+"""PyTorch, eager: `torch.nn.LSTM` on padded and on packed batches, and on padded ones turned around by hand.
+
+PyTorch has two biases for each gate. The second is zero and stays so: under Adam two would move differently than one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from benchmarks.speed.cases import EPSILON, LEARNING_RATE, Case
+from benchmarks.speed.peers.base import NO_LOSS, Peer, Runner, Setting, directions, gates_to
+
+
+class PyTorch(Peer):
+    def versions(self) -> dict[str, str]:
+        return {"PyTorch": torch.__version__}
+
+    def settings(self, case: Case) -> list[Setting]:
+        """With padding, the backward direction of sequences of different lengths is exact only if turned by hand."""
+        forms = ["packed", "reversed by hand", "padded"] if case.ragged else ["padded"]
+        if case.trains and not case.ragged and case.units >= 64:
+            forms.append("padded, bfloat16")
+        return [
+            Setting(
+                f"{form}, {threads} thread{'s'[: threads - 1]}",
+                exact="bfloat16" not in form and not (case.ragged and form == "padded"),
+                options={"form": form.split(",")[0], "threads": threads, "bfloat16": "bfloat16" in form},
+            )
+            for form in forms
+            for threads in sorted({1, os.cpu_count() or 1})
+        ]
+
+    def prepare(self, case: Case, setting: Setting) -> Runner:
+        assert setting.options is not None
+        form, threads = setting.options["form"], setting.options["threads"]
+        tagger = (_ReversedByHand if form == "reversed by hand" else _Tagger)(case)
+        convert = _packed if form == "packed" else _padded
+        labels = [_rows(convert(case, batch.labels[:, :, np.newaxis])) for batch in case.data]
+        batches = [(convert(case, batch.x), rows) for batch, rows in zip(case.data, labels, strict=True)]
+
+        def outputs() -> npt.NDArray[np.float32]:
+            torch.set_num_threads(threads)
+            return _probabilities(case, tagger, batches[0][0])
+
+        run = _train if case.trains else _predict
+        return Runner(outputs, run(case, tagger, batches, threads, setting.options["bfloat16"]))
+
+
+class _Tagger(nn.Module):
+    """Bidirectional LSTM layers and a Dense layer; takes (steps, sequences, inputs) or a PackedSequence, and returns
+    logits of shape (rows, outputs).
+    """
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(case.inputs, case.units, case.layers, bidirectional=True)
+        for layer, direction, weights in directions(case):
+            _set_weights(self.lstm, f"l{layer}" + "_reverse" * direction, weights)
+        self.dense = _dense(case)
+
+    def forward(self, x: Any) -> torch.Tensor:
+        logits: torch.Tensor = self.dense(_rows(self.lstm(x)[0]))
+        return logits
+
+
+class _ReversedByHand(nn.Module):
+    """The same from one-directional layers: the backward ones read each sequence from its own last step."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.lstms = nn.ModuleList()
+        for layer, _, weights in directions(case):
+            lstm = nn.LSTM(case.inputs if layer == 0 else 2 * case.units, case.units)
+            _set_weights(lstm, "l0", weights)
+            self.lstms.append(lstm)
+        self.dense = _dense(case)
+        rows = case.reversal.T * case.sequences + np.arange(case.sequences)
+        self.reversal = torch.from_numpy(rows.ravel())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for forward, backward in zip(self.lstms[::2], self.lstms[1::2], strict=True):
+            x = torch.cat([forward(x)[0], self._reversed(backward(self._reversed(x))[0])], dim=2)
+        logits: torch.Tensor = self.dense(_rows(x))
+        return logits
+
+    def _reversed(self, x: torch.Tensor) -> torch.Tensor:
+        return _rows(x).index_select(0, self.reversal).view(x.shape)
+
+
+def _set_weights(lstm: nn.LSTM, suffix: str, weights: list[npt.NDArray[np.float32]]) -> None:
+    kernel, recurrent, bias = (torch.from_numpy(gates_to(array, "ifco")) for array in weights)
+    second_bias = getattr(lstm, f"bias_hh_{suffix}")
+    with torch.no_grad():
+        getattr(lstm, f"weight_ih_{suffix}").copy_(kernel.T)
+        getattr(lstm, f"weight_hh_{suffix}").copy_(recurrent.T)
+        getattr(lstm, f"bias_ih_{suffix}").copy_(bias)
+        second_bias.zero_()
+    second_bias.requires_grad_(False)
+
+
+def _dense(case: Case) -> nn.Linear:
+    dense = nn.Linear(2 * case.units, case.outputs)
+    with torch.no_grad():
+        dense.weight.copy_(torch.from_numpy(case.weights[-2].T))
+        dense.bias.copy_(torch.from_numpy(case.weights[-1]))
+    return dense
+
+
+def _padded(case: Case, array: npt.NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(array).transpose(0, 1).contiguous()
+
+
+def _packed(case: Case, array: npt.NDArray[Any]) -> PackedSequence:
+    lengths = torch.tensor(case.lengths)
+    return pack_padded_sequence(torch.from_numpy(array), lengths, batch_first=True, enforce_sorted=False)
+
+
+def _rows(x: Any) -> torch.Tensor:
+    """(rows, features) of all steps, in the order in which they lie in memory."""
+    rows: torch.Tensor = x.data if isinstance(x, PackedSequence) else x.flatten(0, 1)
+    return rows
+
+
+def _probabilities(case: Case, tagger: nn.Module, x: Any) -> npt.NDArray[np.float32]:
+    with torch.inference_mode():
+        rows = _activate(case, tagger(x))
+        if isinstance(x, PackedSequence):
+            padded: torch.Tensor = pad_packed_sequence(x._replace(data=rows))[0]
+        else:
+            padded = rows.view(*x.shape[:2], -1)
+        return np.asarray(padded.transpose(0, 1))
+
+
+def _activate(case: Case, logits: torch.Tensor) -> torch.Tensor:
+    return logits.sigmoid() if case.outputs == 1 else logits.softmax(1)
+
+
+def _train(
+    case: Case, tagger: nn.Module, batches: list[tuple[Any, torch.Tensor]], threads: int, bfloat16: bool
+) -> Callable[[int], float]:
+    optimizer = torch.optim.Adam(
+        [weight for weight in tagger.parameters() if weight.requires_grad], LEARNING_RATE, eps=EPSILON, fused=True
+    )
+    if case.outputs == 1:
+        loss_of: nn.Module = nn.BCEWithLogitsLoss()
+        batches = [(x, labels.float()) for x, labels in batches]
+    else:
+        loss_of = nn.CrossEntropyLoss(ignore_index=-1)
+        batches = [(x, labels.long().flatten()) for x, labels in batches]
+
+    def step(x: Any, labels: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss: torch.Tensor = loss_of(tagger(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    def run(steps: int) -> float:
+        torch.set_num_threads(threads)
+        if case.one_call:
+            return float(np.mean([step(x, labels).item() for x, labels in batches[:steps]]))
+        return float(torch.stack([step(x, labels) for x, labels in batches[:steps]]).mean())
+
+    return run
+
+
+def _predict(
+    case: Case, tagger: nn.Module, batches: list[tuple[Any, torch.Tensor]], threads: int, bfloat16: bool
+) -> Callable[[int], float]:
+    tagger.eval()
+
+    def run(steps: int) -> float:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            for x, _ in batches[:steps]:
+                _activate(case, tagger(x))
+        return NO_LOSS
+
+    return run

@@ -1,0 +1,253 @@
+"""From what was measured to Markdown."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.speed.cases import CASES, Case
+from benchmarks.speed.growth import exponent
+from benchmarks.speed.harness import LOSS_TOLERANCE, OURS, OUTPUT_TOLERANCE
+
+Entry = dict[str, Any]  # see harness.Entry.described
+Results = dict[str, Any]  # see __main__.py
+
+_ENGINE = "the engine's own call"
+_ONE_THREAD = ", 1 thread"
+
+
+def targets_table(results: Results) -> list[str]:
+    """Ours beside the fastest exact peer, case by case."""
+    rows = []
+    for case in _cases(results):
+        ours, best = _ours(results, case), _best_peer(results, case)
+        row = [f"**{case.name}** {case.task}", case.shape, _milliseconds(ours)]
+        if ours and best:
+            ratio = best["median"] / ours["median"]
+            reached = "yes" if ratio >= case.target else f"no, {ratio / case.target:.0%} of it"
+            row += [f"{best['peer']}: {best['setting']}", _milliseconds(best), f"{ratio:.1f}×"]
+            row += [f"{case.target:g}×", reached]
+        else:
+            row += ["none", "", "", f"{case.target:g}×", ""]
+        rows.append(row)
+    header = ["case", "shape", "ours, ms", "fastest exact peer", "its ms", "ratio", "target", "reached"]
+    return _table(header, rows, left=(0, 1, 3, 7)) + _remarks(results)
+
+
+def _remarks(results: Results) -> list[str]:
+    """Ratios that the table leaves out where a case's target speaks of some peers only, or of more than the case's."""
+    lines = []
+    for case in _cases(results):
+        ours = _ours(results, case)
+        best = _fastest(_peers(results, case.name))
+        if not (ours and best):
+            continue
+        ratio = f"{best['median'] / ours['median']:.1f}× over {best['peer']}, {best['setting']}"
+        if case.target_over:
+            lines.append(f"{case.name}: the target is over PyTorch's {case.target_over} sequences. In all: {ratio}.")
+        if case.rivals:
+            lines.append(f"{case.name}: the target is over {case.rivals}'s peers too. With one call a step: {ratio}.")
+    return ["", *lines] if lines else []
+
+
+def processor_table(results: Results) -> list[str]:
+    """Operations a second, and their share of the peak."""
+    one, several = results["peak"]
+    rows = []
+    for case in _cases(results):
+        ours, best = _ours(results, case), _best_peer(results, case)
+        if not ours:
+            continue
+        row = [case.name, f"{case.operations / 1e9:.4g}"]
+        for entry in (ours, best):
+            speed = case.operations / entry["median"] / 1e9 if entry else math.nan
+            row += [f"{speed:.1f}", f"{speed / several:.0%}"] if entry else ["", ""]
+        single = _ours(results, case, _ONE_THREAD)
+        if single:
+            speed = case.operations / single["median"] / 1e9
+            row += [_milliseconds(single), f"{speed / one:.0%}", f"{single['median'] / ours['median']:.2f}×"]
+        else:
+            row += ["", "", ""]
+        rows.append(row)
+    header = ["case", "GFLOP", "ours, GFLOP/s", "of peak", "peer, GFLOP/s", "of peak"]
+    header += ["ours on 1 thread, ms", "of peak, 1 thread", "gain by all threads"]
+    return _table(header, rows, left=(0,))
+
+
+def overhead_table(results: Results) -> list[str]:
+    """What the public `predict` adds to the engine's own call."""
+    rows = []
+    for case in _cases(results):
+        engine = [e for e in results["cases"][case.name] if e["setting"] == _ENGINE and e["median"]]
+        ours = _ours(results, case)
+        if ours and engine:
+            rows.append([case.name, _milliseconds(ours), _milliseconds(engine[0])])
+    return _table(["case", "predict, ms", "Network.predict, ms"], rows, left=(0,))
+
+
+def libraries_table(results: Results) -> list[str]:
+    """The fastest setting of every library; inexact ones beside it."""
+    names = list(dict.fromkeys(e["peer"] for entries in results["cases"].values() for e in entries))
+    rows = []
+    for case in _cases(results):
+        row = [case.name]
+        for name in names:
+            entries = [e for e in results["cases"][case.name] if e["peer"] == name and e["setting"] != _ENGINE]
+            exact, inexact = (_fastest([e for e in entries if e["exact"] is wanted]) for wanted in (True, False))
+            cell = _milliseconds(exact) if exact else "failed" if any(e["problem"] for e in entries) else ""
+            row.append(cell + (f" ({_milliseconds(inexact)})" if inexact else ""))
+        rows.append(row)
+    return _table(["case", *names], rows, left=(0,))
+
+
+def settings_table(results: Results) -> list[str]:
+    """Every setting that was measured, tried or failed."""
+    rows = []
+    for case in _cases(results):
+        for entry in results["cases"][case.name]:
+            if entry["problem"]:
+                time, spread = entry["problem"].replace("|", "\\|"), ""
+            elif entry["median"]:
+                time, spread = _milliseconds(entry), f"{_spread(entry['seconds']):.0%}"
+            else:
+                time, spread = f"tried: {_digits(entry['estimate'] * 1e3)}", ""
+            rows.append([case.name, entry["peer"], entry["setting"], "" if entry["exact"] else "inexact", time, spread])
+    return _table(["case", "library", "setting", "", "ms", "spread"], rows, left=(0, 1, 2, 3))
+
+
+def growth_tables(results: Results) -> list[str]:
+    growth = results.get("growth")
+    if not growth:
+        return []
+    lines = []
+    for name, text in (
+        ("steps", "Steps, 8 sequences, 16 inputs, 64 units"),
+        ("units", "Units, 16 sequences of 100 steps, 64 inputs"),
+        ("large", "Large cases"),
+    ):
+        peers = growth[name]
+        header, rows = [name if name != "large" else "case"], []
+        for peer in peers:
+            header += [f"{peer}, ms", f"{peer}, MiB"]
+        for index, point in enumerate(peers[OURS]):
+            row = [str(point["x"])]
+            for points in peers.values():
+                here = points[index] if index < len(points) else None
+                row += [_digits(here["seconds"] * 1e3), f"{here['bytes'] / 2**20:.1f}"] if here else ["", ""]
+            rows.append(row)
+        if name != "large":
+            rows.append(["exponent"])
+            for points in peers.values():
+                rows[-1] += [f"{exponent(points, what):.2f}" for what in ("seconds", "bytes")]
+        lines += [f"{text}:", "", *_table(header, rows, left=()), ""]
+    return lines
+
+
+def markdown(results: Results) -> str:
+    """All of RESULTS.md."""
+    machine, versions = results["machine"], results["versions"]
+    waiting = max((e["waiting"] for entries in results["cases"].values() for e in entries), default=0.0)
+    lines = [
+        "# Speed, beside the peers",
+        "",
+        f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['Python']}, "
+        f"{machine['date']}. Measured peak: {results['peak'][0]:.0f} GFLOP/s float32 on one thread, "
+        f"{results['peak'][1]:.0f} on all (`benchmarks/speed/peak.cpp`: multiply-adds in registers, the best of "
+        "measurements between the cases).",
+        "",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        "",
+        "Made by `make bench`: every library in a process of its own, all timed in turn, round after round; medians of "
+        "the rounds, in milliseconds for a training step or the prediction of a batch. A training step is forward "
+        "pass, loss, backward pass and Adam. T is steps, B sequences, I inputs, H units of each direction; every "
+        "network is bidirectional and ends with a Dense layer applied to every step. All start from the same weights "
+        f"and data; an exact peer's outputs lie within {OUTPUT_TOLERANCE:g} of ours and its losses, before and after "
+        f"training steps, within {LOSS_TOLERANCE:g} of ours, relatively, or it is listed as failed.",
+        "",
+        "## Targets",
+        "",
+        *targets_table(results),
+        "",
+        "## Operations, and threads",
+        "",
+        "GFLOP counts the additions and multiplications of the matrix products that a batch needs, without padding; "
+        "for training with the gradients of weights and of inputs, but the first layer's. The peer is the fastest "
+        "exact one.",
+        "",
+        *processor_table(results),
+        "",
+        "## The public interface's share",
+        "",
+        *overhead_table(results),
+        "",
+        "## All libraries",
+        "",
+        "Milliseconds at each library's best setting. In brackets: inexact, by padding that the backward direction "
+        "reads first, or by bfloat16; such figures do not count. Padded batches are all of one shape, which spares "
+        "compiled peers the compilation that new shapes cost in practice; inputs are in each library's own form "
+        "beforehand.",
+        "",
+        *libraries_table(results),
+        "",
+        "## Growth and memory",
+        "",
+        "Training. Memory is the largest resident set of a fresh process less what it had after its imports.",
+        "",
+        *growth_tables(results),
+        "## Settings",
+        "",
+        f"What each library tried, and what came of it. Spread is the middle half of the rounds over the median. While "
+        f"others were measured, no process used more than {waiting:.1%} of a processor.",
+        "",
+        *settings_table(results),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cases(results: Results) -> list[Case]:
+    return [CASES[name] for name in results["cases"]]
+
+
+def _ours(results: Results, case: Case, note: str = "") -> Entry | None:
+    entries = results["cases"][case.name]
+    found = [e for e in entries if e["peer"] == OURS and e["median"] and not e["setting"].startswith(_ENGINE)]
+    return next((e for e in found if e["setting"].endswith(_ONE_THREAD) == bool(note)), None)
+
+
+def _peers(results: Results, name: str) -> list[Entry]:
+    entries: list[Entry] = results["cases"].get(name, [])
+    return [e for e in entries if e["peer"] != OURS and e["exact"] and not e["problem"]]
+
+
+def _best_peer(results: Results, case: Case) -> Entry | None:
+    peers = _peers(results, case.name) + (_peers(results, case.rivals) if case.rivals else [])
+    return _fastest([e for e in peers if case.target_over in e["setting"]])
+
+
+def _fastest(entries: Sequence[Entry]) -> Entry | None:
+    return min((e for e in entries if e["median"]), key=lambda e: float(e["median"]), default=None)
+
+
+def _spread(seconds: list[float]) -> float:
+    if len(seconds) < 2:
+        return 0.0
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return (high - low) / middle
+
+
+def _milliseconds(entry: Entry | None) -> str:
+    return _digits(entry["median"] * 1e3) if entry else ""
+
+
+def _digits(number: float) -> str:
+    """Three significant digits, without an exponent."""
+    decimals = max(0, 2 - math.floor(math.log10(number))) if number > 0 else 0
+    return f"{number:.{decimals}f}"
+
+
+def _table(header: list[str], rows: list[list[str]], left: Sequence[int]) -> list[str]:
+    marks = ["---" if column in left else "---:" for column in range(len(header))]
+    return [f"| {' | '.join(row)} |" for row in [header, marks, *rows]]

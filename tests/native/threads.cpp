@@ -1,0 +1,156 @@
+// The pool of threads, tried on its own: every task once, exceptions, sections within sections, too many threads.
+#include "threads.h"
+
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if !defined(_WIN32)
+#include <sys/resource.h>
+#endif
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace {
+
+constexpr int64_t kWorthIt = 1'000'000'000;
+
+#define CHECK(condition)                                                                 \
+    do {                                                                                 \
+        if (!(condition)) {                                                              \
+            std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            std::exit(1);                                                                \
+        }                                                                                \
+    } while (false)
+
+void every_task_runs_once() {
+    for (const int threads : {1, 2, 7, 3}) {
+        bilstm::set_thread_count(threads);
+        for (int64_t tasks = 0; tasks < 40; ++tasks) {
+            std::vector<std::atomic<int>> runs(static_cast<size_t>(tasks));
+            bilstm::parallel(tasks, kWorthIt, [&](int64_t i) { ++runs[static_cast<size_t>(i)]; });
+            for (const auto& count : runs) CHECK(count == 1);
+        }
+    }
+}
+
+// Calls function(whether this is the caller's thread) on four threads at once.
+template <typename Function>
+void on_four_threads(Function&& function) {
+    bilstm::set_thread_count(4);
+    const auto caller = std::this_thread::get_id();
+    std::atomic<int> begun{0};
+    bilstm::parallel(4, kWorthIt, [&](int64_t) {
+        for (++begun; begun < 4;) std::this_thread::yield();
+        function(std::this_thread::get_id() == caller);
+    });
+}
+
+template <typename Error, typename Function>
+std::string error_of(Function&& function) {
+    try {
+        function();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "no error";
+}
+
+void exceptions_reach_the_caller() {
+    for (int round = 0; round < 200; ++round) {
+        for (const bool here : {false, true}) {
+            const auto fail = [here](bool is_caller) {
+                if (is_caller == here) throw std::runtime_error("of a task");
+            };
+            CHECK(error_of<std::runtime_error>([&] { on_four_threads(fail); }) == "of a task");
+        }
+        CHECK(error_of<std::bad_alloc>([] { on_four_threads([](bool) { throw std::bad_alloc(); }); }) != "no error");
+        std::atomic<int> runs{0};  // the pool goes on, and remembers nothing
+        on_four_threads([&](bool) { ++runs; });
+        CHECK(runs == 4);
+    }
+}
+
+void after_an_exception_no_task_begins() {
+    bilstm::set_thread_count(3);
+    std::atomic<int64_t> runs{0};
+    const auto fail = [&](int64_t) {
+        ++runs;
+        throw std::runtime_error("at once");
+    };
+    CHECK(error_of<std::runtime_error>([&] { bilstm::parallel(1'000'000, kWorthIt, fail); }) == "at once");
+    CHECK(runs >= 1 && runs <= 3);
+}
+
+void sections_within_sections() {
+    bilstm::set_thread_count(3);
+    std::array<std::atomic<int>, 30> runs{};
+    const auto outer = [&](int64_t i) {
+        bilstm::parallel(10, kWorthIt, [&](int64_t j) { ++runs[static_cast<size_t>(10 * i + j)]; });
+    };
+    bilstm::parallel(3, kWorthIt, outer);
+    for (const auto& count : runs) CHECK(count == 1);
+}
+
+void sections_of_several_callers() {
+    bilstm::set_thread_count(3);
+    std::vector<std::thread> callers;
+    std::atomic<int64_t> sum{0};
+    for (int caller = 0; caller < 4; ++caller)
+        callers.emplace_back([&] {
+            for (int round = 0; round < 500; ++round) {
+                bilstm::parallel(20, kWorthIt, [&](int64_t i) { sum += i; });
+                const auto fail = [](int64_t) { throw std::runtime_error("mine"); };
+                CHECK(error_of<std::runtime_error>([&] { bilstm::parallel(5, kWorthIt, fail); }) == "mine");
+            }
+        });
+    for (auto& caller : callers) caller.join();
+    CHECK(sum == 4 * 500 * 190);
+}
+
+// Another library's settings, in force when the pool's threads start, are not theirs.
+void workers_keep_subnormal_numbers() {
+#if defined(__x86_64__)
+    const uint32_t before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040);
+    bilstm::set_thread_count(4);
+    std::atomic<int> kept{0};
+    on_four_threads([&](bool is_caller) {
+        volatile float least = std::numeric_limits<float>::min();
+        if (!is_caller && least / 2 != 0) ++kept;
+    });
+    _mm_setcsr(before);
+    CHECK(kept == 3);
+#endif
+}
+
+void more_threads_than_the_system_allows() {
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    const rlimit few{1 << 28, 1 << 28};  // room for the stacks of some threads
+    CHECK(setrlimit(RLIMIT_AS, &few) == 0);
+    bilstm::set_thread_count(1024);
+    std::atomic<int> runs{0};
+    bilstm::parallel(2000, kWorthIt, [&](int64_t) { ++runs; });
+    CHECK(runs == 2000);
+#endif
+}
+
+}  // namespace
+
+int main() {
+    workers_keep_subnormal_numbers();  // before any other has started the threads
+    every_task_runs_once();
+    exceptions_reach_the_caller();
+    after_an_exception_no_task_begins();
+    sections_within_sections();
+    sections_of_several_callers();
+    more_threads_than_the_system_allows();
+}
