@@ -11,6 +11,7 @@ PEERS := build/peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard src/bilstm/engine/native/*)
+CPP := $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/* benchmarks/speed/*))
 BUILD_INPUTS := CMakeLists.txt pyproject.toml constraints.txt $(NATIVE) $(VENV)/.modules
 PYTHON_SOURCES := src tests examples benchmarks .github/smoke.py
 ENGINE_TESTS := tests/laws tests/oracles tests/test_layers.py tests/test_chain.py tests/test_models.py \
@@ -41,12 +42,12 @@ lint: $(VENV)/.with-lint ## check style and types
 	$(BIN)/ruff check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/*))
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
 format: $(VENV)/.with-lint ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix --exit-zero $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/ruff format $(wildcard $(PYTHON_SOURCES))
-	$(BIN)/clang-format -i $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/*))
+	$(BIN)/clang-format -i $(CPP)
 
 # The sanitized engine has a virtual environment of its own, with the tests that need neither Keras nor PyTorch.
 # SANITIZE=thread looks for data races instead.
@@ -126,7 +127,7 @@ $(VENV)/.with-lint: $(VENV)/.created $(BUILD_INPUTS)
 	@$(EDITABLE) '.[lint]'
 	@touch $(VENV)/.with-cli $@
 
-# The peers' packages would not agree with ours, nor we want to be tested with theirs.
+# The peers' packages need not agree with the ones that tests run with.
 $(PEERS)/.installed: benchmarks/speed/requirements.txt | $(VENV)/.created
 	@echo "Installing the peers of the benchmark into $(PEERS) ..."
 	@$(BIN)/python -m venv --clear $(PEERS)

@@ -37,9 +37,12 @@ def main() -> None:
     names = arguments.cases or (_QUICK if arguments.quick else list(CASES))
     started = time.perf_counter()
     results = _measure(names, arguments.quick, arguments.seconds)
-    print("\n".join(["", *report.targets_table(results)]))
-    if not (arguments.quick or arguments.cases):
+    print("\n".join(["", *report.targets_table(results)]), flush=True)
+    whole = not (arguments.quick or arguments.cases)
+    if whole:
         results["growth"] = growth.measure(_say)
+    (LOGS / "results.json").write_text(json.dumps(results))
+    if whole:
         _write(results)
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes")
 
@@ -57,7 +60,7 @@ def _measure(names: list[str], quick: bool, seconds: float | None) -> report.Res
     for name in names:
         peak.measure()
         chosen = processes if not quick or name in _SMALLEST else processes[:2]
-        cases[name] = measure(CASES[name], chosen, budget=seconds or (3.0 if quick else 40.0))
+        cases[name] = measure(CASES[name], chosen, budget=seconds or (2.0 if quick else 40.0))
         for entry in cases[name]:
             if entry["median"] or entry["problem"]:
                 figure = entry["problem"] or f"{entry['median'] * 1e3:.4g} ms"
@@ -88,8 +91,6 @@ def _processes(quick: bool) -> list[Process]:
 
 
 def _write(results: report.Results) -> None:
-    LOGS.mkdir(parents=True, exist_ok=True)
-    (LOGS / "results.json").write_text(json.dumps(results))
     OUTPUT.write_text(report.markdown(results), encoding="utf-8")
     _say(f"written: {OUTPUT}")
 

@@ -230,10 +230,11 @@ def _estimate(case: Case, entry: Entry) -> None:
     entry.steps = min(entry.granule, case.batches)
     seconds = entry.turn()
     for _ in range(2):  # a first run may compile for another number of steps
+        before = entry.steps, entry.repeats
         most = case.batches // entry.granule or 1
         entry.steps = entry.granule * min(most, max(1, int(_TURN / seconds / entry.granule)))
         entry.repeats = max(1, round(_TURN / seconds / entry.steps))
-        if seconds > 10 * _TURN:
+        if before == (entry.steps, entry.repeats):
             break
         seconds = entry.turn()
     entry.estimate = seconds

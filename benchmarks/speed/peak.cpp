@@ -14,19 +14,18 @@ constexpr int bytes = 32;
 constexpr int bytes = 16;
 #endif
 constexpr int lanes = bytes / sizeof(float);
-constexpr int chains = 12; // enough to hide the latency, few enough for the registers of every processor
+constexpr int chains = 12;  // enough to hide the latency, few enough for the registers of every processor
 typedef float Vector __attribute__((vector_size(bytes)));
 
-static double multiply_adds(long repeats, float seed)
-{
+static double multiply_adds(long repeats, float seed) {
     Vector sums[chains];
     for (int chain = 0; chain < chains; ++chain) {
-        sums[chain] = Vector{} + (seed + float(chain)); // all different, or the compiler would need only one
+        sums[chain] = Vector{} + (seed + float(chain));  // all different, or the compiler would need only one
     }
     Vector factor = Vector{} + 0.999f;
     Vector term = Vector{} + 1e-3f;
     for (long i = 0; i < repeats; ++i) {
-        asm volatile("" : "+g"(i)); // the loop is to be run, not reasoned away
+        asm volatile("" : "+g"(i));  // the loop is to be run, not reasoned away
 #pragma GCC unroll 12
         for (int chain = 0; chain < chains; ++chain) {
             sums[chain] = sums[chain] * factor + term;
@@ -39,8 +38,7 @@ static double multiply_adds(long repeats, float seed)
     return total;
 }
 
-static double gflops(int threads)
-{
+static double gflops(int threads) {
     constexpr long repeats = 30'000'000;
     std::vector<double> results(threads);
     auto started = std::chrono::steady_clock::now();
@@ -60,7 +58,6 @@ static double gflops(int threads)
     return 2.0 * threads * repeats * chains * lanes / seconds / 1e9;
 }
 
-int main(int, char** arguments)
-{
+int main(int, char** arguments) {
     std::printf("%.1f %.1f\n", gflops(1), gflops(std::atoi(arguments[1])));
 }

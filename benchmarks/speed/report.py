@@ -193,7 +193,8 @@ def markdown(results: Results) -> str:
         "",
         "## Growth and memory",
         "",
-        "Training. Memory is the largest resident set of a fresh process less what it had after its imports.",
+        "Training. Memory is the largest resident set of a fresh process less the largest that its imports took; it "
+        "includes what a library loads or sets up at its first step.",
         "",
         *growth_tables(results),
         "## Settings",
