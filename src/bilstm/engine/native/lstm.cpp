@@ -203,7 +203,8 @@ namespace {
 
 // What the backward step of one sequence and block of units reads and writes.
 struct CellPlace {
-    float* gates;         // activated gates, replaced by the gradients of their inputs
+    const float* gates;   // activated
+    float* gradients;     // of the gates' inputs; may be the same place
     const float* cell;    // of this step
     const float* before;  // of the step before, or null
     float* carry;         // gradient of the cell state, from the step after; replaced by this step's
@@ -217,10 +218,10 @@ inline void cell_gradient(Vec dh, const CellPlace& place) {
     Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
     if (place.carried) dc = dc + load(place.carry);
     const Vec before = place.before ? load(place.before) : Vec{};
-    store(place.gates, without_vanishing(dc * g * (i * (1.0f - i))));
-    store(place.gates + kLanes, without_vanishing(dc * before * (f * (1.0f - f))));
-    store(place.gates + 2 * kLanes, without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f))));
-    store(place.gates + 3 * kLanes, without_vanishing(dh * squashed * (o * (1.0f - o))));
+    store(place.gradients, without_vanishing(dc * g * (i * (1.0f - i))));
+    store(place.gradients + kLanes, without_vanishing(dc * before * (f * (1.0f - f))));
+    store(place.gradients + 2 * kLanes, without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f))));
+    store(place.gradients + 3 * kLanes, without_vanishing(dh * squashed * (o * (1.0f - o))));
     store(place.carry, without_vanishing(dc * f));
 }
 
@@ -279,7 +280,8 @@ template <int Rows, int Vectors>
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, at = row + r;
-            cell_gradient(sums[r][v], {gate_run(t) + (block * active(t) + at) * kPanel,
+            const int64_t place = (block * active(t) + at) * kPanel;
+            cell_gradient(sums[r][v], {gate_run(t) + place, gate_gradient_run(t) + place,
                                        cell_run(t) + (block * active(t) + at) * kLanes,
                                        t ? cell_run(t - 1) + (block * active(t - 1) + at) * kLanes : nullptr,
                                        arriving.carry + (block * batch->sequences + at) * kLanes, carried});
@@ -299,14 +301,13 @@ void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last
         else
             std::fill_n(recurrent, lstm->units, 0.0f);
     };
-    const int64_t rows =
-        (steps.end < batch->longest ? steps_before(steps.end) : batch->steps) - steps_before(steps.begin);
+    const int64_t rows = steps_before(steps.end) - steps_before(steps.begin);
     bilstm::weight_gradient(
         lstm->weights.shape, gradient, first, last, steps.end - steps.begin, rows, add, scratch, gather,
         [&](int64_t run) { return active(step(run)); },
         [&](int64_t run, int64_t panel) {
             const int64_t t = step(run);
-            return std::pair<const float*, int64_t>(gate_run(t) + panel * active(t) * kPanel, kPanel);
+            return std::pair<const float*, int64_t>(gate_gradient_run(t) + panel * active(t) * kPanel, kPanel);
         });
 }
 

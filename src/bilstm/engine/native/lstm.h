@@ -46,7 +46,7 @@ struct Projection {
 };
 
 // The buffers of a direction for one batch. Gates and cells are stored [step][block of units][sequence][lanes], with
-// the sequences of a step in sorted order; gradients replace gates in place.
+// the sequences of a step in sorted order.
 struct DirectionPass {
     const Direction* lstm = nullptr;
     const Batch* batch = nullptr;
@@ -56,17 +56,24 @@ struct DirectionPass {
     float* gates = nullptr;  // kept for the backward pass, or null
     float* cells = nullptr;  // of every step where cells_kept, else of the latest only
     bool cells_kept = false;
-    // Where gates are computed again, chunk by chunk: the steps there are, and the gate gradients of the step after.
-    int64_t gates_begin = 0, gates_end = -1;
-    const float* gates_after = nullptr;
+    // The backward pass goes through chunks of steps: their gate gradients, and those of the step after the chunk.
+    float* chunk = nullptr;
+    int64_t chunk_begin = 0, chunk_end = 0;
+    float* after_chunk = nullptr;
     float* recent = nullptr;   // h of the two latest steps, padded: where the next step finds it together
     int64_t state_column = 0;  // where in a row of Mode's states its h and then its c are
 
+    // Where they are not kept, gates are computed again in the place of their gradients.
     float* gate_run(int64_t t) const {
-        return gates + (steps_before(t) - steps_before(gates_begin)) * lstm->blocks() * kPanel;
+        return gates ? gates + steps_before(t) * lstm->blocks() * kPanel : gate_gradient_run(t);
     }
-    const float* gate_gradient_run(int64_t t) const { return t == gates_end ? gates_after : gate_run(t); }
-    int64_t steps_before(int64_t t) const { return batch->step_start[static_cast<size_t>(t)]; }
+    float* gate_gradient_run(int64_t t) const {
+        if (t == chunk_end) return after_chunk;
+        return chunk + (steps_before(t) - steps_before(chunk_begin)) * lstm->blocks() * kPanel;
+    }
+    int64_t steps_before(int64_t t) const {
+        return t < batch->longest ? batch->step_start[static_cast<size_t>(t)] : batch->steps;
+    }
     float* cell_run(int64_t t) const { return cells_kept ? cells + steps_before(t) * lstm->blocks() * kLanes : cells; }
     // How many sequences a block of cell_run(t) holds.
     int64_t cell_rows(int64_t t) const { return cells_kept ? active(t) : batch->sequences; }
@@ -103,8 +110,8 @@ struct DirectionPass {
     void backward_step(int64_t t, int64_t first, int64_t last, const Arriving& arriving) const;
     // The gates of some steps, from the inputs, the outputs and the weights: the numbers they were.
     void recompute_gates(Steps steps, int64_t first, int64_t last) const;
-    // Panels [first, last) of `gradient`, from the gates, which hold their gradients: of the last steps or, adding to
-    // what is there, of the steps before those already summed.
+    // Panels [first, last) of `gradient`, from gate gradients: of the last steps or, adding to what is there, of the
+    // steps before those already summed.
     void weight_gradient(float* gradient, int64_t first, int64_t last, Steps steps, bool add, Buffer& scratch) const;
 
   private:

@@ -31,12 +31,13 @@ class Recurrent final : public Layer {
         kRecent,
         kHidden,
         kCarry,
+        kChunk,
         kAfter,
         kTransposed,
         kInputTransposed,
-        kPack,
         kMerged,
         kLast,
+        kInputGradient,
         kBuffersEach
     };
 
@@ -57,17 +58,18 @@ class Recurrent final : public Layer {
                                                     Scratch&) const;
     // What the backward pass works with.
     struct Back {
-        const Passes& all;
+        Passes all;
         std::array<DirectionPass::Arriving, 2> arriving;
-        float* input_gradient;  // or null
-        Scratch& scratch;
         int64_t cost;
+        Scratch& scratch;
     };
-    void backward_at_once(const Back&) const;
-    void backward_in_chunks(const Back&) const;
-    void weight_gradients(const Passes&, size_t first, size_t last, DirectionPass::Steps, bool add, int64_t cost) const;
-    void input_gradient(const Passes&, size_t first, size_t last, DirectionPass::Steps, bool add, float* gradient,
-                        Scratch&) const;
+    // All steps, the directions taking turns.
+    void backward_in_turns(Back&, float* input_gradient) const;
+    // All steps of one direction, chunk by chunk. Adds to the input gradient, or fills it; it may be null.
+    void backward_through(Back&, size_t direction, float* input_gradient, bool add) const;
+    void open_chunk(Back&, size_t direction, DirectionPass::Steps) const;
+    void weight_gradient(const Back&, size_t direction, DirectionPass::Steps, bool add) const;
+    void input_gradient(const Back&, size_t direction, DirectionPass::Steps, bool add, float* gradient) const;
     int64_t work(const Batch&) const;
 
     std::vector<std::unique_ptr<Direction>> directions_;

@@ -1,0 +1,186 @@
+// The backward pass of LSTM and Bidirectional. It goes from the last steps to the first in chunks of some hundred rows:
+// while a chunk's gate gradients are in the processor's cache, they also become its part of the gradients of weights
+// and inputs.
+#include <algorithm>
+
+#include "product.h"
+#include "recurrent.h"
+#include "shares.h"
+
+namespace bilstm {
+namespace {
+
+constexpr int64_t kChunkRows = 512;
+
+void add_to(float* sums, const float* values, int64_t count) {
+    constexpr int64_t kPiece = 1 << 14;
+    parallel((count + kPiece - 1) / kPiece, count, [&](int64_t piece) {
+        const int64_t end = std::min(count, (piece + 1) * kPiece);
+        for (int64_t i = piece * kPiece; i < end; ++i) sums[i] += values[i];
+    });
+}
+
+}  // namespace
+
+void Recurrent::backward(const Batch& batch, const Input& input, const float* output, float* output_gradient,
+                         float* input_gradient_rows, Scratch& scratch) {
+    const Keep kept = recompute ? Keep::cells : Keep::gates;
+    const auto all = passes(batch, input, const_cast<float*>(output), scratch, kept);
+    const int64_t rows = every_step_ ? batch.steps : batch.sequences, cost = work(batch), threads = thread_count();
+    Back back{all, arriving(all, output_gradient, rows, scratch), cost, scratch};
+    parallel(all.count, cost, [&](int64_t d) {
+        const Direction& lstm = *all[static_cast<size_t>(d)].lstm;
+        const int base = static_cast<int>(d) * kBuffersEach;
+        lstm.transpose(1 + lstm.inputs, lstm.units, scratch[base + kTransposed].data());
+        if (!input_gradient_rows) return;
+        lstm.transpose(1, lstm.inputs, scratch[base + kInputTransposed].reserve(lstm.transposed(lstm.inputs).size()));
+    });
+    if (cost < kWorthThreads && batch.steps <= kChunkRows) return backward_in_turns(back, input_gradient_rows);
+    // A thread for each direction needs no other to wait for; its input gradient is then summed apart. More threads
+    // divide the sequences of one direction after the other.
+    const bool apart = all.count == 2 && !recompute && threads > 1 && (threads < 4 || batch.sequences < threads);
+    if (!apart) {
+        for (size_t d = 0; d < directions_.size(); ++d) backward_through(back, d, input_gradient_rows, d > 0);
+        return;
+    }
+    const int64_t inputs = checked_product(batch.steps, input_width);
+    float* second = input_gradient_rows ? scratch[kInputGradient].reserve(inputs) : nullptr;
+    parallel(2, cost, [&](int64_t d) {
+        backward_through(back, static_cast<size_t>(d), d ? second : input_gradient_rows, false);
+    });
+    if (second) add_to(input_gradient_rows, second, inputs);
+}
+
+void Recurrent::backward_in_turns(Back& back, float* input_gradient_rows) const {
+    const Batch& batch = *back.all[0].batch;
+    const DirectionPass::Steps steps{0, batch.longest};
+    for (size_t d = 0; d < directions_.size(); ++d) {
+        open_chunk(back, d, steps);
+        if (!back.all[d].gates) back.all[d].recompute_gates(steps, 0, batch.sequences);
+    }
+    for (int64_t t = batch.longest - 1; t >= 0; --t)
+        for (size_t d = 0; d < directions_.size(); ++d)
+            back.all[d].backward_step(t, 0, batch.sequences, back.arriving[d]);
+    for (size_t d = 0; d < directions_.size(); ++d) {
+        weight_gradient(back, d, steps, false);
+        if (input_gradient_rows) input_gradient(back, d, steps, d > 0, input_gradient_rows);
+    }
+}
+
+void Recurrent::backward_through(Back& back, size_t d, float* input_gradient_rows, bool add) const {
+    const DirectionPass& pass = back.all[d];
+    const Batch& batch = *pass.batch;
+    for (DirectionPass::Steps steps{0, batch.longest}; steps.end > 0; steps.end = steps.begin) {
+        steps.begin = steps.end - 1;
+        for (int64_t rows = pass.active(steps.begin); steps.begin > 0 && rows < kChunkRows; --steps.begin)
+            rows += pass.active(steps.begin - 1);
+        open_chunk(back, d, steps);
+        for_each_share(batch, 1, back.cost, [&](size_t, int64_t first, int64_t last) {
+            if (!pass.gates) pass.recompute_gates(steps, first, last);
+            pass.backward(steps, first, last, back.arriving[d]);
+        });
+        weight_gradient(back, d, steps, steps.end < batch.longest);
+        if (input_gradient_rows) input_gradient(back, d, steps, add, input_gradient_rows);
+    }
+}
+
+// Keeps the first step of the chunk before, which is the step after this one.
+void Recurrent::open_chunk(Back& back, size_t d, DirectionPass::Steps steps) const {
+    DirectionPass& pass = back.all.each[d];
+    const Batch& batch = *pass.batch;
+    const int base = static_cast<int>(d) * kBuffersEach;
+    const int64_t row_size = pass.lstm->blocks() * kPanel;
+    const int64_t most = std::min(batch.steps, kChunkRows + batch.sequences);
+    if (steps.end < batch.longest) {
+        pass.after_chunk = back.scratch[base + kAfter].reserve(checked_product(batch.sequences, row_size));
+        std::copy_n(pass.chunk, pass.active(steps.end) * row_size, pass.after_chunk);
+    }
+    pass.chunk = back.scratch[base + kChunk].reserve(checked_product(most, row_size));
+    pass.chunk_begin = steps.begin;
+    pass.chunk_end = steps.end;
+}
+
+// Threads share out the panels.
+void Recurrent::weight_gradient(const Back& back, size_t d, DirectionPass::Steps steps, bool add) const {
+    const int64_t panels = directions_[d]->weights.shape.panels(), pieces = std::min<int64_t>(panels, thread_count());
+    parallel(pieces, back.cost, [&](int64_t piece) {
+        static thread_local Buffer pack;
+        back.all[d].weight_gradient(directions_[d]->weights.gradient.data(), panels * piece / pieces,
+                                    panels * (piece + 1) / pieces, steps, add, pack);
+    });
+}
+
+// What reaches each direction of the output's gradient, and its buffers.
+std::array<DirectionPass::Arriving, 2> Recurrent::arriving(const Passes& all, float* output_gradient, int64_t rows,
+                                                           Scratch& scratch) const {
+    const bool two = all.count == 2, side_by_side = !two || merge_ == Merge::concat;
+    const int64_t count = rows * output_width;
+    std::array<DirectionPass::Arriving, 2> result{};
+    for (size_t d = 0; d < directions_.size(); ++d) {
+        const Direction& lstm = *all[d].lstm;
+        const int base = static_cast<int>(d) * kBuffersEach;
+        const float* gradient = output_gradient + (d && side_by_side ? directions_[0]->units : 0);
+        if (two && merge_ == Merge::multiply) {
+            const float* other =
+                every_step_ ? all[1 - d].hidden : scratch[static_cast<int>(1 - d) * kBuffersEach + kLast].data();
+            float* product = scratch[base + kMerged].reserve(count);
+            for (int64_t i = 0; i < count; ++i) product[i] = output_gradient[i] * other[i];
+            gradient = product;
+        }
+        result[d] = {gradient, output_width, every_step_,
+                     scratch[base + kCarry].reserve(all[d].batch->sequences * lstm.blocks() * kLanes),
+                     scratch[base + kTransposed].reserve(lstm.transposed(lstm.units).size())};
+    }
+    if (two && merge_ == Merge::average)
+        for (int64_t i = 0; i < count; ++i) output_gradient[i] *= 0.5f;
+    return result;
+}
+
+void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps steps, bool add,
+                               float* gradient) const {
+    constexpr int64_t kRows = 16 * kTileRows;  // that a task takes
+    const DirectionPass& pass = back.all[d];
+    const Batch& batch = *pass.batch;
+    const PackedShape shape = pass.lstm->transposed(input_width);
+    const float* transposed = back.scratch[static_cast<int>(d) * kBuffersEach + kInputTransposed].data();
+    const int64_t start = pass.steps_before(steps.begin), stop = pass.steps_before(steps.end);
+    parallel((stop - start + kRows - 1) / kRows, back.cost, [&](int64_t task) {
+        const float* gates[kRows];
+        int64_t panel_steps[kRows];
+        float* rows[kRows];
+        const int64_t begin = start + task * kRows, count = std::min(kRows, stop - begin);
+        int64_t t =
+            std::upper_bound(batch.step_start.begin(), batch.step_start.end(), begin) - batch.step_start.begin() - 1;
+        int64_t row = begin - batch.step_start[static_cast<size_t>(t)];
+        for (int64_t n = 0; n < count; ++n, ++row) {
+            if (row == pass.active(t)) ++t, row = 0;
+            const auto i = static_cast<size_t>(row);
+            rows[n] = gradient + (batch.start[i] + pass.lstm->reads(t, batch.length[i])) * input_width;
+            gates[n] = pass.gate_gradient_run(t) + row * kPanel;
+            panel_steps[n] = pass.active(t) * kPanel;
+        }
+        for (int64_t panel = 0; panel < shape.panels(); ++panel)
+            with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
+                constexpr int V = decltype(vectors)::value;
+                const float* matrix = transposed + shape.start(panel);
+                for_row_tiles(0, count, [&](auto tile, int64_t first) {
+                    constexpr int R = decltype(tile)::value;
+                    Vec sums[R][V] = {};
+                    for (const GateSegment& segment : pass.lstm->segments) {
+                        const float* a[R];
+                        for (int r = 0; r < R; ++r)
+                            a[r] = gates[first + r] + segment.panel * panel_steps[first + r] + segment.lane;
+                        multiply_add<1>(a, segment.count, matrix + segment.row * (V * kLanes), V * kLanes, sums);
+                    }
+                    for (int r = 0; r < R; ++r)
+                        for (int v = 0; v < V; ++v) {
+                            const int64_t column = panel * kPanel + v * kLanes, valid = input_width - column;
+                            float* to = rows[first + r] + column;
+                            store_partial(to, add ? load_partial(to, valid) + sums[r][v] : sums[r][v], valid);
+                        }
+                });
+            });
+    });
+}
+
+}  // namespace bilstm
