@@ -211,7 +211,7 @@ struct CellPlace {
     bool carried;         // whether there is a step after
 };
 
-inline void cell_gradient(Vec dh, const CellPlace& place) {
+[[gnu::always_inline]] inline void cell_gradient(Vec dh, const CellPlace& place) {
     const Vec i = load(place.gates), f = load(place.gates + kLanes);
     const Vec g = load(place.gates + 2 * kLanes), o = load(place.gates + 3 * kLanes);
     const Vec squashed = hyperbolic_tangent(load(place.cell));
@@ -277,14 +277,16 @@ template <int Rows, int Vectors>
             multiply_add<1>(a, segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes, sums);
         }
     }
+    const int64_t sequences = active(t), sequences_before = t ? active(t - 1) : 0;
+    const float *gates_now = gate_run(t), *cells_now = cell_run(t), *cells_before = t ? cell_run(t - 1) : nullptr;
+    float* gradients = gate_gradient_run(t);
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < Vectors; ++v) {
-            const int64_t block = panel * kTileVectors + v, at = row + r;
-            const int64_t place = (block * active(t) + at) * kPanel;
-            cell_gradient(sums[r][v], {gate_run(t) + place, gate_gradient_run(t) + place,
-                                       cell_run(t) + (block * active(t) + at) * kLanes,
-                                       t ? cell_run(t - 1) + (block * active(t - 1) + at) * kLanes : nullptr,
-                                       arriving.carry + (block * batch->sequences + at) * kLanes, carried});
+            const int64_t block = panel * kTileVectors + v, at = row + r, place = block * sequences + at;
+            cell_gradient(sums[r][v],
+                          {gates_now + place * kPanel, gradients + place * kPanel, cells_now + place * kLanes,
+                           t ? cells_before + (block * sequences_before + at) * kLanes : nullptr,
+                           arriving.carry + (block * batch->sequences + at) * kLanes, carried});
         }
 }
 

@@ -46,6 +46,11 @@ void scale_all(Parameter& parameter, float scale) {
 
 constexpr int64_t kChunk = 1 << 14;
 
+// kSettle: moments that have all but vanished become zero. Without gradients they decay, and would stay subnormal for
+// ever; to look now and then is enough.
+constexpr int64_t kSettleEvery = 64;
+
+template <bool kSettle>
 void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, const Optimizer& settings) {
     constexpr float kMostRoot = 1e19f;  // the root of an infinite moment: its step is 0, not NaN
     constexpr float kSmallest = 0x1p-56f;
@@ -58,9 +63,12 @@ void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, con
         const int64_t count = end - i;
         const Vec g = without_vanishing(load_partial(gradients + i, count), kSmallest);
         Vec first = load_partial(firsts + i, count), second = load_partial(seconds + i, count);
-        // Without gradients moments decay, and would stay subnormal for ever.
-        first = without_vanishing(first + (g - first) * keep_1);
-        second = without_vanishing(second + (g * g - second) * keep_2, kSmallest * kSmallest);
+        first += (g - first) * keep_1;
+        second += (g * g - second) * keep_2;
+        if constexpr (kSettle) {
+            first = without_vanishing(first);
+            second = without_vanishing(second, kSmallest * kSmallest);
+        }
         // The root keeps the processor's divider busy, and the reciprocal its multipliers, at the same time.
         const Vec scale = reciprocal(at_most(square_root(second), kMostRoot) + epsilon);
         store_partial(values + i, load_partial(values + i, count) - first * rate * scale, count);
@@ -103,7 +111,9 @@ void Optimizer::update(const std::vector<Parameter*>& parameters, int64_t iterat
         const int64_t size = parameter->shape.size();
         parallel((size + kChunk - 1) / kChunk, 4 * size, [&](int64_t chunk) {
             const int64_t begin = chunk * kChunk, end = std::min(size, begin + kChunk);
-            if (kind == adam) return adam_step(*parameter, begin, end, rate, *this);
+            if (kind == adam)
+                return iteration % kSettleEvery ? adam_step<false>(*parameter, begin, end, rate, *this)
+                                                : adam_step<true>(*parameter, begin, end, rate, *this);
             for (int64_t i = begin; i < end; ++i)
                 parameter->value.data()[i] -= learning_rate * parameter->gradient.data()[i];
         });
