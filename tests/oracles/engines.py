@@ -30,20 +30,10 @@ class EmulatedEngine:
         command: starts the program.
     """
 
-    _CALLS = [
-        "create",
-        "describe",
-        "read",
-        "write",
-        "iteration",
-        "train",
-        "gradient",
-        "update",
-        "predict",
-        "destroy",
-        "set_threads",
-        "target",
-    ]
+    _CALLS = (
+        *("create", "describe", "read", "write", "iteration", "train", "gradient", "update", "predict", "destroy"),
+        *("set_threads", "target"),
+    )
 
     def __init__(self, command: Sequence[str]) -> None:
         self._program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -103,10 +93,8 @@ class EmulatedEngine:
         arguments = struct.pack("<qqi", 1, number._obj.value, put)
         return self._call("iteration", _handle(handle), arguments, into=[number])
 
-    def bilstm_train(
-        self, handle: Any, data: Any, chosen: int, count: int, starts: int, batches: int, *rest: Any
-    ) -> int:
-        loss, optimizer, seed, scores = rest
+    def bilstm_train(self, handle: Any, data: Any, chosen: int, count: int, *rest: Any) -> int:
+        starts, batches, loss, optimizer, seed, scores = rest
         return self._call(
             "train",
             *self._data(handle, data._obj),
