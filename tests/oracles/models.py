@@ -33,7 +33,7 @@ HEADS = {
 }
 
 
-SANITIZED = os.environ.get("BILSTM_SANITIZE", "")  # the sanitizers that `make sanitize` runs the tests under
+SANITIZED = os.environ.get("BILSTM_SANITIZE")  # the sanitizers that `make sanitize` runs the tests under
 
 
 @dataclass
