@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ HEADS = {
 }
 
 
+NATIVE = Path(__file__).parents[2] / "src" / "bilstm" / "engine" / "native"
+COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
 SANITIZED = os.environ.get("BILSTM_SANITIZE")  # the sanitizers that `make sanitize` runs the tests under
 
 
