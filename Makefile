@@ -14,8 +14,8 @@ NATIVE := $(wildcard src/bilstm/engine/native/*)
 CPP := $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/* benchmarks/speed/*))
 BUILD_INPUTS := CMakeLists.txt pyproject.toml constraints.txt $(NATIVE) $(VENV)/.modules
 PYTHON_SOURCES := src tests examples benchmarks .github/smoke.py
-ENGINE_TESTS := tests/laws tests/oracles tests/test_layers.py tests/test_chain.py tests/test_models.py \
-	$(wildcard tests/test_engine*.py) \
+ENGINE_TESTS := tests/laws tests/oracles tests/test_threads.py tests/test_layers.py tests/test_chain.py \
+	tests/test_models.py $(wildcard tests/test_engine*.py) \
 	--ignore-glob='tests/oracles/test_keras*.py' --ignore=tests/oracles/test_numpy_engine.py
 
 # Compiler warnings stop a developer's build and CI's, never a newcomer's.
@@ -27,7 +27,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help demo test test-arm lint format sanitize bench bench-quick wheel dev clean always
+.PHONY: help demo test test-arm lint format sanitize fuzz bench bench-quick wheel dev clean always
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,18 +49,25 @@ format: $(VENV)/.with-lint ## rewrite the sources in the project's style
 	$(BIN)/ruff format $(wildcard $(PYTHON_SOURCES))
 	$(BIN)/clang-format -i $(CPP)
 
-# The sanitized engine has a virtual environment of its own, with the tests that need neither Keras nor PyTorch.
-# SANITIZE=thread looks for data races instead.
-SANITIZE ?= address,undefined
-SANITIZED = build/sanitize/$(SANITIZE)
-SANITIZER = $(if $(filter thread,$(SANITIZE)),libtsan.so,libasan.so)
+# Each sanitized engine has a virtual environment of its own, with the tests that need neither Keras nor PyTorch.
+SANITIZE ?= address,undefined thread
+SANITIZED = build/sanitize/$*
+SANITIZER = $(if $(filter thread,$*),libtsan.so,libasan.so)
 SANITIZED_PIP = CXX=g++ $(SANITIZED)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
-sanitize: $(VENV)/.created ## run the engine's tests under GCC's address and undefined-behaviour sanitizers
+sanitize: $(addprefix sanitize-,$(SANITIZE)) ## run the engine's tests under GCC's sanitizers: memory, undefined behaviour, data races
+
+# Python itself is not sanitized: what it leaks is not looked at, and the C++ library, whose exceptions a sanitizer
+# follows, must be there from the start. Of several builds that a processor can run, the one whose every access a
+# sanitizer sees: masked ones of AVX-512 it does not. setarch leaves addresses where a sanitizer's own memory is not.
+sanitize-%: $(VENV)/.created
 	@$(BIN)/python -m venv $(SANITIZED)
-	@$(SANITIZED_PIP) -C cmake.define.BILSTM_SANITIZE=$(SANITIZE) -C build-dir=$(SANITIZED)/cmake \
-	  -C install.strip=false '.[cli]' pytest hypothesis
-	LD_PRELOAD=$$(g++ -print-file-name=$(SANITIZER)) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-	  OPENBLAS_NUM_THREADS=1 $(SANITIZED)/bin/python -m pytest --capture=sys $(ENGINE_TESTS) $(PYTEST)
+	@$(SANITIZED_PIP) -C cmake.define.BILSTM_SANITIZE=$* -C cmake.define.BILSTM_BUILDS='avx2;neon' \
+	  -C build-dir=$(SANITIZED)/cmake -C install.strip=false '.[cli]' pytest hypothesis
+	LD_PRELOAD="$$(g++ -print-file-name=$(SANITIZER)) $$(g++ -print-file-name=libstdc++.so.6)" \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	  TSAN_OPTIONS=die_after_fork=0:allocator_may_return_null=1 \
+	  PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 BILSTM_SANITIZE=$* \
+	  $(shell setarch -R true 2>/dev/null && echo setarch -R) $(SANITIZED)/bin/python -m pytest --capture=sys $(ENGINE_TESTS) $(PYTEST)
 
 # The build for 64-bit Arm runs under an emulator; its results must equal this processor's, bit for bit.
 ARM_CXX ?= aarch64-linux-gnu-g++
@@ -72,9 +79,22 @@ test-arm: ## build the engine for 64-bit Arm, and compare its bits with this mac
 	@$(MAKE) --no-print-directory $(VENV)/.with-test
 	@$(PIP) install -c constraints.txt cmake
 	$(BIN)/cmake -S . -B build/arm -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-	  -DCMAKE_CXX_COMPILER=$(ARM_CXX) -DBILSTM_SERVER=ON -DBILSTM_STRICT=$(STRICT)
+	  -DCMAKE_CXX_COMPILER=$(ARM_CXX) -DBILSTM_TEST_PROGRAMS=ON -DBILSTM_STRICT=$(STRICT)
 	$(BIN)/cmake --build build/arm --target bilstm_neon_server --parallel 2
 	BILSTM_ARM_ENGINE="$(ARM_QEMU) $(CURDIR)/build/arm/bilstm_neon_server" $(BIN)/python -m pytest tests/arm $(PYTEST)
+
+# Clang's libFuzzer is led by the code that inputs reach; GCC's build tries random ones.
+FUZZ_SECONDS ?= 60
+FUZZ_CXX ?= $(firstword $(foreach name,clang++ g++,$(shell command -v $(name))))
+FUZZ_TARGET ?= $(if $(filter aarch64 arm64,$(shell uname -m)),neon,avx2)
+fuzz: $(VENV)/.created ## feed the engine's C interface arbitrary plans and data for FUZZ_SECONDS, 60 unless said
+	@$(PIP) install -c constraints.txt cmake
+	$(BIN)/cmake -S . -B build/fuzz -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) -DBILSTM_TEST_PROGRAMS=ON \
+	  -DBILSTM_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/fuzz --target bilstm_$(FUZZ_TARGET)_fuzz --parallel 2
+	@mkdir -p build/fuzz/corpus
+	cd build/fuzz && ./bilstm_$(FUZZ_TARGET)_fuzz $(if $(findstring clang,$(FUZZ_CXX)),-max_total_time=$(FUZZ_SECONDS) \
+	  -max_len=4096 -len_control=0 -rss_limit_mb=4096 -print_final_stats=1 corpus,$(FUZZ_SECONDS))
 
 dev: STRICT := ON
 dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the other targets use

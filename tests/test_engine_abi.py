@@ -467,7 +467,9 @@ for name, arguments in (("train_on_batch", (x, y)), ("predict", (x,))):
 """
 
 
-@pytest.mark.skipif(SANITIZED or sys.platform != "linux", reason="limits memory, which needs Linux and no sanitizer")
+@pytest.mark.skipif(
+    SANITIZED is not None or sys.platform != "linux", reason="limits memory, which needs Linux and no sanitizer"
+)
 def test_whenever_memory_runs_out_it_is_said_and_all_goes_on() -> None:
     """In the caller's thread or another of the engine's, at the first allocation or a later one."""
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # large buffers go back to the system at once

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -30,7 +31,7 @@ from bilstm.engine.network import (
 from bilstm.layers import LSTM, Bidirectional, Dense
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import bits
+from oracles.models import COMPILER, NATIVE, bits
 
 LSTM_PLAN = RecurrentPlan(0, (DirectionPlan(3),))
 DENSE_PLAN = DensePlan(1, 2, "softmax")
@@ -169,6 +170,37 @@ def test_no_engine_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "SUFFIXES", (".nothing",))
     with pytest.raises(library.EngineError, match=r"the engine is not installed: no bilstm_\* library beside "):
         library.library.__wrapped__()
+
+
+@pytest.mark.skipif("neon" in library.target(), reason="every 64-bit Arm processor has what the engine needs")
+def test_a_processor_without_fused_multiply_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make test-arm` tries it on such a processor, emulated."""
+
+    class Refused:
+        def bilstm_supported(self) -> int:
+            return 0
+
+    monkeypatch.delenv("BILSTM_ENGINE", raising=False)
+    monkeypatch.setattr(library, "_load", lambda _: Refused())
+    message = r"this processor has no (AVX512 or )?AVX2: exact results need fused multiply-add, which came with th"
+    with pytest.raises(library.EngineError, match=message):
+        library.library.__wrapped__()
+
+
+@pytest.mark.skipif(COMPILER is None or "neon" in library.target(), reason="needs a compiler for x86-64")
+def test_the_engine_is_not_built_without_fused_multiply_add(tmp_path: Path) -> None:
+    (tmp_path / "use.cpp").write_text('#include "vector.h"\n')
+    command = [
+        str(COMPILER),
+        "-std=gnu++20",
+        "-march=x86-64",
+        "-fsyntax-only",
+        f"-I{NATIVE}",
+        str(tmp_path / "use.cpp"),
+    ]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert found.returncode != 0
+    assert "exactness rests on fused multiply-add" in found.stderr
 
 
 # --- Networks that cannot be -----------------------------------------------------------------------------------------

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,10 +21,7 @@ from bilstm.engine.library import EngineError
 from bilstm.layers import LSTM, Bidirectional, Dense
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import bits, weight_bits
-
-NATIVE = Path(__file__).parents[1] / "src" / "bilstm" / "engine" / "native"
-COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
+from oracles.models import COMPILER, NATIVE, SANITIZED, bits, weight_bits
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +31,11 @@ def threads() -> Iterator[None]:
     utils.set_threads(before)
 
 
-@pytest.mark.skipif(COMPILER is None or not NATIVE.is_dir(), reason="needs a C++ compiler and the engine's sources")
+@pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 def test_the_pool(tmp_path: Path) -> None:
     program, sources = tmp_path / "threads", [Path(__file__).parent / "native" / "threads.cpp", NATIVE / "threads.cpp"]
     command = [str(COMPILER), "-std=gnu++20", "-O1", f"-I{NATIVE}", *map(str, sources), "-o", str(program), "-pthread"]
+    command += [f"-fsanitize={SANITIZED}"] if SANITIZED else []
     subprocess.run(command, check=True, timeout=120)
     finished = subprocess.run([str(program)], capture_output=True, text=True, timeout=120)
     assert (finished.returncode, finished.stderr) == (0, "")

@@ -24,7 +24,7 @@ from bilstm.targets import LOSSES, make_targets
 from oracles.models import Case, bits, cases, weight_bits
 
 OPTIMIZERS: list[Optimizer] = [Adam(0.02), SGD(0.1), Adam(0.02, global_clipnorm=0.1), SGD(0.5, clipnorm=0.05)]
-THREADS = (1, 2, 5)
+THREADS = (1, 2, 7)
 
 
 @pytest.fixture(autouse=True)

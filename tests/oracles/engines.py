@@ -31,18 +31,8 @@ class EmulatedEngine:
     """
 
     _CALLS = (
-        "create",
-        "describe",
-        "read",
-        "write",
-        "iteration",
-        "train",
-        "gradient",
-        "update",
-        "predict",
-        "destroy",
-        "set_threads",
-        "target",
+        *("create", "describe", "read", "write", "iteration", "train", "gradient", "update", "predict", "destroy"),
+        *("set_threads", "target"),
     )
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -103,10 +93,8 @@ class EmulatedEngine:
         arguments = struct.pack("<qqi", 1, number._obj.value, put)
         return self._call("iteration", _handle(handle), arguments, into=[number])
 
-    def bilstm_train(
-        self, handle: Any, data: Any, chosen: int, count: int, starts: int, batches: int, *rest: Any
-    ) -> int:
-        loss, optimizer, seed, scores = rest
+    def bilstm_train(self, handle: Any, data: Any, chosen: int, count: int, *rest: Any) -> int:
+        starts, batches, loss, optimizer, seed, scores = rest
         return self._call(
             "train",
             *self._data(handle, data._obj),

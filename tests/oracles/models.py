@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,9 @@ HEADS = {
 }
 
 
-SANITIZED = "san.so" in os.environ.get("LD_PRELOAD", "")  # as `make sanitize` runs the tests
+NATIVE = Path(__file__).parents[2] / "src" / "bilstm" / "engine" / "native"
+COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
+SANITIZED = os.environ.get("BILSTM_SANITIZE")  # the sanitizers that `make sanitize` runs the tests under
 
 
 @dataclass

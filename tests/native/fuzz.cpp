@@ -1,0 +1,240 @@
+// Feeds the C interface plans, offsets, batches and numbers made of arbitrary bytes. Whatever it is given, it answers
+// with a result, or with an error code and a message; sanitizers watch that nothing else happens.
+//
+// With libFuzzer (Clang) the bytes are led by the code they reach; without it they are random: fuzz SECONDS [SEED].
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "api.h"
+
+#if !defined(BILSTM_LIBFUZZER)
+#include <chrono>
+#include <random>
+#endif
+
+extern "C" const char* __asan_default_options() {
+    return "allocator_may_return_null=1:max_allocation_size_mb=64";
+}
+
+namespace {
+
+constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
+
+void check(bool condition, const char* what) {
+    if (condition) return;
+    std::fprintf(stderr, "not so: %s (last message: %s)\n", what, bilstm_last_error());
+    std::abort();
+}
+
+bool answered(int32_t code) {
+    check(code >= 0 && code <= BILSTM_OUT_OF_MEMORY, "a result, or a known mistake of the caller");
+    check(code == 0 || *bilstm_last_error(), "an error has a message");
+    return code == 0;
+}
+
+class Bytes {
+  public:
+    Bytes(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+
+    template <typename Item>
+    Item any() {
+        Item item{};
+        const size_t count = std::min(size_, sizeof item);
+        std::memcpy(static_cast<void*>(&item), data_, count);
+        data_ += count;
+        size_ -= count;
+        return item;
+    }
+    uint8_t byte() { return any<uint8_t>(); }
+    bool rarely() { return byte() >= 248; }
+    int64_t below(int64_t end) { return byte() % end; }
+    // Mostly a usable size up to `most`; else one that is at an edge or beyond.
+    int64_t size(int64_t most) {
+        if (!rarely()) return 1 + below(most);
+        constexpr int64_t kEdges[] = {
+            0, -1, 1 << 20, (1 << 20) + 1, int64_t{1} << 31, int64_t{1} << 44, kLargest / 4, kLargest, -kLargest - 1};
+        return kEdges[below(9)];
+    }
+    // Sizes that no array has, in place of the one it has.
+    int64_t claim(int64_t size) {
+        if (!rarely()) return size;
+        constexpr int64_t kImpossible[] = {-1, -kLargest - 1, kLargest, int64_t{1} << 61, (int64_t{1} << 44) + 1};
+        return kImpossible[below(5)];
+    }
+    int64_t index(int64_t end) { return rarely() ? any<int64_t>() : below(std::max<int64_t>(1, end)); }
+    float number() { return rarely() ? any<float>() : static_cast<float>(static_cast<int8_t>(byte())) / 16.0f; }
+    template <typename Item, typename Make>
+    std::vector<Item> array(int64_t count, Make&& make) {
+        std::vector<Item> items;  // of the exact size, so that a step beyond it is noticed
+        items.reserve(static_cast<size_t>(count));
+        for (int64_t i = 0; i < count; ++i) items.push_back(make());
+        return items;
+    }
+    template <typename Item>
+    Item* or_null(std::vector<Item>& items) {
+        return rarely() ? nullptr : items.data();
+    }
+
+  private:
+    const uint8_t* data_;
+    size_t size_;
+};
+
+struct Plan {
+    std::vector<bilstm_layer> layers;
+    std::vector<std::vector<int64_t>> sizes;
+    int64_t features;
+
+    explicit Plan(Bytes& bytes) : features(bytes.size(5)) {
+        const int64_t count = bytes.below(5);
+        for (int64_t i = 0; i < count; ++i) {
+            bilstm_layer layer{};
+            layer.kind = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(4));
+            layer.index = static_cast<int32_t>(i);
+            layer.directions = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(1 + bytes.below(2));
+            const int64_t units = bytes.size(40);
+            for (auto& way : layer.ways)
+                way = {bytes.rarely() ? bytes.size(40) : units, bytes.byte() & 1, bytes.byte() & 1};
+            layer.merge = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(4));
+            layer.return_sequences = !(bytes.below(4) == 0);
+            layer.units = units;
+            layer.activation = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5));
+            layer.rate = bytes.rarely() ? bytes.any<float>() : static_cast<float>(bytes.byte()) / 256.0f;
+            layer.tables = 1 + bytes.below(4);
+            for (auto** array : {&layer.vocabularies, &layer.dimensions}) {
+                sizes.push_back(bytes.array<int64_t>(layer.tables, [&] { return bytes.size(20); }));
+                *array = bytes.or_null(sizes.back());
+            }
+            layer.numeric = bytes.rarely() ? bytes.any<int64_t>() : std::max<int64_t>(features, 0) - layer.tables;
+            layer.tables = bytes.claim(layer.tables);
+            layers.push_back(layer);
+        }
+    }
+};
+
+struct Data {
+    std::vector<float> values, targets, weights;
+    std::vector<int64_t> offsets;
+    std::vector<int32_t> labels;
+    int64_t steps, sequences, rows;
+    bilstm_data data{};
+
+    Data(Bytes& bytes, int64_t features, int64_t outputs, bool one_row_each) {
+        sequences = bytes.below(9);
+        offsets.push_back(0);
+        for (int64_t i = 0; i < sequences; ++i) offsets.push_back(offsets.back() + 1 + bytes.below(7));
+        steps = offsets.back();
+        if (bytes.byte() & 1) offsets[static_cast<size_t>(bytes.below(sequences + 1))] += bytes.any<int8_t>();
+        if (bytes.rarely()) offsets[static_cast<size_t>(bytes.below(sequences + 1))] = bytes.any<int64_t>();
+        rows = one_row_each ? sequences : steps;
+        const bool index = bytes.byte() & 1;
+        const auto value = [&] { return index ? static_cast<float>(bytes.index(20)) : bytes.number(); };
+        const auto label = [&] { return static_cast<int32_t>(bytes.index(outputs) - (bytes.rarely() ? 2 : 0)); };
+        values = bytes.array<float>(steps * features, value);
+        labels = bytes.array<int32_t>(rows, label);
+        targets = bytes.array<float>(rows * outputs, [&] { return bytes.number(); });
+        weights = bytes.array<float>(rows, [&] { return bytes.rarely() ? bytes.any<float>() : 1.0f; });
+        const bool classes = bytes.byte() & 1;
+        data = {bytes.or_null(values),
+                bytes.or_null(offsets),
+                bytes.claim(steps),
+                bytes.claim(sequences),
+                classes != bytes.rarely() ? labels.data() : nullptr,
+                classes != bytes.rarely() ? nullptr : targets.data(),
+                bytes.byte() & 1 ? weights.data() : nullptr};
+    }
+};
+
+void use(Bytes& bytes, bilstm_network* network, int64_t features) {
+    int64_t parameters = 0, outputs = 0, state_width = 0;
+    int32_t one_row_each = 0;
+    check(answered(bilstm_describe(network, &parameters, &outputs, &one_row_each, &state_width)), "a network");
+    if (parameters > (1 << 20) || outputs > (1 << 16) || features > (1 << 16)) return;  // time is short
+    auto numbers = bytes.array<float>(parameters, [&] { return bytes.number(); });
+    for (int32_t which = 0; which < 4; ++which) {
+        for (float& number : numbers)
+            if (which == 3) number = number < 0 ? -number : number;
+        const bool possible = answered(bilstm_write(network, which, numbers.data(), bytes.claim(parameters)));
+        if (possible) check(answered(bilstm_read(network, which, numbers.data(), parameters)), "what was written");
+    }
+    for (int calls = 0; calls < 4; ++calls) {
+        Data d(bytes, features, outputs, one_row_each != 0);
+        const int64_t count = bytes.below(12), batches = bytes.below(4);
+        auto chosen = bytes.array<int64_t>(count, [&] { return bytes.index(d.sequences); });
+        auto starts = bytes.array<int64_t>(batches + 1, [&] { return bytes.index(count + 1); });
+        if (!bytes.rarely()) std::sort(starts.begin(), starts.end());
+        std::vector<bilstm_score> scores(static_cast<size_t>(batches + 1));
+        const bilstm_optimizer optimizer{static_cast<int32_t>(bytes.below(3)),
+                                         bytes.number(),
+                                         bytes.number(),
+                                         0.9f,
+                                         bytes.number(),
+                                         bytes.rarely() ? bytes.number() : 0,
+                                         bytes.rarely() ? bytes.number() : 0,
+                                         bytes.rarely() ? bytes.number() : 0};
+        const int32_t loss = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3));
+        std::vector<float> output(static_cast<size_t>(d.rows * outputs)), states;
+        states.resize(static_cast<size_t>(d.sequences * state_width));
+        switch (bytes.below(5)) {
+            case 0:
+                answered(bilstm_train(network, &d.data, bytes.or_null(chosen), bytes.claim(count),
+                                      bytes.or_null(starts), bytes.claim(batches), loss, &optimizer,
+                                      bytes.any<uint64_t>(), bytes.or_null(scores)));
+                break;
+            case 1:
+                answered(bilstm_gradient(network, &d.data, bytes.or_null(chosen), bytes.claim(count), loss,
+                                         bytes.byte() & 1, bytes.any<uint64_t>(), scores.data()));
+                break;
+            case 2:
+                answered(bilstm_update(network, &optimizer));
+                break;
+            case 3:
+                answered(bilstm_predict(network, &d.data, loss, bytes.byte() & 1 ? states.data() : nullptr,
+                                        bytes.byte() & 1 ? states.data() : nullptr, bytes.or_null(output), nullptr));
+                break;
+            default:
+                answered(bilstm_predict(network, &d.data, loss, nullptr, nullptr, nullptr, scores.data()));
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    Bytes bytes(data, size);
+    answered(bilstm_set_threads(static_cast<int32_t>(1 + bytes.below(3))));
+    const Plan plan(bytes);
+    bilstm_network* network = nullptr;
+    const auto count = static_cast<int32_t>(plan.layers.size());
+    const bool made = answered(bilstm_create(plan.layers.data(), count, plan.features, &network));
+    check(made == (network != nullptr), "a network, or none");
+    if (made) use(bytes, network, plan.features);
+    bilstm_destroy(network);
+    return 0;
+}
+
+#if !defined(BILSTM_LIBFUZZER)
+int main(int count, char** arguments) {
+    const double seconds = count > 1 ? std::atof(arguments[1]) : 10;
+    std::mt19937_64 random(count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 1);
+    const auto start = std::chrono::steady_clock::now();
+    const auto elapsed = [&] {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    };
+    std::vector<uint8_t> bytes;
+    int64_t runs = 0;
+    for (; elapsed() < seconds; ++runs) {
+        bytes.resize(1 + random() % 4096);
+        const uint64_t shift = random() % 3;  // small bytes lead to plans that work
+        for (uint8_t& byte : bytes) byte = static_cast<uint8_t>((random() & 255) >> shift);
+        LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+    }
+    std::printf("%lld inputs answered\n", static_cast<long long>(runs));
+}
+#endif
