@@ -51,8 +51,8 @@ def engine_model(layers: list[Json], features: int, weights: list[np.ndarray[Any
 
 
 def close(actual: Any, expected: Any, tolerance: float) -> None:
-    """Within `tolerance` of the largest number expected, or of 0.01 where numbers of about 1 cancel to less."""
-    scale = max(float(np.abs(expected).max(initial=0)), 1e-2)
+    """Within `tolerance` of the largest number expected, or of 0.1 where numbers of about 1 cancel to less."""
+    scale = max(float(np.abs(expected).max(initial=0)), 0.1)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
 
 

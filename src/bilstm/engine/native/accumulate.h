@@ -20,7 +20,7 @@ void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_pa
                      int64_t total_rows, bool add, Buffer& scratch, Gather&& gather, RunRows&& run_rows,
                      RunPanel&& run_panel) {
     constexpr int64_t kGroup = kTileRows;
-    const int64_t chunk = std::min<int64_t>(512, total_rows);
+    const int64_t chunk = std::min<int64_t>(1024, total_rows);
     const int64_t groups = (shape.rows + kGroup - 1) / kGroup;
     float* packed = scratch.reserve(groups * (chunk + 1) * kGroup);
     float* features = packed + groups * chunk * kGroup;

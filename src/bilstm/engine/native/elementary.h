@@ -15,52 +15,94 @@ inline Vec without_vanishing(Vec x, float smallest = 0x1p-100f) {
     return magnitude < smallest ? Vec{} : x;
 }
 
-// Writes x as n ln 2 + r; returns 2^n in `scale` and e^r - 1.
-inline Vec reduced_expm1(Vec x, Vec& scale) {
+// Calls function(0), …, function(N - 1). The functions below take N vectors through each of their operations together:
+// an operation must wait for the one before, but not for those of the other vectors.
+template <int N, typename Function>
+[[gnu::always_inline]] inline void each(Function&& function) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) function(n);
+}
+
+// Writes x as n ln 2 + r; returns 2^n in `scale` and e^r - 1 in x.
+template <int N>
+[[gnu::always_inline]] inline void reduce_expm1(Vec (&x)[N], Vec (&scale)[N]) {
     constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
-    const Vec shifted = fma(x, broadcast(1.44269504088896341f), broadcast(kShift));
-    const Vec n = shifted - kShift;
-    Vec r = fma(n, broadcast(-0.693359375f), x);
-    r = fma(n, broadcast(2.12194440e-4f), r);
-    Vec p = broadcast(1.9875691500e-4f);
-    p = fma(p, r, broadcast(1.3981999507e-3f));
-    p = fma(p, r, broadcast(8.3334519073e-3f));
-    p = fma(p, r, broadcast(4.1665795894e-2f));
-    p = fma(p, r, broadcast(1.6666665459e-1f));
-    p = fma(p, r, broadcast(5.0000001201e-1f));
-    scale = (Vec)(((IntVec)shifted << 23) + 0x3f800000);
-    return fma(p, r * r, r);
+    Vec r[N], p[N];
+    each<N>([&](int n) { scale[n] = fma(x[n], broadcast(1.44269504088896341f), broadcast(kShift)); });
+    each<N>([&](int n) { p[n] = scale[n] - kShift; });
+    each<N>([&](int n) { r[n] = fma(p[n], broadcast(-0.693359375f), x[n]); });
+    each<N>([&](int n) { r[n] = fma(p[n], broadcast(2.12194440e-4f), r[n]); });
+    each<N>([&](int n) { p[n] = fma(broadcast(1.9875691500e-4f), r[n], broadcast(1.3981999507e-3f)); });
+    for (const float coefficient : {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+        each<N>([&](int n) { p[n] = fma(p[n], r[n], broadcast(coefficient)); });
+    each<N>([&](int n) { scale[n] = (Vec)(((IntVec)scale[n] << 23) + 0x3f800000); });
+    each<N>([&](int n) { x[n] = fma(p[n], r[n] * r[n], r[n]); });
 }
 
 // Within 2 units in the last place on [-87, 86]; constant beyond, NaN for NaN.
-inline Vec exponential(Vec x) {
-    Vec scale;
-    const Vec p = reduced_expm1(at_most(at_least(x, -87.0f), 86.0f), scale);
-    return fma(scale, p, scale);
+inline Vec exponential(Vec value) {
+    Vec x[1] = {at_most(at_least(value, -87.0f), 86.0f)}, scale[1];
+    reduce_expm1(x, scale);
+    return fma(scale[0], x[0], scale[0]);
 }
 
-// Within 1 unit in the last place for 2^-125 < x < 2^125. Several times as fast as a division, whose throughput is low,
-// and, unlike the processors' own estimates, the same everywhere: a first guess by subtracting exponents, within 13 %,
-// then twice y + y (e + e^2) with e = 1 - x y, which leaves e^3.
-inline Vec reciprocal(Vec x) {
-    Vec y = (Vec)(0x7ef311c3 - (IntVec)x);
+// 1 / x within 1 unit in the last place for 2^-125 < x < 2^125. Several times as fast as a division, whose throughput
+// is low, and, unlike the processors' own estimates, the same everywhere: a first guess by subtracting exponents,
+// within 13 %, then twice y + y (e + e^2) with e = 1 - x y, which leaves e^3.
+template <int N>
+[[gnu::always_inline]] inline void invert(Vec (&x)[N]) {
+    Vec y[N], e[N];
+    each<N>([&](int n) { y[n] = (Vec)(0x7ef311c3 - (IntVec)x[n]); });
     for (int i = 0; i < 2; ++i) {
-        const Vec e = negated_fma(x, y, broadcast(1.0f));
-        y = fma(y, fma(e, e, e), y);
+        each<N>([&](int n) { e[n] = negated_fma(x[n], y[n], broadcast(1.0f)); });
+        each<N>([&](int n) { e[n] = fma(e[n], e[n], e[n]); });
+        each<N>([&](int n) { y[n] = fma(y[n], e[n], y[n]); });
     }
-    return y;
+    each<N>([&](int n) { x[n] = y[n]; });
 }
 
-inline Vec sigmoid(Vec x) {
-    return reciprocal(1.0f + exponential(-x));
+inline Vec reciprocal(Vec value) {
+    Vec x[1] = {value};
+    invert(x);
+    return x[0];
 }
 
-// From e^(2x) - 1, so that small arguments keep their relative precision; exactly +-1 beyond +-10.
-inline Vec hyperbolic_tangent(Vec x) {
-    Vec scale;
-    const Vec p = reduced_expm1(2.0f * at_most(at_least(x, -10.0f), 10.0f), scale);
-    const Vec e = fma(scale, p, scale - 1.0f);
-    return e * reciprocal(e + 2.0f);
+// Vectors n for which is_tangent(n) become their hyperbolic tangents, the others their sigmoids. Tangents are made of
+// e^(2x) - 1, so that small arguments keep their relative precision; exactly +-1 beyond +-10.
+template <int N, typename Choice>
+[[gnu::always_inline]] inline void squash(Vec (&x)[N], const Choice& is_tangent) {
+    Vec scale[N], divisor[N];
+    each<N>([&](int n) {
+        x[n] = is_tangent(n) ? 2.0f * at_most(at_least(x[n], -10.0f), 10.0f) : at_most(at_least(-x[n], -87.0f), 86.0f);
+    });
+    reduce_expm1(x, scale);
+    each<N>([&](int n) {
+        if (is_tangent(n)) {
+            x[n] = fma(scale[n], x[n], scale[n] - 1.0f);
+            divisor[n] = x[n] + 2.0f;
+        } else {
+            divisor[n] = 1.0f + fma(scale[n], x[n], scale[n]);
+        }
+    });
+    invert(divisor);
+    each<N>([&](int n) { x[n] = is_tangent(n) ? x[n] * divisor[n] : divisor[n]; });
+}
+
+template <int N>
+[[gnu::always_inline]] inline void hyperbolic_tangents(Vec (&x)[N]) {
+    squash(x, [](int) { return true; });
+}
+
+inline Vec hyperbolic_tangent(Vec value) {
+    Vec x[1] = {value};
+    hyperbolic_tangents(x);
+    return x[0];
+}
+
+inline Vec sigmoid(Vec value) {
+    Vec x[1] = {value};
+    squash(x, [](int) { return false; });
+    return x[0];
 }
 
 // Within 1 unit in the last place, for a normal number above 0; NaN for NaN. x = 2^n m with m about 1, and

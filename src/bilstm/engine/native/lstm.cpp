@@ -138,19 +138,34 @@ template <int Rows, int Panels, typename Previous>
 
 namespace {
 
-struct Gates {
-    Vec i, f, g, o;
-};
+constexpr int kTogether = kTileRows >= 6 ? 2 : 1;  // cells whose gates are activated together, as registers allow
 
-inline Gates activated(const Vec* sums) {
-    return {sigmoid(sums[0]), sigmoid(sums[1]), hyperbolic_tangent(sums[2]), sigmoid(sums[3])};
+// Gates i, f, c, o of Cells cells after one another.
+template <int Cells>
+[[gnu::always_inline]] inline void activate(Vec (&gates)[Cells * 4]) {
+    squash(gates, [](int n) { return n % 4 == 2; });
 }
 
-inline void store_gates(float* to, const Gates& gates) {
-    store(to, gates.i);
-    store(to + kLanes, gates.f);
-    store(to + 2 * kLanes, gates.g);
-    store(to + 3 * kLanes, gates.o);
+template <int Rows, int Vectors, typename Function>
+[[gnu::always_inline]] inline void for_activated_gates(const Vec (&sums)[Rows][Vectors], Function&& function) {
+    constexpr int kCells = Rows * Vectors / 4;
+    const auto together = [&](auto constant, int first) {
+        constexpr int kCount = decltype(constant)::value;
+        Vec gates[kCount * 4];
+        each<kCount>([&](int n) {
+            const int row = (first + n) / (Vectors / 4), block = (first + n) % (Vectors / 4);
+            for (int gate = 0; gate < 4; ++gate) gates[n * 4 + gate] = sums[row][block * 4 + gate];
+        });
+        activate<kCount>(gates);
+        each<kCount>([&](int n) { function(first + n, gates + n * 4); });
+    };
+#pragma GCC unroll 6
+    for (int cell = 0; cell + kTogether <= kCells; cell += kTogether) together(Constant<kTogether>{}, cell);
+    if constexpr (kCells % kTogether != 0) together(Constant<1>{}, kCells - 1);
+}
+
+inline void store_gates(float* to, const Vec* gates) {
+    for (int gate = 0; gate < 4; ++gate) store(to + gate * kLanes, gates[gate]);
 }
 
 }  // namespace
@@ -164,26 +179,31 @@ template <int Rows, int Panels>
     gate_sums<Rows, Panels>(
         t, row, block, projected, [&](int r) { return continues ? recent_run(t - 1) + (row + r) * padded : nullptr; },
         sums);
-    for (int r = 0; r < Rows; ++r)
-        for (int p = 0; p < Panels; ++p) {
-            const int64_t at = row + r, unit = (block + p) * kLanes, valid = units - unit;
-            const Gates gate = activated(sums[r] + p * kTileVectors);
-            const int64_t before_rows = continues ? cell_rows(t ? t - 1 : 0) : 0;
-            const Vec before =
-                continues ? load(cell_run(t ? t - 1 : 0) + ((block + p) * before_rows + at) * kLanes) : Vec{};
-            const Vec c = fma(gate.f, before, gate.i * gate.g);
-            const Vec h = gate.o * hyperbolic_tangent(c);
-            store(cell_run(t) + ((block + p) * cell_rows(t) + at) * kLanes, c);
-            store(recent_run(t) + at * padded + unit, h);
-            store_partial(hidden_row(at, t) + unit, h, valid);
-            if (gates) store_gates(gate_run(t) + ((block + p) * active(t) + at) * kPanel, gate);
-            if (mode.states_out && t + 1 == batch->length[static_cast<size_t>(at)]) {
-                float* to =
-                    mode.states_out + batch->sequence[static_cast<size_t>(at)] * mode.state_width + state_column + unit;
-                store_partial(to, h, valid);
-                store_partial(to + units, c, valid);
-            }
+    const float* cells_before = continues ? cell_run(t ? t - 1 : 0) : nullptr;
+    const int64_t rows_before = continues ? cell_rows(t ? t - 1 : 0) : 0, rows_now = cell_rows(t);
+    constexpr int kCells = Rows * Panels;
+    Vec c[kCells], h[kCells], o[kCells];
+    for_activated_gates(sums, [&](int n, const Vec* gate) {
+        const int64_t at = row + n / Panels, unit_block = block + n % Panels;
+        const Vec before = continues ? load(cells_before + (unit_block * rows_before + at) * kLanes) : Vec{};
+        h[n] = c[n] = fma(gate[1], before, gate[0] * gate[2]);
+        o[n] = gate[3];
+        if (gates) store_gates(gate_run(t) + (unit_block * active(t) + at) * kPanel, gate);
+    });
+    hyperbolic_tangents(h);
+    each<kCells>([&](int n) {
+        h[n] = o[n] * h[n];
+        const int64_t at = row + n / Panels, unit_block = block + n % Panels, unit = unit_block * kLanes;
+        store(cell_run(t) + (unit_block * rows_now + at) * kLanes, c[n]);
+        store(recent_run(t) + at * padded + unit, h[n]);
+        store_partial(hidden_row(at, t) + unit, h[n], units - unit);
+        if (mode.states_out && t + 1 == batch->length[static_cast<size_t>(at)]) {
+            float* to =
+                mode.states_out + batch->sequence[static_cast<size_t>(at)] * mode.state_width + state_column + unit;
+            store_partial(to, h[n], units - unit);
+            store_partial(to + units, c[n], units - unit);
         }
+    });
 }
 
 void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) const {
@@ -194,27 +214,26 @@ void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) co
                 Vec sums[R][kTileVectors];
                 gate_sums<R, 1>(
                     t, row, block, nullptr, [&](int r) { return t ? hidden_row(row + r, t - 1) : nullptr; }, sums);
-                for (int r = 0; r < R; ++r)
-                    store_gates(gate_run(t) + (block * active(t) + row + r) * kPanel, activated(sums[r]));
+                for_activated_gates(sums, [&](int n, const Vec* gate) {
+                    store_gates(gate_run(t) + (block * active(t) + row + n) * kPanel, gate);
+                });
             });
 }
 
 namespace {
 
-// What the backward step of one sequence and block of units reads and writes.
+// What the backward step of one sequence and block of units reads and writes; `squashed` is the cell's tangent.
 struct CellPlace {
     const float* gates;   // activated
     float* gradients;     // of the gates' inputs; may be the same place
-    const float* cell;    // of this step
     const float* before;  // of the step before, or null
     float* carry;         // gradient of the cell state, from the step after; replaced by this step's
     bool carried;         // whether there is a step after
 };
 
-[[gnu::always_inline]] inline void cell_gradient(Vec dh, const CellPlace& place) {
+[[gnu::always_inline]] inline void cell_gradient(Vec dh, Vec squashed, const CellPlace& place) {
     const Vec i = load(place.gates), f = load(place.gates + kLanes);
     const Vec g = load(place.gates + 2 * kLanes), o = load(place.gates + 3 * kLanes);
-    const Vec squashed = hyperbolic_tangent(load(place.cell));
     Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
     if (place.carried) dc = dc + load(place.carry);
     const Vec before = place.before ? load(place.before) : Vec{};
@@ -280,14 +299,20 @@ template <int Rows, int Vectors>
     const int64_t sequences = active(t), sequences_before = t ? active(t - 1) : 0;
     const float *gates_now = gate_run(t), *cells_now = cell_run(t), *cells_before = t ? cell_run(t - 1) : nullptr;
     float* gradients = gate_gradient_run(t);
-    for (int r = 0; r < Rows; ++r)
+    for (int r = 0; r < Rows; ++r) {
+        const int64_t at = row + r;
+        Vec squashed[Vectors];
+        each<Vectors>(
+            [&](int v) { squashed[v] = load(cells_now + ((panel * kTileVectors + v) * sequences + at) * kLanes); });
+        hyperbolic_tangents(squashed);
         for (int v = 0; v < Vectors; ++v) {
-            const int64_t block = panel * kTileVectors + v, at = row + r, place = block * sequences + at;
-            cell_gradient(sums[r][v],
-                          {gates_now + place * kPanel, gradients + place * kPanel, cells_now + place * kLanes,
+            const int64_t block = panel * kTileVectors + v, place = block * sequences + at;
+            cell_gradient(sums[r][v], squashed[v],
+                          {gates_now + place * kPanel, gradients + place * kPanel,
                            t ? cells_before + (block * sequences_before + at) * kLanes : nullptr,
                            arriving.carry + (block * batch->sequences + at) * kLanes, carried});
         }
+    }
 }
 
 void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last, Steps steps, bool add,

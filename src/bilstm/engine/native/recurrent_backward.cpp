@@ -70,10 +70,11 @@ void Recurrent::backward_in_turns(Back& back, float* input_gradient_rows) const 
 void Recurrent::backward_through(Back& back, size_t d, float* input_gradient_rows, bool add) const {
     const DirectionPass& pass = back.all[d];
     const Batch& batch = *pass.batch;
+    const int64_t chunks = (batch.steps + kChunkRows - 1) / kChunkRows, chunk_rows = batch.steps / chunks;
     for (DirectionPass::Steps steps{0, batch.longest}; steps.end > 0; steps.end = steps.begin) {
         steps.begin = steps.end - 1;
-        for (int64_t rows = pass.active(steps.begin); steps.begin > 0 && rows < kChunkRows; --steps.begin)
-            rows += pass.active(steps.begin - 1);
+        int64_t rows = pass.active(steps.begin);
+        while (steps.begin > 0 && rows < chunk_rows) rows += pass.active(--steps.begin);
         open_chunk(back, d, steps);
         for_each_share(batch, 1, back.cost, [&](size_t, int64_t first, int64_t last) {
             if (!pass.gates) pass.recompute_gates(steps, first, last);
