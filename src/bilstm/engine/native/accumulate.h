@@ -11,7 +11,8 @@ namespace bilstm {
 
 // gradient (+)= sum over rows of (1, inputs of the row)^T x (the row's output gradients), in row order, so that each
 // number is one chain over all rows. Rows come in runs; within a run the rows of one panel follow each other.
-//   gather(run, row in run, float* to) writes the shape.rows - 1 inputs of a row;
+//   gather(run, row in run, float* to) writes the shape.rows - 1 inputs of a row, and may write zeros after them, up to
+//   a vector's width;
 //   run_rows(run) is the number of its rows;
 //   run_panel(run, panel) is a pair: its first row of output gradients, and the floats from one row to the next.
 // Works on panels [first_panel, last_panel), by chunks of rows that stay in cache.
@@ -22,9 +23,9 @@ void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_pa
     constexpr int64_t kGroup = kTileRows;
     const int64_t chunk = std::min<int64_t>(1024, total_rows);
     const int64_t groups = (shape.rows + kGroup - 1) / kGroup;
-    float* packed = scratch.reserve(groups * (chunk + 1) * kGroup);
-    float* features = packed + groups * chunk * kGroup;
-    std::fill_n(features, groups * kGroup, 0.0f);
+    float* packed = scratch.reserve(groups * (chunk + 1) * kGroup + 2 * kLanes);
+    float* features = packed + groups * chunk * kGroup;  // and what gather writes beyond a row
+    std::fill_n(features, groups * kGroup + 2 * kLanes, 0.0f);
     features[0] = 1.0f;
     struct Segment {
         int64_t run, begin, count;

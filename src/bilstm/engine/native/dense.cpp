@@ -133,12 +133,11 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
     for (int64_t row = 0; row < input.rows; ++row) {
         float* gradient = output_gradient + row * units;
         if (!skip_activation_gradient_) activation_gradient(output + row * units, gradient);
-        std::copy_n(gradient, units, rows + row * padded);
-        std::fill_n(rows + row * padded + units, padded - units, 0.0f);
+        copy_padded(gradient, units, rows + row * padded);
     }
     weight_gradient(
         weights_.shape, weights_.gradient.data(), 0, weights_.shape.panels(), 1, input.rows, false, scratch[kPack],
-        [&](int64_t, int64_t row, float* to) { std::copy_n(input.data + row * inputs, inputs, to); },
+        [&](int64_t, int64_t row, float* to) { copy_padded(input.data + row * inputs, inputs, to); },
         [&](int64_t) { return input.rows; },
         [&](int64_t, int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });
     if (!input_gradient) return;

@@ -321,10 +321,10 @@ void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last
     const auto step = [&](int64_t run) { return steps.end - 1 - run; };
     const auto gather = [&](int64_t run, int64_t row, float* to) {
         const int64_t t = step(run);
-        std::memcpy(to, input_row(row, t), static_cast<size_t>(lstm->inputs) * sizeof(float));
+        copy_padded(input_row(row, t), lstm->inputs, to);
         float* recurrent = to + lstm->inputs;
         if (t)
-            std::memcpy(recurrent, hidden_row(row, t - 1), static_cast<size_t>(lstm->units) * sizeof(float));
+            copy_padded(hidden_row(row, t - 1), lstm->units, recurrent);
         else
             std::fill_n(recurrent, lstm->units, 0.0f);
     };

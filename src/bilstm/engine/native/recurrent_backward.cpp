@@ -28,7 +28,8 @@ void Recurrent::backward(const Batch& batch, const Input& input, const float* ou
     const auto all = passes(batch, input, const_cast<float*>(output), scratch, kept);
     const int64_t rows = every_step_ ? batch.steps : batch.sequences, cost = work(batch), threads = thread_count();
     Back back{all, arriving(all, output_gradient, rows, scratch), cost, scratch};
-    parallel(all.count, cost, [&](int64_t d) {
+    const int64_t weights = cost / batch.steps;
+    parallel(all.count, weights, [&](int64_t d) {
         const Direction& lstm = *all[static_cast<size_t>(d)].lstm;
         const int base = static_cast<int>(d) * kBuffersEach;
         lstm.transpose(1 + lstm.inputs, lstm.units, scratch[base + kTransposed].data());

@@ -122,6 +122,12 @@ inline void store_partial(float* to, Vec value, int64_t count) {
 }
 #endif
 
+// Copies numbers, and zeros up to the next multiple of kLanes, for which there is room: for rows too short to be worth
+// a call of memcpy.
+inline void copy_padded(const float* from, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; i += kLanes) store(to + i, load_partial(from + i, count - i));
+}
+
 inline int64_t round_up(int64_t value, int64_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
 }
