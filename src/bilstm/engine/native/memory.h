@@ -9,6 +9,10 @@
 #include <new>
 #include <stdexcept>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace bilstm {
 
 // What a caller of the C interface gave is wrong; the message says what.
@@ -41,11 +45,15 @@ class Buffer {
         if (count > capacity_) {
             checked_product(count, static_cast<int64_t>(sizeof(float)));
             release();
-            const auto bytes = (static_cast<size_t>(count) + 64) * sizeof(float);
+            const size_t bytes = bytes_for(count);
             // Asked so, address sanitizers let it fail like any other.
-            data_ = static_cast<float*>(::operator new(bytes, std::align_val_t{64}, std::nothrow));
+            data_ = static_cast<float*>(::operator new(bytes, alignment(count), std::nothrow));
             if (!data_) throw std::bad_alloc();
             capacity_ = count;
+#if defined(__linux__)
+            // Long runs through memory spend much of their time looking up small pages. A hint, which may be refused.
+            if (bytes >= kLarge) madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
         }
         return data_;
     }
@@ -58,8 +66,13 @@ class Buffer {
     const float* data() const { return data_; }
 
   private:
+    static constexpr size_t kHugePage = size_t{1} << 21, kLarge = 2 * kHugePage;
+    static size_t bytes_for(int64_t count) { return (static_cast<size_t>(count) + 64) * sizeof(float); }
+    static std::align_val_t alignment(int64_t count) {
+        return std::align_val_t{bytes_for(count) >= kLarge ? kHugePage : 64};
+    }
     void release() {
-        if (data_) ::operator delete(data_, std::align_val_t{64});
+        if (data_) ::operator delete(data_, alignment(capacity_));
         data_ = nullptr;
         capacity_ = 0;
     }
