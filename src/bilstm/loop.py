@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from bilstm.arguments import check_count
+from bilstm.checkpoints import Best, Checkpoint, Snapshot, fingerprint
 from bilstm.fitting import DivergedError, FitData, check_finite
 from bilstm.models import Sequential
-from bilstm.ragged import FloatArray, IndexArray, Ragged, offsets_of
+from bilstm.ragged import IndexArray, Ragged, offsets_of
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -39,6 +41,7 @@ _UPDATES = 600  # at least, in all epochs together
 _MOST_EPOCHS = 200
 _POOL = 16  # batches sorted by length together
 _WARM_UP = 0.05  # the share of training in which the learning rate rises
+_NOT_SCORES = ("learning_rate", "seconds")  # in an epoch's logs; the latter would make each model file another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,7 @@ def train_model(
     options: LoopOptions,
     *,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train a model, and leave the weights of its best epoch in it.
 
@@ -95,18 +99,26 @@ def train_model(
             compiled with it, then by loss. None: the training loss decides.
         options: how long, and in what batches.
         progress: called often with "epoch", "epochs", "done" (share of the epoch), "loss" and, after an epoch, its
-            validation scores ("val_loss", "val_accuracy" …).
+            validation scores ("val_loss", "val_accuracy" …), "learning_rate" and "seconds" until then. Called first
+            with "resumed", all this of the epochs that had ended, where training goes on from a checkpoint.
+        checkpoint: where to keep what training has come to. What goes on from there ends with the same weights, to the
+            last bit, as what was never interrupted. The file stays until `Checkpoint.remove`.
 
     Returns:
-        Plain data: "epochs" done, "best_epoch" (from 1), "stopped" (why), "history" (of each epoch), "seconds",
+        Plain data: "epochs" done, "best_epoch" (from 1), "stopped" (why), "history" (of each epoch),
         "sequences" and "steps" trained on, "held_out_sequences", "batch_size", and "options" as given.
 
     Raises:
         ValueError: there is no sequence to train on, or no labelled row to validate on.
         DivergedError: the loss is not finite in the first epoch. Later this ends training with the best weights.
         TrainingInterrupted: Ctrl-C after the first epoch. A KeyboardInterrupt, as is raised before.
+        UserError: the checkpoint cannot be written, or belongs to another training.
     """
-    run = _Run(model, training, validation, options, progress or (lambda _: None))
+    run = _Run(model, training, validation, options, progress or (lambda _: None), checkpoint)
+    if checkpoint:
+        checkpoint.belongs_to(run.facts())
+        if snapshot := checkpoint.restore(run.network.parameter_count):
+            run.resume(snapshot)
     try:
         reason = run.train()
     except KeyboardInterrupt as interrupt:
@@ -119,15 +131,6 @@ def train_model(
     return run.finish(reason)
 
 
-@dataclass(frozen=True)
-class _Best:
-    """What is best so far; replaced as a whole, so that Ctrl-C finds it whole."""
-
-    score: tuple[float, float]  # accuracy, minus loss
-    epoch: int
-    weights: FloatArray
-
-
 class _Run:
     """One training: the model, its data, and what is best so far."""
 
@@ -138,11 +141,12 @@ class _Run:
         validation: FitData | None,
         options: LoopOptions,
         progress: Progress,
+        checkpoint: Checkpoint | None,
     ) -> None:
         assert model.network is not None
         assert model.optimizer is not None
         self.model, self.network, self.optimizer = model, model.network, model.optimizer
-        self.options, self.progress = options, progress
+        self.options, self.progress, self.checkpoint = options, progress, checkpoint
         self.highest_rate = model.optimizer.learning_rate
         self.data, self.targets = training.take(slice(None), self.network.one_row_each)
         if not self.data.total_steps:
@@ -156,8 +160,9 @@ class _Run:
         self.batch_size = options.batch_size or self._default_batch_size()
         self.epochs = options.epochs or self._default_epochs()
         self.logs: list[dict[str, float]] = []  # of each epoch
-        self.best: _Best | None = None
+        self.best: Best | None = None
         self.started = time.perf_counter()
+        self._begin_epoch()
 
     def _default_batch_size(self) -> int:
         mean_length = self.data.total_steps / int(self.pieces.sum())
@@ -172,12 +177,20 @@ class _Run:
         """Run all epochs, or as many as are of use. Returns why there were no more."""
         while (reason := self._reason_to_stop()) is None:
             try:
-                self._validate(self._train_epoch())
+                self._train_epoch()
+                self._validate()
             except DivergedError:
                 if self.best is None:
                     raise
                 return "the loss was no longer finite"
+            self._begin_epoch()
+            if self.checkpoint and (self._reason_to_stop() or self.checkpoint.due(epoch_ended=True)):
+                self.checkpoint.write(self.snapshot())
         return reason
+
+    def _begin_epoch(self) -> None:
+        self.done, self.sums = 0, np.zeros(5)  # batches, and their scores
+        self.random_before = self.random.bit_generator.state
 
     def _reason_to_stop(self) -> str | None:
         done = len(self.logs)
@@ -195,8 +208,7 @@ class _Run:
             "epochs": len(self.logs),
             "best_epoch": self.best.epoch + 1,
             "stopped": reason,
-            "history": {name: [logs[name] for logs in self.logs] for name in self.logs[0]},
-            "seconds": round(time.perf_counter() - self.started, 3),
+            "history": {name: [logs[name] for logs in self.logs] for name in self.logs[0] if name not in _NOT_SCORES},
             "sequences": len(self.data),
             "steps": self.data.total_steps,
             "held_out_sequences": len(self.validation.chosen) if self.validation else 0,
@@ -206,20 +218,63 @@ class _Run:
 
     def _over_time(self) -> bool:
         limit = self.options.time_limit
-        return limit is not None and time.perf_counter() - self.started > limit
+        return limit is not None and self._seconds() > limit
 
-    def _train_epoch(self) -> float:
-        """Train on every sequence once, unless time is over before. Returns the mean loss."""
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def facts(self) -> dict[str, Any]:
+        """What another training must have in common with this one to go on from its checkpoint."""
+        network = json.dumps([self.model.get_config(), self.model.seed])
+        validation = self.validation
+        held_out = (*_arrays(validation), validation.chosen) if validation else ()
+        return asdict(self.options) | {
+            "the network's layers": fingerprint(network),
+            "the sequences to train on": fingerprint(*_arrays(FitData.all_of(self.data, self.targets))),
+            "the sequences to validate on": fingerprint(*held_out),
+        }
+
+    def snapshot(self) -> Snapshot:
+        """All that training has come to."""
+        return Snapshot(
+            weights=self.network.read(),
+            first_moments=self.network.read("first_moments"),
+            second_moments=self.network.read("second_moments"),
+            iteration=self.network.iteration,
+            random=self.random_before,
+            batches=self.done,
+            sums=self.sums,
+            logs=self.logs,
+            best=self.best,
+            seconds=self._seconds(),
+        )
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from there. The epoch's batches are drawn again, and those that are done left out."""
+        self.network.write(snapshot.weights)
+        self.network.write(snapshot.first_moments, "first_moments")
+        self.network.write(snapshot.second_moments, "second_moments")
+        self.network.iteration = snapshot.iteration
+        self.random.bit_generator.state = self.random_before = dict(snapshot.random)
+        self.done, self.sums = snapshot.batches, snapshot.sums
+        self.logs, self.best = snapshot.logs, snapshot.best
+        self.started -= snapshot.seconds
+        resumed = [{"epoch": number, **logs} for number, logs in enumerate(self.logs, 1)]
+        self.progress({"epoch": len(self.logs) + 1, "epochs": self.epochs, "done": 0.0, "resumed": resumed})
+
+    def _train_epoch(self) -> None:
+        """Train on every sequence once, unless time is over before."""
         epoch = len(self.logs)
         pieces = Ragged(self.data.values, self._cut())
         data = FitData.all_of(pieces, self.targets)
         batches = list(batches_by_length(pieces.lengths, self.batch_size, self.random))
-        sums, last = np.zeros(5), 0.0
-        for number, batch in enumerate(batches):
-            self.optimizer.learning_rate = self._learning_rate((epoch + number / len(batches)) / self.epochs)
+        last = 0.0
+        for number in range(self.done, len(batches)):
+            batch = batches[number]
+            self.optimizer.learning_rate = self._learning_rate(number, len(batches))
             scores = self.model.train_batches(data, batch, np.array([0, len(batch)], np.int64))
-            sums += scores[0]
-            if not np.isfinite(sums[0]):
+            self.sums, self.done = self.sums + scores[0], number + 1
+            if not np.isfinite(self.sums[0]):
                 raise DivergedError("the loss is no longer a finite number: try a smaller learning rate")
             if time.perf_counter() - last > 0.1:
                 last = time.perf_counter()
@@ -228,12 +283,18 @@ class _Run:
                         "epoch": epoch + 1,
                         "epochs": self.epochs,
                         "done": number / len(batches),
-                        "loss": float(sums[0] / max(sums[1], 1.0)),
+                        "loss": self._loss(),
                     }
                 )
             if self._over_time():
                 break
-        return float(sums[0] / max(sums[1], 1))
+            if self.checkpoint and self.checkpoint.due(epoch_ended=False):
+                self.checkpoint.write(self.snapshot())
+        self.optimizer.learning_rate = self._learning_rate(self.done - 1, len(batches))  # also where none was left
+
+    def _loss(self) -> float:
+        """The mean of the epoch so far."""
+        return float(self.sums[0] / max(self.sums[1], 1.0))
 
     def _cut(self) -> IndexArray:
         """Offsets of this epoch's pieces: the training sequences, those that are too long cut at random places."""
@@ -249,15 +310,17 @@ class _Run:
             lengths += [b - a for a, b in itertools.pairwise(cuts)]
         return offsets_of(lengths)
 
-    def _learning_rate(self, progress: float) -> float:
-        """Rises linearly, then falls along a half cosine (Loshchilov & Hutter 2017)."""
+    def _learning_rate(self, batch: int, batches: int) -> float:
+        """Of this one in the epoch: it rises linearly, then falls along a half cosine (Loshchilov & Hutter 2017)."""
+        progress = (len(self.logs) + batch / batches) / self.epochs
         if progress < _WARM_UP:
             return self.highest_rate * max(progress / _WARM_UP, 1e-3)
         falling = (progress - _WARM_UP) / (1 - _WARM_UP)
         return self.highest_rate * max(0.5 * (1 + math.cos(math.pi * falling)), 1e-3)
 
-    def _validate(self, loss: float) -> None:
-        """Judge the epoch that has ended with this loss, and keep its weights if they are the best."""
+    def _validate(self) -> None:
+        """Judge the epoch that has ended, and keep its weights if they are the best."""
+        loss = self._loss()
         logs, score = {"loss": loss}, (0.0, -loss)
         if self.validation:
             sums = self.model.score(self.validation)
@@ -271,10 +334,15 @@ class _Run:
             raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
         best = self.best
         if best is None or score > best.score:
-            best = _Best(score, len(self.logs), weights)
-        self.logs.append(logs)
+            best = Best(score, len(self.logs), weights)
+        self.logs.append(logs | {"learning_rate": self.optimizer.learning_rate, "seconds": round(self._seconds(), 3)})
         self.best = best
-        self.progress({"epoch": len(self.logs), "epochs": self.epochs, "done": 1.0, **logs})
+        self.progress({"epoch": len(self.logs), "epochs": self.epochs, "done": 1.0, **self.logs[-1]})
+
+
+def _arrays(part: FitData) -> tuple[Any, ...]:
+    targets = part.targets
+    return part.data.values, part.data.offsets, targets.labels, targets.values, targets.weights
 
 
 def batches_by_length(lengths: IndexArray, batch_size: int, random: np.random.Generator) -> Iterator[IndexArray]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bilstm.arguments import check_choice, check_count, check_fraction
+from bilstm.checkpoints import Checkpoint, fingerprint
 from bilstm.columns import Columns, Encoded
 from bilstm.engine.network import MERGES, Targets
 from bilstm.fitting import FitData
@@ -107,29 +109,45 @@ def train_tagger(
     *,
     options: TrainingOptions | None = None,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Tagger:
     """Train on labelled sequences.
 
     Args:
         validation: sequences that decide when to stop and which epoch's weights to keep; where None, a part of
             `training` is held out.
-        progress: see `train_model`.
+        progress, checkpoint: see `train_model`.
 
     Raises:
         DivergedError: the loss is not finite in the first epoch.
         TaggerInterrupted: Ctrl-C after the first epoch; holds the best model. A KeyboardInterrupt, as is raised
             before.
+        UserError: the checkpoint cannot be written, or belongs to another training.
     """
     options = options or TrainingOptions()
     if validation is None:
         training, validation = _hold_out(training, options)
     model = build_model(columns, options)
     held_out = _fit_data(validation) if validation else None
+    if checkpoint:
+        checkpoint.belongs_to(_facts(columns))
     try:
-        summary = train_model(model, _fit_data(training), held_out, options, progress=progress)
+        summary = train_model(model, _fit_data(training), held_out, options, progress=progress, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
         raise TaggerInterrupted(Tagger(columns, model, interrupt.summary)) from interrupt.__cause__
     return Tagger(columns, model, summary)
+
+
+def _facts(columns: Columns) -> dict[str, Any]:
+    """What tells this table's columns from another's; that its rows are others, their numbers tell."""
+    return {
+        "the sequence column": columns.sequence,
+        "the order column": columns.order,
+        "the label column": columns.label,
+        "the features": columns.features,
+        "the categorical features": [column.name for column in columns.categorical],
+        "the classes": fingerprint(*columns.classes),
+    }
 
 
 def _fit_data(encoded: Encoded) -> FitData:
