@@ -133,7 +133,9 @@ class Checkpoint:
         for name in [*self._facts, *facts]:
             if name not in facts or name not in self._facts or facts[name] != self._facts[name]:
                 difference = _difference(name, facts.get(name), self._facts.get(name))
-                raise UserError(f"{self.path} is of another training: {difference}; remove it to start anew")
+                raise UserError(
+                    f"{self.path} is of another training ({difference}): give the same, or remove it to start anew"
+                )
         try:
             return _snapshot(tensors, header, parameters)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -196,12 +198,12 @@ def fingerprint(*parts: npt.NDArray[Any] | str | None) -> str:
 def _difference(name: str, there: Any, here: Any) -> str:
     if any(isinstance(value, str) and value.startswith(_DIGEST) for value in (there, here)):
         return f"{name} are others"
-    return f"{name} was {_worded(there)}, and is {_worded(here)} now"
+    return f"{name}: {_worded(there)} there, {_worded(here)} here"
 
 
 def _worded(value: Any) -> str:
     if isinstance(value, list):
-        return listed(value)
+        return listed(value) or "none"
     return "not given" if value is None else shown(value) if isinstance(value, str) else str(value)
 
 

@@ -115,11 +115,13 @@ def train_model(
         UserError: the checkpoint cannot be written, or belongs to another training.
     """
     run = _Run(model, training, validation, options, progress or (lambda _: None), checkpoint)
+    snapshot = None
     if checkpoint:
         checkpoint.belongs_to(run.facts())
-        if snapshot := checkpoint.restore(run.network.parameter_count):
-            run.resume(snapshot)
+        snapshot = checkpoint.restore(run.network.parameter_count)
     try:
+        if snapshot:
+            run.resume(snapshot)
         reason = run.train()
     except KeyboardInterrupt as interrupt:
         if run.best is None:
