@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bilstm.checkpoints import Checkpoint
     from bilstm.columns import Columns, Encoded
     from bilstm.epochlog import EpochLog
+    from bilstm.prepare import Prepared
     from bilstm.tables import Table
     from bilstm.tagger import Tagger
     from bilstm.training import TrainingOptions
@@ -111,8 +112,6 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     the same command with --resume goes on, after whatever ended it.
     """
     from bilstm.modelfile import check_model_path
-    from bilstm.prepare import Roles, prepare
-    from bilstm.tablefiles import read_table
     from bilstm.training import TaggerInterrupted, train_tagger
     from bilstm.wording import after_training, before_training, when_stopped
 
@@ -120,16 +119,7 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     check_model_path(out, inputs=inputs)
     options = _training_options(given)
     checkpoint, log = _kept_files(out, inputs, given)
-    source = read_table(table)
-    roles = Roles(
-        sequence=given["sequence"],
-        label=given["label"],
-        order=given["order"],
-        features=_split(given["features"], source) if given["features"] else None,
-        categorical=_split(given["categorical"], source),
-    )
-    validation = read_table(valid, conll_columns=source.conll_columns) if valid else None
-    prepared = prepare(source, roles, valid=validation, validation_split=options.validation_split, seed=options.seed)
+    source, prepared = _prepare(table, valid, options, given)
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
     _say(before_training(source, prepared), quiet)
@@ -145,16 +135,14 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
             interrupt, tagger = caught, caught.tagger
     with saying_if_stopped("while the model was being written: it was not"):
         _save(tagger, out, checkpoint)
+    if log and log.problem:
+        click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
     if interrupt:
-        fail(
-            when_stopped(tagger.training, out) + _how_to_go_on(checkpoint),
-            stop_status(interrupt.__cause__ or interrupt),
-        )
+        status = stop_status(interrupt.__cause__ or interrupt)
+        fail(when_stopped(tagger.training, out) + _how_to_go_on(checkpoint), status)
     if checkpoint:
         checkpoint.remove()
     _say(after_training(tagger.training, progress.seconds, out), quiet)
-    if log and log.problem:
-        click.echo(f"bilstm: {log.problem}; the model is complete", err=True)
 
 
 @commands.command(short_help="Score a MODEL on a labelled TABLE.")
@@ -237,6 +225,24 @@ def _training_options(given: dict[str, Any]) -> TrainingOptions:
         return TrainingOptions(**{name: value for name, value in given.items() if name in names and value is not None})
     except ValueError as error:  # such as an infinite learning rate, which click lets pass
         raise UserError(str(error)) from None
+
+
+def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dict[str, Any]) -> tuple[Table, Prepared]:
+    """The table, and what training takes of it."""
+    from bilstm.prepare import Roles, prepare
+    from bilstm.tablefiles import read_table
+
+    source = read_table(table)
+    roles = Roles(
+        sequence=given["sequence"],
+        label=given["label"],
+        order=given["order"],
+        features=_split(given["features"], source) if given["features"] else None,
+        categorical=_split(given["categorical"], source),
+    )
+    validation = read_table(valid, conll_columns=source.conll_columns) if valid else None
+    split, seed = options.validation_split, options.seed
+    return source, prepare(source, roles, valid=validation, validation_split=split, seed=seed)
 
 
 def _kept_files(out: str, inputs: list[str], given: dict[str, Any]) -> tuple[Checkpoint | None, EpochLog | None]:

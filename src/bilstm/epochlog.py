@@ -65,7 +65,8 @@ def _may_be_replaced(path: AnyPath) -> bool:
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         try:
             first = file.readline(10_000)
-            return not first or "epoch" in json.loads(first)
-        except (ValueError, TypeError, RecursionError):
+            epoch = json.loads(first) if first else {"epoch": 1}
+        except (ValueError, RecursionError):
             return False
+        return isinstance(epoch, dict) and "epoch" in epoch
     return True

@@ -158,7 +158,7 @@ class _Run:
         self.random = np.random.default_rng([options.seed, 1])
         self.pieces = np.ones(len(self.data), np.int64)
         if not self.network.one_row_each:
-            self.pieces = np.maximum(1, -(-self.data.lengths // LONGEST_PIECE))
+            self.pieces = -(-self.data.lengths // LONGEST_PIECE)
         self.batch_size = options.batch_size or self._default_batch_size()
         self.epochs = options.epochs or self._default_epochs()
         self.logs: list[dict[str, float]] = []  # of each epoch
@@ -181,13 +181,13 @@ class _Run:
             try:
                 self._train_epoch()
                 self._validate()
+                self._begin_epoch()
+                if self.checkpoint and (self._reason_to_stop() or self.checkpoint.due(epoch_ended=True)):
+                    self.checkpoint.write(self.snapshot())
             except DivergedError:
                 if self.best is None:
                     raise
                 return "the loss was no longer finite"
-            self._begin_epoch()
-            if self.checkpoint and (self._reason_to_stop() or self.checkpoint.due(epoch_ended=True)):
-                self.checkpoint.write(self.snapshot())
         return reason
 
     def _begin_epoch(self) -> None:
@@ -237,11 +237,16 @@ class _Run:
         }
 
     def snapshot(self) -> Snapshot:
-        """All that training has come to."""
+        """All that training has come to.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
+        arrays = {name: self.network.read(name) for name in ("weights", "first_moments", "second_moments")}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
         return Snapshot(
-            weights=self.network.read(),
-            first_moments=self.network.read("first_moments"),
-            second_moments=self.network.read("second_moments"),
+            **arrays,
             iteration=self.network.iteration,
             random=self.random_before,
             batches=self.done,
