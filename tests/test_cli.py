@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -181,9 +182,9 @@ def test_conll_files_need_no_flags(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_file(train: Callable[..., Path]) -> None:
     first = train()
-    options = [["--seed", "1"], ["--threads", "1"], ["--threads", "2"]]
+    options = [["--seed", "1"], ["--threads", "1"], ["--threads", "2"], ["--checkpoint", first.with_name("checkpoint")]]
     for number, same in enumerate(options):
-        assert train(*same, name=f"same{number}").read_bytes()[-2000:] == first.read_bytes()[-2000:]
+        assert train(*same, name=f"same{number}").read_bytes() == first.read_bytes()
     assert train("--seed", "2", name="other").read_bytes()[-2000:] != first.read_bytes()[-2000:]
 
 
@@ -216,12 +217,13 @@ def test_every_training_option_is_heeded(train: Callable[..., Path], option: str
         assert [header["training"]["held_out_sequences"] for _, header in models] == [6, 14]  # of 29 with labels
 
 
-def test_training_stops_early(train: Callable[..., Path]) -> None:
+def test_training_stops_early(tmp_path: Path, train: Callable[..., Path]) -> None:
     _, header = read_model(train("--epochs", 200, "--patience", 2))
     assert header["training"]["epochs"] == header["training"]["best_epoch"] + 2
-    _, header = read_model(train("--epochs", 10**6, "--patience", 10**6, "--time-limit", 0.3))
+    log = tmp_path / "log"
+    _, header = read_model(train("--epochs", 10**6, "--patience", 10**6, "--time-limit", 0.3, "--log", log))
     assert header["training"]["stopped"] == "the time limit was reached"
-    assert 0.3 <= header["training"]["seconds"] < 3
+    assert 0.2 <= json.loads(log.read_text().splitlines()[-1])["seconds"] < 3
 
 
 def test_nothing_held_out(train: Callable[..., Path]) -> None:
@@ -362,3 +364,17 @@ def test_progress_is_shown_where_somebody_watches(monkeypatch: pytest.MonkeyPatc
     else:
         assert "of 3 |" in terminal.text
         assert "held-out accuracy=0.9000" in terminal.text
+
+
+def test_progress_of_what_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The time left is told by the epochs of this run; without an accuracy, the loss is what is judged by."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(quiet=False) as progress:
+        progress({"epoch": 91, "epochs": 100, "done": 0.0, "resumed": [{"epoch": 1}] * 90})
+        time.sleep(0.2)
+        progress({"epoch": 91, "epochs": 100, "done": 1.0, "loss": 0.25, "val_loss": 0.3, "seconds": 40.0})
+    assert capsys.readouterr().out == "going on after 90 of at most 100 epochs\n"
+    assert "epoch 90.0 of 100 |" in terminal.text
+    assert re.search(r"<(?!00:00)\d\d:\d\d, loss=0.2500, held-out loss=0.3000", terminal.text)  # not as after 91 epochs
+    assert progress.seconds == 40

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,49 @@ def test_a_missing_file_is_named_with_one_like_it(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("x")
     with pytest.raises(UserError, match=r"there is no file .*trian\.csv\. Did you mean 'train\.csv'\?"):
         check_readable(tmp_path / "trian.csv")
+
+
+def abandoned(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if name.endswith(".partial")]
+
+
+KILLED = """
+import os, signal, sys
+from bilstm.files import replacing
+
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no locks of folders")
+@pytest.mark.parametrize("again", ["check", "write"])
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, again: str) -> None:
+    for name in ("out.txt", "other.txt", "out.txt"):
+        subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)], check=False)
+    assert len(abandoned(tmp_path)) == 2  # the third has removed the first's
+    if again == "check":
+        check_writable(tmp_path / "out.txt")
+    else:
+        with replacing(tmp_path / "out.txt") as temporary:
+            assert len(abandoned(tmp_path)) == 1
+            temporary.write_text("whole")
+    assert len(abandoned(tmp_path)) == 1
+    check_writable(tmp_path / "other.txt")
+    assert abandoned(tmp_path) == []
+
+
+def test_what_is_being_written_is_not_removed(tmp_path: Path) -> None:
+    """By another process or thread to the same file, or to another one in the folder."""
+    target = tmp_path / "out.txt"
+    with replacing(target) as first:
+        first.write_text("first")
+        with replacing(target) as second:
+            second.write_text("second")
+            check_writable(target)
+            check_writable(tmp_path / "other.txt")
+            assert len(abandoned(tmp_path)) == 2
+        assert target.read_text() == "second"
+    assert target.read_text() == "first"
+    assert os.listdir(tmp_path) == ["out.txt"]

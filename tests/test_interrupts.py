@@ -30,8 +30,13 @@ import sys, time
 from pathlib import Path
 from bilstm import console, cli
 
+calls = []
+
 def tell(_, figures):
     print("epoch", figures["epoch"], "done", figures["done"], flush=True)
+    calls.append(figures)
+    if {stay!r} == "after some epochs":
+        time.sleep(0.01 if len(calls) < 16 else 60)
     if {stay!r} == "in epoch" and figures["done"] < 1:
         time.sleep(60)
 

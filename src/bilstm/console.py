@@ -146,10 +146,15 @@ class Progress:
 
     def __init__(self, *, quiet: bool) -> None:
         self._hidden = quiet or not sys.stderr.isatty()
+        self._quiet = quiet
         self._bar: Any = None
+        self.seconds = 0.0  # until the last epoch ended
 
     def __call__(self, figures: dict[str, Any]) -> None:
-        """Take what training tells of itself: "epoch", "epochs", "done" and scores."""
+        """Take what training tells of itself: see `train_model`."""
+        self.seconds = figures.get("seconds", self.seconds)
+        if "resumed" in figures and not self._quiet:
+            click.echo(f"going on after {len(figures['resumed'])} of at most {figures['epochs']} epochs")
         if self._hidden:
             return
         if self._bar is None:
@@ -158,10 +163,17 @@ class Progress:
             form = "epoch {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
             width, height = shutil.get_terminal_size()  # 80 × 24 where the terminal does not tell
             self._bar = tqdm(
-                total=figures["epochs"], bar_format=form, leave=False, file=sys.stderr, ncols=width, nrows=height
+                total=figures["epochs"],
+                initial=figures["epoch"] - 1,  # where training is gone on with: for the time left
+                bar_format=form,
+                leave=False,
+                file=sys.stderr,
+                ncols=width,
+                nrows=height,
             )
             self._scores: dict[str, str] = {}
-        names = {"loss": "loss", "val_accuracy": "held-out accuracy"}
+        judged = "accuracy" if "val_accuracy" in figures else "loss"
+        names = {"loss": "loss", f"val_{judged}": f"held-out {judged}"}
         self._scores |= {name: f"{figures[key]:.4f}" for key, name in names.items() if key in figures}
         self._bar.set_postfix(self._scores, refresh=False)
         self._bar.update(figures["epoch"] - 1 + figures["done"] - self._bar.n)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 from bilstm.errors import UserError, suggestion
 
@@ -18,7 +23,8 @@ AnyPath = str | os.PathLike[str]
 def replacing(path: AnyPath) -> Iterator[Path]:
     """Yield the path of a new file in the same folder, which takes the place of `path` when the block succeeds.
 
-    Whatever ends the block early, Ctrl-C included, removes the new file and leaves `path` as it was.
+    Whatever ends the block early, Ctrl-C included, removes the new file and leaves `path` as it was. What a process
+    leaves that was killed meanwhile is removed when `path` is written next, except on Windows.
 
     Raises:
         UserError: the file cannot be written; the message gives the system's reason.
@@ -26,12 +32,14 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     target = Path(os.path.realpath(path))  # through a link, as an ordinary write would go
     temporary = _temporary(target)
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+        _remove_abandoned(target)
+        with _locked(target.parent, alone=False):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            if target.exists():
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
@@ -63,9 +71,10 @@ def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
                 raise UserError(f"cannot write {path}: it is being read; give another name")
             if not os.access(target, os.W_OK):
                 raise UserError(f"cannot write {path}: it is write-protected")
+        _remove_abandoned(target)
         trial = _temporary(target)
         trial.touch(exist_ok=False)
-        trial.unlink()
+        trial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
 
@@ -99,8 +108,43 @@ def reason(error: OSError) -> str:
 
 
 def _temporary(target: Path) -> Path:
-    # A short name of its own: a long one with something appended could exceed the system's limit.
-    return target.with_name(f".bilstm-{secrets.token_hex(8)}.partial")
+    return target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.partial")
+
+
+def _prefix(target: Path) -> str:
+    # A digest: the name itself with something appended could exceed the system's limit.
+    return f".bilstm-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what was being written to this target by processes that were killed."""
+    abandoned = list(target.parent.glob(f"{_prefix(target)}*.partial"))
+    if abandoned:
+        with _locked(target.parent, alone=True) as nobody_writes:
+            for path in abandoned if nobody_writes else ():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, alone: bool) -> Iterator[bool]:
+    """Lock a folder for the block, alone or with others who write into it, and tell whether that was possible.
+
+    The lock of a process that is killed ends with it. It is the folder's, since what writes a file may lock that.
+    """
+    if sys.platform == "win32":  # where a folder cannot be opened
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            locked = True
+        except OSError:
+            locked = False
+        yield locked
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

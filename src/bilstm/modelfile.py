@@ -1,7 +1,8 @@
 """The model file: one safetensors file, weights as tensors and everything else as JSON. Data, never code.
 
 The JSON stands in the safetensors metadata under the one key `bilstm`. It holds at least `format` (the version of this
-layout), `kind` ("sequential" or "tagger") and `versions` (of the packages that wrote it).
+layout), `kind` ("sequential", "tagger", or "checkpoint" of an unfinished training) and `versions` (of the packages that
+wrote it).
 
 Reading allocates no more than a small multiple of the file's size, whatever the file claims: the library checks every
 offset against the file before it touches a tensor, and the header has a limit of its own.
@@ -29,7 +30,7 @@ from bilstm.files import AnyPath, check_writable, reason, replacing
 __all__ = ["FORMAT", "KINDS", "MAXIMUM_HEADER", "ModelFileError", "check_model_path", "read_model", "write_model"]
 
 FORMAT = 1
-KINDS = ("sequential", "tagger")
+KINDS = ("sequential", "tagger", "checkpoint")
 MAXIMUM_HEADER = 32 * 1024 * 1024  # bytes; a vocabulary of a million words takes about half
 
 Tensors = dict[str, npt.NDArray[np.float32]]

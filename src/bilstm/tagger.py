@@ -22,7 +22,7 @@ class Tagger:
     Attributes:
         columns: the table columns it reads, how they become numbers, and the classes.
         model: the network; its outputs are the probabilities of the classes.
-        training: how it was trained, plain data: "epochs", "best_epoch", "history", "seconds", "sequences", "steps" …
+        training: how it was trained, plain data: "epochs", "best_epoch", "history", "sequences", "steps" …
     """
 
     def __init__(self, columns: Columns, model: Sequential, training: dict[str, Any]) -> None:
@@ -62,6 +62,8 @@ class Tagger:
         """
         tensors, header = read_model(path)
         name = os.fspath(path)
+        if header.get("kind") == "checkpoint":
+            raise ModelFileError(f"{name} holds an unfinished training, not a model: finish it with --resume first")
         if header.get("kind") != "tagger":
             raise ModelFileError(f"{name} holds a {header.get('kind')} model, not a tagger trained on a table")
         try:

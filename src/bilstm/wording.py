@@ -38,10 +38,10 @@ def before_training(table: Table, prepared: Prepared) -> list[str]:
     return lines + [f"note: {note}" for note in prepared.notes]
 
 
-def after_training(training: dict[str, Any], path: str) -> list[str]:
-    """How the training whose summary this is went, and where the model is."""
+def after_training(training: dict[str, Any], seconds: float, path: str) -> list[str]:
+    """How the training whose summary this is went, how long it took, and where the model is."""
     return [
-        f"{counted(training['epochs'], 'epoch')} in {training['seconds']:.1f} seconds; {training['stopped']}",
+        f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
         f"the best was epoch {training['best_epoch']}, with {_reached(training)}",
         f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]

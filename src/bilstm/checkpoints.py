@@ -1,0 +1,247 @@
+"""An unfinished training in a file, to go on with later: safetensors with a JSON header. Data, never code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm._version import __version__
+from bilstm.errors import ModelFileError, UserError, listed, shown
+from bilstm.files import AnyPath, check_writable, reason
+from bilstm.modelfile import Tensors, read_model, write_model
+from bilstm.ragged import FloatArray
+
+_DIGEST = "sha256:"
+
+
+@dataclass(frozen=True)
+class Best:
+    """What is best so far; replaced as a whole, so that Ctrl-C finds it whole.
+
+    Attributes:
+        score: of the epoch: the larger is the better.
+        epoch: from 0.
+        weights: (parameters,) after it.
+    """
+
+    score: tuple[float, float]
+    epoch: int
+    weights: FloatArray
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a training has come to, between two training steps.
+
+    Attributes:
+        weights, first_moments, second_moments: (parameters,) of the network and its optimizer.
+        iteration: training steps taken.
+        random: the state of the generator that orders sequences, before the epoch.
+        batches: how many of the epoch are done.
+        sums: (5,) their scores.
+        logs: of each epoch that ended.
+        best: None before the first has.
+        seconds: spent so far.
+    """
+
+    weights: FloatArray
+    first_moments: FloatArray
+    second_moments: FloatArray
+    iteration: int
+    random: Mapping[str, Any]
+    batches: int
+    sums: npt.NDArray[np.float64]
+    logs: list[dict[str, float]]
+    best: Best | None
+    seconds: float
+
+
+class Checkpoint:
+    """The file that holds an unfinished training.
+
+    Args:
+        path: the file. It is written anew after every epoch, each time wholly or not at all.
+        resume: go on with what it holds; without the file, training starts from the beginning.
+        minutes: write it whenever so many have passed, within an epoch too, instead of after every epoch.
+        inputs: files that are being read, and must not be overwritten.
+
+    Raises:
+        UserError: the file cannot be written, is no checkpoint, or is one that is not to be gone on with.
+    """
+
+    def __init__(
+        self, path: AnyPath, *, resume: bool = False, minutes: float | None = None, inputs: Iterable[AnyPath] = ()
+    ) -> None:
+        if minutes is not None and not 0 < minutes < math.inf:
+            raise UserError(f"the minutes between two checkpoints must be a positive number, not {minutes!r}")
+        check_writable(path, inputs=inputs)
+        self.path, self.minutes = path, minutes
+        self._facts: dict[str, Any] = {}
+        self._found: tuple[Tensors, dict[str, Any]] | None = None
+        self._written = time.monotonic()
+        if not os.path.exists(path):
+            return
+        tensors, header = read_model(path)
+        if header["kind"] != "checkpoint":
+            raise UserError(f"{path} is a model, not a checkpoint: give another name")
+        if not resume:
+            raise UserError(
+                f"{path} holds an unfinished training: go on with it with --resume, or remove it to start anew"
+            )
+        self._found = tensors, header
+
+    def belongs_to(self, facts: Mapping[str, Any]) -> None:
+        """Add to what tells this training from others.
+
+        Args:
+            facts: plain data by what a person calls it; a `fingerprint` stands for what is long.
+        """
+        self._facts |= json.loads(json.dumps(facts))
+
+    def restore(self, parameters: int) -> Snapshot | None:
+        """What was found in the file when this object was made, None where there was no file.
+
+        Args:
+            parameters: of the network, in which training goes on.
+
+        Raises:
+            UserError: it belongs to another training; the message names the first difference.
+            ModelFileError: the file is damaged.
+        """
+        if self._found is None:
+            return None
+        tensors, header = self._found
+        self._found = None
+        if (version := header["versions"].get("bilstm")) != __version__:
+            raise UserError(
+                f"{self.path} was written by bilstm {shown(version)[1:-1]}, and this is {__version__}: finish it with "
+                f"that, or remove it to start anew"
+            )
+        facts = header.get("training")
+        if not isinstance(facts, dict):
+            raise ModelFileError(f"{self.path} is damaged (it does not say to which training it belongs)")
+        for name in [*self._facts, *facts]:
+            if name not in facts or name not in self._facts or facts[name] != self._facts[name]:
+                difference = _difference(name, facts.get(name), self._facts.get(name))
+                raise UserError(
+                    f"{self.path} is of another training ({difference}): give the same, or remove it to start anew"
+                )
+        try:
+            return _snapshot(tensors, header, parameters)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.path} is damaged ({type(error).__name__}: {error})") from None
+
+    def due(self, *, epoch_ended: bool) -> bool:
+        """Whether it is time to write."""
+        if self.minutes is None:
+            return epoch_ended
+        return time.monotonic() - self._written >= 60 * self.minutes
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Write the file, wholly or not at all.
+
+        Raises:
+            UserError: it cannot be written; it is as it was.
+        """
+        tensors = {name: getattr(snapshot, name) for name in ("weights", "first_moments", "second_moments")}
+        header = {
+            "kind": "checkpoint",
+            "training": self._facts,
+            **{name: getattr(snapshot, name) for name in ("iteration", "random", "batches", "logs", "seconds")},
+            "sums": snapshot.sums.tolist(),
+        }
+        if snapshot.best:
+            tensors["best"] = snapshot.best.weights
+            header["best"] = {"score": snapshot.best.score, "epoch": snapshot.best.epoch}
+        try:
+            write_model(self.path, tensors, header)
+        except UserError as error:
+            raise UserError(f"{error}; training was stopped, and the same command with --resume goes on") from error
+        self._written = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the file: training has ended, and the model is safe.
+
+        Raises:
+            UserError: it cannot be removed.
+        """
+        try:
+            Path(self.path).unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot remove {self.path}: {reason(error)}") from error
+
+
+def fingerprint(*parts: npt.NDArray[Any] | str | None) -> str:
+    """A short text that differs wherever these arrays or texts do."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(f"text {len(part.encode())} {part}".encode())
+        elif part is None:
+            digest.update(b"none ")
+        else:
+            digest.update(f"{part.dtype.str} {part.shape} ".encode())
+            digest.update(np.ascontiguousarray(part).data)
+    return _DIGEST + digest.hexdigest()
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    if any(isinstance(value, str) and value.startswith(_DIGEST) for value in (there, here)):
+        return f"{name} are others"
+    return f"{name}: {_worded(there)} there, {_worded(here)} here"
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, list):
+        return listed(value) or "none"
+    return "not given" if value is None else shown(value) if isinstance(value, str) else str(value)
+
+
+def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snapshot:
+    """What `Checkpoint.write` wrote, from a file that nobody vouches for. Raises anything where it is not that."""
+    arrays = {name: tensors[name] for name in ("weights", "first_moments", "second_moments")}
+    logs, best = header["logs"], header.get("best")
+    if best is not None:
+        accuracy, loss = map(float, best["score"])
+        arrays["best"] = tensors["best"]
+        if not 0 <= _count(best["epoch"]) < len(logs):
+            raise ValueError("the best epoch is not among those done")
+        best = Best((accuracy, loss), best["epoch"], tensors["best"])
+    if bool(logs) != (best is not None):
+        raise ValueError("epochs without a best one")
+    for name, array in arrays.items():
+        if array.shape != (parameters,):
+            raise ValueError(f"{name} should be {parameters:,} numbers")
+    random = header["random"]
+    np.random.PCG64().state = random  # raises where it is none
+    names = logs[0].keys() if logs else ()
+    if any(log.keys() != names for log in logs):
+        raise ValueError("the epochs' scores are not of the same names")
+    return Snapshot(
+        weights=arrays["weights"],
+        first_moments=arrays["first_moments"],
+        second_moments=arrays["second_moments"],
+        iteration=_count(header["iteration"]),
+        random=random,
+        batches=_count(header["batches"]),
+        sums=np.array(header["sums"], np.float64).reshape(5),
+        logs=[{str(name): float(value) for name, value in log.items()} for log in logs],
+        best=best,
+        seconds=float(header["seconds"]),
+    )
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError(f"{value!r} is not a count")
+    return value

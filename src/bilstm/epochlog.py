@@ -1,0 +1,72 @@
+"""A training's log: a line of JSON for each epoch, which any tracker can read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bilstm.errors import UserError
+from bilstm.files import AnyPath, check_writable, reason, replacing
+
+_NOT_SCORES = ("epochs", "done", "resumed")
+
+
+class EpochLog:
+    """Writes what training tells of its epochs: a `Progress` for `train_model`.
+
+    Each line is an object with "epoch" (from 1), "loss", "val_loss" and "val_accuracy" as far as there are any,
+    "learning_rate" (the last of the epoch) and "seconds" (since training began, interruptions left out). A training
+    that is gone on with has the lines of its earlier epochs once.
+
+    Args:
+        path: the file to write; one that is there is replaced.
+        inputs: files that are being read, and must not be overwritten.
+
+    Attributes:
+        problem: why the file could not be written to its end, or None. It does not stop training.
+
+    Raises:
+        UserError: the file cannot be written, or something else stands there.
+    """
+
+    def __init__(self, path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
+        check_writable(path, inputs=inputs)
+        if not _may_be_replaced(path):
+            raise UserError(f"{path} exists and is not a log of training: give another name, or remove it first")
+        self.path = path
+        self.problem: str | None = None
+        self._begun = False
+
+    def __call__(self, figures: Mapping[str, Any]) -> None:
+        """Take what training tells of itself, and write a line if an epoch has ended."""
+        if self.problem is not None:
+            return
+        try:
+            if not self._begun:
+                with replacing(self.path) as new:
+                    new.write_text("".join(map(_line, figures.get("resumed", ()))), encoding="utf-8")
+                self._begun = True
+            if figures["done"] == 1.0:
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(_line({name: value for name, value in figures.items() if name not in _NOT_SCORES}))
+        except UserError as error:
+            self.problem = str(error)
+        except OSError as error:
+            self.problem = f"cannot write {self.path}: {reason(error)}"
+
+
+def _line(scores: Mapping[str, Any]) -> str:
+    return json.dumps(scores) + "\n"
+
+
+def _may_be_replaced(path: AnyPath) -> bool:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        try:
+            first = file.readline(10_000)
+            epoch = json.loads(first) if first else {"epoch": 1}
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(epoch, dict) and "epoch" in epoch
+    return True
