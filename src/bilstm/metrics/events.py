@@ -92,20 +92,20 @@ def match_events(
     """
     early = check_count("events", "onset_tolerance", onset_tolerance, least=0)
     late = math.inf if offset_tolerance is None else check_count("events", "offset_tolerance", offset_tolerance, 0)
-    true_order, truths = _sorted(true)
-    guess_order, guesses = _sorted(predicted)
+    n_sequences = 1 + max(int(events.sequences.max(initial=0)) for events in (true, predicted))
+    true_order, *truths = _sorted(true, n_sequences)
+    guess_order, *guesses = _sorted(predicted, n_sequences)
+    (places, onsets, ends), (other_places, other_onsets, other_ends) = truths, guesses
     pairs: list[tuple[int, int]] = []
     # Events of one class and sequence follow each other in both orders, of onsets and of offsets. So an event that ends
     # or begins too early for this one does so for all later ones, and taking the first that fits loses none.
     t = g = 0
-    while t < len(truths) and g < len(guesses):
-        place, onset, offset = truths[t]
-        other, other_onset, other_offset = guesses[g]
-        if other != place:
-            g, t = (g + 1, t) if other < place else (g, t + 1)
-        elif other_onset < onset - early or other_offset < offset - late:
+    while t < len(places) and g < len(other_places):
+        if other_places[g] != places[t]:
+            g, t = (g + 1, t) if other_places[g] < places[t] else (g, t + 1)
+        elif other_onsets[g] < onsets[t] - early or other_ends[g] < ends[t] - late:
             g += 1
-        elif other_onset > onset + early or other_offset > offset + late:
+        elif other_onsets[g] > onsets[t] + early or other_ends[g] > ends[t] + late:
             t += 1
         else:
             pairs.append((t, g))
@@ -180,8 +180,8 @@ def detection_report(
     }
 
 
-def _sorted(events: Events) -> tuple[npt.NDArray[np.int64], list[tuple[tuple[int, int], int, int]]]:
-    """The order by class, sequence and onset, and in it ((class, sequence), onset, offset) of each event."""
-    order = np.lexsort((events.onsets, events.sequences, events.classes))
-    columns = (field[order].tolist() for field in (events.classes, events.sequences, events.onsets, events.offsets))
-    return order, [((class_, sequence), on, off) for class_, sequence, on, off in zip(*columns, strict=True)]
+def _sorted(events: Events, n_sequences: int) -> tuple[Classes, list[int], list[int], list[int]]:
+    """The order by class, sequence and onset; in it, a number for the class and sequence, the onset and the offset."""
+    places = events.classes * n_sequences + events.sequences
+    order = np.lexsort((events.onsets, places))
+    return order, places[order].tolist(), events.onsets[order].tolist(), events.offsets[order].tolist()
