@@ -116,7 +116,9 @@ def test_train_evaluate_predict(tmp_path: Path, suffix: str) -> None:
         "low": labelled.count("low"),
     }
     said = bilstm("evaluate", model, testing).stdout
-    assert f"accuracy {report['accuracy']:.4f} (always guessing the commonest class: {report['majority']:.4f})" in said
+    low, high = report["intervals"]["accuracy"]
+    assert f"\naccuracy           {report['accuracy']:.4f} [{low:.4f}, {high:.4f}]\n" in said
+    assert f"\nalways guessing the commonest class: an accuracy of {report['majority']:.4f}\n" in said
     assert [line.split()[0] for line in said.splitlines()[-3:]] == ["class", "high", "low"]
 
     assert "50 sequences of 1 to 8 steps" in bilstm("predict", model, testing, "--out", out).stdout

@@ -1,7 +1,8 @@
-"""Counts and scores against definitions written out in plain Python."""
+"""Scores of steps: laws, and definitions written out in plain Python."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -10,9 +11,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.metrics import classification_report, confusion_matrix
+from bilstm.metrics import (
+    calibration_curve,
+    calibration_error,
+    classification_report,
+    confusion_matrix,
+    log_loss,
+    step_intervals,
+    step_report,
+)
 
 PAIRS = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 3)), max_size=30)
+MEANS = [
+    "accuracy",
+    "balanced_accuracy",
+    *(f"{mean}_{score}" for mean in ("macro", "weighted") for score in ("precision", "recall", "f1")),
+]
+
+
+def probabilities(rng: np.random.Generator, steps: int, classes: int = 4) -> np.ndarray:
+    return rng.dirichlet(np.full(classes, 0.5), steps).astype(np.float32)
+
+
+def batches(least: int = 1) -> st.SearchStrategy[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(labels, probabilities, offsets) of some sequences, at least one of them with a label; of 4 classes."""
+
+    @st.composite
+    def draw(draw: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        lengths = draw(st.lists(st.integers(0, 6), min_size=least, max_size=8))
+        rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+        labels = rng.integers(-1, 4, sum(lengths))
+        return labels, probabilities(rng, len(labels)), np.cumsum([0, *lengths])
+
+    return draw().filter(lambda batch: bool((batch[0] >= 0).any()))
+
+
+def plain(report: dict[str, Any]) -> dict[str, Any]:
+    """What does not depend on which sequences are drawn: all but intervals."""
+    scores = [{name: score[name] for name in score if name != "f1_interval"} for score in report["per_class"]]
+    return {**report, "intervals": None, "per_class": scores}
+
+
+def approximately(data: Any) -> Any:
+    """Equal to plain data but for rounding."""
+    if isinstance(data, dict):
+        return {name: approximately(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [approximately(value) for value in data]
+    return None if data is None else pytest.approx(data, rel=1e-9, abs=1e-12)
 
 
 # --- Laws ------------------------------------------------------------------------------------------------------------
@@ -46,6 +92,11 @@ def test_scores_by_their_definitions(pairs: list[tuple[int, int]]) -> None:
         if support or guessed:
             f1s.append(f1)
     assert report["macro_f1"] == pytest.approx(sum(f1s) / len(f1s))
+    recalls = [score["recall"] for score in report["per_class"] if score["support"]]
+    assert report["balanced_accuracy"] == pytest.approx(sum(recalls) / len(recalls))
+    for score in ("precision", "recall", "f1"):
+        of_each_step = [report["per_class"][truth][score] for truth in truths]
+        assert report[f"weighted_{score}"] == pytest.approx(sum(of_each_step) / len(truths))
 
 
 @given(PAIRS, st.lists(st.integers(0, 3), max_size=5))
@@ -57,6 +108,98 @@ def test_what_is_predicted_for_unlabelled_steps_changes_nothing(
     assert classification_report(labels + [-1] * len(others), predicted + others, 4) == expected
 
 
+@given(batches(), st.randoms(use_true_random=False))
+def test_the_order_of_sequences_is_no_matter(batch: Any, random: Any) -> None:
+    labels, given, offsets = batch
+    order = list(range(len(offsets) - 1))
+    random.shuffle(order)
+    steps = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in order]).astype(int)
+    again = np.cumsum([0, *np.diff(offsets)[order]])
+    assert plain(step_report(labels[steps], given[steps], again)) == approximately(
+        plain(step_report(labels, given, offsets))
+    )
+
+
+@given(batches())
+def test_every_sequence_twice_scores_as_once(batch: Any) -> None:
+    labels, given, offsets = batch
+    once = plain(step_report(labels, given, offsets))
+    twice = plain(
+        step_report(np.tile(labels, 2), np.tile(given, (2, 1)), np.append(offsets, offsets[1:] + offsets[-1]))
+    )
+    for score in (*once["per_class"], *once["calibration"], once):
+        for name in {"steps", "support"} & set(score):
+            score[name] *= 2
+    assert twice == approximately(once)
+
+
+@given(batches())
+def test_names_of_classes_are_no_matter(batch: Any) -> None:
+    labels, given, offsets = batch
+    once, swapped = (
+        step_report(labels, given, offsets),
+        step_report(np.where(labels >= 0, 3 - labels, -1), given[:, ::-1], offsets),
+    )
+    names = [*MEANS, "log_loss", "calibration_error", "majority", "calibration"]
+    assert {name: swapped[name] for name in names} == approximately({name: once[name] for name in names})
+    assert swapped["per_class"] == approximately(once["per_class"][::-1])
+
+
+@given(batches())
+def test_the_truth_scores_one(batch: Any) -> None:
+    labels, _, offsets = batch
+    given = np.eye(4)[np.maximum(labels, 0)]
+    report = step_report(labels, given, offsets)
+    assert {report[name] for name in MEANS} == {1.0}
+    assert report["log_loss"] == pytest.approx(0, abs=1e-12)
+    assert report["calibration_error"] == 0
+    assert step_report(labels, np.roll(given, 1, axis=1), offsets)["accuracy"] == 0
+    if report["intervals"]:
+        assert all(report["intervals"][name] == [1, 1] for name in ("accuracy", "balanced_accuracy", "macro_f1"))
+
+
+@given(batches(), st.integers(0, 3))
+def test_a_constant_guess(batch: Any, guess: int) -> None:
+    labels, _, offsets = batch
+    frequencies = np.bincount(labels[labels >= 0], minlength=4) / (labels >= 0).sum()
+    report = step_report(labels, np.tile(frequencies, (len(labels), 1)), offsets)
+    assert report["accuracy"] == report["majority"] == pytest.approx(frequencies.max())
+    assert report["balanced_accuracy"] == pytest.approx(1 / (frequencies > 0).sum())
+    assert report["log_loss"] == pytest.approx(-sum(f * np.log(f) for f in frequencies if f))  # the labels' entropy
+    assert report["calibration_error"] == pytest.approx(0, abs=1e-9)
+    certain = step_report(labels, np.tile(np.eye(4)[guess], (len(labels), 1)), offsets)
+    assert certain["accuracy"] == pytest.approx(frequencies[guess])
+    assert certain["calibration_error"] == pytest.approx(1 - frequencies[guess])
+
+
+@given(batches(), st.integers(1, 20))
+def test_calibration_by_its_definition(batch: Any, bins: int) -> None:
+    labels, given, _ = batch
+    found = calibration_curve(labels, given, bins)
+    scored = [(float(row.max()), row.argmax() == label) for row, label in zip(given, labels, strict=True) if label >= 0]
+    expected, distance = [], 0.0
+    for m in range(bins):
+        inside = [(p, right) for p, right in scored if m < p * bins <= m + 1]
+        if inside:
+            confidence, accuracy = (sum(pair[i] for pair in inside) / len(inside) for i in (0, 1))
+            ends = {"above": m / bins, "up_to": (m + 1) / bins}
+            expected.append({**ends, "steps": len(inside), "confidence": confidence, "accuracy": accuracy})
+            distance += len(inside) / len(scored) * abs(confidence - accuracy)
+    assert found == approximately(expected)
+    assert calibration_error(labels, given, bins) == pytest.approx(distance)
+
+
+def test_honest_probabilities_are_calibrated() -> None:
+    """Labels drawn from the probabilities themselves; and then ones that are surer than they should be."""
+    rng = np.random.default_rng(0)
+    given = rng.dirichlet(np.ones(3), 200_000)
+    labels = (rng.random((len(given), 1)) < given.cumsum(axis=1)).argmax(axis=1)
+    assert calibration_error(labels, given) < 0.01
+    bold = given**3 / (given**3).sum(axis=1, keepdims=True)
+    assert calibration_error(labels, bold) > 0.1
+    assert log_loss(labels, given) < log_loss(labels, bold)
+
+
 # --- Examples --------------------------------------------------------------------------------------------------------
 
 
@@ -66,7 +209,13 @@ def test_a_report_is_plain_data() -> None:
         "steps": 4,
         "accuracy": 0.5,
         "majority": 0.5,
+        "balanced_accuracy": pytest.approx((0.5 + 1 + 0) / 3),
+        "macro_precision": pytest.approx((1 + 1 / 3 + 0) / 3),
+        "macro_recall": pytest.approx((0.5 + 1 + 0) / 3),
         "macro_f1": pytest.approx((2 / 3 + 0.5 + 0) / 3),
+        "weighted_precision": pytest.approx((2 * 1 + 1 / 3 + 0) / 4),
+        "weighted_recall": pytest.approx(0.5),
+        "weighted_f1": pytest.approx((2 * 2 / 3 + 0.5 + 0) / 4),
         "per_class": [
             {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2},
             {"precision": pytest.approx(1 / 3), "recall": 1.0, "f1": pytest.approx(0.5), "support": 1},
@@ -97,3 +246,60 @@ def test_a_report_is_plain_data() -> None:
 def test_what_cannot_be_counted(labels: Any, predicted: Any, message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
         classification_report(labels, predicted, 3)
+
+
+def test_a_probability_of_nought_is_no_infinite_loss() -> None:
+    for kind in (np.float32, np.float64):
+        given = np.array([[0, 1], [1, 0]], kind)
+        assert log_loss([0, 0], given) == pytest.approx(-np.log(np.finfo(kind).eps) / 2)
+
+
+def test_a_step_report_is_plain_data() -> None:
+    given = np.array([[0.75, 0.25], [0.25, 0.75], [0.75, 0.25], [0.5, 0.5]])
+    report = step_report([0, 1, 1, -1], given, [0, 2, 4])
+    assert json.loads(json.dumps(report)) == report
+    assert report["log_loss"] == pytest.approx(-(2 * np.log(0.75) + np.log(0.25)) / 3)
+    assert report["calibration_error"] == pytest.approx(0.75 - 2 / 3)
+    assert report["calibration"] == [
+        {"above": 11 / 15, "up_to": 12 / 15, "steps": 3, "confidence": 0.75, "accuracy": pytest.approx(2 / 3)}
+    ]
+    assert set(report["intervals"]) == {*MEANS, "log_loss"}
+    assert report["intervals"]["accuracy"] == [0, 1]
+    assert [score["f1_interval"] for score in report["per_class"]] == [[0, 1], [0, 1]]
+
+
+def test_one_sequence_has_no_interval() -> None:
+    given = np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]])
+    report = step_report([0, 1, -1], given, [0, 2, 3])  # the second has no label
+    assert report["intervals"] is None
+    assert [score["f1_interval"] for score in report["per_class"]] == [None, None]
+
+
+PROBABILITIES = "each row of probabilities must be numbers from 0 to 1 that add up to 1"
+
+
+@pytest.mark.parametrize("score", [log_loss, calibration_error, calibration_curve, step_intervals])
+@pytest.mark.parametrize(
+    ("labels", "given", "message"),
+    [
+        ([0], [0.5, 0.5], "labels have shape (steps,) and probabilities (steps, n_classes), not (1,) and (2,)"),
+        ([0, 1], [[0.5, 0.5]], "labels have shape (steps,) and probabilities (steps, n_classes), not (2,) and (1, 2)"),
+        ([0], [["a", "b"]], "probabilities must be numbers, not <U1"),
+        ([0], [[2.0, -1.0]], PROBABILITIES),
+        ([0], [[3.5, 1.25]], PROBABILITIES),
+        ([0], [[float("nan"), 1.0]], PROBABILITIES),
+        ([2], [[0.5, 0.5]], "classes must be integers from 0 to 1, or -1 where a step is unlabelled"),
+        ([-1], [[0.5, 0.5]], "no step is labelled, so there is nothing to score"),
+        ([], np.empty((0, 2)), "no step is labelled, so there is nothing to score"),
+        ([], np.empty((0, 0)), "no step is labelled, so there is nothing to score"),
+    ],
+)
+def test_what_are_no_probabilities(score: Any, labels: Any, given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        score(labels, given)
+
+
+def test_there_is_at_least_one_bin() -> None:
+    for score in (calibration_curve, calibration_error, step_intervals):
+        with pytest.raises(ValueError, match="^calibration: bins must be at least 1, not 0$"):
+            score([0], [[0.5, 0.5]], bins=0)

@@ -43,7 +43,7 @@ class Ragged:
 
     def __init__(self, values: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
         self.values = _as_steps(values)
-        self.offsets = _as_offsets(offsets, len(self.values))
+        self.offsets = as_offsets(offsets, len(self.values))
 
     @classmethod
     def _checked(cls, values: FloatArray, offsets: IndexArray) -> Ragged:
@@ -219,7 +219,12 @@ def _as_steps(values: npt.ArrayLike) -> FloatArray:
     return as_array(array, np.float32)
 
 
-def _as_offsets(offsets: npt.ArrayLike, total_steps: int) -> IndexArray:
+def as_offsets(offsets: npt.ArrayLike, total_steps: int) -> IndexArray:
+    """(n_sequences + 1,) int64 offsets of so many steps.
+
+    Raises:
+        ValueError: they are no such offsets; the message says where.
+    """
     array = np.asarray(offsets)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
         raise ValueError(f"offsets are n_sequences + 1 integers, not {array.dtype} of shape {array.shape}")

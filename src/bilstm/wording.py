@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bilstm.errors import counted, shown
+from bilstm.metrics.intervals import RESAMPLES
 
 if TYPE_CHECKING:
     from bilstm.columns import Encoded
@@ -62,23 +63,45 @@ def _reached(training: dict[str, Any]) -> str:
 
 
 def evaluation(path: str, report: dict[str, Any]) -> list[str]:
-    """A classification report, whose "per_class" is by the classes' names."""
-    scores: dict[str, dict[str, Any]] = report["per_class"]
-    named = sorted(scores, key=lambda name: -scores[name]["support"])[:MOST_LINES]
-    rows: list[Sequence[str]] = [("class", "precision", "recall", "F1", "steps")]
-    for name in (name for name in scores if name in set(named)):
-        score = scores[name]
-        figures = (f"{score[figure]:.4f}" for figure in ("precision", "recall", "f1"))
-        rows.append((shown(name)[1:-1], *figures, f"{score['support']:,}"))
-    lines = [
-        f"{path}: {counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'labelled step')}",
-        f"accuracy {report['accuracy']:.4f} (always guessing the commonest class: {report['majority']:.4f})",
-        f"mean F1  {report['macro_f1']:.4f}",
-        *aligned(rows),
-    ]
-    if len(scores) > len(named):
-        lines.append(f"  … and {counted(len(scores) - len(named), 'rarer class')}")
+    """What `evaluate_tagger` found."""
+    names = ["accuracy", "balanced accuracy", "mean F1", "log loss", "calibration error"]
+    keys = ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"]
+    width = max(map(len, names))
+    lines = [f"{path}: {counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'labelled step')}"]
+    lines += [f"{name:{width}}  {_figure(report, key)}" for name, key in zip(names, keys, strict=True)]
+    lines.append(f"always guessing the commonest class: an accuracy of {report['majority']:.4f}")
+    if report["intervals"]:
+        lines.append(f"in brackets: 95 % intervals, from drawing whole sequences again {RESAMPLES:,} times")
+    lines += _by_class(report["per_class"], "class", "steps")
+    if report["spans"]:
+        lines.append(f"spans: {_detected(report['spans'])}")
+        lines += _by_class(report["spans"]["per_class"], "type", "spans")
+    if report["events"]:
+        within = counted(report["events"]["tolerance"], "step")
+        lines.append(f"events, first and last step off by {within} at most: {_detected(report['events'])}")
+        lines += _by_class(report["events"]["per_class"], "event", "events")
     return lines + [f"note: {note}" for note in report["notes"]]
+
+
+def _figure(report: dict[str, Any], key: str) -> str:
+    """`0.9347 [0.9271, 0.9412]`, or without the interval where there is none."""
+    ends = (report["intervals"] or {}).get(key)
+    return f"{report[key]:.4f}" + (f" [{ends[0]:.4f}, {ends[1]:.4f}]" if ends else "")
+
+
+def _detected(report: dict[str, Any]) -> str:
+    return f"F1 {_figure(report, 'f1')}, precision {report['precision']:.4f}, recall {report['recall']:.4f}"
+
+
+def _by_class(scores: dict[str, dict[str, Any]], heading: str, counted_things: str) -> list[str]:
+    """A table of precision, recall, F1 and number, of the most frequent classes where there are many."""
+    named = set(sorted(scores, key=lambda name: -scores[name]["support"])[:MOST_LINES])
+    rows: list[Sequence[str]] = [(heading, "precision", "recall", "F1", counted_things)]
+    for name in (name for name in scores if name in named):
+        figures = (f"{scores[name][figure]:.4f}" for figure in ("precision", "recall", "f1"))
+        rows.append((shown(name)[1:-1] or "any", *figures, f"{scores[name]['support']:,}"))
+    rest = [f"  … and {counted(len(scores) - len(named), f'rarer {heading}')}"] if len(scores) > len(named) else []
+    return [*aligned(rows), *rest]
 
 
 def prediction(path: str, encoded: Encoded) -> list[str]:

@@ -1,0 +1,98 @@
+"""Spans that labels of the form B-X, I-X and O mark: names, chunks, slots.
+
+They are counted as `conlleval` does, the script of the shared tasks of CoNLL-2000 to 2003, and after it seqeval by
+default: a span is right if its first step, its last and its type are. Any labels make spans: an I-X that continues no
+X begins one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.metrics.events import Events, detection_report, events_at, match_events
+from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
+from bilstm.ragged import as_offsets
+
+_LABEL = re.compile(r"O|[BI](?:-(.+))?", re.DOTALL)
+
+
+def is_bio(classes: Sequence[str]) -> bool:
+    """Whether the names of classes are of the form B-X, I-X and O: all of them, and at least one with a type X.
+
+    Types may be left out where there is only one, but then B and I must both occur.
+    """
+    marks = [_LABEL.fullmatch(name) for name in classes]
+    return all(marks) and (any(mark and mark[1] for mark in marks) or {"B", "I"} <= set(classes))
+
+
+def find_spans(labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str]) -> tuple[Events, list[str]]:
+    """The spans that labels mark, as events, and their types. Unlabelled steps (-1) are passed over.
+
+    Args:
+        labels: (steps,) integers from -1 to len(classes) - 1.
+        offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
+        classes: the names of the labels, of the form B-X, I-X and O.
+
+    Returns:
+        The spans, whose classes index the types; the types, sorted, "" for a B or I without.
+
+    Raises:
+        ValueError: an argument is not one of the above.
+    """
+    truth, _ = check_classes(labels, np.zeros(np.shape(labels), np.int64), len(classes))
+    places = as_offsets(offsets, len(truth))
+    begins, types, names = _meaning(classes)
+    kept = np.flatnonzero(truth >= 0)
+    kind, begin = types[truth[kept]], begins[truth[kept]]
+    sequence = np.searchsorted(places, kept, side="right") - 1
+    inside = kind >= 0
+    anew = np.ones(len(kept), bool)  # what stands before does not go on here
+    anew[1:] = begin[1:] | (kind[1:] != kind[:-1]) | (sequence[1:] != sequence[:-1])
+    starts = np.flatnonzero(anew & inside)
+    edges = np.append(np.flatnonzero(anew), len(kept))
+    stops = edges[np.searchsorted(edges, starts, side="right")]
+    return events_at(kept[starts], kept[stops - 1], kind[starts], places), names
+
+
+def span_report(
+    labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str]
+) -> dict[str, Any]:
+    """How many spans are found, and how many of those predicted are some, as plain data.
+
+    Args:
+        labels: (steps,) integers from -1 to len(classes) - 1. Steps without a label are left out of both sides.
+        predicted: (steps,) integers from 0 to len(classes) - 1.
+        offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
+        classes: the names of the labels, of the form B-X, I-X and O.
+
+    Returns:
+        What `event_report` gives, whose "f1" is the figure that is usually told; "per_class" is a dict by type.
+
+    Raises:
+        ValueError: an argument is not one of the above.
+    """
+    truth, guess = check_classes(labels, predicted, len(classes))
+    places = as_offsets(offsets, len(truth))
+    true, names = find_spans(truth, places, classes)
+    found, _ = find_spans(np.where(truth >= 0, guess, -1), places, classes)
+    pairs = match_events(true, found, onset_tolerance=0, offset_tolerance=0)
+    report = detection_report(true, found, pairs, len(names), labelled_sequences(truth, places))
+    report["per_class"] = dict(zip(names, report["per_class"], strict=True))
+    return report
+
+
+def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], Classes, list[str]]:
+    """Whether each label begins a span, the index of its type (-1 for O), and the types."""
+    marks = [_LABEL.fullmatch(name) for name in classes]
+    for name, mark in zip(classes, marks, strict=True):
+        if mark is None:
+            raise ValueError(f"labels of spans have the form B-X, I-X or O, not {name!r}")
+    types = [None if name == "O" else mark[1] or "" for name, mark in zip(classes, marks, strict=True) if mark]
+    names = sorted({type_ for type_ in types if type_ is not None})
+    begins = np.array([name.startswith("B") for name in classes], bool)
+    return begins, np.array([-1 if type_ is None else names.index(type_) for type_ in types], np.int64), names
