@@ -168,8 +168,10 @@ class _Run:
 
     def _default_batch_size(self) -> int:
         mean_length = self.data.total_steps / int(self.pieces.sum())
-        few = max(1, int(self.pieces.sum()) // 8)  # little data: several updates an epoch all the same
-        return int(min(64, max(8, round(_STEPS_IN_BATCH / mean_length)), max(4, few)))
+        pieces = int(self.pieces.sum())
+        # Little data: many updates an epoch all the same.
+        most = min(64, max(32, pieces // 128), max(4, pieces // 8))
+        return int(min(most, max(8, round(_STEPS_IN_BATCH / mean_length))))
 
     def _default_epochs(self) -> int:
         batches = -(-int(self.pieces.sum()) // self.batch_size)
