@@ -254,6 +254,12 @@ def test_a_probability_of_nought_is_no_infinite_loss() -> None:
         assert log_loss([0, 0], given) == pytest.approx(-np.log(np.finfo(kind).eps) / 2)
 
 
+def test_a_confidence_between_two_bins_falls_into_the_lower() -> None:
+    given = [[0.5, 0.5], [0.75, 0.25], [1, 0], [0.25, 0.75]]
+    found = [(part["above"], part["up_to"], part["steps"]) for part in calibration_curve([0, 0, 0, 0], given, bins=4)]
+    assert found == [(0.25, 0.5, 1), (0.5, 0.75, 2), (0.75, 1.0, 1)]
+
+
 def test_a_step_report_is_plain_data() -> None:
     given = np.array([[0.75, 0.25], [0.25, 0.75], [0.75, 0.25], [0.5, 0.5]])
     report = step_report([0, 1, 1, -1], given, [0, 2, 4])

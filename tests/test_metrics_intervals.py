@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bilstm.metrics.intervals as module
-from bilstm.metrics import step_intervals
+from bilstm.metrics import calibration_error, step_intervals, step_report
 
 SCORES = [
     "accuracy",
@@ -46,6 +46,28 @@ def test_intervals_shrink_with_the_root_of_the_number_of_sequences() -> None:
     few, many = widths(*sequences(rng, 150)), widths(*sequences(rng, 16 * 150))
     for name in set(SCORES) - {"calibration_error"}:
         assert few[name] / many[name] == pytest.approx(4, rel=0.2), name
+
+
+def test_sequences_that_are_all_alike_leave_no_doubt() -> None:
+    """Every resample scores as all of them do."""
+    labels, given, _ = sequences(np.random.default_rng(9), 3)
+    copies = np.tile(labels, 7), np.tile(given, (7, 1)), np.arange(8) * len(labels)
+    report = step_report(*copies)
+    found = step_intervals(*copies, [*SCORES, "precision", "recall", "f1"])
+    assert found is not None
+    for name in SCORES:
+        np.testing.assert_allclose(found[name], [report[name]] * 2)
+    for name in ("precision", "recall", "f1"):
+        np.testing.assert_allclose(found[name], [[scores[name]] * 2 for scores in report["per_class"]])
+
+
+def test_bins_are_those_of_the_calibration_error() -> None:
+    labels, given, _ = sequences(np.random.default_rng(10), 3)
+    copies = np.tile(labels, 7), np.tile(given, (7, 1)), np.arange(8) * len(labels)
+    for bins in (2, 7):
+        found = step_intervals(*copies, ["calibration_error"], bins=bins)
+        assert found is not None
+        np.testing.assert_allclose(found["calibration_error"], [calibration_error(labels, given, bins)] * 2)
 
 
 def test_steps_of_one_sequence_count_together() -> None:
