@@ -13,16 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm import problems, training, utils
+from bilstm import loop, problems, training, utils
 from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn
 from bilstm.errors import ModelFileError
+from bilstm.loop import batches_by_length
 from bilstm.modelfile import write_model
 from bilstm.models import Sequential
 from bilstm.prepare import Prepared, Roles, prepare
 from bilstm.ragged import Ragged
 from bilstm.tablefiles import read_table
 from bilstm.tagger import Tagger
-from bilstm.training import TrainingOptions, batches_by_length, train_tagger
+from bilstm.training import TrainingOptions, train_tagger
 from oracles.models import bits, weight_bits
 
 COLUMNS = Columns("id", None, "label", ("0", "1"), (NumericColumn("x", 0.0, 1.0),), ())
@@ -94,7 +95,7 @@ def test_batches_differ_from_epoch_to_epoch() -> None:
 def test_long_sequences_are_cut_for_training_without_losing_a_step(
     longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "LONGEST_PIECE", longest)
+    monkeypatch.setattr(loop, "LONGEST_PIECE", longest)
     data, epochs = echoes(12, steps=(5, 40)), []
     train_batches = Sequential.train_batches
 

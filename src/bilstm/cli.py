@@ -105,7 +105,7 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     from bilstm.modelfile import check_model_path
     from bilstm.prepare import Roles, prepare
     from bilstm.tablefiles import read_table
-    from bilstm.training import TrainingInterrupted, train_tagger
+    from bilstm.training import TaggerInterrupted, train_tagger
     from bilstm.wording import after_training, before_training, when_stopped
 
     check_model_path(out, inputs=[table, valid] if valid else [table])
@@ -130,7 +130,7 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
         try:
             with Progress(quiet=quiet) as progress:
                 tagger = train_tagger(*parts, options=options, progress=progress)
-        except TrainingInterrupted as caught:
+        except TaggerInterrupted as caught:
             interrupt, tagger = caught, caught.tagger
     with saying_if_stopped("while the model was being written: it was not"):
         tagger.save(out)
