@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm import utils
-from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Embedding, Input, Reverse
+from bilstm.layers import (
+    LSTM,
+    Bidirectional,
+    ColumnEmbedding,
+    Dense,
+    Dropout,
+    Embedding,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    Input,
+    Reverse,
+)
 from bilstm.models import Sequential
 from oracles.models import Case, bits, cases, tagger, weight_bits
 
@@ -116,6 +127,16 @@ def test_building_by_hand() -> None:
             "return_sequences=True",
         ),
         ([LSTM(2), Dense(2), Bidirectional(LSTM(2))], ValueError, "Sequential: Bidirectional needs sequences, but a"),
+        (
+            [LSTM(2), Dense(2), GlobalMaxPooling1D()],
+            ValueError,
+            "Sequential: GlobalMaxPooling1D needs sequences, but a layer before it returns one row for each: give",
+        ),
+        (
+            [GlobalMaxPooling1D(), GlobalAveragePooling1D()],
+            ValueError,
+            "Sequential: GlobalAveragePooling1D needs sequences, but a layer before it returns one row for each",
+        ),
         ([Reverse()], ValueError, "Reverse must directly follow a recurrent layer with return_sequences=True"),
         ([LSTM(2), Reverse()], ValueError, "Reverse must directly follow a recurrent layer with return_sequences=True"),
         ([Dense(2), Reverse()], ValueError, "Reverse must directly follow a recurrent layer with return_sequences=Tr"),

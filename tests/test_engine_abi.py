@@ -350,7 +350,7 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
     dimensions = draw(st.lists(SIZES, min_size=4, max_size=4))
     plausible = st.sampled_from([0, 1])
     struct = LayerStruct(
-        kind=draw(st.sampled_from([0, 1, 2, 3]) | FLAGS),
+        kind=draw(st.sampled_from([0, 1, 2, 3, 4]) | FLAGS),
         index=draw(FLAGS),
         directions=draw(st.sampled_from([1, 2]) | FLAGS),
         ways=(DirectionStruct * 2)(*(DirectionStruct(draw(SIZES), draw(FLAGS), draw(FLAGS)) for _ in range(2))),
@@ -361,6 +361,7 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
         rate=draw(st.sampled_from([0.0, 0.5, 1.0, -1.0, NAN, INFINITY])),
         numeric=draw(SIZES),
         tables=draw(st.sampled_from([-LARGEST - 1, -1, 0, 1, 2, 3, 4])),
+        pool=draw(plausible | FLAGS),
     )
     if draw(st.booleans()):
         struct.vocabularies = ctypes.cast((c_int64 * 4)(*vocabularies), POINTER(c_int64))

@@ -15,6 +15,8 @@ from bilstm.layers import (
     Dense,
     Dropout,
     Embedding,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
     Input,
     Reverse,
     TimeDistributed,
@@ -61,6 +63,10 @@ EMBEDDING_ARGUMENTS = {
     "mask_zero": ([False], [True]),
     "lora_rank": ([None], [4]),
 }
+POOLING_ARGUMENTS = {
+    "data_format": ([None, "channels_last"], ["channels_first"]),
+    "keepdims": ([False], [True]),
+}
 MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
     "LSTM": (lambda **k: LSTM(2, **k), ANY | LSTM_ARGUMENTS),
     "Dense": (lambda **k: Dense(2, **k), ANY | DENSE_ARGUMENTS),
@@ -73,6 +79,8 @@ MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
         ANY | {"batch_size": ([None], [3]), "sparse": ([False], [True]), "ragged": ([False], [True])},
     ),
     "Reverse": (Reverse, ANY),
+    "GlobalAveragePooling1D": (GlobalAveragePooling1D, ANY | POOLING_ARGUMENTS),
+    "GlobalMaxPooling1D": (GlobalMaxPooling1D, ANY | POOLING_ARGUMENTS),
     "ColumnEmbedding": (lambda **k: ColumnEmbedding(1, [2], [3], **k), ANY),
 }
 CASES = [(owner, argument) for owner, (_, arguments) in MAKERS.items() for argument in arguments]

@@ -19,6 +19,8 @@ from bilstm.layers import (
     Dense,
     Dropout,
     Embedding,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
     Input,
     Layer,
     Reverse,
@@ -66,6 +68,8 @@ LAYER = st.one_of(
     ),
     st.builds(Input, st.tuples(st.none() | UNITS, UNITS)),
     st.builds(Reverse),
+    st.builds(GlobalAveragePooling1D),
+    st.builds(GlobalMaxPooling1D),
 )
 
 
@@ -170,6 +174,8 @@ def test_both_directions_start_with_weights_of_their_own() -> None:
         (TimeDistributed(Dropout(0.5)), 3, {}, 3),
         (Dropout(0.5), 3, {}, 3),
         (Reverse(), 3, {}, 3),
+        (GlobalAveragePooling1D(), 3, {}, 3),
+        (GlobalMaxPooling1D(), 3, {}, 3),
         (Input((None, 3)), 3, {}, 3),
         (Embedding(7, 5), 1, {"embeddings": (7, 5)}, 5),
         (ColumnEmbedding(2, [7, 8], [5, 6]), 4, {"embeddings_0": (7, 5), "embeddings_1": (8, 6)}, 13),

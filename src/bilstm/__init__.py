@@ -18,15 +18,25 @@ if TYPE_CHECKING:
     from bilstm import optimizers as optimizers
     from bilstm import problems as problems
     from bilstm import utils as utils
+    from bilstm.estimators import SequenceClassifier, SequenceTagger
     from bilstm.models import Sequential, load_model
     from bilstm.ragged import Ragged
     from bilstm.tagger import Tagger
 
 _MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
-_NAMES = {"Ragged": "ragged", "Sequential": "models", "Tagger": "tagger", "load_model": "models"}
+_NAMES = {
+    "Ragged": "ragged",
+    "SequenceClassifier": "estimators",
+    "SequenceTagger": "estimators",
+    "Sequential": "models",
+    "Tagger": "tagger",
+    "load_model": "models",
+}
 
 __all__ = [
     "Ragged",
+    "SequenceClassifier",
+    "SequenceTagger",
     "Sequential",
     "Tagger",
     "__version__",

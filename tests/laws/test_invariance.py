@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 
 from bilstm import utils
 from bilstm.engine import library
-from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Reverse, to_json
+from bilstm.layers import (
+    LSTM,
+    Bidirectional,
+    ColumnEmbedding,
+    Dense,
+    Dropout,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    Layer,
+    Reverse,
+    to_json,
+)
 from bilstm.models import Sequential
 from bilstm.optimizers import SGD, Adam, Optimizer
 from bilstm.ragged import Ragged, offsets_of
@@ -53,6 +64,16 @@ def large() -> Case:
     values = np.hstack([random.normal(size=(steps, 2)), random.integers(30_000, size=(steps, 1))])
     data = Ragged(values, offsets_of(lengths))
     y = random.integers(-1, 5, steps)
+    return Case([to_json(layer) for layer in layers], data, y, "sparse_categorical_crossentropy", 3)
+
+
+def pooled(pool: Layer) -> Case:
+    """The same for a label a sequence."""
+    random = np.random.default_rng(2)
+    lengths = [*random.integers(1, 60, 37), 1, 1500]
+    layers = [Bidirectional(LSTM(130, return_sequences=True)), Dropout(0.3), pool, Dense(5, "softmax")]
+    data = Ragged(random.normal(size=(sum(lengths), 3)), offsets_of(lengths))
+    y = random.integers(-1, 5, len(lengths))
     return Case([to_json(layer) for layer in layers], data, y, "sparse_categorical_crossentropy", 3)
 
 
@@ -172,16 +193,29 @@ def test_threads_change_no_bit_where_all_have_work(optimizer: Optimizer) -> None
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.parametrize("pool", [GlobalAveragePooling1D(), GlobalMaxPooling1D()], ids=lambda p: type(p).__name__)
+def test_threads_change_no_bit_of_pooled_rows(pool: Layer) -> None:
+    case, results = pooled(pool), []
+    for count in THREADS:
+        utils.set_threads(count)
+        model = case.model()
+        losses = [model.train_on_batch(case.data, case.y) for _ in range(2)]
+        results.append((network_arrays(model), bits(model.predict_rows(case.data)), losses))
+    assert results[0] == results[1] == results[2]
+
+
 # --- Builds ----------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 from bilstm import utils
-from laws.test_invariance import OPTIMIZERS, large, weight_bits, bits
+from bilstm.layers import GlobalAveragePooling1D, GlobalMaxPooling1D
+from laws.test_invariance import OPTIMIZERS, large, pooled, weight_bits, bits
 assert utils.target() == sys.argv[2]
-case = large()
-for optimizer in OPTIMIZERS:
+cases = [(large(), optimizer) for optimizer in OPTIMIZERS]
+cases += [(pooled(pool), "adam") for pool in (GlobalAveragePooling1D(), GlobalMaxPooling1D())]
+for case, optimizer in cases:
     model = case.model(optimizer)
     for _ in range(2):
         model.train_on_batch(case.data, case.y)
@@ -209,7 +243,7 @@ def run_build(target: str) -> list[str]:
 @pytest.mark.skipif("neon" in library.target(), reason="there is one build for this processor")
 def test_builds_for_different_processors_agree() -> None:
     avx2 = run_build("avx2")
-    assert len(avx2) == 2 * len(OPTIMIZERS)
+    assert len(avx2) == 2 * (len(OPTIMIZERS) + 2)
     assert run_build("avx512") == avx2
 
 

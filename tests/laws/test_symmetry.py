@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm.layers import LSTM, Bidirectional, Layer, Reverse
+from bilstm.layers import LSTM, Bidirectional, GlobalAveragePooling1D, GlobalMaxPooling1D, Layer, Reverse
 from bilstm.models import Sequential
 from bilstm.ragged import FloatArray, Ragged, offsets_of
 from oracles.models import UNITS, bits
@@ -166,6 +166,31 @@ def test_one_row_each_is_the_last_that_each_direction_computed(
     forward = np.stack([sequence[-1, :units] for sequence in outputs])
     backward = np.stack([sequence[0, units:] for sequence in outputs])
     assert bits(last.predict_rows(data)) == bits(MERGES[merge_mode](forward, backward))
+
+
+# --- Pooling ---------------------------------------------------------------------------------------------------------
+
+
+@given(BATCHES, SIZES)
+@settings(max_examples=40)
+def test_pooling_is_numpys_over_each_sequences_own_steps(data: Ragged, units: int) -> None:
+    every = of_two("concat", units)
+    outputs = rows(every, data)
+    for layer, pool in ((GlobalMaxPooling1D(), np.max), (GlobalAveragePooling1D(), np.mean)):
+        model = of_layers(*every.layers, layer, weights=every.get_weights())
+        expected = np.stack([pool(sequence, axis=0) for sequence in outputs])
+        np.testing.assert_allclose(model.predict_rows(data), expected, rtol=1e-6, atol=1e-7)
+    largest = of_layers(GlobalMaxPooling1D()).predict_rows(data)
+    assert bits(largest) == bits(np.stack([sequence.max(axis=0) for sequence in data]))
+    assert bits(of_layers(GlobalMaxPooling1D()).predict_rows(backwards(data))) == bits(largest)
+
+
+@pytest.mark.parametrize("layer", [GlobalMaxPooling1D(), GlobalAveragePooling1D()], ids=lambda p: type(p).__name__)
+def test_what_is_no_number_stays_in_its_sequence_and_column(layer: Layer) -> None:
+    values = np.arange(15, dtype=np.float32).reshape(5, 3)
+    values[0, 1] = values[2, 1] = np.nan
+    pooled = of_layers(layer).predict_rows(Ragged(values, [0, 1, 3, 5]))
+    assert np.isnan(pooled).tolist() == [[False, True, False]] * 2 + [[False] * 3]
 
 
 # --- What a direction may not see ------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from bilstm.layers import (
     Dense,
     Dropout,
     Embedding,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
     Layer,
     Reverse,
     TimeDistributed,
@@ -74,7 +76,8 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
         if dropout:
             layers += draw(st.sampled_from([[], [Dropout(0.4)], [TimeDistributed(Dense(5, "relu"))]]))
     units = draw(st.sampled_from(UNITS))
-    ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")])
+    average, largest = GlobalAveragePooling1D(), GlobalMaxPooling1D()
+    ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")], [average], [largest])
     layers += draw(st.sampled_from(ends))
     loss = draw(st.sampled_from(list(HEADS)))
     outputs = draw(st.sampled_from([1, 3, 18]))

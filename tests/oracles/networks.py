@@ -45,6 +45,8 @@ def column_embedding(numeric: int, vocabularies: list[int], dimensions: list[int
 
 
 REVERSE: dict[str, Any] = {"class_name": "Reverse", "config": {}}
+AVERAGE: dict[str, Any] = {"class_name": "GlobalAveragePooling1D", "config": {}}
+LARGEST: dict[str, Any] = {"class_name": "GlobalMaxPooling1D", "config": {}}
 EMBEDDING: dict[str, Any] = {"class_name": "Embedding", "config": {"input_dim": 5, "output_dim": 2}}
 
 
@@ -113,7 +115,7 @@ def problems(draw: st.DrawFn) -> Problem:
     between: list[list[dict[str, Any]]] = [[], [REVERSE], [dropout(0.5)], [time_distributed(dense(2, "tanh"))]]
     for _ in range(draw(st.integers(0, 2))):
         layers += [draw(st.sampled_from(recurrent)), *draw(st.sampled_from(between))]
-    summary = [[], [lstm(2, sequences=False)], [bidirectional(units=2, sequences=False)]]
+    summary = [[], [lstm(2, sequences=False)], [bidirectional(units=2, sequences=False)], [AVERAGE], [LARGEST]]
     layers += draw(st.sampled_from(summary))
     loss, activation = draw(
         st.sampled_from(

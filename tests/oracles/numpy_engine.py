@@ -21,6 +21,7 @@ from oracles.numpy_layers import (
     Dense,
     Dropout,
     Layer,
+    Pooling,
     Reverse,
     States,
     dropout_keep,
@@ -213,6 +214,8 @@ def build_layers(layers: Sequence[LayerConfig], features: int) -> list[Layer]:
             steps = layer.return_sequences
         elif isinstance(layer, Bidirectional):
             steps = layer.first.return_sequences
+        elif isinstance(layer, Pooling):
+            steps = False
         built.append(layer)
         width = layer.output_width
     if not built:
@@ -224,7 +227,7 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
     """One layer from its description; `steps` tells whether its input still has a row per step."""
     name, config = description["class_name"], dict(description["config"])
     if not steps and name not in ("Dense", "Dropout"):
-        raise ValueError(f"layer {index}, {name}, needs sequences, but a layer before it has return_sequences=False")
+        raise ValueError(f"layer {index}, {name}, needs sequences, but a layer before it returns one row for each")
     if name == "Embedding":
         return ColumnEmbedding(index, width, 0, [config["input_dim"]], [config["output_dim"]])
     if name == "TimeDistributed":
@@ -239,6 +242,8 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
             raise ValueError(f"layer {index}: Bidirectional takes LSTM layers")
         directions = [LSTM(index, width, **direction["config"]) for direction in (first, second)]
         return Bidirectional(index, directions[0], directions[1], config["merge_mode"])
+    if name in ("GlobalAveragePooling1D", "GlobalMaxPooling1D"):
+        return Pooling(index, width, "average" if name == "GlobalAveragePooling1D" else "maximum")
     if name == "Reverse":
         return Reverse(index, width)
     classes = {"ColumnEmbedding": ColumnEmbedding, "Dropout": Dropout, "LSTM": LSTM, "Dense": Dense}

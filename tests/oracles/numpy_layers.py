@@ -344,6 +344,26 @@ class Dense(Layer):
         return [by_logits @ self.weights[0].T for by_logits in gradients]
 
 
+class Pooling(Layer):
+    """Every sequence's mean, or the largest of each number; equal largest ones share the gradient."""
+
+    def __init__(self, index: int, width: int, pool: str) -> None:
+        super().__init__(index, width)
+        self.pool = pool
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        if self.pool == "average":
+            self.shares = [np.full_like(rows, 1 / len(rows)) for rows in inputs]
+            return [rows.mean(axis=0, keepdims=True) for rows in inputs]
+        outputs = [rows.max(axis=0, keepdims=True) for rows in inputs]
+        largest = [(rows == most).astype(rows.dtype) for rows, most in zip(inputs, outputs, strict=True)]
+        self.shares = [ones / ones.sum(axis=0) for ones in largest]
+        return outputs
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        return [shares * row for shares, row in zip(self.shares, gradients, strict=True)]
+
+
 class Reverse(Layer):
     """The steps of every sequence in reversed order."""
 

@@ -17,7 +17,9 @@ from bilstm.ragged import Ragged
 from bilstm.targets import LOSSES, make_targets
 from oracles import numpy_optimizers
 from oracles.networks import (
+    AVERAGE,
     EMBEDDING,
+    LARGEST,
     MERGE_MODES,
     REVERSE,
     Problem,
@@ -134,6 +136,8 @@ LARGER = {
         bidirectional(units=9, sequences=False),
         dense(4, "softmax"),
     ],
+    "averages": [bidirectional(units=18), AVERAGE, dense(4, "softmax")],
+    "largest numbers": [bidirectional("sum", units=33), dropout(0.3), LARGEST, dense(4, "softmax")],
 }
 
 
@@ -145,6 +149,13 @@ def test_gradients_of_larger_networks(layers: list[Json], lengths: list[int]) ->
     problem = Problem.draw(layers, "sparse_categorical_crossentropy", lengths, seed=len(lengths))
     # Weights as small as initial ones: with larger ones gates saturate and even float64 is ill-conditioned.
     problem.network.set_weights([weight / np.sqrt(len(weight)) for weight in problem.network.weights])
+    check_gradients(problem)
+
+
+def test_equal_largest_numbers_share_a_gradient() -> None:
+    problem = Problem.draw([dense(4), LARGEST, dense(2)], "mean_squared_error", [1, 9, 6, 9], 2)
+    problem.batch.values[:, 0] = np.round(problem.batch.values[:, 0])
+    problem.network.weights[0][1, :2] = 0  # two columns of the rows are the same wherever the first number is
     check_gradients(problem)
 
 

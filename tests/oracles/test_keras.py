@@ -250,6 +250,23 @@ def test_stacked_layers_to_one_answer_a_sequence(seed: int) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=OUTPUT_TOLERANCE)
 
 
+@every_seed
+def test_average_pooling_of_own_steps_only(seed: int) -> None:
+    _, X, units = draw_shapes(600 + seed)
+    twins = Twins.of(pooled(units, "GlobalAveragePooling1D"), X.features, seed)
+    ours, theirs = twins.ours.predict(X, verbose=0), predict(twins.theirs, padded(X))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
+@every_seed
+def test_max_pooling_of_own_steps_only(seed: int) -> None:
+    """Keras's takes no notice of a mask, so it is given each sequence by itself."""
+    _, X, units = draw_shapes(700 + seed)
+    twins = Twins.of(pooled(units, "GlobalMaxPooling1D"), X.features, seed, masking=False)
+    theirs = [predict(twins.theirs, sequence[np.newaxis])[0] for sequence in X]
+    np.testing.assert_allclose(twins.ours.predict(X, verbose=0), theirs, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
 # --- Training -------------------------------------------------------------------------------------------------------
 
 STEPS, FEATURES, BATCH, BATCHES = 4, 2, 4, 8
@@ -299,6 +316,14 @@ def classifier(units: int, outputs: int, activation: str, merge_mode: str = "con
     return network
 
 
+def pooled(units: int, pooling: str, outputs: int = 3) -> Network:
+    def network(layers: Layers) -> Sequence[Any]:
+        recurrent = layers.Bidirectional(layers.LSTM(units, return_sequences=True))
+        return [recurrent, getattr(layers, pooling)(), layers.Dense(outputs, activation="softmax")]
+
+    return network
+
+
 def undropped_stack(layers: Layers) -> Sequence[Any]:
     """`embedded_stack` without its dropout, whose random numbers are each library's own."""
     return [layer for layer in embedded_stack(layers) if not isinstance(layer, layers.Dropout)]
@@ -329,6 +354,12 @@ CASES = {
         ragged=False,
         optimizer="sgd",
         settings={"learning_rate": 0.2, "global_clipnorm": 0.5},
+    ),
+    "averages": Case(
+        pooled(5, "GlobalAveragePooling1D"), "categorical_crossentropy", 3, per_step=False, weights="sequence"
+    ),
+    "largest numbers": Case(
+        pooled(5, "GlobalMaxPooling1D"), "sparse_categorical_crossentropy", 3, per_step=False, ragged=False
     ),
     "plain SGD, per sequence": Case(
         classifier(4, 1, "sigmoid"),

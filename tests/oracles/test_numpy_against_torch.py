@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oracles.networks import bidirectional, dense, inputs, lstm, network_for
+from oracles.networks import AVERAGE, LARGEST, bidirectional, dense, inputs, lstm, network_for
 
 torch = pytest.importorskip("torch")
 
@@ -55,6 +55,26 @@ def test_states_equal_pytorch(backwards: bool) -> None:
         )
     np.testing.assert_allclose(rows, expected.reshape(10, 3), rtol=1e-12)
     np.testing.assert_allclose(states[0][0], torch.cat(final), rtol=1e-12)
+
+
+@pytest.mark.parametrize("pool", ["average", "maximum"])
+def test_pooling_equals_pytorch_with_equal_largest_numbers_too(pool: str) -> None:
+    rng = np.random.default_rng(3)
+    layers = [dense(4, "linear"), AVERAGE if pool == "average" else LARGEST]
+    batch = inputs(layers, [3, 1, 6, 4], rng)
+    batch.values[:, 0] = np.round(batch.values[:, 0])
+    network = network_for(layers, 2, rng)
+    network.weights[0][1, :2] = 0  # two columns of the rows are the same wherever the first number is
+    kernel, bias = (torch.tensor(weight, requires_grad=True) for weight in network.weights)
+    rows = torch.tensor(batch.values).double() @ kernel + bias
+    of_sequences = rows.split(batch.lengths.tolist())
+    expected = torch.stack([part.mean(0) if pool == "average" else part.amax(0) for part in of_sequences])
+    targets = rng.normal(size=(4, 4))
+    torch.nn.functional.mse_loss(expected, torch.tensor(targets)).backward()
+    np.testing.assert_allclose(network.forward(batch), expected.detach(), rtol=1e-12)
+    _, gradients = network.gradients(batch, targets, loss="mean_squared_error")
+    np.testing.assert_allclose(gradients[0], kernel.grad, rtol=1e-9)
+    np.testing.assert_allclose(gradients[1], bias.grad, rtol=1e-9)
 
 
 @pytest.mark.parametrize("loss", ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"])

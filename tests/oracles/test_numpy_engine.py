@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from bilstm.ragged import Ragged
 from oracles.networks import (
     ACTIVATIONS,
+    AVERAGE,
     EMBEDDING,
+    LARGEST,
     MERGE_MODES,
     REVERSE,
     Problem,
@@ -144,6 +146,9 @@ def test_gradients_of_activations(activation: str) -> None:
         [column_embedding(1, [], []), bidirectional()],
         [lstm(2, backwards=True), REVERSE, lstm(2)],
         [bidirectional(), dropout(0.5), lstm(2, sequences=False), dropout(0.4), dense(2)],
+        [bidirectional(), AVERAGE, dense(2)],
+        [bidirectional(), LARGEST, dense(2)],
+        [EMBEDDING, LARGEST],  # the same word twice, and so equal numbers
     ],
 )
 def test_gradients_of_other_layers(layers: list[dict[str, Any]]) -> None:
@@ -348,6 +353,7 @@ def test_float32_is_float32_throughout_and_near_float64() -> None:
         ([bidirectional("sum", backward=lstm(2, backwards=True))], "same units"),
         ([bidirectional(backward=lstm())], "differ in go_backwards"),
         ([lstm(sequences=False), lstm()], "needs sequences"),
+        ([AVERAGE, LARGEST], "needs sequences"),
         ([EMBEDDING], "needs 1 input columns, not 2"),
         ([time_distributed(lstm())], "takes a Dense layer"),
         ([dense()], "weights' shapes"),

@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uin
 from functools import cache
 from pathlib import Path
 
-ABI = 2
+ABI = 3
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
 
@@ -36,6 +36,7 @@ class LayerStruct(ctypes.Structure):
         ("tables", c_int64),
         ("vocabularies", POINTER(c_int64)),
         ("dimensions", POINTER(c_int64)),
+        ("pool", c_int32),
     ]
 
 

@@ -24,6 +24,7 @@ from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
 
 ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
 MERGES = ("concat", "sum", "mul", "ave")
+POOLS = ("average", "maximum")
 LOSSES = ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error")
 OPTIMIZERS = ("adam", "sgd")
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments")
@@ -67,7 +68,15 @@ class EmbeddingPlan:
     dimensions: tuple[int, ...]
 
 
-LayerPlan = RecurrentPlan | DensePlan | DropoutPlan | EmbeddingPlan
+@dataclass(frozen=True)
+class PoolingPlan:
+    """One row for each sequence: its rows' "average", or "maximum" of each number."""
+
+    index: int
+    pool: str
+
+
+LayerPlan = RecurrentPlan | DensePlan | DropoutPlan | EmbeddingPlan | PoolingPlan
 
 
 class OptimizerPlan(NamedTuple):
@@ -369,6 +378,8 @@ def _layer_struct(layer: LayerPlan) -> LayerStruct:
                 vocabularies=(c_int64 * count)(*vocabularies),
                 dimensions=(c_int64 * count)(*dimensions),
             )
+        case PoolingPlan(index, pool):
+            return LayerStruct(kind=4, index=index, pool=POOLS.index(pool))
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ engine runs it.
 from __future__ import annotations
 
 from bilstm.layers.base import LAYERS, Input, Layer, WeightSpec, from_json, to_json
+from bilstm.layers.pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
 from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
 from bilstm.layers.stepwise import ColumnEmbedding, Dense, Dropout, Embedding, TimeDistributed
 
@@ -18,6 +19,8 @@ __all__ = [
     "Dense",
     "Dropout",
     "Embedding",
+    "GlobalAveragePooling1D",
+    "GlobalMaxPooling1D",
     "Input",
     "Layer",
     "Reverse",
@@ -29,5 +32,17 @@ __all__ = [
 
 LAYERS |= {
     cls.__name__: cls
-    for cls in (Input, LSTM, Bidirectional, Reverse, Dense, TimeDistributed, Dropout, Embedding, ColumnEmbedding)
+    for cls in (
+        Input,
+        LSTM,
+        Bidirectional,
+        Reverse,
+        Dense,
+        TimeDistributed,
+        Dropout,
+        Embedding,
+        ColumnEmbedding,
+        GlobalAveragePooling1D,
+        GlobalMaxPooling1D,
+    )
 }

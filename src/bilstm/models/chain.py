@@ -16,6 +16,8 @@ from bilstm.layers import (
     Bidirectional,
     ColumnEmbedding,
     Embedding,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
     Input,
     Layer,
     Reverse,
@@ -73,12 +75,14 @@ class Chain:
             raise ValueError(f"Sequential: a model has at most {_MOST_LAYERS:,} layers")
         if self.splits:
             raise ValueError("Sequential: no layer can follow Bidirectional(merge_mode=None), which has two outputs")
-        if isinstance(layer, Reverse) and not (self.layers and _is_recurrent(self.layers[-1])):
+        if isinstance(layer, Reverse) and not (self.layers and _returns_sequences(self.layers[-1])):
             raise ValueError("Reverse must directly follow a recurrent layer with return_sequences=True")
-        if _is_recurrent(layer, any_rows=True) and not all(other.returns_rows_per_step() for other in self.layers):
+        summary = next((other for other in self.layers if not other.returns_rows_per_step()), None)
+        if summary and _needs_sequences(layer):
+            advice = ": give that layer return_sequences=True" if isinstance(summary, (LSTM, Bidirectional)) else ""
             raise ValueError(
                 f"Sequential: {type(layer).__name__} needs sequences, but a layer before it returns one row for "
-                f"each: give that layer return_sequences=True"
+                f"each{advice}"
             )
         if not self.layers and layer.input_features is not None:
             self.input_features = layer.input_features
@@ -272,8 +276,12 @@ def _flipped(plan: Any) -> RecurrentPlan:
     return replace(plan, directions=tuple(replace(d, flip=not d.flip) for d in plan.directions))
 
 
-def _is_recurrent(layer: Layer, *, any_rows: bool = False) -> bool:
-    return isinstance(layer, (LSTM, Bidirectional)) and (any_rows or layer.returns_rows_per_step())
+def _needs_sequences(layer: Layer) -> bool:
+    return isinstance(layer, (LSTM, Bidirectional, GlobalAveragePooling1D, GlobalMaxPooling1D))
+
+
+def _returns_sequences(layer: Layer) -> bool:
+    return isinstance(layer, (LSTM, Bidirectional)) and layer.returns_rows_per_step()
 
 
 def _describe(layer: Layer) -> str:

@@ -17,11 +17,11 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3 };
-enum { BILSTM_ABI = 2 };
+enum { BILSTM_ABI = 3 };
 
 typedef struct bilstm_network bilstm_network;
 
-enum { BILSTM_LSTM = 0, BILSTM_DENSE = 1, BILSTM_DROPOUT = 2, BILSTM_EMBEDDING = 3 };
+enum { BILSTM_LSTM = 0, BILSTM_DENSE = 1, BILSTM_DROPOUT = 2, BILSTM_EMBEDDING = 3, BILSTM_POOLING = 4 };
 
 // One direction of an LSTM layer.
 typedef struct bilstm_direction {
@@ -44,6 +44,7 @@ typedef struct bilstm_layer {
     int64_t tables;            // embedding
     const int64_t* vocabularies;
     const int64_t* dimensions;
+    int32_t pool;  // pooling: 0 average, 1 maximum
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for

@@ -8,6 +8,7 @@
 
 #include "dropout.h"
 #include "embedding.h"
+#include "pooling.h"
 #include "recurrent.h"
 
 namespace bilstm {
@@ -89,6 +90,10 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
             break;
         case BILSTM_EMBEDDING:
             made = make_embedding(layer, width);
+            break;
+        case BILSTM_POOLING:
+            if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
+            made = std::make_unique<Pooling>(width, checked_enum(layer.pool, Pool::maximum, "kind of pooling"));
             break;
         default:
             throw Invalid("unknown layer kind " + std::to_string(layer.kind));

@@ -1,0 +1,234 @@
+"""SequenceTagger and SequenceClassifier: labels for steps and for sequences, by scikit-learn's protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.arguments import check_choice
+from bilstm.estimator_base import ClassifierMixin, ClassWeight, SequenceEstimator, column_or_1d, recurrent
+from bilstm.labels import UNLABELLED, Labels, read_labels, read_step_labels
+from bilstm.layers import GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
+from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
+from bilstm.steps import Steps
+from bilstm.training import TrainingOptions
+
+POOLS: dict[str, type[Layer] | None] = {"last": None, "mean": GlobalAveragePooling1D, "max": GlobalMaxPooling1D}
+
+
+class SequenceTagger(SequenceEstimator):
+    """Learns to label every step of a sequence.
+
+    X is a list of (steps, features) arrays of any lengths, a (n, steps, features) array, a `Ragged`, or a list of
+    lists of strings, one a step; (steps,) arrays and a (n, steps) array have one feature. NaN is a missing number:
+    filled with the mean, and said to the network where training had any.
+
+    y is a list with an array or a list for each sequence, a (n, steps) array, or a `Ragged`: strings, whole numbers
+    or booleans. Steps labelled None, NaN or `missing_label` are context only: neither learnt nor scored.
+
+    Args:
+        units: of each LSTM, in each direction.
+        layers: number of recurrent layers.
+        merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
+        direction: "both", or only "forward" or "backward".
+        dropout: share of numbers dropped after each recurrent layer and after the embedding.
+        embedding: numbers in a string's embedding; None chooses by the number of different ones. Strings that occur
+            once in training count as unknown, as new ones do later.
+        epochs: passes over the training sequences; None chooses by their number of steps.
+        batch_size: sequences (or pieces of long ones) in a training step; None chooses by their length.
+        learning_rate: the highest reached; it rises at first and falls to zero at the end.
+        class_weight: class -> weight of its steps' losses, 1 where it is not named; "balanced": inverse to its
+            number of steps. The weighted loss of the sequences held out then decides what is best, else accuracy.
+        patience: epochs without a better score on the sequences held out after which training stops.
+        validation_split: the share of sequences, or of groups, held out.
+        standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
+        missing_label: what stands for "unlabelled" in y besides None and NaN, such as -1.
+        random_state: an integer gives the same model for the same data, bit for bit; see scikit-learn's glossary.
+        verbose: print a line for each epoch.
+
+    Attributes:
+        classes_: (n_classes,) the labels, sorted.
+        n_features_in_: features of a step; 1 for strings.
+        model_: the network, a `Sequential` with the weights of the best epoch; encoder_: how X becomes its input.
+        training_: how `fit` went, plain data: "epochs", "best_epoch", "stopped", "history", "held_out_sequences" …
+    """
+
+    _one_row_each = False
+
+    def __init__(
+        self,
+        *,
+        units: int = 128,
+        layers: int = 2,
+        merge_mode: str = "concat",
+        direction: str = "both",
+        dropout: float = 0.3,
+        embedding: int | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float = 0.004,
+        class_weight: ClassWeight = None,
+        patience: int = 10,
+        validation_split: float = 0.1,
+        standardize: bool = True,
+        missing_label: Any = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.units = units
+        self.layers = layers
+        self.merge_mode = merge_mode
+        self.direction = direction
+        self.dropout = dropout
+        self.embedding = embedding
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.class_weight = class_weight
+        self.patience = patience
+        self.validation_split = validation_split
+        self.standardize = standardize
+        self.missing_label = missing_label
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def predict_proba(self, X: Any) -> Any:
+        """The probability of each class at each step, float32.
+
+        Returns:
+            (n, steps, n_classes) for X of one array; otherwise a list of (steps, n_classes) arrays, or an array of
+            objects for an array of objects, which `cross_val_predict` can join.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: X is not like that of the fit.
+        """
+        steps = self._read_fitted(X)
+        return self._divided(self._probabilities(steps), steps, X)
+
+    def predict(self, X: Any) -> Any:
+        """The likeliest label of each step, in the form of `predict_proba` without the last dimension."""
+        steps = self._read_fitted(X)
+        return self._divided(self.classes_[self._probabilities(steps).argmax(axis=1)], steps, X)
+
+    def score(self, X: Any, y: Any) -> float:
+        """The share of labelled steps whose label is predicted.
+
+        Raises:
+            ValueError: no step is labelled, or see `predict`.
+        """
+        steps = self._read_fitted(X)
+        codes = self._read_labels(y, steps).codes(self.classes_)
+        labelled = codes != UNLABELLED
+        if not labelled.any():
+            raise ValueError("no step of y is labelled, so there is nothing to score")
+        predicted = self._probabilities(steps).argmax(axis=1)
+        return float((predicted == codes)[labelled].mean())
+
+    def _divided(self, rows: npt.NDArray[Any], steps: Steps, X: Any) -> Any:
+        if steps.array:
+            return rows.reshape(len(steps), -1, *rows.shape[1:])
+        parts = np.split(rows, steps.offsets[1:-1])
+        if isinstance(X, (list, tuple, Ragged)):
+            return parts
+        objects = np.empty(len(parts), object)
+        objects[:] = parts
+        return objects
+
+    def _labels_of(self, y: Any, steps: Steps) -> Labels:
+        return read_step_labels(y, steps.offsets, self.missing_label)
+
+    def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
+        return steps_of(steps.offsets, sequences)
+
+    def _last_layers(self, options: TrainingOptions) -> list[Layer]:
+        return recurrent(options)
+
+
+class SequenceClassifier(ClassifierMixin, SequenceEstimator):
+    """Learns a label for every sequence.
+
+    X is as for `SequenceTagger`. y is (n,): strings, whole numbers or booleans, none of them missing.
+
+    Args:
+        pooling: how a sequence's steps become one row: "last": what each direction has computed when it has read the
+            whole sequence; "mean" or "max" of the last layer's outputs at its steps.
+        units, layers, merge_mode, direction, dropout, embedding, epochs, batch_size, learning_rate, class_weight,
+        patience, validation_split, standardize, random_state, verbose: as for `SequenceTagger`; without groups, the
+            sequences held out are of every class in proportion.
+
+    Attributes: as for `SequenceTagger`.
+    """
+
+    _one_row_each = True
+
+    def __init__(
+        self,
+        *,
+        units: int = 128,
+        layers: int = 2,
+        merge_mode: str = "concat",
+        direction: str = "both",
+        pooling: str = "mean",
+        dropout: float = 0.3,
+        embedding: int | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float = 0.004,
+        class_weight: ClassWeight = None,
+        patience: int = 10,
+        validation_split: float = 0.1,
+        standardize: bool = True,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.units = units
+        self.layers = layers
+        self.merge_mode = merge_mode
+        self.direction = direction
+        self.pooling = pooling
+        self.dropout = dropout
+        self.embedding = embedding
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.class_weight = class_weight
+        self.patience = patience
+        self.validation_split = validation_split
+        self.standardize = standardize
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """(n, n_classes) float32: the probability of each class for each sequence.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: X is not like that of the fit.
+        """
+        return self._probabilities(self._read_fitted(X))
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """(n,) the likeliest label of each sequence."""
+        codes = self.predict_proba(X).argmax(axis=1)
+        labels: npt.NDArray[Any] = self.classes_[codes]
+        return labels
+
+    def _options(self, seed: int) -> TrainingOptions:
+        check_choice("SequenceClassifier", "pooling", self.pooling, POOLS)
+        return super()._options(seed)
+
+    def _labels_of(self, y: Any, steps: Steps) -> Labels:
+        if not isinstance(y, (list, tuple)):
+            y = np.asarray(y)
+            y = column_or_1d(y, warn=True) if y.ndim == 2 else y
+        return read_labels(y, len(steps))
+
+    def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
+        return sequences
+
+    def _last_layers(self, options: TrainingOptions) -> list[Layer]:
+        pool = POOLS[self.pooling]
+        return [*recurrent(options), pool()] if pool else recurrent(options, sequences=False)

@@ -1,0 +1,682 @@
+"""The estimators: scikit-learn's protocol on sequences, what each parameter does, and that they learn."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
+from sklearn.utils._tags import get_tags
+
+import bilstm
+from bilstm import SequenceClassifier, SequenceTagger, estimator_base, problems
+from bilstm.fitting import DivergedError
+from bilstm.layers import Dropout
+from bilstm.loop import TrainingInterrupted
+from oracles.models import bits, weight_bits
+
+NAMES = np.array(["low", "high"])
+BOTH = pytest.mark.parametrize("make", [lambda **k: tagger(**k), lambda **k: classifier(**k)], ids=["tagger", "class"])
+
+
+def tagger(**parameters: Any) -> SequenceTagger:
+    quick: dict[str, Any] = {"units": 5, "layers": 1, "epochs": 2, "batch_size": 16, "random_state": 0}
+    return SequenceTagger(**quick | parameters)
+
+
+def classifier(**parameters: Any) -> SequenceClassifier:
+    quick: dict[str, Any] = {"units": 5, "layers": 1, "epochs": 2, "batch_size": 16, "random_state": 0}
+    return SequenceClassifier(**quick | parameters)
+
+
+def echoes(count: int = 40, lag: int = 1, seed: int = 1) -> tuple[list[Any], list[Any]]:
+    """Sequences of different lengths, and for each step whether the number `lag` steps later is high."""
+    X, y = problems.echo(count, (3, 8), lag=lag, seed=seed)
+    return X.to_list(), [NAMES[labels[:, 0].astype(int)] for labels in y]
+
+
+def beginnings(count: int = 40, seed: int = 1) -> tuple[list[Any], Any]:
+    """Sequences, and for each whether its first number is high."""
+    X, _ = echoes(count, seed=seed)
+    return X, NAMES[[int(sequence[0, 0] > 0.5) for sequence in X]]
+
+
+def data_for(estimator: Any, count: int = 40) -> tuple[list[Any], Any]:
+    return echoes(count) if isinstance(estimator, SequenceTagger) else beginnings(count)
+
+
+def objects(sequences: list[Any]) -> Any:
+    made = np.empty(len(sequences), object)
+    made[:] = sequences
+    return made
+
+
+def probabilities(estimator: Any, X: Any) -> list[bytes]:
+    return [bits(rows) for rows in estimator.predict_proba(X)]
+
+
+def layers_of(estimator: Any) -> list[dict[str, Any]]:
+    layers: list[dict[str, Any]] = estimator.model_.get_config()["layers"]
+    return layers
+
+
+# --- scikit-learn's own checks ---------------------------------------------------------------------------------------
+
+ONE_FEATURE = "a two-dimensional X is n sequences of one feature, whatever their number of steps"
+FAIL = dict.fromkeys(
+    [
+        "check_n_features_in",
+        "check_n_features_in_after_fitting",
+        "check_estimators_partial_fit_n_features",
+        "check_classifiers_train",
+    ],
+    ONE_FEATURE,
+)
+OF_ANY = [
+    estimator_checks.check_do_not_raise_errors_in_init_or_set_params,
+    estimator_checks.check_estimator_cloneable,
+    estimator_checks.check_estimator_repr,
+    estimator_checks.check_estimator_tags_renamed,
+    estimator_checks.check_estimators_unfitted,
+    estimator_checks.check_get_params_invariance,
+    estimator_checks.check_mixin_order,
+    estimator_checks.check_no_attributes_set_in_init,
+    estimator_checks.check_parameters_default_constructible,
+    estimator_checks.check_requires_y_none,
+    estimator_checks.check_set_params,
+    estimator_checks.check_valid_tag_types,
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_classifier_passes_scikit_learns_checks() -> None:
+    found = estimator_checks.check_estimator(classifier(units=4, epochs=10), expected_failed_checks=FAIL, on_skip=None)
+    status = [check["status"] for check in found]
+    assert status.count("passed") > 40
+    assert set(status) <= {"passed", "skipped", "xfail"}
+
+
+@pytest.mark.parametrize("check", OF_ANY, ids=lambda check: check.__name__)
+def test_the_tagger_passes_those_that_need_no_labels_of_sequences(check: Callable[[str, Any], None]) -> None:
+    check("SequenceTagger", tagger())
+
+
+def test_tags() -> None:
+    of_tagger, of_classifier = get_tags(tagger()), get_tags(classifier())
+    assert of_classifier.estimator_type == "classifier"
+    assert of_tagger.estimator_type is None  # its y is not one label a sample, as scikit-learn's classifiers' is
+    for tags in (of_tagger, of_classifier):
+        assert tags.target_tags.required
+        assert tags.input_tags.three_d_array
+        assert tags.input_tags.string
+        assert tags.input_tags.allow_nan
+
+
+@BOTH
+def test_clones_and_parameters(make: Any) -> None:
+    estimator = make(direction="forward", class_weight={"low": 2.0})
+    assert clone(estimator).get_params() == estimator.get_params()
+    assert estimator.set_params(units=7).units == 7
+    with pytest.raises(ValueError, match="Invalid parameter 'unit'"):
+        estimator.set_params(unit=7)
+    fitted = estimator.set_params(class_weight=None).fit(*data_for(estimator))
+    assert not hasattr(clone(fitted), "model_")
+
+
+@BOTH
+def test_not_fitted(make: Any) -> None:
+    for method in ("predict", "predict_proba"):
+        with pytest.raises(NotFittedError):
+            getattr(make(), method)([[1.0]])
+    with pytest.raises(NotFittedError):
+        make().score([[1.0]], [["low"]])
+
+
+def test_nothing_of_scikit_learn_is_imported_before_it_is_needed() -> None:
+    program = "import sys, bilstm.models; assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    program = "import sys; sys.modules['sklearn'] = None; import bilstm; bilstm.SequenceTagger"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    last = finished.stderr.splitlines()[-1]
+    assert last == "ImportError: bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'"
+    assert {"SequenceTagger", "SequenceClassifier"} <= set(dir(bilstm))
+
+
+# --- In scikit-learn's tools -----------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("form", ["list", "objects", "ragged"])
+def test_cross_validation_of_ragged_sequences(make: Any, form: str) -> None:
+    X, y = data_for(make())
+    forms = {"list": X, "objects": objects(X), "ragged": bilstm.Ragged.from_sequences(X)}
+    scores = cross_val_score(make(), forms[form], y, cv=2, error_score="raise")
+    assert scores.shape == (2,)
+    assert (scores == cross_val_score(make(), X, y, cv=2)).all()
+
+
+def test_cross_validation_keeps_groups_together() -> None:
+    X, y = beginnings(30)
+    groups = np.arange(30) % 5
+    keywords: dict[str, Any] = {"groups": groups, "params": {"groups": groups}, "error_score": "raise"}
+    assert cross_val_score(classifier(), X, y, cv=GroupKFold(3), **keywords).shape == (3,)
+
+
+def test_predictions_of_cross_validation() -> None:
+    X, y = echoes(20)
+    found = cross_val_predict(tagger(), objects(X), objects(y), cv=2)
+    assert [len(labels) for labels in found] == [len(labels) for labels in y]
+    X, labels = beginnings(20)
+    assert cross_val_predict(classifier(), X, labels, cv=2, method="predict_proba").shape == (20, 2)
+
+
+@BOTH
+def test_a_grid_search_and_a_pipeline(make: Any) -> None:
+    X, y = data_for(make())
+    scaled = FunctionTransformer(lambda X: [10 * sequence for sequence in X])
+    search = GridSearchCV(make_pipeline(scaled, make()), {type(make()).__name__.lower() + "__units": [2, 3]}, cv=2)
+    search.fit(X, y)
+    assert next(iter(search.best_params_.values())) in (2, 3)
+    assert len(search.predict(X)) == len(X)
+    assert search.score(X, y) == search.best_estimator_.score(X, y)
+
+
+def test_a_grid_search_by_another_score() -> None:
+    X, y = beginnings()
+    search = GridSearchCV(classifier(), {"pooling": ["mean", "last"]}, cv=2, scoring="f1_macro").fit(X, y)
+    assert 0 <= search.best_score_ <= 1
+
+
+# --- One answer ------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_the_random_state_decides_every_bit(make: Any) -> None:
+    X, y = data_for(make())
+    first = make(random_state=3).fit(X, y)
+    again = make(random_state=3).fit(X, y)
+    assert weight_bits(first.model_) == weight_bits(again.model_)
+    assert first.training_["history"] == again.training_["history"]
+    assert weight_bits(first.fit(X, y).model_) == weight_bits(again.model_)
+    for other in (4, None, np.random.RandomState(3)):
+        found = make(random_state=other).fit(X, y)
+        assert (weight_bits(found.model_) == weight_bits(first.model_)) == isinstance(other, np.random.RandomState)
+
+
+@BOTH
+def test_a_copy_predicts_and_learns_on_alike(make: Any) -> None:
+    X, y = data_for(make())
+    fitted = make(dropout=0.5).fit(X, y)
+    for copied in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        assert probabilities(copied, X) == probabilities(fitted, X)
+    original = fitted.partial_fit(X, y)
+    assert weight_bits(copied.partial_fit(X, y).model_) == weight_bits(original.model_)
+    assert pickle.loads(pickle.dumps(make())).get_params() == make().get_params()
+
+
+# --- Forms of X and y ------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_all_forms_of_sequences_give_one_model(make: Any) -> None:
+    X, y = data_for(make())
+    fitted = make().fit(X, y)
+    forms = [objects(X), bilstm.Ragged.from_sequences(X), [sequence[:, 0] for sequence in X]]
+    for form in forms:
+        assert weight_bits(make().fit(form, y).model_) == weight_bits(fitted.model_)
+        assert probabilities(fitted, form) == probabilities(fitted, X)
+
+
+def test_predictions_have_the_form_of_x() -> None:
+    X, y = echoes()
+    fitted = tagger().fit(X, y)
+    for form, kind in ((X, list), (bilstm.Ragged.from_sequences(X), list), (objects(X), np.ndarray)):
+        labels, found = fitted.predict(form), fitted.predict_proba(form)
+        assert type(labels) is type(found) is kind
+        assert [len(part) for part in labels] == [len(sequence) for sequence in X]
+        assert {part.shape[1] for part in found} == {2}
+        for part, probability in zip(labels, found, strict=True):
+            assert (part == fitted.classes_[probability.argmax(axis=1)]).all()
+            np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
+    array = np.stack([sequence[:3] for sequence in X])
+    assert fitted.predict(array).shape == (40, 3)
+    assert fitted.predict_proba(array[:, :, 0]).shape == (40, 3, 2)
+    equal = objects([sequence[:3] for sequence in X])
+    assert fitted.predict(equal).shape == (40,)  # also where all have one length
+
+
+def test_labels_of_steps_in_any_form() -> None:
+    X, y = problems.echo(30, 6, seed=1)
+    expected = weight_bits(tagger().fit(X, y).model_)
+    flat = y[:, :, 0]
+    forms = [
+        flat,
+        flat.tolist(),
+        flat.astype(bool),
+        flat.astype(float),
+        NAMES[1 - flat] == "low",
+        list(y),
+        objects(list(y)),
+    ]
+    forms.append(bilstm.Ragged.from_padded(y))
+    for form in forms:
+        assert weight_bits(tagger().fit(X, form).model_) == expected
+    assert tagger().fit(X, flat).score(X, y) == tagger().fit(list(X), list(flat)).score(X, flat)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"), [(("a", "bc"), "U"), ((-1, 1), "i"), ((False, True), "b"), ((0.0, 2.0), "f")]
+)
+def test_classes_keep_their_type(names: Any, kind: str) -> None:
+    X, y = beginnings()
+    labels = np.array(names)[(y == "high").astype(int)]
+    fitted = classifier().fit(X, labels.tolist())
+    assert fitted.classes_.tolist() == sorted(names)
+    assert fitted.predict(X).dtype.kind == kind
+    assert fitted.score(X, labels) == fitted.score(X, labels.tolist())
+    steps = [np.repeat(label, len(sequence)) for sequence, label in zip(X, labels, strict=True)]
+    assert tagger().fit(X, steps).predict(X)[0].dtype.kind == kind
+
+
+def test_a_column_of_labels_is_warned_of() -> None:
+    X, y = beginnings()
+    with pytest.warns(DataConversionWarning):
+        fitted = classifier().fit(X, y[:, np.newaxis])
+    assert weight_bits(fitted.model_) == weight_bits(classifier().fit(X, y).model_)
+
+
+@pytest.mark.parametrize(("missing", "given"), [(None, None), (None, float("nan")), ("", ""), ("?", None)])
+def test_steps_without_labels_are_neither_learnt_nor_scored(missing: Any, given: Any) -> None:
+    X, y = echoes()
+    partly = [[given if i % 3 == 1 else label for i, label in enumerate(labels)] for labels in y]
+    others = [["low" if label == given or label is None or label != label else label for label in p] for p in partly]
+    fitted = tagger(missing_label=missing).fit(X, partly)
+    expected = tagger().fit(X, [[None if i % 3 == 1 else la for i, la in enumerate(labels)] for labels in y])
+    assert weight_bits(fitted.model_) == weight_bits(expected.model_)
+    assert weight_bits(fitted.model_) != weight_bits(tagger().fit(X, others).model_)
+    assert fitted.classes_.tolist() == ["high", "low"]
+    found = fitted.predict(X)
+    right = [
+        a == b for p, labels in zip(partly, found, strict=True) for a, b in zip(p, labels, strict=True) if a in NAMES
+    ]
+    assert fitted.score(X, partly) == np.mean(right)
+
+
+def test_a_number_may_stand_for_missing() -> None:
+    X, y = echoes()
+    numbers = [np.where(np.arange(len(labels)) % 3 == 1, -1, labels == "high") for labels in y]
+    assert tagger(missing_label=-1).fit(X, numbers).classes_.tolist() == [0, 1]
+    assert tagger().fit(X, numbers).classes_.tolist() == [-1, 0, 1]
+
+
+def test_only_labelled_sequences_are_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = echoes()
+    labels = [labels if i % 4 == 0 else [None] * len(labels) for i, labels in enumerate(y)]
+    sides = divisions(monkeypatch)
+    tagger(validation_split=0.5).fit(X, labels)
+    (_, held_out), *_ = sides
+    assert len(held_out) == 5
+    assert all(i % 4 == 0 for i in held_out)
+
+
+def test_words() -> None:
+    random = np.random.default_rng(0)
+    X = [random.choice(["yes", "no", "er"], random.integers(2, 7)).tolist() for _ in range(60)]
+    y = [["after" if i and words[i - 1] == "yes" else "other" for i in range(len(words))] for words in X]
+    fitted = tagger(units=8, epochs=30, learning_rate=0.05, dropout=0.0, embedding=4).fit(X, y)
+    assert fitted.score(X, y) > 0.95
+    assert fitted.n_features_in_ == 1
+    assert layers_of(fitted)[0]["config"]["dimensions"] == [4]
+    new = fitted.predict_proba([["yes", "never seen"], ["yes", "nor this"]])
+    assert bits(new[0]) == bits(new[1])
+    sentences = classifier(embedding=6).fit(X, [len(words) % 2 for words in X])
+    assert layers_of(sentences)[0]["config"]["dimensions"] == [6]
+    assert tagger().fit(X, y).encoder_.vocabularies == [4]
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_missing_numbers(standardize: bool) -> None:
+    X, y = beginnings()
+    holes = [np.where(np.arange(len(x))[:, np.newaxis] == 1, np.nan, x) for x in X]
+    fitted = classifier(standardize=standardize).fit(holes, y)
+    assert np.isfinite(fitted.predict_proba(holes)).all()
+    assert fitted.model_.input_features == 2
+    assert np.isfinite(classifier().fit(X, y).predict_proba(holes)).all()
+
+
+def test_standardised_by_the_training_part_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = beginnings()
+    sides = divisions(monkeypatch)
+    fitted = classifier(validation_split=0.4).fit(X, y)
+    (training, _), *_ = sides
+    values = np.concatenate([X[i] for i in training])
+    (column,) = fitted.encoder_.numeric
+    assert column.mean == pytest.approx(values.mean())
+    assert column.scale == pytest.approx(values.std())
+    larger = [1000 * sequence + 7 for sequence in X]
+    assert fitted.score(X, y) == classifier(validation_split=0.4).fit(larger, y).score(larger, y)
+    as_they_are = classifier(standardize=False).fit(X, y).encoder_.numeric[0]
+    assert (as_they_are.mean, as_they_are.scale) == (0, 1)
+
+
+# --- Parameters ------------------------------------------------------------------------------------------------------
+
+
+def divisions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], list[int]]]:
+    """Collects what fits train on and hold out."""
+    sides: list[tuple[list[int], list[int]]] = []
+    train = estimator_base.train_model
+
+    def spy(model: Any, training: Any, validation: Any, *rest: Any, **keywords: Any) -> Any:
+        sides.append((training.chosen.tolist(), validation.chosen.tolist() if validation else []))
+        return train(model, training, validation, *rest, **keywords)
+
+    monkeypatch.setattr(estimator_base, "train_model", spy)
+    return sides
+
+
+@BOTH
+def test_the_network_is_what_the_parameters_say(make: Any) -> None:
+    X, y = data_for(make())
+
+    def classes_of(**parameters: Any) -> list[str]:
+        return [layer["class_name"] for layer in layers_of(make(epochs=1, **parameters).fit(X, y))]
+
+    pool = ["GlobalAveragePooling1D"] if make is BOTH.args[1][1] else []
+    assert classes_of() == ["Bidirectional", *pool, "Dropout", "Dense"]
+    assert classes_of(layers=2) == ["Bidirectional", "Dropout", "Bidirectional", *pool, "Dropout", "Dense"]
+    assert classes_of(direction="forward") == ["LSTM", *pool, "Dropout", "Dense"]
+    assert classes_of(direction="backward") == ["LSTM", "Reverse", *pool, "Dropout", "Dense"]
+    for merge_mode in ("sum", "ave", "mul"):
+        first = layers_of(make(epochs=1, merge_mode=merge_mode, units=3).fit(X, y))[0]["config"]
+        assert first["merge_mode"] == merge_mode
+        assert first["layer"]["config"]["units"] == 3
+    for rate in (0.1, 0.6):
+        fitted = make(epochs=1, dropout=rate).fit(X, y)
+        assert [layer.rate for layer in fitted.model_.layers if isinstance(layer, Dropout)] == [rate]
+
+
+@pytest.mark.parametrize("direction", ["both", "forward", "backward"])
+@pytest.mark.parametrize(
+    ("pooling", "pool"), [("mean", "GlobalAveragePooling1D"), ("max", "GlobalMaxPooling1D"), ("last", "")]
+)
+def test_pooling(pooling: str, pool: str, direction: str) -> None:
+    X, y = beginnings()
+    fitted = classifier(pooling=pooling, direction=direction).fit(X, y)
+    names = [layer["class_name"] for layer in layers_of(fitted)]
+    assert [name for name in names if name.startswith("Global")] == ([pool] if pool else [])
+    alone = np.concatenate([fitted.predict_proba([sequence]) for sequence in X])
+    assert bits(alone) == bits(fitted.predict_proba(X))
+
+
+@BOTH
+def test_how_long_and_how_fast(make: Any) -> None:
+    X, y = data_for(make())
+    assert make(epochs=1).fit(X, y).training_["epochs"] == 1
+    assert make(epochs=3).fit(X, y).training_["epochs"] == 3
+    assert make(epochs=None).fit(X, y).training_["epochs"] >= 10
+    for batch_size in (4, 20):
+        assert make(batch_size=batch_size).fit(X, y).training_["batch_size"] == batch_size
+    stopped = make(epochs=60, learning_rate=3.0, patience=2).fit(X, y).training_
+    assert stopped["epochs"] == stopped["best_epoch"] + 2 < 60
+    weights = [weight_bits(make(learning_rate=rate).fit(X, y).model_) for rate in (0.001, 0.01)]
+    assert weights[0] != weights[1]
+
+
+@BOTH
+def test_a_share_is_held_out(make: Any) -> None:
+    X, y = data_for(make())
+    for share, count in ((0.0, 0), (0.1, 4), (0.5, 20)):
+        training = make(validation_split=share).fit(X, y).training_
+        assert training["held_out_sequences"] == count
+        assert training["sequences"] == 40 - count
+        assert ("val_accuracy" in training["history"]) == bool(count)
+
+
+@BOTH
+def test_groups_are_never_divided(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = data_for(make())
+    groups = np.array([f"patient {i % 8}" for i in range(40)])
+    sides = divisions(monkeypatch)
+    make(validation_split=0.25).fit(X, y, groups=groups)
+    make(validation_split=0.25).fit(X, y)
+    (training, held_out), (_, by_chance) = sides
+    assert not set(groups[training]) & set(groups[held_out])
+    assert len(set(groups[held_out])) == 2
+    assert sorted(training + held_out) == list(range(40))
+    assert len(set(groups[by_chance])) > 2
+
+
+def rare(count: int = 150) -> tuple[list[Any], list[Any]]:
+    """A tenth of the steps is "rare", and hard to tell from the others."""
+    random = np.random.default_rng(3)
+    flags = [random.random(6) < 0.1 for _ in range(count)]
+    return [flag[:, np.newaxis] + random.normal(size=(6, 1)) for flag in flags], [
+        np.where(flag, "rare", "usual") for flag in flags
+    ]
+
+
+def test_class_weights_make_a_rare_class_heard() -> None:
+    X, y = rare()
+    parameters: dict[str, Any] = {"epochs": 8, "learning_rate": 0.03}
+    recalls = []
+    for weight in (None, {"rare": 9.0}, "balanced"):
+        fitted = tagger(class_weight=weight, **parameters).fit(X, y)
+        truth, found = np.concatenate(y), np.concatenate(fitted.predict(X))
+        recalls.append((found[truth == "rare"] == "rare").mean())
+    assert recalls[0] < 0.3 < 0.5 < min(recalls[1:])
+    ones = tagger(class_weight={}, **parameters).fit(X, y)
+    named = tagger(class_weight={"rare": 1, "usual": 1.0}, **parameters).fit(X, y)
+    assert weight_bits(ones.model_) == weight_bits(named.model_)
+
+
+def test_balanced_weights_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = rare(40)
+    labels = [str(steps[0]) for steps in y]
+    sides = divisions(monkeypatch)
+    balanced = classifier(class_weight="balanced").fit(X, labels)
+    (training, _), *_ = sides
+    counts = {name: sum(labels[i] == name for i in training) for name in ("rare", "usual")}
+    weights = {name: len(training) / (2 * count) for name, count in counts.items()}
+    assert weight_bits(classifier(class_weight=weights).fit(X, labels).model_) == weight_bits(balanced.model_)
+
+
+def test_printing(capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = beginnings()
+    classifier().fit(X, y)
+    assert capsys.readouterr().out == ""
+    classifier(verbose=True).fit(X, y)
+    number = r"\d+\.\d{4}"
+    lines = [f"Epoch {i}/2: loss {number}, val_loss {number}, val_accuracy {number}\n" for i in (1, 2)]
+    assert re.fullmatch("".join(lines), capsys.readouterr().out)
+
+
+# --- partial_fit -----------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_partial_fit_goes_on(make: Any) -> None:
+    X, y = data_for(make())
+    first, again = (make(learning_rate=0.01).partial_fit(X[:20], y[:20], classes=["low", "high"]) for _ in range(2))
+    assert first.classes_.tolist() == ["high", "low"]
+    assert first.model_.network.iteration == 2  # batches of 16 and 4
+    for estimator in (first, again):
+        estimator.partial_fit(X[20:], y[20:])
+    assert weight_bits(first.model_) == weight_bits(again.model_)
+    assert first.model_.network.iteration == 4
+    before = weight_bits(first.model_)
+    encoder = first.encoder_
+    first.set_params(batch_size=None).partial_fit(X, y, classes=["high", "low"])
+    assert first.model_.network.iteration == 6  # 32 and 8
+    assert first.encoder_ is encoder
+    assert weight_bits(first.model_) != before
+    assert weight_bits(make().fit(X, y).partial_fit(X, y).model_) != weight_bits(make().fit(X, y).model_)
+
+
+def test_partial_fit_learns() -> None:
+    estimator = tagger(units=12, learning_rate=0.02, dropout=0.0)
+    for seed in range(25):
+        estimator.partial_fit(*echoes(64, seed=seed), classes=["low", "high"])
+    assert estimator.score(*echoes(100, seed=99)) > 0.9
+
+
+def test_partial_fit_heeds_class_weights_and_the_learning_rate() -> None:
+    X, y = rare(20)
+    found = set()
+    for parameters in ({}, {"class_weight": "balanced"}, {"class_weight": {"rare": 3}}, {"learning_rate": 0.1}):
+        found.add(b"".join(weight_bits(tagger(**parameters).partial_fit(X, y, classes=["rare", "usual"]).model_)))
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e, X, y: clone(e).partial_fit(X, y), "classes must be passed on the first call to partial_fit"),
+        (
+            lambda e, X, y: e.partial_fit(X, y, classes=["low", "other"]),
+            "classes=['low', 'other'] are not those of befor",
+        ),
+        (
+            lambda e, X, y: e.partial_fit(X[:1], ["other"]),
+            "y has the label 'other', which is none of the classes 'high'",
+        ),
+        (
+            lambda e, X, y: e.partial_fit([np.zeros((3, 2))], ["low"]),
+            "X has 2 features, but SequenceClassifier is expect",
+        ),
+        (lambda e, X, y: clone(e).partial_fit(X, y, classes=["low"]), "labels of at least two classes are needed"),
+    ],
+)
+def test_partial_fit_refuses(change: Any, message: str) -> None:
+    X, y = beginnings()
+    fitted = classifier().fit(X, y)
+    before = weight_bits(fitted.model_)
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        change(fitted, X, y)
+    assert weight_bits(fitted.model_) == before
+
+
+# --- When it goes wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"units": 0}, "training: units must be at least 1, not 0"),
+        ({"direction": "forwards"}, "training: direction must be one of 'both', 'forward', 'backward', not 'forwards'"),
+        ({"merge_mode": None}, "training: merge_mode must be one of"),
+        ({"dropout": 1}, "training: dropout must be at least 0 and below 1"),
+        ({"learning_rate": 0}, "training: learning_rate must be a positive number, not 0"),
+        ({"validation_split": 1.0}, "training: validation_split must be at least 0 and below 1, not 1.0"),
+        ({"standardize": "yes"}, "SequenceClassifier: standardize must be one of True, False, not 'yes'"),
+        ({"pooling": "attention"}, "SequenceClassifier: pooling must be one of 'last', 'mean', 'max', not 'attention'"),
+        ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dictionary of classes, not 'even'"),
+        ({"class_weight": {"lo": 1}}, "class_weight has 'lo', which is none of the classes 'high', 'low'"),
+        ({"class_weight": {"low": -1}}, "class_weight must be finite numbers from 0, not {'low': -1}"),
+    ],
+)
+def test_impossible_parameters(parameters: dict[str, Any], message: str) -> None:
+    X, y = beginnings()
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        classifier(**parameters).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("fit", "message"),
+    [
+        (
+            lambda X, y: classifier().fit(X, None),
+            "SequenceClassifier requires y to be passed, but the target y is None",
+        ),
+        (
+            lambda X, y: classifier().fit(X, y[:-1]),
+            "Found input variables with inconsistent numbers of samples: X has 40",
+        ),
+        (lambda X, y: classifier().fit(X, y, groups=[1, 2]), "groups has shape (2,), but X has 40 sequences"),
+        (
+            lambda X, y: classifier().fit(X, [1] * 40),
+            "labels of at least two classes are needed to learn the difference",
+        ),
+        (lambda X, y: classifier().fit(X, [None, *y[1:]]), "y: sequence 0 has no label"),
+        (lambda X, y: tagger().fit(X, y), "y: sequence 0 has shape (), but "),
+        (lambda X, y: tagger().fit(X, [[None] * len(x) for x in X]), "labels of at least two classes are needed"),
+        (
+            lambda X, y: classifier().fit(X, y).predict([[[1.0, 2.0]]]),
+            "X has 2 features, but SequenceClassifier is expect",
+        ),
+        (
+            lambda X, y: classifier().fit(X, y).predict([["a"]]),
+            "the steps of X are strings, but those of the fit were num",
+        ),
+        (
+            lambda X, y: tagger().fit(*echoes()).score([[1.0]], [[None]]),
+            "no step of y is labelled, so there is nothing",
+        ),
+    ],
+)
+def test_data_that_do_not_fit(fit: Any, message: str) -> None:
+    X, y = beginnings()
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        fit(X, y)
+
+
+def test_labels_unknown_to_the_model_count_as_wrong() -> None:
+    X, y = echoes()
+    fitted = tagger().fit(X, y)
+    assert fitted.score(X, [["other"] * len(labels) for labels in y]) == 0
+
+
+def test_a_loss_that_is_not_finite() -> None:
+    X, y = beginnings()
+    with pytest.raises(DivergedError, match="try a smaller learning_rate"):
+        classifier(learning_rate=1e38, batch_size=2).partial_fit(X, y, classes=["low", "high"])
+    with pytest.raises(DivergedError):
+        classifier(learning_rate=1e30, epochs=9).fit(X, y)
+
+
+def test_an_interrupted_fit_keeps_the_best_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = beginnings()
+
+    def interrupt(line: str) -> None:
+        if line.startswith("Epoch 3"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupt)
+    estimator = classifier(verbose=True, epochs=50)
+    with pytest.raises(TrainingInterrupted):
+        estimator.fit(X, y)
+    assert estimator.training_["epochs"] == 3
+    assert estimator.predict(X).shape == (40,)
+
+
+# --- Learning --------------------------------------------------------------------------------------------------------
+
+
+def test_a_tagger_learns_what_its_direction_can_see() -> None:
+    train, test = echoes(150), echoes(100, seed=2)
+    scores = {}
+    for direction in ("both", "forward", "backward"):
+        parameters: dict[str, Any] = {"units": 10, "epochs": 20, "learning_rate": 0.03, "direction": direction}
+        scores[direction] = tagger(**parameters).fit(*train).score(*test)
+    majority = max(np.mean(np.concatenate(test[1]) == name) for name in NAMES)
+    assert scores["forward"] < majority + 0.05
+    assert min(scores["both"], scores["backward"]) > 0.9
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_a_classifier_learns_with_every_pooling(pooling: str) -> None:
+    train, test = beginnings(150), beginnings(100, seed=2)
+    parameters: dict[str, Any] = {"units": 10, "epochs": 25, "learning_rate": 0.03, "pooling": pooling}
+    assert classifier(**parameters).fit(*train).score(*test) > 0.9

@@ -1,0 +1,73 @@
+"""What is held out: a share, by class or by group, and always something to learn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bilstm.splitting import hold_out
+
+SHARES = st.floats(0, 0.9)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), SHARES, st.integers(0, 99), st.booleans())
+def test_every_sequence_is_on_one_side_and_those_held_out_are_labelled(
+    labelled: list[bool], share: float, seed: int, by_class: bool
+) -> None:
+    marks = np.array(labelled)
+    classes = np.where(marks, np.arange(len(marks)) % 3, -1).astype(np.int32) if by_class else None
+    training, held_out = hold_out(marks, share, seed=seed, classes=classes)
+    assert sorted([*training, *held_out]) == list(range(len(marks)))
+    assert marks[held_out].all()
+    if share and not by_class and marks.sum() > 1:
+        assert len(held_out) == min(max(1, round(share * marks.sum())), marks.sum() - 1)
+        assert marks[training].any()
+    if not share:
+        assert not len(held_out)
+    again = hold_out(marks, share, seed=seed, classes=classes)
+    assert [part.tolist() for part in again] == [training.tolist(), held_out.tolist()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_classes_are_held_out_in_proportion(seed: int) -> None:
+    classes = np.repeat([0, 1, 2], [60, 30, 10]).astype(np.int32)
+    _, held_out = hold_out(np.ones(100, bool), 0.1, seed=seed, classes=classes)
+    assert np.bincount(classes[held_out]).tolist() == [6, 3, 1]
+
+
+def test_the_only_sequence_of_a_class_is_learnt_from() -> None:
+    classes = np.array([0] * 9 + [1], np.int32)
+    for seed in range(20):
+        training, held_out = hold_out(np.ones(10, bool), 0.5, seed=seed, classes=classes)
+        assert 9 in training
+        assert len(held_out) == 4
+
+
+def test_the_seed_chooses() -> None:
+    labelled = np.ones(40, bool)
+    chosen = {tuple(hold_out(labelled, 0.2, seed=seed)[1]) for seed in range(8)}
+    assert len(chosen) == 8
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=30), SHARES, st.integers(0, 99))
+def test_a_group_is_never_on_both_sides(groups: list[int], share: float, seed: int) -> None:
+    if share and len(set(groups)) == 1:
+        return
+    names: Any = [f"patient {group}" for group in groups]
+    training, held_out = hold_out(np.ones(len(groups), bool), share, seed=seed, groups=names)
+    assert sorted([*training, *held_out]) == list(range(len(groups)))
+    sides = [{groups[i] for i in side} for side in (training, held_out)]
+    assert not sides[0] & sides[1]
+    assert len(training)
+    assert len(sides[1]) == (min(max(1, round(share * len(set(groups)))), len(set(groups)) - 1) if share else 0)
+
+
+def test_one_group_only() -> None:
+    with pytest.raises(
+        ValueError, match="groups has one group only, 'a', so none can be held out; or set validation_s"
+    ):
+        hold_out(np.ones(3, bool), 0.1, seed=1, groups=["a", "a", "a"])
