@@ -643,7 +643,7 @@ def test_a_loss_that_is_not_finite() -> None:
     with pytest.raises(DivergedError, match="try a smaller learning_rate"):
         classifier(learning_rate=1e38, batch_size=2).partial_fit(X, y, classes=["low", "high"])
     with pytest.raises(DivergedError):
-        classifier(learning_rate=1e30, epochs=9).fit(X, y)
+        classifier(learning_rate=1e38, batch_size=2).fit(X, y)
 
 
 def test_an_interrupted_fit_keeps_the_best_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
