@@ -130,7 +130,7 @@ def _train_epoch(
         scores = model.train_batches(training, chosen, starts[done : end + 1])
         if pace:
             pace.note(done, end, time.perf_counter() - started)
-        sums += scores.sum(axis=0)
+        sums += scores[0] if len(scores) == 1 else scores.sum(axis=0)
         if not math.isfinite(sums[0]):
             first = done + int(np.flatnonzero(~np.isfinite(scores[:, 0]))[0])
             raise DivergedError(_why_diverged(training.data, chosen[starts[first] : starts[first + 1]]))

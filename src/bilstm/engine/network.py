@@ -209,9 +209,9 @@ class Network:
             library().bilstm_train(
                 self._handle,
                 byref(struct),
-                _address(chosen),
+                _contents(chosen),
                 len(chosen),
-                _address(starts),
+                _contents(starts),
                 len(starts) - 1,
                 LOSSES.index(loss),
                 byref(_optimizer_struct(optimizer)),
@@ -335,7 +335,7 @@ def _address(array: Any) -> int | None:
     return int(array.ctypes.data)
 
 
-def _contents(array: FloatArray) -> bytes | int | None:
+def _contents(array: npt.NDArray[Any]) -> bytes | int | None:
     """What the engine reads of an array: for small ones a copy, which is faster to pass on than their address."""
     return array.tobytes() if array.nbytes <= 4096 else _address(array)
 
