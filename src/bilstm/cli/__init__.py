@@ -1,0 +1,41 @@
+"""The command line: arguments in, text out. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit("bilstm: the command line needs further packages: pip install 'bilstm[cli]'")
+
+from bilstm._version import __version__
+from bilstm.cli.demo import demo
+from bilstm.cli.evaluate import evaluate
+from bilstm.cli.predict import predict
+from bilstm.cli.train import train
+from bilstm.console import CommandLine, stop_on_signals
+
+
+def main() -> None:
+    """Run the command line, and exit with its status."""
+    stop_on_signals()
+    commands.main(prog_name="bilstm")
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="bilstm", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Label every step of your sequences with a bidirectional LSTM.
+
+    A TABLE has one row a step: .csv, .tsv, .parquet, .ndjson, or CoNLL-style columns (.conll).
+
+    \b
+    bilstm train train.csv --sequence id --order time --label state --out model.safetensors
+    bilstm evaluate model.safetensors test.csv
+    bilstm predict model.safetensors new.csv --out labelled.csv
+    """
+
+
+for command in (train, evaluate, predict, demo):
+    commands.add_command(command)

@@ -1,0 +1,52 @@
+"""`bilstm evaluate`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bilstm.cli.options import column_option, open_model, say, use_threads
+
+
+@click.command(short_help="Score a MODEL on a labelled TABLE.")
+@click.argument("model")
+@click.argument("table")
+@column_option("--sequence", "Its name in this table, if it is not the training table's.")
+@column_option("--order", "Likewise.")
+@column_option("--label", "Likewise.")
+@click.option(
+    "--events",
+    metavar="TOLERANCE",
+    type=click.IntRange(0),
+    help="Score runs of equal labels as events, too: their first and last steps may each be off by so many.",
+)
+@click.option("--background", metavar="LABEL", help="The label that is no event.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor.")
+def evaluate(
+    model: str,
+    table: str,
+    events: int | None,
+    background: str | None,
+    as_json: bool,
+    threads: int | None,
+    **names: str | None,
+) -> None:
+    """Compare a MODEL's predictions with the labels of a TABLE.
+
+    Labels of the form B-X, I-X and O are scored as spans, too.
+    """
+    from bilstm.evaluation import evaluate_tagger
+    from bilstm.wording import evaluation
+
+    if background is not None and events is None:
+        raise click.UsageError("--background says which label is no event: it needs --events")
+    tagger, columns, source = open_model(model, table, names)
+    encoded = columns.encode(source, need_labels=True)
+    use_threads(threads)
+    report = evaluate_tagger(tagger, encoded, tolerance=events, background=background)
+    if as_json:
+        click.echo(json.dumps({"model": model, "table": table, **report}, ensure_ascii=False, indent=2))
+    else:
+        say(evaluation(table, report), quiet=False)
