@@ -128,7 +128,7 @@ CASES = [
     case("no units", "train train.csv --out out --units 0", "invalid value for '--units': 0 is not in the range x>=1."),
     case("fractional layers", "train train.csv --out out --layers 1.5", "invalid value for '--layers': '1.5' is not a valid integer range."),
     case("unknown merge mode", "train train.csv --out out --merge-mode add", "invalid value for '--merge-mode': 'add' is not one of 'concat', 'sum', 'mul', 'ave'."),
-    case("unknown direction", "train train.csv --out out --direction up", "invalid value for '--direction': 'up' is not one of 'both', 'forward', 'backward'."),
+    case("unknown direction", "train train.csv --out out --direction up", "invalid value for '--direction': 'up' is not one of 'both', 'forward', 'backward', 'none'."),
     case("dropout of everything", "train train.csv --out out --dropout 1", "invalid value for '--dropout': 1.0 is not in the range 0<=x<1."),
     case("dropout NaN", f"train train.csv {COLUMNS} --out out --dropout nan", "training: dropout must be at least 0 and below 1, not nan"),
     case("learning rate nought", "train train.csv --out out --learning-rate 0", "invalid value for '--learning-rate': 0.0 is not in the range x>0."),

@@ -196,7 +196,7 @@ def test_the_same_seed_gives_the_same_file(train: Callable[..., Path]) -> None:
         ("--units", [3, 5]),
         ("--layers", [1, 2]),
         ("--merge-mode", ["concat", "sum", "mul", "ave"]),
-        ("--direction", ["both", "forward", "backward"]),
+        ("--direction", ["both", "forward", "backward", "none"]),
         ("--dropout", [0.25, 0.5]),
         ("--embedding", [2, 7]),
         ("--epochs", [1, 3]),

@@ -421,6 +421,16 @@ def test_pooling(pooling: str, pool: str, direction: str) -> None:
     assert bits(alone) == bits(fitted.predict_proba(X))
 
 
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_without_context_the_order_of_steps_is_nothing(pooling: str) -> None:
+    X, y = beginnings()
+    fitted = classifier(pooling=pooling, direction="none").fit(X, y)
+    turned = [sequence[::-1] for sequence in X]
+    np.testing.assert_allclose(fitted.predict_proba(turned), fitted.predict_proba(X), atol=1e-6)
+    with pytest.raises(ValueError, match=r"with direction 'none' no step knows the others: pool by mean or max"):
+        classifier(pooling="last", direction="none").fit(X, y)
+
+
 @BOTH
 def test_how_long_and_how_fast(make: Any) -> None:
     X, y = data_for(make())
@@ -575,7 +585,7 @@ def test_partial_fit_refuses(change: Any, message: str) -> None:
     ("parameters", "message"),
     [
         ({"units": 0}, "training: units must be at least 1, not 0"),
-        ({"direction": "forwards"}, "training: direction must be one of 'both', 'forward', 'backward', not 'forwards'"),
+        ({"direction": "up"}, "training: direction must be one of 'both', 'forward', 'backward', 'none', not 'up'"),
         ({"merge_mode": None}, "training: merge_mode must be one of"),
         ({"dropout": 1}, "training: dropout must be at least 0 and below 1"),
         ({"learning_rate": 0}, "training: learning_rate must be a positive number, not 0"),

@@ -159,6 +159,9 @@ def test_the_next_number_is_learnt_from_a_table(tables: tuple[Any, Any], feature
         ("forward", -1, True),
         ("backward", 1, True),
         ("backward", -1, False),
+        ("none", 1, False),
+        ("none", -1, False),
+        ("none", 0, True),
     ],
 )
 def test_a_direction_finds_what_it_can_see(direction: str, lag: int, learns: bool) -> None:
@@ -225,6 +228,9 @@ def test_directions() -> None:
     forward, backward = train(direction="forward"), train(direction="backward")
     assert [lstm["go_backwards"] for lstm in layers_of(forward, "LSTM") + layers_of(backward, "LSTM")] == [False, True]
     assert (len(layers_of(forward, "Reverse")), len(layers_of(backward, "Reverse"))) == (0, 1)
+    alone = train(direction="none", units=7, layers=2)
+    assert layers_of(alone, "LSTM") + layers_of(alone, "Bidirectional") == []
+    assert [model["layer"]["config"]["units"] for model in layers_of(alone, "TimeDistributed")] == [7, 7, 2]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
@@ -354,7 +360,7 @@ def test_time_limits(limit: float | None) -> None:
         (
             {"direction": "backwards"},
             ValueError,
-            "training: direction must be one of 'both', 'forward', 'backward', not 'backwards'; did you "
+            "training: direction must be one of 'both', 'forward', 'backward', 'none', not 'backwards'; did you "
             "mean 'backward'?",
         ),
         ({"dropout": 1.0}, ValueError, "training: dropout must be at least 0 and below 1, not 1.0"),

@@ -22,22 +22,14 @@ from bilstm.engine.network import Targets
 from bilstm.errors import listed
 from bilstm.fitting import DivergedError, FitData
 from bilstm.labels import Labels, as_classes
-from bilstm.layers import (
-    LSTM,
-    Bidirectional,
-    ColumnEmbedding,
-    Dense,
-    Dropout,
-    Layer,
-    Reverse,
-)
+from bilstm.layers import ColumnEmbedding, Dense, Dropout, Layer
 from bilstm.loop import Progress, TrainingInterrupted, batches_by_length, train_model
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
 from bilstm.ragged import FloatArray, IndexArray
 from bilstm.splitting import hold_out
 from bilstm.steps import StepEncoder, Steps, read_steps
-from bilstm.training import TrainingOptions, embedding_dimension
+from bilstm.training import TrainingOptions, embedding_dimension, recurrent
 
 ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 
@@ -274,14 +266,6 @@ class SequenceEstimator(BaseEstimator):
         super().__setstate__(state)
         if "model_" in state:
             self.model_ = _thawed(state["model_"])
-
-
-def recurrent(options: TrainingOptions, *, sequences: bool = True) -> list[Layer]:
-    """A recurrent layer, with an output for each step or, after the last, for each sequence."""
-    lstm = LSTM(options.units, return_sequences=sequences, go_backwards=options.direction == "backward")
-    if options.direction == "both":
-        return [Bidirectional(lstm, merge_mode=options.merge_mode)]
-    return [lstm, Reverse()] if sequences and lstm.go_backwards else [lstm]
 
 
 _ARRAYS = ("weights", "first_moments", "second_moments")

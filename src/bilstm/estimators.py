@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.arguments import check_choice
-from bilstm.estimator_base import ClassifierMixin, ClassWeight, SequenceEstimator, column_or_1d, recurrent
+from bilstm.estimator_base import ClassifierMixin, ClassWeight, SequenceEstimator, column_or_1d
 from bilstm.labels import UNLABELLED, Labels, read_labels, read_step_labels
 from bilstm.layers import GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
 from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
 from bilstm.steps import Steps
-from bilstm.training import TrainingOptions
+from bilstm.training import TrainingOptions, recurrent
 
 POOLS: dict[str, type[Layer] | None] = {"last": None, "mean": GlobalAveragePooling1D, "max": GlobalMaxPooling1D}
 
@@ -32,7 +32,8 @@ class SequenceTagger(SequenceEstimator):
         units: of each LSTM, in each direction.
         layers: number of recurrent layers.
         merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
-        direction: "both", or only "forward" or "backward".
+        direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place:
+            what remains without context.
         dropout: share of numbers dropped after each recurrent layer and after the embedding.
         embedding: numbers in a string's embedding; None chooses by the number of different ones. Strings that occur
             once in training count as unknown, as new ones do later.
@@ -218,6 +219,8 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
 
     def _options(self, seed: int) -> TrainingOptions:
         check_choice("SequenceClassifier", "pooling", self.pooling, POOLS)
+        if self.pooling == "last" and self.direction == "none":
+            raise ValueError("SequenceClassifier: with direction 'none' no step knows the others: pool by mean or max")
         return super()._options(seed)
 
     def _labels_of(self, y: Any, steps: Steps) -> Labels:

@@ -18,7 +18,7 @@ from bilstm.models import Sequential
 from bilstm.optimizers import Adam
 from bilstm.tagger import Tagger
 
-DIRECTIONS = ("both", "forward", "backward")
+DIRECTIONS = ("both", "forward", "backward", "none")
 
 
 class TaggerInterrupted(TrainingInterrupted):
@@ -41,7 +41,8 @@ class TrainingOptions(LoopOptions):
         units: of each LSTM, in each direction.
         layers: number of recurrent layers.
         merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
-        direction: "both", or only "forward" or "backward".
+        direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place, so
+            that each step is labelled by itself: what remains without context.
         dropout: share of numbers dropped before and after each recurrent layer.
         embedding: numbers in a category's embedding; None chooses by the vocabulary's size.
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
@@ -80,7 +81,7 @@ def build_model(columns: Columns, options: TrainingOptions) -> Sequential:
         dimensions = [options.embedding or embedding_dimension(size) for size in columns.vocabularies]
         layers += [ColumnEmbedding(columns.numeric_width, columns.vocabularies, dimensions), Dropout(options.dropout)]
     for _ in range(options.layers):
-        layers += _recurrent(options)
+        layers += recurrent(options)
         layers.append(Dropout(options.dropout))
     layers.append(TimeDistributed(Dense(len(columns.classes), activation="softmax")))
     model = Sequential(layers, seed=options.seed)
@@ -94,12 +95,14 @@ def embedding_dimension(vocabulary: int) -> int:
     return int(min(128, max(8, 8 * round(2 * vocabulary**0.25))))
 
 
-def _recurrent(options: TrainingOptions) -> list[Layer]:
+def recurrent(options: TrainingOptions, *, sequences: bool = True) -> list[Layer]:
+    """A recurrent layer, or what stands in its place, with an output for each step or, last, for each sequence."""
+    if options.direction == "none":
+        return [TimeDistributed(Dense(options.units, activation="tanh"))]
+    lstm = LSTM(options.units, return_sequences=sequences, go_backwards=options.direction == "backward")
     if options.direction == "both":
-        return [Bidirectional(LSTM(options.units, return_sequences=True), merge_mode=options.merge_mode)]
-    if options.direction == "forward":
-        return [LSTM(options.units, return_sequences=True)]
-    return [LSTM(options.units, return_sequences=True, go_backwards=True), Reverse()]
+        return [Bidirectional(lstm, merge_mode=options.merge_mode)]
+    return [lstm, Reverse()] if sequences and lstm.go_backwards else [lstm]
 
 
 def train_tagger(

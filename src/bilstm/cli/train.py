@@ -11,6 +11,7 @@ import click
 
 from bilstm.cli.options import (
     COUNT,
+    DIRECTION,
     FRACTION,
     MERGE_MODE,
     POSITIVE,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="MODEL", required=True, help="The model file to write.")
 @training_option("--units", COUNT, "LSTM units in each direction.")
 @training_option("--layers", COUNT, "LSTM layers.")
-@training_option("--direction", click.Choice(["both", "forward", "backward"]), "Which way the sequences are read.")
+@training_option("--direction", DIRECTION, "Which way the sequences are read; none: each step by itself.")
 @training_option("--merge-mode", MERGE_MODE, "How the two directions are joined.")
 @training_option("--embedding", COUNT, "Numbers that stand for a text value. By itself: more for more values.")
 @training_option("--dropout", FRACTION, "Share of numbers left out at random in training.")
