@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bilstm import scratch
 from bilstm.errors import ModelFileError, UserError, counted, listed, shown
 from bilstm.ragged import Ragged, steps_of
 from bilstm.sequences import Sequences, find_sequences
@@ -18,6 +20,8 @@ from bilstm.tables import Table
 IndexArray = npt.NDArray[np.int64]
 LARGEST_VOCABULARY = 100_000  # the most frequent values; the others are unknown to the model
 LARGEST_INDEX = 2**24  # float32 holds whole numbers up to here
+_NUMBER = re.compile(r"-?[0-9]+([.][0-9]*)?")
+_WHOLE = re.compile(r"(-?[0-9]+)[.]0+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,12 @@ class Encoded:
         steps = steps_of(self.values.offsets, chosen)
         return Encoded(self.values[np.asarray(chosen, np.int64)], self.labels[steps], self.rows[steps])
 
+    def part(self, sequences: slice) -> Encoded:
+        """The sequences from one place up to another, without a copy of their steps."""
+        offsets = self.values.offsets[sequences.start : sequences.stop + 1]
+        steps = slice(offsets[0], offsets[-1])
+        return Encoded(Ragged(self.values.values[steps], offsets - offsets[0]), self.labels[steps], self.rows[steps])
+
 
 @dataclasses.dataclass(frozen=True)
 class NumericColumn:
@@ -60,17 +70,29 @@ class NumericColumn:
     missing: int = 0
 
     @classmethod
-    def fit(cls, name: str, numbers: npt.NDArray[np.float64]) -> NumericColumn:
-        """Standardise by these numbers, NaN where missing."""
-        present = numbers[~np.isnan(numbers)]
-        missing = len(numbers) - len(present)
-        if not len(present):
-            return cls(name, 0.0, 1.0, missing)
-        largest = float(np.abs(present).max()) or 1.0
-        mean = float((present / largest).mean()) * largest  # numbers near 1e308 do not overflow
-        scale = float(((present - mean) / largest).std()) * largest
+    def fit(cls, name: str, numbers: npt.NDArray[np.float64], rows: IndexArray | None = None) -> NumericColumn:
+        """Standardise by these numbers, NaN where missing; or by those in these rows."""
+        total = len(numbers if rows is None else rows)
+
+        def blocks() -> Iterator[npt.NDArray[np.float64]]:
+            for start in range(0, total, scratch.BLOCK):
+                places = slice(start, start + scratch.BLOCK)
+                block = numbers[places] if rows is None else numbers[rows[places]]
+                yield block[~np.isnan(block)]
+
+        present = sum(len(block) for block in blocks())
+        if not present:
+            return cls(name, 0.0, 1.0, total)
+
+        def scaled(centre: float) -> Iterator[npt.NDArray[np.float64]]:
+            return ((block - centre) / largest for block in blocks())  # numbers near 1e308 do not overflow
+
+        largest = max(float(np.abs(block).max(initial=0.0)) for block in blocks()) or 1.0
+        mean = float(sum((block / largest).sum() for block in blocks()) / present) * largest
+        rest = sum(block.sum() for block in scaled(mean)) / present
+        scale = float(np.sqrt(sum(np.square(block - rest).sum() for block in scaled(mean)) / present)) * largest
         constant = scale <= 1e-12 * largest  # what is left is the rounding of a mean
-        return cls(name, mean, 1.0 if constant else scale, missing)
+        return cls(name, mean, 1.0 if constant else scale, total - present)
 
     @property
     def width(self) -> int:
@@ -112,8 +134,7 @@ class CategoricalColumn:
         return len(self.vocabulary) + 1
 
     def encode(self, texts: Sequence[str | None]) -> IndexArray:
-        indices = {value: index for index, value in enumerate(self.vocabulary, 1)}
-        return np.fromiter((indices.get(text or "", 0) for text in texts), np.int64, len(texts))
+        return places_of(texts, self.vocabulary) + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,47 +197,47 @@ class Columns:
             table.require(name, "a feature of the model")
         if need_labels:
             table.require(self.label, "the label")
-        return self.encode_sequences(table, find_sequences(table, self.sequence, self.order), need_labels)
+        codes = read_labels(table, self.label, self.classes) if need_labels else None
+        if codes is not None and not (codes >= 0).any():
+            raise UserError(f"{table.path} has no label in column {self.label!r}")
+        return self.encode_sequences(table, find_sequences(table, self.sequence, self.order), codes)
 
-    def encode_sequences(self, table: Table, sequences: Sequences, need_labels: bool = False) -> Encoded:
-        """The same, for a table whose sequences are known."""
-        inputs: list[npt.NDArray[Any]] = []
+    def encode_sequences(self, table: Table, sequences: Sequences, codes: npt.NDArray[np.int32] | None) -> Encoded:
+        """The same, for a table of which the sequences, and each row's label if they are needed, are known."""
+        steps = len(sequences.rows)
+        blocks = [slice(start, min(start + scratch.BLOCK, steps)) for start in range(0, steps, scratch.BLOCK)]
+        values = scratch.empty((steps, self.numeric_width + len(self.categorical)), np.float32)
+        labels = scratch.empty(steps, np.int32)
+        for block in blocks:
+            labels[block] = -1 if codes is None else codes[sequences.rows[block]]
         notes: list[str] = []
+        place = 0
         for numeric in self.numeric:
             numbers = read_numbers(table, numeric.name)
-            inputs += numeric.encode(numbers)
-            _check_size(table, numeric.name, inputs[-numeric.width])
-            absent = int(np.isnan(numbers).sum())
+            absent = 0
+            for block in blocks:
+                rows = sequences.rows[block]
+                encoded = numeric.encode(numbers[rows])
+                _check_size(table, numeric.name, encoded[0], rows)
+                values[block, place : place + numeric.width] = np.stack(encoded, axis=1)
+                absent += int(np.isnan(numbers[rows]).sum())
+            place += numeric.width
             if absent:
                 notes.append(f"{numeric.name}: {_missing(absent)}, filled with the mean of the training rows")
         for column in self.categorical:
-            texts = table.texts(column.name).tolist()
-            indices = column.encode(texts)
-            inputs.append(indices)
-            unknown = int((indices == 0).sum())
+            indices = scratch.empty(table.rows, np.int64)
+            for start, stop in table.blocks():
+                indices[start:stop] = column.encode(table.texts(column.name, start, stop).tolist())
+            unknown = 0
+            for block in blocks:
+                found = indices[sequences.rows[block]]
+                values[block, place] = found
+                unknown += int((found == 0).sum())
+            place += 1
             if unknown:
-                share = f"{unknown / len(indices):.1%}".replace("%", " %")
-                which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
-                notes.append(f"{column.name}: {which} unknown to the model")
-        values = np.stack([column[sequences.rows] for column in inputs], axis=1, dtype=np.float32, casting="unsafe")
-        labels = self._labels(table)[sequences.rows] if need_labels else np.full(table.rows, -1, np.int32)
+                share = f"{unknown / steps:.1%}".replace("%", " %")
+                notes.append(f"{column.name}: {counted(unknown, 'value')} of {steps:,} ({share}) unknown to the model")
         return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, tuple(notes))
-
-    def _labels(self, table: Table) -> npt.NDArray[np.int32]:
-        """(rows,) class indices, -1 where a row has no label."""
-        texts = read_labels(table, self.label)
-        indices = {value: index for index, value in enumerate(self.classes)}
-        labels = np.fromiter((-1 if text is None else indices.get(text, -2) for text in texts), np.int32, len(texts))
-        unknown = np.flatnonzero(labels == -2)
-        if len(unknown):
-            row = int(unknown[0])
-            raise UserError(
-                f"{table.place(row)}: the label {shown(texts[row])} is unknown to the model; it knows "
-                f"{listed(self.classes)}"
-            )
-        if (labels == -1).all():
-            raise UserError(f"{table.path} has no label in column {self.label!r}")
-        return labels
 
     def to_json(self) -> dict[str, Any]:
         """The same as what JSON can hold."""
@@ -279,9 +300,44 @@ def read_numbers(table: Table, name: str) -> npt.NDArray[np.float64]:
     return table.numbers(name)
 
 
-def read_labels(table: Table, name: str) -> list[str | None]:
-    """A column's (rows,) labels, None where a cell is empty."""
-    return [None if text is None or not text.strip() else text for text in table.texts(name).tolist()]
+def read_labels(table: Table, name: str, classes: Sequence[str]) -> npt.NDArray[np.int32]:
+    """A column's (rows,) labels as indices of classes, -1 where a cell is empty.
+
+    Raises:
+        UserError: a label is none of the classes.
+    """
+    codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
+    for start, stop in table.blocks():
+        texts = table.texts(name, start, stop).tolist()
+        found = places_of(texts, classes)
+        for place in np.flatnonzero(found < 0).tolist():
+            if texts[place] is not None and texts[place].strip():
+                raise UserError(
+                    f"{table.place(start + place)}: the label {shown(texts[place])} is unknown to the model; it knows "
+                    f"{listed(classes)}"
+                )
+        codes[start:stop] = found
+    return codes
+
+
+def places_of(texts: Sequence[str | None], known: Sequence[str]) -> IndexArray:
+    """The index of each text among those known, -1 where it is none of them; None is the text ''.
+
+    Where all that are known are numbers, whole ones are the same with `.0` and without: which of them a file holds may
+    depend on whether one is missing, or is a fraction.
+    """
+    places = {text: place for place, text in enumerate(known)}
+    found = np.fromiter((places.get(text or "", -1) for text in texts), np.int64, len(texts))
+    if all(_NUMBER.fullmatch(text) for text in known if text):
+        whole = {_without_fraction(text): place for text, place in places.items()} | places
+        for place in np.flatnonzero(found < 0).tolist():
+            found[place] = whole.get(_without_fraction(texts[place] or ""), -1)
+    return found
+
+
+def _without_fraction(text: str) -> str:
+    match = _WHOLE.fullmatch(text)
+    return match[1] if match else text
 
 
 def _describe(column: NumericColumn | CategoricalColumn) -> str:
@@ -297,10 +353,10 @@ def _missing(number: int) -> str:
     return f"{number:,} missing"
 
 
-def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64]) -> None:
-    too_large = np.flatnonzero(np.abs(inputs) > np.finfo(np.float32).max)
+def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64], rows: IndexArray) -> None:
+    too_large = rows[np.abs(inputs) > np.finfo(np.float32).max]
     if len(too_large):
-        row = int(too_large[0])
+        row = int(too_large.min())
         cell = shown(table.cell(name, row))
         raise UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the training rows' numbers")
 

@@ -10,7 +10,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn, read_labels, read_numbers
+from bilstm import scratch
+from bilstm.columns import (
+    LARGEST_VOCABULARY,
+    CategoricalColumn,
+    Columns,
+    Encoded,
+    NumericColumn,
+    read_labels,
+    read_numbers,
+)
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.sequences import Sequences, find_sequences
 from bilstm.tables import Table
@@ -78,21 +87,21 @@ def prepare(
     sequence, label = _key_columns(table, roles)
     kinds, notes = choose_features(table, roles, sequence, label)
     sequences = find_sequences(table, sequence, roles.order)
-    texts = read_labels(table, label)
-    classes = find_classes(table, label, texts)
-    labelled = np.array([text is not None for text in texts])[sequences.rows]
+    classes = find_classes(table, label)
+    labels = read_labels(table, label, classes)
     share = 0.0 if valid else validation_split
-    training, held_out = hold_out(sequences, labelled, share, seed)
+    training, held_out = hold_out(sequences, labels[sequences.rows] >= 0, share, seed)
     if share and not len(held_out):
         notes.append("only one sequence has labels, so none is held out, and training does not stop early")
-    rows = np.concatenate([sequences.rows[sequences.offsets[i] : sequences.offsets[i + 1]] for i in training])
+    sequences = sequences.take(np.concatenate([training, held_out]))
+    rows = sequences.rows[: sequences.offsets[len(training)]]
     columns = _fit(table, kinds, rows, sequence=sequence, order=roles.order, label=label, classes=classes)
-    encoded = columns.encode_sequences(table, sequences, need_labels=True)
+    encoded = columns.encode_sequences(table, sequences, labels)
     if valid:
         validation: Encoded | None = columns.encode(valid, need_labels=True)
     else:
-        validation = encoded.take(held_out) if len(held_out) else None
-    return Prepared(columns, encoded.take(training), validation, tuple(notes))
+        validation = encoded.part(slice(len(training), len(sequences))) if len(held_out) else None
+    return Prepared(columns, encoded.part(slice(0, len(training))), validation, tuple(notes))
 
 
 def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tuple[dict[str, FeatureKind], list[str]]:
@@ -129,13 +138,16 @@ def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tu
     return kinds, notes
 
 
-def find_classes(table: Table, label: str, texts: Sequence[str | None]) -> tuple[str, ...]:
+def find_classes(table: Table, label: str) -> tuple[str, ...]:
     """The different labels, sorted; as numbers if all are whole numbers.
 
     Raises:
         UserError: there are fewer than two, or so many that they are no classes.
     """
-    found = {text for text in texts if text is not None}
+    different = f"FROM (SELECT {table.key(label)} AS t FROM cells) WHERE t IS NOT NULL"
+    ((count,),) = table.query(f"SELECT count(DISTINCT t) {different}")
+    some = table.query(f"SELECT DISTINCT t {different} LIMIT {MOST_CLASSES + 1}")
+    found = {text for (text,) in some if text.strip()}
     if not found:
         raise UserError(f"{table.path} has no label in column {label!r}: all of its cells are empty")
     if len(found) == 1:
@@ -143,20 +155,19 @@ def find_classes(table: Table, label: str, texts: Sequence[str | None]) -> tuple
             f"{table.path} has the same label {shown(found.pop())} in every labelled row of column {label!r}; at least "
             f"two are needed to learn the difference"
         )
-    if all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in found):
-        return tuple(sorted(found, key=lambda text: (int(text), text)))
-    profile = table.profile(label) if len(found) > MOST_FRACTIONS else None
+    whole = all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in found)
+    profile = table.profile(label) if count > MOST_FRACTIONS and not whole else None
     if profile and profile.numbers == profile.present:
         raise UserError(
-            f"{table.path} has {len(found):,} different fractions in column {label!r}; labels are classes, and "
+            f"{table.path} has {count:,} different fractions in column {label!r}; labels are classes, and "
             f"predicting a quantity for every step is not supported"
         )
-    if len(found) > MOST_CLASSES:
+    if count > MOST_CLASSES:
         raise UserError(
-            f"{table.path} has {len(found):,} different labels in column {label!r}, more than {MOST_CLASSES:,}; is it "
+            f"{table.path} has {count:,} different labels in column {label!r}, more than {MOST_CLASSES:,}; is it "
             f"the column that you mean?"
         )
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=lambda text: (int(text), text)) if whole else sorted(found))
 
 
 def hold_out(
@@ -174,7 +185,7 @@ def hold_out(
         The indices of both parts, ascending.
     """
     everything = np.arange(len(sequences))
-    candidates = np.flatnonzero(np.add.reduceat(labelled.astype(np.int64), sequences.offsets[:-1]))
+    candidates = np.flatnonzero(np.logical_or.reduceat(labelled, sequences.offsets[:-1]))
     count = min(max(1, round(share * len(candidates))), len(candidates) - 1) if share else 0
     chosen = np.sort(np.random.default_rng(seed).permutation(candidates)[:count])
     return np.setdiff1d(everything, chosen), chosen
@@ -182,13 +193,14 @@ def hold_out(
 
 def _key_columns(table: Table, roles: Roles) -> tuple[str, str]:
     conll = table.format == "conll"
-    sequence = roles.sequence or (SEQUENCE if conll else None)
+    sequence = roles.sequence or (SEQUENCE if conll or table.lists else None)
     label = roles.label or (LABEL if conll else None)
     if sequence is None:
         raise UserError(f"which rows of {table.path} belong together? Name the column that tells with --sequence")
     if label is None:
         raise UserError(f"which column of {table.path} is to be predicted? Name it with --label")
-    table.require(sequence, "the sequence of each row")
+    if roles.sequence or conll:
+        table.require(sequence, "the sequence of each row")
     table.require(label, "the label")
     if roles.order is not None:
         table.require(roles.order, "the order within a sequence")
@@ -258,8 +270,25 @@ def _fit(
     classes: tuple[str, ...],
 ) -> Columns:
     """Fit each column to these rows."""
-    numeric = [NumericColumn.fit(n, read_numbers(table, n)[rows]) for n, kind in kinds.items() if kind == "numeric"]
-    categorical = [
-        CategoricalColumn.fit(n, table.texts(n)[rows].tolist()) for n, kind in kinds.items() if kind == "categorical"
+    numeric = [
+        NumericColumn.fit(name, read_numbers(table, name), rows) for name, kind in kinds.items() if kind == "numeric"
     ]
+    chosen = scratch.empty(table.rows, np.bool_)
+    chosen[:] = False
+    chosen[rows] = True
+    categorical = [_fit_categories(table, name, chosen) for name, kind in kinds.items() if kind == "categorical"]
     return Columns(sequence, order, label, classes, tuple(numeric), tuple(categorical), table.conll_columns)
+
+
+def _fit_categories(table: Table, name: str, chosen: npt.NDArray[np.bool_]) -> CategoricalColumn:
+    """Count the values of a column in the chosen ones of all rows; in the database, since there may be very many."""
+    with table.beside({"chosen": chosen}):
+        values = (
+            f"(SELECT t, count(*) AS n FROM (SELECT coalesce({table.key(name)}, '') AS t, chosen "
+            f"FROM cells POSITIONAL JOIN beside) WHERE chosen GROUP BY t)"
+        )
+        ((distinct,),) = table.query(f"SELECT count(*) FROM {values}")
+        frequent = table.query(
+            f"SELECT t FROM {values} WHERE n > 1 ORDER BY n DESC, t LIMIT {LARGEST_VOCABULARY}"
+        )
+    return CategoricalColumn(name, tuple(text for (text,) in frequent), distinct)

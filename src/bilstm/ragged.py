@@ -208,6 +208,15 @@ def steps_of(offsets: IndexArray, chosen: npt.ArrayLike) -> IndexArray:
     return np.repeat(offsets[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
 
 
+def groups(offsets: IndexArray, steps: int) -> Iterator[slice]:
+    """Divide sequences into slices of at most so many steps each, or of one sequence that has more."""
+    start = 0
+    while start < len(offsets) - 1:
+        stop = int(np.searchsorted(offsets, offsets[start] + steps, "right")) - 1
+        yield slice(start, max(stop, start + 1))
+        start = max(stop, start + 1)
+
+
 def _as_steps(values: npt.ArrayLike) -> FloatArray:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -12,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm import scratch
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, check_readable, replacing
+from bilstm.lists import nest, unnest
 from bilstm.tables import Format, Table
-from bilstm.textfiles import ConllRows, CsvRows, has_sequence_breaks, is_gzip, text_lines, write_conll
+from bilstm.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines, write_conll
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,6 +43,29 @@ WRITTEN_AS = {  # codes such as 007 match none of these: they stay text
     "BOOLEAN": "true|false",
 }
 CHUNK = 50_000  # rows of text handed to the database at a time
+LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
+LARGE_PARQUET = 1 << 24  # values, likewise
+MEMORY = "600MB"  # for the database of such a table, which keeps the rest on the disk
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """A column of text of which only a few are different.
+
+    Attributes:
+        codes: (rows,) int32, the index of each row's text.
+        names: the different texts.
+    """
+
+    codes: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+
+    def texts(self, start: int, stop: int) -> list[str]:
+        """The texts of the rows from `start` up to `stop`."""
+        return [self.names[code] for code in self.codes[start:stop].tolist()]
+
+
+Addition = Coded | npt.NDArray[Any]  # of text or numbers, (rows,)
 
 
 def format_of(path: AnyPath) -> Format:
@@ -57,12 +84,16 @@ def format_of(path: AnyPath) -> Format:
     return found
 
 
-def read_table(path: AnyPath, *, conll_columns: int | None = None) -> Table:
+def read_table(path: AnyPath, *, conll_columns: int | None = None, steps: Sequence[str] = ()) -> Table:
     """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
+
+    A large one needs no more memory than a middling one: the rest of it is on the disk, and of a Parquet file's only
+    what is being worked on is read.
 
     Args:
         path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns.
         conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
+        steps: columns that have a value for each step. If one of them holds lists, each row is a sequence.
 
     Raises:
         UserError: the file is missing, empty, damaged, not UTF-8, or not what its name says.
@@ -71,16 +102,23 @@ def read_table(path: AnyPath, *, conll_columns: int | None = None) -> Table:
     table_format = format_of(path)
     check_readable(path)
     connection = _connect()
-    if table_format == "parquet":
-        return Table(path, connection, "parquet", _load_parquet(connection, path))
-    if table_format == "ndjson":
-        return Table(path, connection, "ndjson", _load_ndjson(connection, path))
     if table_format == "csv" and ".tsv" in path.suffixes and has_sequence_breaks(path):
         table_format = "conll"
-    source = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
-    _check_names(path, source.names)
-    _load_rows(connection, len(source.names), iter(source))
-    return Table(path, connection, table_format, source.names, source)
+    if table_format == "parquet":
+        names = _load_parquet(connection, path)
+        lists = unnest(connection, path, table_format, names, steps, None)
+        return Table(path, connection, table_format, names, lists=lists)
+    if path.stat().st_size * (20 if is_gzip(path) else 1) > LARGE_TEXT:
+        _limit_memory(connection)
+    if table_format == "ndjson":
+        source = JsonLines(path)
+        names = _load_ndjson(connection, path)
+        lists = unnest(connection, path, table_format, names, steps, source)
+        return Table(path, connection, table_format, names, source, lists=lists)
+    rows = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
+    _check_names(path, rows.names)
+    _load_rows(connection, len(rows.names), iter(rows))
+    return Table(path, connection, table_format, rows.names, rows)
 
 
 def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
@@ -94,6 +132,11 @@ def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
         output = "conll"
     if output == "conll" and table.format != "conll":
         raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
+    if table.lists and output == "csv":
+        raise UserError(
+            f"cannot write {path}: in {table.path} each row is a sequence with lists of steps, which CSV cannot hold; "
+            f"use .parquet or .ndjson"
+        )
     taken = {name.lower(): name for name in table.names}
     for name in names:
         if name in taken:
@@ -101,41 +144,71 @@ def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
     return output
 
 
-def write_table(table: Table, additions: Mapping[str, npt.NDArray[Any]], path: AnyPath) -> None:
+def write_table(table: Table, additions: Mapping[str, Addition], path: AnyPath) -> None:
     """Write a table row for row, extended by columns of text or numbers, wholly or not at all.
+
+    Where the table has a row a sequence, the new columns hold lists of the steps' values.
 
     Args:
         table: the table as it was read.
-        additions: (rows,) arrays by name.
+        additions: the new columns by name.
         path: the file; its name tells the format.
 
     Raises:
         UserError: the file cannot be written, or cannot hold this table.
     """
+    output = check_output(table, list(additions), path)
+    if output == "conll":
+        assert isinstance(table.source, ConllRows)
+        with replacing(path) as temporary:
+            compress = Path(path).suffix == ".gz"
+            write_conll(table.source, _texts(table, list(additions.values())), temporary, compress=compress)
+        return
+    added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
+    values = {name: _value(key, added[key]) for key, name in zip(added, additions, strict=True)}
+    with table.beside({key: a.codes if isinstance(a, Coded) else a for key, a in added.items()}):
+        if table.lists:
+            nest(table.connection, values)
+            source = "lists POSITIONAL JOIN nested"
+            columns = [f"{_exported_list(table, name, output)} AS {_identifier(name)}" for name in table.names]
+            columns += [f"v{place} AS {_identifier(name)}" for place, name in enumerate(values)]
+        else:
+            source = "cells POSITIONAL JOIN beside"
+            columns = [f"{_exported(table, name, output)} AS {_identifier(name)}" for name in table.names]
+            columns += [f"{value} AS {_identifier(name)}" for name, value in values.items()]
+        write_query(table, f"SELECT {', '.join(columns)} FROM {source}", path, output)
+
+
+def write_query(table: Table, sql: str, path: AnyPath, output: Format) -> None:
+    """Write what an SQL query on a table's database returns, wholly or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     import duckdb
 
-    output = check_output(table, list(additions), path)
-    compress = Path(path).suffix == ".gz"
+    options = _copy_options(table, path, output, Path(path).suffix == ".gz")
     with replacing(path) as temporary:
-        if output == "conll":
-            assert isinstance(table.source, ConllRows)
-            added = zip(*([str(value) for value in column.tolist()] for column in additions.values()), strict=True)
-            write_conll(table.source, added, temporary, compress=compress)
-            return
-        columns = [f"{_exported(table, name, output)} AS {_identifier(name)}" for name in table.names]
-        columns += [f"added.{_identifier(name)}" for name in additions]
-        options = _copy_options(table, path, output, compress)
-        connection = table.connection
-        connection.register("added", dict(additions))
         try:
-            connection.execute(
-                f"COPY (SELECT {', '.join(columns)} FROM cells POSITIONAL JOIN added) "
-                f"TO {_literal(str(temporary))} ({options})"
-            ).fetchall()
+            table.connection.execute(f"COPY ({sql}) TO {_literal(str(temporary))} ({options})").fetchall()
         except duckdb.IOException as error:
             raise UserError(f"cannot write {path}: {_first_line(error)}") from None
-        finally:
-            connection.unregister("added")
+        except duckdb.OutOfMemoryException:
+            raise UserError(f"{table.path} needs more memory than is free") from None
+
+
+def _texts(table: Table, additions: Sequence[Addition]) -> Iterator[tuple[str, ...]]:
+    """The text of the new cells of each row."""
+    for start, stop in table.blocks():
+        columns = (a.texts(start, stop) if isinstance(a, Coded) else a[start:stop].tolist() for a in additions)
+        yield from zip(*([str(value) for value in column] for column in columns), strict=True)
+
+
+def _value(key: str, addition: Addition) -> str:
+    """SQL: what a row of `beside` stands for."""
+    if not isinstance(addition, Coded):
+        return f"beside.{key}"
+    return f"([{', '.join(map(_literal, addition.names))}])[1 + beside.{key}]"
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
@@ -154,6 +227,16 @@ def _connect() -> duckdb.DuckDBPyConnection:
     ):
         connection.execute(f"SET {setting}").fetchall()
     return connection
+
+
+def _limit_memory(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the database so much memory and no more, and a folder for the rest."""
+    for setting in (
+        f"memory_limit = '{MEMORY}'",
+        f"temp_directory = {_literal(str(scratch.folder(connection)))}",
+        f"threads = {min(4, os.cpu_count() or 1)}",  # each needs some of it
+    ):
+        connection.execute(f"SET {setting}").fetchall()
 
 
 def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator[list[str]]) -> None:
@@ -177,8 +260,14 @@ def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str
         stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
         # Names that differ in capitals only are renamed on reading: look at those in the file.
         _check_names(path, names if set(names) <= set(stored) else stored)
-        aliases = ", ".join(f"c{place}" for place in range(len(names)))
-        connection.execute(f"CREATE TABLE cells AS SELECT * FROM {reader} AS t({aliases})").fetchall()
+        columns = ", ".join(f"{_identifier(name)} AS c{place}" for place, name in enumerate(names))
+        ((values,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
+        if (values or 0) > LARGE_PARQUET:
+            _limit_memory(connection)
+            numbered = reader.replace(")", ", file_row_number = true)")
+            connection.execute(f"CREATE VIEW cells AS SELECT {columns}, file_row_number AS rowid FROM {numbered}")
+        else:
+            connection.execute(f"CREATE TABLE cells AS SELECT {columns} FROM {reader}").fetchall()
     except duckdb.Error as error:
         raise UserError(f"{path} is not a Parquet file, or is damaged ({_first_line(error)})") from None
     return names
@@ -251,6 +340,12 @@ def _exported(table: Table, name: str, output: Format) -> str:
         if table.query(f"SELECT {fits} FROM cells")[0][0]:
             return f"CASE WHEN NOT {missing} THEN CAST({text} AS {sql_type}) END"
     return text
+
+
+def _exported_list(table: Table, name: str, output: Format) -> str:
+    """SQL: the same where each row is a sequence: lists and objects stay what they are where the format holds them."""
+    column = f"lists.{table.column(name)}"
+    return column if table.format in ("parquet", output) else f"{column}->>'$'"
 
 
 def _copy_options(table: Table, path: AnyPath, output: Format, compress: bool) -> str:
