@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,20 @@ class Encoded:
             missing if any was in training; then one column of vocabulary indices for each categorical column.
         labels: (total_steps,) int32, the index of each step's class, -1 where it is unlabelled.
         rows: (total_steps,) int64, the row of the table that each step is, counted from 0.
-        notes: what a person should know about it, such as missing or unknown values; one sentence each.
+        missing: how many values of a numeric column are missing, by its name.
+        unknown: how many of a categorical column are unknown to the model, likewise.
     """
 
     values: Ragged
     labels: npt.NDArray[np.int32]
     rows: IndexArray
-    notes: tuple[str, ...] = ()
+    missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unknown: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about it, one sentence each."""
+        return notes_on(len(self.rows), self.missing, self.unknown)
 
     def take(self, chosen: npt.ArrayLike) -> Encoded:
         """The chosen sequences, by their indices."""
@@ -210,34 +217,26 @@ class Columns:
         labels = scratch.empty(steps, np.int32)
         for block in blocks:
             labels[block] = -1 if codes is None else codes[sequences.rows[block]]
-        notes: list[str] = []
+        missing, unknown = dict[str, int](), dict[str, int]()
         place = 0
         for numeric in self.numeric:
             numbers = read_numbers(table, numeric.name)
-            absent = 0
             for block in blocks:
                 rows = sequences.rows[block]
                 encoded = numeric.encode(numbers[rows])
                 _check_size(table, numeric.name, encoded[0], rows)
                 values[block, place : place + numeric.width] = np.stack(encoded, axis=1)
-                absent += int(np.isnan(numbers[rows]).sum())
+                missing[numeric.name] = missing.get(numeric.name, 0) + int(np.isnan(numbers[rows]).sum())
             place += numeric.width
-            if absent:
-                notes.append(f"{numeric.name}: {_missing(absent)}, filled with the mean of the training rows")
         for column in self.categorical:
             indices = scratch.empty(table.rows, np.int64)
             for start, stop in table.blocks():
                 indices[start:stop] = column.encode(table.texts(column.name, start, stop).tolist())
-            unknown = 0
             for block in blocks:
-                found = indices[sequences.rows[block]]
-                values[block, place] = found
-                unknown += int((found == 0).sum())
+                values[block, place] = found = indices[sequences.rows[block]]
+                unknown[column.name] = unknown.get(column.name, 0) + int((found == 0).sum())
             place += 1
-            if unknown:
-                share = f"{unknown / steps:.1%}".replace("%", " %")
-                notes.append(f"{column.name}: {counted(unknown, 'value')} of {steps:,} ({share}) unknown to the model")
-        return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, tuple(notes))
+        return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, missing, unknown)
 
     def to_json(self) -> dict[str, Any]:
         """The same as what JSON can hold."""
@@ -338,6 +337,16 @@ def places_of(texts: Sequence[str | None], known: Sequence[str]) -> IndexArray:
 def _without_fraction(text: str) -> str:
     match = _WHOLE.fullmatch(text)
     return match[1] if match else text
+
+
+def notes_on(steps: int, missing: Mapping[str, int], unknown: Mapping[str, int]) -> tuple[str, ...]:
+    """What a person should know about so many steps: see `Encoded`."""
+    filled = [f"{name}: {_missing(n)}, filled with the mean of the training rows" for name, n in missing.items() if n]
+    share = {name: f"{n / steps:.1%}".replace("%", " %") for name, n in unknown.items() if n}
+    strange = [
+        f"{name}: {counted(unknown[name], 'value')} of {steps:,} ({share[name]}) unknown to the model" for name in share
+    ]
+    return (*filled, *strange)
 
 
 def _describe(column: NumericColumn | CategoricalColumn) -> str:

@@ -10,8 +10,11 @@ import numpy.typing as npt
 
 from bilstm.columns import Encoded
 from bilstm.errors import UserError, listed, shown, suggestion
-from bilstm.metrics import event_report, is_bio, span_report, step_report
+from bilstm.metrics import is_bio
+from bilstm.metrics.events import DetectionScores
 from bilstm.metrics.labels import Classes
+from bilstm.metrics.spans import SpanScores
+from bilstm.metrics.steps import StepScores
 from bilstm.tagger import Tagger
 
 
@@ -37,27 +40,31 @@ def evaluate_tagger(
     """
     classes = tagger.columns.classes
     ground = _background(classes, background)
-    labels, offsets = encoded.labels, encoded.values.offsets
-    probabilities = tagger.predict_proba(encoded.values)
-    predicted = probabilities.argmax(axis=1)
-    report: dict[str, Any] = {"sequences": len(encoded.values), **step_report(labels, probabilities, offsets)}
+    labelled = np.logical_or.reduceat(encoded.labels >= 0, encoded.values.offsets[:-1])
+    steps = StepScores(labelled, len(classes))
+    spans = SpanScores(labelled, classes) if is_bio(classes) else None
+    events = DetectionScores(labelled, len(classes)) if tolerance is not None else None
+    confusion: dict[str, dict[str, int]] = {name: {} for name in classes}
+    for group, places, probabilities in tagger.predict_groups(encoded.values):
+        labels, predicted = encoded.labels[places], probabilities.argmax(axis=1)
+        offsets = encoded.values.offsets[group.start : group.stop + 1] - places.start
+        steps.add(labels, probabilities, offsets)
+        _count_confusions(confusion, labels[labels >= 0], predicted[labels >= 0], classes)
+        if spans:
+            spans.add_spans(labels, predicted, offsets)
+        if events and tolerance is not None:
+            within: dict[str, Any] = {"onset_tolerance": tolerance, "offset_tolerance": tolerance}
+            events.add_events(labels, predicted, offsets, **within, background=ground)
+    report: dict[str, Any] = {"sequences": len(encoded.values), **steps.report()}
     report["per_class"] = dict(zip(classes, report["per_class"], strict=True))
-    report["confusion"] = _confusion(labels[labels >= 0], predicted[labels >= 0], classes)
-    report["spans"] = span_report(labels, predicted, offsets, classes) if is_bio(classes) else None
+    report["confusion"] = confusion
+    report["spans"] = spans.report() if spans else None
     report["events"] = None
-    if tolerance is not None:
-        events = event_report(
-            labels,
-            predicted,
-            offsets,
-            len(classes),
-            onset_tolerance=tolerance,
-            offset_tolerance=tolerance,
-            background=ground,
-        )
-        by_name = zip(classes, events["per_class"], strict=True)
-        events["per_class"] = {name: scores for name, scores in by_name if name != background}
-        report["events"] = {"tolerance": tolerance, "background": background, **events}
+    if events:
+        found = events.report()
+        by_name = zip(classes, found["per_class"], strict=True)
+        found["per_class"] = {name: scores for name, scores in by_name if name != background}
+        report["events"] = {"tolerance": tolerance, "background": background, **found}
     report["notes"] = list(encoded.notes)
     return report
 
@@ -73,10 +80,11 @@ def _background(classes: Sequence[str], name: str | None) -> int | None:
     return classes.index(name)
 
 
-def _confusion(truth: npt.NDArray[Any], guess: Classes, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Only cells that are not empty: 10,000 classes would make a hundred million."""
+def _count_confusions(
+    confusion: dict[str, dict[str, int]], truth: npt.NDArray[Any], guess: Classes, classes: Sequence[str]
+) -> None:
+    """Add to the cells that are not empty: 10,000 classes would make a hundred million."""
     cells, steps = np.unique(truth.astype(np.int64) * len(classes) + guess, return_counts=True)
-    found: dict[str, dict[str, int]] = {name: {} for name in classes}
     for cell, count in zip(cells.tolist(), steps.tolist(), strict=True):
-        found[classes[cell // len(classes)]][classes[cell % len(classes)]] = count
-    return found
+        row, name = confusion[classes[cell // len(classes)]], classes[cell % len(classes)]
+        row[name] = row.get(name, 0) + count

@@ -27,7 +27,7 @@ def unnest(
     names: Sequence[str],
     steps: Sequence[str],
     source: Source | None,
-) -> bool:
+) -> list[str]:
     """Where one of some columns holds lists, make `cells` a table with a row a step.
 
     Args:
@@ -38,7 +38,7 @@ def unnest(
         source: the text it was read from.
 
     Returns:
-        Whether there were lists.
+        The columns whose lists run alongside; none if there were no lists.
 
     Raises:
         UserError: such lists in one row have different lengths.
@@ -46,7 +46,7 @@ def unnest(
     lists = _lists(connection, table_format, len(names))
     given = [place for place, name in enumerate(names) if name in steps and place in lists]
     if not given:
-        return False
+        return []
     length = f"greatest({', '.join(f'len({lists[place]})' for place in given)})"
     for place in given:
         _check_lengths(connection, path, names[place], lists[place], length, source)
@@ -60,7 +60,7 @@ def unnest(
     connection.execute(
         f"CREATE TABLE cells AS SELECT rowid AS list_row, unnest(range({length})) AS step, {', '.join(cells)} FROM lists"
     ).fetchall()
-    return True
+    return [name for place, name in enumerate(names) if place in alongside]
 
 
 def nest(connection: duckdb.DuckDBPyConnection, additions: Mapping[str, str]) -> None:

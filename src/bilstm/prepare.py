@@ -217,6 +217,11 @@ def _default_features(table: Table, taken: set[str | None], notes: list[str]) ->
         if others:
             notes.append(f"{', '.join(others)}: not used unless named with --features")
         return [TOKEN]
+    if table.lists:
+        others = [name for name in table.names if name not in (*taken, *table.lists)]
+        if others:
+            notes.append(f"{', '.join(others)}: without a value for each step, and not used unless named with --features")
+        return [name for name in table.lists if name not in taken]
     notes += [f"{name}: left out, since it has no name in the file" for name in table.unnamed if name not in taken]
     return [name for name in table.names if name not in taken and name not in table.unnamed]
 

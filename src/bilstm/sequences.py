@@ -53,7 +53,7 @@ def find_sequences(table: Table, sequence: str, order: str | None = None) -> Seq
         UserError: there are no such columns, a cell of either is missing, two rows of a sequence have the same order,
             a column gives no order, or, without one, a sequence is scattered; the message names the rows.
     """
-    if not table.lists:
+    if table.sequence_key is None:
         table.require(sequence, "the sequence of each row")
     name = table.sequence(sequence)
     missing = table.query(f"SELECT min(rowid) FROM cells WHERE {name} IS NULL")[0][0]
@@ -139,7 +139,7 @@ def _sorted_rows(table: Table, sequence: str, order: str, key: str) -> IndexArra
 
 
 def _named(table: Table, sequence: str, row: int) -> str:
-    return "the sequence" if table.lists else f"sequence {shown(table.cell(sequence, row))}"
+    return "the sequence" if table.sequence_key else f"sequence {shown(table.cell(sequence, row))}"
 
 
 def _first_row(table: Table, sequence: str) -> str:

@@ -18,7 +18,7 @@ from bilstm import scratch
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, check_readable, replacing
 from bilstm.lists import nest, unnest
-from bilstm.tables import Format, Table
+from bilstm.tables import Format, Source, Table
 from bilstm.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines, write_conll
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def read_table(path: AnyPath, *, conll_columns: int | None = None, steps: Sequen
     path = Path(path)
     table_format = format_of(path)
     check_readable(path)
-    connection = _connect()
+    connection = connect()
     if table_format == "csv" and ".tsv" in path.suffixes and has_sequence_breaks(path):
         table_format = "conll"
     if table_format == "parquet":
@@ -137,11 +137,21 @@ def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
             f"cannot write {path}: in {table.path} each row is a sequence with lists of steps, which CSV cannot hold; "
             f"use .parquet or .ndjson"
         )
+    check_new_names(table, names)
+    return output
+
+
+def check_new_names(table: Table, names: Sequence[str]) -> None:
+    """Refuse names that columns of the table have already.
+
+    Raises:
+        UserError: one has; the message names it.
+    """
     taken = {name.lower(): name for name in table.names}
     for name in names:
-        if name in taken:
-            raise UserError(f"{table.path} has a column {taken[name]!r} already: rename it, since it would be replaced")
-    return output
+        if name.lower() in taken:
+            other = taken[name.lower()]
+            raise UserError(f"{table.path} has a column {other!r} already: rename it, since it would be replaced")
 
 
 def write_table(table: Table, additions: Mapping[str, Addition], path: AnyPath) -> None:
@@ -211,7 +221,8 @@ def _value(key: str, addition: Addition) -> str:
     return f"([{', '.join(map(_literal, addition.names))}])[1 + beside.{key}]"
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
+def connect() -> duckdb.DuckDBPyConnection:
+    """A database in memory that fetches nothing from a network."""
     try:
         import duckdb
     except ModuleNotFoundError:
@@ -280,40 +291,84 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]
     source = f"{_literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
     try:
         connection.execute(f"CREATE TABLE objects AS SELECT json FROM read_ndjson_objects({source})").fetchall()
-        keys = "json_keys(json)"
-        bad = f"json_type(json) <> 'OBJECT' OR len({keys}) <> len(list_distinct({keys}))"
-        if connection.execute(f"SELECT count(*) FROM objects WHERE {bad}").fetchall()[0][0]:
-            raise _bad_json(path, "an object has two values of the same name")
-        names = [
-            row[0]
-            for row in connection.execute(
-                f"SELECT k FROM (SELECT rowid AS r, unnest({keys}) AS k, generate_subscripts({keys}, 1) AS place "
-                f"FROM objects) GROUP BY k ORDER BY min(r), min(place)"
-            ).fetchall()
-        ]
-        _check_names(path, names)
-        if not names:
-            raise UserError(f"{path} is empty: it has no JSON object with a value")
-        kept = ", ".join(
-            f"nullif(json->{_literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
-            for place, name in enumerate(names)
-        )
-        connection.execute(f"CREATE TABLE cells AS SELECT {kept} FROM objects; DROP TABLE objects").fetchall()
+        return _cells_of_objects(connection, path)
     except duckdb.Error as error:
         raise _bad_json(path, _first_line(error)) from None
+
+
+def table_of_objects(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    lines: Sequence[str],
+    sequences: npt.NDArray[np.int64],
+    source: Source,
+    steps: Sequence[str],
+) -> Table:
+    """The same as `read_table` gives, of JSON objects that are in memory. Replaces the last one of this connection.
+
+    Args:
+        name: what is said of where they come from.
+        lines: one JSON object each, valid.
+        sequences: (lines,) a number for each sequence.
+    """
+    path = Path(name)
+    for table in ("objects", "cells", "lists", "nested", "found"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}").fetchall()
+    connection.register("given", {"line": np.array(lines, object), "key": sequences})
+    connection.execute("CREATE TABLE objects AS SELECT CAST(line AS JSON) AS json, key FROM given").fetchall()
+    connection.unregister("given")
+    names = _cells_of_objects(connection, path, ", key")
+    lists = unnest(connection, path, "ndjson", names, steps, source)
+    return Table(path, connection, "ndjson", names, source, lists=lists, sequence_key="key")
+
+
+def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path, more: str = "") -> list[str]:
+    """Make `cells` of `objects`, which has a column `json`; returns the names of its columns."""
+    keys = "json_keys(json)"
+    bad = f"json_type(json) <> 'OBJECT' OR len({keys}) <> len(list_distinct({keys}))"
+    if connection.execute(f"SELECT count(*) FROM objects WHERE {bad}").fetchall()[0][0]:
+        raise _bad_json(path, "an object has two values of the same name")
+    names = [
+        row[0]
+        for row in connection.execute(
+            f"SELECT k FROM (SELECT rowid AS r, unnest({keys}) AS k, generate_subscripts({keys}, 1) AS place "
+            f"FROM objects) GROUP BY k ORDER BY min(r), min(place)"
+        ).fetchall()
+    ]
+    _check_names(path, names)
+    if not names:
+        raise UserError(f"{path} is empty: it has no JSON object with a value")
+    kept = ", ".join(
+        f"nullif(json->{_literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
+        for place, name in enumerate(names)
+    )
+    connection.execute(f"CREATE TABLE cells AS SELECT {kept}{more} FROM objects; DROP TABLE objects").fetchall()
     return names
 
 
+def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
+    """The JSON object that a line holds; its numbers stay the text that they are.
+
+    Raises:
+        UserError: it holds none; the message names the line.
+    """
+    try:
+        found = json.loads(line, parse_int=str, parse_float=str)
+        cause = "it is not an object"
+    except (ValueError, RecursionError) as error:
+        found, cause = None, str(error)
+    if isinstance(found, dict):
+        return found
+    raise UserError(f'{name}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+
+
 def _bad_json(path: Path, problem: str) -> UserError:
-    for number, line in enumerate(text_lines(path), 1):
-        if line.strip():
-            try:
-                if isinstance(json.loads(line.strip()), dict):
-                    continue
-                cause = "it is not an object"
-            except (ValueError, RecursionError) as error:
-                cause = str(error)
-            return UserError(f'{path}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+    try:
+        for number, line in enumerate(text_lines(path), 1):
+            if line.strip():
+                check_json(path, number, line.strip())
+    except UserError as error:
+        return error
     return UserError(f"{path} cannot be read as one JSON object a line ({problem})")
 
 

@@ -71,7 +71,8 @@ class Table:
             only a look at all of it can tell.
         rows: the number of rows, at least one.
         source: the text that was read, for formats that are text.
-        lists: whether each row of the file is a sequence, with its steps in lists: see `lists.unnest`.
+        lists: the columns that held lists, if each row of the file is a sequence: see `lists.unnest`.
+        sequence_key: SQL of what all rows of one sequence share, if this is no column of the table's own.
         connection: the database, in which the table is called `cells` and its columns c0, c1, …; `rowid` counts its rows
             from 0.
     """
@@ -84,14 +85,16 @@ class Table:
         names: Sequence[str],
         source: Source | None = None,
         *,
-        lists: bool = False,
+        lists: Sequence[str] = (),
+        sequence_key: str | None = None,
     ) -> None:
         self.path = path
         self.format = table_format
         self.names = list(names)
         self.unnamed = source.unnamed if isinstance(source, CsvRows) else []
         self.source = source
-        self.lists = lists
+        self.lists = list(lists)
+        self.sequence_key = "list_row" if lists else sequence_key
         self.connection = connection
         self._profiles: dict[str, Profile] = {}
         self._whole: dict[str, bool] = {}
@@ -217,7 +220,7 @@ class Table:
 
     def sequence(self, name: str) -> str:
         """SQL: what all rows of one sequence share, by the name of the column that says so; NULL where missing."""
-        return "list_row" if self.lists else self.text(name)
+        return self.sequence_key or self.text(name)
 
     def text(self, name: str) -> str:
         """SQL: the cell as text, NULL where missing."""

@@ -66,7 +66,8 @@ def open_model(model: str, table: str, names: dict[str, str | None]) -> tuple[Ta
         order=names.get("order") or known.order,
         label=names.get("label") or known.label,
     )
-    return tagger, columns, read_table(table, conll_columns=columns.conll_columns)
+    steps = [*columns.features, columns.label]
+    return tagger, columns, read_table(table, conll_columns=columns.conll_columns, steps=steps)
 
 
 def use_threads(threads: int | None) -> None:

@@ -111,7 +111,8 @@ def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dic
     from bilstm.prepare import Roles, prepare
     from bilstm.tablefiles import read_table
 
-    source = read_table(table)
+    columns = [given["label"], *given["features"], *(name for text in given["features"] for name in text.split(","))]
+    source = read_table(table, steps=columns)
     roles = Roles(
         sequence=given["sequence"],
         label=given["label"],
@@ -119,7 +120,7 @@ def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dic
         features=split_names(given["features"], source) if given["features"] else None,
         categorical=split_names(given["categorical"], source),
     )
-    validation = read_table(valid, conll_columns=source.conll_columns) if valid else None
+    validation = read_table(valid, conll_columns=source.conll_columns, steps=columns) if valid else None
     split, seed = options.validation_split, options.seed
     return source, prepare(source, roles, valid=validation, validation_split=split, seed=seed)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.metrics.events import Events, detection_report, events_at, match_events
+from bilstm.metrics.events import DetectionScores, Events, events_at, match_events
 from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
 from bilstm.ragged import as_offsets
 
@@ -76,14 +76,38 @@ def span_report(
     Raises:
         ValueError: an argument is not one of the above.
     """
-    truth, guess = check_classes(labels, predicted, len(classes))
+    truth, _ = check_classes(labels, predicted, len(classes))
     places = as_offsets(offsets, len(truth))
-    true, names = find_spans(truth, places, classes)
-    found, _ = find_spans(np.where(truth >= 0, guess, -1), places, classes)
-    pairs = match_events(true, found, onset_tolerance=0, offset_tolerance=0)
-    report = detection_report(true, found, pairs, len(names), labelled_sequences(truth, places))
-    report["per_class"] = dict(zip(names, report["per_class"], strict=True))
-    return report
+    scores = SpanScores(labelled_sequences(truth, places), classes)
+    scores.add_spans(truth, predicted, places)
+    return scores.report()
+
+
+class SpanScores(DetectionScores):
+    """The same for sequences that come some at a time.
+
+    Args:
+        labelled: (n_sequences,) whether a sequence has labels.
+        classes: the names of the labels, of the form B-X, I-X and O.
+    """
+
+    def __init__(self, labelled: npt.NDArray[np.bool_], classes: Sequence[str]) -> None:
+        self._classes = classes
+        _, _, self._types = _meaning(classes)
+        super().__init__(labelled, len(self._types))
+
+    def add_spans(self, labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
+        """Take the next sequences: see `span_report`."""
+        truth, guess = check_classes(labels, predicted, len(self._classes))
+        true, _ = find_spans(truth, offsets, self._classes)
+        found, _ = find_spans(np.where(truth >= 0, guess, -1), offsets, self._classes)
+        pairs = match_events(true, found, onset_tolerance=0, offset_tolerance=0)
+        self.add(true, found, pairs, len(np.asarray(offsets)) - 1)
+
+    def report(self) -> dict[str, Any]:
+        """What `span_report` returns."""
+        report = super().report()
+        return report | {"per_class": dict(zip(self._types, report["per_class"], strict=True))}
 
 
 def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], Classes, list[str]]:
