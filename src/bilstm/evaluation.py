@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.columns import Encoded
-from bilstm.errors import UserError, listed, shown, suggestion
 from bilstm.metrics import is_bio
 from bilstm.metrics.events import DetectionScores
 from bilstm.metrics.labels import Classes
 from bilstm.metrics.spans import SpanScores
 from bilstm.metrics.steps import StepScores
+from bilstm.predictions import check_background
 from bilstm.tagger import Tagger
 
 
@@ -39,7 +39,7 @@ def evaluate_tagger(
         UserError: no such background.
     """
     classes = tagger.columns.classes
-    ground = _background(classes, background)
+    ground = check_background(classes, background)
     labelled = np.logical_or.reduceat(encoded.labels >= 0, encoded.values.offsets[:-1])
     steps = StepScores(labelled, len(classes))
     spans = SpanScores(labelled, classes) if is_bio(classes) else None
@@ -67,17 +67,6 @@ def evaluate_tagger(
         report["events"] = {"tolerance": tolerance, "background": background, **found}
     report["notes"] = list(encoded.notes)
     return report
-
-
-def _background(classes: Sequence[str], name: str | None) -> int | None:
-    if name is None:
-        return None
-    if name not in classes:
-        raise UserError(
-            f"the background {shown(name)} is no label that the model knows.{suggestion(name, classes)} "
-            f"It knows {listed(classes)}"
-        )
-    return classes.index(name)
 
 
 def _count_confusions(

@@ -57,9 +57,8 @@ def unnest(
     cells = [f"unnest({lists[p]}) AS c{p}" if p in alongside else f"c{p}" for p in range(len(names))]
     kind = "VIEW" if "rowid" in _types(connection) else "TABLE"
     connection.execute(f"ALTER {kind} cells RENAME TO lists").fetchall()
-    connection.execute(
-        f"CREATE TABLE cells AS SELECT rowid AS list_row, unnest(range({length})) AS step, {', '.join(cells)} FROM lists"
-    ).fetchall()
+    selected = ", ".join(["rowid AS list_row", f"unnest(range({length})) AS step", *cells])
+    connection.execute(f"CREATE TABLE cells AS SELECT {selected} FROM lists").fetchall()
     return [name for place, name in enumerate(names) if place in alongside]
 
 

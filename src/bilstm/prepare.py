@@ -220,7 +220,9 @@ def _default_features(table: Table, taken: set[str | None], notes: list[str]) ->
     if table.lists:
         others = [name for name in table.names if name not in (*taken, *table.lists)]
         if others:
-            notes.append(f"{', '.join(others)}: without a value for each step, and not used unless named with --features")
+            notes.append(
+                f"{', '.join(others)}: without a value for each step, and not used unless named with --features"
+            )
         return [name for name in table.lists if name not in taken]
     notes += [f"{name}: left out, since it has no name in the file" for name in table.unnamed if name not in taken]
     return [name for name in table.names if name not in taken and name not in table.unnamed]
@@ -293,7 +295,5 @@ def _fit_categories(table: Table, name: str, chosen: npt.NDArray[np.bool_]) -> C
             f"FROM cells POSITIONAL JOIN beside) WHERE chosen GROUP BY t)"
         )
         ((distinct,),) = table.query(f"SELECT count(*) FROM {values}")
-        frequent = table.query(
-            f"SELECT t FROM {values} WHERE n > 1 ORDER BY n DESC, t LIMIT {LARGEST_VOCABULARY}"
-        )
+        frequent = table.query(f"SELECT t FROM {values} WHERE n > 1 ORDER BY n DESC, t LIMIT {LARGEST_VOCABULARY}")
     return CategoricalColumn(name, tuple(text for (text,) in frequent), distinct)

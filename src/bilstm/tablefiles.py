@@ -1,12 +1,11 @@
-"""Reading tables from files and writing them back, in the format that a file's name stands for."""
+"""Reading tables from files, in the format that a file's name stands for."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,10 @@ import numpy.typing as npt
 
 from bilstm import scratch
 from bilstm.errors import UserError
-from bilstm.files import AnyPath, check_readable, replacing
-from bilstm.lists import nest, unnest
-from bilstm.tables import Format, Source, Table
-from bilstm.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines, write_conll
+from bilstm.files import AnyPath, check_readable
+from bilstm.lists import unnest
+from bilstm.tables import Format, Source, Table, identifier, literal
+from bilstm.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,35 +36,10 @@ SUFFIXES: dict[str, Format] = {
     ".txt": "conll",
 }
 KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
-WRITTEN_AS = {  # codes such as 007 match none of these: they stay text
-    "BIGINT": "-?(0|[1-9][0-9]{0,17})",
-    "DOUBLE": "-?(0|[1-9][0-9]*)?([.][0-9]*)?(e[+-]?[0-9]{1,2})?",
-    "BOOLEAN": "true|false",
-}
 CHUNK = 50_000  # rows of text handed to the database at a time
 LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
 LARGE_PARQUET = 1 << 24  # values, likewise
 MEMORY = "600MB"  # for the database of such a table, which keeps the rest on the disk
-
-
-@dataclasses.dataclass(frozen=True)
-class Coded:
-    """A column of text of which only a few are different.
-
-    Attributes:
-        codes: (rows,) int32, the index of each row's text.
-        names: the different texts.
-    """
-
-    codes: npt.NDArray[np.int32]
-    names: tuple[str, ...]
-
-    def texts(self, start: int, stop: int) -> list[str]:
-        """The texts of the rows from `start` up to `stop`."""
-        return [self.names[code] for code in self.codes[start:stop].tolist()]
-
-
-Addition = Coded | npt.NDArray[Any]  # of text or numbers, (rows,)
 
 
 def format_of(path: AnyPath) -> Format:
@@ -121,106 +95,6 @@ def read_table(path: AnyPath, *, conll_columns: int | None = None, steps: Sequen
     return Table(path, connection, table_format, rows.names, rows)
 
 
-def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
-    """The format in which the table, extended by columns of these names, will be written to this path.
-
-    Raises:
-        UserError: the format is unknown or cannot hold this table, or it has such columns already.
-    """
-    output = format_of(path)
-    if table.format == "conll" and ".tsv" in Path(path).suffixes:
-        output = "conll"
-    if output == "conll" and table.format != "conll":
-        raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
-    if table.lists and output == "csv":
-        raise UserError(
-            f"cannot write {path}: in {table.path} each row is a sequence with lists of steps, which CSV cannot hold; "
-            f"use .parquet or .ndjson"
-        )
-    check_new_names(table, names)
-    return output
-
-
-def check_new_names(table: Table, names: Sequence[str]) -> None:
-    """Refuse names that columns of the table have already.
-
-    Raises:
-        UserError: one has; the message names it.
-    """
-    taken = {name.lower(): name for name in table.names}
-    for name in names:
-        if name.lower() in taken:
-            other = taken[name.lower()]
-            raise UserError(f"{table.path} has a column {other!r} already: rename it, since it would be replaced")
-
-
-def write_table(table: Table, additions: Mapping[str, Addition], path: AnyPath) -> None:
-    """Write a table row for row, extended by columns of text or numbers, wholly or not at all.
-
-    Where the table has a row a sequence, the new columns hold lists of the steps' values.
-
-    Args:
-        table: the table as it was read.
-        additions: the new columns by name.
-        path: the file; its name tells the format.
-
-    Raises:
-        UserError: the file cannot be written, or cannot hold this table.
-    """
-    output = check_output(table, list(additions), path)
-    if output == "conll":
-        assert isinstance(table.source, ConllRows)
-        with replacing(path) as temporary:
-            compress = Path(path).suffix == ".gz"
-            write_conll(table.source, _texts(table, list(additions.values())), temporary, compress=compress)
-        return
-    added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
-    values = {name: _value(key, added[key]) for key, name in zip(added, additions, strict=True)}
-    with table.beside({key: a.codes if isinstance(a, Coded) else a for key, a in added.items()}):
-        if table.lists:
-            nest(table.connection, values)
-            source = "lists POSITIONAL JOIN nested"
-            columns = [f"{_exported_list(table, name, output)} AS {_identifier(name)}" for name in table.names]
-            columns += [f"v{place} AS {_identifier(name)}" for place, name in enumerate(values)]
-        else:
-            source = "cells POSITIONAL JOIN beside"
-            columns = [f"{_exported(table, name, output)} AS {_identifier(name)}" for name in table.names]
-            columns += [f"{value} AS {_identifier(name)}" for name, value in values.items()]
-        write_query(table, f"SELECT {', '.join(columns)} FROM {source}", path, output)
-
-
-def write_query(table: Table, sql: str, path: AnyPath, output: Format) -> None:
-    """Write what an SQL query on a table's database returns, wholly or not at all.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    import duckdb
-
-    options = _copy_options(table, path, output, Path(path).suffix == ".gz")
-    with replacing(path) as temporary:
-        try:
-            table.connection.execute(f"COPY ({sql}) TO {_literal(str(temporary))} ({options})").fetchall()
-        except duckdb.IOException as error:
-            raise UserError(f"cannot write {path}: {_first_line(error)}") from None
-        except duckdb.OutOfMemoryException:
-            raise UserError(f"{table.path} needs more memory than is free") from None
-
-
-def _texts(table: Table, additions: Sequence[Addition]) -> Iterator[tuple[str, ...]]:
-    """The text of the new cells of each row."""
-    for start, stop in table.blocks():
-        columns = (a.texts(start, stop) if isinstance(a, Coded) else a[start:stop].tolist() for a in additions)
-        yield from zip(*([str(value) for value in column] for column in columns), strict=True)
-
-
-def _value(key: str, addition: Addition) -> str:
-    """SQL: what a row of `beside` stands for."""
-    if not isinstance(addition, Coded):
-        return f"beside.{key}"
-    return f"([{', '.join(map(_literal, addition.names))}])[1 + beside.{key}]"
-
-
 def connect() -> duckdb.DuckDBPyConnection:
     """A database in memory that fetches nothing from a network."""
     try:
@@ -244,7 +118,7 @@ def _limit_memory(connection: duckdb.DuckDBPyConnection) -> None:
     """Give the database so much memory and no more, and a folder for the rest."""
     for setting in (
         f"memory_limit = '{MEMORY}'",
-        f"temp_directory = {_literal(str(scratch.folder(connection)))}",
+        f"temp_directory = {literal(str(scratch.folder(connection)))}",
         f"threads = {min(4, os.cpu_count() or 1)}",  # each needs some of it
     ):
         connection.execute(f"SET {setting}").fetchall()
@@ -264,14 +138,14 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator
 def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     import duckdb
 
-    file = _literal(_literal_glob(path))
+    file = literal(_literal_glob(path))
     reader = f"read_parquet({file}, hive_partitioning = false)"
     try:
         names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
         stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
         # Names that differ in capitals only are renamed on reading: look at those in the file.
         _check_names(path, names if set(names) <= set(stored) else stored)
-        columns = ", ".join(f"{_identifier(name)} AS c{place}" for place, name in enumerate(names))
+        columns = ", ".join(f"{identifier(name)} AS c{place}" for place, name in enumerate(names))
         ((values,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
         if (values or 0) > LARGE_PARQUET:
             _limit_memory(connection)
@@ -280,7 +154,7 @@ def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str
         else:
             connection.execute(f"CREATE TABLE cells AS SELECT {columns} FROM {reader}").fetchall()
     except duckdb.Error as error:
-        raise UserError(f"{path} is not a Parquet file, or is damaged ({_first_line(error)})") from None
+        raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
     return names
 
 
@@ -288,12 +162,12 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]
     import duckdb
 
     compression = "gzip" if is_gzip(path) else "uncompressed"
-    source = f"{_literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
+    source = f"{literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
     try:
         connection.execute(f"CREATE TABLE objects AS SELECT json FROM read_ndjson_objects({source})").fetchall()
         return _cells_of_objects(connection, path)
     except duckdb.Error as error:
-        raise _bad_json(path, _first_line(error)) from None
+        raise _bad_json(path, first_line(error)) from None
 
 
 def table_of_objects(
@@ -339,7 +213,7 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path, more: s
     if not names:
         raise UserError(f"{path} is empty: it has no JSON object with a value")
     kept = ", ".join(
-        f"nullif(json->{_literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
+        f"nullif(json->{literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
         for place, name in enumerate(names)
     )
     connection.execute(f"CREATE TABLE cells AS SELECT {kept}{more} FROM objects; DROP TABLE objects").fetchall()
@@ -382,51 +256,11 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         seen[name.lower()] = name
 
 
-def _exported(table: Table, name: str, output: Format) -> str:
-    """SQL: the cell as it is written; text becomes a number where a format has types and all cells are numbers."""
-    column = table.column(name)
-    if table.format in ("parquet", output):
-        return column
-    if output == "csv" or table.kinds[name] in ("text", "nested"):
-        return table.text(name)
-    text, missing = table.text(name), table.missing(name)
-    for sql_type, pattern in WRITTEN_AS.items():
-        fits = f"bool_and({missing} OR regexp_full_match(lower({text}), '{pattern}'))"
-        if table.query(f"SELECT {fits} FROM cells")[0][0]:
-            return f"CASE WHEN NOT {missing} THEN CAST({text} AS {sql_type}) END"
-    return text
-
-
-def _exported_list(table: Table, name: str, output: Format) -> str:
-    """SQL: the same where each row is a sequence: lists and objects stay what they are where the format holds them."""
-    column = f"lists.{table.column(name)}"
-    return column if table.format in ("parquet", output) else f"{column}->>'$'"
-
-
-def _copy_options(table: Table, path: AnyPath, output: Format, compress: bool) -> str:
-    if output == "parquet":
-        return "FORMAT parquet"
-    compression = f"COMPRESSION {'gzip' if compress else 'none'}"
-    if output == "ndjson":
-        return f"FORMAT json, {compression}"
-    delimiter = "\t" if ".tsv" in Path(path).suffixes else ","
-    if isinstance(table.source, CsvRows) and Path(path).suffixes == table.path.suffixes:
-        delimiter = table.source.delimiter
-    return f"FORMAT csv, HEADER true, DELIMITER '{delimiter}', {compression}"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _literal_glob(path: Path) -> str:
     """The path as a pattern that matches this file only, even if its name holds `*`, `?` or `[`."""
     return re.sub(r"([\[*?])", r"[\1]", str(path.absolute()))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library's error says, without its longer explanation."""
     return str(error).partition("\n")[0]

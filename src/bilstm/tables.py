@@ -73,7 +73,7 @@ class Table:
         source: the text that was read, for formats that are text.
         lists: the columns that held lists, if each row of the file is a sequence: see `lists.unnest`.
         sequence_key: SQL of what all rows of one sequence share, if this is no column of the table's own.
-        connection: the database, in which the table is called `cells` and its columns c0, c1, …; `rowid` counts its rows
+        connection: the database, in which the table is called `cells` and its columns c0, c1, …; its `rowid` counts
             from 0.
     """
 
@@ -128,7 +128,9 @@ class Table:
         if self.lists:
             ((row, number),) = self.query(f"SELECT list_row, step FROM cells WHERE rowid = {int(row)}")
             step = f", step {number + 1}"
-        return f"{self.path}, line {self.source.line(row)}{step}" if self.source else f"{self.path}, row {row + 1}{step}"
+        return (
+            f"{self.path}, line {self.source.line(row)}{step}" if self.source else f"{self.path}, row {row + 1}{step}"
+        )
 
     def cell(self, name: str, row: int) -> str:
         """One cell as text, "" where it is missing."""
@@ -274,6 +276,16 @@ class Table:
                 yield _kind_of_json({name for (name,) in types} - {"NULL"})
             else:
                 yield _kind_of_sql(sql_type)
+
+
+def identifier(name: str) -> str:
+    """SQL: a name as it is."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """SQL: a text as it is."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _kind_of_json(types: set[str]) -> Kind:

@@ -10,6 +10,8 @@ except ModuleNotFoundError:
     sys.exit("bilstm: the command line needs further packages: pip install 'bilstm[cli]'")
 
 from bilstm._version import __version__
+from bilstm.cli.completion import completion
+from bilstm.cli.configuration import config_option
 from bilstm.cli.demo import demo
 from bilstm.cli.evaluate import evaluate
 from bilstm.cli.predict import predict
@@ -38,4 +40,6 @@ def commands() -> None:
 
 
 for command in (train, evaluate, predict, demo):
+    command.params.append(config_option())
     commands.add_command(command)
+commands.add_command(completion)

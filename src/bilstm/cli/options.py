@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FRACTION = click.FloatRange(0, 1, max_open=True)
 POSITIVE = click.FloatRange(0, min_open=True)
+FILE = click.Path()  # so that a shell completes names of files
 COUNT = click.IntRange(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
@@ -55,7 +56,12 @@ def training_options(given: dict[str, Any]) -> TrainingOptions:
 
 def open_model(model: str, table: str, names: dict[str, str | None]) -> tuple[Tagger, Columns, Table]:
     """A model, what it expects of this table, and the table."""
-    from bilstm.tablefiles import read_table
+    tagger, columns = known_columns(model, names)
+    return tagger, columns, open_table(table, columns)
+
+
+def known_columns(model: str, names: dict[str, str | None]) -> tuple[Tagger, Columns]:
+    """A model, and what it expects of a table that has these names for its columns."""
     from bilstm.tagger import Tagger
 
     tagger = Tagger.load(model)
@@ -66,8 +72,14 @@ def open_model(model: str, table: str, names: dict[str, str | None]) -> tuple[Ta
         order=names.get("order") or known.order,
         label=names.get("label") or known.label,
     )
-    steps = [*columns.features, columns.label]
-    return tagger, columns, read_table(table, conll_columns=columns.conll_columns, steps=steps)
+    return tagger, columns
+
+
+def open_table(table: str, columns: Columns) -> Table:
+    """The table of which a model expects these columns."""
+    from bilstm.tablefiles import read_table
+
+    return read_table(table, conll_columns=columns.conll_columns, steps=[*columns.features, columns.label])
 
 
 def use_threads(threads: int | None) -> None:
@@ -85,6 +97,7 @@ def split_names(given: tuple[str, ...], table: Table) -> list[str]:
     return names
 
 
-def say(lines: list[str], quiet: bool) -> None:
+def say(lines: list[str], quiet: bool, *, err: bool = False) -> None:
+    """Print lines, on standard error where standard output is for data."""
     if not quiet:
-        click.echo("\n".join(lines))
+        click.echo("\n".join(lines), err=err)

@@ -12,6 +12,7 @@ import click
 from bilstm.cli.options import (
     COUNT,
     DIRECTION,
+    FILE,
     FRACTION,
     MERGE_MODE,
     POSITIVE,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("table")
+@click.argument("table", type=FILE)
 @column_option("--sequence", "Tells the sequences apart. CoNLL-style files need none: empty lines do.")
 @column_option("--label", "What to predict; an empty cell is unlabelled. In CoNLL-style files, the last column.")
 @column_option("--order", "Sorts the rows of a sequence. Without it, they stand in order.")
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     multiple=True,
 )
 @column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True)
-@click.option("--valid", metavar="TABLE", help="Sequences to stop early by, instead of a part held out.")
-@click.option("--out", metavar="MODEL", required=True, help="The model file to write.")
+@click.option("--valid", metavar="TABLE", type=FILE, help="Sequences to stop early by, instead of a part held out.")
+@click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
 @training_option("--units", COUNT, "LSTM units in each direction.")
 @training_option("--layers", COUNT, "LSTM layers.")
 @training_option("--direction", DIRECTION, "Which way the sequences are read; none: each step by itself.")
@@ -60,10 +61,10 @@ if TYPE_CHECKING:
 @training_option("--validation-split", FRACTION, "Share of the sequences held out.")
 @training_option("--seed", click.IntRange(0, 2**32 - 1), "The same seed and data give the same model.")
 @training_option("--time-limit", POSITIVE, "Seconds after which training stops, with the best model until then.")
-@click.option("--checkpoint", metavar="FILE", help="Keep training's state here until the model is written.")
+@click.option("--checkpoint", metavar="FILE", type=FILE, help="Keep training's state here until the model is written.")
 @click.option("--checkpoint-minutes", type=POSITIVE, help="How often. Without it, after every epoch.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint, if it is there: to the very same model.")
-@click.option("--log", metavar="FILE", help="Write the scores of each epoch, a JSON object in a line.")
+@click.option("--log", metavar="FILE", type=FILE, help="Write the scores of each epoch, a JSON object in a line.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor. The model is the same.")
 @click.option("--quiet", is_flag=True, help="Print mistakes only.")
 def train(table: str, out: str, valid: str | None, threads: int | None, quiet: bool, **given: Any) -> None:
