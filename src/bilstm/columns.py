@@ -20,6 +20,7 @@ from bilstm.tables import Table
 IndexArray = npt.NDArray[np.int64]
 LARGEST_VOCABULARY = 100_000  # the most frequent values; the others are unknown to the model
 LARGEST_INDEX = 2**24  # float32 holds whole numbers up to here
+_SUMMED = 1 << 20  # numbers that are added up at a time: the last bits of a mean depend on it
 _NUMBER = re.compile(r"-?[0-9]+([.][0-9]*)?")
 _WHOLE = re.compile(r"(-?[0-9]+)[.]0+")
 
@@ -82,8 +83,8 @@ class NumericColumn:
         total = len(numbers if rows is None else rows)
 
         def blocks() -> Iterator[npt.NDArray[np.float64]]:
-            for start in range(0, total, scratch.BLOCK):
-                places = slice(start, start + scratch.BLOCK)
+            for start in range(0, total, _SUMMED):
+                places = slice(start, start + _SUMMED)
                 block = numbers[places] if rows is None else numbers[rows[places]]
                 yield block[~np.isnan(block)]
 

@@ -220,9 +220,7 @@ def _default_features(table: Table, taken: set[str | None], notes: list[str]) ->
     if table.lists:
         others = [name for name in table.names if name not in (*taken, *table.lists)]
         if others:
-            notes.append(
-                f"{', '.join(others)}: without a value for each step, and not used unless named with --features"
-            )
+            notes.append(f"{', '.join(others)}: no list of steps, so not used unless named with --features")
         return [name for name in table.lists if name not in taken]
     notes += [f"{name}: left out, since it has no name in the file" for name in table.unnamed if name not in taken]
     return [name for name in table.names if name not in taken and name not in table.unnamed]
@@ -244,7 +242,8 @@ def _feature_kind(table: Table, name: str) -> FeatureKind | None:
     if kind == "time" or (profile.present and profile.times == profile.present):
         raise UserError(
             f"column {name!r} of {table.path} holds dates or times, which are no features as they are; use it as the "
-            f"order (--order {name}), make numbers of it such as the hour, or name the features to use with --features"
+            f"order (--order {name}), make numbers of it such as the seconds since the start or the hour, or name the "
+            f"features to use with --features"
         )
     if not profile.present:
         return None

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from bilstm.columns import Columns, notes_on
-from bilstm.errors import UserError, shown
+from bilstm.errors import UserError, suggestion
 from bilstm.predictions import Wanted, find_runs, runs_query, step_columns
 from bilstm.ragged import Extent
 from bilstm.tablefiles import check_json, connect, table_of_objects
@@ -110,7 +110,7 @@ def predict_stream(source: IO[bytes], target: IO[bytes], tagger: Tagger, columns
             total.update({name: total.get(name, 0) + count for name, count in found.items()})
 
     waiting: list[Line] = []
-    for came in _arrivals(source, columns.sequence, set(steps)):
+    for came in _arrivals(source, columns):
         waiting += came
         if waiting and waiting[-1].key is not None:
             last = next((i for i in range(len(waiting) - 1, 0, -1) if waiting[i - 1].key != waiting[-1].key), 0)
@@ -142,7 +142,7 @@ def _extended(text: str, added: dict[str, Any]) -> bytes:
     return f"{text[:-1].rstrip()}, {json.dumps(added, ensure_ascii=False)[1:]}\n".encode()
 
 
-def _arrivals(source: IO[bytes], sequence: str, steps: set[str]) -> Iterator[list[Line]]:
+def _arrivals(source: IO[bytes], columns: Columns) -> Iterator[list[Line]]:
     """The lines that have come since they were last asked for; waits until there are some."""
     number, rest = 0, b""
     while True:
@@ -153,7 +153,7 @@ def _arrivals(source: IO[bytes], sequence: str, steps: set[str]) -> Iterator[lis
             number += 1
             text = _decoded(number, line).strip()
             if text:
-                came.append(_line(number, text, sequence, steps))
+                came.append(_line(number, text, columns))
         yield came
         if not chunk:
             return
@@ -188,16 +188,24 @@ def _decoded(number: int, line: bytes) -> str:
         raise UserError(f"{_NAME}, line {number}: not UTF-8 text (byte 0x{byte:02x})") from None
 
 
-def _line(number: int, text: str, sequence: str, steps: set[str]) -> Line:
+def _line(number: int, text: str, columns: Columns) -> Line:
     found = check_json(_NAME, number, text)
-    if any(isinstance(found.get(name), list) for name in steps):
+    lists = any(isinstance(found.get(name), list) for name in (*columns.features, columns.label))
+    roles = {} if lists else {columns.sequence: "the sequence of each row"}
+    roles |= dict.fromkeys(columns.features, "a feature of the model")
+    if columns.order is not None:
+        roles[columns.order] = "the order within a sequence"
+    for name, role in roles.items():
+        if name not in found:  # in a file, others may have it; here, none may come
+            raise UserError(
+                f"{_NAME}, line {number}: there is no {name!r} ({role}).{suggestion(name, found)} "
+                f"Where its value is missing, give null"
+            )
+    if lists:
         return Line(number, text, None)
-    key = found.get(sequence)
-    if sequence not in found:
-        raise UserError(
-            f"{_NAME}, line {number}: there is no value {shown(sequence)}, which tells the sequences apart; name "
-            f"another with --sequence"
-        )
+    key = found[columns.sequence]
     if key is None or key == "":
-        raise UserError(f"{_NAME}, line {number}: the cell in column {sequence!r}, the row's sequence, is missing")
+        raise UserError(
+            f"{_NAME}, line {number}: the cell in column {columns.sequence!r}, the row's sequence, is missing"
+        )
     return Line(number, text, key if isinstance(key, str) else json.dumps(key))

@@ -165,6 +165,8 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]
     source = f"{literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
     try:
         connection.execute(f"CREATE TABLE objects AS SELECT json FROM read_ndjson_objects({source})").fetchall()
+        if connection.execute("SELECT count(*) FROM objects WHERE json_type(json) <> 'OBJECT'").fetchall()[0][0]:
+            raise _bad_json(path, "some are no objects")
         return _cells_of_objects(connection, path)
     except duckdb.Error as error:
         raise _bad_json(path, first_line(error)) from None
@@ -199,9 +201,9 @@ def table_of_objects(
 def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path, more: str = "") -> list[str]:
     """Make `cells` of `objects`, which has a column `json`; returns the names of its columns."""
     keys = "json_keys(json)"
-    bad = f"json_type(json) <> 'OBJECT' OR len({keys}) <> len(list_distinct({keys}))"
-    if connection.execute(f"SELECT count(*) FROM objects WHERE {bad}").fetchall()[0][0]:
-        raise _bad_json(path, "an object has two values of the same name")
+    twice = f"SELECT count(*) FROM objects WHERE len({keys}) <> len(list_distinct({keys}))"
+    if connection.execute(twice).fetchall()[0][0]:
+        raise UserError(f"{path} cannot be read as one JSON object a line (an object has two values of the same name)")
     names = [
         row[0]
         for row in connection.execute(

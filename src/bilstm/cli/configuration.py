@@ -43,7 +43,7 @@ def _take(context: click.Context, _: click.Parameter, path: str | None) -> None:
             option = known.get(name.replace("_", "-"))
             if option is None:
                 raise UserError(
-                    f"{path}: {context.info_name} has no option {name!r}.{suggestion(name, known)} "
+                    f"{path}: {context.info_name} has no option {name!r}.{suggestion(name, [*known, *commands])} "
                     f"Its options: {listed(known, limit=40)}"
                 )
             if (other := taken.setdefault(str(option.name), name)) != name:
