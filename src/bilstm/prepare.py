@@ -134,7 +134,8 @@ def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tu
         else:
             notes.append(f"{name}: left out, since it has no value")
     if not kinds:
-        raise UserError(f"{table.path} has no column left to predict from; its columns: {listed(table.names)}")
+        fit = f" with as many values in each row as {label!r}" if table.lists else ""
+        raise UserError(f"{table.path} has no column left to predict from{fit}; its columns: {listed(table.names)}")
     return kinds, notes
 
 

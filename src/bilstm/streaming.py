@@ -205,7 +205,5 @@ def _line(number: int, text: str, columns: Columns) -> Line:
         return Line(number, text, None)
     key = found[columns.sequence]
     if key is None or key == "":
-        raise UserError(
-            f"{_NAME}, line {number}: the cell in column {columns.sequence!r}, the row's sequence, is missing"
-        )
+        raise UserError(f"{_NAME}, line {number}: {columns.sequence!r}, the row's sequence, is missing")
     return Line(number, text, key if isinstance(key, str) else json.dumps(key))

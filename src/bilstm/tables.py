@@ -235,7 +235,7 @@ class Table:
     def number(self, name: str) -> str:
         """SQL: the cell as DOUBLE, NULL where it is missing or not a number."""
         kind = self.kinds[name]
-        if kind in ("time", "nested"):
+        if kind == "time" or (kind == "nested" and self.format == "parquet"):
             return "CAST(NULL AS DOUBLE)"
         if self.format == "parquet" and kind in ("number", "boolean"):
             return f"nullif(CAST({self.column(name)} AS DOUBLE), 'nan'::DOUBLE)"

@@ -82,10 +82,7 @@ def _value(context: click.Context, option: click.Option, path: str, name: str, v
         raise UserError(f"{path}: {name} takes one value, not a list")
     for each in several:
         if isinstance(each, bool) or not isinstance(each, (int, float, str)):
-            what = (
-                "a table" if isinstance(each, Mapping) else str(each).lower() if isinstance(each, bool) else str(each)
-            )
-            raise UserError(f"{path}: {name} takes text or a number, not {what}")
+            raise UserError(f"{path}: {name} takes text or a number, not {_as_written(each)}")
     typed = [str(each) for each in several]
     try:
         option.type_cast_value(context, typed if option.multiple else typed[0])
