@@ -183,10 +183,14 @@ def test_labels_and_groups_in_all_forms(make: Make) -> None:
     for form in given:
         assert [part.tolist() for part in frame.by_step(form, "y")] == [[5, 5], [6, 6]]
         assert frame.by_sequence(form, "y").tolist() == [5, 6]
-    # A column is known by its name, except PyArrow's, which has none.
-    for form in [given[0], *given[2:3], *([] if isinstance(table, pa.Table) else given[1:2])]:
-        assert frame.features(form, None) == ["x"]
-    assert frame.features(y) == ["y", "x"]
+    assert frame.features(y="y", groups=None) == ["x"]
+    assert frame.features(y=y) == ["y", "x"]
+    assert frame.features(y=pl.Series("z", y)) == ["y", "x"]
+    for form in [given[2], *([] if isinstance(table, pa.Table) else given[1:2])]:  # PyArrow's columns have no name
+        with pytest.raises(
+            ValueError, match="groups is called 'y', as is a column of X, which would be learnt from: d"
+        ):
+            frame.features(groups=form)
 
 
 @EACH
@@ -210,7 +214,7 @@ TABLE: dict[str, Any] = {"id": [1, 1, 2], "t": [1, 2, 1], "x": [1.0, 2.0, 3.0], 
         ({}, lambda t: Frame(t, "ID"), "X has no column 'ID' (the sequence of each row). Did you mean 'id'? Its columns"),
         ({}, lambda t: Frame(t, "id", "time"), "X has no column 'time' (the order within a sequence)."),
         ({}, lambda t: Frame(t, "id", "id"), "the sequence and the order are two columns, but both are 'id'"),
-        ({}, lambda t: Frame(t, "id", "y"), "column 'y' of X holds text, which give no order: make numbers, dates or t"),
+        ({}, lambda t: Frame(t, "id", "y"), "column 'y' of X holds text, which cannot order rows: make numbers, dates or t"),
         ({"id": [1, None, 2]}, lambda t: Frame(t, "id"), "row 1 of X has no value in column 'id', the sequence of each row"),
         ({"id": [1.0, 1.0, NAN]}, lambda t: Frame(t, "id"), "row 2 of X has no value in column 'id', the sequence of each"),
         ({"t": [1, 2, None]}, lambda t: Frame(t, "id", "t"), "row 2 of X has no value in column 't', the order within a s"),
@@ -218,9 +222,9 @@ TABLE: dict[str, Any] = {"id": [1, 1, 2], "t": [1, 2, 1], "x": [1.0, 2.0, 3.0], 
         ({"id": [1, 2, 1]}, lambda t: Frame(t, "id"), "row 2 of X: sequence '1' goes on after rows of another one; sort t"),
         ({}, lambda t: Frame(t, "id").steps(["z"]), "X has no column 'z' (a feature). Its columns: 'id', 't', 'x', 'y'"),
         ({"x": DAYS}, lambda t: Frame(t, "id").steps(["x"]), "column 'x' of X holds dates or times, which are no feature as they are: use it as the order (order='x'), make numbers of it such as the hour, or leave it out"),
-        ({"x": [[1], [2], [3]]}, lambda t: Frame(t, "id").steps(["x"]), "column 'x' of X holds "),
+        ({"x": [[1], [2], [3]]}, lambda t: Frame(t, "id").steps(["x"]), "column 'x' of X holds lists or bytes, which are no feature as they are: give each number a column of its own, or leave it out"),
         ({"x": [1.0, math.inf, 2.0]}, lambda t: Frame(t, "id").steps(["x"]), "X has inf in row 1, column 'x': give finite numbers, or NaN"),
-        ({}, lambda t: Frame(t, "id").features("t", "x", "y"), "X has no column left to learn from: 0 feature(s); its columns: 'id', 't', 'x', 'y'"),
+        ({}, lambda t: Frame(t, "id").features(a="t", b="x", c="y"), "X has no column left to learn from: 0 feature(s); its columns: 'id', 't', 'x', 'y'"),
         ({}, lambda t: Frame(t, "id").by_step("label", "y"), "X has no column 'label' (y). Its columns"),
         ({}, lambda t: Frame(t, "id").by_step([1, 2], "y"), "Found input variables with inconsistent numbers of samples: X has 3 rows, but y has shape (2,)"),
         ({}, lambda t: Frame(t, "id").by_sequence("y", "y"), "row 1 of X has 'b' in y, but its sequence '1' begins with 'a': all rows of a sequence share one value"),

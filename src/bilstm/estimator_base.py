@@ -237,7 +237,7 @@ class SequenceEstimator(BaseEstimator):
             steps = self._read_known(X) if known else self._read_sequences(X)
             return steps, self._labels_of(y, steps), groups
         frame = Frame(X, self.sequence, self.order)
-        steps = self._read_known(frame) if known else frame.steps(frame.features(y, groups))
+        steps = self._read_known(frame) if known else frame.steps(frame.features(y=y, groups=groups))
         labels = self._labels_of((frame.by_sequence if self._one_row_each else frame.by_step)(y, "y"), steps)
         return steps, labels, None if groups is None else frame.by_sequence(groups, "groups")
 

@@ -37,8 +37,7 @@ class SequenceTagger(SequenceEstimator):
     X may also be a table, a data frame of pandas, Polars or PyArrow with a row for each step, whose column `sequence`
     tells the sequences apart. Its other columns are the features: numbers and booleans, and strings and categories,
     which are embedded; at prediction, those that training did not have are warned of. Then y and groups have an entry
-    for each row, or are the names of columns, and so does what is predicted. A column that is given as y or groups is
-    no feature.
+    for each row, or are the names of columns, which then are no features; what is predicted has one for each row too.
 
     Args:
         units: of each LSTM, in each direction.

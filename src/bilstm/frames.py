@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = (numbers.Real, decimal.Decimal, np.bool_)
 _TIMES = (datetime.date, datetime.time, datetime.timedelta)
+_NESTED = (list, tuple, set, dict, bytes, np.ndarray)
 
 
 def is_frame(X: Any) -> bool:
@@ -71,9 +72,25 @@ class Frame:
         self.offsets = offsets_of(np.bincount(codes))
         self.rows = self._as_they_stand(codes) if order is None else self._sorted(codes, order)
 
-    def features(self, *others: Any) -> list[str]:
-        """The columns to learn from: all but the sequence, the order, and what else is given by name or as a column."""
-        taken = self._keys | {self._name_of(other) for other in others}
+    def features(self, **others: Any) -> list[str]:
+        """The columns to learn from: all but the sequence, the order, and others that are given by name.
+
+        Args:
+            others: what comes with X, such as y and groups.
+
+        Raises:
+            ValueError: one is given as a column of X, which would be learnt from; or no column is left.
+        """
+        taken = set(self._keys)
+        for what, given in others.items():
+            series = None if given is None else self._series(given, what)
+            if isinstance(given, str):
+                taken.add(given)
+            elif series is not None and series.name in self.names:
+                raise ValueError(
+                    f"{what} is called {series.name!r}, as is a column of X, which would be learnt from: drop that "
+                    f"from X, or give {what}={series.name!r}"
+                )
         names = [name for name in self.names if name not in taken]
         if not names:
             raise ValueError(f"X has no column left to learn from: 0 feature(s); its columns: {listed(self.names)}")
@@ -146,7 +163,8 @@ class Frame:
         kind = _kind(self._table[order])
         if kind not in ("number", "time"):
             raise ValueError(
-                f"column {order!r} of X holds {_worded(kind)}, which give no order: make numbers, dates or times of it"
+                f"column {order!r} of X holds {_worded(kind)}, which cannot order rows: make numbers, dates or times "
+                f"of it"
             )
         keys = np.unique(self._table[order].to_numpy(), return_inverse=True)[1]
         rows = np.lexsort((keys, codes))
@@ -221,10 +239,6 @@ class Frame:
         series = nw.from_native(given, series_only=True, pass_through=True)
         return series if isinstance(series, nw.Series) else None
 
-    def _name_of(self, given: Any) -> str | None:
-        series = None if given is None else self._series(given, "which is not to be learnt from")
-        return None if series is None else series.name
-
     def _values(self, given: Any, what: str) -> npt.NDArray[Any]:
         """(total_steps,) in the order of the sequences."""
         series = self._series(given, what)
@@ -277,7 +291,7 @@ def _kind(series: nw.Series[Any]) -> str:
     if dtype in (nw.String, nw.Categorical, nw.Enum):
         return "text"
     kinds = {type(cell) for cell in series.drop_nulls().to_list()}
-    for name, types in (("number", _NUMBERS), ("time", _TIMES)):
+    for name, types in (("number", _NUMBERS), ("time", _TIMES), ("nested", _NESTED)):
         if all(issubclass(kind, types) for kind in kinds):
             return name
     return "objects"
