@@ -15,7 +15,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm.frames import Frame, is_frame
@@ -46,6 +46,7 @@ def same(found: Any, expected: list[Any]) -> bool:
 # --- Sequences -------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(-9, 9)), min_size=1, max_size=20, unique=True))
 def test_rows_are_sorted_within_their_sequences(rows: list[tuple[str, int]]) -> None:
     names = list(dict.fromkeys(name for name, _ in rows))
