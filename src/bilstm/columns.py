@@ -144,6 +144,13 @@ class CategoricalColumn:
     def encode(self, texts: Sequence[str | None]) -> IndexArray:
         return places_of(texts, self.vocabulary) + 1
 
+    def note_unknown(self, indices: npt.NDArray[Any]) -> list[str]:
+        """A sentence on how many of a column's cells are unknown, by their indices; nothing where none is."""
+        unknown = int((indices == 0).sum())
+        share = f"{unknown / max(1, len(indices)):.1%}".replace("%", " %")
+        which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
+        return [f"{self.name}: {which} unknown to the model"] if unknown else []
+
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
@@ -187,7 +194,7 @@ class Columns:
 
     def describe(self) -> list[tuple[str, str]]:
         """The name of each feature, and in words what was found in the training rows and what is made of it."""
-        return [(column.name, _describe(column)) for column in self._all()]
+        return [(column.name, describe_column(column)) for column in self._all()]
 
     def encode(self, table: Table, need_labels: bool = False) -> Encoded:
         """Turn a table into what the model takes.
@@ -350,7 +357,8 @@ def notes_on(steps: int, missing: Mapping[str, int], unknown: Mapping[str, int])
     return (*filled, *strange)
 
 
-def _describe(column: NumericColumn | CategoricalColumn) -> str:
+def describe_column(column: NumericColumn | CategoricalColumn) -> str:
+    """What was found in the training rows, and what is made of it."""
     if isinstance(column, CategoricalColumn):
         rare = column.distinct - len(column.vocabulary)
         unknown = f"; {rare:,} too rare to learn, treated as unknown" if rare else ""

@@ -84,7 +84,7 @@ def step_columns(tagger: Tagger, encoded: Encoded, wanted: Wanted) -> dict[str, 
     codes = [scratch.empty(rows, np.int32) for _ in range(wanted.top)]
     confidences = [scratch.empty(rows, np.float64) for _ in range(wanted.top)]
     others = [scratch.empty(rows, np.float64) for _ in classes if wanted.probabilities]
-    for _, steps, probabilities in tagger.predict_groups(encoded.values):
+    for _, steps, probabilities in tagger.predict_portions(encoded.values):
         places = encoded.rows[steps]
         ranked = _likeliest(probabilities, wanted.top)
         for rank in range(wanted.top):
@@ -100,7 +100,7 @@ def find_runs(table: Table, tagger: Tagger, encoded: Encoded, wanted: Wanted) ->
     """Make a table `found` in the database of a table, with the runs of equal labels and the rows where they are."""
     background = check_background(tagger.columns.classes, wanted.background)
     create = "CREATE TABLE found AS SELECT * FROM beside"
-    for group, steps, probabilities in tagger.predict_groups(encoded.values):
+    for group, steps, probabilities in tagger.predict_portions(encoded.values):
         offsets = encoded.values.offsets[group.start : group.stop + 1] - steps.start
         predicted = probabilities.argmax(axis=1)
         runs = find_events(predicted, offsets)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from bilstm import scratch
+from bilstm import scratch, splitting
 from bilstm.columns import (
     LARGEST_VOCABULARY,
     CategoricalColumn,
@@ -21,6 +21,7 @@ from bilstm.columns import (
     read_numbers,
 )
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.ragged import portions
 from bilstm.sequences import Sequences, find_sequences
 from bilstm.tables import Table
 from bilstm.textfiles import LABEL, SEQUENCE, TOKEN
@@ -42,6 +43,8 @@ class Roles:
         features: what to predict from. None: of a CoNLL-style file the first column, of others all that have a name
             and no other role.
         categorical: features to treat as text even if they are numbers.
+        group: tells which sequences belong together, such as one patient's: all of a group are held out, or none.
+            No feature, unless named among them.
     """
 
     sequence: str | None = None
@@ -49,6 +52,7 @@ class Roles:
     order: str | None = None
     features: Sequence[str] | None = None
     categorical: Sequence[str] = ()
+    group: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +81,8 @@ def prepare(
         table: labelled sequences; rows without a label are context.
         roles: which column is what.
         valid: a table to validate on; then nothing is held out.
-        validation_split: the share of the sequences to hold out, from 0 up to but without 1; at least one sequence is
-            held out, and one is left for training.
+        validation_split: the share of the sequences, or of the groups, to hold out, from 0 up to but without 1; at
+            least one is held out, and one is left for training.
         seed: chooses those held out.
 
     Raises:
@@ -90,9 +94,14 @@ def prepare(
     classes = find_classes(table, label)
     labels = read_labels(table, label, classes)
     share = 0.0 if valid else validation_split
-    training, held_out = hold_out(sequences, labels[sequences.rows] >= 0, share, seed)
+    if roles.group is not None and not share:
+        other = "--valid" if valid else "--validation-split 0"
+        raise UserError(f"--group says what is held out together, and with {other} nothing is: leave one of them out")
+    groups = None if roles.group is None else _read_groups(table, roles.group, sequences)
+    training, held_out = hold_out(sequences, labels[sequences.rows] >= 0, share, seed, groups)
     if share and not len(held_out):
-        notes.append("only one sequence has labels, so none is held out, and training does not stop early")
+        only = f"all labels are of one {roles.group}" if roles.group else "only one sequence has labels"
+        notes.append(f"{only}, so none is held out, and training does not stop early")
     sequences = sequences.take(np.concatenate([training, held_out]))
     rows = sequences.rows[: sequences.offsets[len(training)]]
     columns = _fit(table, kinds, rows, sequence=sequence, order=roles.order, label=label, classes=classes)
@@ -119,7 +128,7 @@ def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tu
             raise UserError(f"column {name!r} is {role}, so it cannot be a feature as well")
     explicit = names is not None
     if names is None:
-        names = _default_features(table, {sequence, label, roles.order}, notes)
+        names = _default_features(table, {sequence, label, roles.order, roles.group}, notes)
         names += [name for name in roles.categorical if name not in names]
     for name in roles.categorical:
         if name not in names:
@@ -172,21 +181,30 @@ def find_classes(table: Table, label: str) -> tuple[str, ...]:
 
 
 def hold_out(
-    sequences: Sequences, labelled: npt.NDArray[np.bool_], share: float, seed: int
+    sequences: Sequences,
+    labelled: npt.NDArray[np.bool_],
+    share: float,
+    seed: int,
+    groups: Sequence[str] | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Part the sequences by chance into those to train on and those held out, of which each has a labelled step.
 
     Args:
         sequences: n of them.
         labelled: (total_steps,) whether a step has a label.
-        share: of the sequences with a label, how many to hold out: at least one, and all but one at most.
+        share: of the sequences with a label, or of the groups with one, how many to hold out: at least one, and all
+            but one at most.
         seed: the same seed parts them in the same way.
+        groups: (n,) names; the sequences of a group stay together.
 
     Returns:
         The indices of both parts, ascending.
     """
     everything = np.arange(len(sequences))
-    candidates = np.flatnonzero(np.logical_or.reduceat(labelled, sequences.offsets[:-1]))
+    has_label = np.logical_or.reduceat(labelled, sequences.offsets[:-1])
+    if groups is not None:
+        return splitting.hold_out(has_label, share, seed=seed, groups=groups)
+    candidates = np.flatnonzero(has_label)
     count = min(max(1, round(share * len(candidates))), len(candidates) - 1) if share else 0
     chosen = np.sort(np.random.default_rng(seed).permutation(candidates)[:count])
     return np.setdiff1d(everything, chosen), chosen
@@ -207,9 +225,46 @@ def _key_columns(table: Table, roles: Roles) -> tuple[str, str]:
         table.require(roles.order, "the order within a sequence")
     if len({sequence, label, roles.order}) < 3:
         raise UserError("the sequence, the label and the order are three columns, but one is named twice")
+    if roles.group is not None:
+        table.require(roles.group, "the group of each sequence")
+        if roles.group in (sequence, label, roles.order):
+            raise UserError(
+                f"the group is a column of its own, but {roles.group!r} is named for something else as well"
+            )
     if table.kinds[label] == "nested":
         raise UserError(f"column {label!r} of {table.path} holds lists or objects; a label is one value")
     return sequence, label
+
+
+def _read_groups(table: Table, name: str, sequences: Sequences) -> list[str]:
+    """(n_sequences,) the group of each.
+
+    Raises:
+        UserError: a cell is missing, a sequence has two groups, or there is one group only.
+    """
+    numbers: dict[str, int] = {}
+    codes = scratch.empty(table.rows, np.int32)
+    for start, stop in table.blocks():
+        texts = table.texts(name, start, stop).tolist()
+        codes[start:stop] = [-1 if text is None else numbers.setdefault(text, len(numbers)) for text in texts]
+    names, firsts = list(numbers), codes[sequences.rows[sequences.offsets[:-1]]]
+    for part in portions(sequences.offsets, scratch.BLOCK):
+        rows = sequences.rows[sequences.offsets[part.start] : sequences.offsets[part.stop]]
+        expected = np.repeat(firsts[part], np.diff(sequences.offsets)[part])
+        for wrong in np.flatnonzero((codes[rows] < 0) | (codes[rows] != expected))[:1].tolist():
+            place, code = table.place(int(rows[wrong])), int(codes[rows[wrong]])
+            if code < 0:
+                raise UserError(f"{place}: the cell in column {name!r}, the group, is missing")
+            raise UserError(
+                f"{place}: the group in column {name!r} is {shown(names[code])}, but its sequence begins with "
+                f"{shown(names[expected[wrong]])}; a sequence is of one group"
+            )
+    if len(names) == 1:
+        raise UserError(
+            f"{table.path} has one group only, {shown(names[0])} in column {name!r}, so none can be held out; leave "
+            f"--group out, or give sequences to validate on with --valid"
+        )
+    return [names[code] for code in firsts.tolist()]
 
 
 def _default_features(table: Table, taken: set[str | None], notes: list[str]) -> list[str]:

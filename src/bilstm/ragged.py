@@ -229,7 +229,7 @@ class Extent:
         return self
 
 
-def groups(offsets: IndexArray, steps: int) -> Iterator[slice]:
+def portions(offsets: IndexArray, steps: int) -> Iterator[slice]:
     """Divide sequences into slices of at most so many steps each, or of one sequence that has more."""
     start = 0
     while start < len(offsets) - 1:

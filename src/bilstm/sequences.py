@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bilstm import scratch
 from bilstm.errors import UserError, shown
-from bilstm.ragged import groups, offsets_of, steps_of
+from bilstm.ragged import offsets_of, portions, steps_of
 from bilstm.tables import BLANKS, Table
 
 IndexArray = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ class Sequences:
         """The chosen sequences, by their indices, in the order chosen."""
         offsets = offsets_of(np.diff(self.offsets)[chosen])
         rows = scratch.empty(int(offsets[-1]), np.int64)
-        for group in groups(offsets, scratch.BLOCK):
+        for group in portions(offsets, scratch.BLOCK):
             steps = steps_of(self.offsets, chosen[group])
             rows[offsets[group.start] : offsets[group.stop]] = self.rows[steps]
         return Sequences(offsets, rows)
