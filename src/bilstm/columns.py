@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm import scratch
-from bilstm.errors import ModelFileError, UserError, counted, listed, shown
+from bilstm.errors import UserError, counted, listed, shown
+from bilstm.fields import Fields
 from bilstm.ragged import Ragged, steps_of
 from bilstm.sequences import Sequences, find_sequences
 from bilstm.tables import Table
@@ -268,7 +269,7 @@ class Columns:
         Raises:
             ModelFileError: it is not what `to_json` gives.
         """
-        field = _Fields("columns", data)
+        field = Fields("columns", data)
         columns = cls(
             sequence=field.text("sequence"),
             order=None if field.get("order") is None else field.text("order"),
@@ -379,55 +380,8 @@ def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64], rows: 
         raise UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the training rows' numbers")
 
 
-class _Fields:
-    """The fields of a JSON object that nobody vouches for."""
-
-    def __init__(self, what: str, data: Any) -> None:
-        self.what = what
-        self.data = data
-        if not isinstance(data, dict):
-            raise ModelFileError(f"the model is damaged: its {what} are not an object")
-
-    def wrong(self, name: str) -> ModelFileError:
-        return ModelFileError(f"the model is damaged: its {self.what} have no valid {name!r}")
-
-    def get(self, name: str) -> Any:
-        return self.data.get(name)
-
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if not isinstance(value, str) or not value:
-            raise self.wrong(name)
-        return value
-
-    def number(self, name: str) -> float:
-        value = self.get(name)
-        # A whole number of a thousand digits is no float.
-        if type(value) not in (int, float) or not -1e308 <= value <= 1e308:
-            raise self.wrong(name)
-        return float(value)
-
-    def count(self, name: str) -> int:
-        value = self.get(name)
-        if type(value) is not int or not 0 <= value < 2**63:
-            raise self.wrong(name)
-        return int(value)
-
-    def items(self, name: str) -> list[Any]:
-        value = self.get(name)
-        if not isinstance(value, list):
-            raise self.wrong(name)
-        return value
-
-    def distinct_texts(self, name: str) -> tuple[str, ...]:
-        values = self.items(name)
-        if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
-            raise self.wrong(name)
-        return tuple(values)
-
-
 def _numeric_from(data: Any) -> NumericColumn:
-    field = _Fields("numeric columns", data)
+    field = Fields("numeric columns", data)
     column = NumericColumn(field.text("name"), field.number("mean"), field.number("scale"), field.count("missing"))
     if column.scale <= 0:
         raise field.wrong("scale")
@@ -435,7 +389,7 @@ def _numeric_from(data: Any) -> NumericColumn:
 
 
 def _categorical_from(data: Any) -> CategoricalColumn:
-    field = _Fields("categorical columns", data)
+    field = Fields("categorical columns", data)
     column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"))
     if column.size > LARGEST_INDEX:
         raise field.wrong("vocabulary")

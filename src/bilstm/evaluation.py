@@ -11,9 +11,10 @@ import numpy.typing as npt
 from bilstm.columns import Encoded
 from bilstm.metrics import is_bio
 from bilstm.metrics.events import DetectionScores
+from bilstm.metrics.gains import GainScores
 from bilstm.metrics.labels import Classes
 from bilstm.metrics.spans import SpanScores
-from bilstm.metrics.steps import GainScores, StepScores
+from bilstm.metrics.steps import StepScores
 from bilstm.predictions import check_background
 from bilstm.ragged import FloatArray, IndexArray
 from bilstm.tagger import Tagger
