@@ -1,9 +1,10 @@
 """How far two ways to train differ, and how far that may be chance: of the test sequences, and of the seeds.
 
 Both ways are scored on the same sequences, and drawn again together (the paired bootstrap, see
-`bilstm.metrics.intervals`), so that what makes a sequence hard for both cancels out. To that is added how the difference
-varies from seed to seed. Of few seeds, too few to draw from again (of three, the bootstrap's 95 % interval would hold
-the truth in 75 of 100 cases), the mean is taken to vary as Student's t does.
+`bilstm.metrics.intervals`), so that what makes a sequence hard for both cancels out. To that is added how the
+difference varies from seed to seed. Seeds are too few to be drawn again: of three, the bootstrap's interval would be
+from the least to the greatest, which holds the truth three times in four. Their mean is taken to vary as Student's t.
+What is chance of both, a seed's luck with these very sequences, counts twice, so intervals err on the wide side.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class RunScores:
     """A score of several trained models on the same sequences.
 
     Attributes:
-        values: (models,)
+        values: (models,) from 0 to 1.
         resampled: (resamples, models) the same on resamples of the sequences.
     """
 
@@ -119,5 +120,6 @@ def estimate(
     if seed_error:
         chance = np.random.default_rng([seed, 2]).standard_t(seeds - 1, (len(means), _DRAWS))
         drawn = drawn + seed_error * chance
-    low, high = np.quantile(drawn, ends)
+    least = 0.0 if against is None else -1.0  # scores are from 0 to 1, which Student's t does not know
+    low, high = np.quantile(drawn.clip(least, 1.0), ends)
     return Estimate(float(values.mean()), float(low), float(high), float(means.std()), seed_error)
