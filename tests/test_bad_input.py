@@ -322,6 +322,7 @@ CASES = [
     compare("set and varied", "--units sets what is varied: leave it out, or vary something else with --vary", "--vary units=2,3 --units 4"),
     compare("set and compared by default", "--direction sets what is varied: leave it out, or vary something else with --vary", "--direction both"),
     compare("embeddings of numbers to vary", "embedding cannot vary here: there are no words or categories to embed", "--vary embedding=2,3 --features x --quiet"),
+    compare("units to vary and to choose", "units cannot vary where they are chosen to make all variants equally large", "--vary units=2,3 --same-size"),
     compare("nothing left to train on", "validation_split and test_split together are 1.2: nothing is left to train on", "--validation-split 0.6 --test-split 0.6"),
     compare("no part to validate on", "validation_split must be above 0: without sequences held out there is nothing to compare by", "--validation-split 0"),
     compare("no part to score by", "test_split must be above 0: without sequences held out there is nothing to compare by", "--test-split 0"),

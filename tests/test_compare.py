@@ -53,7 +53,9 @@ def test_both_directions_gain_where_both_sides_count(halves: dict[str, Any]) -> 
     for score in ("accuracy", "macro_f1"):
         assert 0.02 < gain[score]["low"] < gain[score]["mean"] < gain[score]["high"]
     low, high = (f"{100 * gain['accuracy'][end]:.1f}" for end in ("low", "high"))
-    assert f"both directions gain {low} to {high} over it" in halves["sentence"]
+    assert halves["sentence"].startswith(
+        f"Both directions gain {low} to {high} points of accuracy over forward only; backward only "
+    )
     assert halves["best"] == "both directions"
 
 
@@ -188,6 +190,25 @@ def test_nothing_stands_on_two_sides(monkeypatch: pytest.MonkeyPatch) -> None:
             assert sum(len({number // 4 for number in side}) for side in sides) == 15
 
 
+def test_variants_of_one_size() -> None:
+    X, y = half_of_total(40, 5, seed=1)
+    options: dict[str, Any] = {**SMALL, "epochs": 1, "seeds": 1}
+    own = compare(X, y, **options)["variants"]
+    same = compare(X, y, **options, same_size=True)["variants"]
+    largest = own[-1]["parameters"]
+    assert [variant["units"] for variant in own] == [6, 6, 6]
+    assert same[-1] == own[-1] | {"seconds": same[-1]["seconds"]}
+    for variant in same[:-1]:
+        size = {units: 4 * units * (1 + units + 1) + 2 * (units + 1) for units in range(1, 50)}
+        assert variant["parameters"] == min(size.values(), key=lambda each: abs(each - largest))
+        assert variant["parameters"] == size[variant["units"]]
+    layers = compare(X, y, **options, vary={"layers": [1, 3], "direction": ["none", "both"]}, same_size=True)[
+        "variants"
+    ]
+    sizes = [variant["parameters"] for variant in layers]
+    assert max(sizes) < 1.1 * min(sizes)
+
+
 def test_words() -> None:
     X = [text.split() for text in ["a b c", "b a", "c c a", "a c", "b b a", "c a b"] * 10]
     y = [[word == "a" for word in words] for words in X]
@@ -205,13 +226,14 @@ def test_training_that_diverges_is_left_out_and_said() -> None:
         ("learning rate 1e+38", 1),
         ("learning rate 1e+38", 2),
     ]
-    assert report["variants"][2] == {"name": "learning rate 1e+38", "changes": {"learning_rate": 1e38}, "runs": 0}
+    assert report["variants"][2]["runs"] == 0
+    assert "scores" not in report["variants"][2]
     assert [found["variant"] for found in report["differences"]][:1] == ["learning rate 0.01"]
     assert (
         "learning rate 1e+38: 2 of 2 trainings diverged and are left out; try a smaller learning rate"
         in report["notes"]
     )
-    assert re.search(r"\n  learning rate 1e\+38 +–\n", "\n".join(table(report)))
+    assert re.search(r"\n  learning rate 1e\+38 +– +6 +410 +–\n", "\n".join(table(report)))
     first = compare(X, y, **{**options, "vary": {"learning_rate": [1e38, 0.02, 0.01]}})
     assert {found["against"] for found in first["differences"]} == {first["best"]}
     assert first["best"] in first["sentence"]
@@ -281,6 +303,10 @@ def test_a_curve_goes_on_at_its_best_where_training_has_ended() -> None:
         ({"seeds": 0}, "compare: seeds must be at least 1, not 0"),
         ({"vary": {"unit": [1, 2]}}, "'unit' cannot vary. Did you mean 'units'?"),
         ({"vary": {"embedding": [1, 2]}}, "embedding cannot vary here: there are no words or categories to embed"),
+        (
+            {"vary": {"units": [1, 2]}, "same_size": True},
+            "units cannot vary where they are chosen to make all variants",
+        ),
         ({"test_split": 0}, "test_split must be above 0: without sequences held out there is nothing to compare by"),
         ({"test_split": 1}, "compare: test_split must be at least 0 and below 1, not 1"),
         ({"validation_split": 0}, "validation_split must be above 0"),
@@ -361,10 +387,10 @@ LAYERS = grid({"layers": [*range(1, 9)]}, TrainingOptions())
             "lose 0.04 to 1.2 against it.",
         ),
         (
-            {"both directions, concat": (-2, 1), "both directions, sum": (0, 0)},
+            {"both directions, sum": (0, 0), "both directions, concat": (-2, 3)},
             "forward only",
             "accuracy",
-            "Both directions, concat and forward only do not differ (the former may still be up to 1.0 points of "
+            "Both directions, concat and forward only do not differ (the former may still be up to 3.0 points of "
             "accuracy better or 2.0 worse); both directions, sum and forward only do not differ (on no test sequence "
             "at all).",
         ),
@@ -428,7 +454,9 @@ def test_the_command(tables: Path) -> None:
     assert "\nheld out to judge by: 6 sequences of " in said
     assert "\nto score by: 30 sequences of " in said
     assert "\nto compare: forward only, backward only, both directions\n" in said
-    assert re.search(r"\n  accuracy +points over forward only  parameters  seconds\n  always no +0\.\d{4}\n", said)
+    assert re.search(
+        r"\n  accuracy +points over forward only  units  parameters  seconds\n  always no +0\.\d{4}\n", said
+    )
     for name in ("forward only", "backward only", "both directions"):
         found = re.findall(rf"\n  {name} +(0\.\d{{4}}) ± 0\.\d{{4}}(.*)", said)
         assert len(found) == 2  # accuracy and mean F1
@@ -488,6 +516,13 @@ def test_what_is_held_out(tables: Path, monkeypatch: pytest.MonkeyPatch, flags: 
     assert json.loads(bilstm("train.csv", *COLUMNS, *small, *flags).stdout)["sequences"] == sequences
 
 
+def test_the_same_size(tables: Path) -> None:
+    small = ["--vary", "direction=forward,both", "--seeds", 1, "--layers", 1, "--epochs", 1, "--units", 8, "--json"]
+    for flags, units in (([], [8, 8]), (["--same-size"], [12, 8])):
+        report = json.loads(bilstm(tables / "train.csv", *COLUMNS, *small, *flags).stdout)
+        assert [variant["units"] for variant in report["variants"]] == units
+
+
 def test_early_stopping_and_time_limits(tables: Path) -> None:
     small = ["--vary", "units=1,2", "--seeds", 1, "--layers", 1, "--epochs", 60, "--json"]
     whole = json.loads(bilstm(tables / "train.csv", *COLUMNS, *small).stdout)
@@ -528,7 +563,7 @@ def test_a_stopped_comparison_prints_what_it_has(
     counted = f"{run - 1} of 9 trainings"
     assert result.stderr == f"bilstm: stopped after {counted}\n"
     assert f"\nnote: only {counted} came to their end\n" in result.stdout
-    assert re.search(r"\n  both directions +–\n", result.stdout)
+    assert re.search(r"\n  both directions +– +6 +[0-9]+ +–\n", result.stdout)
     assert (tables / "out.svg").exists()
 
 

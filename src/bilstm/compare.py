@@ -28,8 +28,8 @@ from bilstm.metrics.labels import Classes, labelled_sequences, sequence_of_steps
 from bilstm.metrics.spans import count_spans
 from bilstm.splitting import hold_out
 from bilstm.steps import StepEncoder, read_steps
-from bilstm.training import TrainingOptions, train_tagger
-from bilstm.variants import DIRECTIONS, Variant, grid
+from bilstm.training import TrainingOptions, build_model, train_tagger
+from bilstm.variants import DIRECTIONS, Variant, equally_large, grid
 from bilstm.verdict import notes, sentence
 
 SEEDS = 3
@@ -66,6 +66,7 @@ def compare(
     groups: Any = None,
     vary: Mapping[str, Sequence[Any]] | None = None,
     seeds: int = SEEDS,
+    same_size: bool = False,
     test_split: float = TEST_SPLIT,
     progress: Progress | None = None,
     **options: Any,
@@ -79,6 +80,7 @@ def compare(
         vary: the values of each of `TrainingOptions` that varies; all combinations are trained, and compared with that
             of all first values. None: direction, "forward", "backward" and "both".
         seeds: how many times each variant is trained; `seed`, 1 unless said, is the first, and they count on.
+        same_size: whether smaller variants get more units, so that all have about as many parameters.
         test_split: the share of X that is held out to score by, besides `validation_split`, by which the best epoch of
             a training is found.
         progress: see `compare_encoded`.
@@ -115,6 +117,8 @@ def compare(
             raise ValueError(f"X_test has {others.features} features, but X has {steps.features}")
         codes = read_step_labels(y_test, others.offsets).known_codes(classes)
         test = Encoded(encoder.encode(others), codes, np.arange(len(codes)))
+    if same_size:
+        variants = of_one_size(variants, columns)
     return compare_encoded(columns, encoded.take(training), validation, test, variants, seeds=seeds, progress=progress)
 
 
@@ -152,6 +156,11 @@ def part(held_out: Encoded, share: float, *, seed: int, groups: Any = None) -> t
     )
 
 
+def of_one_size(variants: Sequence[Variant], columns: Columns) -> list[Variant]:
+    """See `equally_large`."""
+    return equally_large(variants, lambda options: build_model(columns, options).count_params())
+
+
 def compare_encoded(
     columns: Columns,
     training: Encoded,
@@ -181,9 +190,9 @@ def compare_encoded(
         "planned", "finished": how many trainings. "seeds": the seeds.
         "sequences": how many to train on, to validate on and to score by. "steps": how many of the last are labelled.
         "majority": the scores of always giving the commonest label of the training part, and that "label".
-        "variants": of each, in order, its "name"; its "changes"; "parameters"; how many "runs" have ended; and, unless
-        none has, the mean "seconds" of training, "scores" (of each the "mean", its 95 % interval "low" to "high", and
-        the "deviation" of the seeds, None of one) and "curve" (see `learning_curve`).
+        "variants": of each, in order, its "name", "changes", "units" and "parameters"; how many "runs" have ended; and,
+        unless none has, the mean "seconds" of training, "scores" (of each the "mean", its 95 % interval "low" to
+        "high", and the "deviation" of the seeds, None of one) and "curve" (see `learning_curve`).
         "differences": of each "variant" "against" the reference and, where that is another, the best: for each score
         the "mean", "low", "high", and the standard errors "sequence_error" and "seed_error", from the seeds that both
         have ended.
@@ -258,7 +267,6 @@ class _Comparison:
         self.units = units
         self.runs: list[dict[str, Any]] = []
         self.failed: list[dict[str, Any]] = []
-        self.parameters: dict[str, int] = {}
         self.counts: dict[str, list[Counts]] = {"steps": []}  # of each run, on the test sequences
         if is_bio(columns.classes):
             self.counts["spans"] = []
@@ -280,7 +288,6 @@ class _Comparison:
             return
         seconds = time.perf_counter() - started
         kept = {name: tagger.training[name] for name in ("epochs", "best_epoch", "stopped", "history")}
-        self.parameters[variant.name] = tagger.model.count_params()
         counts = self.count(tagger.predict(self.test.values))
         for kind, found in counts.items():
             self.counts[kind].append(found)
@@ -329,7 +336,8 @@ class _Comparison:
 
     def _describe(self, variant: Variant, scores: Mapping[str, RunScores]) -> dict[str, Any]:
         chosen = self._runs_of(variant)
-        described = {"name": variant.name, "changes": variant.changes, "runs": len(chosen)}
+        described = {"name": variant.name, "changes": variant.changes, "units": variant.options.units}
+        described |= {"parameters": build_model(self.columns, variant.options).count_params(), "runs": len(chosen)}
         if not chosen:
             return described
         runs = [self.runs[index] for index in chosen.values()]
@@ -340,7 +348,6 @@ class _Comparison:
             deviation = float(values.std(ddof=1)) if len(values) > 1 else None
             found[name] = {"mean": whole.value, "low": whole.low, "high": whole.high, "deviation": deviation}
         return described | {
-            "parameters": self.parameters[variant.name],
             "seconds": float(np.mean([run["seconds"] for run in runs])),
             "scores": found,
             "curve": learning_curve(runs),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bilstm.errors import UserError, counted, listed, suggestion
@@ -88,3 +89,29 @@ def grid(vary: Mapping[str, Sequence[Any]], options: TrainingOptions) -> list[Va
     if len(found) < 2:
         raise UserError(f"there is nothing to compare: {counted(len(found), 'variant')} of the network")
     return list(found.values())
+
+
+def equally_large(variants: Sequence[Variant], size_of: Callable[[TrainingOptions], int]) -> list[Variant]:
+    """The variants with the units that make all of them about as large as the largest.
+
+    Args:
+        size_of: the number of parameters, which grows with the units.
+
+    Raises:
+        UserError: units are what varies.
+    """
+    if any("units" in variant.changes for variant in variants):
+        raise UserError("units cannot vary where they are chosen to make all variants equally large")
+    largest = max(size_of(variant.options) for variant in variants)
+
+    def resized(options: TrainingOptions) -> TrainingOptions:
+        def of(units: int) -> TrainingOptions:
+            return dataclasses.replace(options, units=units)
+
+        too_large = options.units
+        while size_of(of(too_large)) < largest:
+            too_large *= 2
+        units = bisect.bisect_left(range(too_large), largest, lo=options.units, key=lambda units: size_of(of(units)))
+        return min(of(max(units - 1, options.units)), of(units), key=lambda each: abs(size_of(each) - largest))
+
+    return [dataclasses.replace(variant, options=resized(variant.options)) for variant in variants]

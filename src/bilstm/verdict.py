@@ -39,9 +39,15 @@ def sentence(report: Mapping[str, Any], variants: Sequence[Variant]) -> str:
 
 
 def _clauses(differences: Sequence[Difference], score: str) -> list[str]:
-    first, *rest = differences
+    """Gains first, the largest of all, then losses, then what does not differ."""
+    ordered = sorted(differences, key=lambda each: (_rank(each[score]), -each[score]["mean"]))
+    first, *rest = ordered
     clauses = [_clause(first["variant"], first["against"], first[score])]
     return clauses + [_clause(each["variant"], each["against"], each[score], pronoun=True) for each in rest]
+
+
+def _rank(found: Mapping[str, float]) -> int:
+    return 0 if found["low"] > 0 else 1 if found["high"] < 0 else 2
 
 
 def _clause(name: str, against: str, found: Mapping[str, float], *, pronoun: bool = False) -> str:
@@ -87,7 +93,7 @@ def _reversed(found: Mapping[str, float]) -> dict[str, float]:
 
 def _points(share: float) -> str:
     """A share in percentage points, with more digits where one would be 0."""
-    points = 100 * share
+    points = abs(100 * share)
     return f"{points:.1f}" if points >= 0.05 or points == 0 else f"{points:.2f}"
 
 
@@ -152,20 +158,21 @@ def table(report: Mapping[str, Any]) -> list[str]:
 
 def _rows(report: Mapping[str, Any], score: str, *, with_size: bool) -> list[list[str]]:
     against = {found["variant"]: found for found in report["differences"] if found["against"] == report["reference"]}
-    size = ["parameters", "seconds"] if with_size else []
+    size = ["units", "parameters", "seconds"] if with_size else []
     label = shown(report["majority"]["label"], 20)[1:-1]
     rows = [
         [SCORES[score], "", f"points over {report['reference']}", *size],
         [f"always {label}", f"{report['majority'][score]:.4f} {'':8}", "", *("" for _ in size)],
     ]
     for variant in report["variants"]:
+        measured = [f"{variant['units']:,}", f"{variant['parameters']:,}"]
         if not variant["runs"]:
-            rows.append([variant["name"], "–", "", *("" for _ in size)])
+            rows.append([variant["name"], "–", "", *[*measured, "–"][: len(size)]])
             continue
         figures = variant["scores"][score]
         spread = "" if figures["deviation"] is None else f"± {figures['deviation']:.4f}"
         found = against.get(variant["name"], {}).get(score)
         points = f"{100 * found['mean']:+.2f} [{100 * found['low']:+.2f}, {100 * found['high']:+.2f}]" if found else ""
-        measured = [f"{variant['parameters']:,}", f"{variant['seconds']:.1f}"] if with_size else []
+        measured = [*measured, f"{variant['seconds']:.1f}"][: len(size)]
         rows.append([variant["name"], f"{figures['mean']:.4f} {spread:8}", points, *measured])
     return rows

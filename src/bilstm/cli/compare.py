@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     "compared with.  [default: direction=forward,backward,both]",
 )
 @click.option("--seeds", type=COUNT, default=3, show_default=True, help="Trainings of each variant.")
+@click.option("--same-size", is_flag=True, help="Give smaller variants more units, so that all have as many weights.")
 @click.option("--test-split", type=FRACTION, help="Share of the sequences held out to score by.  [default: 0.2]")
 @click.option("--out", metavar="FILE", help="Draw learning curves and differences: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -63,6 +64,7 @@ def compare(
     test: str | None,
     vary: tuple[str, ...],
     seeds: int,
+    same_size: bool,
     out: str | None,
     as_json: bool,
     threads: int | None,
@@ -74,7 +76,7 @@ def compare(
     Without further options: what does each direction, and what do both, know? Every variant is trained from the same
     seeds on the same sequences, and scored on the same others. Ctrl-C ends it with the figures until then.
     """
-    from bilstm.compare import DEFAULTS, ComparisonInterrupted, compare_encoded
+    from bilstm.compare import DEFAULTS, ComparisonInterrupted, compare_encoded, of_one_size
     from bilstm.verdict import table as scores
     from bilstm.wording import before_training, to_score_by
 
@@ -86,6 +88,8 @@ def compare(
 
         picture = plots.picture_path(out, "comparison")
     source, prepared, held_out, scored = _parts(table, test, base, given)
+    if same_size:
+        variants = of_one_size(variants, prepared.columns)
     lines = before_training(source, dataclasses.replace(prepared, validation=held_out)) + to_score_by(scored)
     lines.append(f"to compare: {', '.join(variant.name for variant in variants)}")
     say(lines, quiet or as_json)
