@@ -209,6 +209,29 @@ def test_variants_of_one_size() -> None:
     assert max(sizes) < 1.1 * min(sizes)
 
 
+def test_tables_of_pandas_and_polars() -> None:
+    """The same report as for the arrays they are made of."""
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    X, y = half_of_total(40, (3, 6), seed=1)
+    rows = {
+        "id": np.repeat(np.arange(40), X.lengths),
+        "t": np.concatenate([np.arange(steps) for steps in X.lengths]),
+        "x": X.values[:, 0].astype(np.float64),
+        "late": y.values[:, 0].astype(np.int64),
+        "patient": np.repeat(np.arange(40) // 4, X.lengths),
+    }
+    options: dict[str, Any] = {**SMALL, "vary": {"units": [2, 3]}, "seeds": 1, "epochs": 1}
+    expected = without_seconds(compare(X, y, groups=np.arange(40) // 4, **options))
+    table = pandas.DataFrame(rows)
+    columns: dict[str, Any] = {"sequence": "id", "order": "t"}
+    assert without_seconds(compare(table, "late", groups="patient", **columns, **options)) == expected
+    shuffled = polars.DataFrame(rows).drop("patient").sample(fraction=1, shuffle=True, seed=1)
+    tested = compare(shuffled, "late", X_test=table, y_test="late", **columns, **options)
+    assert tested["sequences"] == {"training": 36, "validation": 4, "test": 40}
+    with pytest.raises(ValueError, match="X has no column 'x'"):
+        compare(table, "late", X_test=table.rename(columns={"x": "z"}), y_test="late", **columns, **options)
+
+
 def test_words() -> None:
     X = [text.split() for text in ["a b c", "b a", "c c a", "a c", "b b a", "c a b"] * 10]
     y = [[word == "a" for word in words] for words in X]
@@ -321,6 +344,8 @@ def test_a_curve_goes_on_at_its_best_where_training_has_ended() -> None:
             {"X_test": np.zeros((4, 5)), "y_test": np.full((4, 5), 2)},
             "y has the label '2', which is none of the classes",
         ),
+        ({"X_test": np.zeros((4, 5))}, "X_test and y_test are given together, or neither is"),
+        ({"y_test": np.zeros((4, 5))}, "X_test and y_test are given together, or neither is"),
         ({"X_test": np.zeros((1, 5)), "y_test": np.zeros((1, 5))}, "1 labelled sequence to score by, but how sure"),
     ],
 )
@@ -514,6 +539,26 @@ def test_what_is_held_out(tables: Path, monkeypatch: pytest.MonkeyPatch, flags: 
     monkeypatch.chdir(tables)
     small = ["--vary", "units=1,2", "--seeds", 1, "--layers", 1, "--epochs", 1, "--json"]
     assert json.loads(bilstm("train.csv", *COLUMNS, *small, *flags).stdout)["sequences"] == sequences
+
+
+def test_groups_are_held_out_together(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (tables / "train.csv").read_text().splitlines()
+    grouped = [f"{line},{'who' if line.startswith('id') else int(line[1:].partition(',')[0]) // 6}" for line in lines]
+    (tables / "train.csv").write_text("\n".join(grouped) + "\n")
+    counts: list[set[str]] = []
+    original = module.compare_encoded
+
+    def spied(columns: Any, training: Encoded, validation: Encoded, test: Encoded, *more: Any, **named: Any) -> Any:
+        for part in (training, validation, test):
+            counts.append({grouped[1 + row].rpartition(",")[2] for row in part.rows.tolist()})
+        return original(columns, training, validation, test, *more, **named)
+
+    monkeypatch.setattr(module, "compare_encoded", spied)
+    small = ["--vary", "units=1,2", "--seeds", 1, "--layers", 1, "--epochs", 1, "--json"]
+    report = json.loads(bilstm(tables / "train.csv", *COLUMNS, *small, "--group", "who").stdout)
+    assert report["sequences"] == {"training": 42, "validation": 6, "test": 12}
+    assert [len(side) for side in counts] == [7, 1, 2]
+    assert len(set.union(*counts)) == 10
 
 
 def test_the_same_size(tables: Path) -> None:

@@ -18,7 +18,8 @@ from bilstm.arguments import check_count, check_fraction
 from bilstm.columns import Columns, Encoded
 from bilstm.errors import UserError, counted
 from bilstm.fitting import DivergedError
-from bilstm.labels import read_step_labels
+from bilstm.frames import Frame, is_frame
+from bilstm.labels import Labels, read_step_labels
 from bilstm.loop import Progress
 from bilstm.metrics import is_bio
 from bilstm.metrics.counts import Counts, Scores
@@ -27,7 +28,7 @@ from bilstm.metrics.intervals import units_of
 from bilstm.metrics.labels import Classes, labelled_sequences, sequence_of_steps
 from bilstm.metrics.spans import count_spans
 from bilstm.splitting import hold_out
-from bilstm.steps import StepEncoder, read_steps
+from bilstm.steps import StepEncoder, Steps, read_steps
 from bilstm.training import TrainingOptions, build_model, train_tagger
 from bilstm.variants import DIRECTIONS, Variant, equally_large, grid
 from bilstm.verdict import notes, sentence
@@ -64,6 +65,8 @@ def compare(
     X_test: Any = None,
     y_test: Any = None,
     groups: Any = None,
+    sequence: str | None = None,
+    order: str | None = None,
     vary: Mapping[str, Sequence[Any]] | None = None,
     seeds: int = SEEDS,
     same_size: bool = False,
@@ -77,6 +80,7 @@ def compare(
         X, y: n sequences, and a label for each of their steps, in any form that `SequenceTagger.fit` takes.
         X_test, y_test: those to score by. Where they are left out, a part of X is held out for that.
         groups: (n,) which sequences of X belong together, such as one patient's: they are never parted.
+        sequence, order: of tables, as `SequenceTagger` takes them.
         vary: the values of each of `TrainingOptions` that varies; all combinations are trained, and compared with that
             of all first values. None: direction, "forward", "backward" and "both".
         seeds: how many times each variant is trained; `seed`, 1 unless said, is the first, and they count on.
@@ -94,32 +98,46 @@ def compare(
         ValueError: an argument is impossible, or there are too few sequences.
         ComparisonInterrupted: see `compare_encoded`.
     """
+    if (X_test is None) != (y_test is None):
+        raise ValueError("X_test and y_test are given together, or neither is")
     base = TrainingOptions(**DEFAULTS | options)
     variants = grid(DIRECTIONS if vary is None else vary, base)
     share = held_out_share(base.validation_split, test_split if X_test is None else None)
-    steps = read_steps(X)
-    labels = read_step_labels(y, steps.offsets)
+    steps, labels, groups = _read(X, y, groups, sequence, order)
     classes = labels.classes()
     codes = labels.codes(classes)
     labelled = labelled_sequences(codes, steps.offsets)
     training, held_out = hold_out(labelled, share, seed=base.seed, groups=groups)
     encoder = StepEncoder.fit(steps.take(training))
-    words = () if encoder.words is None else (encoder.words,)
-    columns = Columns("sequence", None, "label", tuple(map(str, classes.tolist())), encoder.numeric, words)
+    names = tuple(str(int(name) if isinstance(name, float) else name) for name in classes.tolist())
+    columns = Columns(sequence or "sequence", order, "label", names, encoder.numeric, encoder.categorical)
     encoded = Encoded(encoder.encode(steps), codes, np.arange(len(codes)))
     validation = encoded.take(held_out)
     if X_test is None:
         together = None if groups is None else np.asarray(groups)[held_out]
         validation, test = part(validation, test_split / share, seed=base.seed, groups=together)
     else:
-        others = read_steps(X_test)
-        if others.features != steps.features:
-            raise ValueError(f"X_test has {others.features} features, but X has {steps.features}")
-        codes = read_step_labels(y_test, others.offsets).known_codes(classes)
+        others, labels, _ = _read(X_test, y_test, None, sequence, order, [*steps.columns])
+        codes = labels.known_codes(classes)
         test = Encoded(encoder.encode(others), codes, np.arange(len(codes)))
     if same_size:
         variants = of_one_size(variants, columns)
     return compare_encoded(columns, encoded.take(training), validation, test, variants, seeds=seeds, progress=progress)
+
+
+def _read(
+    X: Any, y: Any, groups: Any, sequence: str | None, order: str | None, names: list[str] | None = None
+) -> tuple[Steps, Labels, Any]:
+    """Steps, their labels, and the group of each sequence; the names are of the columns that X must have."""
+    if not is_frame(X):
+        steps = read_steps(X)
+        if names is not None and [*steps.columns] != names:
+            raise ValueError(f"X_test has {len(steps.columns)} features, but X has {len(names)}")
+        return steps, read_step_labels(y, steps.offsets), groups
+    frame = Frame(X, sequence, order)
+    steps = frame.steps(frame.features(y=y, groups=groups) if names is None else names)
+    labels = read_step_labels(frame.by_step(y, "y"), steps.offsets)
+    return steps, labels, None if groups is None else frame.by_sequence(groups, "groups")
 
 
 def held_out_share(validation_split: float | None, test_split: float | None) -> float:

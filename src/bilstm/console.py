@@ -143,9 +143,14 @@ def saying_if_stopped(when: str) -> Iterator[None]:
 
 
 class Progress:
-    """A bar on standard error with the latest figures of one or several trainings; nothing where nobody watches."""
+    """A bar on standard error with the latest figures of one or several trainings; nothing where nobody watches.
 
-    def __init__(self, *, quiet: bool) -> None:
+    Args:
+        what: is trained, where that has to be said.
+    """
+
+    def __init__(self, *, quiet: bool, what: str = "") -> None:
+        self._what = what
         self._hidden = quiet or not sys.stderr.isatty()
         self._quiet = quiet
         self._bar: Any = None
@@ -161,7 +166,7 @@ class Progress:
         if self._bar is None:
             from tqdm import tqdm
 
-            form = "{unit} {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
+            form = self._what + "{unit} {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
             width, height = shutil.get_terminal_size()  # 80 × 24 where the terminal does not tell
             self._bar = tqdm(
                 total=figures.get("runs", figures["epochs"]),

@@ -128,6 +128,8 @@ def _parts(
             raise UserError(f"{flag} names the sequences, so --{other.replace('_', '-')} has no use: leave one out")
     test_share = None if test else TEST_SPLIT if given["test_split"] is None else given["test_split"]
     share = held_out_share(None if valid else options.validation_split, test_share)
+    if given["group"] is not None and not share:
+        raise UserError("--group says what is held out together, and with --valid and --test nothing is: leave it out")
     source = read_table(table)
     tables = [None if path is None else read_table(path, conll_columns=source.conll_columns) for path in (valid, test)]
     prepared = prepare(source, roles(source, given), validation_split=share, seed=options.seed)
@@ -136,7 +138,7 @@ def _parts(
     if share and held_out is None:
         raise UserError(f"only one sequence of {table} has labels: there are none to hold out")
     if held_out and test_share and not valid:
-        validation, scored = part(held_out, test_share / share, seed=options.seed)
+        validation, scored = part(held_out, test_share / share, seed=options.seed, groups=prepared.groups)
     validation, scored = validation or held_out, scored or held_out
     assert validation is not None
     assert scored is not None

@@ -101,6 +101,7 @@ column_flags = together(
         multiple=True,
     ),
     column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True),
+    column_option("--group", "Whose sequences are held out together, such as a patient's. It is no feature."),
 )
 
 
@@ -114,6 +115,7 @@ def roles(source: Table, given: Mapping[str, Any]) -> Roles:
         order=given["order"],
         features=split_names(given["features"], source) if given["features"] else None,
         categorical=split_names(given["categorical"], source),
+        group=given["group"],
     )
 
 
