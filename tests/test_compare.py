@@ -432,9 +432,8 @@ def test_the_sentence_on_many_variants() -> None:
     for found in report["differences"]:
         found["against"] = found["against"].replace("forward only", "layers 1")
     assert sentence(report | {"reference": "layers 1"}, LAYERS) == (
-        "Compared with layers 1, 2 of 6 other variants, the most layers 4, by 2.0 to 4.0 points of accuracy, gain over "
-        "it; 1 variant loses against it; 3 variants do not differ from it; layers 4 gains 1.0 to 2.0 points over "
-        "layers 3."
+        "Compared with layers 1, 2 of 6 other variants gain over it, the most layers 4 2.0 to 4.0 points of accuracy; "
+        "1 variant loses against it; 3 variants do not differ from it; layers 4 gains 1.0 to 2.0 points over layers 3."
     )
 
 
@@ -469,7 +468,8 @@ def bilstm(*arguments: Any, status: int = 0) -> Result:
 @pytest.fixture
 def tables(tmp_path: Path) -> Path:
     (tmp_path / "train.csv").write_text(rows(60))
-    (tmp_path / "test.csv").write_text(rows(30, seed=1))
+    for name in ("valid.csv", "test.csv"):
+        (tmp_path / name).write_text(rows(30, seed=1))
     return tmp_path
 
 
@@ -532,7 +532,7 @@ def test_what_varies(tables: Path, vary: list[str], names: list[str]) -> None:
         (["--test-split", "0.5", "--validation-split", "0.25"], {"training": 15, "validation": 15, "test": 30}),
         (["--test", "test.csv"], {"training": 54, "validation": 6, "test": 30}),
         (["--valid", "test.csv"], {"training": 48, "validation": 30, "test": 12}),
-        (["--valid", "test.csv", "--test", "test.csv"], {"training": 60, "validation": 30, "test": 30}),
+        (["--valid", "valid.csv", "--test", "test.csv"], {"training": 60, "validation": 30, "test": 30}),
     ],
 )
 def test_what_is_held_out(tables: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], sequences: Any) -> None:
@@ -587,7 +587,7 @@ def test_the_picture(tables: Path, name: str, units: str) -> None:
     assert said.endswith(f"{tables / name}: learning curves and differences\n")
     content = (tables / name).read_bytes()
     assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
-    assert sorted(path.name for path in tables.iterdir()) == sorted(["train.csv", "test.csv", name])
+    assert sorted(path.name for path in tables.iterdir()) == sorted(["train.csv", "valid.csv", "test.csv", name])
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -602,7 +602,7 @@ def test_a_stopped_comparison_prints_what_it_has(
     monkeypatch.setattr(Progress, "__call__", stop)
     result = bilstm(tables / "train.csv", *COLUMNS, *FLAGS, "--out", tables / "out.svg", status=status)
     if run == 1:
-        assert result.stderr == "bilstm: stopped before there was anything to compare\n"
+        assert result.stderr == "bilstm: stopped before there was a result\n"
         assert not (tables / "out.svg").exists()
         return
     counted = f"{run - 1} of 9 trainings"

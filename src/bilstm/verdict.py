@@ -75,9 +75,11 @@ def _summary(differences: Sequence[Difference], score: str, reference: str) -> l
     clauses = []
     if better:
         most = max(better, key=lambda found: float(found[score]["mean"]))
-        gain = f"by {_points(most[score]['low'])} to {_points(most[score]['high'])} points"
-        which = f", the most {most['variant']}," if len(better) > 1 else f", {most['variant']},"
-        clauses.append(f"{len(better)} of {counted(len(differences), 'other variant')}{which} {gain}, gain over it")
+        which = f"the most {most['variant']}" if len(better) > 1 else most["variant"]
+        how_much = f"{_points(most[score]['low'])} to {_points(most[score]['high'])} points"
+        verb = "gains" if len(better) == 1 else "gain"
+        of = counted(len(differences), "other variant")
+        clauses.append(f"{len(better)} of {of} {verb} over it, {which} {how_much}")
     if worse:
         clauses.append(f"{counted(len(worse), 'variant')} {'loses' if len(worse) == 1 else 'lose'} against it")
     same = len(differences) - len(better) - len(worse)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -95,7 +96,7 @@ def compare(
     say(lines, quiet or as_json)
     use_threads(threads)
     interrupt = None
-    with saying_if_stopped("before there was anything to compare"):
+    with saying_if_stopped("before there was a result"):
         try:
             with Progress(quiet=quiet) as progress:
                 parts = (prepared.columns, prepared.training, held_out, scored)
@@ -131,6 +132,7 @@ def _parts(
     if given["group"] is not None and not share:
         raise UserError("--group says what is held out together, and with --valid and --test nothing is: leave it out")
     source = read_table(table)
+    _check_apart({"TABLE": table, "--valid": valid, "--test": test})
     tables = [None if path is None else read_table(path, conll_columns=source.conll_columns) for path in (valid, test)]
     prepared = prepare(source, roles(source, given), validation_split=share, seed=options.seed)
     validation, scored = (other and prepared.columns.encode(other, need_labels=True) for other in tables)
@@ -143,6 +145,14 @@ def _parts(
     assert validation is not None
     assert scored is not None
     return source, prepared, validation, scored
+
+
+def _check_apart(paths: dict[str, str | None]) -> None:
+    """Whatever is trained on, or chosen by, would be flattered by its own sequences."""
+    seen: dict[str, str] = {}
+    for what, path in paths.items():
+        if path is not None and (other := seen.setdefault(os.path.realpath(path), what)) != what:
+            raise UserError(f"{other} and {what} are the same file, {path}: give each its own sequences")
 
 
 def _variants(vary: tuple[str, ...], base: TrainingOptions, given: dict[str, Any]) -> list[Variant]:
