@@ -296,7 +296,7 @@ def test_after_one_training_there_is_nothing_to_compare() -> None:
 
     with pytest.raises(ComparisonInterrupted) as caught:
         compare(*half_of_total(60, 6, seed=1), progress=interrupt, **{**SMALL, "epochs": 1})
-    expected = "Only forward only was trained to the end, so there is nothing to compare it with."
+    expected = "Of one variant only, forward only, a training has ended: there is nothing to compare it with."
     assert caught.value.report["sentence"] == expected
 
 
@@ -488,6 +488,7 @@ def test_the_command(tables: Path) -> None:
         assert bool(re.search(r"[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\]", found[0][1])) == (
             name != "forward only"
         )
+    assert "\nmean of 3 seeds ± " in said
     last = said.splitlines()[-1]
     assert last.endswith(".")
     quiet = bilstm(tables / "train.csv", *COLUMNS, *FLAGS, "--test", tables / "test.csv", "--quiet").stdout
@@ -609,6 +610,7 @@ def test_a_stopped_comparison_prints_what_it_has(
     assert result.stderr == f"bilstm: stopped after {counted}\n"
     assert f"\nnote: only {counted} came to their end\n" in result.stdout
     assert re.search(r"\n  both directions +– +6 +[0-9]+ +–\n", result.stdout)
+    assert "\nmean of at most 1 seed ± " in result.stdout
     assert (tables / "out.svg").exists()
 
 

@@ -24,7 +24,7 @@ def sentence(report: Mapping[str, Any], variants: Sequence[Variant]) -> str:
     from_first = [found for found in report["differences"] if found["against"] == reference]
     from_best = [found for found in report["differences"] if found["against"] == report["best"] != reference]
     if not from_first and not from_best:
-        return f"Only {report['best']} was trained to the end, so there is nothing to compare it with."
+        return f"Of one variant only, {report['best']}, a training has ended: there is nothing to compare it with."
     if not from_first:
         reference, from_first, from_best = report["best"], from_best, []
     clauses = _clauses(from_first, score) if len(from_first) <= MOST_CLAUSES else _summary(from_first, score, reference)
@@ -152,7 +152,8 @@ def table(report: Mapping[str, Any]) -> list[str]:
     lines = []
     for name in names:
         lines += aligned(_rows(report, name, with_size=name == report["score"]))
-    seeds = counted(len(report["seeds"]), "seed")
+    runs = [variant["runs"] for variant in report["variants"]]
+    seeds = f"{'' if len(set(runs)) == 1 else 'at most '}{counted(max(runs), 'seed')}"
     lines.append(f"mean of {seeds} ± standard deviation; in brackets 95 % intervals, from drawing the sequences scored")
     lines.append(f"again {RESAMPLES:,} times, for both variants the same, and from how much the seeds differ")
     return [line.rstrip() for line in lines]

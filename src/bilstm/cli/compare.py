@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @training_flags(
     texts={
+        "direction": "Which way the sequences are read, where that does not vary; none: each step by itself.",
         "epochs": "Passes over the training sequences.",
         "patience": "Stop after so many epochs without a better score. Without it, all train for all epochs.",
         "validation_split": "Share held out to find the best epoch by.",
