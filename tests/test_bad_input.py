@@ -117,9 +117,14 @@ def model(name: str, message: str, content: Any) -> Any:
     return case(name, "predict new train.csv --out out.csv", message, new=content)
 
 
+def compare(name: str, message: str, flags: str, **files: Any) -> Any:
+    """Flags of a comparison that cannot be."""
+    return case(name, f"compare train.csv {COLUMNS} {flags}", message, **files)
+
+
 CASES = [
     # --- the command itself
-    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: demo, evaluate, predict, train"),
+    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: compare, demo, evaluate, predict, train"),
     case("unknown option", "train train.csv --out out --epoch 3", "no such option '--epoch'. Did you mean '--epochs'?"),
     case("no table", "train --out out", "missing argument 'TABLE'."),
     case("no output", "train train.csv", "missing option '--out'."),
@@ -311,6 +316,34 @@ CASES = [
     case("log in no folder", f"train train.csv {COLUMNS} --out out --log nowhere/log", "cannot write nowhere/log: the folder nowhere does not exist"),
     case("log over the table", f"train train.csv {COLUMNS} --out out --log train.csv", "cannot write train.csv: it is being read; give another name"),
     case("log over another file", f"train train.csv {COLUMNS} --out out --log notes", "notes exists and is not a log of training: give another name, or remove it first", notes="something else"),
+    compare("nothing to vary", "there is nothing to compare: 1 variant of the network", "--vary units=3"),
+    compare("unknown option to vary", "--vary unit=1,2: there is no option 'unit' to vary. Did you mean 'units'? There are…", "--vary unit=1,2"),
+    compare("seed to vary", "--vary seed=1,2: there is no option 'seed' to vary. There are…", "--vary seed=1,2"),
+    compare("vary without values", "--vary units: say which values, as in --vary direction=forward,both", "--vary units"),
+    compare("vary with no value", "--vary units=: say which values, as in --vary direction=forward,both", "--vary units="),
+    compare("vary with a wrong value", "--vary units=1,many: 'many' is not a valid integer range.", "--vary units=1,many"),
+    compare("vary with a value out of range", "--vary dropout=0,1: 1.0 is not in the range 0<=x<1.", "--vary dropout=0,1"),
+    compare("vary with an unknown direction", "--vary direction=both,left: 'left' is not one of 'both', 'forward', 'backward', 'none'.", "--vary direction=both,left"),
+    compare("vary with an infinite rate", "training: learning_rate must be a positive number, not inf", "--vary learning_rate=1,inf"),
+    compare("vary twice", "--vary units=4,5: units is varied already; give all of its values together", "--vary units=2,3 --vary units=4,5"),
+    compare("set and varied", "--units sets what is varied: leave it out, or vary something else with --vary", "--vary units=2,3 --units 4"),
+    compare("set and compared by default", "--direction sets what is varied: leave it out, or vary something else with --vary", "--direction both"),
+    compare("embeddings of numbers to vary", "embedding cannot vary here: there are no words or categories to embed", "--vary embedding=2,3 --features x --quiet"),
+    compare("units to vary and to choose", "units cannot vary where they are chosen to make all variants equally large", "--vary units=2,3 --same-size"),
+    compare("nothing left to train on", "validation_split and test_split together are 1.2: nothing is left to train on", "--validation-split 0.6 --test-split 0.6"),
+    compare("no part to validate on", "validation_split must be above 0: without sequences held out there is nothing to compare by", "--validation-split 0"),
+    compare("no part to score by", "test_split must be above 0: without sequences held out there is nothing to compare by", "--test-split 0"),
+    compare("too few to score by", "only 1 sequence held out: too few to find the best epoch by some and to score by others. Hold out more, or give test sequences of their own", "--validation-split 0.1 --test-split 0.01"),
+    compare("a test table and a share", "--test names the sequences, so --test-split has no use: leave one out", "--test train.csv --test-split 0.3"),
+    compare("a table to validate on and a share", "--valid names the sequences, so --validation-split has no use: leave one out", "--valid train.csv --validation-split 0.3"),
+    compare("a group where nothing is held out", "--group says what is held out together, and with --valid and --test nothing is: leave it out", "--test a.csv --valid b.csv --group t"),
+    compare("too few groups to part", "only 1 group held out: too few to find the best epoch by some and to score by others. Hold out more, or give test sequences of their own", "--group word --quiet", train_csv=HEADER + "".join(f"s{i},0,1,{'ab'[i % 2]},{'pq'[i % 2]}\n" for i in range(8))),
+    compare("tested on what is trained on", "TABLE and --test are the same file, ./train.csv: give each its own sequences", "--test ./train.csv"),
+    compare("tested on what is validated on", "--valid and --test are the same file, other.csv: give each its own sequences", "--test other.csv --valid other.csv", other_csv=TRAIN),
+    compare("one test sequence", "1 labelled sequence to score by, but how sure a difference is can only be told from several", "--test one.csv --quiet", one_csv=HEADER + "".join(ROWS[:4])),
+    compare("an unknown label in the test table", "other.csv, line 2: the label 'r' is unknown to the model; it knows 'p', 'q'", "--test other.csv", other_csv=HEADER + "s0,0,1,a,r\n"),
+    compare("no such test table", "there is no file tests.csv", "--test tests.csv"),
+    compare("a picture of no format", "cannot write a picture as out.gif: the ending must be .png, .svg or .pdf", "--out out.gif"),
     case("predictions in no folder", "predict MODEL train.csv --out nowhere/out.csv", "cannot write nowhere/out.csv: the folder nowhere does not exist"),
     case("predictions over the table", "predict MODEL train.csv --out train.csv", "cannot write train.csv: it is being read; give another name"),
     case("predictions of no format", "predict MODEL train.csv --out out.xls", "out.xls is of no known format (.xls): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll"),

@@ -324,7 +324,7 @@ def test_help_tells_the_defaults() -> None:
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_names_the_commands(arguments: list[str]) -> None:
     said = bilstm(*arguments).stdout
-    for command in ("train", "evaluate", "predict", "demo"):
+    for command in ("train", "evaluate", "predict", "compare", "demo"):
         assert f"\n  {command} " in said
 
 

@@ -54,6 +54,7 @@ class Prepared:
         columns: what was found, fitted to the training sequences only.
         training: the sequences to train on.
         validation: those held out, or those of the table given for it; None if there are none.
+        groups: the group of each sequence held out; None where nothing was said of groups.
         notes: what a person should know, one sentence each.
     """
 
@@ -61,6 +62,7 @@ class Prepared:
     training: Encoded
     validation: Encoded | None
     notes: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
 
 
 def prepare(
@@ -101,7 +103,8 @@ def prepare(
         validation: Encoded | None = columns.encode(valid, need_labels=True)
     else:
         validation = encoded.take(held_out) if len(held_out) else None
-    return Prepared(columns, encoded.take(training), validation, tuple(notes))
+    held_out_groups = None if groups is None else tuple(groups[i] for i in held_out)
+    return Prepared(columns, encoded.take(training), validation, tuple(notes), held_out_groups)
 
 
 def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tuple[dict[str, FeatureKind], list[str]]:

@@ -40,6 +40,11 @@ def before_training(table: Table, prepared: Prepared) -> list[str]:
     return lines + [f"note: {note}" for note in prepared.notes]
 
 
+def to_score_by(test: Encoded) -> list[str]:
+    """The sequences that models are compared by."""
+    return [f"to score by: {_extent(test)}", *(f"note on these: {note}" for note in test.notes)]
+
+
 def after_training(tagger: Tagger, seconds: float, path: str) -> list[str]:
     """How training the model went, how long it took, and where the model is."""
     training, baseline = tagger.training, tagger.baseline

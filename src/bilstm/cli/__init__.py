@@ -10,6 +10,7 @@ except ModuleNotFoundError:
     sys.exit("bilstm: the command line needs further packages: pip install 'bilstm[cli]'")
 
 from bilstm._version import __version__
+from bilstm.cli.compare import compare
 from bilstm.cli.demo import demo
 from bilstm.cli.evaluate import evaluate
 from bilstm.cli.predict import predict
@@ -37,5 +38,5 @@ def commands() -> None:
     """
 
 
-for command in (train, evaluate, predict, demo):
+for command in (train, evaluate, predict, compare, demo):
     commands.add_command(command)

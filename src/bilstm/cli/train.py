@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilstm.cli.options import (
-    COUNT,
-    DIRECTION,
-    FRACTION,
-    MERGE_MODE,
-    POSITIVE,
-    column_option,
-    say,
-    split_names,
-    training_option,
-    training_options,
-    use_threads,
-)
+from bilstm.cli.options import POSITIVE, column_flags, roles, say, training_flags, training_options, use_threads
 from bilstm.console import Progress, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
 
@@ -37,34 +25,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("table")
-@column_option("--sequence", "Tells the sequences apart. CoNLL-style files need none: empty lines do.")
-@column_option("--label", "What to predict; an empty cell is unlabelled. In CoNLL-style files, the last column.")
-@column_option("--order", "Sorts the rows of a sequence. Without it, they stand in order.")
-@column_option(
-    "--features",
-    "What to predict from, separated by commas. Without it, all other columns; of CoNLL-style files, the first.",
-    multiple=True,
-)
-@column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True)
-@column_option("--group", "Whose sequences are held out together, such as a patient's. It is no feature.")
+@column_flags
 @click.option("--valid", metavar="TABLE", help="Sequences to stop early by, instead of a part held out.")
 @click.option("--out", metavar="MODEL", required=True, help="The model file to write.")
-@training_option("--units", COUNT, "LSTM units in each direction.")
-@training_option("--layers", COUNT, "LSTM layers.")
-@training_option("--direction", DIRECTION, "Which way the sequences are read; none: each step by itself.")
-@training_option("--merge-mode", MERGE_MODE, "How the two directions are joined.")
-@training_option("--embedding", COUNT, "Numbers that stand for a text value. By itself: more for more values.")
-@training_option("--dropout", FRACTION, "Share of numbers left out at random in training.")
-@training_option("--epochs", COUNT, "Passes over the training sequences, at most.")
-@training_option("--batch-size", COUNT, "Sequences in a training step. By itself: fewer where they are long.")
-@training_option("--learning-rate", POSITIVE, "The highest that Adam reaches.")
-@training_option("--patience", COUNT, "Epochs without a better score on the held-out part before training stops.")
-@training_option("--validation-split", FRACTION, "Share of the sequences held out.")
-@training_option("--seed", click.IntRange(0, 2**32 - 1), "The same seed and data give the same model.")
-@training_option(
-    "--time-limit",
-    POSITIVE,
-    "Seconds after which training stops, with the best model until then; the baseline may take a tenth more.",
+@training_flags(
+    texts={
+        "time_limit": "Seconds after which training stops, with the best model until then; the baseline may take a "
+        "tenth more.",
+    }
 )
 @click.option(
     "--baseline/--no-baseline",
@@ -123,21 +91,13 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
 
 def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dict[str, Any]) -> tuple[Table, Prepared]:
     """The table, and what training takes of it."""
-    from bilstm.prepare import Roles, prepare
+    from bilstm.prepare import prepare
     from bilstm.tablefiles import read_table
 
     source = read_table(table)
-    roles = Roles(
-        sequence=given["sequence"],
-        label=given["label"],
-        order=given["order"],
-        features=split_names(given["features"], source) if given["features"] else None,
-        categorical=split_names(given["categorical"], source),
-        group=given["group"],
-    )
     validation = read_table(valid, conll_columns=source.conll_columns) if valid else None
     split, seed = options.validation_split, options.seed
-    return source, prepare(source, roles, valid=validation, validation_split=split, seed=seed)
+    return source, prepare(source, roles(source, given), valid=validation, validation_split=split, seed=seed)
 
 
 def _kept_files(out: str, inputs: list[str], given: dict[str, Any]) -> tuple[Checkpoint | None, EpochLog | None]:

@@ -161,12 +161,7 @@ def detection_report(
     # Without intervals, one unit will do.
     unit_of = np.zeros(len(labelled), np.int64) if units is None else units
     shape = (int(unit_of.max(initial=0)) + 1, n_classes)
-    right = pairs[:, 0]
-    counts = Counts(
-        correct=count_classes(unit_of[true.sequences[right]], true.classes[right], shape),
-        true=count_classes(unit_of[true.sequences], true.classes, shape),
-        predicted=count_classes(unit_of[predicted.sequences], predicted.classes, shape),
-    )
+    counts = count_detections(true, predicted, pairs, unit_of, shape)
     total = Counts(counts.correct.sum(0), counts.true.sum(0), counts.predicted.sum(0))
     scores = {"f1": lambda counts: counts.overall().f1, "macro_f1": lambda counts: counts.macro(counts.f1)}
     ends = units is not None and intervals(counts, scores, level=0.95, resamples=RESAMPLES, seed=0)
@@ -178,6 +173,18 @@ def detection_report(
         "intervals": {name: end.tolist() for name, end in ends.items()} if ends else None,
         "per_class": total.per_class(),
     }
+
+
+def count_detections(
+    true: Events, predicted: Events, pairs: npt.NDArray[np.int64], unit_of: Classes, shape: tuple[int, int]
+) -> Counts:
+    """Counts by unit and class, `shape` in number; `unit_of` is the unit of each sequence."""
+    right = pairs[:, 0]
+    return Counts(
+        correct=count_classes(unit_of[true.sequences[right]], true.classes[right], shape),
+        true=count_classes(unit_of[true.sequences], true.classes, shape),
+        predicted=count_classes(unit_of[predicted.sequences], predicted.classes, shape),
+    )
 
 
 def _sorted(events: Events, n_sequences: int) -> tuple[Classes, list[int], list[int], list[int]]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.metrics.events import Events, detection_report, events_at, match_events
+from bilstm.metrics.counts import Counts
+from bilstm.metrics.events import Events, count_detections, detection_report, events_at, match_events
 from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
 from bilstm.ragged import as_offsets
 
@@ -78,12 +79,39 @@ def span_report(
     """
     truth, guess = check_classes(labels, predicted, len(classes))
     places = as_offsets(offsets, len(truth))
-    true, names = find_spans(truth, places, classes)
-    found, _ = find_spans(np.where(truth >= 0, guess, -1), places, classes)
-    pairs = match_events(true, found, onset_tolerance=0, offset_tolerance=0)
+    true, found, pairs, names = _matched(truth, guess, places, classes)
     report = detection_report(true, found, pairs, len(names), labelled_sequences(truth, places))
     report["per_class"] = dict(zip(names, report["per_class"], strict=True))
     return report
+
+
+def count_spans(
+    labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str], units: Classes
+) -> Counts:
+    """What `span_report` counts, by unit and type.
+
+    Args:
+        labels, predicted, offsets, classes: as of `span_report`.
+        units: (n_sequences,) the unit of each sequence, from `units_of`.
+
+    Returns:
+        (n_units, n_types) counts.
+
+    Raises:
+        ValueError: an argument is not one of the above.
+    """
+    truth, guess = check_classes(labels, predicted, len(classes))
+    true, found, pairs, names = _matched(truth, guess, as_offsets(offsets, len(truth)), classes)
+    return count_detections(true, found, pairs, units, (int(units.max()) + 1, len(names)))
+
+
+def _matched(
+    truth: Classes, guess: Classes, places: Classes, classes: Sequence[str]
+) -> tuple[Events, Events, npt.NDArray[np.int64], list[str]]:
+    """True spans, predicted ones, the pairs of those that are the same, and the names of their types."""
+    true, names = find_spans(truth, places, classes)
+    found, _ = find_spans(np.where(truth >= 0, guess, -1), places, classes)
+    return true, found, match_events(true, found, onset_tolerance=0, offset_tolerance=0), names
 
 
 def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], Classes, list[str]]:
