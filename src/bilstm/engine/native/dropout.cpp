@@ -8,7 +8,8 @@
 namespace bilstm {
 namespace {
 
-constexpr int kBlocks = DropoutMask::kBlock / 4;  // Philox blocks computed side by side: compilers can use vectors
+constexpr int kBlocks = 16;              // Philox blocks computed side by side, so that the compiler can use vectors
+constexpr int64_t kDrawn = 4 * kBlocks;  // numbers of these
 
 // Philox4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Fills words[w][b] with
 // word w of the block whose counter is (first + b, layer, iteration).
@@ -47,14 +48,13 @@ DropoutMask::DropoutMask(float rate)
       scale_(static_cast<float>(1.0 / (1.0 - static_cast<double>(rate)))) {}
 
 template <typename Use>
-void DropoutMask::draw(const Mode& mode, int layer, int64_t begin, int64_t end, float* mask, Use&& use) const {
+void DropoutMask::draw(const Mode& mode, int layer, int64_t first, int64_t count, Use&& use) const {
     uint32_t words[4][kBlocks];
-    for (; begin < end; begin += kBlock) {
-        philox(mode.seed, static_cast<uint64_t>(begin / 4), static_cast<uint32_t>(layer), mode.iteration, words);
-        for (int64_t i = begin; i < std::min(end, begin + kBlock); ++i) {
-            mask[i] = words[i % 4][(i - begin) / 4] >= threshold_ ? scale_ : 0.0f;
-            use(i);
-        }
+    const int64_t end = first + count;
+    for (int64_t at = first / kDrawn * kDrawn; at < end; at += kDrawn) {
+        philox(mode.seed, static_cast<uint64_t>(at / 4), static_cast<uint32_t>(layer), mode.iteration, words);
+        for (int64_t i = std::max(at, first); i < std::min(end, at + kDrawn); ++i)
+            use(i - first, words[i % 4][(i - at) / 4] >= threshold_ ? scale_ : 0.0f);
     }
 }
 
@@ -69,11 +69,17 @@ void Dropout::forward(const Batch&, const Input& input, float* output, Scratch& 
         if (mode.training) std::fill_n(scratch[kMask].reserve(count), count, 1.0f);
         return;
     }
-    constexpr int64_t kChunk = 64 * DropoutMask::kBlock;
+    constexpr int64_t kChunk = 64 * kDrawn;
     float* mask = scratch[kMask].reserve(checked_product(input.rows, input_width));
-    parallel((count + kChunk - 1) / kChunk, count * 16, [&](int64_t chunk) {
-        drawn_.draw(mode, index, chunk * kChunk, std::min(count, (chunk + 1) * kChunk), mask,
-                    [&](int64_t i) { output[i] = input.data[i] * mask[i]; });
+    // A number's counter is its place in the whole batch, `before` numbers of which are in other shares.
+    const int64_t before = mode.rows_before * input_width, first = before / kChunk;
+    parallel((before + count + kChunk - 1) / kChunk - first, count * 16, [&](int64_t chunk) {
+        const int64_t begin = std::max((first + chunk) * kChunk - before, int64_t{0});
+        const int64_t end = std::min((first + chunk + 1) * kChunk - before, count);
+        drawn_.draw(mode, index, before + begin, end - begin, [&](int64_t i, float factor) {
+            mask[begin + i] = factor;
+            output[begin + i] = input.data[begin + i] * factor;
+        });
     });
 }
 
@@ -94,7 +100,8 @@ void SpatialDropout::forward(const Batch& batch, const Input& input, float* outp
     const int64_t width = input_width, count = checked_product(batch.sequences, width);
     float* mask = scratch[kMask].reserve(count);
     if (mode.dropping)
-        drawn_.draw(mode, index, 0, count, mask, [](int64_t) {});
+        drawn_.draw(mode, index, mode.sequences_before * width, count,
+                    [&](int64_t i, float factor) { mask[i] = factor; });
     else
         std::fill_n(mask, count, 1.0f);
     parallel(batch.sequences, input.rows * width, [&](int64_t sorted) {

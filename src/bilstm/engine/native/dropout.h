@@ -6,14 +6,13 @@
 
 namespace bilstm {
 
-// Draws masks of a layer: 0 with a probability of `rate`, else 1 / (1 - rate).
+// Draws factors: 0 with a probability of `rate`, else 1 / (1 - rate).
 class DropoutMask {
   public:
     explicit DropoutMask(float rate);
-    // Fills mask[begin … end), begin being a multiple of kBlock, and calls use(i) for each.
+    // Calls use(i, factor) for elements first + i of the batch, 0 <= i < count.
     template <typename Use>
-    void draw(const Mode& mode, int layer, int64_t begin, int64_t end, float* mask, Use&& use) const;
-    static constexpr int64_t kBlock = 64;
+    void draw(const Mode& mode, int layer, int64_t first, int64_t count, Use&& use) const;
 
   private:
     uint32_t threshold_;  // an element is kept when its random word is at least this
