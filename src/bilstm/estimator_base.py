@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +17,18 @@ except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
+from bilstm.classweights import ClassWeight as ClassWeight
+from bilstm.classweights import row_weights
 from bilstm.engine.network import Targets
-from bilstm.errors import listed
 from bilstm.fitting import DivergedError, FitData
 from bilstm.labels import Labels, as_classes
-from bilstm.layers import ColumnEmbedding, Dense, Dropout, Layer
+from bilstm.layers import ColumnEmbedding, Dense, Layer
 from bilstm.loop import Progress, TrainingInterrupted, batches_by_length, train_model
 from bilstm.models import Sequential
-from bilstm.optimizers import Adam
 from bilstm.ragged import FloatArray, IndexArray
 from bilstm.splitting import hold_out
 from bilstm.steps import StepEncoder, Steps, read_steps
-from bilstm.training import TrainingOptions, embedding_dimension, recurrent
-
-ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
+from bilstm.training import TrainingOptions, dropout, embedding_dimension, optimizer, recurrent
 
 
 class SequenceEstimator(BaseEstimator):
@@ -107,8 +104,7 @@ class SequenceEstimator(BaseEstimator):
             codes = labels.known_codes(self.classes_)
         weights = self._row_weights(codes, np.arange(len(codes)))
         data = FitData.all_of(self.encoder_.encode(steps), Targets(labels=codes, weights=weights))
-        assert self.model_.optimizer is not None
-        self.model_.optimizer.learning_rate = options.learning_rate
+        self.model_.optimizer = optimizer(options)  # its moments are the network's
         for batch in batches_by_length(data.data.lengths, options.batch_size or 32, self.model_.random):
             scores = self.model_.train_batches(data, batch, np.array([0, len(batch)], np.int64))
             if not np.isfinite(scores[0, 0]):
@@ -133,10 +129,12 @@ class SequenceEstimator(BaseEstimator):
             merge_mode=self.merge_mode,
             direction=self.direction,
             dropout=self.dropout,
+            variational_dropout=self.variational_dropout,
             embedding=self.embedding,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
             patience=self.patience,
             validation_split=self.validation_split,
             seed=seed,
@@ -158,25 +156,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _row_weights(self, codes: npt.NDArray[np.int32], rows: IndexArray) -> FloatArray | None:
         """(rows,) the weight of each row's class; "balanced" by the rows given."""
-        weight = self.class_weight
-        if weight is None:
-            return None
-        if isinstance(weight, Mapping):
-            names = self.classes_.tolist()
-            unknown = [label for label in weight if label not in names]
-            if unknown:
-                raise ValueError(
-                    f"class_weight has {unknown[0]!r}, which is none of the classes {listed(map(str, names))}"
-                )
-            weights = np.array([weight.get(name, 1.0) for name in names], np.float32)
-            if not (np.isfinite(weights).all() and (weights >= 0).all()):
-                raise ValueError(f"class_weight must be finite numbers from 0, not {dict(weight)}")
-        elif isinstance(weight, str) and weight == "balanced":
-            counts = np.bincount(codes[rows][codes[rows] >= 0], minlength=len(self.classes_))
-            weights = (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
-        else:
-            raise ValueError(f"class_weight must be None, 'balanced' or a dictionary of classes, not {weight!r}")
-        return np.where(codes >= 0, weights[codes], np.float32(0))
+        return row_weights(self.class_weight, self.classes_, codes, codes[rows])
 
     def _progress(self) -> Progress | None:
         if not self.verbose:
@@ -196,15 +176,16 @@ class SequenceEstimator(BaseEstimator):
         if encoder.vocabularies:
             dimensions = [options.embedding or embedding_dimension(size) for size in encoder.vocabularies]
             layers += [ColumnEmbedding(encoder.numeric_width, encoder.vocabularies, dimensions)]
-            layers += [Dropout(options.dropout)]
+            layers += [dropout(options)]
         for _ in range(options.layers - 1):
-            layers += [*recurrent(options), Dropout(options.dropout)]
-        layers += [*self._last_layers(options), Dropout(options.dropout), Dense(len(self.classes_), "softmax")]
+            layers += [*recurrent(options), dropout(options)]
+        layers += [*self._last_layers(options), dropout(options, sequences=not self._one_row_each)]
+        layers.append(Dense(len(self.classes_), "softmax"))
         model = Sequential(layers, seed=options.seed)
         model.build((None, encoder.numeric_width + len(encoder.vocabularies)))
         # By accuracy, an epoch that forgets the rare classes could be the best.
         metrics = ["accuracy"] if self.class_weight is None else []
-        model.compile(Adam(options.learning_rate, global_clipnorm=1.0), "sparse_categorical_crossentropy", metrics)
+        model.compile(optimizer(options), "sparse_categorical_crossentropy", metrics)
         return model
 
     def _last_layers(self, options: TrainingOptions) -> list[Layer]:

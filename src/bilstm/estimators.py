@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,17 @@ import numpy.typing as npt
 from bilstm.arguments import check_choice
 from bilstm.estimator_base import ClassifierMixin, ClassWeight, SequenceEstimator, column_or_1d
 from bilstm.labels import UNLABELLED, Labels, read_labels, read_step_labels
-from bilstm.layers import GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
+from bilstm.layers import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
 from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
 from bilstm.steps import Steps
 from bilstm.training import TrainingOptions, recurrent
 
-POOLS: dict[str, type[Layer] | None] = {"last": None, "mean": GlobalAveragePooling1D, "max": GlobalMaxPooling1D}
+POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
+    "last": lambda options: recurrent(options, sequences=False),
+    "mean": lambda options: [*recurrent(options), GlobalAveragePooling1D()],
+    "max": lambda options: [*recurrent(options), GlobalMaxPooling1D()],
+    "attention": lambda options: [*recurrent(options), GlobalAttentionPooling1D(options.units)],
+}
 
 
 class SequenceTagger(SequenceEstimator):
@@ -35,11 +41,13 @@ class SequenceTagger(SequenceEstimator):
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place:
             what remains without context.
         dropout: share of numbers dropped after each recurrent layer and after the embedding.
+        variational_dropout: whether a sequence loses the same numbers at all of its steps, rather than others at each.
         embedding: numbers in a string's embedding; None chooses by the number of different ones. Strings that occur
             once in training count as unknown, as new ones do later.
         epochs: passes over the training sequences; None chooses by their number of steps.
         batch_size: sequences (or pieces of long ones) in a training step; None chooses by their length.
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
+        weight_decay: the share of each weight, times the learning rate, that a training step takes away (AdamW).
         class_weight: class -> weight of its steps' losses, 1 where it is not named; "balanced": inverse to its
             number of steps. The weighted loss of the sequences held out then decides what is best, else accuracy.
         patience: epochs without a better score on the sequences held out after which training stops.
@@ -66,10 +74,12 @@ class SequenceTagger(SequenceEstimator):
         merge_mode: str = "concat",
         direction: str = "both",
         dropout: float = 0.3,
+        variational_dropout: bool = False,
         embedding: int | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float = 0.004,
+        weight_decay: float = 0.0,
         class_weight: ClassWeight = None,
         patience: int = 10,
         validation_split: float = 0.1,
@@ -83,10 +93,12 @@ class SequenceTagger(SequenceEstimator):
         self.merge_mode = merge_mode
         self.direction = direction
         self.dropout = dropout
+        self.variational_dropout = variational_dropout
         self.embedding = embedding
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.class_weight = class_weight
         self.patience = patience
         self.validation_split = validation_split
@@ -155,10 +167,11 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
 
     Args:
         pooling: how a sequence's steps become one row: "last": what each direction has computed when it has read the
-            whole sequence; "mean" or "max" of the last layer's outputs at its steps.
-        units, layers, merge_mode, direction, dropout, embedding, epochs, batch_size, learning_rate, class_weight,
-        patience, validation_split, standardize, random_state, verbose: as for `SequenceTagger`; without groups, the
-            sequences held out are of every class in proportion.
+            whole sequence; "mean" or "max" of the last layer's outputs at its steps; "attention": a mean of them whose
+            weights are learnt, see `GlobalAttentionPooling1D`.
+        units, layers, merge_mode, direction, dropout, variational_dropout, embedding, epochs, batch_size,
+        learning_rate, weight_decay, class_weight, patience, validation_split, standardize, random_state, verbose: as
+            for `SequenceTagger`; without groups, the sequences held out are of every class in proportion.
 
     Attributes: as for `SequenceTagger`.
     """
@@ -174,10 +187,12 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         direction: str = "both",
         pooling: str = "mean",
         dropout: float = 0.3,
+        variational_dropout: bool = False,
         embedding: int | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float = 0.004,
+        weight_decay: float = 0.0,
         class_weight: ClassWeight = None,
         patience: int = 10,
         validation_split: float = 0.1,
@@ -191,10 +206,12 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         self.direction = direction
         self.pooling = pooling
         self.dropout = dropout
+        self.variational_dropout = variational_dropout
         self.embedding = embedding
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.class_weight = class_weight
         self.patience = patience
         self.validation_split = validation_split
@@ -220,7 +237,9 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
     def _options(self, seed: int) -> TrainingOptions:
         check_choice("SequenceClassifier", "pooling", self.pooling, POOLS)
         if self.pooling == "last" and self.direction == "none":
-            raise ValueError("SequenceClassifier: with direction 'none' no step knows the others: pool by mean or max")
+            raise ValueError(
+                "SequenceClassifier: with direction 'none' no step knows the others: pool by mean, max or attention"
+            )
         return super()._options(seed)
 
     def _labels_of(self, y: Any, steps: Steps) -> Labels:
@@ -233,5 +252,4 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         return sequences
 
     def _last_layers(self, options: TrainingOptions) -> list[Layer]:
-        pool = POOLS[self.pooling]
-        return [*recurrent(options), pool()] if pool else recurrent(options, sequences=False)
+        return POOLS[self.pooling](options)

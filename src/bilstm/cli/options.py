@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilstm.errors import UserError
+from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
+    from bilstm.classweights import ClassWeight
     from bilstm.columns import Columns
     from bilstm.tables import Table
     from bilstm.tagger import Tagger
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FRACTION = click.FloatRange(0, 1, max_open=True)
 POSITIVE = click.FloatRange(0, min_open=True)
+FROM_ZERO = click.FloatRange(0)
 COUNT = click.IntRange(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
@@ -41,6 +43,30 @@ def training_option(name: str, kind: Any, text: str) -> Callable[[Any], Any]:
 def column_option(name: str, text: str, **settings: Any) -> Callable[[Any], Any]:
     metavar = "COLUMNS" if settings.get("multiple") else "COLUMN"
     return click.option(name, metavar=metavar, help=text, **settings)
+
+
+def class_weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> ClassWeight:
+    """`balanced`, or LABEL=NUMBER for some labels."""
+    if not given or given == ("balanced",):
+        return "balanced" if given else None
+    weights: dict[str, float] = {}
+    for text in given:
+        label, _, number = text.rpartition("=")
+        if "=" not in text or not _is_number(number):
+            message = f"{shown(text)} is neither 'balanced', alone, nor a label and its weight, such as rare=3."
+            raise click.BadParameter(message, ctx, option)
+        if label in weights:
+            raise click.BadParameter(f"the label {shown(label)} has two weights.", ctx, option)
+        weights[label] = float(number)
+    return weights
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def training_options(given: dict[str, Any]) -> TrainingOptions:

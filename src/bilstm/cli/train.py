@@ -13,8 +13,10 @@ from bilstm.cli.options import (
     COUNT,
     DIRECTION,
     FRACTION,
+    FROM_ZERO,
     MERGE_MODE,
     POSITIVE,
+    class_weights,
     column_option,
     say,
     split_names,
@@ -53,9 +55,18 @@ if TYPE_CHECKING:
 @training_option("--merge-mode", MERGE_MODE, "How the two directions are joined.")
 @training_option("--embedding", COUNT, "Numbers that stand for a text value. By itself: more for more values.")
 @training_option("--dropout", FRACTION, "Share of numbers left out at random in training.")
+@click.option("--variational-dropout", is_flag=True, help="Leave out the same ones at all steps of a sequence.")
 @training_option("--epochs", COUNT, "Passes over the training sequences, at most.")
 @training_option("--batch-size", COUNT, "Sequences in a training step. By itself: fewer where they are long.")
 @training_option("--learning-rate", POSITIVE, "The highest that Adam reaches.")
+@training_option("--weight-decay", FROM_ZERO, "Share of each weight, times the rate, that a training step takes away.")
+@click.option(
+    "--class-weight",
+    metavar="WEIGHTS",
+    multiple=True,
+    callback=class_weights,
+    help="balanced: rare labels count for more; or LABEL=NUMBER, for each that is not to count 1.",
+)
 @training_option("--patience", COUNT, "Epochs without a better score on the held-out part before training stops.")
 @training_option("--validation-split", FRACTION, "Share of the sequences held out.")
 @training_option("--seed", click.IntRange(0, 2**32 - 1), "The same seed and data give the same model.")
