@@ -57,7 +57,8 @@ Recurrent::Passes Recurrent::passes(const Batch& batch, const Input& input, floa
             pass.hidden = scratch[base + kHidden].reserve(checked_product(batch.steps, lstm.units));
             pass.hidden_step = lstm.units;
         }
-        if (keep == Keep::gates) pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, 4 * padded));
+        if (keep == Keep::gates)
+            pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, lstm.row_size()));
         pass.cells_kept = keep != Keep::nothing;
         const int64_t cell_rows = pass.cells_kept ? batch.steps : batch.sequences;
         pass.cells = scratch[base + kCells].reserve(checked_product(cell_rows, padded));
