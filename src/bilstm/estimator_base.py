@@ -19,12 +19,10 @@ except ImportError as error:
 
 from bilstm.arguments import check_choice
 from bilstm.classweights import ClassWeight as ClassWeight
-from bilstm.classweights import row_weights
 from bilstm.columns import describe_column
-from bilstm.engine.network import Targets
 from bilstm.fitting import DivergedError, FitData
 from bilstm.frames import Frame, is_frame
-from bilstm.labels import Labels, as_classes
+from bilstm.labels import Indicators, Labels, as_classes
 from bilstm.layers import ColumnEmbedding, Dense, Layer
 from bilstm.loop import Progress, TrainingInterrupted, batches_by_length, train_model
 from bilstm.models import Sequential
@@ -62,11 +60,10 @@ class SequenceEstimator(BaseEstimator):
         steps, labels, groups = self._read(X, y, groups)
         options = self._options(seed)
         classes = labels.classes()
-        codes = labels.codes(classes)
-        training, held_out = self._divide(steps, codes, groups, options)
-        self._start(steps.take(training), classes, options)
+        training, held_out = self._divide(steps, labels, groups, options)
+        targets = labels.targets(classes, self.class_weight, self._rows_of(steps, training))
+        self._start(steps.take(training), labels, classes, options)
         data = self.encoder_.encode(steps)
-        targets = Targets(labels=codes, weights=self._row_weights(codes, self._rows_of(steps, training)))
         try:
             self.training_ = train_model(
                 self.model_,
@@ -101,14 +98,14 @@ class SequenceEstimator(BaseEstimator):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             found = as_classes(classes)
-            codes = labels.known_codes(found)
-            self._start(steps, found, self._options(self._new_seed()))
+            targets = labels.targets(found, self.class_weight)
+            self._start(steps, labels, found, self._options(self._new_seed()))
         else:
             if classes is not None and not np.array_equal(as_classes(classes), self.classes_):
                 raise ValueError(f"classes={classes!r} are not those of before: {self.classes_!r}")
-            codes = labels.known_codes(self.classes_)
-        weights = self._row_weights(codes, np.arange(len(codes)))
-        data = FitData.all_of(self.encoder_.encode(steps), Targets(labels=codes, weights=weights))
+            self._check_kind(labels)
+            targets = labels.targets(self.classes_, self.class_weight)
+        data = FitData.all_of(self.encoder_.encode(steps), targets)
         self.model_.optimizer = optimizer(options)  # its moments are the network's
         for batch in batches_by_length(data.data.lengths, options.batch_size or 32, self.model_.random):
             scores = self.model_.train_batches(data, batch, np.array([0, len(batch)], np.int64))
@@ -116,10 +113,13 @@ class SequenceEstimator(BaseEstimator):
                 raise DivergedError("the loss is no longer a finite number: try a smaller learning_rate")
         return self
 
-    def _start(self, steps: Steps, classes: npt.NDArray[Any], options: TrainingOptions) -> None:
-        """Become an untrained estimator for sequences like these."""
+    def _start(
+        self, steps: Steps, labels: Labels | Indicators, classes: npt.NDArray[Any], options: TrainingOptions
+    ) -> None:
+        """Become an untrained estimator for sequences and labels like these."""
         self.encoder_ = StepEncoder.fit(steps, standardize=self.standardize)
         self.classes_ = classes
+        self.multilabel_ = isinstance(labels, Indicators)
         self.n_features_in_ = len(steps.columns)
         if steps.rows is not None:
             self.feature_names_in_ = np.array([*steps.columns], object)
@@ -156,19 +156,24 @@ class SequenceEstimator(BaseEstimator):
         return options
 
     def _divide(
-        self, steps: Steps, codes: npt.NDArray[np.int32], groups: Any, options: TrainingOptions
+        self, steps: Steps, labels: Labels | Indicators, groups: Any, options: TrainingOptions
     ) -> tuple[IndexArray, IndexArray]:
         """The sequences to train on and those held out: of the latter each has a label."""
         count = len(steps)
         if groups is not None and np.shape(groups) != (count,):
             raise ValueError(f"groups has shape {np.shape(groups)}, but X has {count} sequences")
-        labelled = codes >= 0 if self._one_row_each else np.maximum.reduceat(codes, steps.offsets[:-1]) >= 0
-        classes = codes if self._one_row_each else None
+        labelled, classes = labels.labelled, None
+        if not self._one_row_each:
+            labelled = np.logical_or.reduceat(labelled, steps.offsets[:-1])
+        elif isinstance(labels, Labels):
+            classes = labels.codes(labels.classes())
         return hold_out(labelled, options.validation_split, seed=options.seed, groups=groups, classes=classes)
 
-    def _row_weights(self, codes: npt.NDArray[np.int32], rows: IndexArray) -> FloatArray | None:
-        """(rows,) the weight of each row's class; "balanced" by the rows given."""
-        return row_weights(self.class_weight, self.classes_, codes, codes[rows])
+    def _check_kind(self, labels: Labels | Indicators) -> None:
+        """Whether rows have one label each or several has to be as it was in the fit."""
+        if isinstance(labels, Indicators) != self.multilabel_:
+            had, has = ("several labels", "one") if self.multilabel_ else ("one label", "several")
+            raise ValueError(f"y has {has} a step, but {type(self).__name__} was fitted to {had}")
 
     def _progress(self) -> Progress | None:
         if not self.verbose:
@@ -192,12 +197,13 @@ class SequenceEstimator(BaseEstimator):
         for _ in range(options.layers - 1):
             layers += [*recurrent(options), dropout(options)]
         layers += [*self._last_layers(options), dropout(options, sequences=not self._one_row_each)]
-        layers.append(Dense(len(self.classes_), "softmax"))
+        layers.append(Dense(len(self.classes_), "sigmoid" if self.multilabel_ else "softmax"))
         model = Sequential(layers, seed=options.seed)
         model.build((None, encoder.numeric_width + len(encoder.vocabularies)))
         # By accuracy, an epoch that forgets the rare classes could be the best.
-        metrics = ["accuracy"] if self.class_weight is None else []
-        model.compile(optimizer(options), "sparse_categorical_crossentropy", metrics)
+        metrics = ["accuracy"] if self.class_weight is None and not self.multilabel_ else []
+        loss = "binary_crossentropy" if self.multilabel_ else "sparse_categorical_crossentropy"
+        model.compile(optimizer(options), loss, metrics)
         return model
 
     def _last_layers(self, options: TrainingOptions) -> list[Layer]:
@@ -206,7 +212,9 @@ class SequenceEstimator(BaseEstimator):
 
     # --- Reading -------------------------------------------------------------------------------------------------
 
-    def _read(self, X: Any, y: Any, groups: Any = None, *, known: bool = False) -> tuple[Steps, Labels, Any]:
+    def _read(
+        self, X: Any, y: Any, groups: Any = None, *, known: bool = False
+    ) -> tuple[Steps, Labels | Indicators, Any]:
         """Sequences with their labels, and the group of each sequence if any.
 
         Args:
@@ -247,7 +255,7 @@ class SequenceEstimator(BaseEstimator):
                 raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X is no table")
         return read_steps(X)
 
-    def _labels_of(self, y: Any, steps: Steps) -> Labels:
+    def _labels_of(self, y: Any, steps: Steps) -> Labels | Indicators:
         raise NotImplementedError
 
     def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
@@ -265,7 +273,7 @@ class SequenceEstimator(BaseEstimator):
         return self._read_known(X)
 
     def _probabilities(self, steps: Steps) -> FloatArray:
-        """(rows, n_classes)"""
+        """(rows, n_classes) of each class, or, where rows have several labels, that each is there."""
         encoded = self.encoder_.encode(steps)
         if steps.rows is not None:
             for note in self.encoder_.notes(encoded):

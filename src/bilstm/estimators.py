@@ -16,7 +16,7 @@ from bilstm.estimator_base import (
     check_is_fitted,
     column_or_1d,
 )
-from bilstm.labels import UNLABELLED, Labels, read_labels, read_step_labels
+from bilstm.labels import Indicators, Labels, read_labels, read_step_labels
 from bilstm.layers import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
 from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
 from bilstm.steps import Steps
@@ -40,6 +40,10 @@ class SequenceTagger(SequenceEstimator):
     y is a list with an array or a list for each sequence, a (n, steps) array, or a `Ragged`: strings, whole numbers
     or booleans. Steps labelled None, NaN or `missing_label` are context only: neither learnt nor scored.
 
+    Where a step may have several labels at once, y has a (steps, n_labels) array for each sequence, n_labels of at
+    least 2: 1 where the step has the label and 0 where not; rows of NaN or `missing_label` are unlabelled. Each label
+    is learnt by itself (binary cross-entropy), and the loss on the sequences held out decides what is best.
+
     X may also be a table, a data frame of pandas, Polars or PyArrow with a row for each step, whose column `sequence`
     tells the sequences apart. Its other columns are the features: numbers and booleans, and strings and categories,
     which are embedded; at prediction, those that training did not have are warned of. Then y and groups have an entry
@@ -60,7 +64,8 @@ class SequenceTagger(SequenceEstimator):
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
         weight_decay: the share of each weight, times the learning rate, that a training step takes away (AdamW).
         class_weight: class -> weight of its steps' losses, 1 where it is not named; "balanced": inverse to its
-            number of steps. The weighted loss of the sequences held out then decides what is best, else accuracy.
+            number of steps. The weighted loss of the sequences held out then decides what is best, else accuracy. Not
+            for several labels a step.
         patience: epochs without a better score on the sequences held out after which training stops.
         validation_split: the share of sequences, or of groups, held out.
         standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
@@ -72,7 +77,8 @@ class SequenceTagger(SequenceEstimator):
         verbose: print a line for each epoch.
 
     Attributes:
-        classes_: (n_classes,) the labels, sorted.
+        classes_: (n_classes,) the labels, sorted; of several a step, 0 to n_labels - 1.
+        multilabel_: whether steps have several labels.
         n_features_in_: features of a step; 1 for strings.
         feature_names_in_: of a table, the columns that are features; other columns are not looked at in prediction.
         model_: the network, a `Sequential` with the weights of the best epoch; encoder_: how X becomes its input.
@@ -127,7 +133,7 @@ class SequenceTagger(SequenceEstimator):
         self.verbose = verbose
 
     def predict_proba(self, X: Any) -> Any:
-        """The probability of each class at each step, float32.
+        """The probability of each class at each step, float32; of several labels, that the step has it.
 
         Returns:
             (n, steps, n_classes) for X of one array; (rows, n_classes) for a table; otherwise a list of
@@ -142,24 +148,31 @@ class SequenceTagger(SequenceEstimator):
         return self._divided(self._probabilities(steps), steps, X)
 
     def predict(self, X: Any) -> Any:
-        """The likeliest label of each step, in the form of `predict_proba` without the last dimension."""
+        """The likeliest label of each step, in the form of `predict_proba` without the last dimension; of several
+        labels, which are likelier than not: 1 and 0, in the form of `predict_proba`.
+        """
         steps = self._read_fitted(X)
-        return self._divided(self.classes_[self._probabilities(steps).argmax(axis=1)], steps, X)
+        found = self._probabilities(steps)
+        labels = (found > 0.5).astype(np.int64) if self.multilabel_ else self.classes_[found.argmax(axis=1)]
+        return self._divided(labels, steps, X)
 
     def score(self, X: Any, y: Any) -> float:
-        """The share of labelled steps whose label is predicted.
+        """The share of labelled steps whose label is predicted; of several labels, all of them.
 
         Raises:
             ValueError: no step is labelled, or see `predict`.
         """
         check_is_fitted(self)
         steps, labels, _ = self._read(X, y, known=True)
-        codes = labels.codes(self.classes_)
-        labelled = codes != UNLABELLED
-        if not labelled.any():
+        self._check_kind(labels)
+        if not labels.labelled.any():
             raise ValueError("no step of y is labelled, so there is nothing to score")
-        predicted = self._probabilities(steps).argmax(axis=1)
-        return float((predicted == codes)[labelled].mean())
+        found = self._probabilities(steps)
+        if isinstance(labels, Indicators):
+            right = ((found > 0.5) == labels.known_values(self.classes_)).all(axis=1)
+        else:
+            right = found.argmax(axis=1) == labels.codes(self.classes_)
+        return float(right[labels.labelled].mean())
 
     def _divided(self, rows: npt.NDArray[Any], steps: Steps, X: Any) -> Any:
         if steps.rows is not None:
@@ -173,7 +186,7 @@ class SequenceTagger(SequenceEstimator):
         objects[:] = parts
         return objects
 
-    def _labels_of(self, y: Any, steps: Steps) -> Labels:
+    def _labels_of(self, y: Any, steps: Steps) -> Labels | Indicators:
         return read_step_labels(y, steps.offsets, self.missing_label)
 
     def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
@@ -276,6 +289,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         """
         check_is_fitted(self)
         steps, labels, _ = self._read(X, y, known=True)
+        assert isinstance(labels, Labels)
         right = self._probabilities(steps).argmax(axis=1) == labels.codes(self.classes_)
         return float(np.average(right, weights=sample_weight))
 
