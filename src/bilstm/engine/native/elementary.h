@@ -29,16 +29,20 @@ template <int N, typename Function>
 template <int N>
 [[gnu::always_inline]] inline void reduce_expm1(Vec (&x)[N], Vec (&scale)[N]) {
     constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
-    Vec r[N], p[N];
+    Vec r[N], p[N], q[N], squares[N];
     each<N>([&](int n) { scale[n] = fma(x[n], broadcast(1.44269504088896341f), broadcast(kShift)); });
     each<N>([&](int n) { p[n] = scale[n] - kShift; });
     each<N>([&](int n) { r[n] = fma(p[n], broadcast(-0.693359375f), x[n]); });
     each<N>([&](int n) { r[n] = fma(p[n], broadcast(2.12194440e-4f), r[n]); });
+    // By pairs of terms, which do not wait for each other.
+    each<N>([&](int n) { squares[n] = r[n] * r[n]; });
     each<N>([&](int n) { p[n] = fma(broadcast(1.9875691500e-4f), r[n], broadcast(1.3981999507e-3f)); });
-    for (const float coefficient : {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
-        each<N>([&](int n) { p[n] = fma(p[n], r[n], broadcast(coefficient)); });
+    each<N>([&](int n) { q[n] = fma(broadcast(8.3334519073e-3f), r[n], broadcast(4.1665795894e-2f)); });
+    each<N>([&](int n) { p[n] = fma(p[n], squares[n], q[n]); });
+    each<N>([&](int n) { q[n] = fma(broadcast(1.6666665459e-1f), r[n], broadcast(5.0000001201e-1f)); });
+    each<N>([&](int n) { p[n] = fma(p[n], squares[n], q[n]); });
     each<N>([&](int n) { scale[n] = (Vec)(((IntVec)scale[n] << 23) + 0x3f800000); });
-    each<N>([&](int n) { x[n] = fma(p[n], r[n] * r[n], r[n]); });
+    each<N>([&](int n) { x[n] = fma(p[n], squares[n], r[n]); });
 }
 
 // Within 2 units in the last place on [-87, 86]; constant beyond, NaN for NaN.

@@ -173,39 +173,91 @@ template <int Last>
 template <int Rows, int Panels, int Last>
 [[gnu::always_inline]] inline void DirectionPass::forward_tile(int64_t t, int64_t row, int64_t block,
                                                                const float* projected, const Mode& mode) const {
-    const int64_t units = lstm->units, padded = lstm->blocks() * kLanes;
     const bool continues = t > 0 || mode.states_in;
     Vec sums[Rows][4 * (Panels - 1) + Last];
     gate_sums<Rows, Panels, Last>(
-        t, row, block, projected, [&](int r) { return continues ? recent_run(t - 1) + (row + r) * padded : nullptr; },
-        sums);
-    const float* cells_before = continues ? cell_run(t ? t - 1 : 0) : nullptr;
-    const int64_t rows_before = continues ? cell_rows(t ? t - 1 : 0) : 0, rows_now = cell_rows(t);
+        t, row, block, projected, [&](int r) { return continues ? before(row + r, t) : nullptr; }, sums);
+    TileRow rows[Rows];
+    for (int r = 0; r < Rows; ++r) rows[r] = {this, row + r};
+    finish_tile<Panels, Last>(rows, t, block, sums, mode);
+}
+
+// From gate sums to states and outputs.
+template <int Panels, int Last, int Rows>
+[[gnu::always_inline]] inline void DirectionPass::finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
+                                                              const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
+                                                              const Mode& mode) {
+    const bool continues = t > 0 || mode.states_in;
     constexpr int kCells = Rows * Panels;
     Vec c[kCells], h[kCells], o[kCells];
     for_activated_gates<Panels, Last>(sums, [&](int n, const Vec* activated) {
-        const int64_t at = row + n / Panels, unit_block = block + n % Panels;
-        const Vec before = continues ? load(cells_before + (unit_block * rows_before + at) * kLanes) : Vec{};
+        const auto [pass, row] = rows[n / Panels];
+        const int64_t unit_block = block + n % Panels, step = t ? t - 1 : 0;
+        const Vec before =
+            continues ? load(pass->cell_run(step) + (unit_block * pass->cell_rows(step) + row) * kLanes) : Vec{};
         Vec gate[4];
         n % Panels == Panels - 1 ? split_gates<Last>(activated, gate) : split_gates<4>(activated, gate);
         h[n] = c[n] = fma(gate[1], before, gate[0] * gate[2]);
         o[n] = gate[3];
-        if (gates) keep_gates<Last>(t, at, unit_block, n % Panels == Panels - 1, activated);
+        if (pass->gates) pass->template keep_gates<Last>(t, row, unit_block, n % Panels == Panels - 1, activated);
     });
     hyperbolic_tangents(h);
     each<kCells>([&](int n) {
         h[n] = o[n] * h[n];
-        const int64_t at = row + n / Panels, unit_block = block + n % Panels, unit = unit_block * kLanes;
-        store(cell_run(t) + (unit_block * rows_now + at) * kLanes, c[n]);
-        store(recent_run(t) + at * padded + unit, h[n]);
-        store_partial(hidden_row(at, t) + unit, h[n], units - unit);
-        if (mode.states_out && t + 1 == batch->length[static_cast<size_t>(at)]) {
-            float* to =
-                mode.states_out + batch->sequence[static_cast<size_t>(at)] * mode.state_width + state_column + unit;
+        const auto [pass, row] = rows[n / Panels];
+        const int64_t unit_block = block + n % Panels, unit = unit_block * kLanes, units = pass->lstm->units;
+        store(pass->cell_run(t) + (unit_block * pass->cell_rows(t) + row) * kLanes, c[n]);
+        store(pass->recent_run(t) + row * pass->lstm->blocks() * kLanes + unit, h[n]);
+        store_partial(pass->hidden_row(row, t) + unit, h[n], units - unit);
+        if (mode.states_out && t + 1 == pass->batch->length[static_cast<size_t>(row)]) {
+            float* to = mode.states_out + pass->batch->sequence[static_cast<size_t>(row)] * mode.state_width +
+                        pass->state_column + unit;
             store_partial(to, h[n], units - unit);
             store_partial(to + units, c[n], units - unit);
         }
     });
+}
+
+template <int Panels, int Last>
+[[gnu::always_inline]] inline void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass& second,
+                                                               int64_t t, int64_t block, const Mode& mode) {
+    constexpr int kVectors = 4 * (Panels - 1) + Last;
+    const int64_t inputs = first.lstm->inputs;
+    const TileRow rows[2] = {{&first, 0}, {&second, 0}};
+    const float *a[2], *panels[2];
+    for (int r = 0; r < 2; ++r) {
+        a[r] = rows[r].pass->input_row(0, t);
+        panels[r] = rows[r].pass->lstm->weights.value.data() + block * first.lstm->weights.shape.start(1);
+    }
+    const auto column = [&](int64_t k, int r, int v) {
+        const int64_t width = v / 4 == Panels - 1 ? Last * kLanes : kPanel;
+        return panels[r] + v / 4 * first.lstm->weights.shape.start(1) + k * width + v % 4 * kLanes;
+    };
+    Vec sums[2][kVectors];
+    for (int r = 0; r < 2; ++r)
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = load(column(0, r, v));
+    multiply_add_apart(a, inputs, [&](int64_t k, int r, int v) { return column(1 + k, r, v); }, sums);
+    if (t > 0 || mode.states_in) {
+        for (int r = 0; r < 2; ++r) a[r] = rows[r].pass->before(0, t);
+        multiply_add_apart(
+            a, first.lstm->units, [&](int64_t k, int r, int v) { return column(1 + inputs + k, r, v); }, sums);
+    }
+    finish_tile<Panels, Last>(rows, t, block, sums, mode);
+}
+
+void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode) {
+    const int64_t blocks = first.lstm->blocks();
+    for (int64_t t = 0; t < first.batch->longest; ++t) {
+        if (t == 0 && mode.states_in)
+            for (const DirectionPass* pass : {&first, &second}) pass->begin_from_states(0, 1, mode);
+        int64_t block = 0;
+        for (; block + 2 <= blocks; block += 2)
+            with_gate_vectors(first.lstm->gate_vectors(block + 1),
+                              [&](auto last) { forward_both<2, last>(first, second, t, block, mode); });
+        if (block < blocks)
+            with_gate_vectors(first.lstm->gate_vectors(block),
+                              [&](auto last) { forward_both<1, last>(first, second, t, block, mode); });
+    }
 }
 
 void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) const {

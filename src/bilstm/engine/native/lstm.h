@@ -93,6 +93,8 @@ struct DirectionPass {
 
     // Sorted sequences [first, last), independent of all others, through all their steps.
     void forward(int64_t first, int64_t last, const Mode& mode) const;
+    // A single sequence through all steps of two directions of the same size: each hides the other's latency.
+    static void forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode);
     // Processing step t of them. A projection is brought up to that step; without one the step computes its own.
     void forward_step(int64_t t, int64_t first, int64_t last, const Mode& mode, Projection* projection) const;
 
@@ -126,6 +128,18 @@ struct DirectionPass {
                    Vec (&sums)[Rows][4 * (Panels - 1) + Last]) const;
     template <int Last>
     void keep_gates(int64_t t, int64_t row, int64_t block, bool last, const Vec* activated) const;
+    struct TileRow {
+        const DirectionPass* pass;
+        int64_t row;
+    };
+    template <int Panels, int Last, int Rows>
+    static void finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
+                            const Vec (&sums)[Rows][4 * (Panels - 1) + Last], const Mode& mode);
+    template <int Panels, int Last>
+    static void forward_both(const DirectionPass& first, const DirectionPass& second, int64_t t, int64_t block,
+                             const Mode& mode);
+    // h of the step before.
+    const float* before(int64_t row, int64_t t) const { return recent_run(t - 1) + row * lstm->blocks() * kLanes; }
     template <int Rows, int Panels, int Last>
     void forward_tile(int64_t t, int64_t row, int64_t block, const float* projected, const Mode& mode) const;
     template <int Rows, int Vectors>

@@ -44,6 +44,22 @@ template <int AStep, int Rows, int Vectors>
     multiply_add<AStep>(a, depth, [&](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
 }
 
+// accumulators[r][v] += sum over k of a[r][k] * the vector at column(k, r, v): rows with columns of their own.
+template <int Rows, int Vectors, typename Column>
+[[gnu::always_inline]] inline void multiply_add_apart(const float* const (&a)[Rows], int64_t depth,
+                                                      const Column& column, Vec (&accumulators)[Rows][Vectors]) {
+    Vec sums[Rows][Vectors];
+    std::memcpy(sums, accumulators, sizeof sums);
+    for (int64_t k = 0; k < depth; ++k)
+#pragma GCC unroll 2
+        for (int r = 0; r < Rows; ++r) {
+            const Vec row = broadcast(a[r][k]);
+#pragma GCC unroll 8
+            for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, load(column(k, r, v)), sums[r][v]);
+        }
+    std::memcpy(accumulators, sums, sizeof sums);
+}
+
 template <int N>
 using Constant = std::integral_constant<int, N>;
 
