@@ -12,13 +12,13 @@ from bilstm.arguments import check_choice
 from bilstm.estimator_base import (
     ClassifierMixin,
     ClassWeight,
-    SequenceEstimator,
+    LabelEstimator,
     check_is_fitted,
     column_or_1d,
 )
 from bilstm.labels import Indicators, Labels, read_labels, read_step_labels
 from bilstm.layers import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
-from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
+from bilstm.ragged import FloatArray
 from bilstm.steps import Steps
 from bilstm.training import TrainingOptions, recurrent
 
@@ -30,7 +30,7 @@ POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
 }
 
 
-class SequenceTagger(SequenceEstimator):
+class SequenceTagger(LabelEstimator):
     """Learns to label every step of a sequence.
 
     X is a list of (steps, features) arrays of any lengths, a (n, steps, features) array, a `Ragged`, or a list of
@@ -84,8 +84,6 @@ class SequenceTagger(SequenceEstimator):
         model_: the network, a `Sequential` with the weights of the best epoch; encoder_: how X becomes its input.
         training_: how `fit` went, plain data: "epochs", "best_epoch", "stopped", "history", "held_out_sequences" …
     """
-
-    _one_row_each = False
 
     def __init__(
         self,
@@ -145,14 +143,14 @@ class SequenceTagger(SequenceEstimator):
             ValueError: X is not like that of the fit.
         """
         steps = self._read_fitted(X)
-        return self._divided(self._probabilities(steps), steps, X)
+        return self._divided(self._outputs(steps), steps, X)
 
     def predict(self, X: Any) -> Any:
         """The likeliest label of each step, in the form of `predict_proba` without the last dimension; of several
         labels, which are likelier than not: 1 and 0, in the form of `predict_proba`.
         """
         steps = self._read_fitted(X)
-        found = self._probabilities(steps)
+        found = self._outputs(steps)
         labels = (found > 0.5).astype(np.int64) if self.multilabel_ else self.classes_[found.argmax(axis=1)]
         return self._divided(labels, steps, X)
 
@@ -167,36 +165,18 @@ class SequenceTagger(SequenceEstimator):
         self._check_kind(labels)
         if not labels.labelled.any():
             raise ValueError("no step of y is labelled, so there is nothing to score")
-        found = self._probabilities(steps)
+        found = self._outputs(steps)
         if isinstance(labels, Indicators):
             right = ((found > 0.5) == labels.known_values(self.classes_)).all(axis=1)
         else:
             right = found.argmax(axis=1) == labels.codes(self.classes_)
         return float(right[labels.labelled].mean())
 
-    def _divided(self, rows: npt.NDArray[Any], steps: Steps, X: Any) -> Any:
-        if steps.rows is not None:
-            return steps.in_rows(rows)
-        if steps.array:
-            return rows.reshape(len(steps), -1, *rows.shape[1:])
-        parts = np.split(rows, steps.offsets[1:-1])
-        if isinstance(X, (list, tuple, Ragged)):
-            return parts
-        objects = np.empty(len(parts), object)
-        objects[:] = parts
-        return objects
-
     def _labels_of(self, y: Any, steps: Steps) -> Labels | Indicators:
         return read_step_labels(y, steps.offsets, self.missing_label)
 
-    def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
-        return steps_of(steps.offsets, sequences)
 
-    def _last_layers(self, options: TrainingOptions) -> list[Layer]:
-        return recurrent(options)
-
-
-class SequenceClassifier(ClassifierMixin, SequenceEstimator):
+class SequenceClassifier(ClassifierMixin, LabelEstimator):
     """Learns a label for every sequence.
 
     X is as for `SequenceTagger`. y is (n,): strings, whole numbers or booleans, none of them missing. Where X is a
@@ -269,7 +249,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
             ValueError: X is not like that of the fit.
         """
         steps = self._read_fitted(X)
-        found = self._probabilities(steps)
+        found = self._outputs(steps)
         return found if steps.rows is None else steps.in_rows(np.repeat(found, np.diff(steps.offsets), axis=0))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -290,7 +270,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         check_is_fitted(self)
         steps, labels, _ = self._read(X, y, known=True)
         assert isinstance(labels, Labels)
-        right = self._probabilities(steps).argmax(axis=1) == labels.codes(self.classes_)
+        right = self._outputs(steps).argmax(axis=1) == labels.codes(self.classes_)
         return float(np.average(right, weights=sample_weight))
 
     def _options(self, seed: int) -> TrainingOptions:
@@ -306,9 +286,6 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
             y = np.asarray(y)
             y = column_or_1d(y, warn=True) if y.ndim == 2 else y
         return read_labels(y, len(steps))
-
-    def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
-        return sequences
 
     def _last_layers(self, options: TrainingOptions) -> list[Layer]:
         return POOLS[self.pooling](options)
