@@ -458,9 +458,41 @@ def test_the_network_is_what_the_parameters_say(make: Any) -> None:
         assert [layer.rate for layer in fitted.model_.layers if isinstance(layer, Dropout)] == [rate]
 
 
+@BOTH
+def test_one_mask_for_all_steps_of_a_sequence(make: Any) -> None:
+    X, y = data_for(make())
+    fitted = [make(epochs=1, layers=2, variational_dropout=kept).fit(X, y) for kept in (False, True)]
+    names = [[layer["class_name"] for layer in layers_of(one)] for one in fitted]
+    pooled = make is BOTH.args[1][1]  # a row for each sequence has one step
+    assert [name for name in names[0] if "Dropout" in name] == ["Dropout", "Dropout"]
+    assert [name for name in names[1] if "Dropout" in name] == [
+        "SpatialDropout1D",
+        "Dropout" if pooled else "SpatialDropout1D",
+    ]
+    assert weight_bits(fitted[0].model_) != weight_bits(fitted[1].model_)
+
+
+@BOTH
+def test_weights_decay(make: Any) -> None:
+    X, y = data_for(make())
+    norms = []
+    for weight_decay in (0.0, 1.0, 20.0):
+        fitted = make(epochs=4, weight_decay=weight_decay).fit(X, y)
+        norms.append(sum(float((weight**2).sum()) for weight in fitted.model_.get_weights()))
+        assert pickle.loads(pickle.dumps(fitted)).model_.optimizer.weight_decay == (weight_decay or None)
+    assert norms[0] > norms[1] > norms[2]
+    assert fitted.set_params(weight_decay=0.5).partial_fit(X, y).model_.optimizer.weight_decay == 0.5
+
+
 @pytest.mark.parametrize("direction", ["both", "forward", "backward"])
 @pytest.mark.parametrize(
-    ("pooling", "pool"), [("mean", "GlobalAveragePooling1D"), ("max", "GlobalMaxPooling1D"), ("last", "")]
+    ("pooling", "pool"),
+    [
+        ("mean", "GlobalAveragePooling1D"),
+        ("max", "GlobalMaxPooling1D"),
+        ("attention", "GlobalAttentionPooling1D"),
+        ("last", ""),
+    ],
 )
 def test_pooling(pooling: str, pool: str, direction: str) -> None:
     X, y = beginnings()
@@ -471,13 +503,15 @@ def test_pooling(pooling: str, pool: str, direction: str) -> None:
     assert bits(alone) == bits(fitted.predict_proba(X))
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
 def test_without_context_the_order_of_steps_is_nothing(pooling: str) -> None:
     X, y = beginnings()
     fitted = classifier(pooling=pooling, direction="none").fit(X, y)
     turned = [sequence[::-1] for sequence in X]
     np.testing.assert_allclose(fitted.predict_proba(turned), fitted.predict_proba(X), atol=1e-6)
-    with pytest.raises(ValueError, match=r"with direction 'none' no step knows the others: pool by mean or max"):
+    with pytest.raises(
+        ValueError, match=r"with direction 'none' no step knows the others: pool by mean, max or attention"
+    ):
         classifier(pooling="last", direction="none").fit(X, y)
 
 
@@ -641,7 +675,16 @@ def test_partial_fit_refuses(change: Any, message: str) -> None:
         ({"learning_rate": 0}, "training: learning_rate must be a positive number, not 0"),
         ({"validation_split": 1.0}, "training: validation_split must be at least 0 and below 1, not 1.0"),
         ({"standardize": "yes"}, "SequenceClassifier: standardize must be one of True, False, not 'yes'"),
-        ({"pooling": "attention"}, "SequenceClassifier: pooling must be one of 'last', 'mean', 'max', not 'attention'"),
+        (
+            {"pooling": "sum"},
+            "SequenceClassifier: pooling must be one of 'last', 'mean', 'max', 'attention', not 'sum'",
+        ),
+        ({"variational_dropout": 0.5}, "training: variational_dropout must be one of True, False, not 0.5"),
+        ({"weight_decay": -0.1}, "training: weight_decay must be a number from 0 to below 1 / learning_rate, not -0.1"),
+        (
+            {"weight_decay": 250, "learning_rate": 0.004},
+            "training: weight_decay must be a number from 0 to below 1 / le",
+        ),
         ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dictionary of classes, not 'even'"),
         ({"class_weight": {"lo": 1}}, "class_weight has 'lo', which is none of the classes 'high', 'low'"),
         ({"class_weight": {"low": -1}}, "class_weight must be finite numbers from 0, not {'low': -1}"),
@@ -735,7 +778,7 @@ def test_a_tagger_learns_what_its_direction_can_see() -> None:
     assert min(scores["both"], scores["backward"]) > 0.9
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention"])
 def test_a_classifier_learns_with_every_pooling(pooling: str) -> None:
     train, test = beginnings(150), beginnings(100, seed=2)
     parameters: dict[str, Any] = {"units": 10, "epochs": 25, "learning_rate": 0.03, "pooling": pooling}

@@ -64,9 +64,9 @@ def when_stopped(training: dict[str, Any], path: str) -> str:
 def _reached(training: dict[str, Any]) -> str:
     history, best = training["history"], training["best_epoch"] - 1
     reached = f"a loss of {history['loss'][best]:.4f}"
-    if "val_accuracy" in history:
-        accuracy, loss = history["val_accuracy"][best], history["val_loss"][best]
-        reached += f", and on the held-out part an accuracy of {accuracy:.4f} and a loss of {loss:.4f}"
+    if "val_loss" in history:
+        accuracy = f"an accuracy of {history['val_accuracy'][best]:.4f} and " if "val_accuracy" in history else ""
+        reached += f", and on the held-out part {accuracy}a loss of {history['val_loss'][best]:.4f}"
     return reached
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilstm.errors import UserError
+from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
+    from bilstm.classweights import ClassWeight
     from bilstm.columns import Columns
     from bilstm.prepare import Roles
     from bilstm.tables import Table
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Any], Any]
 FRACTION = click.FloatRange(0, 1, max_open=True)
 POSITIVE = click.FloatRange(0, min_open=True)
+FROM_ZERO = click.FloatRange(0)
 COUNT = click.IntRange(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
@@ -31,9 +33,11 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "merge_mode": (MERGE_MODE, "How the two directions are joined."),
     "embedding": (COUNT, "Numbers that stand for a text value. By itself: more for more values."),
     "dropout": (FRACTION, "Share of numbers left out at random in training."),
+    "variational_dropout": (click.BOOL, "Leave out the same ones at all steps of a sequence."),
     "epochs": (COUNT, "Passes over the training sequences, at most."),
     "batch_size": (COUNT, "Sequences in a training step. By itself: fewer where they are long."),
     "learning_rate": (POSITIVE, "The highest that Adam reaches."),
+    "weight_decay": (FROM_ZERO, "Share of each weight, times the rate, that a training step takes away."),
     "patience": (COUNT, "Epochs without a better score on the held-out part before training stops."),
     "validation_split": (FRACTION, "Share of the sequences held out."),
     "seed": (click.IntRange(0, 2**32 - 1), "The same seed and data give the same model."),
@@ -57,7 +61,7 @@ class TrainingOption(click.Option):
 
         name, text = super().get_help_record(ctx) or ("", "")
         default = getattr(TrainingOptions, str(self.name)) if self.own_default is ... else self.own_default
-        return name, text if default is None else f"{text}  [default: {default}]"
+        return name, text if default is None or default is False else f"{text}  [default: {default}]"
 
 
 def together(*options: Decorator) -> Decorator:
@@ -72,7 +76,7 @@ def together(*options: Decorator) -> Decorator:
 
 
 def training_flags(texts: Mapping[str, str] | None = None, defaults: Mapping[str, Any] | None = None) -> Decorator:
-    """An option for each of TRAINING.
+    """An option for each of TRAINING, and the weights of classes.
 
     Args:
         texts, defaults: what a command says otherwise, by name.
@@ -81,9 +85,17 @@ def training_flags(texts: Mapping[str, str] | None = None, defaults: Mapping[str
 
     def flag(name: str, kind: click.ParamType[Any], text: str) -> Decorator:
         option, default = f"--{name.replace('_', '-')}", defaults.get(name, ...)
-        return click.option(option, cls=TrainingOption, type=kind, help=texts.get(name, text), own_default=default)
+        settings: dict[str, Any] = {"is_flag": True, "default": None} if kind is click.BOOL else {"type": kind}
+        return click.option(option, cls=TrainingOption, help=texts.get(name, text), own_default=default, **settings)
 
-    return together(*(flag(name, *about) for name, about in TRAINING.items()))
+    weights = click.option(
+        "--class-weight",
+        metavar="WEIGHTS",
+        multiple=True,
+        callback=class_weights,
+        help="balanced: rare labels count for more; or LABEL=NUMBER, for each that is not to count 1.",
+    )
+    return together(*(flag(name, *about) for name, about in TRAINING.items()), weights)
 
 
 def column_option(name: str, text: str, **settings: Any) -> Decorator:
@@ -117,6 +129,30 @@ def roles(source: Table, given: Mapping[str, Any]) -> Roles:
         categorical=split_names(given["categorical"], source),
         group=given["group"],
     )
+
+
+def class_weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> ClassWeight:
+    """`balanced`, or LABEL=NUMBER for some labels."""
+    if not given or given == ("balanced",):
+        return "balanced" if given else None
+    weights: dict[str, float] = {}
+    for text in given:
+        label, _, number = text.rpartition("=")
+        if "=" not in text or not _is_number(number):
+            message = f"{shown(text)} is neither 'balanced', alone, nor a label and its weight, such as rare=3."
+            raise click.BadParameter(message, ctx, option)
+        if label in weights:
+            raise click.BadParameter(f"the label {shown(label)} has two weights.", ctx, option)
+        weights[label] = float(number)
+    return weights
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def training_options(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainingOptions:
