@@ -12,6 +12,7 @@ except ModuleNotFoundError:
 from bilstm._version import __version__
 from bilstm.cli.demo import demo
 from bilstm.cli.evaluate import evaluate
+from bilstm.cli.inspect import inspect
 from bilstm.cli.predict import predict
 from bilstm.cli.train import train
 from bilstm.console import CommandLine, stop_on_signals
@@ -32,10 +33,10 @@ def commands() -> None:
 
     \b
     bilstm train train.csv --sequence id --order time --label state --out model.safetensors
-    bilstm evaluate model.safetensors test.csv
+    bilstm evaluate model.safetensors test.csv --report report.html
     bilstm predict model.safetensors new.csv --out labelled.csv
     """
 
 
-for command in (train, evaluate, predict, demo):
+for command in (train, evaluate, predict, inspect, demo):
     commands.add_command(command)
