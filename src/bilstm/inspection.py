@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from bilstm.columns import CategoricalColumn, Columns
+from bilstm.columns import Columns
 from bilstm.errors import counted, listed, shown
 from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Layer, TimeDistributed
 from bilstm.modelfile import read_model
@@ -60,13 +60,12 @@ def describe_columns(columns: Columns) -> dict[str, Any]:
     "name", "kind" ("number" or "text"), and of numbers the training rows' "mean", "deviation" and "missing" cells, of
     text the number of "known" and of "different" values."""
     features: list[dict[str, Any]] = []
-    for column in (*columns.numeric, *columns.categorical):
-        if isinstance(column, CategoricalColumn):
-            known = {"known": len(column.vocabulary), "different": column.distinct}
-            features.append({"name": column.name, "kind": "text", **known})
-        else:
-            fitted = {"mean": column.mean, "deviation": column.scale, "missing": column.missing}
-            features.append({"name": column.name, "kind": "number", **fitted})
+    for number in columns.numeric:
+        fitted = {"mean": number.mean, "deviation": number.scale, "missing": number.missing}
+        features.append({"name": number.name, "kind": "number", **fitted})
+    for text in columns.categorical:
+        known = {"known": len(text.vocabulary), "different": text.distinct}
+        features.append({"name": text.name, "kind": "text", **known})
     return {
         "sequence": columns.sequence,
         "order": columns.order,
@@ -171,7 +170,7 @@ def _feature(feature: dict[str, Any]) -> str:
 
 
 def _network_lines(network: dict[str, Any]) -> list[str]:
-    inputs = f"{network['inputs']} inputs" if network["inputs"] is not None else "inputs of any number"
+    inputs = "inputs of any number" if network["inputs"] is None else counted(network["inputs"], "input")
     rows = [(layer["what"], f"{layer['outputs']:,}", f"{layer['parameters']:,}") for layer in network["layers"]]
     return [
         f"network: {inputs}, {counted(network['parameters'], 'parameter')}",

@@ -15,6 +15,7 @@ from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.ragged import FloatArray, Ragged
 
+_COUNTS = ("epochs", "best_epoch", "sequences", "steps", "held_out_sequences")  # in the summary of a training
 _BASELINE = "baseline."  # begins the names of the baseline's tensors in a model file
 
 
@@ -109,7 +110,7 @@ def _network(
 
 def _is_summary(training: dict[str, Any]) -> bool:
     """Whether it has what `train_model` tells, as far as others are told of it."""
-    counts = [training.get(name) for name in ("epochs", "best_epoch", "sequences", "steps", "held_out_sequences")]
+    counts: list[Any] = [training.get(name) for name in _COUNTS]
     history, stopped, options = (training.get(name) for name in ("history", "stopped", "options"))
     if not all(type(count) is int and 0 <= count < 2**53 for count in counts) or not isinstance(stopped, str):
         return False

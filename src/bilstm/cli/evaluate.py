@@ -58,8 +58,17 @@ def evaluate(
     if report is not None:
         from bilstm.report import write_report
 
-        about = {"columns": columns, "encoded": encoded, "tolerance": events, "background": background}
-        scores = write_report(report, tagger, source, model=model, **about)["scores"]
+        findings = write_report(
+            report,
+            tagger,
+            source,
+            columns=columns,
+            encoded=encoded,
+            tolerance=events,
+            background=background,
+            model=model,
+        )
+        scores = findings["scores"]
     else:
         scores = evaluate_tagger(tagger, encoded, tolerance=events, background=background)
     if as_json:

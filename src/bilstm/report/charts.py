@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 SIZE = 1000  # a chart's own units, to the right and downwards
+_Label = TypeVar("_Label")
 
 
 class Tick(NamedTuple):
@@ -125,9 +126,9 @@ def bars(heights: Sequence[float], y: Scale, gap: float = 0.15) -> str:
     )
 
 
-def runs(labels: Sequence[str | None]) -> list[tuple[int, int, str | None]]:
+def runs(labels: Sequence[_Label]) -> list[tuple[int, int, _Label]]:
     """(start, stop, label) of each run of equal labels."""
-    found: list[tuple[int, int, str | None]] = []
+    found: list[tuple[int, int, _Label]] = []
     for place, label in enumerate(labels):
         if found and found[-1][2] == label:
             found[-1] = (found[-1][0], place + 1, label)

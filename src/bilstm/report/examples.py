@@ -45,7 +45,7 @@ def worst_sequences(
     given = probabilities[np.arange(len(labels)), np.maximum(labels, 0)].clip(1e-7)
 
     def by_sequence(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        return np.bincount(sequences, values, minlength=len(offsets) - 1)
+        return np.bincount(sequences, values, minlength=len(offsets) - 1).astype(np.float64)
 
     labelled, mistakes = by_sequence(scored), by_sequence(wrong)
     badness = mistakes / (labelled + _DAMPING)

@@ -25,13 +25,13 @@ _MOST_CLASSES = 12  # of the confusion matrix; of more, the commonest and a colu
 _MOST_CONFUSIONS = 15
 _MOST_ROWS = 60  # of other tables
 
-# Each score's name, key, what it says, and whether it is a share, as which it is drawn.
+# Each score's name, key, and what it says.
 _SCORES = (
-    ("accuracy", "accuracy", "share of steps with the right label", True),
-    ("balanced accuracy", "balanced_accuracy", "each label counts alike, however rare", True),
-    ("mean F1", "macro_f1", "each label’s F1 counts alike", True),
-    ("log loss", "log_loss", "how badly the probabilities fit; lower is better", False),
-    ("calibration error", "calibration_error", "how far off they are on average; lower is better", False),
+    ("accuracy", "accuracy", "share of steps with the right label"),
+    ("balanced accuracy", "balanced_accuracy", "each label counts alike, however rare"),
+    ("mean F1", "macro_f1", "each label’s F1 counts alike"),
+    ("log loss", "log_loss", "how badly the probabilities fit; lower is better"),
+    ("calibration error", "calibration_error", "how far off they are on average; lower is better"),
 )
 
 
@@ -155,15 +155,8 @@ def score_rows(scores: dict[str, Any]) -> list[Row]:
         "macro_f1": 2 * share / (1 + share) / occurring,
     }
     rows = [
-        Row(
-            name,
-            explained,
-            _number(scores, key),
-            _interval(scores, key),
-            _number(baseline, key),
-            _number(constant, key),
-        )
-        for name, key, explained, _ in _SCORES
+        Row(name, told, _number(scores, key), _interval(scores, key), _number(baseline, key), _number(constant, key))
+        for name, key, told in _SCORES
     ]
     for key, name, explained in (
         ("spans", "F1 of spans", "whole spans, ends and type right"),
@@ -183,7 +176,7 @@ def _number(scores: dict[str, Any], key: str) -> str:
 
 def _interval(scores: dict[str, Any], key: str) -> str:
     ends = (scores["intervals"] or {}).get(key)
-    return f"{ends[0]:.4f} – {ends[1]:.4f}" if ends else ""
+    return f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else ""
 
 
 def _detected(scores: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -199,7 +192,8 @@ def most(rows: dict[str, dict[str, Any]], key: str = "support", count: int = _MO
 
 
 class Matrix(NamedTuple):
-    """A confusion matrix: what the columns are, and for each row its name, its steps, and its cells' shares and steps."""
+    """A confusion matrix: its columns; for each row its name, its steps, and its cells' shares and steps; and how many
+    classes are counted together in the last column."""
 
     columns: list[str]
     rows: list[tuple[str, int, list[tuple[float, int]]]]

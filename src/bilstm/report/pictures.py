@@ -257,10 +257,10 @@ def _signal(name: str, values: list[float | None], steps: range, x: Scale) -> Ch
     present = [value for value in values if value is not None] or [0.0]
     low, high = min(present), max(present)
     y = Scale(low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1))
-    ticks = [Tick(y(value) / SIZE * 100, f"{value:.3g}") for value in {low, high}]
+    ticks = [Tick(y(value) / SIZE * 100, f"{value:.3g}") for value in sorted({low, high})]
     told = f"{name}, between {low:.4g} and {high:.4g}"
     shown = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
-    few = dots(*zip(*shown, strict=True), x, y) if 0 < len(shown) < 100 else ""
+    few = dots([step for step, _ in shown], [value for _, value in shown], x, y) if len(shown) < 100 else ""
     return Chart(told, [], ticks, "", name, [Line("", "signal", line(steps, values, x, y), dots=few)])
 
 
@@ -278,12 +278,8 @@ def _mistakes(
     truth: Sequence[str | None], predicted: Sequence[str], wrong: Sequence[bool], sure: Sequence[float], start: int
 ) -> list[tuple[str, str, str, str]]:
     """The longest runs of the same mistake, in order."""
-    marks = [
-        f"{len(true or '')} {true}{guess}" if bad else None
-        for true, guess, bad in zip(truth, predicted, wrong, strict=True)
-    ]
-    found = [run for run in runs(marks) if run[2] is not None]
-    kept = sorted(sorted(found, key=lambda run: run[0] - run[1])[:_MOST_RUNS])
+    marks = [(true, guess) if bad else None for true, guess, bad in zip(truth, predicted, wrong, strict=True)]
+    found = sorted((first - stop, first, stop) for first, stop, mark in runs(marks) if mark)[:_MOST_RUNS]
     return [
         (
             f"{start + first + 1:,}" + (f"–{start + stop:,}" if stop > first + 1 else ""),
@@ -291,5 +287,5 @@ def _mistakes(
             predicted[first],
             percent(sum(sure[first:stop]) / (stop - first)),
         )
-        for first, stop, _ in kept
+        for first, stop in sorted((first, stop) for _, first, stop in found)
     ]

@@ -1,8 +1,8 @@
 """How far into the past and the future a tagger looks, measured by taking the rest away.
 
-A sequence is cut at a step chosen at random, and everything before it is replaced by the beginning of other sequences of
-the table (as many steps, at most `WASHED_OUT`). The step at the cut is then labelled without any of its own past, the
-next one with one step of it, the one after with two, and so on: one altered sequence tells of every amount of past
+A sequence is cut at a step chosen at random, and everything before it is replaced by the beginnings of other sequences
+of the table (as many steps, at most `WASHED_OUT`). The step at the cut is then labelled without any of its own past,
+the next one with one step of it, the one after with two, and so on: one altered sequence tells of every amount of past
 alike. The future is taken away likewise, by the ends of other sequences. The same steps as they were are the measure.
 
 What is replaced by real stretches of other sequences still looks like data to the network; noise would not, and it
@@ -145,7 +145,7 @@ def _summed(
         lost = {"lost": lambda counts: counts.recall}
         ends = intervals(counts, lost, level=0.95, resamples=RESAMPLES, seed=0)["lost"]
     totals = by_unit.sum(axis=1)
-    known = [
+    known: list[dict[str, Any]] = [
         {
             "from": int(edges[place]),
             "to": int(edges[place + 1]) - 1,

@@ -56,10 +56,10 @@ def named(names: Sequence[str], most: int = 6) -> str:
 def lead(tagger: Tagger, findings: dict[str, Any]) -> str:
     """What the model does, and what it was tried on."""
     classes, scores = tagger.columns.classes, findings["scores"]
+    tried_on = f"{counted(scores['sequences'], 'sequence')} with {counted(scores['steps'], 'step')}"
     return (
         f"This model reads a sequence step by step and gives each step one of {len(classes)} labels: {named(classes)}. "
-        f"Here it was tried on {counted(scores['sequences'], 'sequence')} with {counted(scores['steps'], 'step')} whose "
-        f"right labels are known."
+        f"Here it was tried on {tried_on} whose right labels are known."
     )
 
 
