@@ -107,9 +107,8 @@ def cautions(tagger: Tagger, findings: dict[str, Any]) -> list[str]:
     scores, training = findings["scores"], tagger.training
     found = []
     if scores["sequences"] < _FEW:
-        found.append(
-            f"There are only {counted(scores['sequences'], 'sequence')} here, so on others the score may well differ."
-        )
+        tried = counted(scores["sequences"], "sequence")
+        found.append(f"It was tried on no more than {tried}, so on others the score may well differ.")
     gain = (scores["baseline"] or {}).get("intervals") or {}
     if "gain" in gain and gain["gain"][0] <= 0:
         found.append("It is not certain that reading the steps around helps at all: the difference may be chance.")
