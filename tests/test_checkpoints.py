@@ -448,6 +448,17 @@ def test_a_full_disk(work: Path, uninterrupted: Path) -> None:
     finish(work, uninterrupted)
 
 
+@POSIX
+def test_a_disk_that_has_room_for_no_checkpoint_at_all(work: Path, uninterrupted: Path) -> None:
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    with process(limited + "from bilstm import cli; cli.main()", *kept(work)) as running:
+        _, errors = running.communicate(timeout=60)
+    assert errors == f"bilstm: cannot write {work / 'checkpoint'}: file too large; training was stopped\n"
+    assert running.returncode == 2
+    assert sorted(os.listdir(work)) == ["log", "train.csv"]
+    finish(work, uninterrupted)
+
+
 def test_a_model_that_cannot_be_written(work: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the training is lost."""
 

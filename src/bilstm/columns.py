@@ -115,6 +115,13 @@ class CategoricalColumn:
         indices = {value: index for index, value in enumerate(self.vocabulary, 1)}
         return np.fromiter((indices.get(text or "", 0) for text in texts), np.int64, len(texts))
 
+    def note_unknown(self, indices: npt.NDArray[Any]) -> list[str]:
+        """A sentence on how many of a column's cells are unknown, by their indices; nothing where none is."""
+        unknown = int((indices == 0).sum())
+        share = f"{unknown / max(1, len(indices)):.1%}".replace("%", " %")
+        which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
+        return [f"{self.name}: {which} unknown to the model"] if unknown else []
+
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
@@ -158,7 +165,7 @@ class Columns:
 
     def describe(self) -> list[tuple[str, str]]:
         """The name of each feature, and in words what was found in the training rows and what is made of it."""
-        return [(column.name, _describe(column)) for column in self._all()]
+        return [(column.name, describe_column(column)) for column in self._all()]
 
     def encode(self, table: Table, need_labels: bool = False) -> Encoded:
         """Turn a table into what the model takes.
@@ -193,11 +200,7 @@ class Columns:
             texts = table.texts(column.name).tolist()
             indices = column.encode(texts)
             inputs.append(indices)
-            unknown = int((indices == 0).sum())
-            if unknown:
-                share = f"{unknown / len(indices):.1%}".replace("%", " %")
-                which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
-                notes.append(f"{column.name}: {which} unknown to the model")
+            notes += column.note_unknown(indices)
         values = np.stack([column[sequences.rows] for column in inputs], axis=1, dtype=np.float32, casting="unsafe")
         labels = self._labels(table)[sequences.rows] if need_labels else np.full(table.rows, -1, np.int32)
         return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, tuple(notes))
@@ -284,7 +287,8 @@ def read_labels(table: Table, name: str) -> list[str | None]:
     return [None if text is None or not text.strip() else text for text in table.texts(name).tolist()]
 
 
-def _describe(column: NumericColumn | CategoricalColumn) -> str:
+def describe_column(column: NumericColumn | CategoricalColumn) -> str:
+    """What was found in the training rows, and what is made of it."""
     if isinstance(column, CategoricalColumn):
         rare = column.distinct - len(column.vocabulary)
         unknown = f"; {rare:,} too rare to learn, treated as unknown" if rare else ""
