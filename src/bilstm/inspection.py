@@ -98,7 +98,7 @@ def _in_words(layer: Layer) -> str:
         return f"LSTM {'backward' if layer.go_backwards else 'forward'}, {layer.units} units"
     inner = layer.layer if isinstance(layer, TimeDistributed) else layer
     if isinstance(inner, Dense):
-        return f"dense, {inner.units} outputs, {inner.activation}"
+        return f"dense, {counted(inner.units, 'output')}, {inner.activation}"
     if isinstance(layer, Dropout):
         return f"dropout of {100 * layer.rate:g} %, in training only"
     if isinstance(layer, ColumnEmbedding):
