@@ -23,6 +23,7 @@ from bilstm.report import findings as findings_module
 from bilstm.report.charts import Scale, line, round_values, runs, strips
 from bilstm.report.examples import worst_sequences
 from bilstm.report.page import confusion
+from bilstm.report.pictures import examples
 from bilstm.tablefiles import read_table
 from bilstm.tagger import Tagger
 from browser import EXECUTABLE, browser
@@ -458,3 +459,21 @@ def test_strips_cover_every_label(labels: list[str | None]) -> None:
             drawn[int(start) : int(start) + int(width)] = [label] * int(width)
     assert drawn == labels
     assert [label for start, stop, label in runs(labels) for _ in range(stop - start)] == labels
+
+
+def test_labels_have_colours_of_their_own(folder: Path) -> None:
+    _, findings = found_in(folder, "test.ndjson")
+    legends = [dict(example.legend) for example in examples(findings)]
+    commonest = max(findings["data"]["labels"], key=lambda label: label["true"])["name"]
+    for legend in legends:
+        assert len(set(legend.values())) == len(legend)
+        assert legend.get(commonest, "c0") == "c0"
+        assert all(legend[name] == other[name] for other in legends for name in legend if name in other)
+    many = {**findings, "data": {"labels": [{"name": f"c{i}", "true": 1} for i in range(30)]}}
+    worst = findings["worst"][0]
+    steps = len(worst["truth"])
+    many["worst"] = [{**worst, "truth": [f"c{i % 12}" for i in range(steps)], "predicted": ["c0"] * steps}]
+    (example,) = examples(many)
+    assert example.legend[0] == ("c0", "c0")
+    assert example.legend[-1] == ("4 other labels", "c8")
+    assert len(example.legend) == 9

@@ -84,7 +84,6 @@ def write_report(
 
 def render(tagger: Tagger, findings: dict[str, Any], *, model: str = "", table: str = "") -> str:
     """The page's HTML, of what `examine` found."""
-    colours = pictures.colours(tagger, findings)
     return (
         _environment()
         .get_template("page.html")
@@ -108,7 +107,7 @@ def render(tagger: Tagger, findings: dict[str, Any], *, model: str = "", table: 
             confusion=confusion(findings["scores"]),
             mistakes=summary.confusions(findings["scores"]["confusion"])[:_MOST_CONFUSIONS],
             calibration=pictures.calibration(findings["scores"]),
-            examples=pictures.examples(findings["worst"], colours),
+            examples=pictures.examples(findings),
             reach=pictures.reach(findings),
             looks=summary.looks,
             lengths=pictures.lengths(findings["data"]),

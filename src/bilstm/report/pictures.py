@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bilstm.errors import counted
 from bilstm.report.charts import SIZE, Chart, Line, Scale, Tick, band, bars, dots, line, runs, strips
-from bilstm.report.summary import looks, percent
+from bilstm.report.summary import looks, percent, signed
 from bilstm.tagger import Tagger
 
 COLOURS = 8  # of labels; the rarer ones share a ninth
@@ -154,7 +155,7 @@ def reach(findings: dict[str, Any]) -> list[tuple[str, str, Chart]]:
 
 def _lost(side: dict[str, Any]) -> str:
     interval = side["known"][0]["interval"]
-    between = f" (probably {100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
+    between = f" (probably {signed(interval[0])} to {signed(interval[1])})" if interval else ""
     return f"{100 * side['worth']:.1f} points{between}"
 
 
@@ -170,10 +171,20 @@ def _shares(y: Scale) -> list[Tick]:
 # --- Worst sequences -------------------------------------------------------------------------------------------------
 
 
-def colours(tagger: Tagger, findings: dict[str, Any]) -> dict[str, str]:
+def examples(findings: dict[str, Any]) -> list[Example]:
+    """The worst sequences."""
+    everywhere = Counter({label["name"]: label["true"] for label in findings["data"]["labels"]})
+    found = []
+    for worst in findings["worst"]:
+        here = Counter(label for label in (*worst["truth"], *worst["predicted"]) if label is not None)
+        found.append(_example(worst, _colours(everywhere if len(everywhere) <= COLOURS else here)))
+    return found
+
+
+def _colours(counts: Counter[str]) -> dict[str, str]:
     """The CSS class of each label: grey for the commonest, then a colour each, then one for all others."""
-    labels = sorted(findings["data"]["labels"], key=lambda label: -label["true"])
-    return {label["name"]: f"c{min(place, COLOURS)}" for place, label in enumerate(labels)}
+    commonest = sorted(counts, key=lambda name: (-counts[name], name))
+    return {name: f"c{min(place, COLOURS)}" for place, name in enumerate(commonest)}
 
 
 class Token(NamedTuple):
@@ -219,17 +230,15 @@ class Example:
         return len(self.found["truth"])
 
 
-def examples(worst: Sequence[dict[str, Any]], styles: dict[str, str]) -> list[Example]:
-    """The worst sequences."""
-    return [_example(found, styles) for found in worst]
-
-
 def _example(found: dict[str, Any], styles: dict[str, str]) -> Example:
     truth, predicted, sure = found["truth"], found["predicted"], found["confidence"]
     wrong = [true is not None and true != guess for true, guess in zip(truth, predicted, strict=True)]
     steps = range(found["start"] + 1, found["stop"] + 1)
     x = Scale(steps[0] - 0.5, steps[-1] + 0.5)
     occurring = sorted({label for label in (*truth, *predicted) if label is not None}, key=lambda name: styles[name])
+    legend = [(label, styles[label]) for label in occurring if styles[label] != f"c{COLOURS}"]
+    if rest := len(occurring) - len(legend):
+        legend.append((counted(rest, "other label"), f"c{COLOURS}"))
     tokens = []
     for texts in found["texts"].values():
         parts = zip(texts, truth, predicted, wrong, sure, strict=True)
@@ -249,7 +258,7 @@ def _example(found: dict[str, Any], styles: dict[str, str]) -> Example:
         tokens=tokens,
         mistakes=mistakes,
         told=f"{counted(found['wrong'], 'step')} of {found['labelled']:,} wrong; {first}",
-        legend=[(label, styles[label]) for label in occurring],
+        legend=legend,
     )
 
 

@@ -9,6 +9,7 @@ from bilstm.errors import counted
 from bilstm.tagger import Tagger
 
 _FEW = 10  # sequences, on which a score is shaky
+_MOST_NOTES = 4  # on the data, said at once
 _MARGIN = 0.02  # of confidence, within which it is called right
 
 
@@ -27,7 +28,12 @@ def percent(share: float) -> str:
 
 def points(difference: float) -> str:
     """`+27.7 points`."""
-    return f"{100 * difference:+.1f} points".replace("-", "−")
+    return f"{'+' if difference >= 0 else ''}{signed(difference)} points"
+
+
+def signed(difference: float) -> str:
+    """`27.7`, `−3.1`: points, with a minus sign rather than a hyphen."""
+    return f"{100 * difference:.1f}".replace("-", "−")
 
 
 def span(ends: Sequence[float] | None) -> str:
@@ -84,9 +90,7 @@ def tiles(tagger: Tagger, findings: dict[str, Any]) -> list[Tile]:
     found.append(Tile(percent(scores["accuracy"]), "of the steps get the right label", more))
     if baseline:
         gained = (baseline["intervals"] or {}).get("gain")
-        between = (
-            f"; the difference is probably {100 * gained[0]:.1f} to {100 * gained[1]:.1f} points" if gained else ""
-        )
+        between = f"; the difference is probably {signed(gained[0])} to {signed(gained[1])} points" if gained else ""
         more = f"Looking at each step alone, the same network gets {percent(baseline['accuracy'])}{between}."
         if spans and baseline["spans"]:
             more = f"{more} Its F1 of spans is {baseline['spans']['f1']:.3f}."
@@ -120,7 +124,10 @@ def cautions(tagger: Tagger, findings: dict[str, Any]) -> list[str]:
             f"Training ended early ({training.get('stopped')}) while the model was still getting better: more time "
             f"would probably give a better one."
         )
-    return found + [note[:1].upper() + note[1:] + "." for note in scores["notes"]]
+    notes = [f"In this table, {note}." for note in scores["notes"][:_MOST_NOTES]]
+    if more := len(scores["notes"]) - len(notes):
+        notes.append(f"There are {more} more notes of that kind below, under the data.")
+    return found + notes
 
 
 def _by_label(scores: dict[str, Any]) -> list[str]:
@@ -162,12 +169,13 @@ def confusions(confusion: dict[str, dict[str, int]]) -> list[tuple[str, str, int
 def _sureness(findings: dict[str, Any]) -> str:
     sure, scores = findings["confidence"], findings["scores"]
     if sure["right"] is None:
-        return f"It is never as much as {100 * sure['threshold']:.0f} % sure."
-    told = (
-        f"Where it says that it is at least {100 * sure['threshold']:.0f} % sure, which is {percent(sure['share'])} of "
-        f"the steps, {of_100(sure['right'])} are right"
-    )
-    if sure["otherwise"] is not None:
+        told = f"It is never as much as {100 * sure['threshold']:.0f} % sure"
+    else:
+        told = (
+            f"Where it says that it is at least {100 * sure['threshold']:.0f} % sure, which is "
+            f"{percent(sure['share'])} of the steps, {of_100(sure['right'])} are right"
+        )
+    if sure["right"] is not None and sure["otherwise"] is not None:
         told += f"; elsewhere, {of_100(sure['otherwise'])}"
     bias = sum(found["steps"] * (found["confidence"] - found["accuracy"]) for found in scores["calibration"])
     bias /= scores["steps"]
