@@ -59,19 +59,19 @@ def describe_columns(columns: Columns) -> dict[str, Any]:
     """What is expected of a table: "sequence", "order", "label", "conll_columns", and of each of the "features" its
     "name", "kind" ("number" or "text"), and of numbers the training rows' "mean", "deviation" and "missing" cells, of
     text the number of "known" and of "different" values."""
-    features: list[dict[str, Any]] = []
+    features: dict[str, dict[str, Any]] = {}
     for number in columns.numeric:
         fitted = {"mean": number.mean, "deviation": number.scale, "missing": number.missing}
-        features.append({"name": number.name, "kind": "number", **fitted})
+        features[number.name] = {"name": number.name, "kind": "number", **fitted}
     for text in columns.categorical:
         known = {"known": len(text.vocabulary), "different": text.distinct}
-        features.append({"name": text.name, "kind": "text", **known})
+        features.setdefault(text.name, {"name": text.name, "kind": "text", **known})
     return {
         "sequence": columns.sequence,
         "order": columns.order,
         "label": columns.label,
         "conll_columns": columns.conll_columns,
-        "features": features,
+        "features": list(features.values()),
     }
 
 

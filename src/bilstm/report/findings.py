@@ -145,20 +145,20 @@ def _numbers(columns: Columns, table: Table) -> list[dict[str, Any]]:
 
 
 def _texts(columns: Columns, table: Table) -> list[dict[str, Any]]:
-    found = []
+    found: dict[str, dict[str, Any]] = {}
     for column in columns.categorical:
+        if column.name in found:  # a further part of the same cells
+            continue
         counts = Counter(text or "" for text in table.texts(column.name).tolist())
         known = set(column.vocabulary)
         unknown = {text: count for text, count in counts.items() if text not in known}
         commonest = sorted(unknown, key=lambda text: (-unknown[text], text))[:_UNKNOWN]
-        found.append(
-            {
-                "name": column.name,
-                "kind": "text",
-                "different": len(counts),
-                "known": len(column.vocabulary),
-                "unknown": sum(unknown.values()),
-                "commonest_unknown": {text: unknown[text] for text in commonest},
-            }
-        )
-    return found
+        found[column.name] = {
+            "name": column.name,
+            "kind": "text",
+            "different": len(counts),
+            "known": len(column.vocabulary),
+            "unknown": sum(unknown.values()),
+            "commonest_unknown": {text: unknown[text] for text in commonest},
+        }
+    return list(found.values())

@@ -78,7 +78,7 @@ def write_report(
     findings = examine(tagger, table, columns=columns, encoded=encoded, tolerance=tolerance, background=background)
     page = render(tagger, findings, model=model, table=str(table.path))
     with replacing(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
+        unfinished.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))  # also what is half a character
     return findings
 
 

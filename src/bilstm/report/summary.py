@@ -86,7 +86,11 @@ def tiles(tagger: Tagger, findings: dict[str, Any]) -> list[Tile]:
             )
         )
     probably = intervals.get("accuracy")
-    more = f"On other sequences like these, probably {span(probably)}." if probably else "On one sequence."
+    more = (
+        f"On other sequences like these, probably {span(probably)}."
+        if probably
+        else "One sequence tells nothing of others."
+    )
     found.append(Tile(percent(scores["accuracy"]), "of the steps get the right label", more))
     if baseline:
         gained = (baseline["intervals"] or {}).get("gain")
