@@ -124,7 +124,7 @@ def compare(name: str, message: str, flags: str, **files: Any) -> Any:
 
 CASES = [
     # --- the command itself
-    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: compare, demo, evaluate, predict, train"),
+    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: compare, demo, evaluate, inspect, predict, train"),
     case("unknown option", "train train.csv --out out --epoch 3", "no such option '--epoch'. Did you mean '--epochs'?"),
     case("no table", "train --out out", "missing argument 'TABLE'."),
     case("no output", "train train.csv", "missing option '--out'."),
@@ -306,6 +306,16 @@ CASES = [
     model("negative units", "new is not a valid model: LSTM: units must be at least 1, not -1", hostile(model__layers__2__config__layer__config__units=-1)),
     model("a vocabulary of a billion", "new is not a valid model: its layers need 24,000,000,…", hostile(model__layers__0__config__vocabularies=[10**9])),
     model("no training summary", "new is not a valid model: its training summary is missing", hostile(training=None)),
+    model("training summary without an end", "new is not a valid model: its training summary is damaged", hostile(training__stopped=None)),
+    model("training summary of no epoch", "new is not a valid model: its training summary is damaged", hostile(training__best_epoch=0)),
+    model("training history too short", "new is not a valid model: its training summary is damaged", hostile(training__history__loss=[])),
+    model("training history of text", "new is not a valid model: its training summary is damaged", hostile(training__history__val_loss=["low"])),
+    model("baseline that is a number", "new is not a valid model: its baseline is not an object", hostile(baseline=7)),
+    model("baseline without a network", "new is not a valid model: it describes no model", hostile(baseline__model=None)),
+    case("inspect a table", "inspect train.csv", "train.csv is not a bilstm model (it is not a safetensors file)"),
+    case("inspect nothing", "inspect nothing", "there is no model file nothing"),
+    case("inspect a damaged model", "inspect new", "new is not a valid model: its network does not fit its columns", new=hostile(columns__classes=["p", "q", "r"])),
+    case("inspect a damaged network", "inspect new", "new is not a valid model: it describes no model", new=hostile(kind="sequential", model=None)),
     # --- what is to be written
     case("output in no folder", f"train train.csv {COLUMNS} --out nowhere/out", "cannot write nowhere/out: the folder nowhere does not exist"),
     case("output a folder", f"train train.csv {COLUMNS} --out folder.csv", "cannot write folder.csv: it is a folder; give the name of a file"),
@@ -355,6 +365,10 @@ CASES = [
     compare("an unknown label in the test table", "other.csv, line 2: the label 'r' is unknown to the model; it knows 'p', 'q'", "--test other.csv", other_csv=HEADER + "s0,0,1,a,r\n"),
     compare("no such test table", "there is no file tests.csv", "--test tests.csv"),
     compare("a picture of no format", "cannot write a picture as out.gif: the ending must be .png, .svg or .pdf", "--out out.gif"),
+    case("report in no folder", "evaluate MODEL train.csv --report nowhere/r.html", "cannot write nowhere/r.html: the folder nowhere does not exist"),
+    case("report over the table", "evaluate MODEL train.html --report train.html", "cannot write train.html: it is being read; give another name", train_html=TRAIN),
+    case("report that is no page", "evaluate MODEL train.csv --report report.pdf", "cannot write a report as report.pdf: its name must end in .html"),
+    case("report of another background", "evaluate MODEL train.csv --report r.html --events 1 --background O", "the background 'O' is no label that the model knows. It knows 'p', 'q'"),
     case("predictions in no folder", "predict MODEL train.csv --out nowhere/out.csv", "cannot write nowhere/out.csv: the folder nowhere does not exist"),
     case("predictions over the table", "predict MODEL train.csv --out train.csv", "cannot write train.csv: it is being read; give another name"),
     case("predictions of no format", "predict MODEL train.csv --out out.xls", "out.xls is of no known format (.xls): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll"),

@@ -50,24 +50,25 @@ def after_training(tagger: Tagger, seconds: float, path: str) -> list[str]:
     training, baseline = tagger.training, tagger.baseline
     return [
         f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
-        f"the best was epoch {training['best_epoch']}, with {_reached(training)}",
-        *([f"without recurrence, each step by itself: {_reached(baseline.training)}"] if baseline else []),
+        f"the best was epoch {training['best_epoch']}, with {reached(training)}",
+        *([f"without recurrence, each step by itself: {reached(baseline.training)}"] if baseline else []),
         f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]
 
 
 def when_stopped(training: dict[str, Any], path: str) -> str:
     """The same in a line, of a training that the user stopped."""
-    return f"{training['stopped']}; {path} holds epoch {training['best_epoch']}, with {_reached(training)}"
+    return f"{training['stopped']}; {path} holds epoch {training['best_epoch']}, with {reached(training)}"
 
 
-def _reached(training: dict[str, Any]) -> str:
+def reached(training: dict[str, Any]) -> str:
+    """The scores of the epoch that was kept."""
     history, best = training["history"], training["best_epoch"] - 1
-    reached = f"a loss of {history['loss'][best]:.4f}"
+    scores = f"a loss of {history['loss'][best]:.4f}"
     if "val_loss" in history:
         accuracy = f"an accuracy of {history['val_accuracy'][best]:.4f} and " if "val_accuracy" in history else ""
-        reached += f", and on the held-out part {accuracy}a loss of {history['val_loss'][best]:.4f}"
-    return reached
+        scores += f", and on the held-out part {accuracy}a loss of {history['val_loss'][best]:.4f}"
+    return scores
 
 
 def evaluation(path: str, report: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from bilstm._version import __version__
 from bilstm.cli.compare import compare
 from bilstm.cli.demo import demo
 from bilstm.cli.evaluate import evaluate
+from bilstm.cli.inspect import inspect
 from bilstm.cli.predict import predict
 from bilstm.cli.train import train
 from bilstm.console import CommandLine, stop_on_signals
@@ -33,10 +34,10 @@ def commands() -> None:
 
     \b
     bilstm train train.csv --sequence id --order time --label state --out model.safetensors
-    bilstm evaluate model.safetensors test.csv
+    bilstm evaluate model.safetensors test.csv --report report.html
     bilstm predict model.safetensors new.csv --out labelled.csv
     """
 
 
-for command in (train, evaluate, predict, compare, demo):
+for command in (train, evaluate, predict, compare, inspect, demo):
     commands.add_command(command)
