@@ -8,25 +8,18 @@
 
 namespace bilstm {
 
-void Batch::arrange(const int64_t* offsets, int64_t data_sequences, int64_t data_steps, const int64_t* chosen,
-                    int64_t count) {
+void Batch::arrange(const int64_t* offsets, const int64_t* chosen, int64_t count) {
     const auto n = static_cast<size_t>(count);
+    const auto steps_of = [&](int64_t i) { return offsets[chosen[i] + 1] - offsets[chosen[i]]; };
     sequences = count;
     for (auto* index : {&order, &sequence, &length, &start, &source}) index->resize(n);
     steps = 0;
     for (size_t i = 0; i < n; ++i) {
-        const int64_t index = chosen[i];
-        if (index < 0 || index >= data_sequences)
-            throw Invalid("sequence " + std::to_string(index) + " of " + std::to_string(data_sequences));
-        const int64_t begin = offsets[index], end = offsets[index + 1];
-        if (begin < 0 || end < begin || end > data_steps)
-            throw Invalid("offsets of sequence " + std::to_string(index) + " leave the data: " + std::to_string(begin) +
-                          " to " + std::to_string(end));
-        if (end == begin) throw Invalid("sequence " + std::to_string(index) + " has no steps");
+        const int64_t own = steps_of(static_cast<int64_t>(i));
+        if (own == 0) throw Invalid("sequence " + std::to_string(chosen[i]) + " has no steps");
         order[i] = static_cast<int64_t>(i);
-        steps += end - begin;
+        steps += own;
     }
-    const auto steps_of = [&](int64_t i) { return offsets[chosen[i] + 1] - offsets[chosen[i]]; };
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return steps_of(a) > steps_of(b); });
     std::vector<int64_t>& first_row = active;  // borrowed until it gets its own contents
     first_row.resize(n);

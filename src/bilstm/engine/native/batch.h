@@ -21,10 +21,9 @@ struct Batch {
     std::vector<int64_t> active;      // step -> sequences that have it
     std::vector<int64_t> step_start;  // step -> steps of all sequences before it, in step order
 
-    // chosen: `count` sequences of data with `offsets` (n_sequences + 1). Throws Invalid for offsets that do not
-    // increase or leave [0, data_steps], and for indexes outside the data.
-    void arrange(const int64_t* offsets, int64_t data_sequences, int64_t data_steps, const int64_t* chosen,
-                 int64_t count);
+    // chosen: `count` sequences of data with `offsets`, which the caller has checked. Throws Invalid for one without
+    // steps.
+    void arrange(const int64_t* offsets, const int64_t* chosen, int64_t count);
 };
 
 }  // namespace bilstm

@@ -136,7 +136,7 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
         copy_padded(gradient, units, rows + row * padded);
     }
     weight_gradient(
-        weights_.shape, weights_.gradient.data(), 0, weights_.shape.panels(), 1, input.rows, false, scratch[kPack],
+        weights_.shape, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), 1, input.rows, false, scratch[kPack],
         [&](int64_t, int64_t row, float* to) { copy_padded(input.data + row * inputs, inputs, to); },
         [&](int64_t) { return input.rows; },
         [&](int64_t, int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });

@@ -51,14 +51,16 @@ void Dropout::forward(const Batch&, const Input& input, float* output, Scratch& 
     }
     constexpr int64_t kChunk = 64 * 4 * kBlocks;
     float* mask = scratch[kMask].reserve(checked_product(input.rows, input_width));
-    parallel((count + kChunk - 1) / kChunk, count * 16, [&](int64_t chunk) {
+    // A number's counter is its place in the whole batch, `before` numbers of which are in other shares.
+    const int64_t before = mode.rows_before * input_width, first = before / kChunk;
+    parallel((before + count + kChunk - 1) / kChunk - first, count * 16, [&](int64_t chunk) {
         uint32_t words[4][kBlocks];
-        const int64_t end = std::min(count, (chunk + 1) * kChunk);
-        for (int64_t begin = chunk * kChunk; begin < end; begin += 4 * kBlocks) {
-            philox(mode.seed, static_cast<uint64_t>(begin / 4), static_cast<uint32_t>(index), mode.iteration, words);
-            for (int64_t i = begin; i < std::min(end, begin + 4 * kBlocks); ++i) {
-                mask[i] = words[i % 4][(i - begin) / 4] >= threshold_ ? scale_ : 0.0f;
-                output[i] = input.data[i] * mask[i];
+        const int64_t begin = (first + chunk) * kChunk, end = std::min(before + count, begin + kChunk);
+        for (int64_t at = begin; at < end; at += 4 * kBlocks) {
+            philox(mode.seed, static_cast<uint64_t>(at / 4), static_cast<uint32_t>(index), mode.iteration, words);
+            for (int64_t i = std::max(at, before); i < std::min(end, at + 4 * kBlocks); ++i) {
+                mask[i - before] = words[i % 4][(i - at) / 4] >= threshold_ ? scale_ : 0.0f;
+                output[i - before] = input.data[i - before] * mask[i - before];
             }
         }
     });

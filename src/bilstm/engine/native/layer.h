@@ -22,15 +22,21 @@ struct Input {
 // A layer's buffers for one batch. Layers number them as they like.
 struct Scratch {
     std::array<Buffer, 24> buffers;
+    std::vector<Buffer> gradients;  // of the layer's parameters, where they are not to fill the parameters' own
+
+    float* gradient(Parameter& parameter, size_t number) {
+        return gradients.empty() ? parameter.gradient.data() : gradients[number].data();
+    }
     Buffer& operator[](int index) { return buffers[static_cast<size_t>(index)]; }
 };
 
 // How a forward pass is meant.
 struct Mode {
-    bool training = false;   // keep what the backward pass needs
-    bool dropping = false;   // dropout drops
-    uint64_t seed = 0;       // of dropout
-    uint32_t iteration = 0;  // training steps before this one
+    bool training = false;                          // keep what the backward pass needs
+    bool dropping = false;                          // dropout drops
+    uint64_t seed = 0;                              // of dropout
+    uint32_t iteration = 0;                         // training steps before this one
+    int64_t rows_before = 0, sequences_before = 0;  // of the same batch, in other shares of it
     // Recurrent states before the first and after the last step, or null: (sequences, state_width).
     const float* states_in = nullptr;
     float* states_out = nullptr;

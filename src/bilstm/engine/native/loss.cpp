@@ -125,12 +125,18 @@ bool matched(Loss loss, Activation activation) {
            (loss == Loss::categorical_crossentropy && activation == Activation::softmax);
 }
 
+int64_t count_labelled(Loss loss, const Targets& targets, const int64_t* target_rows, int64_t rows) {
+    const int64_t classes = loss == Loss::binary_crossentropy ? 2 : targets.width;
+    int64_t count = 0;
+    for (int64_t i = 0; i < rows; ++i) count += labelled(targets, target_rows[i], classes);
+    return count;
+}
+
 Score score(Loss loss, Activation activation, const float* output, int64_t rows, const Targets& targets,
-            const int64_t* target_rows, float* gradient) {
+            const int64_t* target_rows, int64_t all_labelled, float* gradient) {
     const int64_t width = targets.width, classes = loss == Loss::binary_crossentropy ? 2 : width;
     const bool is_matched = matched(loss, activation);
     Score sums;
-    for (int64_t i = 0; i < rows; ++i) sums.rows += labelled(targets, target_rows[i], classes);
     for (int64_t i = 0; i < rows; ++i) {
         const int64_t at = target_rows[i];
         float* row_gradient = gradient ? gradient + i * width : nullptr;
@@ -144,12 +150,13 @@ Score score(Loss loss, Activation activation, const float* output, int64_t rows,
                       targets.labels ? nullptr : targets.targets + at * width,
                       targets.labels ? targets.labels[at] : -1,
                       width,
-                      weight / static_cast<float>(sums.rows),
+                      weight / static_cast<float>(all_labelled),
                       row_gradient,
                       loss == Loss::binary_crossentropy};
         const double value = loss == Loss::binary_crossentropy        ? binary(row, is_matched)
                              : loss == Loss::categorical_crossentropy ? categorical(row, is_matched)
                                                                       : squared(row);
+        sums.rows += 1;
         sums.loss += weight * value;
         sums.correct += correct(loss, row);
         for (int64_t k = 0; k < width; ++k) {

@@ -29,10 +29,13 @@ struct Score {
 // True where the gradient of the loss joins with that of the activation: gradient = output - target.
 bool matched(Loss loss, Activation activation);
 
-// Scores rows of outputs. Unless it is null, `gradient` gets d(loss / labelled rows) / d output, or, for a matched
-// loss, / d the activation's input. Throws Invalid for a label outside 0 … width - 1.
+// How many of some rows are labelled. Throws Invalid for a label outside 0 … width - 1.
+int64_t count_labelled(Loss loss, const Targets& targets, const int64_t* target_rows, int64_t rows);
+
+// Scores rows of outputs, which count_labelled has seen. Unless it is null, `gradient` gets d(loss / all_labelled) /
+// d output, or, for a matched loss, / d the activation's input.
 // As Keras does it: cross-entropy from probabilities clipped to [1e-7, 1 - 1e-7] unless matched.
 Score score(Loss loss, Activation activation, const float* output, int64_t rows, const Targets& targets,
-            const int64_t* target_rows, float* gradient);
+            const int64_t* target_rows, int64_t all_labelled, float* gradient);
 
 }  // namespace bilstm

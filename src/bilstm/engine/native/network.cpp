@@ -16,7 +16,6 @@ namespace {
 
 constexpr int64_t kMostUnits = 1 << 20;
 constexpr int64_t kMostWidth = 2 * kMostUnits;  // two directions side by side
-constexpr double kDiverged = 1e30;              // its square root's square still fits float32
 
 int64_t checked_size(int64_t size, const char* what) {
     if (size < 1 || size > kMostUnits)
@@ -65,11 +64,11 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
     for (auto& layer : layers_) {
         const auto own = layer->parameters();
         if (own.empty() && parameters_.empty()) ++first_learnt_;
+        for (const Parameter* parameter : own)
+            if (!parameter->plain) weights_per_step_ += parameter->shape.size();
         parameters_.insert(parameters_.end(), own.begin(), own.end());
     }
     last_dense_ = dynamic_cast<Dense*>(layers_.back().get());
-    training_.scratch.resize(layers_.size());
-    training_.outputs.resize(layers_.size());
 }
 
 void Network::add(const bilstm_layer& layer, int64_t width) {
@@ -151,8 +150,8 @@ void Network::set_recompute(bool recompute) {
 
 // Returns the last layer's output, in the batch's order.
 const float* Network::forward(Workspace& w, const bilstm_data& data, const int64_t* chosen, int64_t count,
-                              const Mode& mode) const {
-    w.batch.arrange(data.offsets, data.sequences, data.steps, chosen, count);
+                              Mode mode) const {
+    w.batch.arrange(data.offsets, chosen, count);
     w.rows = w.batch.steps;
     if (layers_.front()->takes_gaps) {
         w.input = {data.values, w.batch.source.data(), w.rows};
@@ -167,83 +166,15 @@ const float* Network::forward(Workspace& w, const bilstm_data& data, const int64
     Input input = w.input;
     for (size_t i = 0; i < layers_.size(); ++i) {
         const Layer& layer = *layers_[i];
-        if (layer.one_row_each) w.rows = count;
+        if (layer.one_row_each) {
+            w.rows = count;
+            mode.rows_before = mode.sequences_before;
+        }
         float* output = w.outputs[i].reserve(checked_product(w.rows, layer.output_width));
         layer.forward(w.batch, input, output, w.scratch[i], mode);
         input = {output, w.batch.start.data(), w.rows};
     }
     return input.data;
-}
-
-// `gradient`: of the last layer's output, in gradients[0].
-void Network::backward(Workspace& w, float* gradient) {
-    int next = 1;
-    for (size_t i = layers_.size(); i-- > first_learnt_;) {
-        Layer& layer = *layers_[i];
-        const int64_t rows = layer.one_row_each ? w.batch.steps : w.rows;
-        const Input input = i ? Input{w.outputs[i - 1].data(), w.batch.start.data(), rows} : w.input;
-        float* before =
-            i == first_learnt_ ? nullptr : w.gradients[next].reserve(checked_product(rows, layer.input_width));
-        layer.backward(w.batch, input, w.outputs[i].data(), gradient, before, w.scratch[i]);
-        w.rows = rows;
-        gradient = before;
-        next = 1 - next;
-    }
-}
-
-Score Network::score_batch(Workspace& w, const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss,
-                           const float* output, float* gradient) const {
-    w.target_rows.clear();
-    for (int64_t i = 0; i < count; ++i) {
-        if (one_row_each_) {
-            w.target_rows.push_back(chosen[i]);
-            continue;
-        }
-        for (int64_t row = data.offsets[chosen[i]]; row < data.offsets[chosen[i] + 1]; ++row)
-            w.target_rows.push_back(row);
-    }
-    const Targets targets{data.labels, data.targets, data.weights, outputs()};
-    return score(loss, last_activation(), output, w.rows, targets, w.target_rows.data(), gradient);
-}
-
-void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
-                       uint64_t seed, bilstm_score* score) {
-    Workspace& w = training_;
-    const auto no_gradient = [&] {
-        for (Parameter* parameter : parameters_) std::fill_n(parameter->gradient.data(), parameter->shape.size(), 0.0f);
-    };
-    *score = {};
-    if (!count) return no_gradient();
-    Mode mode;
-    mode.training = true;
-    mode.dropping = training;
-    mode.seed = seed;
-    mode.iteration = static_cast<uint32_t>(iteration);
-    const float* output = forward(w, data, chosen, count, mode);
-    float* gradient = w.gradients[0].reserve(checked_product(w.rows, outputs()));
-    const Score sums = score_batch(w, data, chosen, count, loss, output, gradient);
-    *score = {sums.loss, sums.rows, sums.correct, sums.squared_error, sums.absolute_error};
-    if (sums.rows == 0) return no_gradient();  // nothing labelled
-    if (last_dense_) last_dense_->skip_activation_gradient(matched(loss, last_activation()));
-    backward(w, gradient);
-}
-
-void Network::update(const Optimizer& optimizer) {
-    optimizer.update(parameters_, iteration);
-    ++iteration;
-}
-
-void Network::train(const bilstm_data& data, const int64_t* chosen, const int64_t* starts, int64_t batches, Loss loss,
-                    const Optimizer& optimizer, uint64_t seed, bilstm_score* scores) {
-    for (int64_t i = 0; i < batches; ++i) {
-        gradient(data, chosen + starts[i], starts[i + 1] - starts[i], loss, true, seed, &scores[i]);
-        // A loss that is not finite, or whose gradients might not be, would spoil every weight: the caller is told.
-        if (!(std::fabs(scores[i].loss) < kDiverged)) {
-            scores[i].loss = std::numeric_limits<double>::quiet_NaN();
-            return;
-        }
-        if (scores[i].rows > 0) update(optimizer);
-    }
 }
 
 std::unique_ptr<Workspace> Network::borrow() {
@@ -255,10 +186,7 @@ std::unique_ptr<Workspace> Network::borrow() {
             return workspace;
         }
     }
-    auto workspace = std::make_unique<Workspace>();
-    workspace->scratch.resize(layers_.size());
-    workspace->outputs.resize(layers_.size());
-    return workspace;
+    return std::make_unique<Workspace>(layers_.size());
 }
 
 void Network::give_back(std::unique_ptr<Workspace> workspace) {
@@ -266,44 +194,79 @@ void Network::give_back(std::unique_ptr<Workspace> workspace) {
     idle_.push_back(std::move(workspace));
 }
 
+// Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.
 void Network::predict(const bilstm_data& data, Loss loss, const float* states_in, float* states_out, float* output,
                       bilstm_score* total) {
-    constexpr int64_t kMostSequences = 96, kMostSteps = 1 << 16;
     auto w = borrow();
     Mode mode;
     mode.states_in = states_in;
     mode.states_out = states_out;
     mode.state_width = state_width_;
-    // Sequences of similar length go together; their outputs do not depend on the company.
-    std::vector<int64_t>& sorted = w->chosen;
-    sorted.resize(static_cast<size_t>(data.sequences));
-    std::iota(sorted.begin(), sorted.end(), int64_t{0});
-    const auto length = [&](int64_t i) { return data.offsets[i + 1] - data.offsets[i]; };
-    if (data.sequences > kMostSequences)
-        std::stable_sort(sorted.begin(), sorted.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
-    if (total) *total = {};
-    for (int64_t begin = 0; begin < data.sequences;) {
-        int64_t end = begin, steps = 0;
-        for (; end < data.sequences && end - begin < kMostSequences; ++end) {
-            steps += length(sorted[static_cast<size_t>(end)]);
-            if (end > begin && steps > kMostSteps) break;
-        }
-        const int64_t* chosen = sorted.data() + begin;
-        const float* rows = forward(*w, data, chosen, end - begin, mode);
+    const auto& pieces = cut_in_pieces(*w, data);
+    const int64_t count = static_cast<int64_t>(pieces.size()) - 1;
+    static thread_local std::vector<Score> kept;
+    std::vector<Score>& scores = kept;
+    scores.assign(total ? static_cast<size_t>(count) : 0, {});
+    const auto predict_piece = [&](Workspace& own, int64_t piece) {
+        const auto i = static_cast<size_t>(piece);
+        const int64_t* chosen = w->chosen.data() + pieces[i];
+        const int64_t sequences = pieces[i + 1] - pieces[i];
+        const float* rows = forward(own, data, chosen, sequences, mode);
         if (total) {
-            const Score sums = score_batch(*w, data, chosen, end - begin, loss, rows, nullptr);
-            total->loss += sums.loss, total->rows += sums.rows, total->correct += sums.correct;
-            total->squared_error += sums.squared_error, total->absolute_error += sums.absolute_error;
+            own.target_rows.clear();
+            add_target_rows(data, chosen, sequences, own.target_rows);
+            const Targets targets{data.labels, data.targets, data.weights, outputs()};
+            count_labelled(loss, targets, own.target_rows.data(), own.rows);
+            scores[i] =
+                score(loss, last_activation(), rows, own.rows, targets, own.target_rows.data(), own.rows, nullptr);
         }
-        for (int64_t i = 0; output && i < end - begin; ++i) {
-            const int64_t first = one_row_each_ ? chosen[i] : data.offsets[chosen[i]];
-            const int64_t count = (one_row_each_ ? 1 : length(chosen[i])) * outputs();
-            std::copy_n(rows, count, output + first * outputs());
-            rows += count;
+        for (int64_t n = 0; output && n < sequences; ++n) {
+            const int64_t begin = data.offsets[chosen[n]], end = data.offsets[chosen[n] + 1];
+            const int64_t numbers = (one_row_each_ ? 1 : end - begin) * outputs();
+            std::copy_n(rows, numbers, output + (one_row_each_ ? chosen[n] : begin) * outputs());
+            rows += numbers;
         }
-        begin = end;
+    };
+    if (weights_per_step_ > kOwnWeights || count < std::max(2, threads_here())) {
+        for (int64_t piece = 0; piece < count; ++piece) predict_piece(*w, piece);
+    } else {
+        parallel(count, checked_product(data.steps, weights_per_step_), [&](int64_t piece) {
+            auto own = borrow();
+            predict_piece(*own, piece);
+            give_back(std::move(own));
+        });
     }
     give_back(std::move(w));
+    if (!total) return;
+    *total = {};
+    for (const Score& sums : scores) {
+        total->loss += sums.loss, total->rows += sums.rows, total->correct += sums.correct;
+        total->squared_error += sums.squared_error, total->absolute_error += sums.absolute_error;
+    }
+}
+
+// Sequences of similar length go together. The cuts depend on the sequences alone, since sums of scores depend on them.
+const std::vector<int64_t>& Network::cut_in_pieces(Workspace& w, const bilstm_data& data) const {
+    constexpr int64_t kMostSequences = 96, kMostSteps = 1 << 16, kPieces = 8;
+    const auto length = [&](int64_t i) { return data.offsets[i + 1] - data.offsets[i]; };
+    w.chosen.resize(static_cast<size_t>(data.sequences));
+    std::iota(w.chosen.begin(), w.chosen.end(), int64_t{0});
+    if (data.sequences > kMostSequences)
+        std::stable_sort(w.chosen.begin(), w.chosen.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
+    const bool small = weights_per_step_ <= kOwnWeights;
+    const int64_t most = small ? std::clamp(data.sequences / kPieces, kShareSequences, kMostSequences) : kMostSequences;
+    w.pieces.assign(1, 0);
+    int64_t steps = 0;
+    for (int64_t i = 0; i < data.sequences; ++i) {
+        const int64_t own = length(w.chosen[static_cast<size_t>(i)]);
+        if (i > w.pieces.back() && (i - w.pieces.back() == most || steps + own > kMostSteps)) {
+            w.pieces.push_back(i);
+            steps = 0;
+        }
+        steps += own;
+    }
+    if (data.sequences) w.pieces.push_back(data.sequences);
+    return w.pieces;
 }
 
 }  // namespace bilstm

@@ -13,13 +13,23 @@
 
 namespace bilstm {
 
-// All buffers of one running call. Kept between calls.
+// Sequences of a batch, or of a prediction, that are worth a share of their own. There are as many shares for any
+// number of threads.
+inline constexpr int64_t kShareSequences = 16;
+
+// A network with at most so many weights has each thread compute sequences of its own, from all weights, which its
+// processor's cache then holds; with more, each thread computes a direction.
+inline constexpr int64_t kOwnWeights = 300'000;
+
+// All buffers of one running call, or share of it. Kept between calls.
 struct Workspace {
+    explicit Workspace(size_t layers) : scratch(layers), outputs(layers) {}
+
     Batch batch;
     std::vector<Scratch> scratch;
     std::vector<Buffer> outputs;
     Buffer gathered, gradients[2];
-    std::vector<int64_t> chosen, target_rows;
+    std::vector<int64_t> chosen, pieces, target_rows;
     Input input{};  // of the first layer
     int64_t rows = 0;
 };
@@ -52,10 +62,14 @@ class Network {
 
   private:
     void add(const bilstm_layer& layer, int64_t width);
-    const float* forward(Workspace&, const bilstm_data&, const int64_t* chosen, int64_t count, const Mode&) const;
+    const float* forward(Workspace&, const bilstm_data&, const int64_t* chosen, int64_t count, Mode) const;
     void backward(Workspace&, float* gradient);
-    Score score_batch(Workspace&, const bilstm_data&, const int64_t* chosen, int64_t count, Loss loss,
-                      const float* output, float* gradient) const;
+    void add_target_rows(const bilstm_data&, const int64_t* chosen, int64_t count, std::vector<int64_t>& rows) const;
+    const std::vector<int64_t>& cut_in_pieces(Workspace&, const bilstm_data&) const;
+    // A batch's sequences, divided into shares whose gradients are computed apart and then added in order.
+    void divide(const bilstm_data&, const int64_t* chosen, int64_t count);
+    void add_gradients();
+    void clear_gradients();
     Activation last_activation() const { return last_dense_ ? last_dense_->activation() : Activation::linear; }
     std::unique_ptr<Workspace> borrow();
     void give_back(std::unique_ptr<Workspace> workspace);
@@ -66,8 +80,15 @@ class Network {
     Dense* last_dense_ = nullptr;
     bool one_row_each_ = false;
     int64_t state_width_ = 0;
-    size_t first_learnt_ = 0;  // the first layer with weights: gradients go no further back
-    Workspace training_;
+    size_t first_learnt_ = 0;       // the first layer with weights: gradients go no further back
+    int64_t weights_per_step_ = 0;  // multiply-adds of a step, forward
+    struct Share {
+        int64_t begin, end, first_row;  // positions in the batch; rows of targets before it
+    };
+    std::vector<Share> shares_;
+    std::vector<int64_t> target_rows_;                  // of the batch's rows
+    std::vector<std::unique_ptr<Workspace>> training_;  // one for each share; the first fills the parameters' gradients
+    std::vector<Score> scores_;
     ForkedLock idle_guard_;
     std::vector<std::unique_ptr<Workspace>> idle_;
 };

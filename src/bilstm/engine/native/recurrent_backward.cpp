@@ -26,7 +26,7 @@ void Recurrent::backward(const Batch& batch, const Input& input, const float* ou
                          float* input_gradient_rows, Scratch& scratch) {
     const Keep kept = recompute ? Keep::cells : Keep::gates;
     const auto all = passes(batch, input, const_cast<float*>(output), scratch, kept);
-    const int64_t rows = every_step_ ? batch.steps : batch.sequences, cost = work(batch), threads = thread_count();
+    const int64_t rows = every_step_ ? batch.steps : batch.sequences, cost = work(batch), threads = threads_here();
     Back back{all, arriving(all, output_gradient, rows, scratch), cost, scratch};
     const int64_t weights = cost / batch.steps;
     parallel(all.count, weights, [&](int64_t d) {
@@ -104,10 +104,10 @@ void Recurrent::open_chunk(Back& back, size_t d, DirectionPass::Steps steps) con
 
 // Threads share out the panels.
 void Recurrent::weight_gradient(const Back& back, size_t d, DirectionPass::Steps steps, bool add) const {
-    const int64_t panels = directions_[d]->weights.shape.panels(), pieces = std::min<int64_t>(panels, thread_count());
+    const int64_t panels = directions_[d]->weights.shape.panels(), pieces = std::min<int64_t>(panels, threads_here());
     parallel(pieces, back.cost, [&](int64_t piece) {
         static thread_local Buffer pack;
-        back.all[d].weight_gradient(directions_[d]->weights.gradient.data(), panels * piece / pieces,
+        back.all[d].weight_gradient(back.scratch.gradient(directions_[d]->weights, d), panels * piece / pieces,
                                     panels * (piece + 1) / pieces, steps, add, pack);
     });
 }

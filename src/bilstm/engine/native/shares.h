@@ -25,7 +25,7 @@ inline std::vector<int64_t> equal_shares(const Batch& batch, int64_t parts) {
 // Calls function(direction, first, last) for every direction and share of the sorted sequences.
 template <typename Function>
 void for_each_share(const Batch& batch, int64_t directions, int64_t work, Function&& function) {
-    const auto bounds = equal_shares(batch, std::max<int64_t>(1, thread_count() / directions));
+    const auto bounds = equal_shares(batch, std::max<int64_t>(1, threads_here() / directions));
     const auto shares = static_cast<int64_t>(bounds.size()) - 1;
     parallel(directions * shares, work, [&](int64_t task) {
         const auto share = static_cast<size_t>(task / directions);

@@ -27,6 +27,8 @@ void pause() {
 #endif
 }
 
+thread_local bool within_task = false;
+
 struct Pool {
     std::atomic<bool> in_use{false};
     int workers = 0;
@@ -42,12 +44,14 @@ struct Pool {
     std::exception_ptr failure;  // the first exception of a task
 
     void take_tasks() {
+        within_task = true;
         try {
             for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(context, i);
         } catch (...) {
             if (!failed.exchange(true)) failure = std::current_exception();
             next.store(tasks, std::memory_order_relaxed);  // the others' results would be thrown away
         }
+        within_task = false;
     }
 
     void work(int index, uint32_t seen) {
@@ -142,6 +146,10 @@ int thread_count() {
     const int count = requested.load(std::memory_order_relaxed);
     if (count > 0) return count;
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+int threads_here() {
+    return within_task ? 1 : thread_count();
 }
 
 void set_thread_count(int count) {

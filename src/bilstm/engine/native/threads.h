@@ -2,8 +2,8 @@
 //
 // Threads only ever divide outputs, so results do not depend on their number. The pool starts on first use, survives
 // fork (the child starts its own) and is never waited for at exit. A section started while another thread uses the
-// pool, or within a section, runs in its caller's thread. An exception of a task reaches the section's caller once no
-// task runs any more, the first where there are several; tasks not yet begun are then left out.
+// pool, or within a section's task, runs in its caller's thread. An exception of a task reaches the section's caller
+// once no task runs any more, the first where there are several; tasks not yet begun are then left out.
 #pragma once
 
 #include <atomic>
@@ -19,6 +19,7 @@ struct Forked : std::runtime_error {
 };
 
 int thread_count();
+int threads_here();  // 1 within a task of a section
 void set_thread_count(int count);
 
 namespace detail {
@@ -32,7 +33,7 @@ inline constexpr int64_t kWorthThreads = 400'000;
 // number of multiply-adds.
 template <typename Function>
 void parallel(int64_t tasks, int64_t work, Function&& function) {
-    if (tasks <= 1 || work < kWorthThreads || thread_count() == 1) {
+    if (tasks <= 1 || work < kWorthThreads || threads_here() == 1) {
         for (int64_t i = 0; i < tasks; ++i) function(i);
         return;
     }
