@@ -33,6 +33,8 @@ class Roles:
         features: what to predict from. None: of a CoNLL-style file the first column, of others all that have a name
             and no other role.
         categorical: features to treat as text even if they are numbers.
+        spelling: whether the last letters and the shape of texts count as well as the whole; None: where they are
+            words.
     """
 
     sequence: str | None = None
@@ -40,6 +42,7 @@ class Roles:
     order: str | None = None
     features: Sequence[str] | None = None
     categorical: Sequence[str] = ()
+    spelling: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,9 @@ def prepare(
     if share and not len(held_out):
         notes.append("only one sequence has labels, so none is held out, and training does not stop early")
     rows = np.concatenate([sequences.rows[sequences.offsets[i] : sequences.offsets[i + 1]] for i in training])
-    columns = _fit(table, kinds, rows, sequence=sequence, order=roles.order, label=label, classes=classes)
+    columns = Columns(
+        sequence, roles.order, label, classes, *_fit(table, kinds, rows, roles.spelling), table.conll_columns
+    )
     encoded = columns.encode_sequences(table, sequences, need_labels=True)
     if valid:
         validation: Encoded | None = columns.encode(valid, need_labels=True)
@@ -248,18 +253,20 @@ def _feature_kind(table: Table, name: str) -> FeatureKind | None:
 
 
 def _fit(
-    table: Table,
-    kinds: dict[str, FeatureKind],
-    rows: npt.NDArray[np.int64],
-    *,
-    sequence: str,
-    order: str | None,
-    label: str,
-    classes: tuple[str, ...],
-) -> Columns:
-    """Fit each column to these rows."""
+    table: Table, kinds: dict[str, FeatureKind], rows: npt.NDArray[np.int64], spelling: bool | None
+) -> tuple[tuple[NumericColumn, ...], tuple[CategoricalColumn, ...]]:
+    """Fit each column to these rows.
+
+    Raises:
+        UserError: spelling is to count, but there is no text.
+    """
+    if spelling and "categorical" not in kinds.values():
+        raise UserError(f"{table.path} has no feature that is text, so there is no spelling to learn from")
     numeric = [NumericColumn.fit(n, read_numbers(table, n)[rows]) for n, kind in kinds.items() if kind == "numeric"]
     categorical = [
-        CategoricalColumn.fit(n, table.texts(n)[rows].tolist()) for n, kind in kinds.items() if kind == "categorical"
+        column
+        for name, kind in kinds.items()
+        if kind == "categorical"
+        for column in CategoricalColumn.fit_parts(name, table.texts(name)[rows].tolist(), spelling)
     ]
-    return Columns(sequence, order, label, classes, tuple(numeric), tuple(categorical), table.conll_columns)
+    return tuple(numeric), tuple(categorical)

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     multiple=True,
 )
 @column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True)
+@click.option(
+    "--spelling/--no-spelling",
+    default=None,
+    help="Learn from the last letters and the shape of texts as well. Without it, where they look like words.",
+)
 @click.option("--valid", metavar="TABLE", help="Sequences to stop early by, instead of a part held out.")
 @click.option("--out", metavar="MODEL", required=True, help="The model file to write.")
 @training_option("--units", COUNT, "LSTM units in each direction.")
@@ -118,6 +123,7 @@ def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dic
         order=given["order"],
         features=split_names(given["features"], source) if given["features"] else None,
         categorical=split_names(given["categorical"], source),
+        spelling=given["spelling"],
     )
     validation = read_table(valid, conll_columns=source.conll_columns) if valid else None
     split, seed = options.validation_split, options.seed
