@@ -42,11 +42,12 @@ def test_a_shape_is_its_own_shape_and_no_longer_than_the_text(text: str) -> None
 
 
 @given(st.text("aßZ0é.", max_size=30), st.text("aßZ0é.", min_size=3, max_size=3))
-def test_the_end_of_a_text_is_that_of_its_last_letters(start: str, end: str) -> None:
-    for part in ("last 2", "last 3"):
-        assert PARTS[part](start + end) == PARTS[part](end)
+def test_the_ends_of_a_text_are_those_of_its_ends(middle: str, end: str) -> None:
+    for part in ("first 2", "first 3", "last 2", "last 3"):
+        assert PARTS[part](end + middle + end) == PARTS[part](end)
     assert PARTS["last 2"](end) == end[-2:].lower()
-    assert PARTS["whole"](start + end) == start + end
+    assert PARTS["first 2"](end) == end[:2].lower()
+    assert PARTS["whole"](middle) == middle
 
 
 @pytest.mark.parametrize(
@@ -98,13 +99,13 @@ def columns(tmp_path: Path) -> Columns:
 
 def test_a_table_of_words(columns: Columns, tmp_path: Path) -> None:
     assert columns.features == columns.spelled == ["token"]
-    assert columns.vocabularies == [column.size for column in columns.categorical] == [7, 5, 5, 4]
+    assert columns.vocabularies == [column.size for column in columns.categorical] == [7, 5, 5, 5, 5, 4]
     assert columns.describe() == [("token", "words, 6 different values")]
     new = columns.encode(write(tmp_path / "new.conll", [[("walks", "p"), ("xyz", "q")]]), need_labels=True)
     known = [[column.vocabulary[i - 1] if i else None for i in row] for column, row in zip(
         columns.categorical, new.values.values.T.astype(int), strict=True
     )]  # fmt: skip
-    assert known == [[None, None], ["ks", None], ["lks", None], ["a", "a"]]
+    assert known == [[None, None], ["wa", None], ["wal", None], ["ks", None], ["lks", None], ["a", "a"]]
     assert new.notes == ("token: 2 values of 2 (100.0 %) unknown to the model",)
 
 
@@ -125,7 +126,7 @@ def test_hostile_parts(change: str, columns: Columns) -> None:
     if change == "without the whole":
         del parts[0]
     else:
-        parts[1]["part"] = {"unknown": "first 2", "empty": "", "twice": "last 3"}[change]
+        parts[1]["part"] = {"unknown": "first 4", "empty": "", "twice": "last 3"}[change]
     with pytest.raises(ModelFileError, match="the model is damaged: its (categorical )?columns have no valid '"):
         Columns.from_json(data)
 

@@ -1,4 +1,4 @@
-"""What the spelling of a word tells about it, so that one never met before is not quite unknown: its end, its shape."""
+"""What a word's spelling tells, so that one never met before is not quite unknown: its ends and its shape."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Collection
 
 WHOLE = "whole"
-# Which part of a text is looked up. The ends and the shape are those of Huang, Xu & Yu, "Bidirectional LSTM-CRF models
-# for sequence tagging", 2015.
+# Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
 PARTS: dict[str, Callable[[str], str]] = {
     WHOLE: lambda text: text,
+    "first 2": lambda text: text[:2].lower(),
+    "first 3": lambda text: text[:3].lower(),
     "last 2": lambda text: text[-2:].lower(),
     "last 3": lambda text: text[-3:].lower(),
     "shape": lambda text: shape(text),

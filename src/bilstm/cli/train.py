@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--spelling/--no-spelling",
     default=None,
-    help="Learn from the last letters and the shape of texts as well. Without it, where they look like words.",
+    help="Learn from the first and last letters and the shape of texts, too. By itself: where they look like words.",
 )
 @click.option("--valid", metavar="TABLE", help="Sequences to stop early by, instead of a part held out.")
 @click.option("--out", metavar="MODEL", required=True, help="The model file to write.")
