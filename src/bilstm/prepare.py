@@ -33,8 +33,8 @@ class Roles:
         features: what to predict from. None: of a CoNLL-style file the first column, of others all that have a name
             and no other role.
         categorical: features to treat as text even if they are numbers.
-        spelling: whether the first and last letters and the shape of texts count besides the whole; None: where they are
-            words.
+        spelling: whether the first and last letters and the shape of texts count besides the whole; None: where they
+            are words.
     """
 
     sequence: str | None = None
