@@ -161,6 +161,13 @@ CASES = [
     case("demo merge mode", "demo --merge-mode none", "invalid value for '--merge-mode': 'none' is not one of 'concat', 'sum', 'mul', 'ave'."),
     case("demo picture of no format", "demo --sequences 1 --out picture.doc", "cannot write a picture as picture.doc: the ending must be .png, .svg or .pdf"),
     case("demo picture below a file", "demo --sequences 1 --out train.csv/picture.png", "cannot make the folder train.csv: file exists"),
+    case("group not there", f"train train.csv {COLUMNS} --out out --group who", f"train.csv has no column 'who' (the group of each sequence). {NAMES}"),
+    case("group the label", f"train train.csv {COLUMNS} --out out --group label", "the group is a column of its own, but 'label' is named for something else as well"),
+    case("group with a table to validate on", f"train train.csv {COLUMNS} --out out --group word --valid train.csv", "--group says what is held out together, and with --valid nothing is: leave one of them out"),
+    case("group with nothing held out", f"train train.csv {COLUMNS} --out out --group word --validation-split 0", "--group says what is held out together, and with --validation-split 0 nothing is: leave one of them out"),
+    case("group that divides a sequence", f"train train.csv {COLUMNS} --out out --group word", "train.csv, line 3: the group in column 'word' is 'b', but its sequence begins with 'a'; a sequence is of one group"),
+    train("group missing", "new.csv, line 3: the cell in column 'who', the group, is missing", "id,x,label,who\na,1,p,m\nb,2,q,\n", "--sequence id --label label --group who"),
+    train("one group", "new.csv has one group only, 'm' in column 'who', so none can be held out; leave --group out, or give sequences to validate on with --valid", "id,x,label,who\na,1,p,m\nb,2,q,m\n", "--sequence id --label label --group who"),
     # --- the files
     case("no such table", f"train trian.csv {COLUMNS} --out out", "there is no file trian.csv. Did you mean 'train.csv'?"),
     case("no such table at all", f"train nothing.parquet {COLUMNS} --out out", "there is no file nothing.parquet"),

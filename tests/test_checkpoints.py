@@ -25,7 +25,7 @@ from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn
 from bilstm.engine.network import Targets
 from bilstm.errors import ModelFileError, UserError
 from bilstm.fitting import FitData
-from bilstm.layers import LSTM, Dense, Dropout
+from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
 from bilstm.loop import LoopOptions, TrainingInterrupted, train_model
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
@@ -70,11 +70,11 @@ def train(checkpoint: Checkpoint | None = None, told: Any = None, **options: Any
 
 
 def crash_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let training crash before the training step after so many."""
+    """Let training crash before the training step after so many, those of a baseline left out."""
     train_batches, done = Sequential.train_batches, [0]
 
     def step(model: Sequential, *arguments: Any) -> Any:
-        done[0] += 1
+        done[0] += any(isinstance(layer, (LSTM, Bidirectional)) for layer in model.layers)
         if done[0] > steps:
             raise CrashError
         return train_batches(model, *arguments)
@@ -445,6 +445,17 @@ def test_a_full_disk(work: Path, uninterrupted: Path) -> None:
     assert running.returncode == 2
     assert sorted(os.listdir(work)) == ["checkpoint", "log", "train.csv"]
     assert epochs_kept(work) == before
+    finish(work, uninterrupted)
+
+
+@POSIX
+def test_a_disk_that_has_room_for_no_checkpoint_at_all(work: Path, uninterrupted: Path) -> None:
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    with process(limited + "from bilstm import cli; cli.main()", *kept(work)) as running:
+        _, errors = running.communicate(timeout=60)
+    assert errors == f"bilstm: cannot write {work / 'checkpoint'}: file too large; training was stopped\n"
+    assert running.returncode == 2
+    assert sorted(os.listdir(work)) == ["log", "train.csv"]
     finish(work, uninterrupted)
 
 

@@ -242,6 +242,19 @@ def test_a_table_to_judge_by(tmp_path: Path, train: Callable[..., Path]) -> None
     assert header["training"]["sequences"] == 30
 
 
+def test_groups_are_held_out_whole(tmp_path: Path) -> None:
+    table = [{"who": f"w{int(str(row['id'])[1:]) // 6}", **row} for row in rows(24)]
+    path, sides = write(tmp_path / "groups.ndjson", table), []
+    for seed in (1, 2):
+        arguments = ["--group", "who", "--validation-split", 0.5, "--seed", seed, "--out", tmp_path / "model"]
+        bilstm("train", path, *COLUMNS, *SMALL, *arguments)
+        tagger = Tagger.load(tmp_path / "model")
+        assert tagger.columns.features == ["x", "word"]
+        sides.append((tagger.training["held_out_sequences"], tagger.columns.numeric[0].mean))
+    assert {count for count, _ in sides} == {12}
+    assert sides[0][1] != sides[1][1]  # other groups are trained on
+
+
 def test_features_are_chosen(tmp_path: Path, train: Callable[..., Path]) -> None:
     def features(*arguments: str) -> list[str]:
         return Tagger.load(train(*arguments)).columns.features

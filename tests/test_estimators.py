@@ -157,14 +157,69 @@ def test_nothing_of_scikit_learn_is_imported_before_it_is_needed() -> None:
 # --- In scikit-learn's tools -----------------------------------------------------------------------------------------
 
 
-@BOTH
-@pytest.mark.parametrize("form", ["list", "objects", "ragged"])
-def test_cross_validation_of_ragged_sequences(make: Any, form: str) -> None:
+FORMS: dict[str, Callable[[list[Any]], Any]] = {
+    "list": list,
+    "objects": objects,
+    "ragged": bilstm.Ragged.from_sequences,
+    "array": lambda X: np.stack([sequence[:3] for sequence in X]),
+    "flat array": lambda X: np.stack([sequence[:3, 0] for sequence in X]),
+    "words": lambda X: [np.where(sequence[:, 0] > 0.5, "up", "down").tolist() for sequence in X],
+    "array of words": lambda X: np.stack([np.where(sequence[:3, 0] > 0.5, "up", "down") for sequence in X]),
+}
+EACH_FORM = pytest.mark.parametrize("form", FORMS)
+
+
+def data_in(form: str, make: Any) -> tuple[Any, Any]:
+    """Sequences in one of their forms, with their labels."""
     X, y = data_for(make())
-    forms = {"list": X, "objects": objects(X), "ragged": bilstm.Ragged.from_sequences(X)}
-    scores = cross_val_score(make(), forms[form], y, cv=2, error_score="raise")
+    given = FORMS[form](X)
+    if make is BOTH.args[1][0] and isinstance(given, np.ndarray) and given.dtype != object:
+        y = np.stack([labels[:3] for labels in y])
+    return given, y
+
+
+@BOTH
+@EACH_FORM
+def test_cross_validation(make: Any, form: str) -> None:
+    X, y = data_in(form, make)
+    scores = cross_val_score(make(), X, y, cv=2, error_score="raise")
     assert scores.shape == (2,)
-    assert (scores == cross_val_score(make(), X, y, cv=2)).all()
+    if form in ("objects", "ragged"):
+        assert (scores == cross_val_score(make(), *data_in("list", make), cv=2)).all()
+
+
+@BOTH
+@pytest.mark.parametrize("form", ["objects", "array", "flat array", "array of words"])
+def test_predictions_of_cross_validation(make: Any, form: str) -> None:
+    X, y = data_in(form, make)
+    found = cross_val_predict(make(), X, objects(y) if isinstance(y, list) else y, cv=2)
+    assert [np.shape(labels) for labels in found] == [np.shape(labels) for labels in y]
+
+
+@BOTH
+@EACH_FORM
+def test_a_grid_search_over_a_pipeline(make: Any, form: str) -> None:
+    X, y = data_in(form, make)
+    estimator = make_pipeline(FunctionTransformer(), make(epochs=1))
+    name = estimator.steps[-1][0]
+    grid = {f"{name}__units": [2, 3], f"{name}__direction": ["both", "none"]}
+    search = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(X, y)
+    assert search.cv_results_["mean_test_score"].shape == (4,)
+    assert search.best_params_[f"{name}__units"] in (2, 3)
+    assert len(search.predict(X)) == len(X)
+    assert not hasattr(clone(search.best_estimator_)[-1], "model_")
+
+
+@BOTH
+@EACH_FORM
+def test_partial_fit_of_every_form(make: Any, form: str) -> None:
+    X, y = data_in(form, make)
+    first = make().partial_fit(X, y, classes=["high", "low"])
+    before = weight_bits(first.model_)
+    assert weight_bits(first.partial_fit(X, y).model_) != before
+    again = make().partial_fit(X, y, classes=["high", "low"]).partial_fit(X, y)
+    assert weight_bits(again.model_) == weight_bits(first.model_)
+    assert 0 <= again.score(X, y) <= 1
 
 
 def test_cross_validation_keeps_groups_together() -> None:
@@ -174,22 +229,17 @@ def test_cross_validation_keeps_groups_together() -> None:
     assert cross_val_score(classifier(), X, y, cv=GroupKFold(3), **keywords).shape == (3,)
 
 
-def test_predictions_of_cross_validation() -> None:
-    X, y = echoes(20)
-    found = cross_val_predict(tagger(), objects(X), objects(y), cv=2)
-    assert [len(labels) for labels in found] == [len(labels) for labels in y]
+def test_probabilities_of_cross_validation() -> None:
     X, labels = beginnings(20)
     assert cross_val_predict(classifier(), X, labels, cv=2, method="predict_proba").shape == (20, 2)
 
 
 @BOTH
-def test_a_grid_search_and_a_pipeline(make: Any) -> None:
+def test_a_pipeline_scores_as_its_best(make: Any) -> None:
     X, y = data_for(make())
     scaled = FunctionTransformer(lambda X: [10 * sequence for sequence in X])
     search = GridSearchCV(make_pipeline(scaled, make()), {type(make()).__name__.lower() + "__units": [2, 3]}, cv=2)
     search.fit(X, y)
-    assert next(iter(search.best_params_.values())) in (2, 3)
-    assert len(search.predict(X)) == len(X)
     assert search.score(X, y) == search.best_estimator_.score(X, y)
 
 

@@ -17,7 +17,7 @@ from bilstm.metrics import event_report, span_report, step_report
 from bilstm.tablefiles import read_table
 from bilstm.tagger import Tagger
 
-SMALL = ["--units", "4", "--layers", "1", "--epochs", "4", "--learning-rate", "0.05", "--quiet"]
+SMALL = ["--units", "4", "--layers", "1", "--epochs", "4", "--learning-rate", "0.05", "--quiet", "--no-baseline"]
 STATES = ["rest", "jump", "run"]
 
 

@@ -157,6 +157,46 @@ def test_both_parts_have_labels(lengths: list[int], share: float, seed: int, dat
         assert abs(len(held_out) - share * sum(has_labels)) <= 1
 
 
+@given(
+    groups=st.lists(st.sampled_from("abcd"), min_size=2, max_size=12).filter(lambda groups: len(set(groups)) > 1),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**32),
+)
+def test_no_group_is_on_both_sides(groups: list[str], share: float, seed: int) -> None:
+    sequences = Sequences(offsets_of([2] * len(groups)), np.arange(2 * len(groups)))
+    training, held_out = hold_out(sequences, np.ones(2 * len(groups), bool), share, seed, groups)
+    assert sorted([*training.tolist(), *held_out.tolist()]) == list(range(len(groups)))
+    sides = [{groups[i] for i in side} for side in (training, held_out)]
+    assert not sides[0] & sides[1]
+    assert all(sides)
+    assert abs(len(sides[1]) - share * len(set(groups))) <= 1
+
+
+@pytest.mark.parametrize("group", ["patient", "ward"])
+def test_a_column_tells_the_groups(tmp_path: Path, group: str) -> None:
+    names = {"patient": [f"p{i // 4}" for i in range(24)], "ward": [i // 8 for i in range(24)]}
+    rows = [f"s{i},{'pq'[j % 2]},{j},{names['patient'][i]},{names['ward'][i]}" for i in range(24) for j in range(3)]
+    source = table(tmp_path, "\n".join(["id,label,x,patient,ward", *rows]))
+    found = prepare(source, Roles("id", "label", group=group), validation_split=0.3, seed=5)
+    assert found.columns.features == ["x", "ward" if group == "patient" else "patient"]
+    assert found.validation is not None
+    sides = [{str(names[group][row // 3]) for row in part.rows} for part in (found.training, found.validation)]
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) == round(0.3 * len(set(names[group])))
+    by_chance = prepare(source, Roles("id", "label"), validation_split=0.3, seed=5).validation
+    assert by_chance is not None
+    assert len({names["patient"][row // 3] for row in by_chance.rows}) > 2
+    named = prepare(source, Roles("id", "label", features=[group], group=group), seed=5)
+    assert named.columns.features == [group]
+
+
+def test_one_group_with_labels_stays(tmp_path: Path) -> None:
+    content = "id,label,x,who\n" + "".join(f"{i},{'' if i > 3 else 'pq'[i % 2]},1,{i // 4}\n" for i in range(8))
+    found = prepare(table(tmp_path, content), Roles("id", "label", group="who"))
+    assert found.validation is None
+    assert found.notes == ("all labels are of one who, so none is held out, and training does not stop early",)
+
+
 NAMES = "Its columns: 'id', 'label', 'x'"
 WRONG: dict[str, tuple[str, Roles, str]] = {
     "no sequence": (made(x=[1]), Roles(label="label"), "Name the column that tells with --sequence"),

@@ -154,7 +154,7 @@ class Checkpoint:
         """Write the file, wholly or not at all.
 
         Raises:
-            UserError: it cannot be written; it is as it was.
+            UserError: it cannot be written; it is as it was, which the message says if there is one to go on with.
         """
         tensors = {name: getattr(snapshot, name) for name in _ARRAYS}
         header = {
@@ -169,7 +169,8 @@ class Checkpoint:
         try:
             write_model(self.path, tensors, header)
         except UserError as error:
-            raise UserError(f"{error}; training was stopped, and the same command with --resume goes on") from error
+            kept = ", and the same command with --resume goes on" if os.path.exists(self.path) else ""
+            raise UserError(f"{error}; training was stopped{kept}") from error
         self._written = time.monotonic()
 
     def remove(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.errors import ModelFileError, UserError, counted, listed, shown
+from bilstm.errors import UserError, counted, listed, shown
+from bilstm.fields import Fields
 from bilstm.ragged import Ragged, steps_of
 from bilstm.sequences import Sequences, find_sequences
 from bilstm.spelling import PARTS, WHOLE, are_words
@@ -132,6 +133,16 @@ class CategoricalColumn:
         known = {text: indices.get(part(text or ""), 0) for text in set(texts)}
         return np.fromiter((known[text] for text in texts), np.int64, len(texts))
 
+    def note_unknown(self, indices: npt.NDArray[Any]) -> list[str]:
+        """A sentence on how many of a column's cells are unknown, by their indices; nothing where none is.
+
+        Nor of the parts of texts: they are there for texts that are unknown as a whole.
+        """
+        unknown = int((indices == 0).sum()) if self.part == WHOLE else 0
+        share = f"{unknown / max(1, len(indices)):.1%}".replace("%", " %")
+        which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
+        return [f"{self.name}: {which} unknown to the model"] if unknown else []
+
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
@@ -163,7 +174,7 @@ class Columns:
     @property
     def spelled(self) -> list[str]:
         """The names of the features whose spelling counts."""
-        return list(dict.fromkeys(column.name for column in self.categorical if column.part != WHOLE))
+        return spelled_columns(self.categorical)
 
     @property
     def numeric_width(self) -> int:
@@ -180,9 +191,7 @@ class Columns:
 
     def describe(self) -> list[tuple[str, str]]:
         """The name of each feature, and in words what was found in the training rows and what is made of it."""
-        whole = [column for column in self.categorical if column.part == WHOLE]
-        texts = [(column.name, _describe_text(column, column.name in self.spelled)) for column in whole]
-        return [(column.name, _describe_number(column)) for column in self.numeric] + texts
+        return describe_columns(self._all())
 
     def encode(self, table: Table, need_labels: bool = False) -> Encoded:
         """Turn a table into what the model takes.
@@ -217,11 +226,7 @@ class Columns:
             texts = table.texts(column.name).tolist()
             indices = column.encode(texts)
             inputs.append(indices)
-            unknown = int((indices == 0).sum())
-            if unknown and column.part == WHOLE:
-                share = f"{unknown / len(indices):.1%}".replace("%", " %")
-                which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
-                notes.append(f"{column.name}: {which} unknown to the model")
+            notes += column.note_unknown(indices)
         values = np.stack([column[sequences.rows] for column in inputs], axis=1, dtype=np.float32, casting="unsafe")
         labels = self._labels(table)[sequences.rows] if need_labels else np.full(table.rows, -1, np.int32)
         return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, tuple(notes))
@@ -269,7 +274,7 @@ class Columns:
         Raises:
             ModelFileError: it is not what `to_json` gives.
         """
-        field = _Fields("columns", data)
+        field = Fields("columns", data)
         columns = cls(
             sequence=field.text("sequence"),
             order=None if field.get("order") is None else field.text("order"),
@@ -318,6 +323,24 @@ def read_labels(table: Table, name: str) -> list[str | None]:
     return [None if text is None or not text.strip() else text for text in table.texts(name).tolist()]
 
 
+def describe_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[tuple[str, str]]:
+    """The name of each, and in words what was found in the training rows and what is made of it."""
+    spelled = spelled_columns(columns)
+    return [
+        (column.name, _describe_text(column, column.name in spelled))
+        if isinstance(column, CategoricalColumn)
+        else (column.name, _describe_number(column))
+        for column in columns
+        if isinstance(column, NumericColumn) or column.part == WHOLE
+    ]
+
+
+def spelled_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[str]:
+    """The names of those whose spelling counts."""
+    texts = [column for column in columns if isinstance(column, CategoricalColumn)]
+    return list(dict.fromkeys(column.name for column in texts if column.part != WHOLE))
+
+
 def _describe_text(column: CategoricalColumn, spelled: bool) -> str:
     rare = column.distinct - len(column.vocabulary)
     how = "known by their spelling only" if spelled else "treated as unknown"
@@ -342,55 +365,8 @@ def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64]) -> Non
         raise UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the training rows' numbers")
 
 
-class _Fields:
-    """The fields of a JSON object that nobody vouches for."""
-
-    def __init__(self, what: str, data: Any) -> None:
-        self.what = what
-        self.data = data
-        if not isinstance(data, dict):
-            raise ModelFileError(f"the model is damaged: its {what} are not an object")
-
-    def wrong(self, name: str) -> ModelFileError:
-        return ModelFileError(f"the model is damaged: its {self.what} have no valid {name!r}")
-
-    def get(self, name: str) -> Any:
-        return self.data.get(name)
-
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if not isinstance(value, str) or not value:
-            raise self.wrong(name)
-        return value
-
-    def number(self, name: str) -> float:
-        value = self.get(name)
-        # A whole number of a thousand digits is no float.
-        if type(value) not in (int, float) or not -1e308 <= value <= 1e308:
-            raise self.wrong(name)
-        return float(value)
-
-    def count(self, name: str) -> int:
-        value = self.get(name)
-        if type(value) is not int or not 0 <= value < 2**63:
-            raise self.wrong(name)
-        return int(value)
-
-    def items(self, name: str) -> list[Any]:
-        value = self.get(name)
-        if not isinstance(value, list):
-            raise self.wrong(name)
-        return value
-
-    def distinct_texts(self, name: str) -> tuple[str, ...]:
-        values = self.items(name)
-        if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
-            raise self.wrong(name)
-        return tuple(values)
-
-
 def _numeric_from(data: Any) -> NumericColumn:
-    field = _Fields("numeric columns", data)
+    field = Fields("numeric columns", data)
     column = NumericColumn(field.text("name"), field.number("mean"), field.number("scale"), field.count("missing"))
     if column.scale <= 0:
         raise field.wrong("scale")
@@ -398,7 +374,7 @@ def _numeric_from(data: Any) -> NumericColumn:
 
 
 def _categorical_from(data: Any) -> CategoricalColumn:
-    field = _Fields("categorical columns", data)
+    field = Fields("categorical columns", data)
     part = WHOLE if field.get("part") is None else field.text("part")
     column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"), part)
     if column.part not in PARTS:

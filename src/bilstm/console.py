@@ -129,7 +129,8 @@ def stop_on_signals() -> None:
 
 def stop_status(interrupt: BaseException) -> int:
     """The exit status of a program that was interrupted so."""
-    return interrupt.status if isinstance(interrupt, Stopped) else INTERRUPTED
+    signalled = interrupt if isinstance(interrupt, Stopped) else interrupt.__cause__
+    return signalled.status if isinstance(signalled, Stopped) else INTERRUPTED
 
 
 @contextlib.contextmanager
@@ -142,9 +143,14 @@ def saying_if_stopped(when: str) -> Iterator[None]:
 
 
 class Progress:
-    """A bar on standard error with the latest figures of a training; nothing where nobody watches."""
+    """A bar on standard error with the latest figures of a training; nothing where nobody watches.
 
-    def __init__(self, *, quiet: bool) -> None:
+    Args:
+        what: is trained, where that has to be said.
+    """
+
+    def __init__(self, *, quiet: bool, what: str = "") -> None:
+        self._what = what
         self._hidden = quiet or not sys.stderr.isatty()
         self._quiet = quiet
         self._bar: Any = None
@@ -160,7 +166,7 @@ class Progress:
         if self._bar is None:
             from tqdm import tqdm
 
-            form = "epoch {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
+            form = self._what + "epoch {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
             width, height = shutil.get_terminal_size()  # 80 × 24 where the terminal does not tell
             self._bar = tqdm(
                 total=figures["epochs"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,15 +13,17 @@ try:
     from sklearn.base import BaseEstimator
     from sklearn.base import ClassifierMixin as ClassifierMixin
     from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted
+    from sklearn.utils.validation import check_is_fitted as check_is_fitted
     from sklearn.utils.validation import column_or_1d as column_or_1d
 except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
+from bilstm.columns import describe_columns
 from bilstm.engine.network import Targets
 from bilstm.errors import listed
 from bilstm.fitting import DivergedError, FitData
+from bilstm.frames import Frame, is_frame
 from bilstm.labels import Labels, as_classes
 from bilstm.layers import ColumnEmbedding, Dense, Dropout, Layer
 from bilstm.loop import Progress, TrainingInterrupted, batches_by_length, train_model
@@ -38,6 +41,8 @@ class SequenceEstimator(BaseEstimator):
     """What both estimators do alike. They differ in what has a label, a step or a sequence."""
 
     _one_row_each: ClassVar[bool]
+    sequence: str | None
+    order: str | None
 
     # --- Training ------------------------------------------------------------------------------------------------
 
@@ -48,6 +53,7 @@ class SequenceEstimator(BaseEstimator):
             X: n sequences; see the class.
             y: their labels; see the class.
             groups: (n,) which sequences belong together, such as one patient's: all of a group are held out, or none.
+                Of a table, a column's name, or for each row.
 
         Raises:
             ValueError: a parameter is impossible, or X, y and groups do not fit together.
@@ -55,9 +61,9 @@ class SequenceEstimator(BaseEstimator):
             TrainingInterrupted: Ctrl-C after the first epoch, a KeyboardInterrupt; the estimator then has the best
                 weights until then.
         """
-        seed, steps = self._new_seed(), read_steps(X)
+        seed = self._new_seed()
+        steps, labels, groups = self._read(X, y, groups)
         options = self._options(seed)
-        labels = self._read_labels(y, steps)
         classes = labels.classes()
         codes = labels.codes(classes)
         training, held_out = self._divide(steps, codes, groups, options)
@@ -91,10 +97,10 @@ class SequenceEstimator(BaseEstimator):
             ValueError: as for `fit`; classes are missing, or others than before.
             DivergedError: the loss is not finite.
         """
-        steps = read_steps(X)
-        labels = self._read_labels(y, steps)
+        known = hasattr(self, "model_")
+        steps, labels, _ = self._read(X, y, known=known)
         options = self._options(0)
-        if not hasattr(self, "model_"):
+        if not known:
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             found = as_classes(classes)
@@ -103,7 +109,6 @@ class SequenceEstimator(BaseEstimator):
         else:
             if classes is not None and not np.array_equal(as_classes(classes), self.classes_):
                 raise ValueError(f"classes={classes!r} are not those of before: {self.classes_!r}")
-            self._check_features(steps)
             codes = labels.known_codes(self.classes_)
         weights = self._row_weights(codes, np.arange(len(codes)))
         data = FitData.all_of(self.encoder_.encode(steps), Targets(labels=codes, weights=weights))
@@ -117,9 +122,16 @@ class SequenceEstimator(BaseEstimator):
 
     def _start(self, steps: Steps, classes: npt.NDArray[Any], options: TrainingOptions) -> None:
         """Become an untrained estimator for sequences like these."""
-        self.encoder_ = StepEncoder.fit(steps, standardize=self.standardize)
+        self.encoder_ = StepEncoder.fit(steps, standardize=self.standardize, spelling=self.spelling)
         self.classes_ = classes
-        self.n_features_in_ = steps.features
+        self.n_features_in_ = len(steps.columns)
+        if steps.rows is not None:
+            self.feature_names_in_ = np.array([*steps.columns], object)
+        elif hasattr(self, "feature_names_in_"):  # of an earlier fit
+            del self.feature_names_in_
+        if self.verbose and steps.rows is not None:
+            for name, found in describe_columns(self.encoder_.columns):
+                print(f"{name}: {found}")
         self.model_ = self._build(options)
 
     def _new_seed(self) -> int:
@@ -143,6 +155,7 @@ class SequenceEstimator(BaseEstimator):
         )
         for name in ("standardize", "verbose"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
+        check_choice(type(self).__name__, "spelling", self.spelling, (None, True, False))
         return options
 
     def _divide(
@@ -213,20 +226,49 @@ class SequenceEstimator(BaseEstimator):
 
     # --- Reading -------------------------------------------------------------------------------------------------
 
-    def _read_labels(self, y: Any, steps: Steps) -> Labels:
+    def _read(self, X: Any, y: Any, groups: Any = None, *, known: bool = False) -> tuple[Steps, Labels, Any]:
+        """Sequences with their labels, and the group of each sequence if any.
+
+        Args:
+            known: whether they have to be like those of the fit.
+        """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        return self._labels_of(y, steps)
+        if not is_frame(X):
+            steps = self._read_known(X) if known else self._read_sequences(X)
+            return steps, self._labels_of(y, steps), groups
+        frame = Frame(X, self.sequence, self.order)
+        steps = self._read_known(frame) if known else frame.steps(frame.features(y=y, groups=groups))
+        labels = self._labels_of((frame.by_sequence if self._one_row_each else frame.by_step)(y, "y"), steps)
+        return steps, labels, None if groups is None else frame.by_sequence(groups, "groups")
+
+    def _read_known(self, X: Any) -> Steps:
+        """Sequences like those of the fit."""
+        names = getattr(self, "feature_names_in_", None)
+        if is_frame(X):
+            X = Frame(X, self.sequence, self.order)
+        if isinstance(X, Frame):
+            if names is None:
+                raise ValueError(f"X is a table, but {type(self).__name__} was fitted to what is none")
+            return X.steps(names)
+        steps = self._read_sequences(X)
+        if names is not None:
+            raise ValueError(f"X is no table, but {type(self).__name__} was fitted to one")
+        if len(steps.columns) != self.n_features_in_:
+            raise ValueError(
+                f"X has {len(steps.columns)} features, but {type(self).__name__} is expecting {self.n_features_in_} "
+                f"features as input"
+            )
+        return steps
+
+    def _read_sequences(self, X: Any) -> Steps:
+        for name in ("sequence", "order"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X is no table")
+        return read_steps(X)
 
     def _labels_of(self, y: Any, steps: Steps) -> Labels:
         raise NotImplementedError
-
-    def _check_features(self, steps: Steps) -> None:
-        if steps.features != self.n_features_in_:
-            raise ValueError(
-                f"X has {steps.features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                f"features as input"
-            )
 
     def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
         raise NotImplementedError
@@ -240,13 +282,15 @@ class SequenceEstimator(BaseEstimator):
             NotFittedError: there was none.
         """
         check_is_fitted(self)
-        steps = read_steps(X)
-        self._check_features(steps)
-        return steps
+        return self._read_known(X)
 
     def _probabilities(self, steps: Steps) -> FloatArray:
         """(rows, n_classes)"""
-        return self.model_.predict_rows(self.encoder_.encode(steps))
+        encoded = self.encoder_.encode(steps)
+        if steps.rows is not None:
+            for note in self.encoder_.notes(encoded):
+                warnings.warn(f"column {note}", stacklevel=3)
+        return self.model_.predict_rows(encoded)
 
     # --- scikit-learn's ------------------------------------------------------------------------------------------
 

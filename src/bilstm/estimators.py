@@ -8,7 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.arguments import check_choice
-from bilstm.estimator_base import ClassifierMixin, ClassWeight, SequenceEstimator, column_or_1d
+from bilstm.estimator_base import (
+    ClassifierMixin,
+    ClassWeight,
+    SequenceEstimator,
+    check_is_fitted,
+    column_or_1d,
+)
 from bilstm.labels import UNLABELLED, Labels, read_labels, read_step_labels
 from bilstm.layers import GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
 from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
@@ -28,6 +34,11 @@ class SequenceTagger(SequenceEstimator):
     y is a list with an array or a list for each sequence, a (n, steps) array, or a `Ragged`: strings, whole numbers
     or booleans. Steps labelled None, NaN or `missing_label` are context only: neither learnt nor scored.
 
+    X may also be a table, a data frame of pandas, Polars or PyArrow with a row for each step, whose column `sequence`
+    tells the sequences apart. Its other columns are the features: numbers and booleans, and strings and categories,
+    which are embedded; at prediction, those that training did not have are warned of. Then y and groups have an entry
+    for each row, or are the names of columns, which then are no features; what is predicted has one for each row too.
+
     Args:
         units: of each LSTM, in each direction.
         layers: number of recurrent layers.
@@ -45,13 +56,19 @@ class SequenceTagger(SequenceEstimator):
         patience: epochs without a better score on the sequences held out after which training stops.
         validation_split: the share of sequences, or of groups, held out.
         standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
+        spelling: whether the first and last letters and the shape of strings count besides the whole, so that unknown
+            ones differ; None: where they look like words.
         missing_label: what stands for "unlabelled" in y besides None and NaN, such as -1.
+        sequence: of a table, the column whose value all rows of one sequence share.
+        order: of a table, the column by which a sequence's rows are sorted: numbers, dates or times. None: they stand
+            together, in order.
         random_state: an integer gives the same model for the same data, bit for bit; see scikit-learn's glossary.
         verbose: print a line for each epoch.
 
     Attributes:
         classes_: (n_classes,) the labels, sorted.
         n_features_in_: features of a step; 1 for strings.
+        feature_names_in_: of a table, the columns that are features; other columns are not looked at in prediction.
         model_: the network, a `Sequential` with the weights of the best epoch; encoder_: how X becomes its input.
         training_: how `fit` went, plain data: "epochs", "best_epoch", "stopped", "history", "held_out_sequences" …
     """
@@ -74,7 +91,10 @@ class SequenceTagger(SequenceEstimator):
         patience: int = 10,
         validation_split: float = 0.1,
         standardize: bool = True,
+        spelling: bool | None = None,
         missing_label: Any = None,
+        sequence: str | None = None,
+        order: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -91,7 +111,10 @@ class SequenceTagger(SequenceEstimator):
         self.patience = patience
         self.validation_split = validation_split
         self.standardize = standardize
+        self.spelling = spelling
         self.missing_label = missing_label
+        self.sequence = sequence
+        self.order = order
         self.random_state = random_state
         self.verbose = verbose
 
@@ -99,8 +122,9 @@ class SequenceTagger(SequenceEstimator):
         """The probability of each class at each step, float32.
 
         Returns:
-            (n, steps, n_classes) for X of one array; otherwise a list of (steps, n_classes) arrays, or an array of
-            objects for an array of objects, which `cross_val_predict` can join.
+            (n, steps, n_classes) for X of one array; (rows, n_classes) for a table; otherwise a list of
+            (steps, n_classes) arrays, or an array of objects for an array of objects, which `cross_val_predict` can
+            join.
 
         Raises:
             NotFittedError: before `fit`.
@@ -120,8 +144,9 @@ class SequenceTagger(SequenceEstimator):
         Raises:
             ValueError: no step is labelled, or see `predict`.
         """
-        steps = self._read_fitted(X)
-        codes = self._read_labels(y, steps).codes(self.classes_)
+        check_is_fitted(self)
+        steps, labels, _ = self._read(X, y, known=True)
+        codes = labels.codes(self.classes_)
         labelled = codes != UNLABELLED
         if not labelled.any():
             raise ValueError("no step of y is labelled, so there is nothing to score")
@@ -129,6 +154,8 @@ class SequenceTagger(SequenceEstimator):
         return float((predicted == codes)[labelled].mean())
 
     def _divided(self, rows: npt.NDArray[Any], steps: Steps, X: Any) -> Any:
+        if steps.rows is not None:
+            return steps.in_rows(rows)
         if steps.array:
             return rows.reshape(len(steps), -1, *rows.shape[1:])
         parts = np.split(rows, steps.offsets[1:-1])
@@ -151,14 +178,15 @@ class SequenceTagger(SequenceEstimator):
 class SequenceClassifier(ClassifierMixin, SequenceEstimator):
     """Learns a label for every sequence.
 
-    X is as for `SequenceTagger`. y is (n,): strings, whole numbers or booleans, none of them missing.
+    X is as for `SequenceTagger`. y is (n,): strings, whole numbers or booleans, none of them missing. Where X is a
+    table, y and what is predicted have an entry for each row, which is the same in all rows of a sequence.
 
     Args:
         pooling: how a sequence's steps become one row: "last": what each direction has computed when it has read the
             whole sequence; "mean" or "max" of the last layer's outputs at its steps.
         units, layers, merge_mode, direction, dropout, embedding, epochs, batch_size, learning_rate, class_weight,
-        patience, validation_split, standardize, random_state, verbose: as for `SequenceTagger`; without groups, the
-            sequences held out are of every class in proportion.
+        patience, validation_split, standardize, spelling, sequence, order, random_state, verbose: as for
+            `SequenceTagger`; without groups, the sequences held out are of every class in proportion.
 
     Attributes: as for `SequenceTagger`.
     """
@@ -182,6 +210,9 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         patience: int = 10,
         validation_split: float = 0.1,
         standardize: bool = True,
+        spelling: bool | None = None,
+        sequence: str | None = None,
+        order: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -199,23 +230,42 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         self.patience = patience
         self.validation_split = validation_split
         self.standardize = standardize
+        self.spelling = spelling
+        self.sequence = sequence
+        self.order = order
         self.random_state = random_state
         self.verbose = verbose
 
     def predict_proba(self, X: Any) -> FloatArray:
-        """(n, n_classes) float32: the probability of each class for each sequence.
+        """(n, n_classes) float32: the probability of each class for each sequence; of a table, for each row.
 
         Raises:
             NotFittedError: before `fit`.
             ValueError: X is not like that of the fit.
         """
-        return self._probabilities(self._read_fitted(X))
+        steps = self._read_fitted(X)
+        found = self._probabilities(steps)
+        return found if steps.rows is None else steps.in_rows(np.repeat(found, np.diff(steps.offsets), axis=0))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """(n,) the likeliest label of each sequence."""
+        """(n,) the likeliest label of each sequence; of a table, for each row."""
         codes = self.predict_proba(X).argmax(axis=1)
         labels: npt.NDArray[Any] = self.classes_[codes]
         return labels
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of sequences whose label is predicted.
+
+        Args:
+            sample_weight: (n,) how much each sequence counts.
+
+        Raises:
+            ValueError: see `predict`.
+        """
+        check_is_fitted(self)
+        steps, labels, _ = self._read(X, y, known=True)
+        right = self._probabilities(steps).argmax(axis=1) == labels.codes(self.classes_)
+        return float(np.average(right, weights=sample_weight))
 
     def _options(self, seed: int) -> TrainingOptions:
         check_choice("SequenceClassifier", "pooling", self.pooling, POOLS)

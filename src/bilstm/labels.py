@@ -12,7 +12,7 @@ from bilstm.errors import listed
 from bilstm.ragged import IndexArray, Ragged
 
 UNLABELLED, UNKNOWN = -1, -2
-_INCONSISTENT = "Found input variables with inconsistent numbers of samples"  # scikit-learn's words
+INCONSISTENT = "Found input variables with inconsistent numbers of samples"  # scikit-learn's words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,8 @@ def read_step_labels(y: Any, offsets: IndexArray, missing: Any = None) -> Labels
     if not isinstance(y, (list, tuple)):
         y = list(y if isinstance(y, Ragged) else np.atleast_1d(np.asarray(y)))
     if len(y) != len(offsets) - 1:
-        raise ValueError(f"{_INCONSISTENT}: X has {len(offsets) - 1} sequences, y has {len(y)}")
-    arrays = [_as_array(labels) for labels in y]
+        raise ValueError(f"{INCONSISTENT}: X has {len(offsets) - 1} sequences, y has {len(y)}")
+    arrays = [as_array(labels) for labels in y]
     for position, (array, steps) in enumerate(zip(arrays, np.diff(offsets).tolist(), strict=True)):
         if array.shape not in ((steps,), (steps, 1)):
             raise ValueError(f"y: sequence {position} has shape {array.shape}, but {steps} steps in X")
@@ -111,10 +111,10 @@ def read_labels(y: Any, sequences: int) -> Labels:
     Raises:
         ValueError: another number of labels, or one is missing.
     """
-    array = _as_array(y)
+    array = as_array(y)
     if array.shape != (sequences,):
         raise ValueError(
-            f"{_INCONSISTENT}: X has {sequences} sequences and needs a label for each, but y has shape {array.shape}"
+            f"{INCONSISTENT}: X has {sequences} sequences and needs a label for each, but y has shape {array.shape}"
         )
     labels = _labels(array, None)
     if not labels.labelled.all():
@@ -122,7 +122,8 @@ def read_labels(y: Any, sequences: int) -> Labels:
     return labels
 
 
-def _as_array(labels: Any) -> npt.NDArray[Any]:
+def as_array(labels: Any) -> npt.NDArray[Any]:
+    """An array of what is given, in which a missing label stays None or NaN."""
     if not isinstance(labels, (list, tuple)):
         return np.asarray(labels)
     # By way of objects: otherwise NumPy would write a missing one among strings as "nan" or "None".

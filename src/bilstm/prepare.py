@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from bilstm import splitting
 from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn, read_labels, read_numbers
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.sequences import Sequences, find_sequences
@@ -35,6 +36,8 @@ class Roles:
         categorical: features to treat as text even if they are numbers.
         spelling: whether the first and last letters and the shape of texts count besides the whole; None: where they
             are words.
+        group: tells which sequences belong together, such as one patient's: all of a group are held out, or none.
+            No feature, unless named among them.
     """
 
     sequence: str | None = None
@@ -43,6 +46,7 @@ class Roles:
     features: Sequence[str] | None = None
     categorical: Sequence[str] = ()
     spelling: bool | None = None
+    group: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +75,8 @@ def prepare(
         table: labelled sequences; rows without a label are context.
         roles: which column is what.
         valid: a table to validate on; then nothing is held out.
-        validation_split: the share of the sequences to hold out, from 0 up to but without 1; at least one sequence is
-            held out, and one is left for training.
+        validation_split: the share of the sequences, or of the groups, to hold out, from 0 up to but without 1; at
+            least one is held out, and one is left for training.
         seed: chooses those held out.
 
     Raises:
@@ -85,9 +89,14 @@ def prepare(
     classes = find_classes(table, label, texts)
     labelled = np.array([text is not None for text in texts])[sequences.rows]
     share = 0.0 if valid else validation_split
-    training, held_out = hold_out(sequences, labelled, share, seed)
+    if roles.group is not None and not share:
+        other = "--valid" if valid else "--validation-split 0"
+        raise UserError(f"--group says what is held out together, and with {other} nothing is: leave one of them out")
+    groups = None if roles.group is None else _read_groups(table, roles.group, sequences)
+    training, held_out = hold_out(sequences, labelled, share, seed, groups)
     if share and not len(held_out):
-        notes.append("only one sequence has labels, so none is held out, and training does not stop early")
+        only = f"all labels are of one {roles.group}" if roles.group else "only one sequence has labels"
+        notes.append(f"{only}, so none is held out, and training does not stop early")
     rows = np.concatenate([sequences.rows[sequences.offsets[i] : sequences.offsets[i + 1]] for i in training])
     columns = Columns(
         sequence, roles.order, label, classes, *_fit(table, kinds, rows, roles.spelling), table.conll_columns
@@ -115,7 +124,7 @@ def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tu
             raise UserError(f"column {name!r} is {role}, so it cannot be a feature as well")
     explicit = names is not None
     if names is None:
-        names = _default_features(table, {sequence, label, roles.order}, notes)
+        names = _default_features(table, {sequence, label, roles.order, roles.group}, notes)
         names += [name for name in roles.categorical if name not in names]
     for name in roles.categorical:
         if name not in names:
@@ -165,21 +174,30 @@ def find_classes(table: Table, label: str, texts: Sequence[str | None]) -> tuple
 
 
 def hold_out(
-    sequences: Sequences, labelled: npt.NDArray[np.bool_], share: float, seed: int
+    sequences: Sequences,
+    labelled: npt.NDArray[np.bool_],
+    share: float,
+    seed: int,
+    groups: Sequence[str] | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Part the sequences by chance into those to train on and those held out, of which each has a labelled step.
 
     Args:
         sequences: n of them.
         labelled: (total_steps,) whether a step has a label.
-        share: of the sequences with a label, how many to hold out: at least one, and all but one at most.
+        share: of the sequences with a label, or of the groups with one, how many to hold out: at least one, and all
+            but one at most.
         seed: the same seed parts them in the same way.
+        groups: (n,) names; the sequences of a group stay together.
 
     Returns:
         The indices of both parts, ascending.
     """
     everything = np.arange(len(sequences))
-    candidates = np.flatnonzero(np.add.reduceat(labelled.astype(np.int64), sequences.offsets[:-1]))
+    has_label = np.logical_or.reduceat(labelled, sequences.offsets[:-1])
+    if groups is not None:
+        return splitting.hold_out(has_label, share, seed=seed, groups=groups)
+    candidates = np.flatnonzero(has_label)
     count = min(max(1, round(share * len(candidates))), len(candidates) - 1) if share else 0
     chosen = np.sort(np.random.default_rng(seed).permutation(candidates)[:count])
     return np.setdiff1d(everything, chosen), chosen
@@ -199,9 +217,41 @@ def _key_columns(table: Table, roles: Roles) -> tuple[str, str]:
         table.require(roles.order, "the order within a sequence")
     if len({sequence, label, roles.order}) < 3:
         raise UserError("the sequence, the label and the order are three columns, but one is named twice")
+    if roles.group is not None:
+        table.require(roles.group, "the group of each sequence")
+        if roles.group in (sequence, label, roles.order):
+            raise UserError(
+                f"the group is a column of its own, but {roles.group!r} is named for something else as well"
+            )
     if table.kinds[label] == "nested":
         raise UserError(f"column {label!r} of {table.path} holds lists or objects; a label is one value")
     return sequence, label
+
+
+def _read_groups(table: Table, name: str, sequences: Sequences) -> list[str]:
+    """(n_sequences,) the group of each.
+
+    Raises:
+        UserError: a cell is missing, a sequence has two groups, or there is one group only.
+    """
+    cells = table.texts(name)[sequences.rows]
+    firsts = np.repeat(cells[sequences.offsets[:-1]], np.diff(sequences.offsets))
+    wrong = np.flatnonzero((cells == None) | (cells != firsts))  # noqa: E711 - each cell
+    if len(wrong):
+        place, cell = table.place(int(sequences.rows[wrong[0]])), cells[wrong[0]]
+        if cell is None:
+            raise UserError(f"{place}: the cell in column {name!r}, the group, is missing")
+        raise UserError(
+            f"{place}: the group in column {name!r} is {shown(cell)}, but its sequence begins with "
+            f"{shown(firsts[wrong[0]])}; a sequence is of one group"
+        )
+    groups: list[str] = cells[sequences.offsets[:-1]].tolist()
+    if len(set(groups)) == 1:
+        raise UserError(
+            f"{table.path} has one group only, {shown(groups[0])} in column {name!r}, so none can be held out; leave "
+            f"--group out, or give sequences to validate on with --valid"
+        )
+    return groups
 
 
 def _default_features(table: Table, taken: set[str | None], notes: list[str]) -> list[str]:

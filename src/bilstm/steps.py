@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bilstm.columns import CategoricalColumn, NumericColumn
 from bilstm.ragged import IndexArray, Ragged, offsets_of, steps_of
 
+WORDS = "words"
 FORMS = (
     "a list of (steps, features) arrays, a (n, steps, features) array, a Ragged, or a list of lists of strings, one a "
     "step"
@@ -20,35 +21,49 @@ FORMS = (
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """Sequences of numbers or of words, as they were given.
+    """Sequences of numbers or of texts, as they were given.
 
     Attributes:
-        values: (total_steps, features) float64, NaN where one is missing; or (total_steps,) strings.
-        offsets: (n_sequences + 1,) int64; sequence i is values[offsets[i]:offsets[i + 1]], at least one step.
+        columns: (total_steps,) of each feature by its name: float64, NaN where one is missing, or strings, None where
+            one is missing. What is no table has features "0", "1" …, or strings called "words".
+        offsets: (n_sequences + 1,) int64; sequence i is the steps from offsets[i] to offsets[i + 1], at least one.
         array: whether they were given as one array, so that all have the same number of steps.
+        rows: (total_steps,) int64, the row of the table that each step is; None for what is no table.
     """
 
-    values: npt.NDArray[Any]
+    columns: Mapping[str, npt.NDArray[Any]]
     offsets: IndexArray
     array: bool = False
+    rows: IndexArray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
     def words(self) -> bool:
-        """Whether the steps are strings."""
-        return self.values.ndim == 1
-
-    @property
-    def features(self) -> int:
-        """The number of features of a step; a word is one."""
-        return 1 if self.words else int(self.values.shape[1])
+        """Whether the steps are strings, of no table."""
+        return self.rows is None and [*self.columns] == [WORDS]
 
     def take(self, chosen: IndexArray) -> Steps:
         """The chosen sequences, by their indices."""
-        lengths = np.diff(self.offsets)[chosen]
-        return Steps(self.values[steps_of(self.offsets, chosen)], offsets_of(lengths))
+        steps = steps_of(self.offsets, chosen)
+        columns = {name: column[steps] for name, column in self.columns.items()}
+        rows = None if self.rows is None else self.rows[steps]
+        return Steps(columns, offsets_of(np.diff(self.offsets)[chosen]), rows=rows)
+
+    def in_rows(self, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What was found for each step, in the order of the table's rows."""
+        assert self.rows is not None
+        ordered = np.empty_like(found)
+        ordered[self.rows] = found
+        return ordered
+
+    def place(self, step: int, feature: str) -> str:
+        """Where a step's feature stands in what was given."""
+        if self.rows is not None:
+            return f"row {self.rows[step]}, column {feature!r}"
+        sequence = int(np.searchsorted(self.offsets, step, "right")) - 1
+        return f"sequence {sequence}, step {step - self.offsets[sequence]}, feature {feature}"
 
 
 def read_steps(X: Any) -> Steps:
@@ -59,24 +74,32 @@ def read_steps(X: Any) -> Steps:
             which.
     """
     if isinstance(X, Ragged):
-        steps = Steps(X.values.astype(np.float64), X.offsets)
+        steps = _steps(X.values.astype(np.float64), X.offsets)
     elif isinstance(X, (list, tuple)):
         steps = _join(X)
     else:
         steps = _read_array(X)
     if not len(steps):
         raise ValueError("X has no sequences: 0 sample(s) while a minimum of 1 is required.")
-    if not steps.features:
+    if not steps.columns:
         raise ValueError(f"X has 0 feature(s) (shape={np.shape(X)}) while a minimum of 1 is required.")
     empty = np.flatnonzero(np.diff(steps.offsets) == 0)
     if len(empty):
         raise ValueError(f"sequence {empty[0]} of X has no steps")
     if not steps.words:
-        infinite = np.argwhere(np.isinf(steps.values))
-        if len(infinite):
-            place = _place(steps, *infinite[0].tolist())
-            raise ValueError(f"X has {place}: give finite numbers, or NaN where one is missing")
+        for name, column in steps.columns.items():
+            infinite = np.flatnonzero(np.isinf(column))
+            if len(infinite):
+                found = f"{column[infinite[0]]} in {steps.place(int(infinite[0]), name)}"
+                raise ValueError(f"X has {found}: give finite numbers, or NaN where one is missing")
     return steps
+
+
+def _steps(values: npt.NDArray[Any], offsets: IndexArray, *, array: bool = False) -> Steps:
+    """Of (total_steps, features) numbers, or (total_steps,) strings."""
+    if values.ndim == 1:
+        return Steps({WORDS: values}, offsets, array)
+    return Steps({str(feature): column for feature, column in enumerate(values.T)}, offsets, array)
 
 
 def _read_array(X: Any) -> Steps:
@@ -94,13 +117,7 @@ def _read_array(X: Any) -> Steps:
     count, steps = array.shape[:2]
     rows = array.reshape(count * steps, array.shape[2] if array.ndim == 3 else 0)
     values = _words(rows) if array.dtype.kind == "U" else rows.astype(np.float64)
-    return Steps(values, np.arange(count + 1, dtype=np.int64) * steps, array=True)
-
-
-def _place(steps: Steps, row: int, feature: int) -> str:
-    sequence = int(np.searchsorted(steps.offsets, row, "right")) - 1
-    where = f"sequence {sequence}, step {row - steps.offsets[sequence]}, feature {feature}"
-    return f"{steps.values[row, feature]} in {where}"
+    return _steps(values, np.arange(count + 1, dtype=np.int64) * steps, array=True)
 
 
 def _join(sequences: Sequence[Any]) -> Steps:
@@ -112,7 +129,7 @@ def _join(sequences: Sequence[Any]) -> Steps:
         except (TypeError, ValueError) as error:
             raise ValueError(f"sequence {position} of X: {error}") from None
     values = np.concatenate(arrays) if arrays else np.zeros((0, 1))
-    return Steps(values, offsets_of([len(array) for array in arrays]))
+    return _steps(values, offsets_of([len(array) for array in arrays]))
 
 
 def _read_sequence(sequence: Any) -> npt.NDArray[Any]:
@@ -154,27 +171,38 @@ class StepEncoder:
     """How steps become the numbers that a model takes; fitted to the sequences that are trained on.
 
     Attributes:
-        numeric: one for each feature; none for words.
-        words: the vocabulary, or None for numbers.
+        numeric: one for each feature that is a number.
+        categorical: one for each that is a string, and for each of its parts that count.
     """
 
     numeric: tuple[NumericColumn, ...]
-    words: CategoricalColumn | None = None
+    categorical: tuple[CategoricalColumn, ...] = ()
 
     @classmethod
-    def fit(cls, steps: Steps, *, standardize: bool = True) -> StepEncoder:
-        """Find each feature's mean and scale, and whether any is missing; or the words that occur twice."""
-        if steps.words:
-            return cls((), CategoricalColumn.fit("words", steps.values.tolist()))
-        found = [NumericColumn.fit(str(index), column) for index, column in enumerate(steps.values.T)]
+    def fit(cls, steps: Steps, *, standardize: bool = True, spelling: bool | None = None) -> StepEncoder:
+        """Find each number's mean and scale, and whether any is missing; and the strings that occur twice.
+
+        Raises:
+            ValueError: spelling is to count, but there are no strings.
+        """
+        texts = {name for name, column in steps.columns.items() if column.dtype == object}
+        if spelling and not texts:
+            raise ValueError("spelling=True, but X has no strings whose spelling could count")
+        numeric = [NumericColumn.fit(name, column) for name, column in steps.columns.items() if name not in texts]
         if not standardize:
-            found = [dataclasses.replace(column, mean=0.0, scale=1.0) for column in found]
-        return cls(tuple(found))
+            numeric = [dataclasses.replace(column, mean=0.0, scale=1.0) for column in numeric]
+        categorical = [
+            part
+            for name, column in steps.columns.items()
+            if name in texts
+            for part in CategoricalColumn.fit_parts(name, column.tolist(), spelling)
+        ]
+        return cls(tuple(numeric), tuple(categorical))
 
     @property
-    def features(self) -> int:
-        """The number of features of X that it was fitted to."""
-        return len(self.numeric) or 1
+    def columns(self) -> list[NumericColumn | CategoricalColumn]:
+        """All of them."""
+        return [*self.numeric, *self.categorical]
 
     @property
     def numeric_width(self) -> int:
@@ -183,27 +211,48 @@ class StepEncoder:
 
     @property
     def vocabularies(self) -> list[int]:
-        """The number of words, the unknown one included; nothing for numbers."""
-        return [] if self.words is None else [self.words.size]
+        """The number of different strings of each categorical column, the unknown one included."""
+        return [column.size for column in self.categorical]
 
     def encode(self, steps: Steps) -> Ragged:
         """Numbers, standardised, each followed by a 0/1 column that says where it is missing if any was in training;
-        or the index of each word, 0 for unknown ones.
+        then the index of each string, 0 for unknown ones.
 
         Raises:
             ValueError: the steps are not like those of the fit.
         """
-        if steps.words != (self.words is not None):
-            kinds = ("strings", "numbers") if steps.words else ("numbers", "strings")
-            raise ValueError(f"the steps of X are {kinds[0]}, but those of the fit were {kinds[1]}")
-        if self.words is not None:
-            indices = self.words.encode(steps.values.tolist())
-            return Ragged(indices.astype(np.float32), steps.offsets)
-        columns: list[npt.NDArray[np.float64]] = []
-        for feature, column in enumerate(self.numeric):
-            columns += column.encode(steps.values[:, feature])
-            too_large = np.flatnonzero(np.abs(columns[-column.width]) > np.finfo(np.float32).max)
+        self._check_kinds(steps)
+        columns: list[npt.NDArray[Any]] = []
+        for numeric in self.numeric:
+            values = steps.columns[numeric.name]
+            columns += numeric.encode(values)
+            too_large = np.flatnonzero(np.abs(columns[-numeric.width]) > np.finfo(np.float32).max)
             if len(too_large):
-                place = _place(steps, int(too_large[0]), feature)
-                raise ValueError(f"X has {place}, too far from the numbers of the fit")
-        return Ragged(np.stack(columns, axis=1, dtype=np.float32, casting="same_kind"), steps.offsets)
+                step = int(too_large[0])
+                place = steps.place(step, numeric.name)
+                raise ValueError(f"X has {values[step]} in {place}, too far from the numbers of the fit")
+        for categorical in self.categorical:
+            texts = steps.columns[categorical.name]
+            columns.append(categorical.encode(texts.tolist() if texts.dtype == object else [None] * len(texts)))
+        return Ragged(np.stack(columns, axis=1, dtype=np.float32, casting="unsafe"), steps.offsets)
+
+    def notes(self, encoded: Ragged) -> list[str]:
+        """What a person should know of encoded steps: how many strings are unknown, one sentence for each feature."""
+        indices = encoded.values.T[self.numeric_width :]
+        return [
+            note for column, found in zip(self.categorical, indices, strict=True) for note in column.note_unknown(found)
+        ]
+
+    def _check_kinds(self, steps: Steps) -> None:
+        if steps.rows is None:
+            if steps.words == bool(self.numeric):
+                kinds = ("strings", "numbers") if steps.words else ("numbers", "strings")
+                raise ValueError(f"the steps of X are {kinds[0]}, but those of the fit were {kinds[1]}")
+            return
+        for kind, columns in ((np.float64, self.numeric), (np.object_, self.categorical)):
+            for column in columns:
+                cells = steps.columns[column.name]
+                nothing = cells.dtype == np.float64 and bool(np.isnan(cells).all())
+                if cells.dtype != kind and not nothing:
+                    kinds = ("strings", "numbers") if kind == np.float64 else ("numbers", "strings")
+                    raise ValueError(f"column {column.name!r} of X holds {kinds[0]}, but in the fit it held {kinds[1]}")

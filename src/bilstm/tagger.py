@@ -11,9 +11,11 @@ import numpy.typing as npt
 from bilstm.columns import Columns
 from bilstm.errors import ModelFileError
 from bilstm.layers import ColumnEmbedding
-from bilstm.modelfile import read_model, write_model
+from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.ragged import FloatArray, Ragged
+
+_BASELINE = "baseline."  # begins the names of the baseline's tensors in a model file
 
 
 class Tagger:
@@ -23,12 +25,17 @@ class Tagger:
         columns: the table columns it reads, how they become numbers, and the classes.
         model: the network; its outputs are the probabilities of the classes.
         training: how it was trained, plain data: "epochs", "best_epoch", "history", "sequences", "steps" …
+        baseline: the same without recurrence, which labels each step by itself, trained on the same sequences: what a
+            score is to be compared with. None where there is none.
     """
 
-    def __init__(self, columns: Columns, model: Sequential, training: dict[str, Any]) -> None:
+    def __init__(
+        self, columns: Columns, model: Sequential, training: dict[str, Any], baseline: Tagger | None = None
+    ) -> None:
         self.columns = columns
         self.model = model
         self.training = training
+        self.baseline = baseline
 
     def predict_proba(self, values: Ragged) -> FloatArray:
         """(total_steps, n_classes) float32 probabilities of encoded sequences (`Columns.encode`)."""
@@ -51,7 +58,11 @@ class Tagger:
             "columns": self.columns.to_json(),
             "training": self.training,
         }
-        write_model(path, self.model.tensors(), header)
+        tensors = self.model.tensors()
+        if self.baseline:
+            header["baseline"] = {"model": self.baseline.model.get_config(), "training": self.baseline.training}
+            tensors |= {_BASELINE + name: tensor for name, tensor in self.baseline.model.tensors().items()}
+        write_model(path, tensors, header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Tagger:
@@ -70,13 +81,28 @@ class Tagger:
             columns = Columns.from_json(header.get("columns"))
         except ModelFileError as error:
             raise ModelFileError(f"{name} is not a valid model: {error}") from None
-        training = header.get("training")
-        if not isinstance(training, dict):
-            raise ModelFileError(f"{name} is not a valid model: its training summary is missing")
-        model = model_from_parts(path, tensors, header.get("model"))
-        if not _fit(columns, model):
-            raise ModelFileError(f"{name} is not a valid model: its network does not fit its columns")
-        return cls(columns, model, training)
+        described = header.get("baseline")
+        if described is None:
+            return cls(columns, *_network(name, columns, tensors, header))
+        if not isinstance(described, dict):
+            raise ModelFileError(f"{name} is not a valid model: its baseline is not an object")
+        own = {key: tensor for key, tensor in tensors.items() if not key.startswith(_BASELINE)}
+        others = {key.removeprefix(_BASELINE): tensor for key, tensor in tensors.items() if key not in own}
+        baseline = cls(columns, *_network(name, columns, others, described))
+        return cls(columns, *_network(name, columns, own, header), baseline)
+
+
+def _network(
+    name: str, columns: Columns, tensors: Tensors, described: dict[str, Any]
+) -> tuple[Sequential, dict[str, Any]]:
+    """A network and the summary of its training, from a file that nobody vouches for."""
+    training = described.get("training")
+    if not isinstance(training, dict):
+        raise ModelFileError(f"{name} is not a valid model: its training summary is missing")
+    model = model_from_parts(name, tensors, described.get("model"))
+    if not _fit(columns, model):
+        raise ModelFileError(f"{name} is not a valid model: its network does not fit its columns")
+    return model, training
 
 
 def _fit(columns: Columns, model: Sequential) -> bool:

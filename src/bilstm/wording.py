@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bilstm.columns import Encoded
     from bilstm.prepare import Prepared
     from bilstm.tables import Table
+    from bilstm.tagger import Tagger
 
 MOST_LINES = 60  # of features or classes
 
@@ -39,11 +40,13 @@ def before_training(table: Table, prepared: Prepared) -> list[str]:
     return lines + [f"note: {note}" for note in prepared.notes]
 
 
-def after_training(training: dict[str, Any], seconds: float, path: str) -> list[str]:
-    """How the training whose summary this is went, how long it took, and where the model is."""
+def after_training(tagger: Tagger, seconds: float, path: str) -> list[str]:
+    """How training the model went, how long it took, and where the model is."""
+    training, baseline = tagger.training, tagger.baseline
     return [
         f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
         f"the best was epoch {training['best_epoch']}, with {_reached(training)}",
+        *([f"without recurrence, each step by itself: {_reached(baseline.training)}"] if baseline else []),
         f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]
 
@@ -70,15 +73,21 @@ def evaluation(path: str, report: dict[str, Any]) -> list[str]:
     lines = [f"{path}: {counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'labelled step')}"]
     lines += [f"{name:{width}}  {_figure(report, key)}" for name, key in zip(names, keys, strict=True)]
     lines.append(f"always guessing the commonest class: an accuracy of {report['majority']:.4f}")
+    if baseline := report["baseline"]:
+        accuracy, mean_f1 = _figure(baseline, "accuracy"), _figure(baseline, "macro_f1")
+        lines.append(f"without recurrence, each step by itself: an accuracy of {accuracy}, a mean F1 of {mean_f1}")
+        lines.append(f"what context adds to the accuracy: {_figure(baseline, 'gain')}")
     if report["intervals"]:
         lines.append(f"in brackets: 95 % intervals, from drawing whole sequences again {RESAMPLES:,} times")
     lines += _by_class(report["per_class"], "class", "steps")
     if report["spans"]:
         lines.append(f"spans: {_detected(report['spans'])}")
+        lines += [f"without recurrence: {_detected(baseline['spans'])}"] if baseline else []
         lines += _by_class(report["spans"]["per_class"], "type", "spans")
     if report["events"]:
         within = counted(report["events"]["tolerance"], "step")
         lines.append(f"events, first and last step off by {within} at most: {_detected(report['events'])}")
+        lines += [f"without recurrence: {_detected(baseline['events'])}"] if baseline else []
         lines += _by_class(report["events"]["per_class"], "event", "events")
     return lines + [f"note: {note}" for note in report["notes"]]
 

@@ -12,7 +12,7 @@ from bilstm import __version__, utils
 from bilstm.layers import LSTM, Bidirectional, Dense, Input, TimeDistributed
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
-from bilstm.ragged import Ragged, as_ragged
+from bilstm.ragged import Ragged
 
 Sequences = FloatArray | Ragged  # an array where all sequences are of one length
 Run = Callable[[int], float]
@@ -27,7 +27,7 @@ class Bilstm(Peer):
     def settings(self, case: Case) -> list[Setting]:
         if case.trains:
             return [Setting("train_on_batch")] if case.one_call else [Setting("fit", granule=case.batches)]
-        return [Setting("predict"), Setting("the engine's own call")]
+        return [Setting("predict")] + [Setting("a predictor")] * (not case.ragged)
 
     def prepare(self, case: Case, setting: Setting) -> Runner:
         model = Sequential([Input((None, case.inputs))])
@@ -43,8 +43,8 @@ class Bilstm(Peer):
             array: FloatArray = predicted.to_padded() if case.ragged else predicted
             return array
 
-        ways = {"fit": _fit, "train_on_batch": _train_on_batch, "predict": _predict}
-        return Runner(outputs, ways.get(setting.name, _predict_in_engine)(model, case))
+        ways = {"fit": _fit, "train_on_batch": _train_on_batch, "predict": _predict, "a predictor": _predictor}
+        return Runner(outputs, ways[setting.name](model, case))
 
 
 def _sequences(case: Case, padded: FloatArray, batches: int) -> Sequences:
@@ -91,14 +91,12 @@ def _predict(model: Sequential, case: Case) -> Run:
     return run
 
 
-def _predict_in_engine(model: Sequential, case: Case) -> Run:
-    batches = [as_ragged(_sequences(case, batch.x, 1)) for batch in case.data]
-    network = model.network
-    assert network is not None
+def _predictor(model: Sequential, case: Case) -> Run:
+    predictor = model.predictor(sequences=case.sequences, steps=case.longest)
 
     def run(steps: int) -> float:
-        for x in batches[:steps]:
-            network.predict(x)
+        for batch in case.data[:steps]:
+            predictor(batch.x)
         return NO_LOSS
 
     return run

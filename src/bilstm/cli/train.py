@@ -27,6 +27,7 @@ from bilstm.errors import UserError
 
 if TYPE_CHECKING:
     from bilstm.checkpoints import Checkpoint
+    from bilstm.columns import Columns, Encoded
     from bilstm.epochlog import EpochLog
     from bilstm.prepare import Prepared
     from bilstm.tables import Table
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     default=None,
     help="Learn from the first and last letters and the shape of texts, too. By itself: where they look like words.",
 )
+@column_option("--group", "Whose sequences are held out together, such as a patient's. It is no feature.")
 @click.option("--valid", metavar="TABLE", help="Sequences to stop early by, instead of a part held out.")
 @click.option("--out", metavar="MODEL", required=True, help="The model file to write.")
 @training_option("--units", COUNT, "LSTM units in each direction.")
@@ -64,7 +66,17 @@ if TYPE_CHECKING:
 @training_option("--patience", COUNT, "Epochs without a better score on the held-out part before training stops.")
 @training_option("--validation-split", FRACTION, "Share of the sequences held out.")
 @training_option("--seed", click.IntRange(0, 2**32 - 1), "The same seed and data give the same model.")
-@training_option("--time-limit", POSITIVE, "Seconds after which training stops, with the best model until then.")
+@training_option(
+    "--time-limit",
+    POSITIVE,
+    "Seconds after which training stops, with the best model until then; the baseline may take a tenth more.",
+)
+@click.option(
+    "--baseline/--no-baseline",
+    default=True,
+    help="Whether to train the same network without recurrence as well, and keep it in the model: evaluate then says "
+    "what context is worth.",
+)
 @click.option("--checkpoint", metavar="FILE", help="Keep training's state here until the model is written.")
 @click.option("--checkpoint-minutes", type=POSITIVE, help="How often. Without it, after every epoch.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint, if it is there: to the very same model.")
@@ -104,11 +116,14 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     if log and log.problem:
         click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
     if interrupt:
-        status = stop_status(interrupt.__cause__ or interrupt)
-        fail(when_stopped(tagger.training, out) + _how_to_go_on(checkpoint), status)
+        fail(when_stopped(tagger.training, out) + _how_to_go_on(checkpoint), stop_status(interrupt))
+    if given["baseline"] and options.direction != "none":
+        with saying_if_stopped(f"in training the baseline: {out} has none{_how_to_go_on(checkpoint)}"):
+            tagger.baseline = _train_baseline(parts, options, quiet)
+            _save(tagger, out, checkpoint)
     if checkpoint:
         checkpoint.remove()
-    say(after_training(tagger.training, progress.seconds, out), quiet)
+    say(after_training(tagger, progress.seconds, out), quiet)
 
 
 def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dict[str, Any]) -> tuple[Table, Prepared]:
@@ -124,6 +139,7 @@ def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dic
         features=split_names(given["features"], source) if given["features"] else None,
         categorical=split_names(given["categorical"], source),
         spelling=given["spelling"],
+        group=given["group"],
     )
     validation = read_table(valid, conll_columns=source.conll_columns) if valid else None
     split, seed = options.validation_split, options.seed
@@ -148,6 +164,21 @@ def _kept_files(out: str, inputs: list[str], given: dict[str, Any]) -> tuple[Che
         minutes = given["checkpoint_minutes"]
         checkpoint = Checkpoint(path, resume=given["resume"], minutes=minutes, inputs=inputs)
     return checkpoint, EpochLog(log, inputs=inputs) if log else None
+
+
+def _train_baseline(
+    parts: tuple[Columns, Encoded, Encoded | None], options: TrainingOptions, quiet: bool
+) -> Tagger | None:
+    """After the model has been written: whatever happens here, it is not lost."""
+    from bilstm.fitting import DivergedError
+    from bilstm.training import train_baseline
+
+    try:
+        with Progress(quiet=quiet, what="without recurrence: ") as progress:
+            return train_baseline(*parts, options=options, progress=progress)
+    except DivergedError as error:
+        click.echo(f"bilstm: there is no baseline, since without recurrence {error}", err=True)
+        return None
 
 
 def _save(tagger: Tagger, out: str, checkpoint: Checkpoint | None) -> None:

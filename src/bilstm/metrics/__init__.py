@@ -4,6 +4,7 @@ from bilstm.metrics.events import Events, event_report, find_events, match_event
 from bilstm.metrics.sequences import roc_auc, top_k_accuracy
 from bilstm.metrics.spans import find_spans, is_bio, span_report
 from bilstm.metrics.steps import (
+    accuracy_gain,
     calibration_curve,
     calibration_error,
     classification_report,
@@ -15,6 +16,7 @@ from bilstm.metrics.steps import (
 
 __all__ = [
     "Events",
+    "accuracy_gain",
     "calibration_curve",
     "calibration_error",
     "classification_report",

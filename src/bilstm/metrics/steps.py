@@ -130,6 +130,50 @@ def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins:
     return float(np.average(distances, weights=[found["steps"] for found in curve]))
 
 
+def accuracy_gain(
+    labels: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    others: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    n_classes: int,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, Scores | None]:
+    """How much more often predictions are right than other predictions for the same steps.
+
+    Args:
+        labels: (steps,) integers from -1 to n_classes - 1.
+        predicted, others: (steps,) integers from 0 to n_classes - 1.
+        offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
+        level, resamples, seed: see `step_intervals`.
+
+    Returns:
+        The difference of the accuracies, and its (2,) interval, None where fewer than two sequences have labels. It is
+        paired: both are scored on the same sequences in every resample, so what is hard for both does not widen it.
+
+    Raises:
+        ValueError: no step is labelled, or an argument is not one of the above.
+    """
+    truth, guess = check_classes(labels, predicted, n_classes)
+    _, other = check_classes(labels, others, n_classes)
+    labelled = truth >= 0
+    if not labelled.any():
+        raise ValueError("no step is labelled, so there is nothing to score")
+    gained = (guess == truth).astype(np.int64) - (other == truth)
+    places = as_offsets(offsets, len(truth))
+    units = units_of(labelled_sequences(truth, places), 3, seed)
+    gain = float(gained[labelled].mean())
+    if units is None:
+        return gain, None
+    of_steps = units[sequence_of_steps(places)][labelled]
+    steps = np.bincount(of_steps)[:, np.newaxis]
+    sums = Counts(np.bincount(of_steps, gained[labelled])[:, np.newaxis], steps, steps)
+    scores = {"gain": lambda counts: counts.overall().recall}
+    return gain, intervals(sums, scores, level=level, resamples=resamples, seed=seed)["gain"]
+
+
 def step_intervals(
     labels: npt.ArrayLike,
     probabilities: npt.ArrayLike,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from bilstm.models.predictor import Predictor
 from bilstm.models.saved import load_model, model_from_parts
 from bilstm.models.sequential import Sequential
 
-__all__ = ["Sequential", "load_model", "model_from_parts"]
+__all__ = ["Predictor", "Sequential", "load_model", "model_from_parts"]

@@ -19,6 +19,7 @@ from bilstm.layers import (
 )
 from bilstm.modelfile import write_model
 from bilstm.models.chain import Chain
+from bilstm.models.predictor import Predictor
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged
 from bilstm.targets import LOSSES, make_targets
 
@@ -281,7 +282,7 @@ class Sequential(Chain):
         if keywords:
             refuse_unsupported("predict", keywords, {"steps": None} | _QUEUES)
         plain = not verbose and batch_size is None and callbacks is None
-        if plain and self.network is not None and _is_small(x) and not self.splits:
+        if plain and _is_small(x) and self.network is not None and not self.splits:
             return self.network.predict_equal(x)
         data = as_ragged(x)
         rows = self.predict_rows(data, self._watch("predict", len(data), batch_size, verbose, callbacks))
@@ -294,6 +295,23 @@ class Sequential(Chain):
 
     predict_on_batch = predict
     predict_proba = predict
+
+    def predictor(self, *, sequences: int = 1, steps: int) -> Predictor:
+        """For predictions one after the other on arrays of one shape, where even microseconds of `predict` count.
+
+        Args:
+            sequences, steps: of the arrays.
+
+        Raises:
+            ValueError: the model is not built, or after Bidirectional(merge_mode=None), which has two outputs.
+        """
+        if self.network is None:
+            raise ValueError("predictor: the model is not built: give its first layer an input_shape, or call build")
+        if self.splits:
+            raise ValueError("predictor: Bidirectional(merge_mode=None) has two outputs: use predict")
+        check_count("predictor", "sequences", sequences)
+        check_count("predictor", "steps", steps)
+        return Predictor(self.network, sequences, steps)
 
     def predict_classes(self, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> Any:
         """Class numbers in the form of `predict`: 0 or 1 of shape (…, 1) for a single output, by threshold one half;

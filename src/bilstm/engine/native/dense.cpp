@@ -12,6 +12,7 @@ namespace bilstm {
 namespace {
 
 constexpr int64_t kChunk = 64 * kTileRows;  // rows a task takes
+constexpr int64_t kFewUnits = 2;
 
 // In four interleaved chains, whatever the vector's width.
 float ordered_sum(const float* values, int64_t count) {
@@ -124,6 +125,28 @@ void Dense::transpose(float* to) const {
         }
 }
 
+// For few units, lanes run over the inputs: each number is the same chain over the rows.
+void Dense::gradient_of_few_units(const Input& input, const float* rows, float* gradient) const {
+    constexpr int V = 4;
+    const int64_t inputs = input_width, padded = weights_.shape.columns;
+    for (int64_t unit = 0; unit < output_width; ++unit) {
+        float bias = 0;
+        for (int64_t row = 0; row < input.rows; ++row) bias += rows[row * padded + unit];
+        gradient[unit] = bias;
+        for (int64_t first = 0; first < inputs; first += V * kLanes)
+            with_vectors(std::min<int64_t>(V, (inputs - first + kLanes - 1) / kLanes), [&](auto vectors) {
+                constexpr int kVectors = decltype(vectors)::value;
+                Vec sums[1][kVectors] = {};
+                const float* a[1] = {rows + unit};
+                // The lanes beyond a row's end are the next row's, and are left out.
+                for (int64_t row = 0; row < input.rows; ++row, a[0] += padded)
+                    multiply_add<1>(a, 1, input.data + row * inputs + first, 0, sums);
+                for (int64_t i = 0; i < std::min<int64_t>(kVectors * kLanes, inputs - first); ++i)
+                    gradient[(1 + first + i) * padded + unit] = sums[0][i / kLanes][i % kLanes];
+            });
+    }
+}
+
 void Dense::backward(const Batch&, const Input& input, const float* output, float* output_gradient,
                      float* input_gradient, Scratch& scratch) {
     const int64_t inputs = input_width, units = output_width, padded = weights_.shape.columns;
@@ -135,11 +158,15 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
         if (!skip_activation_gradient_) activation_gradient(output + row * units, gradient);
         copy_padded(gradient, units, rows + row * padded);
     }
-    weight_gradient(
-        weights_.shape, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), 1, input.rows, false, scratch[kPack],
-        [&](int64_t, int64_t row, float* to) { copy_padded(input.data + row * inputs, inputs, to); },
-        [&](int64_t) { return input.rows; },
-        [&](int64_t, int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });
+    if (units <= kFewUnits)
+        gradient_of_few_units(input, rows, scratch.gradient(weights_, 0));
+    else
+        weight_gradient(
+            weights_.shape, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), 1, input.rows, false,
+            scratch[kPack],
+            [&](int64_t, int64_t row, float* to) { copy_padded(input.data + row * inputs, inputs, to); },
+            [&](int64_t) { return input.rows; },
+            [&](int64_t, int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });
     if (!input_gradient) return;
 
     const PackedShape shape{units, round_up(inputs, kLanes)};

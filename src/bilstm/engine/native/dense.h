@@ -24,6 +24,7 @@ class Dense final : public Layer {
     void activate(float* values, int64_t rows) const;
     void activation_gradient(const float* output, float* gradient) const;
     void transpose(float* to) const;
+    void gradient_of_few_units(const Input&, const float* rows, float* gradient) const;
 
     Activation activation_;
     Parameter weights_;

@@ -4,6 +4,8 @@
 // The polynomial is Cephes's expf (S. L. Moshier): e^r = 1 + r + r^2 P(r) for |r| <= ln(2) / 2.
 #pragma once
 
+#include <cmath>
+
 #include "vector.h"
 
 namespace bilstm {
@@ -27,16 +29,20 @@ template <int N, typename Function>
 template <int N>
 [[gnu::always_inline]] inline void reduce_expm1(Vec (&x)[N], Vec (&scale)[N]) {
     constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
-    Vec r[N], p[N];
+    Vec r[N], p[N], q[N], squares[N];
     each<N>([&](int n) { scale[n] = fma(x[n], broadcast(1.44269504088896341f), broadcast(kShift)); });
     each<N>([&](int n) { p[n] = scale[n] - kShift; });
     each<N>([&](int n) { r[n] = fma(p[n], broadcast(-0.693359375f), x[n]); });
     each<N>([&](int n) { r[n] = fma(p[n], broadcast(2.12194440e-4f), r[n]); });
+    // By pairs of terms, which do not wait for each other.
+    each<N>([&](int n) { squares[n] = r[n] * r[n]; });
     each<N>([&](int n) { p[n] = fma(broadcast(1.9875691500e-4f), r[n], broadcast(1.3981999507e-3f)); });
-    for (const float coefficient : {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
-        each<N>([&](int n) { p[n] = fma(p[n], r[n], broadcast(coefficient)); });
+    each<N>([&](int n) { q[n] = fma(broadcast(8.3334519073e-3f), r[n], broadcast(4.1665795894e-2f)); });
+    each<N>([&](int n) { p[n] = fma(p[n], squares[n], q[n]); });
+    each<N>([&](int n) { q[n] = fma(broadcast(1.6666665459e-1f), r[n], broadcast(5.0000001201e-1f)); });
+    each<N>([&](int n) { p[n] = fma(p[n], squares[n], q[n]); });
     each<N>([&](int n) { scale[n] = (Vec)(((IntVec)scale[n] << 23) + 0x3f800000); });
-    each<N>([&](int n) { x[n] = fma(p[n], r[n] * r[n], r[n]); });
+    each<N>([&](int n) { x[n] = fma(p[n], squares[n], r[n]); });
 }
 
 // Within 2 units in the last place on [-87, 86]; constant beyond, NaN for NaN.
@@ -67,30 +73,60 @@ inline Vec reciprocal(Vec value) {
     return x[0];
 }
 
-// Vectors n for which is_tangent(n) become their hyperbolic tangents, the others their sigmoids. Tangents are made of
+// Some consecutive lanes of a vector.
+struct Lanes {
+    int begin, end;
+    constexpr bool none() const { return begin == end; }
+    constexpr bool all() const { return begin == 0 && end == kLanes; }
+    Vec choose(Vec inside, Vec outside) const {
+        IntVec lane;
+        for (int i = 0; i < kLanes; ++i) lane[i] = i;
+        return (lane >= begin) & (lane < end) ? inside : outside;
+    }
+    Vec choose(float inside, float outside) const { return choose(broadcast(inside), broadcast(outside)); }
+};
+inline constexpr Lanes kNoLanes{0, 0}, kAllLanes{0, kLanes};
+
+// The lanes tangents(n) of vector n become their hyperbolic tangents, the others their sigmoids. Tangents are made of
 // e^(2x) - 1, so that small arguments keep their relative precision; exactly +-1 beyond +-10.
 template <int N, typename Choice>
-[[gnu::always_inline]] inline void squash(Vec (&x)[N], const Choice& is_tangent) {
+[[gnu::always_inline]] inline void squash(Vec (&x)[N], const Choice& tangents) {
     Vec scale[N], divisor[N];
     each<N>([&](int n) {
-        x[n] = is_tangent(n) ? 2.0f * at_most(at_least(x[n], -10.0f), 10.0f) : at_most(at_least(-x[n], -87.0f), 86.0f);
+        const Lanes lanes = tangents(n);
+        if (lanes.none())
+            x[n] = at_most(at_least(-x[n], -87.0f), 86.0f);
+        else if (lanes.all())
+            x[n] = at_most(at_least(2.0f * x[n], -20.0f), 20.0f);
+        else
+            x[n] = at_most(at_least(x[n] * lanes.choose(2.0f, -1.0f), lanes.choose(-20.0f, -87.0f)),
+                           lanes.choose(20.0f, 86.0f));
     });
     reduce_expm1(x, scale);
     each<N>([&](int n) {
-        if (is_tangent(n)) {
+        const Lanes lanes = tangents(n);
+        if (lanes.none()) {
+            divisor[n] = 1.0f + fma(scale[n], x[n], scale[n]);
+        } else if (lanes.all()) {
             x[n] = fma(scale[n], x[n], scale[n] - 1.0f);
             divisor[n] = x[n] + 2.0f;
         } else {
-            divisor[n] = 1.0f + fma(scale[n], x[n], scale[n]);
+            x[n] = fma(scale[n], x[n], scale[n] - lanes.choose(1.0f, 0.0f));
+            divisor[n] = x[n] + lanes.choose(2.0f, 1.0f);
         }
     });
     invert(divisor);
-    each<N>([&](int n) { x[n] = is_tangent(n) ? x[n] * divisor[n] : divisor[n]; });
+    each<N>([&](int n) {
+        const Lanes lanes = tangents(n);
+        x[n] = lanes.none()  ? divisor[n]
+               : lanes.all() ? x[n] * divisor[n]
+                             : divisor[n] * lanes.choose(x[n], broadcast(1.0f));
+    });
 }
 
 template <int N>
 [[gnu::always_inline]] inline void hyperbolic_tangents(Vec (&x)[N]) {
-    squash(x, [](int) { return true; });
+    squash(x, [](int) { return kAllLanes; });
 }
 
 inline Vec hyperbolic_tangent(Vec value) {
@@ -101,7 +137,7 @@ inline Vec hyperbolic_tangent(Vec value) {
 
 inline Vec sigmoid(Vec value) {
     Vec x[1] = {value};
-    squash(x, [](int) { return false; });
+    squash(x, [](int) { return kNoLanes; });
     return x[0];
 }
 
@@ -118,10 +154,12 @@ inline double natural_logarithm(double x) {
     double m;
     std::memcpy(&m, &bits, sizeof m);
     const double f = m - 1, s = f / (m + 1), z = s * s;
-    double series = 0;
-    constexpr double kTerms[] = {2.0 / 23, 2.0 / 21, 2.0 / 19, 2.0 / 17, 2.0 / 15, 2.0 / 13,
-                                 2.0 / 11, 2.0 / 9,  2.0 / 7,  2.0 / 5,  2.0 / 3};
-    for (const double term : kTerms) series = (series + term) * z;
+    double series = 2.0 / 23;
+#pragma GCC unroll 10
+    for (const double term :
+         {2.0 / 21, 2.0 / 19, 2.0 / 17, 2.0 / 15, 2.0 / 13, 2.0 / 11, 2.0 / 9, 2.0 / 7, 2.0 / 5, 2.0 / 3})
+        series = std::fma(series, z, term);
+    series *= z;
     // log m = 2 s + s series, and 2 s = f - s f exactly but for s's rounding, which counts less there.
     const double correction = s * (f - series) - static_cast<double>(n) * kLn2Low;
     return static_cast<double>(n) * kLn2High + (f - correction);

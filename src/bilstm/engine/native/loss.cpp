@@ -40,8 +40,12 @@ double binary(const Row& row, bool is_matched) {
     const auto width = static_cast<double>(row.width);
     for (int64_t i = 0; i < row.width; ++i) {
         const double p = clipped(row.output[i]), y = row.wanted(i);
-        if (y != 0) loss -= y * natural_logarithm(p);
-        if (y != 1) loss -= (1 - y) * natural_logarithm(1 - p);
+        if (y == 0 || y == 1) {
+            loss -= natural_logarithm(y == 1 ? p : 1 - p);  // no branch that depends on the label
+        } else {
+            loss -= y * natural_logarithm(p);
+            loss -= (1 - y) * natural_logarithm(1 - p);
+        }
         if (!row.gradient) continue;
         const float share = row.scale / static_cast<float>(row.width);
         if (is_matched)

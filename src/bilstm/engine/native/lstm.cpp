@@ -1,7 +1,7 @@
 #include "lstm.h"
 
 #include "accumulate.h"
-#include "elementary.h"
+#include "gates.h"
 #include "transpose.h"
 
 namespace bilstm {
@@ -11,8 +11,9 @@ Direction::Direction(int64_t inputs_, int64_t units_, bool reverse_, bool flip_)
     for (int64_t block = 0; block < units; block += 16)
         for (int64_t gate = 0; gate < 4; ++gate)
             for (int64_t unit = block; unit < std::min(block + 16, units); unit += kLanes) {
-                const GateSegment next{unit / kLanes, gate * kLanes, std::min<int64_t>(kLanes, units - unit),
-                                       block * 4 + gate * 16 + unit - block};
+                const int64_t panel = unit / kLanes, lanes = gate_lanes(units, unit);
+                const GateSegment next{panel, gate * lanes, std::min<int64_t>(kLanes, units - unit),
+                                       block * 4 + gate * 16 + unit - block, weights.shape.width(panel)};
                 GateSegment* last = segments.empty() ? nullptr : &segments.back();
                 if (last && last->panel == next.panel && last->lane + last->count == next.lane &&
                     last->row + last->count == next.row)
@@ -28,9 +29,10 @@ void Direction::transpose(int64_t first_row, int64_t columns, float* to) const {
         const int64_t width = shape.width(panel), begin = panel * kPanel;
         const int64_t count = std::min(width, columns - begin);
         for (const GateSegment& segment : segments) {
-            const float* from =
-                weights.value.data() + weights.shape.start(segment.panel) + (first_row + begin) * kPanel + segment.lane;
-            bilstm::transpose(from, kPanel, count, segment.count, to + shape.start(panel) + segment.row * width, width);
+            const float* from = weights.value.data() + weights.shape.start(segment.panel) +
+                                (first_row + begin) * segment.width + segment.lane;
+            bilstm::transpose(from, segment.width, count, segment.count, to + shape.start(panel) + segment.row * width,
+                              width);
         }
     }
 }
@@ -40,6 +42,17 @@ void DirectionPass::forward(int64_t first, int64_t last, const Mode& mode) const
     projection.clear();
     for (int64_t t = 0; t < batch->longest && active(t) > first; ++t) forward_step(t, first, last, mode, &projection);
 }
+
+namespace {
+
+template <typename Function>
+[[gnu::always_inline]] inline void with_gate_vectors(int64_t vectors, Function&& function) {
+    if (vectors == 4) return function(Constant<4>{});
+    if (vectors == 2) return function(Constant<2>{});
+    return function(Constant<1>{});
+}
+
+}  // namespace
 
 void DirectionPass::forward_step(int64_t t, int64_t first, int64_t last, const Mode& mode,
                                  Projection* projection) const {
@@ -52,15 +65,20 @@ void DirectionPass::forward_step(int64_t t, int64_t first, int64_t last, const M
         if (t >= projection->end) project(t, first, last, *projection);
         projected = projection->sums.data() + projection->at[static_cast<size_t>(t - projection->begin)];
     }
-    const auto tile = [&](auto rows, auto panels, int64_t row, int64_t block) {
-        const float* sums = projected ? projected + ((row - first) * blocks + block) * kPanel : nullptr;
-        forward_tile<decltype(rows)::value, decltype(panels)::value>(t, row, block, sums, mode);
+    const auto tile = [&](auto rows, auto panels, auto vectors, int64_t row, int64_t block) {
+        const float* sums = projected ? projected + (row - first) * lstm->row_size() + block * kPanel : nullptr;
+        forward_tile<decltype(rows)::value, decltype(panels)::value, decltype(vectors)::value>(t, row, block, sums,
+                                                                                               mode);
     };
     int64_t block = 0;
     if (end - first == 1)  // one panel's accumulators are too few to hide their latency
-        for (; block + 2 <= blocks; block += 2) tile(Constant<1>{}, Constant<2>{}, first, block);
+        for (; block + 2 <= blocks; block += 2)
+            with_gate_vectors(lstm->gate_vectors(block + 1),
+                              [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, block); });
     for (; block < blocks; ++block)
-        for_row_tiles(first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, row, block); });
+        with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
+            for_row_tiles(first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, block); });
+        });
 }
 
 void DirectionPass::begin_from_states(int64_t first, int64_t last, const Mode& mode) const {
@@ -79,7 +97,6 @@ void DirectionPass::begin_from_states(int64_t first, int64_t last, const Mode& m
 // As many steps from t on as make a batch of rows; tiles run across steps.
 void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& projection) const {
     constexpr int64_t kRows = 8 * kTileRows;
-    const int64_t blocks = lstm->blocks();
     const float* rows[kRows];
     int64_t count = 0;
     projection.begin = t;
@@ -87,135 +104,174 @@ void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& 
     for (; t < batch->longest; ++t) {
         const int64_t end = std::min(last, active(t));
         if (end <= first || count + end - first > kRows) break;
-        projection.at.push_back(count * blocks * kPanel);
+        projection.at.push_back(count * lstm->row_size());
         for (int64_t row = first; row < end; ++row) rows[count++] = input_row(row, t);
     }
     projection.end = t;
-    float* to = projection.sums.reserve(kRows * blocks * kPanel);
-    for (int64_t block = 0; block < blocks; ++block) {
+    float* to = projection.sums.reserve(kRows * lstm->row_size());
+    for (int64_t block = 0; block < lstm->blocks(); ++block) {
         const float* panel = lstm->weights.value.data() + lstm->weights.shape.start(block);
-        for_row_tiles(0, count, [&](auto tile, int64_t row) {
-            constexpr int R = decltype(tile)::value;
-            Vec sums[R][kTileVectors];
-            const float* a[R];
-            for (int r = 0; r < R; ++r) {
-                a[r] = rows[row + r];
-                for (int v = 0; v < kTileVectors; ++v) sums[r][v] = load(panel + v * kLanes);
-            }
-            multiply_add<1>(a, lstm->inputs, panel + kPanel, kPanel, sums);
-            for (int r = 0; r < R; ++r)
-                for (int v = 0; v < kTileVectors; ++v)
-                    store(to + ((row + r) * blocks + block) * kPanel + v * kLanes, sums[r][v]);
+        with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            for_row_tiles(0, count, [&](auto tile, int64_t row) {
+                constexpr int R = decltype(tile)::value;
+                Vec sums[R][V];
+                const float* a[R];
+                for (int r = 0; r < R; ++r) {
+                    a[r] = rows[row + r];
+                    for (int v = 0; v < V; ++v) sums[r][v] = load(panel + v * kLanes);
+                }
+                multiply_add<1>(a, lstm->inputs, panel + V * kLanes, V * kLanes, sums);
+                for (int r = 0; r < R; ++r)
+                    for (int v = 0; v < V; ++v)
+                        store(to + (row + r) * lstm->row_size() + block * kPanel + v * kLanes, sums[r][v]);
+            });
         });
     }
 }
 
-// Of Rows sequences from `row` on and Panels blocks of units from `block` on. `projected`: their inputs' part, if
-// known, of a single sequence's panels one after the other.
-template <int Rows, int Panels, typename Previous>
+// Of Rows sequences from `row` on and Panels blocks of units from `block` on, the last of them of Last vectors.
+// `projected`: their inputs' part, if known.
+template <int Rows, int Panels, int Last, typename Previous>
 [[gnu::always_inline]] inline void DirectionPass::gate_sums(int64_t t, int64_t row, int64_t block,
                                                             const float* projected, const Previous& previous,
-                                                            Vec (&sums)[Rows][Panels * kTileVectors]) const {
-    constexpr int kVectors = Panels * kTileVectors;
+                                                            Vec (&sums)[Rows][4 * (Panels - 1) + Last]) const {
+    constexpr int kVectors = 4 * (Panels - 1) + Last;
     const int64_t inputs = lstm->inputs, panel_step = lstm->weights.shape.start(1);
     const float* panel = lstm->weights.value.data() + block * panel_step;
-    const auto column = [&](int v) { return v / kTileVectors * panel_step + v % kTileVectors * kLanes; };
+    const auto column = [&](int64_t k, int v) {
+        const int64_t width = v / 4 == Panels - 1 ? Last * kLanes : kPanel;
+        return panel + v / 4 * panel_step + k * width + v % 4 * kLanes;
+    };
     const float* a[Rows];
     if (projected) {
         for (int r = 0; r < Rows; ++r)
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(projected + r * lstm->blocks() * kPanel + v * kLanes);
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(projected + r * lstm->row_size() + v * kLanes);
     } else {
         for (int r = 0; r < Rows; ++r) {
             a[r] = input_row(row + r, t);
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(panel + column(v));
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(column(0, v));
         }
-        multiply_add<1>(a, inputs, panel + kPanel, kPanel, sums, panel_step);
+        multiply_add<1>(a, inputs, [&](int64_t k, int v) { return column(1 + k, v); }, sums);
     }
     if (!previous(0)) return;
     for (int r = 0; r < Rows; ++r) a[r] = previous(r);
-    multiply_add<1>(a, lstm->units, panel + (1 + inputs) * kPanel, kPanel, sums, panel_step);
+    multiply_add<1>(a, lstm->units, [&](int64_t k, int v) { return column(1 + inputs + k, v); }, sums);
 }
 
-namespace {
-
-constexpr int kTogether = kTileRows >= 6 ? 2 : 1;  // cells whose gates are activated together, as registers allow
-
-// Gates i, f, c, o of Cells cells after one another.
-template <int Cells>
-[[gnu::always_inline]] inline void activate(Vec (&gates)[Cells * 4]) {
-    squash(gates, [](int n) { return n % 4 == 2; });
+// In the last panel, where they are Last vectors, or in another.
+template <int Last>
+[[gnu::always_inline]] inline void DirectionPass::keep_gates(int64_t t, int64_t row, int64_t block, bool last,
+                                                             const Vec* activated) const {
+    const int vectors = last ? Last : 4;
+    float* to = gate_run(t) + block * active(t) * kPanel + row * vectors * kLanes;
+    each<4>([&](int v) {
+        if (v < vectors) store(to + v * kLanes, activated[v]);
+    });
 }
 
-template <int Rows, int Vectors, typename Function>
-[[gnu::always_inline]] inline void for_activated_gates(const Vec (&sums)[Rows][Vectors], Function&& function) {
-    constexpr int kCells = Rows * Vectors / 4;
-    const auto together = [&](auto constant, int first) {
-        constexpr int kCount = decltype(constant)::value;
-        Vec gates[kCount * 4];
-        each<kCount>([&](int n) {
-            const int row = (first + n) / (Vectors / 4), block = (first + n) % (Vectors / 4);
-            for (int gate = 0; gate < 4; ++gate) gates[n * 4 + gate] = sums[row][block * 4 + gate];
-        });
-        activate<kCount>(gates);
-        each<kCount>([&](int n) { function(first + n, gates + n * 4); });
-    };
-#pragma GCC unroll 6
-    for (int cell = 0; cell + kTogether <= kCells; cell += kTogether) together(Constant<kTogether>{}, cell);
-    if constexpr (kCells % kTogether != 0) together(Constant<1>{}, kCells - 1);
-}
-
-inline void store_gates(float* to, const Vec* gates) {
-    for (int gate = 0; gate < 4; ++gate) store(to + gate * kLanes, gates[gate]);
-}
-
-}  // namespace
-
-template <int Rows, int Panels>
+template <int Rows, int Panels, int Last>
 [[gnu::always_inline]] inline void DirectionPass::forward_tile(int64_t t, int64_t row, int64_t block,
                                                                const float* projected, const Mode& mode) const {
-    const int64_t units = lstm->units, padded = lstm->blocks() * kLanes;
     const bool continues = t > 0 || mode.states_in;
-    Vec sums[Rows][Panels * kTileVectors];
-    gate_sums<Rows, Panels>(
-        t, row, block, projected, [&](int r) { return continues ? recent_run(t - 1) + (row + r) * padded : nullptr; },
-        sums);
-    const float* cells_before = continues ? cell_run(t ? t - 1 : 0) : nullptr;
-    const int64_t rows_before = continues ? cell_rows(t ? t - 1 : 0) : 0, rows_now = cell_rows(t);
+    Vec sums[Rows][4 * (Panels - 1) + Last];
+    gate_sums<Rows, Panels, Last>(
+        t, row, block, projected, [&](int r) { return continues ? before(row + r, t) : nullptr; }, sums);
+    TileRow rows[Rows];
+    for (int r = 0; r < Rows; ++r) rows[r] = {this, row + r};
+    finish_tile<Panels, Last>(rows, t, block, sums, mode);
+}
+
+// From gate sums to states and outputs.
+template <int Panels, int Last, int Rows>
+[[gnu::always_inline]] inline void DirectionPass::finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
+                                                              const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
+                                                              const Mode& mode) {
+    const bool continues = t > 0 || mode.states_in;
     constexpr int kCells = Rows * Panels;
     Vec c[kCells], h[kCells], o[kCells];
-    for_activated_gates(sums, [&](int n, const Vec* gate) {
-        const int64_t at = row + n / Panels, unit_block = block + n % Panels;
-        const Vec before = continues ? load(cells_before + (unit_block * rows_before + at) * kLanes) : Vec{};
+    for_activated_gates<Panels, Last>(sums, [&](int n, const Vec* activated) {
+        const auto [pass, row] = rows[n / Panels];
+        const int64_t unit_block = block + n % Panels, step = t ? t - 1 : 0;
+        const Vec before =
+            continues ? load(pass->cell_run(step) + (unit_block * pass->cell_rows(step) + row) * kLanes) : Vec{};
+        Vec gate[4];
+        n % Panels == Panels - 1 ? split_gates<Last>(activated, gate) : split_gates<4>(activated, gate);
         h[n] = c[n] = fma(gate[1], before, gate[0] * gate[2]);
         o[n] = gate[3];
-        if (gates) store_gates(gate_run(t) + (unit_block * active(t) + at) * kPanel, gate);
+        if (pass->gates) pass->template keep_gates<Last>(t, row, unit_block, n % Panels == Panels - 1, activated);
     });
     hyperbolic_tangents(h);
     each<kCells>([&](int n) {
         h[n] = o[n] * h[n];
-        const int64_t at = row + n / Panels, unit_block = block + n % Panels, unit = unit_block * kLanes;
-        store(cell_run(t) + (unit_block * rows_now + at) * kLanes, c[n]);
-        store(recent_run(t) + at * padded + unit, h[n]);
-        store_partial(hidden_row(at, t) + unit, h[n], units - unit);
-        if (mode.states_out && t + 1 == batch->length[static_cast<size_t>(at)]) {
-            float* to =
-                mode.states_out + batch->sequence[static_cast<size_t>(at)] * mode.state_width + state_column + unit;
+        const auto [pass, row] = rows[n / Panels];
+        const int64_t unit_block = block + n % Panels, unit = unit_block * kLanes, units = pass->lstm->units;
+        store(pass->cell_run(t) + (unit_block * pass->cell_rows(t) + row) * kLanes, c[n]);
+        store(pass->recent_run(t) + row * pass->lstm->blocks() * kLanes + unit, h[n]);
+        store_partial(pass->hidden_row(row, t) + unit, h[n], units - unit);
+        if (mode.states_out && t + 1 == pass->batch->length[static_cast<size_t>(row)]) {
+            float* to = mode.states_out + pass->batch->sequence[static_cast<size_t>(row)] * mode.state_width +
+                        pass->state_column + unit;
             store_partial(to, h[n], units - unit);
             store_partial(to + units, c[n], units - unit);
         }
     });
 }
 
+template <int Panels, int Last>
+[[gnu::always_inline]] inline void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass& second,
+                                                               int64_t t, int64_t block, const Mode& mode) {
+    constexpr int kVectors = 4 * (Panels - 1) + Last;
+    const int64_t inputs = first.lstm->inputs;
+    const TileRow rows[2] = {{&first, 0}, {&second, 0}};
+    const float *a[2], *panels[2];
+    for (int r = 0; r < 2; ++r) {
+        a[r] = rows[r].pass->input_row(0, t);
+        panels[r] = rows[r].pass->lstm->weights.value.data() + block * first.lstm->weights.shape.start(1);
+    }
+    const auto column = [&](int64_t k, int r, int v) {
+        const int64_t width = v / 4 == Panels - 1 ? Last * kLanes : kPanel;
+        return panels[r] + v / 4 * first.lstm->weights.shape.start(1) + k * width + v % 4 * kLanes;
+    };
+    Vec sums[2][kVectors];
+    for (int r = 0; r < 2; ++r)
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = load(column(0, r, v));
+    multiply_add_apart(a, inputs, [&](int64_t k, int r, int v) { return column(1 + k, r, v); }, sums);
+    if (t > 0 || mode.states_in) {
+        for (int r = 0; r < 2; ++r) a[r] = rows[r].pass->before(0, t);
+        multiply_add_apart(
+            a, first.lstm->units, [&](int64_t k, int r, int v) { return column(1 + inputs + k, r, v); }, sums);
+    }
+    finish_tile<Panels, Last>(rows, t, block, sums, mode);
+}
+
+void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode) {
+    const int64_t blocks = first.lstm->blocks();
+    for (int64_t t = 0; t < first.batch->longest; ++t) {
+        if (t == 0 && mode.states_in)
+            for (const DirectionPass* pass : {&first, &second}) pass->begin_from_states(0, 1, mode);
+        int64_t block = 0;
+        for (; block + 2 <= blocks; block += 2)
+            with_gate_vectors(first.lstm->gate_vectors(block + 1),
+                              [&](auto last) { forward_both<2, last>(first, second, t, block, mode); });
+        if (block < blocks)
+            with_gate_vectors(first.lstm->gate_vectors(block),
+                              [&](auto last) { forward_both<1, last>(first, second, t, block, mode); });
+    }
+}
+
 void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) const {
     for (int64_t t = steps.begin; t < steps.end; ++t)
         for (int64_t block = 0; block < lstm->blocks(); ++block)
-            for_row_tiles(first, std::max(first, std::min(last, active(t))), [&](auto rows, int64_t row) {
-                constexpr int R = decltype(rows)::value;
-                Vec sums[R][kTileVectors];
-                gate_sums<R, 1>(
-                    t, row, block, nullptr, [&](int r) { return t ? hidden_row(row + r, t - 1) : nullptr; }, sums);
-                for_activated_gates(sums, [&](int n, const Vec* gate) {
-                    store_gates(gate_run(t) + (block * active(t) + row + n) * kPanel, gate);
+            with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
+                constexpr int V = decltype(vectors)::value;
+                for_row_tiles(first, std::max(first, std::min(last, active(t))), [&](auto rows, int64_t row) {
+                    constexpr int R = decltype(rows)::value;
+                    Vec sums[R][V];
+                    gate_sums<R, 1, V>(
+                        t, row, block, nullptr, [&](int r) { return t ? hidden_row(row + r, t - 1) : nullptr; }, sums);
+                    for_activated_gates<1, V>(
+                        sums, [&](int n, const Vec* activated) { keep_gates<V>(t, row + n, block, true, activated); });
                 });
             });
 }
@@ -231,16 +287,19 @@ struct CellPlace {
     bool carried;         // whether there is a step after
 };
 
+template <int Vectors>
 [[gnu::always_inline]] inline void cell_gradient(Vec dh, Vec squashed, const CellPlace& place) {
-    const Vec i = load(place.gates), f = load(place.gates + kLanes);
-    const Vec g = load(place.gates + 2 * kLanes), o = load(place.gates + 3 * kLanes);
+    Vec gates[4], gradients[4];
+    load_gates<Vectors>(place.gates, gates);
+    const auto& [i, f, g, o] = gates;
     Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
     if (place.carried) dc = dc + load(place.carry);
     const Vec before = place.before ? load(place.before) : Vec{};
-    store(place.gradients, without_vanishing(dc * g * (i * (1.0f - i))));
-    store(place.gradients + kLanes, without_vanishing(dc * before * (f * (1.0f - f))));
-    store(place.gradients + 2 * kLanes, without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f))));
-    store(place.gradients + 3 * kLanes, without_vanishing(dh * squashed * (o * (1.0f - o))));
+    gradients[0] = without_vanishing(dc * g * (i * (1.0f - i)));
+    gradients[1] = without_vanishing(dc * before * (f * (1.0f - f)));
+    gradients[2] = without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f)));
+    gradients[3] = without_vanishing(dh * squashed * (o * (1.0f - o)));
+    store_gates<Vectors>(gradients, place.gradients);
     store(place.carry, without_vanishing(dc * f));
 }
 
@@ -287,12 +346,12 @@ template <int Rows, int Vectors>
         }
     }
     if (carried) {
-        const float* after = gate_gradient_run(t + 1) + row * kPanel;
+        const float* after = gate_gradient_run(t + 1);
         const float* matrix = arriving.recurrent + lstm->transposed(lstm->units).start(panel);
         for (const GateSegment& segment : lstm->segments) {
             const float* a[Rows];
             for (int r = 0; r < Rows; ++r)
-                a[r] = after + segment.panel * active(t + 1) * kPanel + r * kPanel + segment.lane;
+                a[r] = after + segment.panel * active(t + 1) * kPanel + (row + r) * segment.width + segment.lane;
             multiply_add<1>(a, segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes, sums);
         }
     }
@@ -306,11 +365,14 @@ template <int Rows, int Vectors>
             [&](int v) { squashed[v] = load(cells_now + ((panel * kTileVectors + v) * sequences + at) * kLanes); });
         hyperbolic_tangents(squashed);
         for (int v = 0; v < Vectors; ++v) {
-            const int64_t block = panel * kTileVectors + v, place = block * sequences + at;
-            cell_gradient(sums[r][v], squashed[v],
-                          {gates_now + place * kPanel, gradients + place * kPanel,
-                           t ? cells_before + (block * sequences_before + at) * kLanes : nullptr,
-                           arriving.carry + (block * batch->sequences + at) * kLanes, carried});
+            const int64_t block = panel * kTileVectors + v;
+            with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
+                const int64_t place = block * sequences * kPanel + at * vectors * kLanes;
+                cell_gradient<vectors>(sums[r][v], squashed[v],
+                                       {gates_now + place, gradients + place,
+                                        t ? cells_before + (block * sequences_before + at) * kLanes : nullptr,
+                                        arriving.carry + (block * batch->sequences + at) * kLanes, carried});
+            });
         }
     }
 }
@@ -334,7 +396,8 @@ void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last
         [&](int64_t run) { return active(step(run)); },
         [&](int64_t run, int64_t panel) {
             const int64_t t = step(run);
-            return std::pair<const float*, int64_t>(gate_gradient_run(t) + panel * active(t) * kPanel, kPanel);
+            return std::pair<const float*, int64_t>(gate_gradient_run(t) + panel * active(t) * kPanel,
+                                                    lstm->weights.shape.width(panel));
         });
 }
 

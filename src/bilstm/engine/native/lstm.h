@@ -14,6 +14,7 @@ namespace bilstm {
 // them gate by gate. A segment is a stretch of that order which also lies together in a panel.
 struct GateSegment {
     int64_t panel, lane, count, row;  // `row` of the transposed weights
+    int64_t width;                    // of the panel
 };
 
 struct Direction {
@@ -25,6 +26,8 @@ struct Direction {
 
     Direction(int64_t inputs_, int64_t units_, bool reverse_, bool flip_);
     int64_t blocks() const { return (units + kLanes - 1) / kLanes; }
+    int64_t row_size() const { return weights.shape.columns; }  // of a step's gates
+    int64_t gate_vectors(int64_t block) const { return weights.shape.width(block) / kLanes; }
     // Transposed weights: rows are gates in the order of `segments`, columns are what the gates were computed from.
     PackedShape transposed(int64_t columns) const { return {(units + 15) / 16 * 64, round_up(columns, kLanes)}; }
     void transpose(int64_t first_row, int64_t columns, float* to) const;
@@ -65,11 +68,11 @@ struct DirectionPass {
 
     // Where they are not kept, gates are computed again in the place of their gradients.
     float* gate_run(int64_t t) const {
-        return gates ? gates + steps_before(t) * lstm->blocks() * kPanel : gate_gradient_run(t);
+        return gates ? gates + steps_before(t) * lstm->row_size() : gate_gradient_run(t);
     }
     float* gate_gradient_run(int64_t t) const {
         if (t == chunk_end) return after_chunk;
-        return chunk + (steps_before(t) - steps_before(chunk_begin)) * lstm->blocks() * kPanel;
+        return chunk + (steps_before(t) - steps_before(chunk_begin)) * lstm->row_size();
     }
     int64_t steps_before(int64_t t) const {
         return t < batch->longest ? batch->step_start[static_cast<size_t>(t)] : batch->steps;
@@ -90,6 +93,8 @@ struct DirectionPass {
 
     // Sorted sequences [first, last), independent of all others, through all their steps.
     void forward(int64_t first, int64_t last, const Mode& mode) const;
+    // A single sequence through all steps of two directions of the same size: each hides the other's latency.
+    static void forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode);
     // Processing step t of them. A projection is brought up to that step; without one the step computes its own.
     void forward_step(int64_t t, int64_t first, int64_t last, const Mode& mode, Projection* projection) const;
 
@@ -118,10 +123,24 @@ struct DirectionPass {
     void begin_from_states(int64_t first, int64_t last, const Mode& mode) const;
     void project(int64_t t, int64_t first, int64_t last, Projection& projection) const;
     // What enters a step's gates; previous(r) is h of the step before, or null.
-    template <int Rows, int Panels, typename Previous>
+    template <int Rows, int Panels, int Last, typename Previous>
     void gate_sums(int64_t t, int64_t row, int64_t block, const float* projected, const Previous& previous,
-                   Vec (&sums)[Rows][Panels * kTileVectors]) const;
-    template <int Rows, int Panels>
+                   Vec (&sums)[Rows][4 * (Panels - 1) + Last]) const;
+    template <int Last>
+    void keep_gates(int64_t t, int64_t row, int64_t block, bool last, const Vec* activated) const;
+    struct TileRow {
+        const DirectionPass* pass;
+        int64_t row;
+    };
+    template <int Panels, int Last, int Rows>
+    static void finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
+                            const Vec (&sums)[Rows][4 * (Panels - 1) + Last], const Mode& mode);
+    template <int Panels, int Last>
+    static void forward_both(const DirectionPass& first, const DirectionPass& second, int64_t t, int64_t block,
+                             const Mode& mode);
+    // h of the step before.
+    const float* before(int64_t row, int64_t t) const { return recent_run(t - 1) + row * lstm->blocks() * kLanes; }
+    template <int Rows, int Panels, int Last>
     void forward_tile(int64_t t, int64_t row, int64_t block, const float* projected, const Mode& mode) const;
     template <int Rows, int Vectors>
     void backward_tile(int64_t t, int64_t row, int64_t panel, bool carried, const Arriving& arriving) const;

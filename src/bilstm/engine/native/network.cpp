@@ -178,6 +178,8 @@ const float* Network::forward(Workspace& w, const bilstm_data& data, const int64
 }
 
 std::unique_ptr<Workspace> Network::borrow() {
+    if (Workspace* spare = spare_.exchange(nullptr, std::memory_order_acquire))
+        return std::unique_ptr<Workspace>(spare);
     {
         const std::lock_guard lock(idle_guard_);
         if (!idle_.empty()) {
@@ -190,6 +192,11 @@ std::unique_ptr<Workspace> Network::borrow() {
 }
 
 void Network::give_back(std::unique_ptr<Workspace> workspace) {
+    Workspace* none = nullptr;
+    if (spare_.compare_exchange_strong(none, workspace.get(), std::memory_order_release)) {
+        workspace.release();
+        return;
+    }
     const std::lock_guard lock(idle_guard_);
     idle_.push_back(std::move(workspace));
 }

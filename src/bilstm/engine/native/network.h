@@ -1,6 +1,7 @@
 // A chain of layers with a loss and an optimizer: prediction, gradients, training steps.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -38,6 +39,9 @@ struct Workspace {
 class Network {
   public:
     Network(const bilstm_layer* layers, int32_t count, int64_t features);
+    ~Network() { delete spare_.load(); }
+    Network(const Network&) = delete;
+    Network& operator=(const Network&) = delete;
 
     int64_t parameter_count() const;
     int64_t features() const { return features_; }
@@ -91,6 +95,7 @@ class Network {
     std::vector<Score> scores_;
     ForkedLock idle_guard_;
     std::vector<std::unique_ptr<Workspace>> idle_;
+    std::atomic<Workspace*> spare_{nullptr};  // one more, without a lock: all that a single thread needs
 };
 
 }  // namespace bilstm

@@ -67,13 +67,22 @@ inline void shape_dense(Parameter& parameter, int64_t inputs, int64_t units) {
     parameter.allocate();
 }
 
+// Lanes that a gate has in the panel of an LSTM's units from `unit` on: a vector's, or in a last panel of few units
+// half or a quarter of them, so that several gates share a vector.
+inline int64_t gate_lanes(int64_t units, int64_t unit) {
+    const int64_t left = units - unit;
+    return left <= kLanes / 4 ? kLanes / 4 : left <= kLanes / 2 ? kLanes / 2 : kLanes;
+}
+
 // An LSTM's: a bias row, the inputs' rows, the recurrent rows. A panel holds the gates i, f, c, o of kLanes units.
 inline void shape_lstm(Parameter& parameter, int64_t inputs, int64_t units) {
-    parameter.shape = {inputs + units + 1, checked_product(4, round_up(units, kLanes))};
+    const int64_t last = (units - 1) / kLanes * kLanes;
+    parameter.shape = {inputs + units + 1, checked_product(4, last + gate_lanes(units, last))};
     parameter.variables = {{inputs, 4 * units, 1}, {units, 4 * units, 1 + inputs}, {1, 4 * units, 0}};
     for (int64_t gate = 0; gate < 4; ++gate)
         for (int64_t unit = 0; unit < units; ++unit)
-            parameter.columns.push_back(unit / kLanes * kPanel + gate * kLanes + unit % kLanes);
+            parameter.columns.push_back(unit / kLanes * kPanel + gate * gate_lanes(units, unit - unit % kLanes) +
+                                        unit % kLanes);
     parameter.allocate();
 }
 

@@ -11,12 +11,10 @@
 
 namespace bilstm {
 
-// accumulators[r][v] += sum over k of a[r][k * AStep] * b[k * b_step + v * kLanes ...]; vectors beyond a panel's are
-// the next panel's, panel_step further on.
-template <int AStep, int Rows, int Vectors>
-[[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
-                                                int64_t b_step, Vec (&accumulators)[Rows][Vectors],
-                                                int64_t panel_step = 0) {
+// accumulators[r][v] += sum over k of a[r][k * AStep] * the vector at column(k, v).
+template <int AStep, int Rows, int Vectors, typename Column>
+[[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const Column& column,
+                                                Vec (&accumulators)[Rows][Vectors]) {
     Vec sums[Rows][Vectors];  // a copy, which compilers reliably keep in registers
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r)
@@ -25,8 +23,7 @@ template <int AStep, int Rows, int Vectors>
     for (int64_t k = 0; k < depth; ++k) {
         Vec columns[Vectors];
 #pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v)
-            columns[v] = load(b + k * b_step + v / kTileVectors * panel_step + v % kTileVectors * kLanes);
+        for (int v = 0; v < Vectors; ++v) columns[v] = load(column(k, v));
 #pragma GCC unroll 6
         for (int r = 0; r < Rows; ++r) {
             const Vec row = broadcast(a[r][k * AStep]);
@@ -38,6 +35,29 @@ template <int AStep, int Rows, int Vectors>
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) accumulators[r][v] = sums[r][v];
+}
+
+// The same for vectors that lie together, row k of them at b + k * b_step.
+template <int AStep, int Rows, int Vectors>
+[[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
+                                                int64_t b_step, Vec (&accumulators)[Rows][Vectors]) {
+    multiply_add<AStep>(a, depth, [&](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
+}
+
+// accumulators[r][v] += sum over k of a[r][k] * the vector at column(k, r, v): rows with columns of their own.
+template <int Rows, int Vectors, typename Column>
+[[gnu::always_inline]] inline void multiply_add_apart(const float* const (&a)[Rows], int64_t depth,
+                                                      const Column& column, Vec (&accumulators)[Rows][Vectors]) {
+    Vec sums[Rows][Vectors];
+    std::memcpy(sums, accumulators, sizeof sums);
+    for (int64_t k = 0; k < depth; ++k)
+#pragma GCC unroll 2
+        for (int r = 0; r < Rows; ++r) {
+            const Vec row = broadcast(a[r][k]);
+#pragma GCC unroll 8
+            for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, load(column(k, r, v)), sums[r][v]);
+        }
+    std::memcpy(accumulators, sums, sizeof sums);
 }
 
 template <int N>

@@ -57,7 +57,8 @@ Recurrent::Passes Recurrent::passes(const Batch& batch, const Input& input, floa
             pass.hidden = scratch[base + kHidden].reserve(checked_product(batch.steps, lstm.units));
             pass.hidden_step = lstm.units;
         }
-        if (keep == Keep::gates) pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, 4 * padded));
+        if (keep == Keep::gates)
+            pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, lstm.row_size()));
         pass.cells_kept = keep != Keep::nothing;
         const int64_t cell_rows = pass.cells_kept ? batch.steps : batch.sequences;
         pass.cells = scratch[base + kCells].reserve(checked_product(cell_rows, padded));
@@ -118,7 +119,10 @@ void Recurrent::forward(const Batch& batch, const Input& input, float* output, S
     const Keep keep = !mode.training ? Keep::nothing : recompute ? Keep::cells : Keep::gates;
     const auto all = passes(batch, input, output, scratch, keep);
     const int64_t cost = work(batch);
-    if (cost < kWorthThreads)  // the directions take turns: each hides the other's latency
+    const bool alike = all.count == 2 && all[0].lstm->units == all[1].lstm->units;
+    if (cost < kWorthThreads && batch.sequences == 1 && alike)
+        DirectionPass::forward_both(all[0], all[1], mode);
+    else if (cost < kWorthThreads)  // the directions take turns, to hide each other's latency
         for (int64_t t = 0; t < batch.longest; ++t)
             for (size_t d = 0; d < directions_.size(); ++d) all[d].forward_step(t, 0, batch.sequences, mode, nullptr);
     else

@@ -91,7 +91,7 @@ void Recurrent::open_chunk(Back& back, size_t d, DirectionPass::Steps steps) con
     DirectionPass& pass = back.all.each[d];
     const Batch& batch = *pass.batch;
     const int base = static_cast<int>(d) * kBuffersEach;
-    const int64_t row_size = pass.lstm->blocks() * kPanel;
+    const int64_t row_size = pass.lstm->row_size();
     const int64_t most = std::min(batch.steps, kChunkRows + batch.sequences);
     if (steps.end < batch.longest) {
         pass.after_chunk = back.scratch[base + kAfter].reserve(checked_product(batch.sequences, row_size));
@@ -148,7 +148,7 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
     const int64_t start = pass.steps_before(steps.begin), stop = pass.steps_before(steps.end);
     parallel((stop - start + kRows - 1) / kRows, back.cost, [&](int64_t task) {
         const float* gates[kRows];
-        int64_t panel_steps[kRows];
+        int64_t panel_steps[kRows], at[kRows];
         float* rows[kRows];
         const int64_t begin = start + task * kRows, count = std::min(kRows, stop - begin);
         int64_t t =
@@ -158,7 +158,8 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
             if (row == pass.active(t)) ++t, row = 0;
             const auto i = static_cast<size_t>(row);
             rows[n] = gradient + (batch.start[i] + pass.lstm->reads(t, batch.length[i])) * input_width;
-            gates[n] = pass.gate_gradient_run(t) + row * kPanel;
+            gates[n] = pass.gate_gradient_run(t);
+            at[n] = row;
             panel_steps[n] = pass.active(t) * kPanel;
         }
         for (int64_t panel = 0; panel < shape.panels(); ++panel)
@@ -171,7 +172,8 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
                     for (const GateSegment& segment : pass.lstm->segments) {
                         const float* a[R];
                         for (int r = 0; r < R; ++r)
-                            a[r] = gates[first + r] + segment.panel * panel_steps[first + r] + segment.lane;
+                            a[r] = gates[first + r] + segment.panel * panel_steps[first + r] +
+                                   at[first + r] * segment.width + segment.lane;
                         multiply_add<1>(a, segment.count, matrix + segment.row * (V * kLanes), V * kLanes, sums);
                     }
                     for (int r = 0; r < R; ++r)

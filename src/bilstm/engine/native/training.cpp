@@ -52,7 +52,7 @@ void Network::divide(const bilstm_data& data, const int64_t* chosen, int64_t cou
         auto made = std::make_unique<Workspace>(layers_.size());
         for (size_t layer = 0; i && layer < layers_.size(); ++layer)
             for (const Parameter* parameter : layers_[layer]->parameters())
-                made->scratch[layer].gradients.emplace_back().reserve(parameter->shape.size());
+                made->scratch[layer].gradients.emplace_back().reserve_zeroed(parameter->shape.size());
         training_.push_back(std::move(made));
     }
 }

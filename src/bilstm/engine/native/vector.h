@@ -57,11 +57,11 @@ inline Vec negated_fma(Vec a, Vec b, Vec c) {
     return (Vec)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
 // The larger and the smaller; NaN for a NaN value.
-inline Vec at_least(Vec value, float bound) {
-    return (Vec)_mm512_maskz_max_ps(kAll, (__m512)broadcast(bound), (__m512)value);
+inline Vec at_least(Vec value, Vec bound) {
+    return (Vec)_mm512_maskz_max_ps(kAll, (__m512)bound, (__m512)value);
 }
-inline Vec at_most(Vec value, float bound) {
-    return (Vec)_mm512_maskz_min_ps(kAll, (__m512)broadcast(bound), (__m512)value);
+inline Vec at_most(Vec value, Vec bound) {
+    return (Vec)_mm512_maskz_min_ps(kAll, (__m512)bound, (__m512)value);
 }
 inline Vec square_root(Vec x) {
     return (Vec)_mm512_maskz_sqrt_ps(kAll, (__m512)x);
@@ -84,11 +84,11 @@ inline Vec fma(Vec a, Vec b, Vec c) {
 inline Vec negated_fma(Vec a, Vec b, Vec c) {
     return (Vec)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }
-inline Vec at_least(Vec value, float bound) {
-    return (Vec)_mm256_max_ps((__m256)broadcast(bound), (__m256)value);
+inline Vec at_least(Vec value, Vec bound) {
+    return (Vec)_mm256_max_ps((__m256)bound, (__m256)value);
 }
-inline Vec at_most(Vec value, float bound) {
-    return (Vec)_mm256_min_ps((__m256)broadcast(bound), (__m256)value);
+inline Vec at_most(Vec value, Vec bound) {
+    return (Vec)_mm256_min_ps((__m256)bound, (__m256)value);
 }
 inline Vec square_root(Vec x) {
     return (Vec)_mm256_sqrt_ps((__m256)x);
@@ -100,11 +100,11 @@ inline Vec fma(Vec a, Vec b, Vec c) {
 inline Vec negated_fma(Vec a, Vec b, Vec c) {
     return (Vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 }
-inline Vec at_least(Vec value, float bound) {
-    return (Vec)vmaxq_f32((float32x4_t)value, vdupq_n_f32(bound));
+inline Vec at_least(Vec value, Vec bound) {
+    return (Vec)vmaxq_f32((float32x4_t)value, (float32x4_t)bound);
 }
-inline Vec at_most(Vec value, float bound) {
-    return (Vec)vminq_f32((float32x4_t)value, vdupq_n_f32(bound));
+inline Vec at_most(Vec value, Vec bound) {
+    return (Vec)vminq_f32((float32x4_t)value, (float32x4_t)bound);
 }
 inline Vec square_root(Vec x) {
     return (Vec)vsqrtq_f32((float32x4_t)x);
@@ -121,6 +121,13 @@ inline void store_partial(float* to, Vec value, int64_t count) {
     std::memcpy(to, &value, static_cast<size_t>(count) * sizeof(float));
 }
 #endif
+
+inline Vec at_least(Vec value, float bound) {
+    return at_least(value, broadcast(bound));
+}
+inline Vec at_most(Vec value, float bound) {
+    return at_most(value, broadcast(bound));
+}
 
 // Copies numbers, and zeros up to the next multiple of kLanes, for which there is room: for rows too short to be worth
 // a call of memcpy.
