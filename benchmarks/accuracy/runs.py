@@ -113,10 +113,10 @@ def _keep(epochs: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
 
 
 def _curve(epochs: list[dict[str, Any]]) -> Run:
-    """The training seconds in all, and when the held-out accuracy was what."""
+    """The training seconds in all, and when the held-out accuracy was what; if none is held out, minus the loss."""
     return {
         "seconds": epochs[-1]["seconds"],
-        "curve": [[epoch["seconds"], round(epoch["val_accuracy"], 5)] for epoch in epochs],
+        "curve": [[epoch["seconds"], round(epoch.get("val_accuracy", -epoch["loss"]), 5)] for epoch in epochs],
     }
 
 

@@ -63,7 +63,7 @@ class SequenceEstimator(BaseEstimator):
         """
         seed = self._new_seed()
         steps, labels, groups = self._read(X, y, groups)
-        options = self._options(seed)
+        options = self._options(seed, len(steps) if groups is None else None)
         classes = labels.classes()
         codes = labels.codes(classes)
         training, held_out = self._divide(steps, codes, groups, options)
@@ -137,8 +137,8 @@ class SequenceEstimator(BaseEstimator):
     def _new_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _options(self, seed: int) -> TrainingOptions:
-        """The parameters, checked."""
+    def _options(self, seed: int, sequences: int | None = None) -> TrainingOptions:
+        """The parameters, checked; for so many sequences, if they may be held out one by one."""
         options = TrainingOptions(
             units=self.units,
             layers=self.layers,
@@ -150,13 +150,18 @@ class SequenceEstimator(BaseEstimator):
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             patience=self.patience,
-            validation_split=self.validation_split,
+            validation_split=self._share(sequences),
             seed=seed,
         )
         for name in ("standardize", "verbose"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
         check_choice(type(self).__name__, "spelling", self.spelling, (None, True, False))
         return options
+
+    def _share(self, sequences: int | None) -> float:
+        """How many to hold out."""
+        share: float = self.validation_split
+        return share
 
     def _divide(
         self, steps: Steps, codes: npt.NDArray[np.int32], groups: Any, options: TrainingOptions

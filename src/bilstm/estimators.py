@@ -21,6 +21,7 @@ from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
 from bilstm.steps import Steps
 from bilstm.training import TrainingOptions, recurrent
 
+_FEWEST_TO_DIVIDE = 500  # sequences with a label each: a tenth are 50
 POOLS: dict[str, type[Layer] | None] = {"last": None, "mean": GlobalAveragePooling1D, "max": GlobalMaxPooling1D}
 
 
@@ -184,9 +185,11 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
     Args:
         pooling: how a sequence's steps become one row: "last": what each direction has computed when it has read the
             whole sequence; "mean" or "max" of the last layer's outputs at its steps.
+        validation_split: the share of sequences, or of groups, held out; without groups, of every class in proportion.
+            None: a tenth; of fewer than 500 none, which would be too few labels to tell one epoch from another. The
+            training loss decides then.
         units, layers, merge_mode, direction, dropout, embedding, epochs, batch_size, learning_rate, class_weight,
-        patience, validation_split, standardize, spelling, sequence, order, random_state, verbose: as for
-            `SequenceTagger`; without groups, the sequences held out are of every class in proportion.
+        patience, standardize, spelling, sequence, order, random_state, verbose: as for `SequenceTagger`.
 
     Attributes: as for `SequenceTagger`.
     """
@@ -208,7 +211,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         learning_rate: float = 0.004,
         class_weight: ClassWeight = None,
         patience: int = 10,
-        validation_split: float = 0.1,
+        validation_split: float | None = None,
         standardize: bool = True,
         spelling: bool | None = None,
         sequence: str | None = None,
@@ -267,11 +270,16 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         right = self._probabilities(steps).argmax(axis=1) == labels.codes(self.classes_)
         return float(np.average(right, weights=sample_weight))
 
-    def _options(self, seed: int) -> TrainingOptions:
+    def _share(self, sequences: int | None) -> float:
+        if self.validation_split is not None:
+            return super()._share(sequences)
+        return 0.0 if sequences is not None and sequences < _FEWEST_TO_DIVIDE else 0.1
+
+    def _options(self, seed: int, sequences: int | None = None) -> TrainingOptions:
         check_choice("SequenceClassifier", "pooling", self.pooling, POOLS)
         if self.pooling == "last" and self.direction == "none":
             raise ValueError("SequenceClassifier: with direction 'none' no step knows the others: pool by mean or max")
-        return super()._options(seed)
+        return super()._options(seed, sequences)
 
     def _labels_of(self, y: Any, steps: Steps) -> Labels:
         if not isinstance(y, (list, tuple)):
