@@ -69,8 +69,8 @@ class NumericColumn:
         if not len(present):
             return cls(name, 0.0, 1.0, missing)
         largest = float(np.abs(present).max()) or 1.0
-        shares = present / largest  # numbers near 1e308 do not overflow
-        mean, scale = float(shares.mean()) * largest, float(shares.std()) * largest
+        mean = float((present / largest).mean()) * largest  # numbers near 1e308 do not overflow
+        scale = float(((present - mean) / largest).std()) * largest
         constant = scale <= 1e-12 * largest  # what is left is the rounding of a mean
         return cls(name, mean, 1.0 if constant else scale, missing)
 
