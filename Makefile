@@ -105,7 +105,8 @@ dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the oth
 
 bench: $(VENV)/.with-test $(PEERS)/.installed ## measure the tables in benchmarks/ again, the peers beside us
 	$(BIN)/python -m benchmarks.speed
-	for script in $(wildcard benchmarks/accuracy/*.py); do KERAS_BACKEND=torch $(BIN)/python $$script || exit 1; done
+	KERAS_BACKEND=torch $(BIN)/python benchmarks/accuracy/tutorial_against_keras.py
+	$(BIN)/python -m benchmarks.accuracy
 
 bench-quick: $(VENV)/.with-test ## measure our speed beside PyTorch's; prints the table only, in under 2 minutes
 	$(BIN)/python -m benchmarks.speed --quick

@@ -236,6 +236,7 @@ CASES = [
     train("label among the features", "column 'label' is the label, so it cannot be a feature as well", command=COLUMNS + " --features x,label"),
     train("sequence among the features", "column 'id' is the sequence, so it cannot be a feature as well", command=COLUMNS + " --features id"),
     train("label as the sequence", "the sequence, the label and the order are three columns, but one is named twice", command="--sequence label --label label"),
+    train("spelling of numbers", "new.csv has no feature that is text, so there is no spelling to learn from", command=COLUMNS + " --features x --spelling"),
     train("code that is no feature", "column 'word' is to be categorical, but is not among the features: 'x'", command=COLUMNS + " --features x --categorical word"),
     train("nothing to predict from", "new.csv has no column left to predict from; its columns: 'id', 'label'", "id,label\n1,p\n1,q\n", "--sequence id --label label"),
     train("a table with commas read by semicolons", "new.csv has no column 'id' (the sequence of each row). Did you mean 'id,t'? Its columns: 'id,t', 'x', 'label'", '"id,t";x;label\n1;2;3\n', "--sequence id --label label"),

@@ -25,6 +25,7 @@ from bilstm import SequenceClassifier, SequenceTagger, estimator_base, problems
 from bilstm.fitting import DivergedError
 from bilstm.layers import Dropout
 from bilstm.loop import TrainingInterrupted
+from bilstm.spelling import PARTS
 from oracles.models import bits, weight_bits
 
 NAMES = np.array(["low", "high"])
@@ -539,6 +540,31 @@ def test_a_share_is_held_out(make: Any) -> None:
         assert ("val_accuracy" in training["history"]) == bool(count)
 
 
+@pytest.mark.parametrize(("count", "held_out"), [(499, 0), (500, 50)])
+def test_few_labels_are_not_held_out_from_a_classifier(count: int, held_out: int) -> None:
+    X, y = [np.zeros((1, 1))] * count, [i % 2 for i in range(count)]
+    assert classifier(epochs=1).fit(X, y).training_["held_out_sequences"] == held_out
+    assert classifier(epochs=1, validation_split=0.2).fit(X, y).training_["held_out_sequences"] == 100
+    by_groups = classifier(epochs=1).fit(X, y, groups=[i % 10 for i in range(count)])
+    assert by_groups.training_["held_out_sequences"] in (count // 10, -(-count // 10))
+
+
+@pytest.mark.parametrize("spelling", [None, True, False])
+def test_spelling(spelling: bool | None) -> None:
+    words = [[f"{chr(97 + i % 26)}{chr(97 + i // 26)}{end}" for end in ("ing", "ed")] for i in range(60)]
+    fitted = tagger(spelling=spelling, epochs=15, learning_rate=0.05, dropout=0.0).fit(words, [[0, 1]] * 60)
+    assert len(fitted.encoder_.categorical) == (1 if spelling is False else len(PARTS))
+    assert fitted.n_features_in_ == 1
+    backwards = [["qqed", "qqing"], ["xxed", "xxing"]]
+    assert (fitted.score(backwards, [[1, 0], [1, 0]]) == 1) == (spelling is not False)
+
+
+def test_spelling_of_numbers() -> None:
+    X, y = data_for(tagger())
+    with pytest.raises(ValueError, match="^spelling=True, but X has no strings whose spelling could count$"):
+        tagger(spelling=True).fit(X, y)
+
+
 @BOTH
 def test_groups_are_never_divided(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = data_for(make())
@@ -589,9 +615,9 @@ def test_balanced_weights_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_printing(capsys: pytest.CaptureFixture[str]) -> None:
     X, y = beginnings()
-    classifier().fit(X, y)
+    classifier(validation_split=0.1).fit(X, y)
     assert capsys.readouterr().out == ""
-    classifier(verbose=True).fit(X, y)
+    classifier(validation_split=0.1, verbose=True).fit(X, y)
     number = r"\d+\.\d{4}"
     lines = [f"Epoch {i}/2: loss {number}, val_loss {number}, val_accuracy {number}\n" for i in (1, 2)]
     assert re.fullmatch("".join(lines), capsys.readouterr().out)
@@ -674,6 +700,7 @@ def test_partial_fit_refuses(change: Any, message: str) -> None:
         ({"dropout": 1}, "training: dropout must be at least 0 and below 1"),
         ({"learning_rate": 0}, "training: learning_rate must be a positive number, not 0"),
         ({"validation_split": 1.0}, "training: validation_split must be at least 0 and below 1, not 1.0"),
+        ({"spelling": "yes"}, "SequenceClassifier: spelling must be one of None, True, False, not 'yes'"),
         ({"standardize": "yes"}, "SequenceClassifier: standardize must be one of True, False, not 'yes'"),
         (
             {"pooling": "sum"},

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.errors import ModelFileError, UserError, counted, listed, shown
+from bilstm.errors import UserError, counted, listed, shown
+from bilstm.fields import Fields
 from bilstm.ragged import Ragged, steps_of
 from bilstm.sequences import Sequences, find_sequences
+from bilstm.spelling import PARTS, WHOLE, are_words
 from bilstm.tables import Table
 
 IndexArray = npt.NDArray[np.int64]
@@ -93,18 +95,33 @@ class CategoricalColumn:
         vocabulary: the values seen at least twice in the training rows, the most frequent first. Those seen once count
             as unknown, so that training meets unknown values too.
         distinct: how many different values the training rows had.
+        part: which part of a cell the value is, one of `PARTS`.
     """
 
     name: str
     vocabulary: tuple[str, ...]
     distinct: int = 0
+    part: str = WHOLE
 
     @classmethod
-    def fit(cls, name: str, texts: Sequence[str | None]) -> CategoricalColumn:
+    def fit(cls, name: str, texts: Iterable[str | None], part: str = WHOLE) -> CategoricalColumn:
         """Collect the vocabulary of these cells; a missing cell is the value ''."""
-        counts = Counter("" if text is None else text for text in texts)
+        return cls._of(name, Counter(text or "" for text in texts), part)
+
+    @classmethod
+    def fit_parts(cls, name: str, texts: Iterable[str | None], spelling: bool | None) -> list[CategoricalColumn]:
+        """The column of these cells and, with `spelling`, those of their other parts; None: if the cells are words."""
+        counts = Counter(text or "" for text in texts)
+        parts = PARTS if spelling or (spelling is None and are_words(counts)) else (WHOLE,)
+        return [cls._of(name, counts, part) for part in parts]
+
+    @classmethod
+    def _of(cls, name: str, cells: Counter[str], part: str) -> CategoricalColumn:
+        counts = Counter[str]()
+        for text, count in cells.items():
+            counts[PARTS[part](text)] += count
         frequent = sorted((-count, value) for value, count in counts.items() if count > 1)
-        return cls(name, tuple(value for _, value in frequent[:LARGEST_VOCABULARY]), len(counts))
+        return cls(name, tuple(value for _, value in frequent[:LARGEST_VOCABULARY]), len(counts), part)
 
     @property
     def size(self) -> int:
@@ -112,12 +129,16 @@ class CategoricalColumn:
         return len(self.vocabulary) + 1
 
     def encode(self, texts: Sequence[str | None]) -> IndexArray:
-        indices = {value: index for index, value in enumerate(self.vocabulary, 1)}
-        return np.fromiter((indices.get(text or "", 0) for text in texts), np.int64, len(texts))
+        indices, part = {value: index for index, value in enumerate(self.vocabulary, 1)}, PARTS[self.part]
+        known = {text: indices.get(part(text or ""), 0) for text in set(texts)}
+        return np.fromiter((known[text] for text in texts), np.int64, len(texts))
 
     def note_unknown(self, indices: npt.NDArray[Any]) -> list[str]:
-        """A sentence on how many of a column's cells are unknown, by their indices; nothing where none is."""
-        unknown = int((indices == 0).sum())
+        """A sentence on how many of a column's cells are unknown, by their indices; nothing where none is.
+
+        Nor of the parts of texts: they are there for texts that are unknown as a whole.
+        """
+        unknown = int((indices == 0).sum()) if self.part == WHOLE else 0
         share = f"{unknown / max(1, len(indices)):.1%}".replace("%", " %")
         which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
         return [f"{self.name}: {which} unknown to the model"] if unknown else []
@@ -133,7 +154,7 @@ class Columns:
         label: the column that is predicted.
         classes: its values, sorted; as numbers if all are whole numbers.
         numeric: the features that are numbers.
-        categorical: the features that are text or codes.
+        categorical: the features that are text or codes; one for each part that is looked up.
         conll_columns: the number of columns of the CoNLL-style file that the model was trained on, None for others.
     """
 
@@ -148,7 +169,12 @@ class Columns:
     @property
     def features(self) -> list[str]:
         """The names of the features."""
-        return [column.name for column in self._all()]
+        return list(dict.fromkeys(column.name for column in self._all()))
+
+    @property
+    def spelled(self) -> list[str]:
+        """The names of the features whose spelling counts."""
+        return spelled_columns(self.categorical)
 
     @property
     def numeric_width(self) -> int:
@@ -157,7 +183,7 @@ class Columns:
 
     @property
     def vocabularies(self) -> list[int]:
-        """The number of indices of each categorical column, that of the unknown value included."""
+        """The number of indices of each part of the categorical columns, that of the unknown value included."""
         return [column.size for column in self.categorical]
 
     def _all(self) -> list[NumericColumn | CategoricalColumn]:
@@ -165,7 +191,7 @@ class Columns:
 
     def describe(self) -> list[tuple[str, str]]:
         """The name of each feature, and in words what was found in the training rows and what is made of it."""
-        return [(column.name, describe_column(column)) for column in self._all()]
+        return describe_columns(self._all())
 
     def encode(self, table: Table, need_labels: bool = False) -> Encoded:
         """Turn a table into what the model takes.
@@ -231,7 +257,12 @@ class Columns:
             "conll_columns": self.conll_columns,
             "numeric": [dataclasses.asdict(column) for column in self.numeric],
             "categorical": [
-                {"name": column.name, "vocabulary": list(column.vocabulary), "distinct": column.distinct}
+                {
+                    "name": column.name,
+                    "part": column.part,
+                    "vocabulary": list(column.vocabulary),
+                    "distinct": column.distinct,
+                }
                 for column in self.categorical
             ],
         }
@@ -243,7 +274,7 @@ class Columns:
         Raises:
             ModelFileError: it is not what `to_json` gives.
         """
-        field = _Fields("columns", data)
+        field = Fields("columns", data)
         columns = cls(
             sequence=field.text("sequence"),
             order=None if field.get("order") is None else field.text("order"),
@@ -255,8 +286,13 @@ class Columns:
         )
         if len(columns.classes) < 2:
             raise field.wrong("classes")
-        if not columns.features or len(set(columns.features)) != len(columns.features):
+        names = [column.name for column in columns.numeric]
+        names += [column.name for column in columns.categorical if column.part == WHOLE]
+        if not names or len(set(names)) != len(names):
             raise field.wrong("numeric")
+        parts = {(column.name, column.part) for column in columns.categorical}
+        if len(parts) != len(columns.categorical) or any((name, WHOLE) not in parts for name, _ in parts):
+            raise field.wrong("categorical")
         return columns
 
 
@@ -287,12 +323,32 @@ def read_labels(table: Table, name: str) -> list[str | None]:
     return [None if text is None or not text.strip() else text for text in table.texts(name).tolist()]
 
 
-def describe_column(column: NumericColumn | CategoricalColumn) -> str:
-    """What was found in the training rows, and what is made of it."""
-    if isinstance(column, CategoricalColumn):
-        rare = column.distinct - len(column.vocabulary)
-        unknown = f"; {rare:,} too rare to learn, treated as unknown" if rare else ""
-        return f"text, {counted(column.distinct, 'different value')}{unknown}"
+def describe_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[tuple[str, str]]:
+    """The name of each, and in words what was found in the training rows and what is made of it."""
+    spelled = spelled_columns(columns)
+    return [
+        (column.name, _describe_text(column, column.name in spelled))
+        if isinstance(column, CategoricalColumn)
+        else (column.name, _describe_number(column))
+        for column in columns
+        if isinstance(column, NumericColumn) or column.part == WHOLE
+    ]
+
+
+def spelled_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[str]:
+    """The names of those whose spelling counts."""
+    texts = [column for column in columns if isinstance(column, CategoricalColumn)]
+    return list(dict.fromkeys(column.name for column in texts if column.part != WHOLE))
+
+
+def _describe_text(column: CategoricalColumn, spelled: bool) -> str:
+    rare = column.distinct - len(column.vocabulary)
+    how = "known by their spelling only" if spelled else "treated as unknown"
+    unknown = f"; {rare:,} too rare to learn, {how}" if rare else ""
+    return f"{'words' if spelled else 'text'}, {counted(column.distinct, 'different value')}{unknown}"
+
+
+def _describe_number(column: NumericColumn) -> str:
     missing = f"; {_missing(column.missing)}, filled with the mean and flagged" if column.missing else ""
     return f"number, mean {column.mean:.4g}, standard deviation {column.scale:.4g}{missing}"
 
@@ -309,55 +365,8 @@ def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64]) -> Non
         raise UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the training rows' numbers")
 
 
-class _Fields:
-    """The fields of a JSON object that nobody vouches for."""
-
-    def __init__(self, what: str, data: Any) -> None:
-        self.what = what
-        self.data = data
-        if not isinstance(data, dict):
-            raise ModelFileError(f"the model is damaged: its {what} are not an object")
-
-    def wrong(self, name: str) -> ModelFileError:
-        return ModelFileError(f"the model is damaged: its {self.what} have no valid {name!r}")
-
-    def get(self, name: str) -> Any:
-        return self.data.get(name)
-
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if not isinstance(value, str) or not value:
-            raise self.wrong(name)
-        return value
-
-    def number(self, name: str) -> float:
-        value = self.get(name)
-        # A whole number of a thousand digits is no float.
-        if type(value) not in (int, float) or not -1e308 <= value <= 1e308:
-            raise self.wrong(name)
-        return float(value)
-
-    def count(self, name: str) -> int:
-        value = self.get(name)
-        if type(value) is not int or not 0 <= value < 2**63:
-            raise self.wrong(name)
-        return int(value)
-
-    def items(self, name: str) -> list[Any]:
-        value = self.get(name)
-        if not isinstance(value, list):
-            raise self.wrong(name)
-        return value
-
-    def distinct_texts(self, name: str) -> tuple[str, ...]:
-        values = self.items(name)
-        if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
-            raise self.wrong(name)
-        return tuple(values)
-
-
 def _numeric_from(data: Any) -> NumericColumn:
-    field = _Fields("numeric columns", data)
+    field = Fields("numeric columns", data)
     column = NumericColumn(field.text("name"), field.number("mean"), field.number("scale"), field.count("missing"))
     if column.scale <= 0:
         raise field.wrong("scale")
@@ -365,8 +374,11 @@ def _numeric_from(data: Any) -> NumericColumn:
 
 
 def _categorical_from(data: Any) -> CategoricalColumn:
-    field = _Fields("categorical columns", data)
-    column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"))
+    field = Fields("categorical columns", data)
+    part = WHOLE if field.get("part") is None else field.text("part")
+    column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"), part)
+    if column.part not in PARTS:
+        raise field.wrong("part")
     if column.size > LARGEST_INDEX:
         raise field.wrong("vocabulary")
     return column

@@ -21,7 +21,7 @@ except ImportError as error:
 
 from bilstm.arguments import check_choice
 from bilstm.classweights import ClassWeight as ClassWeight
-from bilstm.columns import describe_column
+from bilstm.columns import describe_columns
 from bilstm.engine.network import Targets
 from bilstm.fitting import DivergedError, FitData
 from bilstm.frames import Frame, is_frame
@@ -80,7 +80,7 @@ class SequenceEstimator(BaseEstimator):
         """
         seed = self._new_seed()
         steps, labels, groups = self._read(X, y, groups)
-        options = self._options(seed)
+        options = self._options(seed, len(steps) if groups is None else None)
         training, held_out = self._divide(steps, labels, groups, options)
         targets = self._learn(labels, self._rows_of(steps, training))
         self._start(steps.take(training), options)
@@ -111,22 +111,22 @@ class SequenceEstimator(BaseEstimator):
 
     def _start(self, steps: Steps, options: TrainingOptions) -> None:
         """Become an untrained estimator for sequences like these."""
-        self.encoder_ = StepEncoder.fit(steps, standardize=self.standardize)
+        self.encoder_ = StepEncoder.fit(steps, standardize=self.standardize, spelling=self.spelling)
         self.n_features_in_ = len(steps.columns)
         if steps.rows is not None:
             self.feature_names_in_ = np.array([*steps.columns], object)
         elif hasattr(self, "feature_names_in_"):  # of an earlier fit
             del self.feature_names_in_
         if self.verbose and steps.rows is not None:
-            for column in self.encoder_.columns:
-                print(f"{column.name}: {describe_column(column)}")
+            for name, found in describe_columns(self.encoder_.columns):
+                print(f"{name}: {found}")
         self.model_ = self._build(options)
 
     def _new_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _options(self, seed: int) -> TrainingOptions:
-        """The parameters, checked."""
+    def _options(self, seed: int, sequences: int | None = None) -> TrainingOptions:
+        """The parameters, checked; for so many sequences, if they may be held out one by one."""
         options = TrainingOptions(
             units=self.units,
             layers=self.layers,
@@ -140,12 +140,18 @@ class SequenceEstimator(BaseEstimator):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             patience=self.patience,
-            validation_split=self.validation_split,
+            validation_split=self._share(sequences),
             seed=seed,
         )
         for name in ("standardize", "verbose"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
+        check_choice(type(self).__name__, "spelling", self.spelling, (None, True, False))
         return options
+
+    def _share(self, sequences: int | None) -> float:
+        """How many to hold out."""
+        share: float = self.validation_split
+        return share
 
     def _divide(
         self, steps: Steps, labels: Learnt, groups: Any, options: TrainingOptions

@@ -22,6 +22,7 @@ from bilstm.ragged import FloatArray
 from bilstm.steps import Steps
 from bilstm.training import TrainingOptions, recurrent
 
+_FEWEST_TO_DIVIDE = 500  # sequences with a label each: a tenth are 50
 POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
     "last": lambda options: recurrent(options, sequences=False),
     "mean": lambda options: [*recurrent(options), GlobalAveragePooling1D()],
@@ -69,6 +70,8 @@ class SequenceTagger(LabelEstimator):
         patience: epochs without a better score on the sequences held out after which training stops.
         validation_split: the share of sequences, or of groups, held out.
         standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
+        spelling: whether the first and last letters and the shape of strings count besides the whole, so that unknown
+            ones differ; None: where they look like words.
         missing_label: what stands for "unlabelled" in y besides None and NaN, such as -1.
         sequence: of a table, the column whose value all rows of one sequence share.
         order: of a table, the column by which a sequence's rows are sorted: numbers, dates or times. None: they stand
@@ -103,6 +106,7 @@ class SequenceTagger(LabelEstimator):
         patience: int = 10,
         validation_split: float = 0.1,
         standardize: bool = True,
+        spelling: bool | None = None,
         missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
@@ -124,6 +128,7 @@ class SequenceTagger(LabelEstimator):
         self.patience = patience
         self.validation_split = validation_split
         self.standardize = standardize
+        self.spelling = spelling
         self.missing_label = missing_label
         self.sequence = sequence
         self.order = order
@@ -186,10 +191,12 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
         pooling: how a sequence's steps become one row: "last": what each direction has computed when it has read the
             whole sequence; "mean" or "max" of the last layer's outputs at its steps; "attention": a mean of them whose
             weights are learnt, see `GlobalAttentionPooling1D`.
+        validation_split: the share of sequences, or of groups, held out; without groups, of every class in proportion.
+            None: a tenth; of fewer than 500 none, which would be too few labels to tell one epoch from another. The
+            training loss decides then.
         units, layers, merge_mode, direction, dropout, variational_dropout, embedding, epochs, batch_size,
-        learning_rate, weight_decay, class_weight, patience, validation_split, standardize, sequence, order,
-        random_state, verbose: as for `SequenceTagger`; without groups, the sequences held out are of every class in
-            proportion.
+        learning_rate, weight_decay, class_weight, patience, standardize, spelling, sequence, order, random_state,
+        verbose: as for `SequenceTagger`.
 
     Attributes: as for `SequenceTagger`.
     """
@@ -213,8 +220,9 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
         weight_decay: float = 0.0,
         class_weight: ClassWeight = None,
         patience: int = 10,
-        validation_split: float = 0.1,
+        validation_split: float | None = None,
         standardize: bool = True,
+        spelling: bool | None = None,
         sequence: str | None = None,
         order: str | None = None,
         random_state: Any = None,
@@ -236,6 +244,7 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
         self.patience = patience
         self.validation_split = validation_split
         self.standardize = standardize
+        self.spelling = spelling
         self.sequence = sequence
         self.order = order
         self.random_state = random_state
@@ -273,13 +282,18 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
         right = self._outputs(steps).argmax(axis=1) == labels.codes(self.classes_)
         return float(np.average(right, weights=sample_weight))
 
-    def _options(self, seed: int) -> TrainingOptions:
+    def _share(self, sequences: int | None) -> float:
+        if self.validation_split is not None:
+            return super()._share(sequences)
+        return 0.0 if sequences is not None and sequences < _FEWEST_TO_DIVIDE else 0.1
+
+    def _options(self, seed: int, sequences: int | None = None) -> TrainingOptions:
         check_choice("SequenceClassifier", "pooling", self.pooling, POOLS)
         if self.pooling == "last" and self.direction == "none":
             raise ValueError(
                 "SequenceClassifier: with direction 'none' no step knows the others: pool by mean, max or attention"
             )
-        return super()._options(seed)
+        return super()._options(seed, sequences)
 
     def _labels_of(self, y: Any, steps: Steps) -> Labels:
         if not isinstance(y, (list, tuple)):

@@ -34,6 +34,8 @@ class Roles:
         features: what to predict from. None: of a CoNLL-style file the first column, of others all that have a name
             and no other role.
         categorical: features to treat as text even if they are numbers.
+        spelling: whether the first and last letters and the shape of texts count besides the whole; None: where they
+            are words.
         group: tells which sequences belong together, such as one patient's: all of a group are held out, or none.
             No feature, unless named among them.
     """
@@ -43,6 +45,7 @@ class Roles:
     order: str | None = None
     features: Sequence[str] | None = None
     categorical: Sequence[str] = ()
+    spelling: bool | None = None
     group: str | None = None
 
 
@@ -97,7 +100,9 @@ def prepare(
         only = f"all labels are of one {roles.group}" if roles.group else "only one sequence has labels"
         notes.append(f"{only}, so none is held out, and training does not stop early")
     rows = np.concatenate([sequences.rows[sequences.offsets[i] : sequences.offsets[i + 1]] for i in training])
-    columns = _fit(table, kinds, rows, sequence=sequence, order=roles.order, label=label, classes=classes)
+    columns = Columns(
+        sequence, roles.order, label, classes, *_fit(table, kinds, rows, roles.spelling), table.conll_columns
+    )
     encoded = columns.encode_sequences(table, sequences, need_labels=True)
     if valid:
         validation: Encoded | None = columns.encode(valid, need_labels=True)
@@ -301,18 +306,20 @@ def _feature_kind(table: Table, name: str) -> FeatureKind | None:
 
 
 def _fit(
-    table: Table,
-    kinds: dict[str, FeatureKind],
-    rows: npt.NDArray[np.int64],
-    *,
-    sequence: str,
-    order: str | None,
-    label: str,
-    classes: tuple[str, ...],
-) -> Columns:
-    """Fit each column to these rows."""
+    table: Table, kinds: dict[str, FeatureKind], rows: npt.NDArray[np.int64], spelling: bool | None
+) -> tuple[tuple[NumericColumn, ...], tuple[CategoricalColumn, ...]]:
+    """Fit each column to these rows.
+
+    Raises:
+        UserError: spelling is to count, but there is no text.
+    """
+    if spelling and "categorical" not in kinds.values():
+        raise UserError(f"{table.path} has no feature that is text, so there is no spelling to learn from")
     numeric = [NumericColumn.fit(n, read_numbers(table, n)[rows]) for n, kind in kinds.items() if kind == "numeric"]
     categorical = [
-        CategoricalColumn.fit(n, table.texts(n)[rows].tolist()) for n, kind in kinds.items() if kind == "categorical"
+        column
+        for name, kind in kinds.items()
+        if kind == "categorical"
+        for column in CategoricalColumn.fit_parts(name, table.texts(name)[rows].tolist(), spelling)
     ]
-    return Columns(sequence, order, label, classes, tuple(numeric), tuple(categorical), table.conll_columns)
+    return tuple(numeric), tuple(categorical)

@@ -23,8 +23,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
 
     Args:
         units, layers, merge_mode, direction, dropout, variational_dropout, embedding, epochs, batch_size,
-        learning_rate, weight_decay, patience, validation_split, standardize, sequence, order, random_state, verbose: as
-            for `SequenceTagger`.
+        learning_rate, weight_decay, patience, validation_split, standardize, spelling, sequence, order, random_state,
+        verbose: as for `SequenceTagger`.
 
     Attributes:
         mean_, scale_: (outputs,) of the quantities in the training part.
@@ -48,6 +48,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         patience: int = 10,
         validation_split: float = 0.1,
         standardize: bool = True,
+        spelling: bool | None = None,
         sequence: str | None = None,
         order: str | None = None,
         random_state: Any = None,
@@ -67,6 +68,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         self.patience = patience
         self.validation_split = validation_split
         self.standardize = standardize
+        self.spelling = spelling
         self.sequence = sequence
         self.order = order
         self.random_state = random_state

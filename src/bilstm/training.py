@@ -214,7 +214,8 @@ def _facts(columns: Columns) -> dict[str, Any]:
         "the order column": columns.order,
         "the label column": columns.label,
         "the features": columns.features,
-        "the categorical features": [column.name for column in columns.categorical],
+        "the categorical features": list(dict.fromkeys(column.name for column in columns.categorical)),
+        "the features whose spelling counts": columns.spelled,
         "the classes": fingerprint(*columns.classes),
     }
 

@@ -113,6 +113,11 @@ column_flags = together(
         multiple=True,
     ),
     column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True),
+    click.option(
+        "--spelling/--no-spelling",
+        default=None,
+        help="Learn from first and last letters and the shape of texts, too. By itself: where they look like words.",
+    ),
     column_option("--group", "Whose sequences are held out together, such as a patient's. It is no feature."),
 )
 
@@ -127,6 +132,7 @@ def roles(source: Table, given: Mapping[str, Any]) -> Roles:
         order=given["order"],
         features=split_names(given["features"], source) if given["features"] else None,
         categorical=split_names(given["categorical"], source),
+        spelling=given["spelling"],
         group=given["group"],
     )
 

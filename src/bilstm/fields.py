@@ -1,0 +1,58 @@
+"""Plain data from a file that nobody vouches for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bilstm.errors import ModelFileError
+
+
+class Fields:
+    """The fields of an object; each method gives one of the kind it is named after, or raises ModelFileError.
+
+    Args:
+        what: that the object describes, for the message.
+    """
+
+    def __init__(self, what: str, data: Any) -> None:
+        self.what = what
+        self.data = data
+        if not isinstance(data, dict):
+            raise ModelFileError(f"the model is damaged: its {what} are not an object")
+
+    def wrong(self, name: str) -> ModelFileError:
+        return ModelFileError(f"the model is damaged: its {self.what} have no valid {name!r}")
+
+    def get(self, name: str) -> Any:
+        return self.data.get(name)
+
+    def text(self, name: str) -> str:
+        value = self.get(name)
+        if not isinstance(value, str) or not value:
+            raise self.wrong(name)
+        return value
+
+    def number(self, name: str) -> float:
+        value = self.get(name)
+        # A whole number of a thousand digits is no float.
+        if type(value) not in (int, float) or not -1e308 <= value <= 1e308:
+            raise self.wrong(name)
+        return float(value)
+
+    def count(self, name: str) -> int:
+        value = self.get(name)
+        if type(value) is not int or not 0 <= value < 2**63:
+            raise self.wrong(name)
+        return int(value)
+
+    def items(self, name: str) -> list[Any]:
+        value = self.get(name)
+        if not isinstance(value, list):
+            raise self.wrong(name)
+        return value
+
+    def distinct_texts(self, name: str) -> tuple[str, ...]:
+        values = self.items(name)
+        if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
+            raise self.wrong(name)
+        return tuple(values)

@@ -1,0 +1,34 @@
+"""What a word's spelling tells, so that one never met before is not quite unknown: its ends and its shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+
+WHOLE = "whole"
+# Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
+PARTS: dict[str, Callable[[str], str]] = {
+    WHOLE: lambda text: text,
+    "first 2": lambda text: text[:2].lower(),
+    "first 3": lambda text: text[:3].lower(),
+    "last 2": lambda text: text[-2:].lower(),
+    "last 3": lambda text: text[-3:].lower(),
+    "shape": lambda text: shape(text),
+}
+_FEWEST_WORDS = 100
+_LETTERS = 3  # in a word
+
+
+def shape(text: str) -> str:
+    """A for capital letters, a for others, 0 for digits, all else as it is; a run of one kind counts once.
+
+    So "McDonald" is "AaAa" and "B-52s" is "A-0a".
+    """
+    kinds = ("A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else c for c in text)
+    return re.sub(r"(.)\1+", r"\1", "".join(kinds), flags=re.DOTALL)
+
+
+def are_words(texts: Collection[str]) -> bool:
+    """Whether these different texts look like a language's words, rather than like letters or a few names of states."""
+    words = sum(sum(map(str.isalpha, text)) >= _LETTERS for text in texts)
+    return len(texts) >= _FEWEST_WORDS and 2 * words > len(texts)
