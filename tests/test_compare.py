@@ -355,6 +355,12 @@ def test_what_cannot_be_compared(arguments: Any, message: str) -> None:
         compare(X, y, **arguments)
 
 
+def test_several_labels_for_each_step_are_not_compared() -> None:
+    X, y = half_of_total(40, 5, seed=1)
+    with pytest.raises(ValueError, match="y has several labels for each step: compare by one of them"):
+        compare(X, [np.stack([labels, 1 - labels], axis=1) for labels in y])
+
+
 # --- Words ---------------------------------------------------------------------------------------------------------
 
 

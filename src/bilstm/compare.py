@@ -133,11 +133,18 @@ def _read(
         steps = read_steps(X)
         if names is not None and [*steps.columns] != names:
             raise ValueError(f"X_test has {len(steps.columns)} features, but X has {len(names)}")
-        return steps, read_step_labels(y, steps.offsets), groups
+        return steps, _one_label_each(y, steps), groups
     frame = Frame(X, sequence, order)
     steps = frame.steps(frame.features(y=y, groups=groups) if names is None else names)
-    labels = read_step_labels(frame.by_step(y, "y"), steps.offsets)
+    labels = _one_label_each(frame.by_step(y, "y"), steps)
     return steps, labels, None if groups is None else frame.by_sequence(groups, "groups")
+
+
+def _one_label_each(y: Any, steps: Steps) -> Labels:
+    labels = read_step_labels(y, steps.offsets)
+    if not isinstance(labels, Labels):
+        raise ValueError("y has several labels for each step: compare by one of them")
+    return labels
 
 
 def held_out_share(validation_split: float | None, test_split: float | None) -> float:
