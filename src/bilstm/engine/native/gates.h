@@ -81,7 +81,7 @@ template <int Vectors>
     for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, block[v]);
 }
 
-inline constexpr int kTogether = kTileRows >= 6 ? 2 : 1;  // blocks whose gates are activated together, as registers go
+inline constexpr int kTogether = 1;
 
 // Activates rows of gate sums and calls function(n, its gates) for the n-th block, row by row. A row is of `Blocks`
 // blocks, the last of Last vectors, the others of four.

@@ -12,8 +12,9 @@ Direction::Direction(int64_t inputs_, int64_t units_, bool reverse_, bool flip_)
         for (int64_t gate = 0; gate < 4; ++gate)
             for (int64_t unit = block; unit < std::min(block + 16, units); unit += kLanes) {
                 const int64_t panel = unit / kLanes, lanes = gate_lanes(units, unit);
-                const GateSegment next{panel, gate * lanes, std::min<int64_t>(kLanes, units - unit),
-                                       block * 4 + gate * 16 + unit - block, weights.shape.width(panel)};
+                const int64_t row = block * 4 + gate * std::min<int64_t>(16, units - block) + unit - block;
+                const GateSegment next{panel, gate * lanes, std::min<int64_t>(kLanes, units - unit), row,
+                                       weights.shape.width(panel)};
                 GateSegment* last = segments.empty() ? nullptr : &segments.back();
                 if (last && last->panel == next.panel && last->lane + last->count == next.lane &&
                     last->row + last->count == next.row)
@@ -278,7 +279,7 @@ void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) co
 
 namespace {
 
-// What the backward step of one sequence and block of units reads and writes; `squashed` is the cell's tangent.
+// What the backward step of one sequence and block of units reads and writes.
 struct CellPlace {
     const float* gates;   // activated
     float* gradients;     // of the gates' inputs; may be the same place
@@ -288,10 +289,12 @@ struct CellPlace {
 };
 
 template <int Vectors>
-[[gnu::always_inline]] inline void cell_gradient(Vec dh, Vec squashed, const CellPlace& place) {
+[[gnu::always_inline]] inline void cell_gradient(Vec dh, Vec h, const CellPlace& place) {
     Vec gates[4], gradients[4];
     load_gates<Vectors>(place.gates, gates);
     const auto& [i, f, g, o] = gates;
+    // The tangent of the cell's state: cheaper from the output than from the state.
+    const Vec squashed = h * reciprocal(at_least(o, 0x1p-124f));
     Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
     if (place.carried) dc = dc + load(place.carry);
     const Vec before = place.before ? load(place.before) : Vec{};
@@ -356,19 +359,17 @@ template <int Rows, int Vectors>
         }
     }
     const int64_t sequences = active(t), sequences_before = t ? active(t - 1) : 0;
-    const float *gates_now = gate_run(t), *cells_now = cell_run(t), *cells_before = t ? cell_run(t - 1) : nullptr;
+    const float *gates_now = gate_run(t), *cells_before = t ? cell_run(t - 1) : nullptr;
     float* gradients = gate_gradient_run(t);
     for (int r = 0; r < Rows; ++r) {
         const int64_t at = row + r;
-        Vec squashed[Vectors];
-        each<Vectors>(
-            [&](int v) { squashed[v] = load(cells_now + ((panel * kTileVectors + v) * sequences + at) * kLanes); });
-        hyperbolic_tangents(squashed);
+        const float* hidden_now = hidden_row(at, t);
         for (int v = 0; v < Vectors; ++v) {
-            const int64_t block = panel * kTileVectors + v;
+            const int64_t block = panel * kTileVectors + v, unit = block * kLanes;
+            const Vec h = load_partial(hidden_now + unit, lstm->units - unit);
             with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
                 const int64_t place = block * sequences * kPanel + at * vectors * kLanes;
-                cell_gradient<vectors>(sums[r][v], squashed[v],
+                cell_gradient<vectors>(sums[r][v], h,
                                        {gates_now + place, gradients + place,
                                         t ? cells_before + (block * sequences_before + at) * kLanes : nullptr,
                                         arriving.carry + (block * batch->sequences + at) * kLanes, carried});

@@ -29,7 +29,7 @@ struct Direction {
     int64_t row_size() const { return weights.shape.columns; }  // of a step's gates
     int64_t gate_vectors(int64_t block) const { return weights.shape.width(block) / kLanes; }
     // Transposed weights: rows are gates in the order of `segments`, columns are what the gates were computed from.
-    PackedShape transposed(int64_t columns) const { return {(units + 15) / 16 * 64, round_up(columns, kLanes)}; }
+    PackedShape transposed(int64_t columns) const { return {4 * units, round_up(columns, kLanes)}; }
     void transpose(int64_t first_row, int64_t columns, float* to) const;
 
     // The place in a sequence of `length` steps that is read, or written, at processing step t.
