@@ -148,6 +148,8 @@ CASES = [
     case("checkpoint where the model goes", f"train train.csv {COLUMNS} --out out --checkpoint ./out", "--out and --checkpoint name the same file, ./out: give each its own"),
     case("log where the checkpoint goes", f"train train.csv {COLUMNS} --out out --checkpoint c --log c", "--checkpoint and --log name the same file, c: give each its own"),
     case("log where the model goes", f"train train.csv {COLUMNS} --out out --log out", "--out and --log name the same file, out: give each its own"),
+    case("events where the model goes", f"train train.csv {COLUMNS} --out out --tensorboard out", "--out and --tensorboard name the same file, out: give each its own"),
+    case("events below a file", f"train train.csv {COLUMNS} --out out --tensorboard train.csv/runs", "cannot write events into train.csv/runs: train.csv is not a folder"),
     case("events without a tolerance", "evaluate MODEL train.csv --events", "option '--events' requires an argument."),
     case("events with a negative tolerance", "evaluate MODEL train.csv --events -1", "invalid value for '--events': -1 is not in the range x>=0."),
     case("events with half a step of tolerance", "evaluate MODEL train.csv --events 0.5", "invalid value for '--events': '0.5' is not a valid integer range."),

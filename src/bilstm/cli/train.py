@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bilstm.prepare import Prepared
     from bilstm.tables import Table
     from bilstm.tagger import Tagger
+    from bilstm.tensorboard import TensorBoardLog
     from bilstm.training import TrainingOptions
 
 
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 @click.option("--checkpoint-minutes", type=POSITIVE, help="How often. Without it, after every epoch.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint, if it is there: to the very same model.")
 @click.option("--log", metavar="FILE", help="Write the scores of each epoch, a JSON object in a line.")
+@click.option("--tensorboard", metavar="FOLDER", help="Write the scores of each epoch for TensorBoard.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor. The model is the same.")
 @click.option("--quiet", is_flag=True, help="Print mistakes only.")
 def train(table: str, out: str, valid: str | None, threads: int | None, quiet: bool, **given: Any) -> None:
@@ -91,7 +93,7 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     inputs = [table, valid] if valid else [table]
     check_model_path(out, inputs=inputs)
     options = training_options(given)
-    checkpoint, log = _kept_files(out, inputs, given)
+    checkpoint, logs = _kept_files(out, inputs, given)
     source, prepared = _prepare(table, valid, options, given)
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
@@ -102,14 +104,15 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     with saying_if_stopped("before the first epoch ended: no model was written"):
         try:
             with Progress(quiet=quiet) as progress:
-                told = _both(progress, log) if log else progress
+                told = _all_of(progress, *logs)
                 tagger = train_tagger(*parts, options=options, progress=told, checkpoint=checkpoint)
         except TaggerInterrupted as caught:
             interrupt, tagger = caught, caught.tagger
     with saying_if_stopped("while the model was being written: it was not"):
         _save(tagger, out, checkpoint)
-    if log and log.problem:
-        click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
+    for log in logs:
+        if log.problem:
+            click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
     if interrupt:
         fail(when_stopped(tagger.training, out) + _how_to_go_on(checkpoint), stop_status(interrupt))
     if given["baseline"] and options.direction != "none":
@@ -140,24 +143,28 @@ def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dic
     return source, prepare(source, roles, valid=validation, validation_split=split, seed=seed)
 
 
-def _kept_files(out: str, inputs: list[str], given: dict[str, Any]) -> tuple[Checkpoint | None, EpochLog | None]:
+def _kept_files(
+    out: str, inputs: list[str], given: dict[str, Any]
+) -> tuple[Checkpoint | None, list[EpochLog | TensorBoardLog]]:
     """What is written while training, besides the model."""
     from bilstm.checkpoints import Checkpoint
     from bilstm.epochlog import EpochLog
+    from bilstm.tensorboard import TensorBoardLog
 
-    path, log = given["checkpoint"], given["log"]
+    path, log, board = given["checkpoint"], given["log"], given["tensorboard"]
     if path is None and (given["resume"] or given["checkpoint_minutes"]):
         option = "--resume" if given["resume"] else "--checkpoint-minutes"
         raise UserError(f"{option} needs the file that holds the training: name it with --checkpoint")
     options: dict[str, str] = {}
-    for option, name in (("--out", out), ("--checkpoint", path), ("--log", log)):
+    for option, name in (("--out", out), ("--checkpoint", path), ("--log", log), ("--tensorboard", board)):
         if name is not None and (other := options.setdefault(os.path.realpath(name), option)) != option:
             raise UserError(f"{other} and {option} name the same file, {name}: give each its own")
     checkpoint = None
     if path is not None:
         minutes = given["checkpoint_minutes"]
         checkpoint = Checkpoint(path, resume=given["resume"], minutes=minutes, inputs=inputs)
-    return checkpoint, EpochLog(log, inputs=inputs) if log else None
+    logs: list[EpochLog | TensorBoardLog] = [EpochLog(log, inputs=inputs)] if log else []
+    return checkpoint, [*logs, TensorBoardLog(board, resume=given["resume"])] if board else logs
 
 
 def _train_baseline(
@@ -186,7 +193,7 @@ def _how_to_go_on(checkpoint: Checkpoint | None) -> str:
     return "; the same command with --resume goes on" if checkpoint and os.path.exists(checkpoint.path) else ""
 
 
-def _both(*listeners: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+def _all_of(*listeners: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
     def tell(figures: dict[str, Any]) -> None:
         for listener in listeners:
             listener(figures)
