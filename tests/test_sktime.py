@@ -20,8 +20,7 @@ estimator_checks = pytest.importorskip("sktime.utils.estimator_checks")
 class Adapter(base.BaseClassifier):
     """What sktime hands over is a list of data frames with a row for each time point.
 
-    >>> Adapter(random_state=0)  # sktime wants an example
-    Adapter(random_state=0)
+    >>> from bilstm import SequenceClassifier  # sktime wants an example
     """
 
     _tags: ClassVar[dict[str, Any]] = {
