@@ -22,7 +22,8 @@ from test_interrupts import HEEDING, process, table
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals")]
 
-TRAIN = HEEDING + "from bilstm import cli; cli.main()"
+# What hangs says where.
+TRAIN = HEEDING + "import faulthandler; faulthandler.dump_traceback_later(100)\nfrom bilstm import cli; cli.main()"
 TIMES = 20
 FILES = ["log", "model", "train.csv"]
 
@@ -78,7 +79,7 @@ def disturb(folder: Path, number: int, moment: float, *more: str) -> bool:
             running.wait(moment)
         alive = running.poll() is None
         running.send_signal(number)
-        running.communicate(timeout=60)
+        running.communicate(timeout=120)
     return alive
 
 
@@ -167,7 +168,7 @@ def test_a_disk_that_becomes_full(reference: Reference, tmp_path: Path) -> None:
             with process(TRAIN, *command(reference.copy(folder))) as running:
                 time.sleep(reference.moment())
                 fill(disk)
-                _, errors = running.communicate(timeout=60)
+                _, errors = running.communicate(timeout=120)
             refused += said_of_a_full_disk(running.returncode, errors)
             assert not [name for name in os.listdir(folder) if name not in (*FILES, "checkpoint")]
             (disk / "filler").unlink()
