@@ -72,36 +72,36 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     return Reference(tmp_path_factory.mktemp("reference"))
 
 
-def disturb(folder: Path, number: int, moment: float, *more: str) -> bool:
+def disturb(folder: Path, name: str, moment: float, *more: str) -> bool:
     """Train, and send a signal after so many seconds; whether the training was still running."""
     with process(TRAIN, *command(folder, *more)) as running:
         with contextlib.suppress(subprocess.TimeoutExpired):
             running.wait(moment)
         alive = running.poll() is None
-        running.send_signal(number)
+        running.send_signal(getattr(signal, name))
         running.communicate(timeout=120)
     return alive
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
-def test_ended_by_a_signal(reference: Reference, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_ended_by_a_signal(reference: Reference, tmp_path: Path, name: str) -> None:
     ended = resumed = 0
     while ended < TIMES:
         folder = tmp_path / f"training{ended}"
         folder.mkdir(exist_ok=True)
-        if disturb(reference.copy(folder), number, reference.moment(), "--resume"):
+        if disturb(reference.copy(folder), name, reference.moment(), "--resume"):
             ended += 1
             resumed += (folder / "checkpoint").exists()
         assert run(folder, "--resume") == (0, "")
         reference.check(folder)
     assert resumed >= TIMES / 5  # the others were ended before the first epoch was
-    print(f"{ended} trainings ended by {signal.Signals(number).name}, {resumed} of them after the first epoch")
+    print(f"{ended} trainings ended by {name}, {resumed} of them after the first epoch")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
-def test_one_training_ended_again_and_again(reference: Reference, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_one_training_ended_again_and_again(reference: Reference, tmp_path: Path, name: str) -> None:
     folder = reference.copy(tmp_path)
-    ended = sum(disturb(folder, number, reference.moment() / 2, "--resume") for _ in range(TIMES))
+    ended = sum(disturb(folder, name, reference.moment() / 2, "--resume") for _ in range(TIMES))
     assert ended
     assert run(folder, "--resume") == (0, "")
     reference.check(folder)
