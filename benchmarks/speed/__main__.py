@@ -16,7 +16,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.speed import growth, machine, report
 from benchmarks.speed.cases import CASES
