@@ -135,7 +135,7 @@ HOSTILE: list[tuple[Any, str]] = [
     ({"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"metrics": [[]]}}, ""),
     (
         {"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"optimizer": {"kind": "__init__"}}},
-        "compile: optimizer must be one of 'adam', 'sgd'",
+        "compile: optimizer must be one of 'adam', 'adamw', 'sgd'",
     ),
     (
         {"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"optimizer": {"kind": "adam", "lr": -1}}},
