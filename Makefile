@@ -27,7 +27,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help demo test test-arm lint format sanitize fuzz bench bench-quick wheel dev clean always
+.PHONY: help demo test test-slow test-arm lint format sanitize fuzz bench bench-quick wheel dev clean always
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +37,10 @@ demo: $(VENV)/.with-cli ## run the demonstration: the tutorial's model, its tabl
 
 test: $(VENV)/.with-test ## run all tests; PYTEST='-k word' passes options on
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-slow: $(VENV)/.with-test ## run the tests that take minutes: trainings ended at random moments; sktime's checks
+	@$(PIP) install -c constraints.txt sktime
+	$(BIN)/python -m pytest -m slow $(PYTEST)
 
 lint: $(VENV)/.with-lint ## check style and types
 	$(BIN)/ruff check $(wildcard $(PYTHON_SOURCES))
@@ -101,7 +105,8 @@ dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the oth
 
 bench: $(VENV)/.with-test $(PEERS)/.installed ## measure the tables in benchmarks/ again, the peers beside us
 	$(BIN)/python -m benchmarks.speed
-	for script in $(wildcard benchmarks/accuracy/*.py); do KERAS_BACKEND=torch $(BIN)/python $$script || exit 1; done
+	KERAS_BACKEND=torch $(BIN)/python benchmarks/accuracy/tutorial_against_keras.py
+	$(BIN)/python -m benchmarks.accuracy
 
 bench-quick: $(VENV)/.with-test ## measure our speed beside PyTorch's; prints the table only, in under 2 minutes
 	$(BIN)/python -m benchmarks.speed --quick

@@ -141,7 +141,7 @@ def test_it_changes_nothing_else(model: Path, table: Path) -> None:
     [
         (7, "its baseline is not an object"),
         ({}, "its training summary is missing"),
-        ({"training": {}}, "it describes no model"),
+        ({"training": {}}, "its training summary is damaged"),
         ("columns", "its network does not fit its columns"),
         ("missing", "its layers need "),
     ],

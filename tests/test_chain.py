@@ -18,10 +18,12 @@ from bilstm.layers import (
     Dense,
     Dropout,
     Embedding,
+    GlobalAttentionPooling1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Input,
     Reverse,
+    SpatialDropout1D,
 )
 from bilstm.models import Sequential
 from oracles.models import Case, bits, cases, tagger, weight_bits
@@ -136,6 +138,16 @@ def test_building_by_hand() -> None:
             [GlobalMaxPooling1D(), GlobalAveragePooling1D()],
             ValueError,
             "Sequential: GlobalAveragePooling1D needs sequences, but a layer before it returns one row for each",
+        ),
+        (
+            [LSTM(2), GlobalAttentionPooling1D(3)],
+            ValueError,
+            "Sequential: GlobalAttentionPooling1D needs sequences, but a layer before it returns one row for each",
+        ),
+        (
+            [GlobalAttentionPooling1D(3), SpatialDropout1D(0.5)],
+            ValueError,
+            "Sequential: SpatialDropout1D needs sequences, but a layer before it returns one row for each",
         ),
         ([Reverse()], ValueError, "Reverse must directly follow a recurrent layer with return_sequences=True"),
         ([LSTM(2), Reverse()], ValueError, "Reverse must directly follow a recurrent layer with return_sequences=True"),

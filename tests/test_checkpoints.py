@@ -317,7 +317,7 @@ def test_a_damaged_checkpoint_is_refused(unfinished: Path, changes: dict[str, An
         train(Checkpoint(unfinished, resume=True))
 
 
-@pytest.mark.parametrize("name", ["weights", "first_moments", "second_moments", "best"])
+@pytest.mark.parametrize("name", ["weights", "first_moments", "second_moments", "average", "best"])
 @pytest.mark.parametrize("tensor", [None, np.zeros(3)], ids=["missing", "too short"])
 def test_a_damaged_tensor_is_refused(unfinished: Path, name: str, tensor: Any) -> None:
     tensors, header = read_model(unfinished)

@@ -202,6 +202,7 @@ def test_the_same_seed_gives_the_same_file(train: Callable[..., Path]) -> None:
         ("--epochs", [1, 3]),
         ("--batch-size", [1, 9]),
         ("--learning-rate", [0.01, 0.02]),
+        ("--weight-decay", [0.0, 2.0]),
         ("--patience", [1, 2]),
         ("--validation-split", [0.2, 0.5]),
         ("--seed", [3, 4]),
@@ -217,6 +218,30 @@ def test_every_training_option_is_heeded(train: Callable[..., Path], option: str
         assert len(contents) == len(values)
     if option == "--validation-split":
         assert [header["training"]["held_out_sequences"] for _, header in models] == [6, 14]  # of 29 with labels
+
+
+def test_one_mask_for_all_steps_of_a_sequence(train: Callable[..., Path]) -> None:
+    for given, kind in (([], "Dropout"), (["--variational-dropout"], "SpatialDropout1D")):
+        _, header = read_model(train(*given, "--dropout", 0.2))
+        names = {layer["class_name"] for layer in header["model"]["layers"]}
+        assert {name for name in names if "Dropout" in name} == {kind}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["balanced"], "balanced"),
+        (["high=3"], {"high": 3.0}),
+        (["high=3", "low=0.5"], {"high": 3.0, "low": 0.5}),
+    ],
+)
+def test_class_weights(train: Callable[..., Path], given: list[str], expected: Any) -> None:
+    plain = Tagger.load(train())
+    weighted = Tagger.load(train(*(word for text in given for word in ("--class-weight", text)), name="weighted"))
+    assert weighted.training["options"]["class_weight"] == expected
+    assert set(weighted.training["history"]) == {"loss", "val_loss"}  # the weighted loss decides
+    assert weighted.model.tensors().keys() == plain.model.tensors().keys()
+    assert weighted.training["history"]["loss"] != plain.training["history"]["loss"]
 
 
 def test_training_stops_early(tmp_path: Path, train: Callable[..., Path]) -> None:
@@ -315,7 +340,7 @@ def test_a_model_may_be_replaced_by_another(tmp_path: Path, train: Callable[...,
 
 def test_help_tells_the_defaults() -> None:
     said = " ".join(bilstm("train", "--help").stdout.split())
-    for name in ("units", "layers", "dropout", "learning_rate", "patience", "validation_split", "seed"):
+    for name in ("units", "layers", "dropout", "learning_rate", "weight_decay", "patience", "validation_split", "seed"):
         default = getattr(TrainingOptions(), name)
         part = said.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
         assert f"[default: {default}]" in part
@@ -324,7 +349,7 @@ def test_help_tells_the_defaults() -> None:
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_names_the_commands(arguments: list[str]) -> None:
     said = bilstm(*arguments).stdout
-    for command in ("train", "evaluate", "predict", "demo"):
+    for command in ("train", "evaluate", "predict", "compare", "demo"):
         assert f"\n  {command} " in said
 
 

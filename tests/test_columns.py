@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -34,10 +34,15 @@ def table(folder: Path, content: str, name: str = "table.csv") -> Table:
     return read_table(folder / name)
 
 
+LARGEST = np.finfo(np.float64).max
 NUMBERS = hnp.arrays(np.float64, st.integers(1, 20), elements=st.floats(allow_infinity=False))
 
 
 @given(NUMBERS)
+@example(np.array([-9.46e306] * 19 + [1.797e308]))
+@example(np.array([-LARGEST, LARGEST]))
+@example(np.array([LARGEST, LARGEST, np.nan, -LARGEST]))
+@example(np.array([LARGEST] * 13 + [np.nextafter(LARGEST, 0)] * 7))
 def test_numbers_are_standardised(numbers: np.ndarray) -> None:
     column = NumericColumn.fit("x", numbers)
     present = numbers[~np.isnan(numbers)]

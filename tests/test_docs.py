@@ -66,11 +66,12 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         Path(name).write_text("\n".join(["id,time,x,state", *rows]) + "\n")
     lines = [line for _, _, content in blocks_of(ROOT / "README.md") for line in content.splitlines()]
     typed = [shlex.split(line)[1:] for line in lines if line.startswith("bilstm ")]
-    assert [arguments[0] for arguments in typed] == ["train", "evaluate", "predict"]
+    assert [arguments[0] for arguments in typed] == ["train", "evaluate", "inspect", "predict"]
     typed[0] += ["--epochs", "1"]
     for arguments in typed:
         result = CliRunner().invoke(commands, arguments)
         assert result.exit_code == 0, result.output
+    assert "How good is model.safetensors?" in Path("report.html").read_text(encoding="utf-8")
     assert Path("labelled.csv").read_text().startswith("id,time,x,state,predicted,probability\n")
 
 

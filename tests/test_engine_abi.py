@@ -315,6 +315,7 @@ NAN, INFINITY = float("nan"), float("inf")
         ("clipnorm", [-1.0, NAN, INFINITY]),
         ("global_clipnorm", [-1.0, NAN]),
         ("clipvalue", [-1.0, NAN]),
+        ("weight_decay", [-1e-3, NAN, INFINITY, 1e39]),
     ],
 )
 @pytest.mark.parametrize("name", ["train", "update"])
@@ -350,7 +351,7 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
     dimensions = draw(st.lists(SIZES, min_size=4, max_size=4))
     plausible = st.sampled_from([0, 1])
     struct = LayerStruct(
-        kind=draw(st.sampled_from([0, 1, 2, 3, 4]) | FLAGS),
+        kind=draw(st.sampled_from(range(7)) | FLAGS),
         index=draw(FLAGS),
         directions=draw(st.sampled_from([1, 2]) | FLAGS),
         ways=(DirectionStruct * 2)(*(DirectionStruct(draw(SIZES), draw(FLAGS), draw(FLAGS)) for _ in range(2))),

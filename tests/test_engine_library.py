@@ -18,6 +18,7 @@ import pytest
 from bilstm import utils
 from bilstm.engine import library
 from bilstm.engine.network import (
+    AttentionPoolingPlan,
     DensePlan,
     DirectionPlan,
     DropoutPlan,
@@ -26,6 +27,7 @@ from bilstm.engine.network import (
     Network,
     OptimizerPlan,
     RecurrentPlan,
+    SpatialDropoutPlan,
     Targets,
 )
 from bilstm.layers import LSTM, Bidirectional, Dense
@@ -218,6 +220,18 @@ def test_the_engine_is_not_built_without_fused_multiply_add(tmp_path: Path) -> N
         ([RecurrentPlan(0, ())], 2, "an LSTM has 1 or 2 directions"),
         ([DropoutPlan(0, 1.0)], 2, "a dropout rate must be at least 0 and below 1"),
         ([DropoutPlan(0, float("nan"))], 2, "a dropout rate must be at least 0 and below 1"),
+        ([SpatialDropoutPlan(0, -0.5)], 2, "a dropout rate must be at least 0 and below 1"),
+        ([AttentionPoolingPlan(0, 0)], 2, "units must be from 1 to 1048576, not 0"),
+        (
+            [AttentionPoolingPlan(0, 3), AttentionPoolingPlan(1, 3)],
+            2,
+            "pooling cannot follow a layer that returns one row for a sequence",
+        ),
+        (
+            [AttentionPoolingPlan(0, 3), SpatialDropoutPlan(1, 0.5)],
+            2,
+            "spatial dropout cannot follow a layer that returns one row for a sequence",
+        ),
         ([EmbeddingPlan(0, 1, (3,), (2,))], 3, "an embedding's columns must add up to its input's"),
         ([EmbeddingPlan(0, 0, (0,), (2,))], 1, "a vocabulary must have 1 to 16777216 entries"),
         ([EmbeddingPlan(0, 0, (3,), (0,))], 1, "an embedding's dimension must be from 1 to 1048576, not 0"),

@@ -25,6 +25,7 @@ from bilstm import SequenceClassifier, SequenceTagger, estimator_base, problems
 from bilstm.fitting import DivergedError
 from bilstm.layers import Dropout
 from bilstm.loop import TrainingInterrupted
+from bilstm.spelling import PARTS
 from oracles.models import bits, weight_bits
 
 NAMES = np.array(["low", "high"])
@@ -458,9 +459,41 @@ def test_the_network_is_what_the_parameters_say(make: Any) -> None:
         assert [layer.rate for layer in fitted.model_.layers if isinstance(layer, Dropout)] == [rate]
 
 
+@BOTH
+def test_one_mask_for_all_steps_of_a_sequence(make: Any) -> None:
+    X, y = data_for(make())
+    fitted = [make(epochs=1, layers=2, variational_dropout=kept).fit(X, y) for kept in (False, True)]
+    names = [[layer["class_name"] for layer in layers_of(one)] for one in fitted]
+    pooled = make is BOTH.args[1][1]  # a row for each sequence has one step
+    assert [name for name in names[0] if "Dropout" in name] == ["Dropout", "Dropout"]
+    assert [name for name in names[1] if "Dropout" in name] == [
+        "SpatialDropout1D",
+        "Dropout" if pooled else "SpatialDropout1D",
+    ]
+    assert weight_bits(fitted[0].model_) != weight_bits(fitted[1].model_)
+
+
+@BOTH
+def test_weights_decay(make: Any) -> None:
+    X, y = data_for(make())
+    norms = []
+    for weight_decay in (0.0, 1.0, 20.0):
+        fitted = make(epochs=4, weight_decay=weight_decay).fit(X, y)
+        norms.append(sum(float((weight**2).sum()) for weight in fitted.model_.get_weights()))
+        assert pickle.loads(pickle.dumps(fitted)).model_.optimizer.weight_decay == (weight_decay or None)
+    assert norms[0] > norms[1] > norms[2]
+    assert fitted.set_params(weight_decay=0.5).partial_fit(X, y).model_.optimizer.weight_decay == 0.5
+
+
 @pytest.mark.parametrize("direction", ["both", "forward", "backward"])
 @pytest.mark.parametrize(
-    ("pooling", "pool"), [("mean", "GlobalAveragePooling1D"), ("max", "GlobalMaxPooling1D"), ("last", "")]
+    ("pooling", "pool"),
+    [
+        ("mean", "GlobalAveragePooling1D"),
+        ("max", "GlobalMaxPooling1D"),
+        ("attention", "GlobalAttentionPooling1D"),
+        ("last", ""),
+    ],
 )
 def test_pooling(pooling: str, pool: str, direction: str) -> None:
     X, y = beginnings()
@@ -471,13 +504,15 @@ def test_pooling(pooling: str, pool: str, direction: str) -> None:
     assert bits(alone) == bits(fitted.predict_proba(X))
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
 def test_without_context_the_order_of_steps_is_nothing(pooling: str) -> None:
     X, y = beginnings()
     fitted = classifier(pooling=pooling, direction="none").fit(X, y)
     turned = [sequence[::-1] for sequence in X]
     np.testing.assert_allclose(fitted.predict_proba(turned), fitted.predict_proba(X), atol=1e-6)
-    with pytest.raises(ValueError, match=r"with direction 'none' no step knows the others: pool by mean or max"):
+    with pytest.raises(
+        ValueError, match=r"with direction 'none' no step knows the others: pool by mean, max or attention"
+    ):
         classifier(pooling="last", direction="none").fit(X, y)
 
 
@@ -503,6 +538,31 @@ def test_a_share_is_held_out(make: Any) -> None:
         assert training["held_out_sequences"] == count
         assert training["sequences"] == 40 - count
         assert ("val_accuracy" in training["history"]) == bool(count)
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(499, 0), (500, 50)])
+def test_few_labels_are_not_held_out_from_a_classifier(count: int, held_out: int) -> None:
+    X, y = [np.zeros((1, 1))] * count, [i % 2 for i in range(count)]
+    assert classifier(epochs=1).fit(X, y).training_["held_out_sequences"] == held_out
+    assert classifier(epochs=1, validation_split=0.2).fit(X, y).training_["held_out_sequences"] == 100
+    by_groups = classifier(epochs=1).fit(X, y, groups=[i % 10 for i in range(count)])
+    assert by_groups.training_["held_out_sequences"] in (count // 10, -(-count // 10))
+
+
+@pytest.mark.parametrize("spelling", [None, True, False])
+def test_spelling(spelling: bool | None) -> None:
+    words = [[f"{chr(97 + i % 26)}{chr(97 + i // 26)}{end}" for end in ("ing", "ed")] for i in range(60)]
+    fitted = tagger(spelling=spelling, epochs=15, learning_rate=0.05, dropout=0.0).fit(words, [[0, 1]] * 60)
+    assert len(fitted.encoder_.categorical) == (1 if spelling is False else len(PARTS))
+    assert fitted.n_features_in_ == 1
+    backwards = [["qqed", "qqing"], ["xxed", "xxing"]]
+    assert (fitted.score(backwards, [[1, 0], [1, 0]]) == 1) == (spelling is not False)
+
+
+def test_spelling_of_numbers() -> None:
+    X, y = data_for(tagger())
+    with pytest.raises(ValueError, match="^spelling=True, but X has no strings whose spelling could count$"):
+        tagger(spelling=True).fit(X, y)
 
 
 @BOTH
@@ -555,9 +615,9 @@ def test_balanced_weights_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_printing(capsys: pytest.CaptureFixture[str]) -> None:
     X, y = beginnings()
-    classifier().fit(X, y)
+    classifier(validation_split=0.1).fit(X, y)
     assert capsys.readouterr().out == ""
-    classifier(verbose=True).fit(X, y)
+    classifier(validation_split=0.1, verbose=True).fit(X, y)
     number = r"\d+\.\d{4}"
     lines = [f"Epoch {i}/2: loss {number}, val_loss {number}, val_accuracy {number}\n" for i in (1, 2)]
     assert re.fullmatch("".join(lines), capsys.readouterr().out)
@@ -640,8 +700,18 @@ def test_partial_fit_refuses(change: Any, message: str) -> None:
         ({"dropout": 1}, "training: dropout must be at least 0 and below 1"),
         ({"learning_rate": 0}, "training: learning_rate must be a positive number, not 0"),
         ({"validation_split": 1.0}, "training: validation_split must be at least 0 and below 1, not 1.0"),
+        ({"spelling": "yes"}, "SequenceClassifier: spelling must be one of None, True, False, not 'yes'"),
         ({"standardize": "yes"}, "SequenceClassifier: standardize must be one of True, False, not 'yes'"),
-        ({"pooling": "attention"}, "SequenceClassifier: pooling must be one of 'last', 'mean', 'max', not 'attention'"),
+        (
+            {"pooling": "sum"},
+            "SequenceClassifier: pooling must be one of 'last', 'mean', 'max', 'attention', not 'sum'",
+        ),
+        ({"variational_dropout": 0.5}, "training: variational_dropout must be one of True, False, not 0.5"),
+        ({"weight_decay": -0.1}, "training: weight_decay must be a number from 0 to below 1 / learning_rate, not -0.1"),
+        (
+            {"weight_decay": 250, "learning_rate": 0.004},
+            "training: weight_decay must be a number from 0 to below 1 / le",
+        ),
         ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dictionary of classes, not 'even'"),
         ({"class_weight": {"lo": 1}}, "class_weight has 'lo', which is none of the classes 'high', 'low'"),
         ({"class_weight": {"low": -1}}, "class_weight must be finite numbers from 0, not {'low': -1}"),
@@ -735,7 +805,7 @@ def test_a_tagger_learns_what_its_direction_can_see() -> None:
     assert min(scores["both"], scores["backward"]) > 0.9
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention"])
 def test_a_classifier_learns_with_every_pooling(pooling: str) -> None:
     train, test = beginnings(150), beginnings(100, seed=2)
     parameters: dict[str, Any] = {"units": 10, "epochs": 25, "learning_rate": 0.03, "pooling": pooling}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.labels import Labels, as_classes, read_labels, read_step_labels
+from bilstm.labels import Indicators, Labels, as_classes, read_labels, read_step_labels
 from bilstm.ragged import Ragged
 
 NAN = float("nan")
@@ -117,3 +117,78 @@ def test_labels_that_are_no_class(y: Any) -> None:
 def test_what_is_no_label(read: Any, message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         read()
+
+
+# --- Several labels a step -------------------------------------------------------------------------------------------
+
+SEVERAL = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 0, 0]])
+
+
+def test_several_labels_in_any_form() -> None:
+    square = SEVERAL[[0, 1, 2, 3]].reshape(2, 2, 3)
+    forms: list[tuple[Any, Any]] = [
+        ([SEVERAL[:2], SEVERAL[2:]], OFFSETS),
+        ([SEVERAL[:2].tolist(), SEVERAL[2:].astype(bool)], OFFSETS),
+        ([SEVERAL[:2].astype(object), SEVERAL[2:].astype(np.float32)], OFFSETS),
+        (Ragged(SEVERAL, OFFSETS), OFFSETS),
+        (square, np.array([0, 2, 4])),
+    ]
+    for form, offsets in forms:
+        found = read_step_labels(form, offsets)
+        assert isinstance(found, Indicators)
+        assert found.classes().tolist() == [0, 1, 2]
+        assert found.labelled.all()
+        targets = found.targets(found.classes(), None)
+        assert (targets.labels, targets.weights) == (None, None)
+        np.testing.assert_array_equal(targets.values, SEVERAL[: offsets[-1]])
+
+
+@pytest.mark.parametrize(("absent", "missing"), [(NAN, None), (-1, -1), (None, None), (9, 9.0)])
+def test_steps_without_any_of_several_labels(absent: Any, missing: Any) -> None:
+    y = SEVERAL.astype(object)
+    y[[0, 3]] = absent
+    found = read_step_labels([y[:2], y[2:]], OFFSETS, missing)
+    assert isinstance(found, Indicators)
+    assert found.labelled.tolist() == [False, True, True, False, True]
+    assert np.isnan(found.values[[0, 3]]).all()
+    np.testing.assert_array_equal(found.values[found.labelled], SEVERAL[[1, 2, 4]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: read_step_labels([[[1, 0]] * 2, [[1, 0, 1]] * 3], OFFSETS),
+            "y: sequence 1 has shape (3, 3), but 3 st",
+        ),
+        (
+            lambda: read_step_labels([[[1, 0]] * 2, [1, 0, 1]], OFFSETS),
+            "y: sequence 1 has shape (3,), but 3 steps in X",
+        ),
+        (lambda: read_step_labels([[1, 0], [[1, 0]] * 3], OFFSETS), "y: sequence 1 has shape (3, 2), but 3 steps in X"),
+        (
+            lambda: read_step_labels([[[1, 0]] * 2, [[1, 2]] * 3], OFFSETS),
+            "several labels a step are 1 where a step has them, else 0, not 2",
+        ),
+        (
+            lambda: read_step_labels([[["a", "b"]] * 2, [["a", "b"]] * 3], OFFSETS),
+            "several labels a step are 1 where a step has them, else 0, not text",
+        ),
+        (
+            lambda: read_step_labels([[[1, NAN]] * 2, [[1, 0]] * 3], OFFSETS),
+            "y lacks some of a step's labels: a step is labelled wholly or not at all",
+        ),
+        (lambda: read_step_labels([[[NAN, NAN]] * 2] * 2, np.array([0, 2, 4])).classes(), "no step of y is labelled"),
+        (
+            lambda: read_step_labels(Ragged(SEVERAL, OFFSETS), OFFSETS).targets(np.arange(2), None),
+            "y has 3 labels a step, which are not the classes [0, 1]",
+        ),
+        (
+            lambda: read_step_labels(Ragged(SEVERAL, OFFSETS), OFFSETS).targets(np.arange(3), "balanced"),
+            "class_weight is for steps of one label each, but those of y have several",
+        ),
+    ],
+)
+def test_what_are_not_several_labels(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        call()

@@ -15,10 +15,12 @@ from bilstm.layers import (
     Dense,
     Dropout,
     Embedding,
+    GlobalAttentionPooling1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Input,
     Reverse,
+    SpatialDropout1D,
     TimeDistributed,
     from_json,
     to_json,
@@ -72,6 +74,7 @@ MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
     "Dense": (lambda **k: Dense(2, **k), ANY | DENSE_ARGUMENTS),
     "Embedding": (lambda **k: Embedding(3, 2, **k), ANY | EMBEDDING_ARGUMENTS),
     "Dropout": (lambda **k: Dropout(0.5, **k), ANY | {"noise_shape": ([None], [(1, 2)]), "seed": ([None], [1])}),
+    "SpatialDropout1D": (lambda **k: SpatialDropout1D(0.5, **k), ANY | {"seed": ([None], [1])}),
     "Bidirectional": (lambda **k: Bidirectional(LSTM(2), **k), ANY | {"weights": ([None], [[1.0]])}),
     "TimeDistributed": (lambda **k: TimeDistributed(Dense(2), **k), ANY),
     "Input": (
@@ -81,6 +84,7 @@ MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
     "Reverse": (Reverse, ANY),
     "GlobalAveragePooling1D": (GlobalAveragePooling1D, ANY | POOLING_ARGUMENTS),
     "GlobalMaxPooling1D": (GlobalMaxPooling1D, ANY | POOLING_ARGUMENTS),
+    "GlobalAttentionPooling1D": (lambda **k: GlobalAttentionPooling1D(2, **k), ANY),
     "ColumnEmbedding": (lambda **k: ColumnEmbedding(1, [2], [3], **k), ANY),
 }
 CASES = [(owner, argument) for owner, (_, arguments) in MAKERS.items() for argument in arguments]
@@ -125,6 +129,12 @@ def test_every_layer_is_tested_here() -> None:
         ),
         (lambda: Dropout(1.0), ValueError, "Dropout: rate must be at least 0 and below 1, not 1.0"),
         (lambda: Dropout("half"), ValueError, "Dropout: rate must be a number, not 'half'"),
+        (lambda: SpatialDropout1D(-0.1), ValueError, "SpatialDropout1D: rate must be at least 0 and below 1, not -0.1"),
+        (
+            lambda: GlobalAttentionPooling1D(0),
+            ValueError,
+            "GlobalAttentionPooling1D: units must be at least 1, not 0",
+        ),
         (lambda: Embedding(0, 2), ValueError, "Embedding: input_dim must be at least 1, not 0"),
         (lambda: Embedding(2, 0), ValueError, "Embedding: output_dim must be at least 1, not 0"),
         (

@@ -19,11 +19,13 @@ from bilstm.layers import (
     Dense,
     Dropout,
     Embedding,
+    GlobalAttentionPooling1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Input,
     Layer,
     Reverse,
+    SpatialDropout1D,
     TimeDistributed,
     from_json,
     to_json,
@@ -70,6 +72,8 @@ LAYER = st.one_of(
     st.builds(Reverse),
     st.builds(GlobalAveragePooling1D),
     st.builds(GlobalMaxPooling1D),
+    st.builds(GlobalAttentionPooling1D, UNITS),
+    st.builds(SpatialDropout1D, st.floats(0, 0.99)),
 )
 
 
@@ -176,6 +180,8 @@ def test_both_directions_start_with_weights_of_their_own() -> None:
         (Reverse(), 3, {}, 3),
         (GlobalAveragePooling1D(), 3, {}, 3),
         (GlobalMaxPooling1D(), 3, {}, 3),
+        (GlobalAttentionPooling1D(5), 3, {"kernel": (3, 5), "bias": (5,), "query": (5,)}, 3),
+        (SpatialDropout1D(0.5), 3, {}, 3),
         (Input((None, 3)), 3, {}, 3),
         (Embedding(7, 5), 1, {"embeddings": (7, 5)}, 5),
         (ColumnEmbedding(2, [7, 8], [5, 6]), 4, {"embeddings_0": (7, 5), "embeddings_1": (8, 6)}, 13),

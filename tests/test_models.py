@@ -104,7 +104,10 @@ def test_compiled_settings() -> None:
         ({"loss": "hinge"}, "compile: loss must be one of "),
         ({"loss": "mse", "metrics": ["auc"]}, "compile: metrics must be one of 'acc', 'accuracy', 'mse', 'mean_squ"),
         ({"loss": "mse", "metrics": "f1"}, "compile: metrics must be one of "),
-        ({"loss": "mse", "optimizer": "adamw"}, "compile: optimizer must be 'adam', 'sgd' or one of bilstm.optimizers"),
+        (
+            {"loss": "mse", "optimizer": "rmsprop"},
+            "compile: optimizer must be 'adam', 'adamw', 'sgd' or one of bilstm.optimizers",
+        ),
         ({"loss": "mse", "loss_weights": [1.0]}, "compile: loss_weights=[1.0] is not supported (only None)"),
         (
             {"loss": "mse", "weighted_metrics": ["acc"]},

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from bilstm import optimizers
 from bilstm.engine.network import OptimizerPlan
-from bilstm.optimizers import SGD, Adam, Optimizer
+from bilstm.optimizers import SGD, Adam, AdamW, Optimizer
 
 RATES = st.floats(1e-6, 10)
-CLIPPING = st.sampled_from([{}, {"clipnorm": 1.0}, {"global_clipnorm": 2.5}, {"clipvalue": 0.5}])
+CLIPPING = st.sampled_from([{}, {"clipnorm": 1.0}, {"global_clipnorm": 2.5, "weight_decay": 0.1}, {"clipvalue": 0.5}])
 BETAS = st.floats(0, 0.999)
 OPTIMIZERS = st.one_of(
     st.builds(lambda *a, **k: Adam(*a, **k[""]), RATES, BETAS, BETAS, RATES, **{"": CLIPPING}),
+    st.builds(AdamW, RATES, st.floats(0, 1), BETAS, BETAS, RATES),
     st.builds(lambda *a, **k: SGD(*a, **k[""]), RATES, **{"": CLIPPING}),
 )
 
@@ -26,17 +27,22 @@ OPTIMIZERS = st.one_of(
 def test_plain_data_describes_an_optimizer_wholly(optimizer: Optimizer) -> None:
     again = type(optimizer)(**optimizer.get_config())
     assert again.plan() == optimizer.plan()
-    assert again.plan().kind == {Adam: "adam", SGD: "sgd"}[type(optimizer)]
+    assert again.plan().kind == {Adam: "adam", AdamW: "adam", SGD: "sgd"}[type(optimizer)]
 
 
 def test_kerass_defaults() -> None:
     assert Adam().plan() == OptimizerPlan("adam", 0.001, 0.9, 0.999, 1e-7)
+    assert AdamW().plan() == OptimizerPlan("adam", 0.001, 0.9, 0.999, 1e-7, weight_decay=0.004)
     assert SGD().plan() == OptimizerPlan("sgd", 0.01)
 
 
 def test_arguments_reach_the_engine() -> None:
     plan = Adam(0.1, 0.2, 0.3, 0.4, clipvalue=5).plan()
     assert plan == OptimizerPlan("adam", 0.1, 0.2, 0.3, 0.4, clipvalue=5.0)
+    assert AdamW(0.1, 0.2, 0.3, 0.4, 0.5).plan() == OptimizerPlan("adam", 0.1, 0.3, 0.4, 0.5, weight_decay=0.2)
+    assert Adam(weight_decay=0.5).plan() == OptimizerPlan(weight_decay=0.5)
+    assert Adam(weight_decay=0).plan() == Adam(weight_decay=None).plan() == Adam().plan()
+    assert SGD(weight_decay=0.5).plan() == OptimizerPlan("sgd", 0.01, weight_decay=0.5)
     assert SGD(learning_rate=0.5, clipnorm=3).plan() == OptimizerPlan("sgd", 0.5, clipnorm=3.0)
     assert SGD(global_clipnorm=4).plan() == OptimizerPlan("sgd", 0.01, global_clipnorm=4.0)
 
@@ -55,7 +61,9 @@ def test_its_name_in_keras_2() -> None:
     assert SGD(lr=0.3).learning_rate == 0.3
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adam", Adam), ("Adam", Adam), ("sgd", SGD), ("SGD", SGD)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", Adam), ("Adam", Adam), ("AdamW", AdamW), ("sgd", SGD), ("SGD", SGD)]
+)
 def test_optimizers_by_name(name: str, kind: type[Optimizer]) -> None:
     assert type(optimizers.get(name)) is kind
     assert optimizers.get(name) is not optimizers.get(name)
@@ -65,7 +73,7 @@ def test_optimizers_by_name(name: str, kind: type[Optimizer]) -> None:
 
 @pytest.mark.parametrize("name", ["rmsprop", None, 3])
 def test_unknown_optimizers(name: Any) -> None:
-    expected = f"compile: optimizer must be 'adam', 'sgd' or one of bilstm.optimizers, not {name!r}"
+    expected = f"compile: optimizer must be 'adam', 'adamw', 'sgd' or one of bilstm.optimizers, not {name!r}"
     with pytest.raises(ValueError, match="^" + re.escape(expected) + "$"):
         optimizers.get(name)
 
@@ -85,6 +93,20 @@ def test_numbers_out_of_range(kind: type[Optimizer], argument: str, value: Any) 
         kind(**{argument: value})
 
 
+@pytest.mark.parametrize("kind", [Adam, AdamW, SGD])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "much"])
+def test_weight_decay_out_of_range(kind: type[Optimizer], value: Any) -> None:
+    what = "a number" if isinstance(value, str) else "a positive number or 0"
+    message = f"{kind.__name__}: weight_decay must be {what}, not {value!r}"
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        kind(weight_decay=value)  # type: ignore[call-arg]
+
+
+def test_adamw_decays() -> None:
+    with pytest.raises(ValueError, match="AdamW: weight_decay must be a number, not None"):
+        AdamW(weight_decay=None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("argument", ["beta_1", "beta_2"])
 @pytest.mark.parametrize("value", [1.0, -0.1])
 def test_betas_out_of_range(argument: str, value: float) -> None:
@@ -100,17 +122,16 @@ def test_one_way_of_clipping_at_most() -> None:
 
 
 COMMON: dict[str, tuple[list[Any], Any]] = {  # argument -> values that change nothing, a value refused
-    "weight_decay": ([None], 0.01),
     "use_ema": ([False], True),
     "ema_momentum": ([0.99], 0.9),
     "ema_overwrite_frequency": ([None], 10),
     "loss_scale_factor": ([None], 2.0),
     "gradient_accumulation_steps": ([None], 4),
     "decay": ([0, 0.0], 0.1),
-    "name": ([None, "adam", "Adam", "sgd", "SGD"], "mine"),
+    "name": ([None, "adam", "Adam", "adamw", "AdamW", "sgd", "SGD"], "mine"),
 }
 CASES = [
-    *((kind, argument, *values) for kind in (Adam, SGD) for argument, values in COMMON.items()),
+    *((kind, argument, *values) for kind in (Adam, AdamW, SGD) for argument, values in COMMON.items()),
     (Adam, "amsgrad", [False], True),
     (SGD, "momentum", [0, 0.0], 0.9),
     (SGD, "nesterov", [False], True),

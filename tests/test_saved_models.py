@@ -17,7 +17,7 @@ from bilstm.errors import ModelFileError
 from bilstm.layers import LSTM
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
-from bilstm.optimizers import SGD, Adam
+from bilstm.optimizers import SGD, Adam, AdamW, Optimizer
 from oracles.models import Case, bits, cases, numbers, tagger, weight_bits
 
 # --- Laws ------------------------------------------------------------------------------------------------------------
@@ -40,11 +40,17 @@ def test_a_saved_model_is_the_same_to_the_last_bit(case: Case) -> None:
     assert again.evaluate(case.data, case.y) == model.evaluate(case.data, case.y)
 
 
-def test_a_loaded_model_can_be_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD(0.3, clipvalue=0.1), Adam(0.1, weight_decay=0.5), AdamW(0.1, 0.2)],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
+def test_a_loaded_model_can_be_trained_on(tmp_path: Path, optimizer: Optimizer) -> None:
     model = tagger()
-    model.compile(SGD(0.3, clipvalue=0.1), "binary_crossentropy", ["acc"])
+    model.compile(optimizer, "binary_crossentropy", ["acc"])
     model.save(tmp_path / "m")
     again = load_model(tmp_path / "m")
+    assert type(again.optimizer) is type(optimizer)
     x, y = numbers(2, 3, 2), np.ones((2, 3))
     assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
     assert weight_bits(again) == weight_bits(model)
@@ -129,7 +135,7 @@ HOSTILE: list[tuple[Any, str]] = [
     ({"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"metrics": [[]]}}, ""),
     (
         {"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"optimizer": {"kind": "__init__"}}},
-        "compile: optimizer must be one of 'adam', 'sgd'",
+        "compile: optimizer must be one of 'adam', 'adamw', 'sgd'",
     ),
     (
         {"features": 2, "layers": [dense(units=1)], "compile": COMPILED | {"optimizer": {"kind": "adam", "lr": -1}}},

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bilstm import loop, problems, training, utils
 from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn
-from bilstm.errors import ModelFileError
+from bilstm.errors import ModelFileError, UserError
 from bilstm.loop import batches_by_length
 from bilstm.modelfile import write_model
 from bilstm.models import Sequential
@@ -240,6 +240,43 @@ def test_dropout(dropout: float) -> None:
     assert dropout == 0 or layers_of(tagger, "Dropout")
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_variational_dropout(kept: bool) -> None:
+    tagger = train(data=with_words(echoes(10)), columns=WITH_WORDS, dropout=0.2, layers=2, variational_dropout=kept)
+    counts = [len(layers_of(tagger, name)) for name in ("Dropout", "SpatialDropout1D")]
+    assert counts == [0, 3][:: -1 if not kept else 1]
+    with pytest.raises(ValueError, match="training: variational_dropout must be one of True, False, not 'sequence'"):
+        small(variational_dropout="sequence")
+
+
+def test_weight_decay() -> None:
+    norms = [
+        sum(float((weight**2).sum()) for weight in train(weight_decay=weight_decay).model.get_weights())
+        for weight_decay in (0.0, 1.0, 50.0)
+    ]
+    assert norms[0] > norms[1] > norms[2]
+    for weight_decay in (-1, float("nan"), float("inf"), 100):
+        with pytest.raises(
+            ValueError, match="training: weight_decay must be a number from 0 to below 1 / learning_rate"
+        ):
+            small(weight_decay=weight_decay, learning_rate=0.01)
+
+
+def test_class_weights() -> None:
+    """What is rare is guessed more often where it counts for more; balanced counts are those of the training part."""
+    rare = echoes(40)
+    rare.labels[:] = np.random.default_rng(3).random(len(rare.labels)) < 0.15
+    guessed = [
+        train(data=rare, class_weight=weight, epochs=6).predict(rare.values).mean()
+        for weight in (None, "balanced", {"1": 9.0}, {"1": 100.0})
+    ]
+    assert guessed[0] < 0.1
+    assert guessed[0] < guessed[1]
+    assert guessed[3] > 0.9
+    with pytest.raises(UserError, match="class_weight has 'other', which is none of the classes"):
+        train(class_weight={"other": 2.0})
+
+
 @pytest.mark.parametrize("embedding", [2, 5, None])
 def test_embeddings(embedding: int | None) -> None:
     tagger = train(data=with_words(echoes(10)), columns=WITH_WORDS, embedding=embedding)
@@ -379,6 +416,7 @@ def test_impossible_options(options: dict[str, Any], error: type[Exception], mes
 def test_every_option_is_tested_here() -> None:
     tested = {
         *("units", "layers", "merge_mode", "direction", "dropout", "embedding", "epochs", "batch_size"),
+        *("variational_dropout", "weight_decay", "class_weight"),
         *("learning_rate", "patience", "validation_split", "seed", "time_limit"),
     }
     assert set(TrainingOptions.__dataclass_fields__) == tested

@@ -16,7 +16,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.speed import growth, machine, report
 from benchmarks.speed.cases import CASES
@@ -41,7 +40,7 @@ def main() -> None:
     whole = not (arguments.quick or arguments.cases)
     if whole:
         results["growth"] = growth.measure(_say)
-    (LOGS / "results.json").write_text(json.dumps(results))
+    _keep(results)
     if whole:
         _write(results)
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes")
@@ -56,7 +55,8 @@ def _measure(names: list[str], quick: bool, seconds: float | None) -> report.Res
             versions |= process.greeting["versions"] if not process.note else {}
         except PeerError as error:
             _say(f"{process.peer}: {error}")
-    cases: dict[str, Any] = {}
+    results: report.Results = {"machine": machine.describe(), "versions": versions, "peak": peak.gflops, "cases": {}}
+    cases = results["cases"]
     for name in names:
         peak.measure()
         chosen = processes if not quick or name in _SMALLEST else processes[:2]
@@ -65,10 +65,17 @@ def _measure(names: list[str], quick: bool, seconds: float | None) -> report.Res
             if entry["median"] or entry["problem"]:
                 figure = entry["problem"] or f"{entry['median'] * 1e3:.4g} ms"
                 _say(f"{name}: {entry['peer']}, {entry['setting']}{'' if entry['exact'] else ' (inexact)'}: {figure}")
+        results["peak"] = peak.gflops
+        _keep(results)  # a run that is broken off has not been for nothing: see --report
     peak.measure()
+    results["peak"] = peak.gflops
     for process in processes:
         process.close()
-    return {"machine": machine.describe(), "versions": versions, "peak": peak.gflops, "cases": cases}
+    return results
+
+
+def _keep(results: report.Results) -> None:
+    (LOGS / "results.json").write_text(json.dumps(results))
 
 
 def _processes(quick: bool) -> list[Process]:

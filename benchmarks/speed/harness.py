@@ -32,6 +32,7 @@ _LONGEST_WAIT = 900.0  # seconds for one answer
 _TURN = 0.2  # seconds for which a setting is timed in a round, if one step is no longer
 _PAUSE = 0.05  # seconds before each turn, so that the threads of the one before go to sleep
 _ROUNDS = (3, 11)
+_SLOW = 10.0  # seconds of a step that is not timed again and again
 _CLOSE = 1.25  # a library's settings within this factor of its fastest stay in the race
 
 
@@ -251,6 +252,10 @@ def _fastest(entries: list[Entry]) -> list[Entry]:
 
 
 def _race(entries: list[Entry], budget: float) -> None:
+    for entry in entries:
+        if entry.estimate > _SLOW and entry.peer != OURS:
+            entry.seconds.append(entry.estimate)
+    entries = [entry for entry in entries if not entry.seconds]
     total = sum(entry.estimate * entry.steps * entry.repeats + _PAUSE for entry in entries)
     rounds = int(np.clip(budget / max(total, 1e-9), *_ROUNDS))
     for entry in entries:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from bilstm.estimators import SequenceClassifier, SequenceTagger
     from bilstm.models import Sequential, load_model
     from bilstm.ragged import Ragged
+    from bilstm.regressor import SequenceRegressor
     from bilstm.tagger import Tagger
 
 _MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
 _NAMES = {
     "Ragged": "ragged",
     "SequenceClassifier": "estimators",
+    "SequenceRegressor": "regressor",
     "SequenceTagger": "estimators",
     "Sequential": "models",
     "Tagger": "tagger",
@@ -36,6 +38,7 @@ _NAMES = {
 __all__ = [
     "Ragged",
     "SequenceClassifier",
+    "SequenceRegressor",
     "SequenceTagger",
     "Sequential",
     "Tagger",

@@ -22,6 +22,7 @@ from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.ragged import FloatArray
 
 _DIGEST = "sha256:"
+_ARRAYS = ("weights", "first_moments", "second_moments", "average")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Snapshot:
 
     Attributes:
         weights, first_moments, second_moments: (parameters,) of the network and its optimizer.
+        average: (parameters,) of the weights after each training step.
         iteration: training steps taken.
         random: the state of the generator that orders sequences, before the epoch.
         batches: how many of the epoch are done.
@@ -57,6 +59,7 @@ class Snapshot:
     weights: FloatArray
     first_moments: FloatArray
     second_moments: FloatArray
+    average: FloatArray
     iteration: int
     random: Mapping[str, Any]
     batches: int
@@ -153,7 +156,7 @@ class Checkpoint:
         Raises:
             UserError: it cannot be written; it is as it was, which the message says if there is one to go on with.
         """
-        tensors = {name: getattr(snapshot, name) for name in ("weights", "first_moments", "second_moments")}
+        tensors = {name: getattr(snapshot, name) for name in _ARRAYS}
         header = {
             "kind": "checkpoint",
             "training": self._facts,
@@ -210,7 +213,7 @@ def _worded(value: Any) -> str:
 
 def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snapshot:
     """What `Checkpoint.write` wrote, from a file that nobody vouches for. Raises anything where it is not that."""
-    arrays = {name: tensors[name] for name in ("weights", "first_moments", "second_moments")}
+    arrays = {name: tensors[name] for name in _ARRAYS}
     logs, best = header["logs"], header.get("best")
     if best is not None:
         accuracy, loss = map(float, best["score"])
@@ -232,6 +235,7 @@ def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snap
         weights=arrays["weights"],
         first_moments=arrays["first_moments"],
         second_moments=arrays["second_moments"],
+        average=arrays["average"],
         iteration=_count(header["iteration"]),
         random=random,
         batches=_count(header["batches"]),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from bilstm.errors import UserError, counted, listed, shown
 from bilstm.fields import Fields
 from bilstm.ragged import Ragged, steps_of
 from bilstm.sequences import Sequences, find_sequences
+from bilstm.spelling import PARTS, WHOLE, are_words
 from bilstm.tables import Table
 
 IndexArray = npt.NDArray[np.int64]
@@ -94,12 +96,14 @@ class NumericColumn:
             return cls(name, 0.0, 1.0, total)
 
         def scaled(centre: float) -> Iterator[npt.NDArray[np.float64]]:
-            return ((block - centre) / largest for block in blocks())  # numbers near 1e308 do not overflow
+            return (_distances(block, centre, largest) for block in blocks())
 
         largest = max(float(np.abs(block).max(initial=0.0)) for block in blocks()) or 1.0
-        mean = float(sum((block / largest).sum() for block in blocks()) / present) * largest
+        # Numbers near 1.8e308 do not overflow in the sum, nor does its rounding.
+        mean = float(np.clip(sum((block / largest).sum() for block in blocks()) / present, -1.0, 1.0)) * largest
         rest = sum(block.sum() for block in scaled(mean)) / present
-        scale = float(np.sqrt(sum(np.square(block - rest).sum() for block in scaled(mean)) / present)) * largest
+        variance = sum(np.square(block - rest).sum() for block in scaled(mean)) / present
+        scale = min(float(np.sqrt(variance)), 1.0) * largest
         constant = scale <= 1e-12 * largest  # what is left is the rounding of a mean
         return cls(name, mean, 1.0 if constant else scale, total - present)
 
@@ -110,8 +114,8 @@ class NumericColumn:
 
     def encode(self, numbers: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
         absent = np.isnan(numbers)
-        with np.errstate(over="ignore"):  # the caller refuses what is too large
-            values = np.where(absent, 0.0, (numbers - self.mean) / self.scale)
+        distances = _distances(numbers, self.mean, self.scale)  # the caller refuses what is too large
+        values = np.where(absent, 0.0, distances)
         return [values, absent.astype(np.float64)] if self.missing else [values]
 
 
@@ -124,18 +128,34 @@ class CategoricalColumn:
         vocabulary: the values seen at least twice in the training rows, the most frequent first. Those seen once count
             as unknown, so that training meets unknown values too.
         distinct: how many different values the training rows had.
+        part: which part of a cell the value is, one of `PARTS`.
     """
 
     name: str
     vocabulary: tuple[str, ...]
     distinct: int = 0
+    part: str = WHOLE
 
     @classmethod
-    def fit(cls, name: str, texts: Sequence[str | None]) -> CategoricalColumn:
+    def fit(cls, name: str, texts: Iterable[str | None], part: str = WHOLE) -> CategoricalColumn:
         """Collect the vocabulary of these cells; a missing cell is the value ''."""
-        counts = Counter("" if text is None else text for text in texts)
+        return cls.fit_counted(name, Counter(text or "" for text in texts).items(), part)
+
+    @classmethod
+    def fit_parts(cls, name: str, texts: Iterable[str | None], spelling: bool | None) -> list[CategoricalColumn]:
+        """The column of these cells and, with `spelling`, those of their other parts; None: if the cells are words."""
+        counts = Counter(text or "" for text in texts)
+        parts = PARTS if spelling or (spelling is None and are_words(counts)) else (WHOLE,)
+        return [cls.fit_counted(name, counts.items(), part) for part in parts]
+
+    @classmethod
+    def fit_counted(cls, name: str, cells: Iterable[tuple[str, int]], part: str = WHOLE) -> CategoricalColumn:
+        """The same for different cells, each with the number of times that it is there."""
+        counts = Counter[str]()
+        for text, count in cells:
+            counts[PARTS[part](text)] += count
         frequent = sorted((-count, value) for value, count in counts.items() if count > 1)
-        return cls(name, tuple(value for _, value in frequent[:LARGEST_VOCABULARY]), len(counts))
+        return cls(name, tuple(value for _, value in frequent[:LARGEST_VOCABULARY]), len(counts), part)
 
     @property
     def size(self) -> int:
@@ -143,11 +163,17 @@ class CategoricalColumn:
         return len(self.vocabulary) + 1
 
     def encode(self, texts: Sequence[str | None]) -> IndexArray:
-        return places_of(texts, self.vocabulary) + 1
+        part, distinct = PARTS[self.part], list(set(texts))
+        places = places_of([part(text or "") for text in distinct], self.vocabulary) + 1
+        known = dict(zip(distinct, places.tolist(), strict=True))
+        return np.fromiter((known[text] for text in texts), np.int64, len(texts))
 
     def note_unknown(self, indices: npt.NDArray[Any]) -> list[str]:
-        """A sentence on how many of a column's cells are unknown, by their indices; nothing where none is."""
-        unknown = int((indices == 0).sum())
+        """A sentence on how many of a column's cells are unknown, by their indices; nothing where none is.
+
+        Nor of the parts of texts: they are there for texts that are unknown as a whole.
+        """
+        unknown = int((indices == 0).sum()) if self.part == WHOLE else 0
         share = f"{unknown / max(1, len(indices)):.1%}".replace("%", " %")
         which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
         return [f"{self.name}: {which} unknown to the model"] if unknown else []
@@ -163,7 +189,7 @@ class Columns:
         label: the column that is predicted.
         classes: its values, sorted; as numbers if all are whole numbers.
         numeric: the features that are numbers.
-        categorical: the features that are text or codes.
+        categorical: the features that are text or codes; one for each part that is looked up.
         conll_columns: the number of columns of the CoNLL-style file that the model was trained on, None for others.
     """
 
@@ -178,7 +204,12 @@ class Columns:
     @property
     def features(self) -> list[str]:
         """The names of the features."""
-        return [column.name for column in self._all()]
+        return list(dict.fromkeys(column.name for column in self._all()))
+
+    @property
+    def spelled(self) -> list[str]:
+        """The names of the features whose spelling counts."""
+        return spelled_columns(self.categorical)
 
     @property
     def numeric_width(self) -> int:
@@ -187,7 +218,7 @@ class Columns:
 
     @property
     def vocabularies(self) -> list[int]:
-        """The number of indices of each categorical column, that of the unknown value included."""
+        """The number of indices of each part of the categorical columns, that of the unknown value included."""
         return [column.size for column in self.categorical]
 
     def _all(self) -> list[NumericColumn | CategoricalColumn]:
@@ -195,7 +226,7 @@ class Columns:
 
     def describe(self) -> list[tuple[str, str]]:
         """The name of each feature, and in words what was found in the training rows and what is made of it."""
-        return [(column.name, describe_column(column)) for column in self._all()]
+        return describe_columns(self._all())
 
     def encode(self, table: Table, need_labels: bool = False) -> Encoded:
         """Turn a table into what the model takes.
@@ -237,14 +268,19 @@ class Columns:
                 values[block, place : place + numeric.width] = np.stack(encoded, axis=1)
                 missing[numeric.name] = missing.get(numeric.name, 0) + int(np.isnan(numbers[rows]).sum())
             place += numeric.width
-        for column in self.categorical:
-            indices = scratch.empty(table.rows, np.int64)
+        for name, group in itertools.groupby(self.categorical, lambda column: column.name):
+            parts = list(group)
+            indices = scratch.empty((table.rows, len(parts)), np.int32)
             for start, stop in table.blocks():
-                indices[start:stop] = column.encode(table.texts(column.name, start, stop).tolist())
+                texts = table.texts(name, start, stop).tolist()
+                for part, column in enumerate(parts):
+                    indices[start:stop, part] = column.encode(texts)
+            whole = [column.part == WHOLE for column in parts]
             for block in blocks:
-                values[block, place] = found = indices[sequences.rows[block]]
-                unknown[column.name] = unknown.get(column.name, 0) + int((found == 0).sum())
-            place += 1
+                found = indices[sequences.rows[block]]
+                values[block, place : place + len(parts)] = found
+                unknown[name] = unknown.get(name, 0) + int((found[:, whole] == 0).sum())
+            place += len(parts)
         return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, missing, unknown)
 
     def to_json(self) -> dict[str, Any]:
@@ -257,7 +293,12 @@ class Columns:
             "conll_columns": self.conll_columns,
             "numeric": [dataclasses.asdict(column) for column in self.numeric],
             "categorical": [
-                {"name": column.name, "vocabulary": list(column.vocabulary), "distinct": column.distinct}
+                {
+                    "name": column.name,
+                    "part": column.part,
+                    "vocabulary": list(column.vocabulary),
+                    "distinct": column.distinct,
+                }
                 for column in self.categorical
             ],
         }
@@ -281,9 +322,23 @@ class Columns:
         )
         if len(columns.classes) < 2:
             raise field.wrong("classes")
-        if not columns.features or len(set(columns.features)) != len(columns.features):
+        names = [column.name for column in columns.numeric]
+        names += [column.name for column in columns.categorical if column.part == WHOLE]
+        if not names or len(set(names)) != len(names):
             raise field.wrong("numeric")
+        parts = {(column.name, column.part) for column in columns.categorical}
+        if len(parts) != len(columns.categorical) or any((name, WHOLE) not in parts for name, _ in parts):
+            raise field.wrong("categorical")
         return columns
+
+
+def _distances(numbers: npt.NDArray[np.float64], centre: float, unit: float) -> npt.NDArray[np.float64]:
+    """(numbers - centre) / unit, infinite only where this itself is too large: the difference may be."""
+    with np.errstate(over="ignore"):
+        distances = (numbers - centre) / unit
+        lost = np.isinf(distances)
+        distances[lost] = (numbers[lost] / 2 - centre / 2) / unit * 2
+    return distances
 
 
 def read_numbers(table: Table, name: str) -> npt.NDArray[np.float64]:
@@ -358,12 +413,32 @@ def notes_on(steps: int, missing: Mapping[str, int], unknown: Mapping[str, int])
     return (*filled, *strange)
 
 
-def describe_column(column: NumericColumn | CategoricalColumn) -> str:
-    """What was found in the training rows, and what is made of it."""
-    if isinstance(column, CategoricalColumn):
-        rare = column.distinct - len(column.vocabulary)
-        unknown = f"; {rare:,} too rare to learn, treated as unknown" if rare else ""
-        return f"text, {counted(column.distinct, 'different value')}{unknown}"
+def describe_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[tuple[str, str]]:
+    """The name of each, and in words what was found in the training rows and what is made of it."""
+    spelled = spelled_columns(columns)
+    return [
+        (column.name, _describe_text(column, column.name in spelled))
+        if isinstance(column, CategoricalColumn)
+        else (column.name, _describe_number(column))
+        for column in columns
+        if isinstance(column, NumericColumn) or column.part == WHOLE
+    ]
+
+
+def spelled_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[str]:
+    """The names of those whose spelling counts."""
+    texts = [column for column in columns if isinstance(column, CategoricalColumn)]
+    return list(dict.fromkeys(column.name for column in texts if column.part != WHOLE))
+
+
+def _describe_text(column: CategoricalColumn, spelled: bool) -> str:
+    rare = column.distinct - len(column.vocabulary)
+    how = "known by their spelling only" if spelled else "treated as unknown"
+    unknown = f"; {rare:,} too rare to learn, {how}" if rare else ""
+    return f"{'words' if spelled else 'text'}, {counted(column.distinct, 'different value')}{unknown}"
+
+
+def _describe_number(column: NumericColumn) -> str:
     missing = f"; {_missing(column.missing)}, filled with the mean and flagged" if column.missing else ""
     return f"number, mean {column.mean:.4g}, standard deviation {column.scale:.4g}{missing}"
 
@@ -390,7 +465,10 @@ def _numeric_from(data: Any) -> NumericColumn:
 
 def _categorical_from(data: Any) -> CategoricalColumn:
     field = Fields("categorical columns", data)
-    column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"))
+    part = WHOLE if field.get("part") is None else field.text("part")
+    column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"), part)
+    if column.part not in PARTS:
+        raise field.wrong("part")
     if column.size > LARGEST_INDEX:
         raise field.wrong("vocabulary")
     return column

@@ -128,7 +128,7 @@ def stop_on_signals() -> None:
 
 
 def stop_status(interrupt: BaseException) -> int:
-    """The exit status of a program that was interrupted so."""
+    """The exit status of a program that was interrupted so, or by what is the cause of it."""
     signalled = interrupt if isinstance(interrupt, Stopped) else interrupt.__cause__
     return signalled.status if isinstance(signalled, Stopped) else INTERRUPTED
 
@@ -143,7 +143,7 @@ def saying_if_stopped(when: str) -> Iterator[None]:
 
 
 class Progress:
-    """A bar on standard error with the latest figures of a training; nothing where nobody watches.
+    """A bar on standard error with the latest figures of one or several trainings; nothing where nobody watches.
 
     Args:
         what: is trained, where that has to be said.
@@ -157,7 +157,7 @@ class Progress:
         self.seconds = 0.0  # until the last epoch ended
 
     def __call__(self, figures: dict[str, Any]) -> None:
-        """Take what training tells of itself: see `train_model`."""
+        """Take what training tells of itself: see `train_model`, and `compare_encoded` for several."""
         self.seconds = figures.get("seconds", self.seconds)
         if "resumed" in figures and not self._quiet:
             click.echo(f"going on after {len(figures['resumed'])} of at most {figures['epochs']} epochs")
@@ -166,11 +166,12 @@ class Progress:
         if self._bar is None:
             from tqdm import tqdm
 
-            form = self._what + "epoch {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
+            form = self._what + "{unit} {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
             width, height = shutil.get_terminal_size()  # 80 × 24 where the terminal does not tell
             self._bar = tqdm(
-                total=figures["epochs"],
-                initial=figures["epoch"] - 1,  # where training is gone on with: for the time left
+                total=figures.get("runs", figures["epochs"]),
+                initial=_done({**figures, "done": 0.0}),  # where training is gone on with: for the time left
+                unit="training" if "run" in figures else "epoch",
                 bar_format=form,
                 leave=False,
                 file=sys.stderr,
@@ -180,9 +181,10 @@ class Progress:
             self._scores: dict[str, str] = {}
         judged = "accuracy" if "val_accuracy" in figures else "loss"
         names = {"loss": "loss", f"val_{judged}": f"held-out {judged}"}
+        self._scores |= {"with": figures["variant"]} if "variant" in figures else {}
         self._scores |= {name: f"{figures[key]:.4f}" for key, name in names.items() if key in figures}
         self._bar.set_postfix(self._scores, refresh=False)
-        self._bar.update(figures["epoch"] - 1 + figures["done"] - self._bar.n)
+        self._bar.update(_done(figures) - self._bar.n)
 
     def __enter__(self) -> Progress:
         return self
@@ -190,3 +192,9 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _done(figures: dict[str, Any]) -> float:
+    """Epochs, or of several trainings these."""
+    epochs: float = figures["epoch"] - 1 + figures["done"]
+    return figures["run"] - 1 + epochs / figures["epochs"] if "run" in figures else epochs

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 try:
     from sklearn.base import BaseEstimator
     from sklearn.base import ClassifierMixin as ClassifierMixin
+    from sklearn.base import RegressorMixin as RegressorMixin
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted as check_is_fitted
     from sklearn.utils.validation import column_or_1d as column_or_1d
@@ -19,28 +20,44 @@ except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
-from bilstm.columns import describe_column
+from bilstm.classweights import ClassWeight as ClassWeight
+from bilstm.columns import describe_columns
 from bilstm.engine.network import Targets
-from bilstm.errors import listed
 from bilstm.fitting import DivergedError, FitData
 from bilstm.frames import Frame, is_frame
-from bilstm.labels import Labels, as_classes
-from bilstm.layers import ColumnEmbedding, Dense, Dropout, Layer
+from bilstm.labels import Indicators, Labels, as_classes
+from bilstm.layers import ColumnEmbedding, Dense, Layer
 from bilstm.loop import Progress, TrainingInterrupted, batches_by_length, train_model
 from bilstm.models import Sequential
-from bilstm.optimizers import Adam
-from bilstm.ragged import FloatArray, IndexArray
+from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
 from bilstm.splitting import hold_out
 from bilstm.steps import StepEncoder, Steps, read_steps
-from bilstm.training import TrainingOptions, embedding_dimension, recurrent
+from bilstm.training import TrainingOptions, dropout, embedding_dimension, optimizer, recurrent
 
-ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
+
+class Learnt(Protocol):
+    """What is known of rows: see `Labels`, `Indicators` and `Quantities`."""
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The last layer, and how it is judged."""
+
+    units: int
+    activation: str
+    loss: str
+    metrics: tuple[str, ...] = ()
 
 
 class SequenceEstimator(BaseEstimator):
-    """What both estimators do alike. They differ in what has a label, a step or a sequence."""
+    """What all estimators do alike. They differ in what is learnt, a label or a quantity, and of what, a step or a
+    sequence.
+    """
 
-    _one_row_each: ClassVar[bool]
+    _one_row_each: ClassVar[bool] = False
     sequence: str | None
     order: str | None
 
@@ -63,13 +80,11 @@ class SequenceEstimator(BaseEstimator):
         """
         seed = self._new_seed()
         steps, labels, groups = self._read(X, y, groups)
-        options = self._options(seed)
-        classes = labels.classes()
-        codes = labels.codes(classes)
-        training, held_out = self._divide(steps, codes, groups, options)
-        self._start(steps.take(training), classes, options)
+        options = self._options(seed, len(steps) if groups is None else None)
+        training, held_out = self._divide(steps, labels, groups, options)
+        targets = self._learn(labels, self._rows_of(steps, training))
+        self._start(steps.take(training), options)
         data = self.encoder_.encode(steps)
-        targets = Targets(labels=codes, weights=self._row_weights(codes, self._rows_of(steps, training)))
         try:
             self.training_ = train_model(
                 self.model_,
@@ -83,112 +98,74 @@ class SequenceEstimator(BaseEstimator):
             raise
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
-        """Train on these sequences once, from the weights reached; nothing is held out, nor is patience needed.
-
-        The learning rate is `learning_rate` throughout, a batch has `batch_size` sequences or 32. Means, scales and
-        vocabulary are those of the first call, or of `fit`.
-
-        Args:
-            X, y: as for `fit`.
-            classes: all that there are; needed in the first call unless `fit` came before.
-
-        Raises:
-            ValueError: as for `fit`; classes are missing, or others than before.
-            DivergedError: the loss is not finite.
-        """
-        known = hasattr(self, "model_")
-        steps, labels, _ = self._read(X, y, known=known)
+    def _train_once(self, steps: Steps, targets: Targets) -> Self:
+        """What `partial_fit` does with sequences and what is to be learnt of them."""
         options = self._options(0)
-        if not known:
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            found = as_classes(classes)
-            codes = labels.known_codes(found)
-            self._start(steps, found, self._options(self._new_seed()))
-        else:
-            if classes is not None and not np.array_equal(as_classes(classes), self.classes_):
-                raise ValueError(f"classes={classes!r} are not those of before: {self.classes_!r}")
-            codes = labels.known_codes(self.classes_)
-        weights = self._row_weights(codes, np.arange(len(codes)))
-        data = FitData.all_of(self.encoder_.encode(steps), Targets(labels=codes, weights=weights))
-        assert self.model_.optimizer is not None
-        self.model_.optimizer.learning_rate = options.learning_rate
+        data = FitData.all_of(self.encoder_.encode(steps), targets)
+        self.model_.optimizer = optimizer(options)  # its moments are the network's
         for batch in batches_by_length(data.data.lengths, options.batch_size or 32, self.model_.random):
             scores = self.model_.train_batches(data, batch, np.array([0, len(batch)], np.int64))
             if not np.isfinite(scores[0, 0]):
                 raise DivergedError("the loss is no longer a finite number: try a smaller learning_rate")
         return self
 
-    def _start(self, steps: Steps, classes: npt.NDArray[Any], options: TrainingOptions) -> None:
+    def _start(self, steps: Steps, options: TrainingOptions) -> None:
         """Become an untrained estimator for sequences like these."""
-        self.encoder_ = StepEncoder.fit(steps, standardize=self.standardize)
-        self.classes_ = classes
+        self.encoder_ = StepEncoder.fit(steps, standardize=self.standardize, spelling=self.spelling)
         self.n_features_in_ = len(steps.columns)
         if steps.rows is not None:
             self.feature_names_in_ = np.array([*steps.columns], object)
         elif hasattr(self, "feature_names_in_"):  # of an earlier fit
             del self.feature_names_in_
         if self.verbose and steps.rows is not None:
-            for column in self.encoder_.columns:
-                print(f"{column.name}: {describe_column(column)}")
+            for name, found in describe_columns(self.encoder_.columns):
+                print(f"{name}: {found}")
         self.model_ = self._build(options)
 
     def _new_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _options(self, seed: int) -> TrainingOptions:
-        """The parameters, checked."""
+    def _options(self, seed: int, sequences: int | None = None) -> TrainingOptions:
+        """The parameters, checked; for so many sequences, if they may be held out one by one."""
         options = TrainingOptions(
             units=self.units,
             layers=self.layers,
             merge_mode=self.merge_mode,
             direction=self.direction,
             dropout=self.dropout,
+            variational_dropout=self.variational_dropout,
             embedding=self.embedding,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
             patience=self.patience,
-            validation_split=self.validation_split,
+            validation_split=self._share(sequences),
             seed=seed,
         )
         for name in ("standardize", "verbose"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
+        check_choice(type(self).__name__, "spelling", self.spelling, (None, True, False))
         return options
 
+    def _share(self, sequences: int | None) -> float:
+        """How many to hold out."""
+        share: float = self.validation_split
+        return share
+
     def _divide(
-        self, steps: Steps, codes: npt.NDArray[np.int32], groups: Any, options: TrainingOptions
+        self, steps: Steps, labels: Learnt, groups: Any, options: TrainingOptions
     ) -> tuple[IndexArray, IndexArray]:
         """The sequences to train on and those held out: of the latter each has a label."""
         count = len(steps)
         if groups is not None and np.shape(groups) != (count,):
             raise ValueError(f"groups has shape {np.shape(groups)}, but X has {count} sequences")
-        labelled = codes >= 0 if self._one_row_each else np.maximum.reduceat(codes, steps.offsets[:-1]) >= 0
-        classes = codes if self._one_row_each else None
+        labelled, classes = labels.labelled, None
+        if not self._one_row_each:
+            labelled = np.logical_or.reduceat(labelled, steps.offsets[:-1])
+        elif isinstance(labels, Labels):
+            classes = labels.codes(labels.classes())
         return hold_out(labelled, options.validation_split, seed=options.seed, groups=groups, classes=classes)
-
-    def _row_weights(self, codes: npt.NDArray[np.int32], rows: IndexArray) -> FloatArray | None:
-        """(rows,) the weight of each row's class; "balanced" by the rows given."""
-        weight = self.class_weight
-        if weight is None:
-            return None
-        if isinstance(weight, Mapping):
-            names = self.classes_.tolist()
-            unknown = [label for label in weight if label not in names]
-            if unknown:
-                raise ValueError(
-                    f"class_weight has {unknown[0]!r}, which is none of the classes {listed(map(str, names))}"
-                )
-            weights = np.array([weight.get(name, 1.0) for name in names], np.float32)
-            if not (np.isfinite(weights).all() and (weights >= 0).all()):
-                raise ValueError(f"class_weight must be finite numbers from 0, not {dict(weight)}")
-        elif isinstance(weight, str) and weight == "balanced":
-            counts = np.bincount(codes[rows][codes[rows] >= 0], minlength=len(self.classes_))
-            weights = (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
-        else:
-            raise ValueError(f"class_weight must be None, 'balanced' or a dictionary of classes, not {weight!r}")
-        return np.where(codes >= 0, weights[codes], np.float32(0))
 
     def _progress(self) -> Progress | None:
         if not self.verbose:
@@ -208,24 +185,35 @@ class SequenceEstimator(BaseEstimator):
         if encoder.vocabularies:
             dimensions = [options.embedding or embedding_dimension(size) for size in encoder.vocabularies]
             layers += [ColumnEmbedding(encoder.numeric_width, encoder.vocabularies, dimensions)]
-            layers += [Dropout(options.dropout)]
+            layers += [dropout(options)]
         for _ in range(options.layers - 1):
-            layers += [*recurrent(options), Dropout(options.dropout)]
-        layers += [*self._last_layers(options), Dropout(options.dropout), Dense(len(self.classes_), "softmax")]
+            layers += [*recurrent(options), dropout(options)]
+        layers += [*self._last_layers(options), dropout(options, sequences=not self._one_row_each)]
+        head = self._head()
+        layers.append(Dense(head.units, head.activation))
         model = Sequential(layers, seed=options.seed)
         model.build((None, encoder.numeric_width + len(encoder.vocabularies)))
-        # By accuracy, an epoch that forgets the rare classes could be the best.
-        metrics = ["accuracy"] if self.class_weight is None else []
-        model.compile(Adam(options.learning_rate, global_clipnorm=1.0), "sparse_categorical_crossentropy", metrics)
+        model.compile(optimizer(options), head.loss, head.metrics)
         return model
 
     def _last_layers(self, options: TrainingOptions) -> list[Layer]:
-        """The last recurrent layer, and what follows it before the classes."""
+        """The last recurrent layer, and what follows it before the last of all."""
+        return recurrent(options)
+
+    def _learn(self, labels: Any, counted: IndexArray) -> Targets:
+        """What is to be learnt; keeps what predictions need to know of it.
+
+        Args:
+            counted: the rows to train on.
+        """
+        raise NotImplementedError
+
+    def _head(self) -> Head:
         raise NotImplementedError
 
     # --- Reading -------------------------------------------------------------------------------------------------
 
-    def _read(self, X: Any, y: Any, groups: Any = None, *, known: bool = False) -> tuple[Steps, Labels, Any]:
+    def _read(self, X: Any, y: Any, groups: Any = None, *, known: bool = False) -> tuple[Steps, Any, Any]:
         """Sequences with their labels, and the group of each sequence if any.
 
         Args:
@@ -266,11 +254,11 @@ class SequenceEstimator(BaseEstimator):
                 raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X is no table")
         return read_steps(X)
 
-    def _labels_of(self, y: Any, steps: Steps) -> Labels:
+    def _labels_of(self, y: Any, steps: Steps) -> Learnt:
         raise NotImplementedError
 
     def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
-        raise NotImplementedError
+        return sequences if self._one_row_each else steps_of(steps.offsets, sequences)
 
     # --- Prediction ----------------------------------------------------------------------------------------------
 
@@ -283,13 +271,26 @@ class SequenceEstimator(BaseEstimator):
         check_is_fitted(self)
         return self._read_known(X)
 
-    def _probabilities(self, steps: Steps) -> FloatArray:
-        """(rows, n_classes)"""
+    def _outputs(self, steps: Steps) -> FloatArray:
+        """(rows, outputs) of the network."""
         encoded = self.encoder_.encode(steps)
         if steps.rows is not None:
             for note in self.encoder_.notes(encoded):
                 warnings.warn(f"column {note}", stacklevel=3)
         return self.model_.predict_rows(encoded)
+
+    def _divided(self, rows: npt.NDArray[Any], steps: Steps, X: Any) -> Any:
+        """What is predicted of all steps, in the form of X."""
+        if steps.rows is not None:
+            return steps.in_rows(rows)
+        if steps.array:
+            return rows.reshape(len(steps), -1, *rows.shape[1:])
+        parts = np.split(rows, steps.offsets[1:-1])
+        if isinstance(X, (list, tuple, Ragged)):
+            return parts
+        objects = np.empty(len(parts), object)
+        objects[:] = parts
+        return objects
 
     # --- scikit-learn's ------------------------------------------------------------------------------------------
 
@@ -330,3 +331,61 @@ def _thawed(state: dict[str, Any]) -> Sequential:
     model.network.iteration = state["iteration"]
     model.random = state["random"]
     return model
+
+
+class LabelEstimator(SequenceEstimator):
+    """What learns labels."""
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        """Train on these sequences once, from the weights reached; nothing is held out, nor is patience needed.
+
+        The learning rate is `learning_rate` throughout, a batch has `batch_size` sequences or 32. Means, scales and
+        vocabulary are those of the first call, or of `fit`.
+
+        Args:
+            X, y: as for `fit`.
+            classes: all that there are; needed in the first call unless `fit` came before.
+
+        Raises:
+            ValueError: as for `fit`; classes are missing, or others than before.
+            DivergedError: the loss is not finite.
+        """
+        known = hasattr(self, "model_")
+        steps, labels, _ = self._read(X, y, known=known)
+        self._options(0)  # which checks the parameters
+        if not known:
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            found = as_classes(classes)
+            targets = self._know(labels, found)
+            self._start(steps, self._options(self._new_seed()))
+        else:
+            if classes is not None and not np.array_equal(as_classes(classes), self.classes_):
+                raise ValueError(f"classes={classes!r} are not those of before: {self.classes_!r}")
+            self._check_kind(labels)
+            targets = labels.targets(self.classes_, self.class_weight)
+        return self._train_once(steps, targets)
+
+    def _learn(self, labels: Labels | Indicators, counted: IndexArray) -> Targets:
+        return self._know(labels, labels.classes(), counted)
+
+    def _know(
+        self, labels: Labels | Indicators, classes: npt.NDArray[Any], counted: IndexArray | None = None
+    ) -> Targets:
+        targets = labels.targets(classes, self.class_weight, counted)
+        self.classes_ = classes
+        self.multilabel_ = isinstance(labels, Indicators)
+        return targets
+
+    def _check_kind(self, labels: Labels | Indicators) -> None:
+        """Whether rows have one label each or several has to be as it was in the fit."""
+        if isinstance(labels, Indicators) != self.multilabel_:
+            had, has = ("several labels", "one") if self.multilabel_ else ("one label", "several")
+            raise ValueError(f"y has {has} a step, but {type(self).__name__} was fitted to {had}")
+
+    def _head(self) -> Head:
+        if self.multilabel_:
+            return Head(len(self.classes_), "sigmoid", "binary_crossentropy")
+        # By accuracy, an epoch that forgets the rare classes could be the best.
+        metrics = ("accuracy",) if self.class_weight is None else ()
+        return Head(len(self.classes_), "softmax", "sparse_categorical_crossentropy", metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,26 @@ from bilstm.arguments import check_choice
 from bilstm.estimator_base import (
     ClassifierMixin,
     ClassWeight,
-    SequenceEstimator,
+    LabelEstimator,
     check_is_fitted,
     column_or_1d,
 )
-from bilstm.labels import UNLABELLED, Labels, read_labels, read_step_labels
-from bilstm.layers import GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
-from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
+from bilstm.labels import Indicators, Labels, read_labels, read_step_labels
+from bilstm.layers import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D, Layer
+from bilstm.ragged import FloatArray
 from bilstm.steps import Steps
 from bilstm.training import TrainingOptions, recurrent
 
-POOLS: dict[str, type[Layer] | None] = {"last": None, "mean": GlobalAveragePooling1D, "max": GlobalMaxPooling1D}
+_FEWEST_TO_DIVIDE = 500  # sequences with a label each: a tenth are 50
+POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
+    "last": lambda options: recurrent(options, sequences=False),
+    "mean": lambda options: [*recurrent(options), GlobalAveragePooling1D()],
+    "max": lambda options: [*recurrent(options), GlobalMaxPooling1D()],
+    "attention": lambda options: [*recurrent(options), GlobalAttentionPooling1D(options.units)],
+}
 
 
-class SequenceTagger(SequenceEstimator):
+class SequenceTagger(LabelEstimator):
     """Learns to label every step of a sequence.
 
     X is a list of (steps, features) arrays of any lengths, a (n, steps, features) array, a `Ragged`, or a list of
@@ -33,6 +40,10 @@ class SequenceTagger(SequenceEstimator):
 
     y is a list with an array or a list for each sequence, a (n, steps) array, or a `Ragged`: strings, whole numbers
     or booleans. Steps labelled None, NaN or `missing_label` are context only: neither learnt nor scored.
+
+    Where a step may have several labels at once, y has a (steps, n_labels) array for each sequence, n_labels of at
+    least 2: 1 where the step has the label and 0 where not; rows of NaN or `missing_label` are unlabelled. Each label
+    is learnt by itself (binary cross-entropy), and the loss on the sequences held out decides what is best.
 
     X may also be a table, a data frame of pandas, Polars or PyArrow with a row for each step, whose column `sequence`
     tells the sequences apart. Its other columns are the features: numbers and booleans, and strings and categories,
@@ -46,16 +57,21 @@ class SequenceTagger(SequenceEstimator):
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place:
             what remains without context.
         dropout: share of numbers dropped after each recurrent layer and after the embedding.
+        variational_dropout: whether a sequence loses the same numbers at all of its steps, rather than others at each.
         embedding: numbers in a string's embedding; None chooses by the number of different ones. Strings that occur
             once in training count as unknown, as new ones do later.
         epochs: passes over the training sequences; None chooses by their number of steps.
         batch_size: sequences (or pieces of long ones) in a training step; None chooses by their length.
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
+        weight_decay: the share of each weight, times the learning rate, that a training step takes away (AdamW).
         class_weight: class -> weight of its steps' losses, 1 where it is not named; "balanced": inverse to its
-            number of steps. The weighted loss of the sequences held out then decides what is best, else accuracy.
+            number of steps. The weighted loss of the sequences held out then decides what is best, else accuracy. Not
+            for several labels a step.
         patience: epochs without a better score on the sequences held out after which training stops.
         validation_split: the share of sequences, or of groups, held out.
         standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
+        spelling: whether the first and last letters and the shape of strings count besides the whole, so that unknown
+            ones differ; None: where they look like words.
         missing_label: what stands for "unlabelled" in y besides None and NaN, such as -1.
         sequence: of a table, the column whose value all rows of one sequence share.
         order: of a table, the column by which a sequence's rows are sorted: numbers, dates or times. None: they stand
@@ -64,14 +80,13 @@ class SequenceTagger(SequenceEstimator):
         verbose: print a line for each epoch.
 
     Attributes:
-        classes_: (n_classes,) the labels, sorted.
+        classes_: (n_classes,) the labels, sorted; of several a step, 0 to n_labels - 1.
+        multilabel_: whether steps have several labels.
         n_features_in_: features of a step; 1 for strings.
         feature_names_in_: of a table, the columns that are features; other columns are not looked at in prediction.
         model_: the network, a `Sequential` with the weights of the best epoch; encoder_: how X becomes its input.
         training_: how `fit` went, plain data: "epochs", "best_epoch", "stopped", "history", "held_out_sequences" …
     """
-
-    _one_row_each = False
 
     def __init__(
         self,
@@ -81,14 +96,17 @@ class SequenceTagger(SequenceEstimator):
         merge_mode: str = "concat",
         direction: str = "both",
         dropout: float = 0.3,
+        variational_dropout: bool = False,
         embedding: int | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float = 0.004,
+        weight_decay: float = 0.0,
         class_weight: ClassWeight = None,
         patience: int = 10,
         validation_split: float = 0.1,
         standardize: bool = True,
+        spelling: bool | None = None,
         missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
@@ -100,14 +118,17 @@ class SequenceTagger(SequenceEstimator):
         self.merge_mode = merge_mode
         self.direction = direction
         self.dropout = dropout
+        self.variational_dropout = variational_dropout
         self.embedding = embedding
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.class_weight = class_weight
         self.patience = patience
         self.validation_split = validation_split
         self.standardize = standardize
+        self.spelling = spelling
         self.missing_label = missing_label
         self.sequence = sequence
         self.order = order
@@ -115,7 +136,7 @@ class SequenceTagger(SequenceEstimator):
         self.verbose = verbose
 
     def predict_proba(self, X: Any) -> Any:
-        """The probability of each class at each step, float32.
+        """The probability of each class at each step, float32; of several labels, that the step has it.
 
         Returns:
             (n, steps, n_classes) for X of one array; (rows, n_classes) for a table; otherwise a list of
@@ -127,51 +148,40 @@ class SequenceTagger(SequenceEstimator):
             ValueError: X is not like that of the fit.
         """
         steps = self._read_fitted(X)
-        return self._divided(self._probabilities(steps), steps, X)
+        return self._divided(self._outputs(steps), steps, X)
 
     def predict(self, X: Any) -> Any:
-        """The likeliest label of each step, in the form of `predict_proba` without the last dimension."""
+        """The likeliest label of each step, in the form of `predict_proba` without the last dimension; of several
+        labels, which are likelier than not: 1 and 0, in the form of `predict_proba`.
+        """
         steps = self._read_fitted(X)
-        return self._divided(self.classes_[self._probabilities(steps).argmax(axis=1)], steps, X)
+        found = self._outputs(steps)
+        labels = (found > 0.5).astype(np.int64) if self.multilabel_ else self.classes_[found.argmax(axis=1)]
+        return self._divided(labels, steps, X)
 
     def score(self, X: Any, y: Any) -> float:
-        """The share of labelled steps whose label is predicted.
+        """The share of labelled steps whose label is predicted; of several labels, all of them.
 
         Raises:
             ValueError: no step is labelled, or see `predict`.
         """
         check_is_fitted(self)
         steps, labels, _ = self._read(X, y, known=True)
-        codes = labels.codes(self.classes_)
-        labelled = codes != UNLABELLED
-        if not labelled.any():
+        self._check_kind(labels)
+        if not labels.labelled.any():
             raise ValueError("no step of y is labelled, so there is nothing to score")
-        predicted = self._probabilities(steps).argmax(axis=1)
-        return float((predicted == codes)[labelled].mean())
+        found = self._outputs(steps)
+        if isinstance(labels, Indicators):
+            right = ((found > 0.5) == labels.known_values(self.classes_)).all(axis=1)
+        else:
+            right = found.argmax(axis=1) == labels.codes(self.classes_)
+        return float(right[labels.labelled].mean())
 
-    def _divided(self, rows: npt.NDArray[Any], steps: Steps, X: Any) -> Any:
-        if steps.rows is not None:
-            return steps.in_rows(rows)
-        if steps.array:
-            return rows.reshape(len(steps), -1, *rows.shape[1:])
-        parts = np.split(rows, steps.offsets[1:-1])
-        if isinstance(X, (list, tuple, Ragged)):
-            return parts
-        objects = np.empty(len(parts), object)
-        objects[:] = parts
-        return objects
-
-    def _labels_of(self, y: Any, steps: Steps) -> Labels:
+    def _labels_of(self, y: Any, steps: Steps) -> Labels | Indicators:
         return read_step_labels(y, steps.offsets, self.missing_label)
 
-    def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
-        return steps_of(steps.offsets, sequences)
 
-    def _last_layers(self, options: TrainingOptions) -> list[Layer]:
-        return recurrent(options)
-
-
-class SequenceClassifier(ClassifierMixin, SequenceEstimator):
+class SequenceClassifier(ClassifierMixin, LabelEstimator):
     """Learns a label for every sequence.
 
     X is as for `SequenceTagger`. y is (n,): strings, whole numbers or booleans, none of them missing. Where X is a
@@ -179,10 +189,14 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
 
     Args:
         pooling: how a sequence's steps become one row: "last": what each direction has computed when it has read the
-            whole sequence; "mean" or "max" of the last layer's outputs at its steps.
-        units, layers, merge_mode, direction, dropout, embedding, epochs, batch_size, learning_rate, class_weight,
-        patience, validation_split, standardize, sequence, order, random_state, verbose: as for `SequenceTagger`;
-            without groups, the sequences held out are of every class in proportion.
+            whole sequence; "mean" or "max" of the last layer's outputs at its steps; "attention": a mean of them whose
+            weights are learnt, see `GlobalAttentionPooling1D`.
+        validation_split: the share of sequences, or of groups, held out; without groups, of every class in proportion.
+            None: a tenth; of fewer than 500 none, which would be too few labels to tell one epoch from another. The
+            training loss decides then.
+        units, layers, merge_mode, direction, dropout, variational_dropout, embedding, epochs, batch_size,
+        learning_rate, weight_decay, class_weight, patience, standardize, spelling, sequence, order, random_state,
+        verbose: as for `SequenceTagger`.
 
     Attributes: as for `SequenceTagger`.
     """
@@ -198,14 +212,17 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         direction: str = "both",
         pooling: str = "mean",
         dropout: float = 0.3,
+        variational_dropout: bool = False,
         embedding: int | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float = 0.004,
+        weight_decay: float = 0.0,
         class_weight: ClassWeight = None,
         patience: int = 10,
-        validation_split: float = 0.1,
+        validation_split: float | None = None,
         standardize: bool = True,
+        spelling: bool | None = None,
         sequence: str | None = None,
         order: str | None = None,
         random_state: Any = None,
@@ -217,14 +234,17 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         self.direction = direction
         self.pooling = pooling
         self.dropout = dropout
+        self.variational_dropout = variational_dropout
         self.embedding = embedding
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.class_weight = class_weight
         self.patience = patience
         self.validation_split = validation_split
         self.standardize = standardize
+        self.spelling = spelling
         self.sequence = sequence
         self.order = order
         self.random_state = random_state
@@ -238,7 +258,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
             ValueError: X is not like that of the fit.
         """
         steps = self._read_fitted(X)
-        found = self._probabilities(steps)
+        found = self._outputs(steps)
         return found if steps.rows is None else steps.in_rows(np.repeat(found, np.diff(steps.offsets), axis=0))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -258,14 +278,22 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         """
         check_is_fitted(self)
         steps, labels, _ = self._read(X, y, known=True)
-        right = self._probabilities(steps).argmax(axis=1) == labels.codes(self.classes_)
+        assert isinstance(labels, Labels)
+        right = self._outputs(steps).argmax(axis=1) == labels.codes(self.classes_)
         return float(np.average(right, weights=sample_weight))
 
-    def _options(self, seed: int) -> TrainingOptions:
+    def _share(self, sequences: int | None) -> float:
+        if self.validation_split is not None:
+            return super()._share(sequences)
+        return 0.0 if sequences is not None and sequences < _FEWEST_TO_DIVIDE else 0.1
+
+    def _options(self, seed: int, sequences: int | None = None) -> TrainingOptions:
         check_choice("SequenceClassifier", "pooling", self.pooling, POOLS)
         if self.pooling == "last" and self.direction == "none":
-            raise ValueError("SequenceClassifier: with direction 'none' no step knows the others: pool by mean or max")
-        return super()._options(seed)
+            raise ValueError(
+                "SequenceClassifier: with direction 'none' no step knows the others: pool by mean, max or attention"
+            )
+        return super()._options(seed, sequences)
 
     def _labels_of(self, y: Any, steps: Steps) -> Labels:
         if not isinstance(y, (list, tuple)):
@@ -273,9 +301,5 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
             y = column_or_1d(y, warn=True) if y.ndim == 2 else y
         return read_labels(y, len(steps))
 
-    def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
-        return sequences
-
     def _last_layers(self, options: TrainingOptions) -> list[Layer]:
-        pool = POOLS[self.pooling]
-        return [*recurrent(options), pool()] if pool else recurrent(options, sequences=False)
+        return POOLS[self.pooling](options)

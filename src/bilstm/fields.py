@@ -1,14 +1,19 @@
-"""Reading plain data from a file that nobody vouches for."""
+"""Plain data from a file that nobody vouches for."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from bilstm.errors import ModelFileError
 
 
 class Fields:
-    """The fields of a JSON object that nobody vouches for."""
+    """The fields of an object; each method gives one of the kind it is named after, or raises ModelFileError.
+
+    Args:
+        what: that the object describes, for the message.
+    """
 
     def __init__(self, what: str, data: Any) -> None:
         self.what = what
@@ -31,7 +36,7 @@ class Fields:
     def number(self, name: str) -> float:
         value = self.get(name)
         # A whole number of a thousand digits is no float.
-        if type(value) not in (int, float) or not -1e308 <= value <= 1e308:
+        if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
             raise self.wrong(name)
         return float(value)
 

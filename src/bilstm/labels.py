@@ -1,4 +1,4 @@
-"""Labels of any kind -> the classes there are, and a class number for each row."""
+"""Labels of any kind -> the classes there are, and what the engine learns: a class for each row, or several at once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.classweights import row_weights
+from bilstm.engine.network import Targets
 from bilstm.errors import listed
-from bilstm.ragged import IndexArray, Ragged
+from bilstm.ragged import FloatArray, IndexArray, Ragged
 
 UNLABELLED, UNKNOWN = -1, -2
 INCONSISTENT = "Found input variables with inconsistent numbers of samples"  # scikit-learn's words
@@ -56,6 +58,65 @@ class Labels:
             raise ValueError(f"y has the label {label!r}, which is none of the classes {names}")
         return codes
 
+    def targets(self, classes: npt.NDArray[Any], class_weight: Any, counted: IndexArray | None = None) -> Targets:
+        """What is to be learnt.
+
+        Args:
+            class_weight: see `row_weights`.
+            counted: the rows by which weights are balanced; all, if left out.
+
+        Raises:
+            ValueError: a label is none of the classes, or the weights are impossible.
+        """
+        codes = self.known_codes(classes)
+        weights = row_weights(class_weight, classes, codes, codes if counted is None else codes[counted])
+        return Targets(labels=codes, weights=weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class Indicators:
+    """Which of several labels each row has, any number of them at once: scikit-learn's multilabel indicators.
+
+    Attributes:
+        values: (rows, n_labels) float32, 1 or 0; NaN in rows without labels.
+        labelled: (rows,) booleans.
+    """
+
+    values: FloatArray
+    labelled: npt.NDArray[np.bool_]
+
+    def classes(self) -> npt.NDArray[Any]:
+        """The labels' numbers, as they have no names.
+
+        Raises:
+            ValueError: no row is labelled.
+        """
+        if not self.labelled.any():
+            raise ValueError("no step of y is labelled, so there is nothing to learn")
+        return np.arange(self.values.shape[1])
+
+    def targets(self, classes: npt.NDArray[Any], class_weight: Any, counted: IndexArray | None = None) -> Targets:
+        """What is to be learnt.
+
+        Raises:
+            ValueError: there are other classes than these labels, or weights of classes.
+        """
+        if class_weight is not None:
+            raise ValueError("class_weight is for steps of one label each, but those of y have several")
+        return Targets(values=self.known_values(classes))
+
+    def known_values(self, classes: npt.NDArray[Any]) -> FloatArray:
+        """The values, where there are as many labels as classes.
+
+        Raises:
+            ValueError: there are not.
+        """
+        if not np.array_equal(classes, np.arange(self.values.shape[1])):
+            raise ValueError(
+                f"y has {self.values.shape[1]} labels a step, which are not the classes {classes.tolist()}"
+            )
+        return self.values
+
 
 def as_classes(labels: Any) -> npt.NDArray[Any]:
     """The different ones of some labels, sorted.
@@ -80,11 +141,12 @@ def as_classes(labels: Any) -> npt.NDArray[Any]:
     return found
 
 
-def read_step_labels(y: Any, offsets: IndexArray, missing: Any = None) -> Labels:
-    """A label for every step, or none.
+def read_step_labels(y: Any, offsets: IndexArray, missing: Any = None) -> Labels | Indicators:
+    """A label for every step, or none; or indicators of several.
 
     Args:
-        y: a list with an array or a list for each sequence, a (n, steps) array, or a Ragged.
+        y: a list with an array or a list for each sequence, a (n, steps) array, or a Ragged. Indicators have a further
+            dimension, of two or more.
         offsets: (n + 1,) of the sequences.
         missing: what stands for "unlabelled" besides None and NaN.
 
@@ -96,9 +158,12 @@ def read_step_labels(y: Any, offsets: IndexArray, missing: Any = None) -> Labels
     if len(y) != len(offsets) - 1:
         raise ValueError(f"{INCONSISTENT}: X has {len(offsets) - 1} sequences, y has {len(y)}")
     arrays = [as_array(labels) for labels in y]
+    several = arrays[0].shape[1] if arrays and arrays[0].ndim == 2 else 1
     for position, (array, steps) in enumerate(zip(arrays, np.diff(offsets).tolist(), strict=True)):
-        if array.shape not in ((steps,), (steps, 1)):
+        if array.shape not in (((steps,), (steps, 1)) if several == 1 else ((steps, several),)):
             raise ValueError(f"y: sequence {position} has shape {array.shape}, but {steps} steps in X")
+    if several > 1:
+        return _indicators(arrays, missing)
     kinds = {array.dtype.kind for array in arrays}
     alike = kinds <= set("biuf") or kinds == {"U"}
     flat = [array.reshape(-1) if alike else array.reshape(-1).astype(object) for array in arrays]
@@ -143,6 +208,26 @@ def _labels(values: npt.NDArray[Any], missing: Any) -> Labels:
     if missing is not None and isinstance(missing, str) == (values.dtype.kind == "U"):
         absent |= values == missing
     return Labels(values, ~absent)
+
+
+def _indicators(arrays: list[npt.NDArray[Any]], missing: Any) -> Indicators:
+    given = np.concatenate(arrays)
+    try:
+        values = given.astype(np.float32) if given.dtype.kind in "biufO" else None
+    except (TypeError, ValueError):
+        values = None
+    if values is None:
+        raise ValueError("several labels a step are 1 where a step has them, else 0, not text")
+    if missing is not None and not isinstance(missing, str):
+        values[values == missing] = np.nan
+    absent = np.isnan(values)
+    wrong = np.argwhere(~absent & (values != 0) & (values != 1))
+    if len(wrong):
+        raise ValueError(f"several labels a step are 1 where a step has them, else 0, not {values[tuple(wrong[0])]:g}")
+    labelled = np.logical_not(absent.all(axis=1))
+    if absent[labelled].any():
+        raise ValueError("y lacks some of a step's labels: a step is labelled wholly or not at all")
+    return Indicators(values, labelled)
 
 
 def _same(label: Any, missing: Any) -> bool:

@@ -41,6 +41,7 @@ _UPDATES = 600  # at least, in all epochs together
 _MOST_EPOCHS = 200
 _POOL = 16  # batches sorted by length together
 _WARM_UP = 0.05  # the share of training in which the learning rate rises
+_DECAY = 0.998  # what the average of the weights keeps of itself in each training step
 _NOT_SCORES = ("learning_rate", "seconds")  # in an epoch's logs; the latter would make each model file another
 
 
@@ -87,6 +88,9 @@ def train_model(
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train a model, and leave the weights of its best epoch in it.
+
+    What is judged and kept is not the weights that a step has reached, but their moving average over the last few
+    hundred steps, which is nearer to what they move around (Polyak & Juditsky 1992).
 
     Where the model returns a row for each step, long sequences are cut into pieces for training; where it returns one
     for each sequence, never.
@@ -163,6 +167,7 @@ class _Run:
         self.epochs = options.epochs or self._default_epochs()
         self.logs: list[dict[str, float]] = []  # of each epoch
         self.best: Best | None = None
+        self.average = self.network.read()  # of the weights after each step
         self.started = time.perf_counter()
         self._begin_epoch()
 
@@ -249,6 +254,7 @@ class _Run:
             raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
         return Snapshot(
             **arrays,
+            average=self.average,
             iteration=self.network.iteration,
             random=self.random_before,
             batches=self.done,
@@ -263,6 +269,7 @@ class _Run:
         self.network.write(snapshot.weights)
         self.network.write(snapshot.first_moments, "first_moments")
         self.network.write(snapshot.second_moments, "second_moments")
+        self.average = snapshot.average
         self.network.iteration = snapshot.iteration
         self.random.bit_generator.state = self.random_before = dict(snapshot.random)
         self.done, self.sums = snapshot.batches, snapshot.sums
@@ -285,6 +292,7 @@ class _Run:
             self.sums, self.done = self.sums + scores[0], number + 1
             if not np.isfinite(self.sums[0]):
                 raise DivergedError("the loss is no longer a finite number: try a smaller learning rate")
+            self._average()
             if time.perf_counter() - last > 0.1:
                 last = time.perf_counter()
                 self.progress(
@@ -300,6 +308,13 @@ class _Run:
             if self.checkpoint and self.checkpoint.due(epoch_ended=False):
                 self.checkpoint.write(self.snapshot())
         self.optimizer.learning_rate = self._learning_rate(self.done - 1, len(batches))  # also where none was left
+
+    def _average(self) -> None:
+        """Let the average follow the weights: in the first steps more closely, since it began with the initial ones."""
+        step, difference = self.network.iteration, self.network.read()
+        difference -= self.average
+        difference *= np.float32(1 - min(_DECAY, (1 + step) / (10 + step)))
+        self.average += difference
 
     def _loss(self) -> float:
         """The mean of the epoch so far."""
@@ -328,22 +343,23 @@ class _Run:
         return self.highest_rate * max(0.5 * (1 + math.cos(math.pi * falling)), 1e-3)
 
     def _validate(self) -> None:
-        """Judge the epoch that has ended, and keep its weights if they are the best."""
-        loss = self._loss()
+        """Judge the weights' average after the epoch that has ended, and keep it if it is the best."""
+        loss, weights = self._loss(), self.network.read()
         logs, score = {"loss": loss}, (0.0, -loss)
         if self.validation:
+            self.network.write(self.average)
             sums = self.model.score(self.validation)
+            self.network.write(weights)
             if not sums[1]:
                 raise ValueError("no row of the sequences to validate on is labelled")
             found = self.model.logs_of(sums)
             logs |= {f"val_{name}": value for name, value in found.items()}
             score = (found.get("accuracy", found.get("acc", 0.0)), -found["loss"])
-        weights = self.network.read()
         if not (math.isfinite(score[1]) and np.isfinite(weights).all()):
             raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
         best = self.best
         if best is None or score > best.score:
-            best = Best(score, len(self.logs), weights)
+            best = Best(score, len(self.logs), self.average.copy())
         self.logs.append(logs | {"learning_rate": self.optimizer.learning_rate, "seconds": round(self._seconds(), 3)})
         self.best = best
         self.progress({"epoch": len(self.logs), "epochs": self.epochs, "done": 1.0, **self.logs[-1]})

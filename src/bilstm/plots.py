@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,10 +14,11 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bilstm.errors import UserError
 from bilstm.files import check_writable, reason, replacing
+from bilstm.verdict import SCORES
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -76,8 +78,79 @@ def _draw_panel(axes: Axes, panel: Panel, models: Sequence[str], seen: npt.NDArr
     axes.set_xlim(seen[0], seen[-1])
     axes.set_ylim(min(0.45, float(mean.min()) - 0.02), 1.0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.tick_params(colors=INK, labelsize=9)
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+    _plain(axes)
+
+
+def comparison(report: Mapping[str, Any]) -> Figure:
+    """What `bilstm.compare.compare` found: a learning curve of each variant, and how far each is from the reference.
+
+    A band is one standard deviation of the seeds to either side; a bar is a 95 % interval.
+    """
+    variants = [variant for variant in report["variants"] if variant["runs"]]
+    styles = {variant["name"]: _style(index) for index, variant in enumerate(variants)}
+    height = max(4.3, 0.32 * len(variants) + 2.6)
+    layout = ConstrainedLayoutEngine(wspace=0.05)
+    figure = Figure(figsize=(9.6, height), dpi=150, layout=layout, facecolor="white")
+    left, right = figure.subplots(1, 2)
+    _draw_curves(left, variants, styles)
+    _draw_differences(right, report, styles)
+    seeds = len(report["seeds"])
+    figure.suptitle(
+        f"Mean of {seeds} seeds, band of one standard deviation" if seeds > 1 else "One seed",
+        color=INK,
+        fontsize=11,
+        x=0.01,
+        ha="left",
+    )
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False, fontsize=9)
+    return figure
+
+
+def _style(index: int) -> tuple[str, str]:
+    """A colour and dashes; once all colours are used, they come again with others' dashes."""
+    count = len(STYLES)
+    return STYLES[index % count][0], STYLES[(index + index // count) % count][1]
+
+
+def _draw_curves(axes: Axes, variants: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]) -> None:
+    for variant in variants:
+        color, dashes = styles[variant["name"]]
+        mean, spread = np.array(variant["curve"]["mean"]), np.array(variant["curve"]["deviation"])
+        epochs = np.arange(1, len(mean) + 1)
+        axes.fill_between(epochs, mean - spread, np.minimum(mean + spread, 1), color=color, alpha=0.15, linewidth=0)
+        marker = "o" if len(mean) == 1 else None
+        axes.plot(epochs, mean, label=variant["name"], linewidth=1.8, color=color, linestyle=dashes, marker=marker)
+    axes.set_title("accuracy on the sequences held out", fontsize=10.5, color=INK, loc="left")
+    axes.set_xlabel("epoch", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+    _plain(axes)
+
+
+def _draw_differences(axes: Axes, report: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
+    score, reference = report["score"], report["reference"]
+    found = {each["variant"]: each[score] for each in report["differences"] if each["against"] == reference}
+    for row, (name, (color, _)) in enumerate(styles.items()):
+        if name in found:
+            mean, low, high = (100 * found[name][end] for end in ("mean", "low", "high"))
+            axes.plot([low, high], [row, row], color=color, linewidth=2.5, solid_capstyle="butt")
+            axes.plot([mean], [row], color=color, marker="o", markersize=6)
+        elif name == reference:
+            axes.plot([0], [row], color=color, marker="o", markersize=6)
+    axes.axvline(0, color="#888888", linestyle=(0, (1, 2)), linewidth=1.2)
+    axes.set_yticks(range(len(styles)), list(styles))
+    axes.set_ylim(len(styles) - 0.5, -0.5)
+    axes.set_title(f"gain in points of {SCORES[score]}", fontsize=10.5, color=INK, loc="left")
+    axes.set_xlabel("95 % intervals", color=INK)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.7)
+    _plain(axes)
+
+
+def _plain(axes: Axes) -> None:
+    axes.tick_params(colors=INK, labelsize=9)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 

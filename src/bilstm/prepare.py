@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from bilstm.columns import (
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.ragged import portions
 from bilstm.sequences import Sequences, find_sequences
+from bilstm.spelling import PARTS, WHOLE, are_words
 from bilstm.tables import Table
 from bilstm.textfiles import LABEL, SEQUENCE, TOKEN
 
@@ -43,6 +44,8 @@ class Roles:
         features: what to predict from. None: of a CoNLL-style file the first column, of others all that have a name
             and no other role.
         categorical: features to treat as text even if they are numbers.
+        spelling: whether the first and last letters and the shape of texts count besides the whole; None: where they
+            are words.
         group: tells which sequences belong together, such as one patient's: all of a group are held out, or none.
             No feature, unless named among them.
     """
@@ -52,6 +55,7 @@ class Roles:
     order: str | None = None
     features: Sequence[str] | None = None
     categorical: Sequence[str] = ()
+    spelling: bool | None = None
     group: str | None = None
 
 
@@ -63,6 +67,7 @@ class Prepared:
         columns: what was found, fitted to the training sequences only.
         training: the sequences to train on.
         validation: those held out, or those of the table given for it; None if there are none.
+        groups: the group of each sequence held out; None where nothing was said of groups.
         notes: what a person should know, one sentence each.
     """
 
@@ -70,6 +75,7 @@ class Prepared:
     training: Encoded
     validation: Encoded | None
     notes: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
 
 
 def prepare(
@@ -104,13 +110,15 @@ def prepare(
         notes.append(f"{only}, so none is held out, and training does not stop early")
     sequences = sequences.take(np.concatenate([training, held_out]))
     rows = sequences.rows[: sequences.offsets[len(training)]]
-    columns = _fit(table, kinds, rows, sequence=sequence, order=roles.order, label=label, classes=classes)
+    features = _fit(table, kinds, rows, roles.spelling)
+    columns = Columns(sequence, roles.order, label, classes, *features, table.conll_columns)
     encoded = columns.encode_sequences(table, sequences, labels)
     if valid:
         validation: Encoded | None = columns.encode(valid, need_labels=True)
     else:
         validation = encoded.part(slice(len(training), len(sequences))) if len(held_out) else None
-    return Prepared(columns, encoded.part(slice(0, len(training))), validation, tuple(notes))
+    held_out_groups = None if groups is None else tuple(groups[i] for i in held_out)
+    return Prepared(columns, encoded.part(slice(0, len(training))), validation, tuple(notes), held_out_groups)
 
 
 def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tuple[dict[str, FeatureKind], list[str]]:
@@ -322,33 +330,43 @@ def _feature_kind(table: Table, name: str) -> FeatureKind | None:
 
 
 def _fit(
-    table: Table,
-    kinds: dict[str, FeatureKind],
-    rows: npt.NDArray[np.int64],
-    *,
-    sequence: str,
-    order: str | None,
-    label: str,
-    classes: tuple[str, ...],
-) -> Columns:
-    """Fit each column to these rows."""
-    numeric = [
-        NumericColumn.fit(name, read_numbers(table, name), rows) for name, kind in kinds.items() if kind == "numeric"
-    ]
+    table: Table, kinds: dict[str, FeatureKind], rows: npt.NDArray[np.int64], spelling: bool | None
+) -> tuple[tuple[NumericColumn, ...], tuple[CategoricalColumn, ...]]:
+    """Fit each column to these rows.
+
+    Raises:
+        UserError: spelling is to count, but there is no text.
+    """
+    if spelling and "categorical" not in kinds.values():
+        raise UserError(f"{table.path} has no feature that is text, so there is no spelling to learn from")
+    numeric = [NumericColumn.fit(n, read_numbers(table, n), rows) for n, kind in kinds.items() if kind == "numeric"]
     chosen = scratch.empty(table.rows, np.bool_)
     chosen[:] = False
     chosen[rows] = True
-    categorical = [_fit_categories(table, name, chosen) for name, kind in kinds.items() if kind == "categorical"]
-    return Columns(sequence, order, label, classes, tuple(numeric), tuple(categorical), table.conll_columns)
+    texts = [name for name, kind in kinds.items() if kind == "categorical"]
+    categorical = [column for name in texts for column in _fit_categories(table, name, chosen, spelling)]
+    return tuple(numeric), tuple(categorical)
 
 
-def _fit_categories(table: Table, name: str, chosen: npt.NDArray[np.bool_]) -> CategoricalColumn:
+def _fit_categories(
+    table: Table, name: str, chosen: npt.NDArray[np.bool_], spelling: bool | None
+) -> list[CategoricalColumn]:
     """Count the values of a column in the chosen ones of all rows; in the database, since there may be very many."""
     with table.beside({"chosen": chosen}):
-        values = (
-            f"(SELECT t, count(*) AS n FROM (SELECT coalesce({table.key(name)}, '') AS t, chosen "
-            f"FROM cells POSITIONAL JOIN beside) WHERE chosen GROUP BY t)"
+        table.query(
+            f"CREATE TABLE counts AS SELECT t, count(*) AS n FROM (SELECT coalesce({table.key(name)}, '') AS t, chosen "
+            f"FROM cells POSITIONAL JOIN beside) WHERE chosen GROUP BY t"
         )
-        ((distinct,),) = table.query(f"SELECT count(*) FROM {values}")
-        frequent = table.query(f"SELECT t FROM {values} WHERE n > 1 ORDER BY n DESC, t LIMIT {LARGEST_VOCABULARY}")
-    return CategoricalColumn(name, tuple(text for (text,) in frequent), distinct)
+    ((distinct,),) = table.query("SELECT count(*) FROM counts")
+    frequent = table.query(f"SELECT t FROM counts WHERE n > 1 ORDER BY n DESC, t LIMIT {LARGEST_VOCABULARY}")
+
+    def values() -> Iterator[tuple[str, int]]:
+        for start in range(0, distinct, scratch.BLOCK):
+            stop = start + scratch.BLOCK
+            yield from table.query(f"SELECT t, n FROM counts WHERE rowid >= {start} AND rowid < {stop}")
+
+    columns = [CategoricalColumn(name, tuple(text for (text,) in frequent), distinct)]
+    if spelling or (spelling is None and are_words(text for text, _ in values())):
+        columns += [CategoricalColumn.fit_counted(name, values(), part) for part in PARTS if part != WHOLE]
+    table.query("DROP TABLE counts")
+    return columns

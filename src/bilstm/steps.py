@@ -172,27 +172,36 @@ class StepEncoder:
 
     Attributes:
         numeric: one for each feature that is a number.
-        categorical: one for each that is a string.
+        categorical: one for each that is a string, and for each of its parts that count.
     """
 
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoricalColumn, ...] = ()
 
     @classmethod
-    def fit(cls, steps: Steps, *, standardize: bool = True) -> StepEncoder:
-        """Find each number's mean and scale, and whether any is missing; and the strings that occur twice."""
+    def fit(cls, steps: Steps, *, standardize: bool = True, spelling: bool | None = None) -> StepEncoder:
+        """Find each number's mean and scale, and whether any is missing; and the strings that occur twice.
+
+        Raises:
+            ValueError: spelling is to count, but there are no strings.
+        """
         texts = {name for name, column in steps.columns.items() if column.dtype == object}
+        if spelling and not texts:
+            raise ValueError("spelling=True, but X has no strings whose spelling could count")
         numeric = [NumericColumn.fit(name, column) for name, column in steps.columns.items() if name not in texts]
         if not standardize:
             numeric = [dataclasses.replace(column, mean=0.0, scale=1.0) for column in numeric]
         categorical = [
-            CategoricalColumn.fit(name, column.tolist()) for name, column in steps.columns.items() if name in texts
+            part
+            for name, column in steps.columns.items()
+            if name in texts
+            for part in CategoricalColumn.fit_parts(name, column.tolist(), spelling)
         ]
         return cls(tuple(numeric), tuple(categorical))
 
     @property
     def columns(self) -> list[NumericColumn | CategoricalColumn]:
-        """One for each feature."""
+        """All of them."""
         return [*self.numeric, *self.categorical]
 
     @property
@@ -202,7 +211,7 @@ class StepEncoder:
 
     @property
     def vocabularies(self) -> list[int]:
-        """The number of different strings of each feature that is one, the unknown one included."""
+        """The number of different strings of each categorical column, the unknown one included."""
         return [column.size for column in self.categorical]
 
     def encode(self, steps: Steps) -> Ragged:

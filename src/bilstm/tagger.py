@@ -19,6 +19,7 @@ from bilstm.ragged import FloatArray, Ragged, portions
 
 _PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
 
+_COUNTS = ("epochs", "best_epoch", "sequences", "steps", "held_out_sequences")  # in the summary of a training
 _BASELINE = "baseline."  # begins the names of the baseline's tensors in a model file
 
 
@@ -114,10 +115,28 @@ def _network(
     training = described.get("training")
     if not isinstance(training, dict):
         raise ModelFileError(f"{name} is not a valid model: its training summary is missing")
+    if not _is_summary(training):
+        raise ModelFileError(f"{name} is not a valid model: its training summary is damaged")
     model = model_from_parts(name, tensors, described.get("model"))
     if not _fit(columns, model):
         raise ModelFileError(f"{name} is not a valid model: its network does not fit its columns")
     return model, training
+
+
+def _is_summary(training: dict[str, Any]) -> bool:
+    """Whether it has what `train_model` tells, as far as others are told of it."""
+    counts: list[Any] = [training.get(name) for name in _COUNTS]
+    history, stopped, options = (training.get(name) for name in ("history", "stopped", "options"))
+    if not all(type(count) is int and 0 <= count < 2**53 for count in counts) or not isinstance(stopped, str):
+        return False
+    if not isinstance(history, dict) or not isinstance(options, dict) or not 0 < counts[1] <= counts[0]:
+        return False
+    if "loss" not in history or ("val_accuracy" in history) != ("val_loss" in history):
+        return False
+    return all(
+        isinstance(values, list) and len(values) == counts[0] and all(type(value) in (int, float) for value in values)
+        for values in history.values()
+    )
 
 
 def _fit(columns: Columns, model: Sequential) -> bool:

@@ -6,13 +6,26 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bilstm.arguments import check_choice, check_count, check_fraction
 from bilstm.checkpoints import Checkpoint, fingerprint
+from bilstm.classweights import ClassWeight, row_weights
 from bilstm.columns import Columns, Encoded
 from bilstm.engine.network import MERGES, Targets
+from bilstm.errors import UserError
 from bilstm.fitting import FitData
-from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Layer, Reverse, TimeDistributed
+from bilstm.layers import (
+    LSTM,
+    Bidirectional,
+    ColumnEmbedding,
+    Dense,
+    Dropout,
+    Layer,
+    Reverse,
+    SpatialDropout1D,
+    TimeDistributed,
+)
 from bilstm.loop import LoopOptions, Progress, TrainingInterrupted, check_positive, train_model
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
@@ -44,8 +57,14 @@ class TrainingOptions(LoopOptions):
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place, so
             that each step is labelled by itself: what remains without context.
         dropout: share of numbers dropped before and after each recurrent layer.
+        variational_dropout: whether a sequence (or a piece of a long one) loses the same numbers at all of its steps,
+            rather than others at each; Gal & Ghahramani 2016.
         embedding: numbers in a category's embedding; None chooses by the vocabulary's size.
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
+        weight_decay: a training step takes this share of each weight away, times the learning rate; Loshchilov & Hutter
+            2019.
+        class_weight: class -> weight of its steps' losses, 1 where it is not named; "balanced": inverse to its number
+            of steps. The weighted loss of the sequences held out then decides what is best, else accuracy.
         validation_split: the share of sequences held out.
         seed: the same seed and data give the same model, bit for bit.
         epochs, batch_size, patience, time_limit: see `LoopOptions`.
@@ -56,8 +75,11 @@ class TrainingOptions(LoopOptions):
     merge_mode: str = "concat"
     direction: str = "both"
     dropout: float = 0.3
+    variational_dropout: bool = False
     embedding: int | None = None
     learning_rate: float = 0.004
+    weight_decay: float = 0.0
+    class_weight: ClassWeight = None
     validation_split: float = 0.1
 
     def __post_init__(self) -> None:
@@ -71,6 +93,11 @@ class TrainingOptions(LoopOptions):
         check_fraction("training", "dropout", self.dropout)
         check_fraction("training", "validation_split", self.validation_split)
         check_positive("learning_rate", self.learning_rate)
+        check_choice("training", "variational_dropout", self.variational_dropout, (True, False))
+        if not 0 <= self.weight_decay * self.learning_rate < 1:
+            raise ValueError(
+                f"training: weight_decay must be a number from 0 to below 1 / learning_rate, not {self.weight_decay!r}"
+            )
 
 
 def build_model(columns: Columns, options: TrainingOptions) -> Sequential:
@@ -79,15 +106,27 @@ def build_model(columns: Columns, options: TrainingOptions) -> Sequential:
     features = columns.numeric_width + len(columns.vocabularies)
     if columns.vocabularies:
         dimensions = [options.embedding or embedding_dimension(size) for size in columns.vocabularies]
-        layers += [ColumnEmbedding(columns.numeric_width, columns.vocabularies, dimensions), Dropout(options.dropout)]
+        layers += [ColumnEmbedding(columns.numeric_width, columns.vocabularies, dimensions), dropout(options)]
     for _ in range(options.layers):
         layers += recurrent(options)
-        layers.append(Dropout(options.dropout))
+        layers.append(dropout(options))
     layers.append(TimeDistributed(Dense(len(columns.classes), activation="softmax")))
     model = Sequential(layers, seed=options.seed)
     model.build((None, features))
-    model.compile(Adam(options.learning_rate, global_clipnorm=1.0), "sparse_categorical_crossentropy", ["accuracy"])
+    # By accuracy, an epoch that forgets the rare classes could be the best.
+    metrics = ["accuracy"] if options.class_weight is None else []
+    model.compile(optimizer(options), "sparse_categorical_crossentropy", metrics)
     return model
+
+
+def optimizer(options: TrainingOptions) -> Adam:
+    return Adam(options.learning_rate, weight_decay=options.weight_decay or None, global_clipnorm=1.0)
+
+
+def dropout(options: TrainingOptions, *, sequences: bool = True) -> Layer:
+    """Dropout where there is a row for each step or, without `sequences`, for each sequence."""
+    variational = options.variational_dropout and sequences
+    return SpatialDropout1D(options.dropout) if variational else Dropout(options.dropout)
 
 
 def embedding_dimension(vocabulary: int) -> int:
@@ -125,17 +164,19 @@ def train_tagger(
         DivergedError: the loss is not finite in the first epoch.
         TaggerInterrupted: Ctrl-C after the first epoch; holds the best model. A KeyboardInterrupt, as is raised
             before.
-        UserError: the checkpoint cannot be written, or belongs to another training.
+        UserError: the checkpoint cannot be written, or belongs to another training; a class weight is impossible.
     """
     options = options or TrainingOptions()
     if validation is None:
         training, validation = _hold_out(training, options)
     model = build_model(columns, options)
-    held_out = _fit_data(validation) if validation else None
+    counted = training.labels  # by which weights are balanced
+    held_out = _fit_data(validation, columns, options, counted) if validation else None
     if checkpoint:
         checkpoint.belongs_to(_facts(columns))
     try:
-        summary = train_model(model, _fit_data(training), held_out, options, progress=progress, checkpoint=checkpoint)
+        data = _fit_data(training, columns, options, counted)
+        summary = train_model(model, data, held_out, options, progress=progress, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
         raise TaggerInterrupted(Tagger(columns, model, interrupt.summary)) from interrupt.__cause__
     return Tagger(columns, model, summary)
@@ -173,13 +214,18 @@ def _facts(columns: Columns) -> dict[str, Any]:
         "the order column": columns.order,
         "the label column": columns.label,
         "the features": columns.features,
-        "the categorical features": [column.name for column in columns.categorical],
+        "the categorical features": list(dict.fromkeys(column.name for column in columns.categorical)),
+        "the features whose spelling counts": columns.spelled,
         "the classes": fingerprint(*columns.classes),
     }
 
 
-def _fit_data(encoded: Encoded) -> FitData:
-    return FitData.all_of(encoded.values, Targets(labels=encoded.labels))
+def _fit_data(encoded: Encoded, columns: Columns, options: TrainingOptions, counted: npt.NDArray[np.int32]) -> FitData:
+    try:
+        weights = row_weights(options.class_weight, columns.classes, encoded.labels, counted)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return FitData.all_of(encoded.values, Targets(labels=encoded.labels, weights=weights))
 
 
 def _hold_out(training: Encoded, options: TrainingOptions) -> tuple[Encoded, Encoded | None]:

@@ -15,6 +15,7 @@ from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
 
 if TYPE_CHECKING:
+    from bilstm.columns import Encoded
     from bilstm.prepare import Prepared
     from bilstm.tables import Table
     from bilstm.tagger import Tagger
@@ -41,29 +42,36 @@ def before_training(table: Table, prepared: Prepared) -> list[str]:
     return lines + [f"note: {note}" for note in prepared.notes]
 
 
+def to_score_by(test: Encoded) -> list[str]:
+    """The sequences that models are compared by."""
+    extent = _extent(Extent().add(test.values.lengths))
+    return [f"to score by: {extent}", *(f"note on these: {note}" for note in test.notes)]
+
+
 def after_training(tagger: Tagger, seconds: float, path: str) -> list[str]:
     """How training the model went, how long it took, and where the model is."""
     training, baseline = tagger.training, tagger.baseline
     return [
         f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
-        f"the best was epoch {training['best_epoch']}, with {_reached(training)}",
-        *([f"without recurrence, each step by itself: {_reached(baseline.training)}"] if baseline else []),
+        f"the best was epoch {training['best_epoch']}, with {reached(training)}",
+        *([f"without recurrence, each step by itself: {reached(baseline.training)}"] if baseline else []),
         f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]
 
 
 def when_stopped(training: dict[str, Any], path: str) -> str:
     """The same in a line, of a training that the user stopped."""
-    return f"{training['stopped']}; {path} holds epoch {training['best_epoch']}, with {_reached(training)}"
+    return f"{training['stopped']}; {path} holds epoch {training['best_epoch']}, with {reached(training)}"
 
 
-def _reached(training: dict[str, Any]) -> str:
+def reached(training: dict[str, Any]) -> str:
+    """The scores of the epoch that was kept."""
     history, best = training["history"], training["best_epoch"] - 1
-    reached = f"a loss of {history['loss'][best]:.4f}"
-    if "val_accuracy" in history:
-        accuracy, loss = history["val_accuracy"][best], history["val_loss"][best]
-        reached += f", and on the held-out part an accuracy of {accuracy:.4f} and a loss of {loss:.4f}"
-    return reached
+    scores = f"a loss of {history['loss'][best]:.4f}"
+    if "val_loss" in history:
+        accuracy = f"an accuracy of {history['val_accuracy'][best]:.4f} and " if "val_accuracy" in history else ""
+        scores += f", and on the held-out part {accuracy}a loss of {history['val_loss'][best]:.4f}"
+    return scores
 
 
 def evaluation(path: str, report: dict[str, Any]) -> list[str]:

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from bilstm import utils
 from bilstm.engine import library
 from bilstm.engine.network import ACTIVATIONS, DensePlan, DirectionPlan, DropoutPlan, Network, RecurrentPlan, Targets
+from bilstm.layers import Layer
 from bilstm.models import load_model
 from bilstm.optimizers import SGD, Adam, Optimizer
 from bilstm.ragged import FloatArray, Ragged, offsets_of
-from laws.test_invariance import OPTIMIZERS, large
+from laws.test_invariance import OPTIMIZERS, POOLS, large, pooled
 from oracles.engines import EmulatedEngine, using
 from oracles.models import Case, bits, cases
 
@@ -88,6 +89,11 @@ def test_where_every_thread_has_work(arm: EmulatedEngine, optimizer: Optimizer) 
         return [*losses, model.network.read(), model.predict_rows(case.data)]
 
     on_both(arm, steps, threads)
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=lambda p: type(p).__name__)
+def test_pooling(arm: EmulatedEngine, pool: Layer) -> None:
+    on_both(arm, lambda: trained(pooled(pool), OPTIMIZERS[0], epochs=1), (2,))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

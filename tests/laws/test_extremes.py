@@ -14,7 +14,7 @@ from bilstm import utils
 from bilstm.engine import library
 from bilstm.engine.network import DensePlan, Network
 from bilstm.fitting import DivergedError
-from bilstm.layers import LSTM, Bidirectional, Dense
+from bilstm.layers import LSTM, Bidirectional, Dense, GlobalAttentionPooling1D
 from bilstm.models import Sequential
 from bilstm.ragged import FloatArray, Ragged, offsets_of
 from laws.test_invariance import OPTIMIZERS, THREADS
@@ -84,6 +84,35 @@ def test_learning_from_a_million_steps_in_one_sequence() -> None:
         loss = model.train_on_batch(Ragged(values, [0, steps]), np.ones((steps, 1), np.float32))
         assert np.isfinite(loss)
         results.append((loss, weight_bits(model)))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 511, 513, 16385, 1_000_000])
+def test_attention_over_any_number_of_steps(steps: int) -> None:
+    values = np.random.default_rng(steps).normal(size=(steps, 2)).astype(np.float32)
+    model = Sequential([GlobalAttentionPooling1D(3, input_shape=(None, 2))], seed=1)
+    kernel, bias, query = (weight.astype(np.float64) for weight in model.get_weights())
+    for scale in (1, 30):
+        model.set_weights([kernel, bias, scale * query])
+        scores = np.tanh(values @ kernel + bias) @ query * scale
+        shares = np.exp(scores - scores.max())
+        expected = shares / shares.sum() @ values
+        alone = model.predict_rows(Ragged(values, [0, steps]))
+        np.testing.assert_allclose(alone[0], expected, rtol=0, atol=1e-5)
+        both = model.predict_rows(Ragged(np.vstack([values, values[::-1]]), [0, steps, 2 * steps]))
+        assert bits(both[0]) == bits(alone[0])
+
+
+@pytest.mark.parametrize("count", THREADS)
+def test_learning_by_attention_over_long_sequences(count: int) -> None:
+    lengths = [100_000, 1, 70_000]
+    data = Ragged(np.random.default_rng(2).normal(size=(sum(lengths), 3)), offsets_of(lengths))
+    results = []
+    for threads in (1, count):
+        utils.set_threads(threads)
+        model = Sequential([GlobalAttentionPooling1D(20, input_shape=(None, 3)), Dense(2, "softmax")], seed=1)
+        model.compile("adam", "sparse_categorical_crossentropy")
+        results.append((model.train_on_batch(data, [0, 1, 1]), weight_bits(model)))
     assert results[0] == results[1]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from bilstm.engine import library, network
 from bilstm.engine.library import DataStruct
+from bilstm.engine.library import library as own_engine
 
 
 @contextmanager
@@ -58,6 +59,12 @@ class EmulatedEngine:
 
     def bilstm_threads(self) -> int:
         return self._threads
+
+    def bilstm_first_not_finite(self, *arguments: Any) -> int:
+        return int(own_engine().bilstm_first_not_finite(*arguments))  # compares numbers, and computes none
+
+    def bilstm_mark_unlabelled(self, *arguments: Any) -> int:
+        return int(own_engine().bilstm_mark_unlabelled(*arguments))
 
     def bilstm_set_threads(self, count: int) -> int:
         self._threads = count
@@ -176,10 +183,12 @@ def _handle(handle: Any) -> bytes:
     return struct.pack("<Q", handle.value)
 
 
-def _view(address: int | None, count: int, dtype: Any) -> Any:
-    """The numbers at an address, as an array that shares them; None for null."""
+def _view(address: int | bytes | None, count: int, dtype: Any) -> Any:
+    """The numbers at an address, as an array that shares them; None for null. Or a small array's contents."""
     if address is None:
         return None
+    if isinstance(address, bytes):
+        return np.frombuffer(address, dtype)
     size = count * np.dtype(dtype).itemsize
     return np.frombuffer((ctypes.c_char * size).from_address(address), dtype) if size else np.empty(0, dtype)
 

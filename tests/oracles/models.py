@@ -18,10 +18,12 @@ from bilstm.layers import (
     Dense,
     Dropout,
     Embedding,
+    GlobalAttentionPooling1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Layer,
     Reverse,
+    SpatialDropout1D,
     TimeDistributed,
     from_json,
     to_json,
@@ -74,10 +76,11 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     for _ in range(draw(st.integers(1, 2))):
         layers += draw(_recurrent())
         if dropout:
-            layers += draw(st.sampled_from([[], [Dropout(0.4)], [TimeDistributed(Dense(5, "relu"))]]))
+            between = ([], [Dropout(0.4)], [SpatialDropout1D(0.3)], [TimeDistributed(Dense(5, "relu"))])
+            layers += draw(st.sampled_from(between))
     units = draw(st.sampled_from(UNITS))
-    average, largest = GlobalAveragePooling1D(), GlobalMaxPooling1D()
-    ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")], [average], [largest])
+    pools = [GlobalAveragePooling1D()], [GlobalMaxPooling1D()], [GlobalAttentionPooling1D(units)]
+    ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")], *pools)
     layers += draw(st.sampled_from(ends))
     loss = draw(st.sampled_from(list(HEADS)))
     outputs = draw(st.sampled_from([1, 3, 18]))

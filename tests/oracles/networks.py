@@ -39,6 +39,14 @@ def dropout(rate: float) -> dict[str, Any]:
     return {"class_name": "Dropout", "config": {"rate": rate}}
 
 
+def spatial_dropout(rate: float) -> dict[str, Any]:
+    return {"class_name": "SpatialDropout1D", "config": {"rate": rate}}
+
+
+def attention(units: int = 3) -> dict[str, Any]:
+    return {"class_name": "GlobalAttentionPooling1D", "config": {"units": units}}
+
+
 def column_embedding(numeric: int, vocabularies: list[int], dimensions: list[int]) -> dict[str, Any]:
     config = {"numeric": numeric, "vocabularies": vocabularies, "dimensions": dimensions}
     return {"class_name": "ColumnEmbedding", "config": config}
@@ -110,13 +118,15 @@ class Problem:
 def problems(draw: st.DrawFn) -> Problem:
     """Random networks of all layers, with a loss that fits."""
     first = [[], [EMBEDDING], [column_embedding(1, [3, 4], [2, 3])], [dropout(0.25)], [time_distributed(dense(3))]]
+    first.append([spatial_dropout(0.4)])
     layers = list(draw(st.sampled_from(first)))
     recurrent = [lstm(2), lstm(2, backwards=True), *(bidirectional(mode, units=2) for mode in MERGE_MODES)]
     between: list[list[dict[str, Any]]] = [[], [REVERSE], [dropout(0.5)], [time_distributed(dense(2, "tanh"))]]
+    between.append([spatial_dropout(0.5)])
     for _ in range(draw(st.integers(0, 2))):
         layers += [draw(st.sampled_from(recurrent)), *draw(st.sampled_from(between))]
     summary = [[], [lstm(2, sequences=False)], [bidirectional(units=2, sequences=False)], [AVERAGE], [LARGEST]]
-    layers += draw(st.sampled_from(summary))
+    layers += draw(st.sampled_from([*summary, [attention(2)]]))
     loss, activation = draw(
         st.sampled_from(
             [

@@ -15,6 +15,7 @@ from bilstm.ragged import Ragged
 from oracles.numpy_layers import (
     LSTM,
     Array,
+    AttentionPooling,
     Bidirectional,
     ColumnEmbedding,
     Context,
@@ -23,6 +24,7 @@ from oracles.numpy_layers import (
     Layer,
     Pooling,
     Reverse,
+    SpatialDropout,
     States,
     dropout_keep,
     philox4x32,
@@ -214,7 +216,7 @@ def build_layers(layers: Sequence[LayerConfig], features: int) -> list[Layer]:
             steps = layer.return_sequences
         elif isinstance(layer, Bidirectional):
             steps = layer.first.return_sequences
-        elif isinstance(layer, Pooling):
+        elif isinstance(layer, (Pooling, AttentionPooling)):
             steps = False
         built.append(layer)
         width = layer.output_width
@@ -246,7 +248,14 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
         return Pooling(index, width, "average" if name == "GlobalAveragePooling1D" else "maximum")
     if name == "Reverse":
         return Reverse(index, width)
-    classes = {"ColumnEmbedding": ColumnEmbedding, "Dropout": Dropout, "LSTM": LSTM, "Dense": Dense}
+    classes = {
+        "ColumnEmbedding": ColumnEmbedding,
+        "Dropout": Dropout,
+        "SpatialDropout1D": SpatialDropout,
+        "LSTM": LSTM,
+        "Dense": Dense,
+        "GlobalAttentionPooling1D": AttentionPooling,
+    }
     if name not in classes:
         raise ValueError(f"layer {index}: unknown layer {name!r}")
     layer: Layer = classes[name](index, width, **config)

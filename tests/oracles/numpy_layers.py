@@ -164,6 +164,21 @@ class Dropout(Layer):
         return [rows * factor for rows, factor in zip(gradients, self.factors, strict=True)]
 
 
+class SpatialDropout(Dropout):
+    """One mask a sequence: element (sequence's position in the batch, column), counted and drawn as Dropout's are."""
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        if not context.training:
+            return super().forward(inputs, context)
+        drawn = {"seed": context.seed, "layer_index": self.index, "step": context.step}
+        keep = dropout_keep(self.rate, len(inputs), self.output_width, **drawn)
+        factors = keep * np.float32(1 / (1 - self.rate))
+        self.factors = [
+            np.tile(factor, (len(rows), 1)).astype(rows.dtype) for rows, factor in zip(inputs, factors, strict=True)
+        ]
+        return [rows * factor for rows, factor in zip(inputs, self.factors, strict=True)]
+
+
 class LSTM(Layer):
     """Weights kernel (inputs, 4 units), recurrent kernel (units, 4 units), bias (4 units); gates i, f, c, o.
 
@@ -362,6 +377,34 @@ class Pooling(Layer):
 
     def backward(self, gradients: list[Array]) -> list[Array]:
         return [shares * row for shares, row in zip(self.shares, gradients, strict=True)]
+
+
+class AttentionPooling(Layer):
+    """Every sequence's rows x, weighted by softmax(query · tanh(x W + b)) over its steps; Yang et al. 2016."""
+
+    def __init__(self, index: int, width: int, units: int) -> None:
+        super().__init__(index, width, [(width, units), (units,), (units,)])
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        kernel, bias, query = self.weights
+        self.inputs = inputs
+        self.hidden = [np.tanh(rows @ kernel + bias) for rows in inputs]
+        self.shares = [softmax(hidden @ query) for hidden in self.hidden]
+        return [(shares @ rows)[np.newaxis] for shares, rows in zip(self.shares, inputs, strict=True)]
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        kernel, _, query = self.weights
+        by_kernel, by_bias, by_query = self.gradients
+        by_inputs = []
+        for rows, hidden, shares, (gradient,) in zip(self.inputs, self.hidden, self.shares, gradients, strict=True):
+            by_shares = rows @ gradient
+            by_scores = shares * (by_shares - shares @ by_shares)
+            by_query += by_scores @ hidden
+            by_sums = np.outer(by_scores, query) * (1 - hidden**2)
+            by_kernel += rows.T @ by_sums
+            by_bias += by_sums.sum(axis=0)
+            by_inputs.append(np.outer(shares, gradient) + by_sums @ kernel.T)
+        return by_inputs
 
 
 class Reverse(Layer):

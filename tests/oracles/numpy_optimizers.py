@@ -1,4 +1,4 @@
-"""Keras 3's Adam and SGD in plain NumPy, with its three ways of clipping gradients."""
+"""Keras 3's Adam and SGD in plain NumPy, with its three ways of clipping gradients and its weight decay."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from oracles.numpy_layers import Array
 class Clipping:
     """At most one of: each array's norm at most clipnorm, all arrays' common norm at most global_clipnorm, or
 
-    each element within -clipvalue and clipvalue.
+    each element within -clipvalue and clipvalue. And decoupled weight decay: Loshchilov & Hutter 2019.
     """
 
     clipnorm: float | None = None
     global_clipnorm: float | None = None
     clipvalue: float | None = None
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if sum(limit is not None for limit in (self.clipnorm, self.global_clipnorm, self.clipvalue)) > 1:
@@ -34,6 +35,9 @@ class Clipping:
         if self.clipvalue is not None:
             return [np.clip(g, -self.clipvalue, self.clipvalue) for g in gradients]
         return list(gradients)
+
+    def decayed(self, weights: Sequence[Array], learning_rate: float) -> list[Array]:
+        return [w - w * self.weight_decay * learning_rate for w in weights]
 
 
 def norm(arrays: Sequence[Array]) -> float:
@@ -61,7 +65,8 @@ class Adam(Clipping):
         t = self.iterations
         alpha = self.learning_rate * (1 - self.beta_2**t) ** 0.5 / (1 - self.beta_1**t)
         updated = []
-        for w, g, m, v in zip(weights, self.clip(gradients), self.m, self.v, strict=True):
+        decayed = self.decayed(weights, self.learning_rate)
+        for w, g, m, v in zip(decayed, self.clip(gradients), self.m, self.v, strict=True):
             m += (g - m) * (1 - self.beta_1)
             v += (g * g - v) * (1 - self.beta_2)
             updated.append(w - m * alpha / (np.sqrt(v) + self.epsilon))
@@ -81,7 +86,8 @@ class SGD(Clipping):
         if not self.m:
             self.m = [np.zeros_like(w) for w in weights]
         updated = []
-        for number, (w, g) in enumerate(zip(weights, self.clip(gradients), strict=True)):
+        decayed = self.decayed(weights, self.learning_rate)
+        for number, (w, g) in enumerate(zip(decayed, self.clip(gradients), strict=True)):
             self.m[number] = self.momentum * self.m[number] - self.learning_rate * g
             step = self.momentum * self.m[number] - self.learning_rate * g if self.nesterov else self.m[number]
             updated.append(w + step)

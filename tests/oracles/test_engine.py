@@ -23,6 +23,7 @@ from oracles.networks import (
     MERGE_MODES,
     REVERSE,
     Problem,
+    attention,
     bidirectional,
     dense,
     dropout,
@@ -30,6 +31,7 @@ from oracles.networks import (
     lstm,
     network_for,
     problems,
+    spatial_dropout,
     time_distributed,
 )
 from oracles.numpy_layers import Array
@@ -139,6 +141,9 @@ LARGER = {
     ],
     "averages": [bidirectional(units=18), AVERAGE, dense(4, "softmax")],
     "largest numbers": [bidirectional("sum", units=33), dropout(0.3), LARGEST, dense(4, "softmax")],
+    "attention": [bidirectional(units=18), dropout(0.3), attention(37), dense(4, "softmax")],
+    "attention of narrow rows": [lstm(3), attention(1), dense(40, "tanh"), dense(2, "softmax")],
+    "masks of sequences": [spatial_dropout(0.4), bidirectional(units=33), spatial_dropout(0.3), dense(4, "softmax")],
 }
 
 
@@ -160,14 +165,22 @@ def test_equal_largest_numbers_share_a_gradient() -> None:
     check_gradients(problem)
 
 
+def test_attention_over_more_steps_than_are_summed_together() -> None:
+    problem = Problem.draw([attention(7), dense(3, "softmax")], "sparse_categorical_crossentropy", [1025, 3, 512], 2)
+    check_gradients(problem)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.7])
 @pytest.mark.parametrize("clipping", [{}, {"clipnorm": 0.02}, {"global_clipnorm": 0.05}, {"clipvalue": 0.003}], ids=str)
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
-def test_training_steps(kind: str, clipping: dict[str, float]) -> None:
+def test_training_steps(kind: str, clipping: dict[str, float], weight_decay: float) -> None:
     rng = np.random.default_rng(5)
     layers = [bidirectional(units=5), time_distributed(dense(3, "softmax"))]
     network = network_for(layers, 2, rng)
     model = engine_model(layers, 2, network.weights)
-    arguments = {"learning_rate": 0.02, **clipping} | ({"beta_1": 0.8, "beta_2": 0.99} if kind == "adam" else {})
+    arguments = {"learning_rate": 0.02, "weight_decay": weight_decay, **clipping} | (
+        {"beta_1": 0.8, "beta_2": 0.99} if kind == "adam" else {}
+    )
     model.compile(optimizers.OPTIMIZERS[kind](**arguments), "sparse_categorical_crossentropy")
     reference = {"adam": numpy_optimizers.Adam, "sgd": numpy_optimizers.SGD}[kind](**arguments)
     for _ in range(20):

@@ -18,6 +18,7 @@ import bilstm.layers
 import bilstm.models
 import bilstm.optimizers
 from bilstm.ragged import Ragged, offsets_of
+from oracles.numpy_engine import NumpyNetwork
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Keras's and PyTorch's own imports warn of is not ours to judge
@@ -75,7 +76,7 @@ class Twins:
         return cls(ours, theirs)
 
     def compile(self, loss: str, optimizer: str = "adam", metrics: list[str] | None = None, **settings: Any) -> None:
-        name = {"adam": "Adam", "sgd": "SGD"}[optimizer]
+        name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[optimizer]
         self.ours.compile(loss=loss, optimizer=getattr(bilstm.optimizers, name)(**settings), metrics=metrics)
         self.theirs.compile(loss=loss, optimizer=getattr(keras.optimizers, name)(**settings), metrics=metrics)
 
@@ -267,6 +268,24 @@ def test_max_pooling_of_own_steps_only(seed: int) -> None:
     np.testing.assert_allclose(twins.ours.predict(X, verbose=0), theirs, rtol=0, atol=OUTPUT_TOLERANCE)
 
 
+@pytest.mark.parametrize("rate", [0.3, 0.7])
+def test_spatial_dropout_keeps_or_drops_a_column_of_a_sequence_at_all_its_steps(rate: float) -> None:
+    """Which ones is each library's own affair; ours are drawn as tests/oracles/numpy_layers.py says."""
+    count, steps, features = 40, 7, 50
+    ones = np.ones((count, steps, features), np.float32)
+    described = [bilstm.layers.to_json(bilstm.layers.SpatialDropout1D(rate))]
+    reference = NumpyNetwork(described, features, []).forward(
+        Ragged(ones.reshape(-1, features), np.arange(count + 1) * steps), training=True, seed=3
+    )
+    theirs = np.asarray(keras.layers.SpatialDropout1D(rate, seed=1)(ones, training=True))
+    for factors in (theirs, reference.reshape(ones.shape)):
+        assert (factors == factors[:, :1]).all()
+        np.testing.assert_allclose(np.unique(factors), [0, 1 / (1 - rate)], rtol=1e-6)
+        assert (factors == 0).mean() == pytest.approx(rate, abs=0.05)
+    model = bilstm.models.Sequential([bilstm.layers.SpatialDropout1D(rate, input_shape=(None, features))])
+    np.testing.assert_array_equal(model.predict(ones), ones)
+
+
 # --- Training -------------------------------------------------------------------------------------------------------
 
 STEPS, FEATURES, BATCH, BATCHES = 4, 2, 4, 8
@@ -334,8 +353,12 @@ CASES = {
     "binary, ragged, two outputs, step weights": Case(
         tagger(5, 2, "sigmoid", "sum"), "binary_crossentropy", 2, weights="step", settings={"learning_rate": 0.01}
     ),
-    "sparse categorical on an embedding, two layers, clipped": Case(
-        undropped_stack, "sparse_categorical_crossentropy", 4, tokens=True, settings={"global_clipnorm": 0.1}
+    "sparse categorical on an embedding, two layers, clipped, decaying": Case(
+        undropped_stack,
+        "sparse_categorical_crossentropy",
+        4,
+        tokens=True,
+        settings={"global_clipnorm": 0.1, "weight_decay": 0.1},
     ),
     "categorical, mul, per sequence, sequence weights": Case(
         classifier(6, 3, "softmax", "mul"), "categorical_crossentropy", 3, per_step=False, weights="sequence"
@@ -347,13 +370,21 @@ CASES = {
         per_step=False,
         settings={"learning_rate": 0.003, "beta_1": 0.8, "beta_2": 0.98, "epsilon": 1e-5},
     ),
-    "squared error, ave, SGD, clipped": Case(
+    "squared error, ave, SGD, clipped, decaying": Case(
         tagger(4, 2, "linear", "ave"),
         "mean_squared_error",
         2,
         ragged=False,
         optimizer="sgd",
-        settings={"learning_rate": 0.2, "global_clipnorm": 0.5},
+        settings={"learning_rate": 0.2, "global_clipnorm": 0.5, "weight_decay": 0.05},
+    ),
+    "AdamW": Case(
+        tagger(5, 2, "sigmoid"),
+        "binary_crossentropy",
+        2,
+        ragged=False,
+        optimizer="adamw",
+        settings={"learning_rate": 0.02},
     ),
     "averages": Case(
         pooled(5, "GlobalAveragePooling1D"), "categorical_crossentropy", 3, per_step=False, weights="sequence"
@@ -492,7 +523,7 @@ def assert_same_history(ours: dict[str, list[float]], theirs: dict[str, list[flo
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "acc"])
-@pytest.mark.parametrize("name", ["the tutorial", "sparse categorical on an embedding, two layers, clipped"])
+@pytest.mark.parametrize("name", ["the tutorial", "sparse categorical on an embedding, two layers, clipped, decaying"])
 def test_evaluate(name: str, metric: str) -> None:
     case = CASES[name]
     batch = draw_batch(np.random.default_rng(11), case)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oracles.networks import AVERAGE, LARGEST, bidirectional, dense, inputs, lstm, network_for
+from oracles.networks import AVERAGE, LARGEST, attention, bidirectional, dense, inputs, lstm, network_for
 
 torch = pytest.importorskip("torch")
 
@@ -75,6 +75,24 @@ def test_pooling_equals_pytorch_with_equal_largest_numbers_too(pool: str) -> Non
     _, gradients = network.gradients(batch, targets, loss="mean_squared_error")
     np.testing.assert_allclose(gradients[0], kernel.grad, rtol=1e-9)
     np.testing.assert_allclose(gradients[1], bias.grad, rtol=1e-9)
+
+
+def test_attention_pooling_equals_pytorch() -> None:
+    rng = np.random.default_rng(4)
+    layers = [dense(4, "tanh"), attention(5)]
+    batch = inputs(layers, [3, 1, 6, 4], rng)
+    network = network_for(layers, 2, rng)
+    kernel, bias, *weights = (torch.tensor(weight, requires_grad=True) for weight in network.weights)
+    rows = torch.tanh(torch.tensor(batch.values).double() @ kernel + bias)
+    scores = torch.tanh(rows @ weights[0] + weights[1]) @ weights[2]
+    parts = zip(rows.split(batch.lengths.tolist()), scores.split(batch.lengths.tolist()), strict=True)
+    expected = torch.stack([part.softmax(0) @ x for x, part in parts])
+    targets = rng.normal(size=(4, 4))
+    torch.nn.functional.mse_loss(expected, torch.tensor(targets)).backward()
+    np.testing.assert_allclose(network.forward(batch), expected.detach(), rtol=1e-12)
+    _, gradients = network.gradients(batch, targets, loss="mean_squared_error")
+    for actual, weight in zip(gradients, (kernel, bias, *weights), strict=True):
+        np.testing.assert_allclose(actual, weight.grad, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("loss", ["binary_crossentropy", "categorical_crossentropy", "mean_squared_error"])

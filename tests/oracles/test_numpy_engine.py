@@ -17,6 +17,7 @@ from oracles.networks import (
     MERGE_MODES,
     REVERSE,
     Problem,
+    attention,
     bidirectional,
     column_embedding,
     dense,
@@ -25,6 +26,7 @@ from oracles.networks import (
     lstm,
     network_for,
     problems,
+    spatial_dropout,
     time_distributed,
 )
 from oracles.numpy_engine import Adam, NumpyNetwork, dropout_keep, philox4x32
@@ -148,6 +150,9 @@ def test_gradients_of_activations(activation: str) -> None:
         [bidirectional(), dropout(0.5), lstm(2, sequences=False), dropout(0.4), dense(2)],
         [bidirectional(), AVERAGE, dense(2)],
         [bidirectional(), LARGEST, dense(2)],
+        [bidirectional(), attention(4), dense(2)],
+        [attention(1)],
+        [spatial_dropout(0.5), bidirectional(), spatial_dropout(0.4), dense(2)],
         [EMBEDDING, LARGEST],  # the same word twice, and so equal numbers
     ],
 )

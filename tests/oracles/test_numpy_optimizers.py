@@ -49,7 +49,10 @@ def test_clipping(kind: type[Adam] | type[SGD], factor: float) -> None:
         # PyTorch adds epsilon after the bias correction and Keras before, so the comparison needs one of no weight.
         ("Adam", {"lr": 0.01, "eps": 1e-30}, Adam(learning_rate=0.01, epsilon=1e-30)),
         ("Adam", {"betas": (0.8, 0.9), "eps": 0}, Adam(beta_1=0.8, beta_2=0.9, epsilon=0)),
+        ("AdamW", {"lr": 0.1, "weight_decay": 0.3, "eps": 0}, Adam(learning_rate=0.1, weight_decay=0.3, epsilon=0)),
         ("SGD", {"lr": 0.1}, SGD(learning_rate=0.1)),
+        # Without momentum it is all one whether weights decay by themselves or by their gradients.
+        ("SGD", {"lr": 0.1, "weight_decay": 0.3}, SGD(learning_rate=0.1, weight_decay=0.3)),
         ("SGD", {"lr": 0.1, "momentum": 0.9}, SGD(learning_rate=0.1, momentum=0.9)),
         ("SGD", {"lr": 0.1, "momentum": 0.7, "nesterov": True}, SGD(learning_rate=0.1, momentum=0.7, nesterov=True)),
     ],

@@ -10,10 +10,12 @@ except ModuleNotFoundError:
     sys.exit("bilstm: the command line needs further packages: pip install 'bilstm[cli]'")
 
 from bilstm._version import __version__
+from bilstm.cli.compare import compare
 from bilstm.cli.completion import completion
 from bilstm.cli.configuration import config_option
 from bilstm.cli.demo import demo
 from bilstm.cli.evaluate import evaluate
+from bilstm.cli.inspect import inspect
 from bilstm.cli.predict import predict
 from bilstm.cli.train import train
 from bilstm.console import CommandLine, stop_on_signals
@@ -34,12 +36,12 @@ def commands() -> None:
 
     \b
     bilstm train train.csv --sequence id --order time --label state --out model.safetensors
-    bilstm evaluate model.safetensors test.csv
+    bilstm evaluate model.safetensors test.csv --report report.html
     bilstm predict model.safetensors new.csv --out labelled.csv
     """
 
 
-for command in (train, evaluate, predict, demo):
+for command in (train, evaluate, predict, compare, inspect, demo):
     command.params.append(config_option())
     commands.add_command(command)
 commands.add_command(completion)

@@ -22,6 +22,11 @@ from bilstm.cli.options import FILE, column_option, open_model, say, use_threads
     help="Score runs of equal labels as events, too: their first and last steps may each be off by so many.",
 )
 @click.option("--background", metavar="LABEL", help="The label that is no event.")
+@click.option(
+    "--report",
+    metavar="FILE",
+    help="Write a page for everyone as well (.html): scores, curves, the worst sequences, how far the model looks.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor.")
 def evaluate(
@@ -29,6 +34,7 @@ def evaluate(
     table: str,
     events: int | None,
     background: str | None,
+    report: str | None,
     as_json: bool,
     threads: int | None,
     **names: str | None,
@@ -40,13 +46,33 @@ def evaluate(
     from bilstm.evaluation import evaluate_tagger
     from bilstm.wording import evaluation
 
+    if report is not None:
+        from bilstm.report import check_report_path
+
+        check_report_path(report, inputs=[model, table])
     if background is not None and events is None:
         raise click.UsageError("--background says which label is no event: it needs --events")
     tagger, columns, source = open_model(model, table, names)
     encoded = columns.encode(source, need_labels=True)
     use_threads(threads)
-    report = evaluate_tagger(tagger, encoded, tolerance=events, background=background)
-    if as_json:
-        click.echo(json.dumps({"model": model, "table": table, **report}, ensure_ascii=False, indent=2))
+    if report is not None:
+        from bilstm.report import write_report
+
+        findings = write_report(
+            report,
+            tagger,
+            source,
+            columns=columns,
+            encoded=encoded,
+            tolerance=events,
+            background=background,
+            model=model,
+        )
+        scores = findings["scores"]
     else:
-        say(evaluation(table, report), quiet=False)
+        scores = evaluate_tagger(tagger, encoded, tolerance=events, background=background)
+    if as_json:
+        click.echo(json.dumps({"model": model, "table": table, **scores}, ensure_ascii=False, indent=2))
+    else:
+        say(evaluation(table, scores), quiet=False)
+        say([f"{report}: the report"] if report else [], quiet=not report)

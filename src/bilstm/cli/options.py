@@ -3,53 +3,179 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilstm.errors import UserError
+from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
+    from bilstm.classweights import ClassWeight
     from bilstm.columns import Columns
+    from bilstm.prepare import Roles
     from bilstm.tables import Table
     from bilstm.tagger import Tagger
     from bilstm.training import TrainingOptions
 
+Decorator = Callable[[Any], Any]
 FRACTION = click.FloatRange(0, 1, max_open=True)
 POSITIVE = click.FloatRange(0, min_open=True)
 FILE = click.Path()  # so that a shell completes names of files
+FROM_ZERO = click.FloatRange(0)
 COUNT = click.IntRange(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
+# Those of `TrainingOptions`: what values they take, and what help says.
+TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
+    "units": (COUNT, "LSTM units in each direction."),
+    "layers": (COUNT, "LSTM layers."),
+    "direction": (DIRECTION, "Which way the sequences are read; none: each step by itself."),
+    "merge_mode": (MERGE_MODE, "How the two directions are joined."),
+    "embedding": (COUNT, "Numbers that stand for a text value. By itself: more for more values."),
+    "dropout": (FRACTION, "Share of numbers left out at random in training."),
+    "variational_dropout": (click.BOOL, "Leave out the same ones at all steps of a sequence."),
+    "epochs": (COUNT, "Passes over the training sequences, at most."),
+    "batch_size": (COUNT, "Sequences in a training step. By itself: fewer where they are long."),
+    "learning_rate": (POSITIVE, "The highest that Adam reaches."),
+    "weight_decay": (FROM_ZERO, "Share of each weight, times the rate, that a training step takes away."),
+    "patience": (COUNT, "Epochs without a better score on the held-out part before training stops."),
+    "validation_split": (FRACTION, "Share of the sequences held out."),
+    "seed": (click.IntRange(0, 2**32 - 1), "The same seed and data give the same model."),
+    "time_limit": (POSITIVE, "Seconds after which training stops, with the best model until then."),
+}
 
 
 class TrainingOption(click.Option):
-    """An option that is one of `TrainingOptions`. Its default is looked up only when help is asked for."""
+    """An option that is one of `TrainingOptions`. Its default is looked up only when help is asked for.
+
+    Attributes:
+        own_default: the command's, where it is not that of `TrainingOptions`; ... where it is.
+    """
+
+    def __init__(self, *arguments: Any, own_default: Any = ..., **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.own_default = own_default
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         from bilstm.training import TrainingOptions
 
         name, text = super().get_help_record(ctx) or ("", "")
-        default = getattr(TrainingOptions, str(self.name))
-        return name, text if default is None else f"{text}  [default: {default}]"
+        default = getattr(TrainingOptions, str(self.name)) if self.own_default is ... else self.own_default
+        return name, text if default is None or default is False else f"{text}  [default: {default}]"
 
 
-def training_option(name: str, kind: Any, text: str) -> Callable[[Any], Any]:
-    return click.option(name, cls=TrainingOption, type=kind, help=text)
+def together(*options: Decorator) -> Decorator:
+    """Several options as one decorator, in the order in which help lists them."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
-def column_option(name: str, text: str, **settings: Any) -> Callable[[Any], Any]:
+def training_flags(texts: Mapping[str, str] | None = None, defaults: Mapping[str, Any] | None = None) -> Decorator:
+    """An option for each of TRAINING, and the weights of classes.
+
+    Args:
+        texts, defaults: what a command says otherwise, by name.
+    """
+    texts, defaults = texts or {}, defaults or {}
+
+    def flag(name: str, kind: click.ParamType[Any], text: str) -> Decorator:
+        option, default = f"--{name.replace('_', '-')}", defaults.get(name, ...)
+        settings: dict[str, Any] = {"is_flag": True, "default": None} if kind is click.BOOL else {"type": kind}
+        return click.option(option, cls=TrainingOption, help=texts.get(name, text), own_default=default, **settings)
+
+    weights = click.option(
+        "--class-weight",
+        metavar="WEIGHTS",
+        multiple=True,
+        callback=class_weights,
+        help="balanced: rare labels count for more; or LABEL=NUMBER, for each that is not to count 1.",
+    )
+    return together(*(flag(name, *about) for name, about in TRAINING.items()), weights)
+
+
+def column_option(name: str, text: str, **settings: Any) -> Decorator:
     metavar = "COLUMNS" if settings.get("multiple") else "COLUMN"
     return click.option(name, metavar=metavar, help=text, **settings)
 
 
-def training_options(given: dict[str, Any]) -> TrainingOptions:
+column_flags = together(
+    column_option("--sequence", "Tells the sequences apart. CoNLL-style files need none: empty lines do."),
+    column_option("--label", "What to predict; an empty cell is unlabelled. In CoNLL-style files, the last column."),
+    column_option("--order", "Sorts the rows of a sequence. Without it, they stand in order."),
+    column_option(
+        "--features",
+        "What to predict from, separated by commas. Without it, all other columns; of CoNLL-style files, the first.",
+        multiple=True,
+    ),
+    column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True),
+    click.option(
+        "--spelling/--no-spelling",
+        default=None,
+        help="Learn from first and last letters and the shape of texts, too. By itself: where they look like words.",
+    ),
+    column_option("--group", "Whose sequences are held out together, such as a patient's. It is no feature."),
+)
+
+
+def named_columns(given: Mapping[str, Any]) -> list[str]:
+    """The label and the features that these options name: columns whose lists are steps."""
+    features = [*given["features"], *(name for text in given["features"] for name in text.split(","))]
+    return features if given["label"] is None else [given["label"], *features]
+
+
+def roles(source: Table, given: Mapping[str, Any]) -> Roles:
+    """What the options of `column_flags` say about the columns of a table."""
+    from bilstm.prepare import Roles
+
+    return Roles(
+        sequence=given["sequence"],
+        label=given["label"],
+        order=given["order"],
+        features=split_names(given["features"], source) if given["features"] else None,
+        categorical=split_names(given["categorical"], source),
+        spelling=given["spelling"],
+        group=given["group"],
+    )
+
+
+def class_weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> ClassWeight:
+    """`balanced`, or LABEL=NUMBER for some labels."""
+    if not given or given == ("balanced",):
+        return "balanced" if given else None
+    weights: dict[str, float] = {}
+    for text in given:
+        label, _, number = text.rpartition("=")
+        if "=" not in text or not _is_number(number):
+            message = f"{shown(text)} is neither 'balanced', alone, nor a label and its weight, such as rare=3."
+            raise click.BadParameter(message, ctx, option)
+        if label in weights:
+            raise click.BadParameter(f"the label {shown(label)} has two weights.", ctx, option)
+        weights[label] = float(number)
+    return weights
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def training_options(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainingOptions:
+    """What the options of `training_flags` say; the defaults are those that are not the product's."""
     from bilstm.training import TrainingOptions
 
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
+    said = {name: value for name, value in given.items() if name in names and value is not None}
     try:
-        return TrainingOptions(**{name: value for name, value in given.items() if name in names and value is not None})
+        return TrainingOptions(**{**(defaults or {}), **said})
     except ValueError as error:  # such as an infinite learning rate, which click lets pass
         raise UserError(str(error)) from None
 

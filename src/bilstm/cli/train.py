@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bilstm.cli.options import (
-    COUNT,
-    DIRECTION,
     FILE,
-    FRACTION,
-    MERGE_MODE,
     POSITIVE,
-    column_option,
+    column_flags,
+    named_columns,
+    roles,
     say,
-    split_names,
-    training_option,
+    training_flags,
     training_options,
     use_threads,
 )
@@ -33,39 +30,20 @@ if TYPE_CHECKING:
     from bilstm.prepare import Prepared
     from bilstm.tables import Table
     from bilstm.tagger import Tagger
+    from bilstm.tensorboard import TensorBoardLog
     from bilstm.training import TrainingOptions
 
 
 @click.command()
 @click.argument("table", type=FILE)
-@column_option("--sequence", "Tells the sequences apart. CoNLL-style files need none: empty lines do.")
-@column_option("--label", "What to predict; an empty cell is unlabelled. In CoNLL-style files, the last column.")
-@column_option("--order", "Sorts the rows of a sequence. Without it, they stand in order.")
-@column_option(
-    "--features",
-    "What to predict from, separated by commas. Without it, all other columns; of CoNLL-style files, the first.",
-    multiple=True,
-)
-@column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True)
-@column_option("--group", "Whose sequences are held out together, such as a patient's. It is no feature.")
+@column_flags
 @click.option("--valid", metavar="TABLE", type=FILE, help="Sequences to stop early by, instead of a part held out.")
 @click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
-@training_option("--units", COUNT, "LSTM units in each direction.")
-@training_option("--layers", COUNT, "LSTM layers.")
-@training_option("--direction", DIRECTION, "Which way the sequences are read; none: each step by itself.")
-@training_option("--merge-mode", MERGE_MODE, "How the two directions are joined.")
-@training_option("--embedding", COUNT, "Numbers that stand for a text value. By itself: more for more values.")
-@training_option("--dropout", FRACTION, "Share of numbers left out at random in training.")
-@training_option("--epochs", COUNT, "Passes over the training sequences, at most.")
-@training_option("--batch-size", COUNT, "Sequences in a training step. By itself: fewer where they are long.")
-@training_option("--learning-rate", POSITIVE, "The highest that Adam reaches.")
-@training_option("--patience", COUNT, "Epochs without a better score on the held-out part before training stops.")
-@training_option("--validation-split", FRACTION, "Share of the sequences held out.")
-@training_option("--seed", click.IntRange(0, 2**32 - 1), "The same seed and data give the same model.")
-@training_option(
-    "--time-limit",
-    POSITIVE,
-    "Seconds after which training stops, with the best model until then; the baseline may take a tenth more.",
+@training_flags(
+    texts={
+        "time_limit": "Seconds after which training stops, with the best model until then; the baseline may take a "
+        "tenth more.",
+    }
 )
 @click.option(
     "--baseline/--no-baseline",
@@ -77,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--checkpoint-minutes", type=POSITIVE, help="How often. Without it, after every epoch.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint, if it is there: to the very same model.")
 @click.option("--log", metavar="FILE", type=FILE, help="Write the scores of each epoch, a JSON object in a line.")
+@click.option("--tensorboard", metavar="FOLDER", type=FILE, help="Write the scores of each epoch for TensorBoard.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor. The model is the same.")
 @click.option("--quiet", is_flag=True, help="Print mistakes only.")
 def train(table: str, out: str, valid: str | None, threads: int | None, quiet: bool, **given: Any) -> None:
@@ -92,7 +71,7 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     inputs = [table, valid] if valid else [table]
     check_model_path(out, inputs=inputs)
     options = training_options(given)
-    checkpoint, log = _kept_files(out, inputs, given)
+    checkpoint, logs = _kept_files(out, inputs, given)
     source, prepared = _prepare(table, valid, options, given)
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
@@ -103,14 +82,15 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     with saying_if_stopped("before the first epoch ended: no model was written"):
         try:
             with Progress(quiet=quiet) as progress:
-                told = _both(progress, log) if log else progress
+                told = _all_of(progress, *logs)
                 tagger = train_tagger(*parts, options=options, progress=told, checkpoint=checkpoint)
         except TaggerInterrupted as caught:
             interrupt, tagger = caught, caught.tagger
     with saying_if_stopped("while the model was being written: it was not"):
         _save(tagger, out, checkpoint)
-    if log and log.problem:
-        click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
+    for log in logs:
+        if log.problem:
+            click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
     if interrupt:
         fail(when_stopped(tagger.training, out) + _how_to_go_on(checkpoint), stop_status(interrupt))
     if given["baseline"] and options.direction != "none":
@@ -124,42 +104,38 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
 
 def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dict[str, Any]) -> tuple[Table, Prepared]:
     """The table, and what training takes of it."""
-    from bilstm.prepare import Roles, prepare
+    from bilstm.prepare import prepare
     from bilstm.tablefiles import read_table
 
-    columns = [given["label"], *given["features"], *(name for text in given["features"] for name in text.split(","))]
+    columns = named_columns(given)
     source = read_table(table, steps=columns)
-    roles = Roles(
-        sequence=given["sequence"],
-        label=given["label"],
-        order=given["order"],
-        features=split_names(given["features"], source) if given["features"] else None,
-        categorical=split_names(given["categorical"], source),
-        group=given["group"],
-    )
     validation = read_table(valid, conll_columns=source.conll_columns, steps=columns) if valid else None
     split, seed = options.validation_split, options.seed
-    return source, prepare(source, roles, valid=validation, validation_split=split, seed=seed)
+    return source, prepare(source, roles(source, given), valid=validation, validation_split=split, seed=seed)
 
 
-def _kept_files(out: str, inputs: list[str], given: dict[str, Any]) -> tuple[Checkpoint | None, EpochLog | None]:
+def _kept_files(
+    out: str, inputs: list[str], given: dict[str, Any]
+) -> tuple[Checkpoint | None, list[EpochLog | TensorBoardLog]]:
     """What is written while training, besides the model."""
     from bilstm.checkpoints import Checkpoint
     from bilstm.epochlog import EpochLog
+    from bilstm.tensorboard import TensorBoardLog
 
-    path, log = given["checkpoint"], given["log"]
+    path, log, board = given["checkpoint"], given["log"], given["tensorboard"]
     if path is None and (given["resume"] or given["checkpoint_minutes"]):
         option = "--resume" if given["resume"] else "--checkpoint-minutes"
         raise UserError(f"{option} needs the file that holds the training: name it with --checkpoint")
     options: dict[str, str] = {}
-    for option, name in (("--out", out), ("--checkpoint", path), ("--log", log)):
+    for option, name in (("--out", out), ("--checkpoint", path), ("--log", log), ("--tensorboard", board)):
         if name is not None and (other := options.setdefault(os.path.realpath(name), option)) != option:
             raise UserError(f"{other} and {option} name the same file, {name}: give each its own")
     checkpoint = None
     if path is not None:
         minutes = given["checkpoint_minutes"]
         checkpoint = Checkpoint(path, resume=given["resume"], minutes=minutes, inputs=inputs)
-    return checkpoint, EpochLog(log, inputs=inputs) if log else None
+    logs: list[EpochLog | TensorBoardLog] = [EpochLog(log, inputs=inputs)] if log else []
+    return checkpoint, [*logs, TensorBoardLog(board, resume=given["resume"])] if board else logs
 
 
 def _train_baseline(
@@ -188,7 +164,7 @@ def _how_to_go_on(checkpoint: Checkpoint | None) -> str:
     return "; the same command with --resume goes on" if checkpoint and os.path.exists(checkpoint.path) else ""
 
 
-def _both(*listeners: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+def _all_of(*listeners: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
     def tell(figures: dict[str, Any]) -> None:
         for listener in listeners:
             listener(figures)

@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uin
 from functools import cache
 from pathlib import Path
 
-ABI = 3
+ABI = 4
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
 
@@ -62,6 +62,7 @@ class OptimizerStruct(ctypes.Structure):
         ("clipnorm", c_float),
         ("global_clipnorm", c_float),
         ("clipvalue", c_float),
+        ("weight_decay", c_float),
     ]
 
 

@@ -61,6 +61,14 @@ class DropoutPlan:
 
 
 @dataclass(frozen=True)
+class SpatialDropoutPlan:
+    """Dropout whose mask a sequence keeps over its steps."""
+
+    index: int
+    rate: float
+
+
+@dataclass(frozen=True)
 class EmbeddingPlan:
     index: int
     numeric: int
@@ -76,11 +84,21 @@ class PoolingPlan:
     pool: str
 
 
-LayerPlan = RecurrentPlan | DensePlan | DropoutPlan | EmbeddingPlan | PoolingPlan
+@dataclass(frozen=True)
+class AttentionPoolingPlan:
+    """One row for each sequence: the mean of its rows x, weighted by softmax(query · tanh(W x + b)) over its steps."""
+
+    index: int
+    units: int
+
+
+LayerPlan = (
+    RecurrentPlan | DensePlan | DropoutPlan | SpatialDropoutPlan | EmbeddingPlan | PoolingPlan | AttentionPoolingPlan
+)
 
 
 class OptimizerPlan(NamedTuple):
-    """How gradients become steps; clipping values of 0 mean none."""
+    """How gradients become steps; clipping values and a weight decay of 0 mean none."""
 
     kind: str = "adam"
     learning_rate: float = 0.001
@@ -90,6 +108,7 @@ class OptimizerPlan(NamedTuple):
     clipnorm: float = 0.0
     global_clipnorm: float = 0.0
     clipvalue: float = 0.0
+    weight_decay: float = 0.0
 
 
 class Targets:
@@ -393,6 +412,10 @@ def _layer_struct(layer: LayerPlan) -> LayerStruct:
             )
         case PoolingPlan(index, pool):
             return LayerStruct(kind=4, index=index, pool=POOLS.index(pool))
+        case SpatialDropoutPlan(index, rate):
+            return LayerStruct(kind=5, index=index, rate=rate)
+        case AttentionPoolingPlan(index, units):
+            return LayerStruct(kind=6, index=index, units=units)
 
 
 @lru_cache(maxsize=64)

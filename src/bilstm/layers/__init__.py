@@ -7,9 +7,9 @@ engine runs it.
 from __future__ import annotations
 
 from bilstm.layers.base import LAYERS, Input, Layer, WeightSpec, from_json, to_json
-from bilstm.layers.pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
+from bilstm.layers.pooling import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D
 from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
-from bilstm.layers.stepwise import ColumnEmbedding, Dense, Dropout, Embedding, TimeDistributed
+from bilstm.layers.stepwise import ColumnEmbedding, Dense, Dropout, Embedding, SpatialDropout1D, TimeDistributed
 
 __all__ = [
     "LAYERS",
@@ -19,11 +19,13 @@ __all__ = [
     "Dense",
     "Dropout",
     "Embedding",
+    "GlobalAttentionPooling1D",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
     "Input",
     "Layer",
     "Reverse",
+    "SpatialDropout1D",
     "TimeDistributed",
     "WeightSpec",
     "from_json",
@@ -40,9 +42,11 @@ LAYERS |= {
         Dense,
         TimeDistributed,
         Dropout,
+        SpatialDropout1D,
         Embedding,
         ColumnEmbedding,
         GlobalAveragePooling1D,
         GlobalMaxPooling1D,
+        GlobalAttentionPooling1D,
     )
 }

@@ -1,11 +1,16 @@
-"""Layers that make one row of a sequence's rows: GlobalAveragePooling1D, GlobalMaxPooling1D."""
+"""Layers that make one row of a sequence's rows: their average, their largest numbers, or what attention picks."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from bilstm.engine.network import LayerPlan, PoolingPlan
-from bilstm.layers.base import Layer
+import numpy as np
+
+from bilstm.arguments import check_count
+from bilstm.engine.network import AttentionPoolingPlan, LayerPlan, PoolingPlan
+from bilstm.initializers import glorot_uniform
+from bilstm.layers.base import Layer, WeightSpec
+from bilstm.ragged import FloatArray
 
 
 class _Pooling(Layer):
@@ -38,3 +43,41 @@ class GlobalMaxPooling1D(_Pooling):
     """
 
     pool = "maximum"
+
+
+class GlobalAttentionPooling1D(Layer):
+    """The mean of each sequence's rows x, weighted by a softmax over its own steps of query · tanh(x W + b), by which
+    it learns what steps matter: (features,) for each sequence.
+
+    The word attention of Yang et al., "Hierarchical attention networks for document classification", NAACL 2016. Keras
+    has no such layer.
+
+    Args:
+        units: numbers in the query.
+
+    Weights: kernel W (features, units), bias b (units), query (units).
+    """
+
+    def __init__(self, units: int, *, name: str | None = None, **keywords: Any) -> None:
+        super().__init__(name=name, **keywords)
+        self.units = check_count("GlobalAttentionPooling1D", "units", units)
+
+    def output_features(self, features: int) -> int:
+        return features
+
+    def get_config(self) -> dict[str, Any]:
+        return {"units": self.units, "name": self.name}
+
+    def weights(self, features: int) -> list[WeightSpec]:
+        shapes = {"kernel": (features, self.units), "bias": (self.units,), "query": (self.units,)}
+        return [WeightSpec(name, shape) for name, shape in shapes.items()]
+
+    def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
+        kernel, query = glorot_uniform((features, self.units), random), glorot_uniform((self.units, 1), random)
+        return [kernel, np.zeros(self.units, np.float32), query[:, 0]]
+
+    def plan(self, index: int, features: int) -> LayerPlan:
+        return AttentionPoolingPlan(index, self.units)
+
+    def returns_rows_per_step(self) -> bool:
+        return False

@@ -23,6 +23,8 @@ class LSTM(Layer):
     Weights: kernel (features, 4·units), recurrent_kernel (units, 4·units), bias (4·units), gates in the order
     i, f, c, o.
 
+    What Keras's `dropout` does is done by a `SpatialDropout1D` before the layer; `recurrent_dropout` is not supported.
+
     Raises:
         ValueError: an argument of Keras's with a value that is not supported, by its name.
     """

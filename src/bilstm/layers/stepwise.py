@@ -1,4 +1,4 @@
-"""Layers that act on each step by itself: Dense, TimeDistributed, Dropout, Embedding, ColumnEmbedding."""
+"""Layers that leave steps apart: Dense, TimeDistributed, Dropout, SpatialDropout1D, Embedding, ColumnEmbedding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_choice, check_count, check_fraction
-from bilstm.engine.network import ACTIVATIONS, DensePlan, DropoutPlan, EmbeddingPlan, LayerPlan
+from bilstm.engine.network import ACTIVATIONS, DensePlan, DropoutPlan, EmbeddingPlan, LayerPlan, SpatialDropoutPlan
 from bilstm.initializers import glorot_uniform, uniform
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.ragged import FloatArray
@@ -99,6 +99,30 @@ class Dropout(Layer):
 
     def plan(self, index: int, features: int) -> LayerPlan | None:
         return DropoutPlan(index, self.rate) if self.rate else None
+
+
+class SpatialDropout1D(Layer):
+    """In training, sets a share `rate` of the columns of each sequence to zero at all of its steps, and scales the
+    others by 1 / (1 - rate): the variational dropout of Gal & Ghahramani, "A theoretically grounded application of
+    dropout in recurrent neural networks", 2016, on a layer's inputs.
+
+    Which columns depends only on the seed, the training step, the layer and the sequence's place in the batch.
+    """
+
+    takes: ClassVar[dict[str, Any]] = {"seed": None}
+
+    def __init__(self, rate: float, *, name: str | None = None, **keywords: Any) -> None:
+        super().__init__(name=name, **keywords)
+        self.rate = check_fraction("SpatialDropout1D", "rate", rate)
+
+    def output_features(self, features: int) -> int:
+        return features
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": self.rate, "name": self.name}
+
+    def plan(self, index: int, features: int) -> LayerPlan | None:
+        return SpatialDropoutPlan(index, self.rate) if self.rate else None
 
 
 class Embedding(Layer):

@@ -192,14 +192,9 @@ class DetectionScores:
         """Take the events of so many next sequences, paired already."""
         unit_of = self._unit_of[self._done : self._done + sequences]
         self._done += sequences
-        right = pairs[:, 0]
-        kinds = (
-            (true.sequences[right], true.classes[right]),
-            (true.sequences, true.classes),
-            (predicted.sequences, predicted.classes),
-        )
-        for counts, (of, classes) in zip(self._counts, kinds, strict=True):
-            counts += count_classes(unit_of[of], classes, self._shape)
+        found = count_detections(true, predicted, pairs, unit_of, self._shape)
+        for counts, new in zip(self._counts, (found.correct, found.true, found.predicted), strict=True):
+            counts += new
 
     def report(self) -> dict[str, Any]:
         """What `event_report` returns."""
@@ -215,6 +210,18 @@ class DetectionScores:
             "intervals": {name: end.tolist() for name, end in ends.items()} if ends else None,
             "per_class": total.per_class(),
         }
+
+
+def count_detections(
+    true: Events, predicted: Events, pairs: npt.NDArray[np.int64], unit_of: Classes, shape: tuple[int, int]
+) -> Counts:
+    """Counts by unit and class, `shape` in number; `unit_of` is the unit of each sequence."""
+    right = pairs[:, 0]
+    return Counts(
+        correct=count_classes(unit_of[true.sequences[right]], true.classes[right], shape),
+        true=count_classes(unit_of[true.sequences], true.classes, shape),
+        predicted=count_classes(unit_of[predicted.sequences], predicted.classes, shape),
+    )
 
 
 def _sorted(events: Events, n_sequences: int) -> tuple[Classes, list[int], list[int], list[int]]:

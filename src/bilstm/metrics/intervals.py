@@ -55,12 +55,9 @@ def intervals(
     """Percentile intervals of some scores, from the same resamples.
 
     Args:
-        sums: what each unit contributes; the first axis of every field is the unit.
-        scores: functions of such sums, added up over the units of a resample; the first axis is then the resample.
+        sums, scores, resamples, seed: see `resampled_scores`.
         level: the share of the resamples that the interval holds, between 0 and 1; the others are cut off at both ends
             alike.
-        resamples: how many, at least 1.
-        seed: the same seed gives the same resamples.
 
     Returns:
         For each score its low and high end, as a last axis of length 2.
@@ -68,8 +65,39 @@ def intervals(
     Raises:
         ValueError: an argument is out of range.
     """
+    ends = tails(level)
+    found = resampled_scores(sums, scores, resamples=resamples, seed=seed)
+    return {name: np.moveaxis(np.quantile(values, ends, axis=0), 0, -1) for name, values in found.items()}
+
+
+def tails(level: float) -> list[float]:
+    """The quantiles at which an interval that holds this share begins and ends.
+
+    Raises:
+        ValueError: the share is not between 0 and 1.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level must be a number between 0 and 1, such as 0.95, not {level!r}")
+    return [(1 - level) / 2, (1 + level) / 2]
+
+
+def resampled_scores(
+    sums: _Sums, scores: Mapping[str, Callable[[_Sums], Scores]], *, resamples: int, seed: int
+) -> dict[str, Scores]:
+    """Some scores of the same resamples.
+
+    Args:
+        sums: what each unit contributes; the first axis of every field is the unit.
+        scores: functions of such sums, added up over the units of a resample; the first axis is then the resample.
+        resamples: how many, at least 1.
+        seed: the same seed gives the same resamples.
+
+    Returns:
+        For each score an array whose first axis is the resample.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
     check_count("intervals", "resamples", resamples)
     fields = [getattr(sums, field.name) for field in dataclasses.fields(sums)]
     units = len(fields[0])
@@ -84,8 +112,7 @@ def intervals(
         resampled = type(sums)(*(part.reshape(len(totals), *field.shape[1:]) for part, field in parts))
         for name, score in scores.items():
             found[name].append(score(resampled))
-    ends_at = [(1 - level) / 2, (1 + level) / 2]
-    return {name: np.moveaxis(np.quantile(np.concatenate(s), ends_at, axis=0), 0, -1) for name, s in found.items()}
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _draws(rng: np.random.Generator, resamples: int, units: int) -> Scores:

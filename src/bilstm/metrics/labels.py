@@ -65,7 +65,7 @@ def sequence_of_steps(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
-def labelled_sequences(labels: Classes, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def labelled_sequences(labels: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """(n_sequences,) whether any step of a sequence is labelled."""
     sequences = sequence_of_steps(offsets)[labels >= 0]
     return np.bincount(sequences, minlength=len(offsets) - 1) > 0

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.metrics.events import DetectionScores, Events, events_at, match_events
+from bilstm.metrics.counts import Counts
+from bilstm.metrics.events import DetectionScores, Events, count_detections, events_at, match_events
 from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
 from bilstm.ragged import as_offsets
 
@@ -99,15 +100,43 @@ class SpanScores(DetectionScores):
     def add_spans(self, labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
         """Take the next sequences: see `span_report`."""
         truth, guess = check_classes(labels, predicted, len(self._classes))
-        true, _ = find_spans(truth, offsets, self._classes)
-        found, _ = find_spans(np.where(truth >= 0, guess, -1), offsets, self._classes)
-        pairs = match_events(true, found, onset_tolerance=0, offset_tolerance=0)
-        self.add(true, found, pairs, len(np.asarray(offsets)) - 1)
+        places = as_offsets(offsets, len(truth))
+        true, found, pairs, _ = _matched(truth, guess, places, self._classes)
+        self.add(true, found, pairs, len(places) - 1)
 
     def report(self) -> dict[str, Any]:
         """What `span_report` returns."""
         report = super().report()
         return report | {"per_class": dict(zip(self._types, report["per_class"], strict=True))}
+
+
+def count_spans(
+    labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str], units: Classes
+) -> Counts:
+    """What `span_report` counts, by unit and type.
+
+    Args:
+        labels, predicted, offsets, classes: as of `span_report`.
+        units: (n_sequences,) the unit of each sequence, from `units_of`.
+
+    Returns:
+        (n_units, n_types) counts.
+
+    Raises:
+        ValueError: an argument is not one of the above.
+    """
+    truth, guess = check_classes(labels, predicted, len(classes))
+    true, found, pairs, names = _matched(truth, guess, as_offsets(offsets, len(truth)), classes)
+    return count_detections(true, found, pairs, units, (int(units.max()) + 1, len(names)))
+
+
+def _matched(
+    truth: Classes, guess: Classes, places: Classes, classes: Sequence[str]
+) -> tuple[Events, Events, npt.NDArray[np.int64], list[str]]:
+    """True spans, predicted ones, the pairs of those that are the same, and the names of their types."""
+    true, names = find_spans(truth, places, classes)
+    found, _ = find_spans(np.where(truth >= 0, guess, -1), places, classes)
+    return true, found, match_events(true, found, onset_tolerance=0, offset_tolerance=0), names
 
 
 def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], Classes, list[str]]:

@@ -16,11 +16,13 @@ from bilstm.layers import (
     Bidirectional,
     ColumnEmbedding,
     Embedding,
+    GlobalAttentionPooling1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Input,
     Layer,
     Reverse,
+    SpatialDropout1D,
     WeightSpec,
     from_json,
     to_json,
@@ -277,7 +279,8 @@ def _flipped(plan: Any) -> RecurrentPlan:
 
 
 def _needs_sequences(layer: Layer) -> bool:
-    return isinstance(layer, (LSTM, Bidirectional, GlobalAveragePooling1D, GlobalMaxPooling1D))
+    pools = (GlobalAveragePooling1D, GlobalMaxPooling1D, GlobalAttentionPooling1D)
+    return isinstance(layer, (LSTM, Bidirectional, SpatialDropout1D, *pools))
 
 
 def _returns_sequences(layer: Layer) -> bool:

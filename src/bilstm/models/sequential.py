@@ -70,7 +70,7 @@ class Sequential(Chain):
         """Choose how to train.
 
         Args:
-            optimizer: "adam", "sgd" or one of `bilstm.optimizers`.
+            optimizer: "adam", "adamw", "sgd" or one of `bilstm.optimizers`.
             loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy" or
                 "mean_squared_error" ("mse").
             metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae").

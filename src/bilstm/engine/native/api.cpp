@@ -127,7 +127,10 @@ bilstm::Optimizer check_optimizer(const bilstm_optimizer* o) {
             require(beta >= 0 && beta < 1, "Adam's betas must be from 0 to below 1, in float32 too");
         require(o->epsilon > 0 && std::isfinite(o->epsilon), "Adam's epsilon must be above 0, in float32 too");
     }
-    return {o->kind, o->learning_rate, o->beta_1, o->beta_2, o->epsilon, o->clipnorm, o->global_clipnorm, o->clipvalue};
+    require(o->weight_decay >= 0 && std::isfinite(o->weight_decay),
+            "weight decay must be a number from 0 that float32 holds");
+    return {o->kind,     o->learning_rate,   o->beta_1,    o->beta_2,      o->epsilon,
+            o->clipnorm, o->global_clipnorm, o->clipvalue, o->weight_decay};
 }
 
 }  // namespace

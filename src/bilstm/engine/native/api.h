@@ -17,11 +17,19 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3 };
-enum { BILSTM_ABI = 3 };
+enum { BILSTM_ABI = 4 };
 
 typedef struct bilstm_network bilstm_network;
 
-enum { BILSTM_LSTM = 0, BILSTM_DENSE = 1, BILSTM_DROPOUT = 2, BILSTM_EMBEDDING = 3, BILSTM_POOLING = 4 };
+enum {
+    BILSTM_LSTM = 0,
+    BILSTM_DENSE = 1,
+    BILSTM_DROPOUT = 2,
+    BILSTM_EMBEDDING = 3,
+    BILSTM_POOLING = 4,
+    BILSTM_SPATIAL_DROPOUT = 5,  // one mask for all steps of a sequence
+    BILSTM_ATTENTION_POOLING = 6
+};
 
 // One direction of an LSTM layer.
 typedef struct bilstm_direction {
@@ -37,9 +45,9 @@ typedef struct bilstm_layer {
     bilstm_direction ways[2];  // LSTM
     int32_t merge;             // LSTM of two directions: 0 concat, 1 sum, 2 mul, 3 ave
     int32_t return_sequences;  // LSTM
-    int64_t units;             // dense
+    int64_t units;             // dense, attention pooling
     int32_t activation;        // dense: 0 linear, 1 sigmoid, 2 softmax, 3 tanh, 4 relu
-    float rate;                // dropout
+    float rate;                // dropout, spatial dropout
     int64_t numeric;           // embedding: columns passed on
     int64_t tables;            // embedding
     const int64_t* vocabularies;
@@ -63,6 +71,7 @@ typedef struct bilstm_optimizer {
     int32_t kind;  // 0 Adam, 1 gradient descent
     float learning_rate, beta_1, beta_2, epsilon;
     float clipnorm, global_clipnorm, clipvalue;  // 0: none
+    float weight_decay;  // a step also takes learning_rate * weight_decay of each weight away; 0: none
 } bilstm_optimizer;
 
 // Sums over the labelled rows of a batch.

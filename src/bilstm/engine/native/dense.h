@@ -15,12 +15,13 @@ class Dense final : public Layer {
     void backward(const Batch&, const Input&, const float* output, float* output_gradient, float* input_gradient,
                   Scratch&) override;
     std::vector<Parameter*> parameters() override { return {&weights_}; }
+    // Its buffers in Scratch, of which a layer made of it has its own ones after these.
+    enum { kRows, kTransposed, kPack, kBuffers };
     Activation activation() const { return activation_; }
     // The loss gives the gradient of the activation's input, as losses matched to an activation do.
     void skip_activation_gradient(bool skip) { skip_activation_gradient_ = skip; }
 
   private:
-    enum { kRows, kTransposed, kPack };
     void activate(float* values, int64_t rows) const;
     void activation_gradient(const float* output, float* gradient) const;
     void transpose(float* to) const;

@@ -6,6 +6,20 @@
 
 namespace bilstm {
 
+// Draws factors: 0 with a probability of `rate`, else 1 / (1 - rate).
+class DropoutMask {
+  public:
+    explicit DropoutMask(float rate);
+    // Calls use(i, factor) for elements first + i of the batch, 0 <= i < count.
+    template <typename Use>
+    void draw(const Mode& mode, int layer, int64_t first, int64_t count, Use&& use) const;
+
+  private:
+    uint32_t threshold_;  // an element is kept when its random word is at least this
+    float scale_;
+};
+
+// Every number of every row by itself.
 class Dropout final : public Layer {
   public:
     Dropout(int64_t width, float rate);
@@ -16,8 +30,23 @@ class Dropout final : public Layer {
 
   private:
     enum { kMask };
-    uint32_t threshold_;  // an element is kept when its random word is at least this
-    float scale_;
+    DropoutMask drawn_;
+};
+
+// One mask for each sequence, kept over its steps: variational dropout (Y. Gal & Z. Ghahramani, "A theoretically
+// grounded application of dropout in recurrent neural networks", 2016), Keras's SpatialDropout1D. An element is
+// (position of the sequence in the batch, column).
+class SpatialDropout final : public Layer {
+  public:
+    SpatialDropout(int64_t width, float rate);
+
+    void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const override;
+    void backward(const Batch&, const Input&, const float* output, float* output_gradient, float* input_gradient,
+                  Scratch&) override;
+
+  private:
+    enum { kMask };
+    DropoutMask drawn_;
 };
 
 }  // namespace bilstm

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <string>
 
+#include "attention.h"
 #include "dropout.h"
 #include "embedding.h"
 #include "pooling.h"
@@ -28,6 +29,11 @@ Enum checked_enum(int32_t value, Enum last, const char* what) {
     if (value < 0 || value > static_cast<int32_t>(last))
         throw Invalid(std::string("unknown ") + what + " " + std::to_string(value));
     return static_cast<Enum>(value);
+}
+
+float checked_rate(float rate) {
+    if (!(rate >= 0.0f && rate < 1.0f)) throw Invalid("a dropout rate must be at least 0 and below 1");
+    return rate;
 }
 
 std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) {
@@ -83,9 +89,12 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
                                            checked_enum(layer.activation, Activation::relu, "activation"));
             break;
         case BILSTM_DROPOUT:
-            if (!(layer.rate >= 0.0f && layer.rate < 1.0f))
-                throw Invalid("a dropout rate must be at least 0 and below 1");
-            made = std::make_unique<Dropout>(width, layer.rate);
+            made = std::make_unique<Dropout>(width, checked_rate(layer.rate));
+            break;
+        case BILSTM_SPATIAL_DROPOUT:
+            if (one_row_each_)
+                throw Invalid("spatial dropout cannot follow a layer that returns one row for a sequence");
+            made = std::make_unique<SpatialDropout>(width, checked_rate(layer.rate));
             break;
         case BILSTM_EMBEDDING:
             made = make_embedding(layer, width);
@@ -93,6 +102,10 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
         case BILSTM_POOLING:
             if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
             made = std::make_unique<Pooling>(width, checked_enum(layer.pool, Pool::maximum, "kind of pooling"));
+            break;
+        case BILSTM_ATTENTION_POOLING:
+            if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
+            made = std::make_unique<AttentionPooling>(width, checked_size(layer.units, "units"));
             break;
         default:
             throw Invalid("unknown layer kind " + std::to_string(layer.kind));

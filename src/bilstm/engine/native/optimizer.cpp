@@ -51,7 +51,7 @@ constexpr int64_t kChunk = 1 << 14;
 constexpr int64_t kSettleEvery = 64;
 
 template <bool kSettle>
-void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, const Optimizer& settings) {
+void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, float keep, const Optimizer& settings) {
     constexpr float kMostRoot = 1e19f;  // the root of an infinite moment: its step is 0, not NaN
     constexpr float kSmallest = 0x1p-56f;
     const float keep_1 = 1.0f - settings.beta_1, keep_2 = 1.0f - settings.beta_2, epsilon = settings.epsilon;
@@ -71,7 +71,7 @@ void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, con
         }
         // The root keeps the processor's divider busy, and the reciprocal its multipliers, at the same time.
         const Vec scale = reciprocal(at_most(square_root(second), kMostRoot) + epsilon);
-        store_partial(values + i, load_partial(values + i, count) - first * rate * scale, count);
+        store_partial(values + i, load_partial(values + i, count) * keep - first * rate * scale, count);
         store_partial(firsts + i, first, count);
         store_partial(seconds + i, second, count);
     }
@@ -107,15 +107,17 @@ void Optimizer::update(const std::vector<Parameter*>& parameters, int64_t iterat
     const int64_t step = iteration + 1;
     const auto rate = static_cast<float>(static_cast<double>(learning_rate) * std::sqrt(1 - whole_power(beta_2, step)) /
                                          (1 - whole_power(beta_1, step)));
+    const auto keep = static_cast<float>(1 - static_cast<double>(learning_rate) * weight_decay);  // exactly 1 without
     for (Parameter* parameter : parameters) {
         const int64_t size = parameter->shape.size();
         parallel((size + kChunk - 1) / kChunk, 4 * size, [&](int64_t chunk) {
             const int64_t begin = chunk * kChunk, end = std::min(size, begin + kChunk);
             if (kind == adam)
-                return iteration % kSettleEvery ? adam_step<false>(*parameter, begin, end, rate, *this)
-                                                : adam_step<true>(*parameter, begin, end, rate, *this);
+                return iteration % kSettleEvery ? adam_step<false>(*parameter, begin, end, rate, keep, *this)
+                                                : adam_step<true>(*parameter, begin, end, rate, keep, *this);
+            float* values = parameter->value.data();
             for (int64_t i = begin; i < end; ++i)
-                parameter->value.data()[i] -= learning_rate * parameter->gradient.data()[i];
+                values[i] = values[i] * keep - learning_rate * parameter->gradient.data()[i];
         });
     }
 }

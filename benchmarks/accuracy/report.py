@@ -1,0 +1,148 @@
+"""From runs to Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from benchmarks.accuracy.datasets import DATASETS
+from benchmarks.accuracy.runs import FORWARD, OURS, TWIN
+
+Run = dict[str, Any]
+_NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+
+
+def report(runs: list[Run]) -> list[str]:
+    machine = runs[-1]["machine"]
+    return [
+        "# Accuracy on real data, beside PyTorch",
+        "",
+        "Scores on the test sequences of `bilstm train` with its default flags and, for japanese_vowels, of",
+        "`SequenceClassifier` with its default parameters: mean over the seeds ± standard deviation. Beside them the",
+        "same network in PyTorch (twin.py): layers, first weights, gradients and Adam are PyTorch's; the numbers that",
+        "go in, the sequences held out, the batches, the learning rates, the average of the weights and the rule for",
+        "the best epoch are the same.",
+        "",
+        *scores_table(runs),
+        "",
+        "## Time",
+        "",
+        "Seconds of training, mean over the seeds, and until the held-out accuracy was first as high as the lower of",
+        "the two's highest, seed by seed. The whole command also reads the table and writes the model.",
+        "",
+        *time_table(runs),
+        "",
+        "## What the second direction brings",
+        "",
+        "One seed. The commonest label's share is what a constant guess would score.",
+        "",
+        *directions_table(runs),
+        "",
+        "## Every run",
+        "",
+        *runs_table(runs),
+        "",
+        f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['Python']}, "
+        f"{machine['date']}. Made by `python -m benchmarks.accuracy`.",
+    ]
+
+
+def scores_table(runs: list[Run]) -> list[str]:
+    rows = []
+    for name, data_set in DATASETS.items():
+        for score in data_set.targets or ["accuracy"]:
+            ours, twin = (_values(runs, contender, name, score) for contender in (OURS, TWIN))
+            if not ours:
+                continue
+            target, mean = data_set.targets.get(score), statistics.mean(ours)
+            row = [name, _NAMES[score], "" if target is None else f"{target:g}", _mean(ours)]
+            row += ["" if target is None else "yes" if mean >= target else "no", _mean(twin)]
+            rows.append([*row, f"{100 * (mean - statistics.mean(twin)):+.2f}" if twin else ""])
+    header = ["data", "score", "aim", "bilstm", "reached", "PyTorch", "difference in points"]
+    return _table(header, rows, left=(0, 1))
+
+
+def time_table(runs: list[Run]) -> list[str]:
+    rows = []
+    for name in DATASETS:
+        pairs = [
+            (ours, twin)
+            for ours in _runs(runs, OURS, name)
+            for twin in _runs(runs, TWIN, name)
+            if ours["seed"] == twin["seed"]
+        ]
+        whole = _values(runs, OURS, name, "whole_command")
+        if not whole:
+            continue
+        row = [name, f"{max(whole):.0f}"]
+        row += [_seconds(_values(runs, contender, name, "seconds")) for contender in (OURS, TWIN)]
+        if pairs:
+            reached = [[until(run, common_score(*pair)) for run in pair] for pair in pairs]
+            ours_until, twin_until = (statistics.mean(times) for times in zip(*reached, strict=True))
+            row += [f"{ours_until:.0f}", f"{twin_until:.0f}", f"{twin_until / ours_until:.1f}×"]
+        rows.append(row)
+    header = [
+        "data",
+        "longest whole command",
+        "bilstm",
+        "PyTorch",
+        "bilstm to the same score",
+        "PyTorch to it",
+        "ratio",
+    ]
+    return _table(header, rows, left=(0,))
+
+
+def common_score(*pair: Run) -> float:
+    """The lower of the highest held-out accuracies."""
+    return min(float(max(score for _, score in run["curve"])) for run in pair)
+
+
+def until(run: Run, score: float) -> float:
+    """The seconds after which the held-out accuracy was first as high."""
+    return float(next(seconds for seconds, reached in run["curve"] if reached >= score))
+
+
+def directions_table(runs: list[Run]) -> list[str]:
+    rows = []
+    for forward in [run for name in DATASETS for run in _runs(runs, FORWARD, name)]:
+        both = [run for run in _runs(runs, OURS, forward["data_set"]) if run["seed"] == forward["seed"]]
+        scores = [f"{run['accuracy']:.4f}" for run in (*both[:1], forward)]
+        if both:
+            rows.append([forward["data_set"], *scores, f"{forward['majority']:.4f}"])
+    return _table(["data", "both directions", "forward only", "commonest label"], rows, left=(0,))
+
+
+def runs_table(runs: list[Run]) -> list[str]:
+    rows = []
+    for run in [run for name in DATASETS for contender in (OURS, TWIN) for run in _runs(runs, contender, name)]:
+        scores = [f"{run[score]:.4f}" if score in run else "" for score in _NAMES]
+        rows.append([run["data_set"], run["contender"], str(run["seed"]), *scores, _seconds([run["seconds"]])])
+    return _table(["data", "library", "seed", *_NAMES.values(), "seconds"], rows, left=(0, 1))
+
+
+def _runs(runs: list[Run], contender: str, name: str) -> list[Run]:
+    found = [run for run in runs if (run["contender"], run["data_set"]) == (contender, name)]
+    return sorted(found, key=lambda run: int(run["seed"]))
+
+
+def _values(runs: list[Run], contender: str, name: str, value: str) -> list[float]:
+    return [run[value] for run in _runs(runs, contender, name) if value in run]
+
+
+def _mean(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}"
+
+
+def _seconds(values: list[float]) -> str:
+    return f"{statistics.mean(values):.0f}" if values else ""
+
+
+def _table(header: list[str], rows: list[list[str]], left: tuple[int, ...]) -> list[str]:
+    line = ["---" if i in left else "---:" for i in range(len(header))]
+    return [
+        f"| {' | '.join(row)} |" for row in (header, line, *(row + [""] * (len(header) - len(row)) for row in rows))
+    ]

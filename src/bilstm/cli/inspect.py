@@ -1,0 +1,26 @@
+"""`bilstm inspect`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bilstm.cli.options import FILE, say
+
+
+@click.command(short_help="Tell what a MODEL file holds.")
+@click.argument("model", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect(model: str, as_json: bool) -> None:
+    """Tell what a MODEL file holds: what it expects of a table, its labels, its network, and how it was trained.
+
+    It may also be a network saved from Python, or the --checkpoint of an unfinished training.
+    """
+    from bilstm.inspection import inspect_file, inspection
+
+    facts = inspect_file(model)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+    else:
+        say(inspection(facts), quiet=False)

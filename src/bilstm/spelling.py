@@ -1,0 +1,35 @@
+"""What a word's spelling tells, so that one never met before is not quite unknown: its ends and its shape."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+WHOLE = "whole"
+# Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
+PARTS: dict[str, Callable[[str], str]] = {
+    WHOLE: lambda text: text,
+    "first 2": lambda text: text[:2].lower(),
+    "first 3": lambda text: text[:3].lower(),
+    "last 2": lambda text: text[-2:].lower(),
+    "last 3": lambda text: text[-3:].lower(),
+    "shape": lambda text: shape(text),
+}
+_FEWEST_WORDS = 100
+_LETTERS = 3  # in a word
+
+
+def shape(text: str) -> str:
+    """A for capital letters, a for others, 0 for digits, all else as it is; a run of one kind counts once.
+
+    So "McDonald" is "AaAa" and "B-52s" is "A-0a".
+    """
+    kinds = ("A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else c for c in text)
+    return re.sub(r"(.)\1+", r"\1", "".join(kinds), flags=re.DOTALL)
+
+
+def are_words(texts: Iterable[str]) -> bool:
+    """Whether these different texts look like a language's words, rather than like letters or a few names of states."""
+    lettered = Counter(sum(map(str.isalpha, text)) >= _LETTERS for text in texts)
+    return lettered.total() >= _FEWEST_WORDS and lettered[True] > lettered[False]

@@ -1,0 +1,106 @@
+"""A training's scores for TensorBoard, written by tensorboardX, which needs neither TensorFlow nor PyTorch."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bilstm.errors import UserError
+from bilstm.files import AnyPath, reason
+
+_OURS, _EVENTS = ".bilstm", "events.out.tfevents.*"
+_NO_SCORES = ("epoch", "epochs", "done", "resumed", "seconds")
+
+
+class TensorBoardLog:
+    """Writes what training tells of its epochs into a folder of event files: a `Progress` for `train_model`.
+
+    An epoch, counted from 1, has the scalars "loss/training" and, as far as there are any, "loss/validation",
+    "accuracy/validation" and "learning_rate". A training that is gone on with has its earlier epochs once.
+
+    Args:
+        folder: of this training alone; made when the first event is written.
+        resume: replace what an earlier part of this training has left there.
+
+    Attributes:
+        problem: why events could not be written to the end, or None. It does not stop training.
+
+    Raises:
+        UserError: tensorboardX is not installed, the folder cannot be written, or holds other events.
+    """
+
+    def __init__(self, folder: AnyPath, *, resume: bool = False) -> None:
+        try:
+            from tensorboardX.proto.event_pb2 import Event  # noqa: F401 - whether it is there
+        except ModuleNotFoundError:
+            raise UserError("--tensorboard needs tensorboardX: pip install 'bilstm[tensorboard]'") from None
+        self.folder = Path(folder)
+        self.problem: str | None = None
+        _check_folder(self.folder)
+        self._replaced = list(self.folder.glob(_EVENTS))
+        if any(not (resume and path.name.endswith(_OURS)) for path in self._replaced):
+            raise UserError(f"{folder} holds the events of another training: give each a folder of its own")
+        self._file: Path | None = None
+        self._started = 0.0  # interruptions left out
+
+    def __call__(self, figures: Mapping[str, Any]) -> None:
+        """Take what training tells of itself, and write its scores if an epoch has ended."""
+        if self.problem is not None:
+            return
+        epochs = [*figures.get("resumed", ()), *([figures] if figures["done"] == 1.0 else [])]
+        try:
+            if epochs:
+                with open(self._file or self._new_file(epochs[-1]["seconds"]), "ab") as file:
+                    file.write(b"".join(map(self._records, epochs)))
+                while self._replaced:
+                    self._replaced.pop().unlink(missing_ok=True)
+        except OSError as error:
+            self.problem = f"cannot write events into {self.folder}: {reason(error)}"
+
+    def _new_file(self, seconds: float) -> Path:
+        """A file of the name that TensorBoard looks for, and unlike those that it replaces."""
+        from tensorboardX.proto.event_pb2 import Event
+
+        now = time.time()
+        self._started = now - seconds
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = self.folder / f"events.out.tfevents.{now:.6f}.{socket.gethostname()}{_OURS}"
+        self._file.write_bytes(_record(Event(wall_time=now, file_version="brain.Event:2")))
+        return self._file
+
+    def _records(self, epoch: Mapping[str, Any]) -> bytes:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=_tag(n), simple_value=value) for n, value in epoch.items() if n not in _NO_SCORES]
+        when = self._started + epoch["seconds"]
+        return _record(Event(wall_time=when, step=epoch["epoch"], summary=Summary(value=values)))
+
+
+def _record(event: Any) -> bytes:
+    """An event as a TFRecord: its length and itself, each with a checksum."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    data: bytes = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    return b"".join([length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))])
+
+
+def _tag(name: str) -> str:
+    """Scores of one kind are drawn side by side."""
+    if name == "learning_rate":
+        return name
+    return f"{name.removeprefix('val_')}/{'validation' if name.startswith('val_') else 'training'}"
+
+
+def _check_folder(folder: Path) -> None:
+    existing = next(path for path in (folder, *folder.parents, Path.cwd()) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"cannot write events into {folder}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write events into {folder}: {existing} is write-protected")
