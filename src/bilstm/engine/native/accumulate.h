@@ -57,13 +57,16 @@ void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_pa
                         for (int r = 0; begun && r < R; ++r)
                             for (int v = 0; v < V; ++v) sums[r][v] = load(out + r * width + v * kLanes);
                         const float* feature = packed + k * chunk;
-                        for (const Segment& segment : segments) {
-                            const float* a[R];
-                            for (int r = 0; r < R; ++r) a[r] = feature + r;
-                            const auto [first, step] = run_panel(segment.run, panel);
-                            multiply_add<kTileRows>(a, segment.count, first + segment.begin * step, step, sums);
-                            feature += segment.count * kGroup;
-                        }
+                        multiply_add_runs<kTileRows>(
+                            static_cast<int64_t>(segments.size()),
+                            [&](int64_t i, const float*(&a)[R]) {
+                                const Segment& segment = segments[static_cast<size_t>(i)];
+                                for (int r = 0; r < R; ++r) a[r] = feature + r;
+                                feature += segment.count * kGroup;
+                                const auto [first, step] = run_panel(segment.run, panel);
+                                return Run{segment.count, first + segment.begin * step, step};
+                            },
+                            sums);
                         for (int r = 0; r < R; ++r)
                             for (int v = 0; v < V; ++v) store(out + r * width + v * kLanes, sums[r][v]);
                     });

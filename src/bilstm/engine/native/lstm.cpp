@@ -351,12 +351,15 @@ template <int Rows, int Vectors>
     if (carried) {
         const float* after = gate_gradient_run(t + 1);
         const float* matrix = arriving.recurrent + lstm->transposed(lstm->units).start(panel);
-        for (const GateSegment& segment : lstm->segments) {
-            const float* a[Rows];
-            for (int r = 0; r < Rows; ++r)
-                a[r] = after + segment.panel * active(t + 1) * kPanel + (row + r) * segment.width + segment.lane;
-            multiply_add<1>(a, segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes, sums);
-        }
+        multiply_add_runs<1>(
+            static_cast<int64_t>(lstm->segments.size()),
+            [&](int64_t i, const float*(&a)[Rows]) {
+                const GateSegment& segment = lstm->segments[static_cast<size_t>(i)];
+                for (int r = 0; r < Rows; ++r)
+                    a[r] = after + segment.panel * active(t + 1) * kPanel + (row + r) * segment.width + segment.lane;
+                return Run{segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes};
+            },
+            sums);
     }
     const int64_t sequences = active(t), sequences_before = t ? active(t - 1) : 0;
     const float *gates_now = gate_run(t), *cells_before = t ? cell_run(t - 1) : nullptr;

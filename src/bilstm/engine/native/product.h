@@ -44,6 +44,45 @@ template <int AStep, int Rows, int Vectors>
     multiply_add<AStep>(a, depth, [&](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
 }
 
+// A stretch of k whose rows of vectors lie b_step apart.
+struct Run {
+    int64_t depth;
+    const float* b;
+    int64_t b_step;
+};
+
+// The same, one run after the other: begin(i, a) gives the i-th and where its a begin. The accumulators stay in
+// registers from run to run, which counts where runs are short.
+template <int AStep, int Rows, int Vectors, typename Begin>
+[[gnu::always_inline]] inline void multiply_add_runs(int64_t runs, const Begin& begin,
+                                                     Vec (&accumulators)[Rows][Vectors]) {
+    Vec sums[Rows][Vectors];
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
+    for (int64_t i = 0; i < runs; ++i) {
+        const float* a[Rows];
+        const Run run = begin(i, a);
+        const float* b = run.b;
+        for (int64_t k = 0; k < run.depth; ++k, b += run.b_step) {
+            Vec columns[Vectors];
+#pragma GCC unroll 8
+            for (int v = 0; v < Vectors; ++v) columns[v] = load(b + v * kLanes);
+#pragma GCC unroll 6
+            for (int r = 0; r < Rows; ++r) {
+                const Vec row = broadcast(a[r][k * AStep]);
+#pragma GCC unroll 8
+                for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, columns[v], sums[r][v]);
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v) accumulators[r][v] = sums[r][v];
+}
+
 // accumulators[r][v] += sum over k of a[r][k] * the vector at column(k, r, v): rows with columns of their own.
 template <int Rows, int Vectors, typename Column>
 [[gnu::always_inline]] inline void multiply_add_apart(const float* const (&a)[Rows], int64_t depth,

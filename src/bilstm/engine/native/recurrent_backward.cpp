@@ -169,13 +169,16 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
                 for_row_tiles(0, count, [&](auto tile, int64_t first) {
                     constexpr int R = decltype(tile)::value;
                     Vec sums[R][V] = {};
-                    for (const GateSegment& segment : pass.lstm->segments) {
-                        const float* a[R];
-                        for (int r = 0; r < R; ++r)
-                            a[r] = gates[first + r] + segment.panel * panel_steps[first + r] +
-                                   at[first + r] * segment.width + segment.lane;
-                        multiply_add<1>(a, segment.count, matrix + segment.row * (V * kLanes), V * kLanes, sums);
-                    }
+                    multiply_add_runs<1>(
+                        static_cast<int64_t>(pass.lstm->segments.size()),
+                        [&](int64_t i, const float*(&a)[R]) {
+                            const GateSegment& segment = pass.lstm->segments[static_cast<size_t>(i)];
+                            for (int r = 0; r < R; ++r)
+                                a[r] = gates[first + r] + segment.panel * panel_steps[first + r] +
+                                       at[first + r] * segment.width + segment.lane;
+                            return Run{segment.count, matrix + segment.row * (V * kLanes), V * kLanes};
+                        },
+                        sums);
                     for (int r = 0; r < R; ++r)
                         for (int v = 0; v < V; ++v) {
                             const int64_t column = panel * kPanel + v * kLanes, valid = input_width - column;
