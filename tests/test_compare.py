@@ -19,6 +19,7 @@ from bilstm.columns import Encoded
 from bilstm.compare import ComparisonInterrupted, compare, compare_encoded, learning_curve
 from bilstm.console import Progress, Stopped
 from bilstm.evaluation import evaluate_tagger
+from bilstm.errors import UserError
 from bilstm.fitting import DivergedError
 from bilstm.metrics import classification_report
 from bilstm.prepare import Roles, prepare
@@ -355,10 +356,15 @@ def test_what_cannot_be_compared(arguments: Any, message: str) -> None:
         compare(X, y, **arguments)
 
 
+def test_class_weights_are_not_compared() -> None:
+    with pytest.raises(UserError, match="leave class_weight out"):
+        compare(*half_of_total(40, 5, seed=1), class_weight="balanced")
+
+
 def test_several_labels_for_each_step_are_not_compared() -> None:
     X, y = half_of_total(40, 5, seed=1)
     with pytest.raises(ValueError, match="y has several labels for each step: compare by one of them"):
-        compare(X, [np.stack([labels, 1 - labels], axis=1) for labels in y])
+        compare(X, np.concatenate([y, 1 - y], axis=2))
 
 
 # --- Words ---------------------------------------------------------------------------------------------------------

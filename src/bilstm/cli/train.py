@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilstm.cli.options import POSITIVE, column_flags, roles, say, training_flags, training_options, use_threads
+from bilstm.cli.options import (
+    POSITIVE,
+    class_weights,
+    column_flags,
+    roles,
+    say,
+    training_flags,
+    training_options,
+    use_threads,
+)
 from bilstm.console import Progress, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
 
@@ -34,6 +43,13 @@ if TYPE_CHECKING:
         "time_limit": "Seconds after which training stops, with the best model until then; the baseline may take a "
         "tenth more.",
     }
+)
+@click.option(
+    "--class-weight",
+    metavar="WEIGHTS",
+    multiple=True,
+    callback=class_weights,
+    help="balanced: rare labels count for more; or LABEL=NUMBER, for each that is not to count 1.",
 )
 @click.option(
     "--baseline/--no-baseline",
