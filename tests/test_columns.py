@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,11 @@ def test_a_description_survives_json() -> None:
     assert Columns.from_json(json.loads(json.dumps(COLUMNS.to_json()))) == COLUMNS
     without = Columns("id", None, "label", ("a", "b"), (), (CategoricalColumn("w", ()),), conll_columns=3)
     assert Columns.from_json(json.loads(json.dumps(without.to_json()))) == without
+
+
+def test_the_largest_numbers_survive_json() -> None:
+    columns = dataclasses.replace(COLUMNS, numeric=(NumericColumn("x", -LARGEST, LARGEST),))
+    assert Columns.from_json(json.loads(json.dumps(columns.to_json()))) == columns
 
 
 def test_the_description_says_what_was_found() -> None:

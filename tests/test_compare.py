@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import json
 import re
 import signal
@@ -18,6 +21,7 @@ from bilstm.cli import commands
 from bilstm.columns import Encoded
 from bilstm.compare import ComparisonInterrupted, compare, compare_encoded, learning_curve
 from bilstm.console import Progress, Stopped
+from bilstm.errors import UserError
 from bilstm.evaluation import evaluate_tagger
 from bilstm.fitting import DivergedError
 from bilstm.metrics import classification_report
@@ -355,10 +359,15 @@ def test_what_cannot_be_compared(arguments: Any, message: str) -> None:
         compare(X, y, **arguments)
 
 
+def test_class_weights_are_not_compared() -> None:
+    with pytest.raises(UserError, match="leave class_weight out"):
+        compare(*half_of_total(40, 5, seed=1), class_weight="balanced")
+
+
 def test_several_labels_for_each_step_are_not_compared() -> None:
     X, y = half_of_total(40, 5, seed=1)
     with pytest.raises(ValueError, match="y has several labels for each step: compare by one of them"):
-        compare(X, [np.stack([labels, 1 - labels], axis=1) for labels in y])
+        compare(X, np.concatenate([y, 1 - y], axis=2))
 
 
 # --- Words ---------------------------------------------------------------------------------------------------------
@@ -500,6 +509,25 @@ def test_the_command(tables: Path) -> None:
     quiet = bilstm(tables / "train.csv", *COLUMNS, *FLAGS, "--test", tables / "test.csv", "--quiet").stdout
     assert "to train on" not in quiet
     assert quiet.splitlines()[-1] == last
+
+
+def test_rows_with_lists_are_sequences(tmp_path: Path) -> None:
+    files = {name: (tmp_path / f"{name}.ndjson", tmp_path / f"{name}.lists.ndjson") for name in ("train", "test")}
+    for seed, (steps, lists) in enumerate(files.values()):
+        table = list(csv.DictReader(io.StringIO(rows(30, seed=seed))))
+        cells = [{"id": row["id"], "x": float(row["x"]), "state": row["state"] or None} for row in table]
+        steps.write_text("".join(json.dumps(row) + "\n" for row in cells))
+        sequences = [list(each) for _, each in itertools.groupby(cells, lambda row: row["id"])]
+        lists.write_text(
+            "".join(json.dumps({name: [row[name] for row in of] for name in ("x", "state")}) + "\n" for of in sequences)
+        )
+    found = []
+    for place, roles in enumerate(([], ["--features", "x"])):
+        table, test = (files[name][place] for name in ("train", "test"))
+        columns = ["--label", "state", *(roles or ["--sequence", "id"])]
+        report = json.loads(bilstm(table, *columns, *FLAGS, "--test", test, "--seeds", 1, "--json").stdout)
+        found.append(without_seconds({**report, "table": None, "test": None}))
+    assert found[0] == found[1]
 
 
 def test_json_is_the_same_each_time(tables: Path) -> None:

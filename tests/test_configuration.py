@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -52,6 +53,28 @@ def test_a_file_gives_what_typing_gives(folder: Path) -> None:
     assert header["columns"]["categorical"][0]["name"] == "code"
 
 
+def test_a_file_tells_what_to_compare(folder: Path) -> None:
+    Path("options.toml").write_text(
+        'sequence = "id"\nlabel = "y"\nunits = 3\nepochs = 1\ncategorical = "code"\nspelling = true\n'
+        'same-size = false\njson = true\n[compare]\nvary = ["layers=1,2", "merge-mode=sum,ave"]\nseeds = 1\n'
+    )
+    found = json.loads(bilstm("compare", "table.csv", "--config", "options.toml"))
+    assert [variant["name"] for variant in found["variants"]] == [
+        f"layers {layers}, {mode}" for layers in (1, 2) for mode in ("sum", "ave")
+    ]
+    typed = "--sequence id --label y --units 3 --epochs 1 --categorical code --spelling --vary layers=1,2 --seeds 1"
+    repeated = json.loads(bilstm("compare", "table.csv", *typed.split(), "--vary", "merge-mode=sum,ave", "--json"))
+    assert [variant["scores"] for variant in repeated["variants"]] == [
+        variant["scores"] for variant in found["variants"]
+    ]
+
+
+@pytest.mark.parametrize("spelling", [True, False])
+def test_a_file_says_yes_and_no(folder: Path, spelling: bool) -> None:
+    header = trained(f'{ROLES}{SMALL}categorical = "code"\nspelling = {str(spelling).lower()}\n')
+    assert len(header["columns"]["categorical"]) == (6 if spelling else 1)
+
+
 def test_what_is_typed_wins(folder: Path) -> None:
     assert trained(ROLES + SMALL, "--epochs", 3)["training"]["options"]["epochs"] == 3
     assert trained(ROLES + SMALL, "--features", "x")["columns"]["numeric"][0]["name"] == "x"
@@ -73,7 +96,7 @@ def test_a_file_can_serve_all_commands(folder: Path) -> None:
     assert '"tolerance": 1' in bilstm("evaluate", "model", "table.csv", "--config", "options.toml")
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "inspect", "demo"])
 def test_every_command_takes_a_file(command: str) -> None:
     assert "--config FILE" in bilstm(command, "--help")
 

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 
 from bilstm import scratch, tablefiles, tagger
 from bilstm.cli import commands
-from bilstm.columns import NumericColumn
+from bilstm.columns import CategoricalColumn, NumericColumn
 from bilstm.errors import UserError
+from bilstm.prepare import Roles, prepare
 from bilstm.ragged import Extent, offsets_of, portions
 from bilstm.sequences import find_sequences
+from bilstm.spelling import PARTS
 from bilstm.tablefiles import read_table
 
 OPTIONS = ["--sequence", "id", "--label", "state", "--units", "3", "--layers", "1", "--epochs", "2", "--quiet"]
@@ -69,17 +71,18 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], N
 
 
 @pytest.mark.parametrize(
-    ("suffix", "shuffled"), [(".csv", False), (".parquet", False), (".parquet", True), (".ndjson", True)]
+    ("suffix", "shuffled", "spelling"),
+    [(".csv", False, False), (".parquet", False, True), (".parquet", True, False), (".ndjson", True, True)],
 )
 def test_the_models_and_predictions_are_the_same(
-    tmp_path: Path, in_blocks: Callable[[], None], suffix: str, shuffled: bool
+    tmp_path: Path, in_blocks: Callable[[], None], suffix: str, shuffled: bool, spelling: bool
 ) -> None:
     table = written(tmp_path, suffix, shuffled=shuffled)
-    order = ["--order", "t"] if shuffled else []
+    options = [*OPTIONS, *(["--order", "t"] if shuffled else []), *(["--spelling"] if spelling else [])]
     files = []
     for name in ("whole", "blocks"):
         model, out, events = tmp_path / name, tmp_path / f"{name}.out{suffix}", tmp_path / f"{name}.csv"
-        bilstm("train", table, *OPTIONS, *order, "--features", "x,word,code", "--out", model)
+        bilstm("train", table, *options, "--features", "x,word,code", "--out", model)
         bilstm("predict", model, table, "--probabilities", "--top", 2, "--out", out)
         bilstm("predict", model, table, "--events", "--out", events)
         report = bilstm("evaluate", model, table, "--events", 1, "--json").replace(f"/{name}", "")
@@ -87,6 +90,19 @@ def test_the_models_and_predictions_are_the_same(
         in_blocks()
     assert files[0] == files[1]
     assert os.listdir(tmp_path / "scratch") == []
+
+
+@pytest.mark.parametrize("spelling", [None, True, False])
+def test_parts_of_words_are_counted_alike(tmp_path: Path, in_blocks: Callable[[], None], spelling: bool | None) -> None:
+    in_blocks()
+    words = [f"{'aBc'[i % 3]}{'xyzÄß'[i % 5]}{'eio'[i % 4 :]}{i % 120}" for i in range(500)]
+    lines = [f"{i // 10},{word},{'pq'[i % 2]}" for i, word in enumerate(words)]
+    (tmp_path / "table.csv").write_text("\n".join(["id,word,state", *lines]) + "\n")
+    found = prepare(read_table(tmp_path / "table.csv"), Roles("id", "state", spelling=spelling), validation_split=0.0)
+    assert found.columns.categorical == tuple(CategoricalColumn.fit_parts("word", words, spelling))
+    assert len(found.columns.categorical) == (1 if spelling is False else len(PARTS))
+    for place, column in enumerate(found.columns.categorical):
+        np.testing.assert_array_equal(found.training.values.values[:, place], column.encode(words))
 
 
 def test_a_row_that_is_wrong_is_found_in_any_block(

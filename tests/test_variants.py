@@ -19,6 +19,8 @@ VALUES: dict[str, list[Any]] = {
     "merge_mode": ["concat", "ave"],
     "direction": ["none", "forward"],
     "dropout": [0.0, 0.5],
+    "variational_dropout": [True, False],
+    "weight_decay": [0.0, 0.1],
     "embedding": [None, 4],
     "epochs": [2, None],
     "batch_size": [8, 9],

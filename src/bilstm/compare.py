@@ -231,6 +231,10 @@ def compare_encoded(
             KeyboardInterrupt, as is raised before.
     """
     check_count("compare", "seeds", seeds)
+    if any(variant.options.class_weight is not None for variant in variants):
+        raise UserError(
+            "variants are judged by their accuracy, for which all labels count alike: leave class_weight out"
+        )
     if not columns.vocabularies and any("embedding" in variant.changes for variant in variants):
         raise UserError("embedding cannot vary here: there are no words or categories to embed")
     comparison = _Comparison(columns, test, variants, seeds)

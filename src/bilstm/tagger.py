@@ -131,7 +131,7 @@ def _is_summary(training: dict[str, Any]) -> bool:
         return False
     if not isinstance(history, dict) or not isinstance(options, dict) or not 0 < counts[1] <= counts[0]:
         return False
-    if "loss" not in history or ("val_accuracy" in history) != ("val_loss" in history):
+    if "loss" not in history or ("val_accuracy" in history and "val_loss" not in history):
         return False
     return all(
         isinstance(values, list) and len(values) == counts[0] and all(type(value) in (int, float) for value in values)

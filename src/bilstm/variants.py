@@ -12,11 +12,11 @@ from bilstm.errors import UserError, counted, listed, suggestion
 from bilstm.training import TrainingOptions
 
 DIRECTIONS: dict[str, Sequence[Any]] = {"direction": ("forward", "backward", "both")}
-# The seeds are several in any case, and all variants learn from the same sequences.
+# The seeds are several in any case, and all variants learn the same from the same sequences.
 VARIABLE = tuple(
     field.name
     for field in dataclasses.fields(TrainingOptions)
-    if field.name not in ("seed", "validation_split", "time_limit")
+    if field.name not in ("seed", "validation_split", "time_limit", "class_weight")
 )
 _NAMES = {
     ("direction", "both"): "both directions",

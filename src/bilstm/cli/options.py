@@ -77,7 +77,7 @@ def together(*options: Decorator) -> Decorator:
 
 
 def training_flags(texts: Mapping[str, str] | None = None, defaults: Mapping[str, Any] | None = None) -> Decorator:
-    """An option for each of TRAINING, and the weights of classes.
+    """An option for each of TRAINING.
 
     Args:
         texts, defaults: what a command says otherwise, by name.
@@ -89,14 +89,7 @@ def training_flags(texts: Mapping[str, str] | None = None, defaults: Mapping[str
         settings: dict[str, Any] = {"is_flag": True, "default": None} if kind is click.BOOL else {"type": kind}
         return click.option(option, cls=TrainingOption, help=texts.get(name, text), own_default=default, **settings)
 
-    weights = click.option(
-        "--class-weight",
-        metavar="WEIGHTS",
-        multiple=True,
-        callback=class_weights,
-        help="balanced: rare labels count for more; or LABEL=NUMBER, for each that is not to count 1.",
-    )
-    return together(*(flag(name, *about) for name, about in TRAINING.items()), weights)
+    return together(*(flag(name, *about) for name, about in TRAINING.items()))
 
 
 def column_option(name: str, text: str, **settings: Any) -> Decorator:

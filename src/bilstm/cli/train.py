@@ -12,6 +12,7 @@ import click
 from bilstm.cli.options import (
     FILE,
     POSITIVE,
+    class_weights,
     column_flags,
     named_columns,
     roles,
@@ -44,6 +45,13 @@ if TYPE_CHECKING:
         "time_limit": "Seconds after which training stops, with the best model until then; the baseline may take a "
         "tenth more.",
     }
+)
+@click.option(
+    "--class-weight",
+    metavar="WEIGHTS",
+    multiple=True,
+    callback=class_weights,
+    help="balanced: rare labels count for more; or LABEL=NUMBER, for each that is not to count 1.",
 )
 @click.option(
     "--baseline/--no-baseline",
