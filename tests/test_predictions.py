@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = csv.DictWriter(file, ["id", "time", "x", "state"])
         writer.writeheader()
         writer.writerows(rows(12, seed=1))
-    small = "--sequence id --label state --features x --units 3 --layers 1 --epochs 3 --learning-rate 0.05 --quiet"
+    small = "--sequence id --label state --features x --units 3 --layers 1 --epochs 8 --learning-rate 0.05 --quiet"
     for name, order in (("model", ["--order", "time"]), ("unordered", [])):
         bilstm("train", folder / "train.ndjson", *small.split(), *order, "--out", folder / name)
     return folder
