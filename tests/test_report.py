@@ -376,6 +376,25 @@ def test_confidence(folder: Path) -> None:
     assert findings["speed"]["steps"] > 0
 
 
+def test_rows_with_lists_are_sequences(folder: Path, tmp_path: Path) -> None:
+    _, steps = found_in(folder, "test.ndjson")
+    rows = [json.loads(line) for line in (folder / "test.ndjson").read_text().splitlines()]
+    sequences = [[row for row in rows if row["id"] == f"s{number}"] for number in range(20)]
+    lists = [{name: [row[name] or None for row in of] for name in ("x", "state")} for of in sequences]
+    times = [{"t": list(range(len(of)))} for of in sequences]
+    (tmp_path / "lists.ndjson").write_text(
+        "".join(json.dumps(each | time) + "\n" for each, time in zip(lists, times, strict=True))
+    )
+    tagger = Tagger.load(folder / "model")
+    table = read_table(tmp_path / "lists.ndjson", steps=[*tagger.columns.features, tagger.columns.label])
+    found = examine(tagger, table)
+    assert [each["name"] for each in found["worst"]] == [str(int(each["name"][1:]) + 1) for each in steps["worst"]]
+    assert [each["place"] for each in found["worst"]] == [f"line {each['name']}, step 1" for each in found["worst"]]
+    for name in ("scores", "data", "reach"):
+        assert found[name] == steps[name]
+    check(render(tagger, found))
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_worst_sequences(folder: Path, count: int) -> None:
     tagger = Tagger.load(folder / "model")

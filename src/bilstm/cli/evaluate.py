@@ -25,6 +25,7 @@ from bilstm.cli.options import FILE, column_option, open_model, say, use_threads
 @click.option(
     "--report",
     metavar="FILE",
+    type=FILE,
     help="Write a page for everyone as well (.html): scores, curves, the worst sequences, how far the model looks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -32,7 +32,7 @@ def worst_sequences(
         count: how many at most.
 
     Returns:
-        For each, plain data: "name" (the cell that its rows share), "place" in the file, "steps", "labelled" and
+        For each, plain data: "name" (see `_name`), "place" in the file, "steps", "labelled" and
         "wrong" steps, and of the stretch that is shown, the one with the most wrong steps where the sequence is too
         long for all: "start" and "stop" (from 0), and by step "truth" (a class, or None), "predicted", "confidence",
         "numbers" (by feature; None where missing) and "texts" (by feature).
@@ -52,7 +52,6 @@ def worst_sequences(
     loss = by_sequence(np.where(scored, -np.log(given), 0)) / np.maximum(labelled, 1)
     chosen = [i for i in np.lexsort((-loss, -badness))[:count].tolist() if mistakes[i]]
     text = bool(columns.categorical)
-    names = table.texts(columns.sequence)
     numbers = {column.name: table.numbers(column.name) for column in columns.numeric[:MOST_NUMBERS]}
     texts = {column.name: table.texts(column.name) for column in columns.categorical[:1]}
     found = []
@@ -63,7 +62,7 @@ def worst_sequences(
         truth = labels[steps[shown]].tolist()
         found.append(
             {
-                "name": str(names[encoded.rows[steps[0]]]),
+                "name": _name(columns, table, int(encoded.rows[steps[0]])),
                 "place": table.place(int(encoded.rows[steps].min())).removeprefix(f"{table.path}, "),
                 "steps": len(steps),
                 "labelled": int(labelled[sequence]),
@@ -80,6 +79,13 @@ def worst_sequences(
             }
         )
     return found
+
+
+def _name(columns: Columns, table: Table, row: int) -> str:
+    """The cell that the rows of a sequence share or, where each row of the file is a sequence, its number from 1."""
+    if columns.sequence in table.names:
+        return str(table.texts(columns.sequence, row, row + 1)[0])
+    return str(table.block("list_row + 1", row, row + 1)[0])
 
 
 def _stretch(wrong: npt.NDArray[np.bool_], most: int) -> slice:

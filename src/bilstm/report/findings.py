@@ -150,8 +150,8 @@ def _texts(columns: Columns, table: Table) -> list[dict[str, Any]]:
         if column.name in found:  # a further part of the same cells
             continue
         counts = Counter(text or "" for text in table.texts(column.name).tolist())
-        known = set(column.vocabulary)
-        unknown = {text: count for text, count in counts.items() if text not in known}
+        known = column.encode(list(counts)) > 0
+        unknown = {text: count for (text, count), is_known in zip(counts.items(), known, strict=True) if not is_known}
         commonest = sorted(unknown, key=lambda text: (-unknown[text], text))[:_UNKNOWN]
         found[column.name] = {
             "name": column.name,
