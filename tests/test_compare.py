@@ -18,8 +18,8 @@ from bilstm.cli import commands
 from bilstm.columns import Encoded
 from bilstm.compare import ComparisonInterrupted, compare, compare_encoded, learning_curve
 from bilstm.console import Progress, Stopped
-from bilstm.evaluation import evaluate_tagger
 from bilstm.errors import UserError
+from bilstm.evaluation import evaluate_tagger
 from bilstm.fitting import DivergedError
 from bilstm.metrics import classification_report
 from bilstm.prepare import Roles, prepare
