@@ -112,6 +112,11 @@ def evaluate(name: str, message: str, content: Any) -> Any:
     return case(name, "evaluate MODEL new.csv", message, new_csv=content)
 
 
+def config(name: str, message: str, content: str, command: str = f"train train.csv {COLUMNS} --out out") -> Any:
+    """A file of options that cannot be taken."""
+    return case(f"config: {name}", f"{command} --config new.toml", f"new.toml: {message}", new_toml=content)
+
+
 def model(name: str, message: str, content: Any) -> Any:
     """A file that is no model."""
     return case(name, "predict new train.csv --out out.csv", message, new=content)
@@ -124,7 +129,7 @@ def compare(name: str, message: str, flags: str, **files: Any) -> Any:
 
 CASES = [
     # --- the command itself
-    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: compare, demo, evaluate, inspect, predict, train"),
+    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: compare, completion, demo, evaluate, inspect, predict, train"),
     case("unknown option", "train train.csv --out out --epoch 3", "no such option '--epoch'. Did you mean '--epochs'?"),
     case("no table", "train --out out", "missing argument 'TABLE'."),
     case("no output", "train train.csv", "missing option '--out'."),
@@ -172,6 +177,20 @@ CASES = [
     case("a background that is no label", "evaluate MODEL train.csv --events 1 --background none", "the background 'none' is no label that the model knows. It knows 'p', 'q'"),
     case("a background that is nearly a label", "evaluate MODEL train.csv --events 1 --background P", "the background 'P' is no label that the model knows. Did you mean 'p'? It knows 'p', 'q'"),
     case("a background of no name", "evaluate MODEL train.csv --events 1 --background=", "the background '' is no label that the model knows. It knows 'p', 'q'"),
+    case("predicted events with a tolerance", "predict MODEL train.csv --out out.csv --events 3", "got unexpected extra argument (3)"),
+    case("a background without predicted events", "predict MODEL train.csv --out out.csv --background p", "--background says which label is no event: it needs --events"),
+    case("a background of predicted events that is no label", "predict MODEL train.csv --out out.csv --events --background P", "the background 'P' is no label that the model knows. Did you mean 'p'? It knows 'p', 'q'"),
+    case("events and probabilities", "predict MODEL train.csv --out out.csv --events --probabilities", "--events writes runs of steps, which --probabilities does not go with"),
+    case("events and the likeliest", "predict MODEL train.csv --out out.csv --events --top 2", "--events writes runs of steps, which --top does not go with"),
+    case("events as CoNLL", "predict CONLL new.conll --out out.conll --events", "cannot write out.conll: events are a table of their own; use .csv, .parquet or .ndjson", new_conll="a\n"),
+    case("none of the likeliest", "predict MODEL train.csv --out out.csv --top 0", "invalid value for '--top': 0 is not in the range x>=1."),
+    case("more of the likeliest than there are", "predict MODEL train.csv --out out.csv --top 3", "the model knows 2 labels, so it has no 3 likeliest ones"),
+    case("half of the likeliest", "predict MODEL train.csv --out out.csv --top 1.5", "invalid value for '--top': '1.5' is not a valid integer range."),
+    case("probabilities that are there already", "predict MODEL new.csv --out out.csv --probabilities", "new.csv has a column 'Probability_of_P' already: rename it, since it would be replaced", new_csv="id,t,x,word,Probability_of_P\n1,1,1,a,p\n"),
+    case("the standard input as CSV", "predict MODEL - --out out.csv", "cannot write out.csv: what comes from the standard input is written as .ndjson, or to -"),
+    case("the standard input compressed", "predict MODEL - --out out.ndjson.gz", "cannot write out.ndjson.gz: what comes from the standard input is written as .ndjson, or to -"),
+    case("an empty standard input", "predict MODEL - --out -", "standard input is empty: it has no JSON object with a step"),
+    case("a shell that is not known", "completion powershell", "invalid value for '{bash|zsh|fish}': 'powershell' is not one of 'bash', 'zsh', 'fish'."),
     case("demo of one step", "demo --steps 1", "invalid value for '--steps': 1 is not in the range x>=2."),
     case("demo of no sequences", "demo --sequences 0", "invalid value for '--sequences': 0 is not in the range x>=1."),
     case("demo merge mode", "demo --merge-mode none", "invalid value for '--merge-mode': 'none' is not one of 'concat', 'sum', 'mul', 'ave'."),
@@ -184,6 +203,26 @@ CASES = [
     case("group that divides a sequence", f"train train.csv {COLUMNS} --out out --group word", "train.csv, line 3: the group in column 'word' is 'b', but its sequence begins with 'a'; a sequence is of one group"),
     train("group missing", "new.csv, line 3: the cell in column 'who', the group, is missing", "id,x,label,who\na,1,p,m\nb,2,q,\n", "--sequence id --label label --group who"),
     train("one group", "new.csv has one group only, 'm' in column 'who', so none can be held out; leave --group out, or give sequences to validate on with --valid", "id,x,label,who\na,1,p,m\nb,2,q,m\n", "--sequence id --label label --group who"),
+    # --- options from a file
+    config("no such option", "train has no option 'epoch'. Did you mean 'epochs'? Its options: 'sequence', …", "epoch = 3"),
+    config("no such option of this command", "predict has no option 'epochs'. Its options: 'out', …", "epochs = 3", "predict MODEL train.csv --out out.csv"),
+    config("options of no command", "train has no option 'trian'. Did you mean 'train'? Its options: 'sequence', …", "[trian]"),
+    config("a config in a config", "train has no option 'config'. Its options: …", "config = 'other.toml'"),
+    config("fractional epochs", "epochs: '1.5' is not a valid integer range.", "epochs = 1.5"),
+    config("no epochs", "epochs: 0 is not in the range x>=1.", "epochs = 0"),
+    config("an unknown direction", "direction: 'up' is not one of 'both', 'forward', 'backward', 'none'.", "[train]\ndirection = 'up'"),
+    config("epochs true", "epochs takes text or a number, not true", "epochs = true"),
+    config("epochs a list", "epochs takes one value, not a list", "epochs = [1, 2]"),
+    config("a date", "seed takes text or a number, not 2024-01-01", "seed = 2024-01-01"),
+    config("a table", "seed takes text or a number, not a table", "[seed]"),
+    config("lists of lists", "features takes text or a number, not a list", "features = [['x']]"),
+    config("quiet a number", "quiet is true or false, not 1", "quiet = 1"),
+    config("an option twice", "batch-size and batch_size are the same option", "batch-size = 1\nbatch_size = 2"),
+    config("a command as an option", "train is a command; its options stand below [train]", "train = 1"),
+    case("no such config", f"train train.csv {COLUMNS} --out out --config new.tml", "there is no file new.tml. Did you mean 'new.toml'?", new_toml="epochs = 1"),
+    case("config not TOML", f"train train.csv {COLUMNS} --out out --config new.toml", "new.toml is not a TOML file: expected '=' after a key in a key/value pair …", new_toml="epochs"),
+    case("config not UTF-8", f"train train.csv {COLUMNS} --out out --config new.toml", "new.toml is not a TOML file: it is not UTF-8 text", new_toml="a = 'é'".encode("latin-1")),
+    case("an empty config", f"train train.csv {COLUMNS} --out out --config new.toml", "new.toml is empty", new_toml=""),
     # --- the files
     case("no such table", f"train trian.csv {COLUMNS} --out out", "there is no file trian.csv. Did you mean 'train.csv'?"),
     case("no such table at all", f"train nothing.parquet {COLUMNS} --out out", "there is no file nothing.parquet"),
@@ -246,7 +285,7 @@ CASES = [
     train("minus infinity", "new.csv, line 20: '-Infinity' in column 'x' is infinite; give a finite number, or leave the cell empty", with_row("s99,1,-Infinity,a,p")),
     train("number too large", "new.csv, line 20: '1e999' in column 'x' is infinite; give a finite number, or leave the cell empty", with_row("s99,1,1e999,a,p")),
     train("decimal comma", "new.csv, line 2: '0,5' in column 'x' has a decimal comma; write a point, or treat the column as text with --categorical x", "id;x;label\n1;0,5;p\n1;1,5;q\n", "--sequence id --label label"),
-    train("dates", "column 'd' of new.csv holds dates or times, which are no features as they are; use it as the order (--order d), make numbers of it such as the hour, or name the features to use with --features", "id,d,label\n1,2024-01-01,p\n1,2024-01-02,q\n", "--sequence id --label label"),
+    train("dates", "column 'd' of new.csv holds dates or times, which are no features as they are; use it as the order (--order d), make numbers of it such as the seconds since the start or the hour, or name the features to use with --features", "id,d,label\n1,2024-01-01,p\n1,2024-01-02,q\n", "--sequence id --label label"),
     case("dates in Parquet", "train new.parquet --sequence id --label label --out out", "column 'd' of new.parquet holds dates or times, …", new_parquet=parquet("SELECT 1 AS id, DATE '2024-01-01' AS d, i AS label FROM range(2) AS t(i)")),
     train("one class", "new.csv has the same label 'p' in every labelled row of column 'label'; at least two are needed to learn the difference", TRAIN.replace(",q\n", ",p\n")),
     train("one class and none", "new.csv has the same label 'p' in every labelled row of column 'label'; at least two are needed to learn the difference", TRAIN.replace(",q\n", ",\n")),
@@ -273,7 +312,13 @@ CASES = [
     predict("text instead of numbers", "new.csv, line 3: 'oops' in column 'x' is not a number; correct it, or leave the cell empty", "id,t,x,word\n1,1,1,a\n1,2,oops,a\n"),
     predict("infinity in a new table", "new.ndjson, line 2: '1e999' in column 'x' is infinite; give a finite number, or leave the cell empty", '{"id": 1, "t": 1, "x": 0, "word": "a"}\n{"id": 1, "t": 2, "x": 1e999, "word": "a"}\n', "ndjson"),
     predict("number out of reach", "new.csv, line 2: '1e300' in column 'x' is too far from the training rows' numbers", "id,t,x,word\n1,1,1e300,a\n"),
-    predict("list instead of a number", "new.ndjson, line 1: '[1]' in column 'x' is not a number; correct it, or leave the cell empty", '{"id": 1, "t": 1, "x": [1], "word": "a"}\n', "ndjson"),
+    predict("list among numbers", "new.ndjson, line 2: '[1]' in column 'x' is not a number; correct it, or leave the cell empty", '{"id": 1, "t": 1, "x": 1, "word": "a"}\n{"id": 1, "t": 2, "x": [1], "word": "a"}\n', "ndjson"),
+    predict("lists of different lengths", "new.ndjson, line 2: column 'word' has a list of 1 step, but another column's has 2: the lists of one row are one sequence", '{"t": [1], "x": [1], "word": ["a"]}\n{"t": [1], "x": [1, 2], "word": ["a"]}\n', "ndjson"),
+    case("lists of lists", "predict MODEL new.ndjson --out out.ndjson", "new.ndjson, line 2, step 1: '[1,2]' in column 'x' is not a number; correct it, or leave the cell empty", new_ndjson='{"t": [1], "x": [1], "word": ["a"]}\n{"t": [1], "x": [[1, 2]], "word": ["a"]}\n'),
+    predict("lists as CSV", "cannot write out.csv: in new.ndjson each row is a sequence with lists of steps, which CSV cannot hold; use .parquet or .ndjson", '{"t": [1], "x": [1], "word": ["a"]}\n', "ndjson"),
+    case("lists of different lengths in Parquet", "train new.parquet --label label --features x --out out", "new.parquet, row 2: column 'label' has a list of 2 steps, but another column's has 3: the lists of one row are one sequence", new_parquet=parquet("SELECT [i, 2 + i] AS label, [1, 2, i][: 2 + i] AS x FROM range(2) AS t(i)")),
+    case("lists beside none of their length", "train new.parquet --label label --out out", "new.parquet has no column left to predict from with as many values in each row as 'label'; its columns: 'label', 'x'", new_parquet=parquet("SELECT [i, 2 + i] AS label, [1] AS x FROM range(2) AS t(i)")),
+    case("lists of dates", "train new.parquet --label label --out out", "column 'd' of new.parquet holds dates or times, …", new_parquet=parquet("SELECT [i, 2 + i] AS label, [DATE '2024-01-01', DATE '2024-01-02'] AS d FROM range(2) AS t(i)")),
     predict("empty new table", "new.csv is empty: it has no row", "id,t,x,word\n"),
     predict("predicted already", "new.csv has a column 'predicted' already: rename it, since it would be replaced", "id,t,x,word,predicted\n1,1,1,a,p\n"),
     case("override of a column that is not there", "evaluate MODEL train.csv --label truth", f"train.csv has no column 'truth' (the label). {NAMES}"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -34,10 +35,15 @@ def table(folder: Path, content: str, name: str = "table.csv") -> Table:
     return read_table(folder / name)
 
 
+LARGEST = np.finfo(np.float64).max
 NUMBERS = hnp.arrays(np.float64, st.integers(1, 20), elements=st.floats(allow_infinity=False))
 
 
 @given(NUMBERS)
+@example(np.array([-9.46e306] * 19 + [1.797e308]))
+@example(np.array([-LARGEST, LARGEST]))
+@example(np.array([LARGEST, LARGEST, np.nan, -LARGEST]))
+@example(np.array([LARGEST] * 13 + [np.nextafter(LARGEST, 0)] * 7))
 def test_numbers_are_standardised(numbers: np.ndarray) -> None:
     column = NumericColumn.fit("x", numbers)
     present = numbers[~np.isnan(numbers)]
@@ -172,6 +178,11 @@ def test_a_description_survives_json() -> None:
     assert Columns.from_json(json.loads(json.dumps(COLUMNS.to_json()))) == COLUMNS
     without = Columns("id", None, "label", ("a", "b"), (), (CategoricalColumn("w", ()),), conll_columns=3)
     assert Columns.from_json(json.loads(json.dumps(without.to_json()))) == without
+
+
+def test_the_largest_numbers_survive_json() -> None:
+    columns = dataclasses.replace(COLUMNS, numeric=(NumericColumn("x", -LARGEST, LARGEST),))
+    assert Columns.from_json(json.loads(json.dumps(columns.to_json()))) == columns
 
 
 def test_the_description_says_what_was_found() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import json
 import re
 import signal
@@ -506,6 +509,25 @@ def test_the_command(tables: Path) -> None:
     quiet = bilstm(tables / "train.csv", *COLUMNS, *FLAGS, "--test", tables / "test.csv", "--quiet").stdout
     assert "to train on" not in quiet
     assert quiet.splitlines()[-1] == last
+
+
+def test_rows_with_lists_are_sequences(tmp_path: Path) -> None:
+    files = {name: (tmp_path / f"{name}.ndjson", tmp_path / f"{name}.lists.ndjson") for name in ("train", "test")}
+    for seed, (steps, lists) in enumerate(files.values()):
+        table = list(csv.DictReader(io.StringIO(rows(30, seed=seed))))
+        cells = [{"id": row["id"], "x": float(row["x"]), "state": row["state"] or None} for row in table]
+        steps.write_text("".join(json.dumps(row) + "\n" for row in cells))
+        sequences = [list(each) for _, each in itertools.groupby(cells, lambda row: row["id"])]
+        lists.write_text(
+            "".join(json.dumps({name: [row[name] for row in of] for name in ("x", "state")}) + "\n" for of in sequences)
+        )
+    found = []
+    for place, roles in enumerate(([], ["--features", "x"])):
+        table, test = (files[name][place] for name in ("train", "test"))
+        columns = ["--label", "state", *(roles or ["--sequence", "id"])]
+        report = json.loads(bilstm(table, *columns, *FLAGS, "--test", test, "--seeds", 1, "--json").stdout)
+        found.append(without_seconds({**report, "table": None, "test": None}))
+    assert found[0] == found[1]
 
 
 def test_json_is_the_same_each_time(tables: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -72,6 +73,30 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         assert result.exit_code == 0, result.output
     assert "How good is model.safetensors?" in Path("report.html").read_text(encoding="utf-8")
     assert Path("labelled.csv").read_text().startswith("id,time,x,state,predicted,probability\n")
+
+
+def test_the_page_on_tables_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    objects = [{"recording": 1, "seconds": t, "movement": t % 3, "pulse": None, "place": "home"} for t in range(9)]
+    Path("live.ndjson").write_text("".join(json.dumps(row) + "\n" for row in objects))
+    path = ROOT / "docs" / "tables.md"
+    names: dict[str, Any] = {}
+    ran = 0
+    for line, language, content in blocks_of(path):
+        if language == "python":
+            run(path, line, content, names)
+        elif language == "toml":
+            Path("options.toml").write_text(content)
+        elif content.startswith(first := "recording,seconds"):
+            assert Path("train.csv").read_text().startswith(content), first
+        for typed in content.splitlines() if not language else ():
+            if typed.startswith("bilstm "):
+                command, _, given = typed.partition(" < ")
+                result = CliRunner().invoke(commands, shlex.split(command)[1:], input=given and Path(given).read_text())
+                assert result.exit_code == 0, result.output
+                ran += 1
+    assert ran == 13
+    assert Path("events.csv").read_text().startswith("sequence,start,end,label,confidence\n")
 
 
 def test_the_documents_have_python_blocks() -> None:

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bilstm.errors import UserError
-from bilstm.tablefiles import check_output, format_of, read_table, write_table
+from bilstm.tablefiles import format_of, read_table
+from bilstm.tableoutput import check_output, write_table
 from bilstm.tables import Table
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)

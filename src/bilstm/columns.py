@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bilstm import scratch
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.fields import Fields
 from bilstm.ragged import Ragged, steps_of
@@ -20,6 +23,9 @@ from bilstm.tables import Table
 IndexArray = npt.NDArray[np.int64]
 LARGEST_VOCABULARY = 100_000  # the most frequent values; the others are unknown to the model
 LARGEST_INDEX = 2**24  # float32 holds whole numbers up to here
+_SUMMED = 1 << 20  # numbers that are added up at a time: the last bits of a mean depend on it
+_NUMBER = re.compile(r"-?[0-9]+([.][0-9]*)?")
+_WHOLE = re.compile(r"(-?[0-9]+)[.]0+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,18 +37,31 @@ class Encoded:
             missing if any was in training; then one column of vocabulary indices for each categorical column.
         labels: (total_steps,) int32, the index of each step's class, -1 where it is unlabelled.
         rows: (total_steps,) int64, the row of the table that each step is, counted from 0.
-        notes: what a person should know about it, such as missing or unknown values; one sentence each.
+        missing: how many values of a numeric column are missing, by its name.
+        unknown: how many of a categorical column are unknown to the model, likewise.
     """
 
     values: Ragged
     labels: npt.NDArray[np.int32]
     rows: IndexArray
-    notes: tuple[str, ...] = ()
+    missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unknown: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about it, one sentence each."""
+        return notes_on(len(self.rows), self.missing, self.unknown)
 
     def take(self, chosen: npt.ArrayLike) -> Encoded:
         """The chosen sequences, by their indices."""
         steps = steps_of(self.values.offsets, chosen)
         return Encoded(self.values[np.asarray(chosen, np.int64)], self.labels[steps], self.rows[steps])
+
+    def part(self, sequences: slice) -> Encoded:
+        """The sequences from one place up to another, without a copy of their steps."""
+        offsets = self.values.offsets[sequences.start : sequences.stop + 1]
+        steps = slice(offsets[0], offsets[-1])
+        return Encoded(Ragged(self.values.values[steps], offsets - offsets[0]), self.labels[steps], self.rows[steps])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,17 +81,31 @@ class NumericColumn:
     missing: int = 0
 
     @classmethod
-    def fit(cls, name: str, numbers: npt.NDArray[np.float64]) -> NumericColumn:
-        """Standardise by these numbers, NaN where missing."""
-        present = numbers[~np.isnan(numbers)]
-        missing = len(numbers) - len(present)
-        if not len(present):
-            return cls(name, 0.0, 1.0, missing)
-        largest = float(np.abs(present).max()) or 1.0
-        mean = float((present / largest).mean()) * largest  # numbers near 1e308 do not overflow
-        scale = float(((present - mean) / largest).std()) * largest
+    def fit(cls, name: str, numbers: npt.NDArray[np.float64], rows: IndexArray | None = None) -> NumericColumn:
+        """Standardise by these numbers, NaN where missing; or by those in these rows."""
+        total = len(numbers if rows is None else rows)
+
+        def blocks() -> Iterator[npt.NDArray[np.float64]]:
+            for start in range(0, total, _SUMMED):
+                places = slice(start, start + _SUMMED)
+                block = numbers[places] if rows is None else numbers[rows[places]]
+                yield block[~np.isnan(block)]
+
+        present = sum(len(block) for block in blocks())
+        if not present:
+            return cls(name, 0.0, 1.0, total)
+
+        def scaled(centre: float) -> Iterator[npt.NDArray[np.float64]]:
+            return (_distances(block, centre, largest) for block in blocks())
+
+        largest = max(float(np.abs(block).max(initial=0.0)) for block in blocks()) or 1.0
+        # Numbers near 1.8e308 do not overflow in the sum, nor does its rounding.
+        mean = float(np.clip(sum((block / largest).sum() for block in blocks()) / present, -1.0, 1.0)) * largest
+        rest = sum(block.sum() for block in scaled(mean)) / present
+        variance = sum(np.square(block - rest).sum() for block in scaled(mean)) / present
+        scale = min(float(np.sqrt(variance)), 1.0) * largest
         constant = scale <= 1e-12 * largest  # what is left is the rounding of a mean
-        return cls(name, mean, 1.0 if constant else scale, missing)
+        return cls(name, mean, 1.0 if constant else scale, total - present)
 
     @property
     def width(self) -> int:
@@ -81,8 +114,8 @@ class NumericColumn:
 
     def encode(self, numbers: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
         absent = np.isnan(numbers)
-        with np.errstate(over="ignore"):  # the caller refuses what is too large
-            values = np.where(absent, 0.0, (numbers - self.mean) / self.scale)
+        distances = _distances(numbers, self.mean, self.scale)  # the caller refuses what is too large
+        values = np.where(absent, 0.0, distances)
         return [values, absent.astype(np.float64)] if self.missing else [values]
 
 
@@ -106,19 +139,20 @@ class CategoricalColumn:
     @classmethod
     def fit(cls, name: str, texts: Iterable[str | None], part: str = WHOLE) -> CategoricalColumn:
         """Collect the vocabulary of these cells; a missing cell is the value ''."""
-        return cls._of(name, Counter(text or "" for text in texts), part)
+        return cls.fit_counted(name, Counter(text or "" for text in texts).items(), part)
 
     @classmethod
     def fit_parts(cls, name: str, texts: Iterable[str | None], spelling: bool | None) -> list[CategoricalColumn]:
         """The column of these cells and, with `spelling`, those of their other parts; None: if the cells are words."""
         counts = Counter(text or "" for text in texts)
         parts = PARTS if spelling or (spelling is None and are_words(counts)) else (WHOLE,)
-        return [cls._of(name, counts, part) for part in parts]
+        return [cls.fit_counted(name, counts.items(), part) for part in parts]
 
     @classmethod
-    def _of(cls, name: str, cells: Counter[str], part: str) -> CategoricalColumn:
+    def fit_counted(cls, name: str, cells: Iterable[tuple[str, int]], part: str = WHOLE) -> CategoricalColumn:
+        """The same for different cells, each with the number of times that it is there."""
         counts = Counter[str]()
-        for text, count in cells.items():
+        for text, count in cells:
             counts[PARTS[part](text)] += count
         frequent = sorted((-count, value) for value, count in counts.items() if count > 1)
         return cls(name, tuple(value for _, value in frequent[:LARGEST_VOCABULARY]), len(counts), part)
@@ -129,8 +163,9 @@ class CategoricalColumn:
         return len(self.vocabulary) + 1
 
     def encode(self, texts: Sequence[str | None]) -> IndexArray:
-        indices, part = {value: index for index, value in enumerate(self.vocabulary, 1)}, PARTS[self.part]
-        known = {text: indices.get(part(text or ""), 0) for text in set(texts)}
+        part, distinct = PARTS[self.part], list(set(texts))
+        places = places_of([part(text or "") for text in distinct], self.vocabulary) + 1
+        known = dict(zip(distinct, places.tolist(), strict=True))
         return np.fromiter((known[text] for text in texts), np.int64, len(texts))
 
     def note_unknown(self, indices: npt.NDArray[Any]) -> list[str]:
@@ -209,43 +244,44 @@ class Columns:
             table.require(name, "a feature of the model")
         if need_labels:
             table.require(self.label, "the label")
-        return self.encode_sequences(table, find_sequences(table, self.sequence, self.order), need_labels)
+        codes = read_labels(table, self.label, self.classes) if need_labels else None
+        if codes is not None and not (codes >= 0).any():
+            raise UserError(f"{table.path} has no label in column {self.label!r}")
+        return self.encode_sequences(table, find_sequences(table, self.sequence, self.order), codes)
 
-    def encode_sequences(self, table: Table, sequences: Sequences, need_labels: bool = False) -> Encoded:
-        """The same, for a table whose sequences are known."""
-        inputs: list[npt.NDArray[Any]] = []
-        notes: list[str] = []
+    def encode_sequences(self, table: Table, sequences: Sequences, codes: npt.NDArray[np.int32] | None) -> Encoded:
+        """The same, for a table of which the sequences, and each row's label if they are needed, are known."""
+        steps = len(sequences.rows)
+        blocks = [slice(start, min(start + scratch.BLOCK, steps)) for start in range(0, steps, scratch.BLOCK)]
+        values = scratch.empty((steps, self.numeric_width + len(self.categorical)), np.float32)
+        labels = scratch.empty(steps, np.int32)
+        for block in blocks:
+            labels[block] = -1 if codes is None else codes[sequences.rows[block]]
+        missing, unknown = dict[str, int](), dict[str, int]()
+        place = 0
         for numeric in self.numeric:
             numbers = read_numbers(table, numeric.name)
-            inputs += numeric.encode(numbers)
-            _check_size(table, numeric.name, inputs[-numeric.width])
-            absent = int(np.isnan(numbers).sum())
-            if absent:
-                notes.append(f"{numeric.name}: {_missing(absent)}, filled with the mean of the training rows")
-        for column in self.categorical:
-            texts = table.texts(column.name).tolist()
-            indices = column.encode(texts)
-            inputs.append(indices)
-            notes += column.note_unknown(indices)
-        values = np.stack([column[sequences.rows] for column in inputs], axis=1, dtype=np.float32, casting="unsafe")
-        labels = self._labels(table)[sequences.rows] if need_labels else np.full(table.rows, -1, np.int32)
-        return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, tuple(notes))
-
-    def _labels(self, table: Table) -> npt.NDArray[np.int32]:
-        """(rows,) class indices, -1 where a row has no label."""
-        texts = read_labels(table, self.label)
-        indices = {value: index for index, value in enumerate(self.classes)}
-        labels = np.fromiter((-1 if text is None else indices.get(text, -2) for text in texts), np.int32, len(texts))
-        unknown = np.flatnonzero(labels == -2)
-        if len(unknown):
-            row = int(unknown[0])
-            raise UserError(
-                f"{table.place(row)}: the label {shown(texts[row])} is unknown to the model; it knows "
-                f"{listed(self.classes)}"
-            )
-        if (labels == -1).all():
-            raise UserError(f"{table.path} has no label in column {self.label!r}")
-        return labels
+            for block in blocks:
+                rows = sequences.rows[block]
+                encoded = numeric.encode(numbers[rows])
+                _check_size(table, numeric.name, encoded[0], rows)
+                values[block, place : place + numeric.width] = np.stack(encoded, axis=1)
+                missing[numeric.name] = missing.get(numeric.name, 0) + int(np.isnan(numbers[rows]).sum())
+            place += numeric.width
+        for name, group in itertools.groupby(self.categorical, lambda column: column.name):
+            parts = list(group)
+            indices = scratch.empty((table.rows, len(parts)), np.int32)
+            for start, stop in table.blocks():
+                texts = table.texts(name, start, stop).tolist()
+                for part, column in enumerate(parts):
+                    indices[start:stop, part] = column.encode(texts)
+            whole = [column.part == WHOLE for column in parts]
+            for block in blocks:
+                found = indices[sequences.rows[block]]
+                values[block, place : place + len(parts)] = found
+                unknown[name] = unknown.get(name, 0) + int((found[:, whole] == 0).sum())
+            place += len(parts)
+        return Encoded(Ragged(values, sequences.offsets), labels, sequences.rows, missing, unknown)
 
     def to_json(self) -> dict[str, Any]:
         """The same as what JSON can hold."""
@@ -296,6 +332,15 @@ class Columns:
         return columns
 
 
+def _distances(numbers: npt.NDArray[np.float64], centre: float, unit: float) -> npt.NDArray[np.float64]:
+    """(numbers - centre) / unit, infinite only where this itself is too large: the difference may be."""
+    with np.errstate(over="ignore"):
+        distances = (numbers - centre) / unit
+        lost = np.isinf(distances)
+        distances[lost] = (numbers[lost] / 2 - centre / 2) / unit * 2
+    return distances
+
+
 def read_numbers(table: Table, name: str) -> npt.NDArray[np.float64]:
     """A feature's (rows,) numbers, NaN where missing.
 
@@ -318,9 +363,54 @@ def read_numbers(table: Table, name: str) -> npt.NDArray[np.float64]:
     return table.numbers(name)
 
 
-def read_labels(table: Table, name: str) -> list[str | None]:
-    """A column's (rows,) labels, None where a cell is empty."""
-    return [None if text is None or not text.strip() else text for text in table.texts(name).tolist()]
+def read_labels(table: Table, name: str, classes: Sequence[str]) -> npt.NDArray[np.int32]:
+    """A column's (rows,) labels as indices of classes, -1 where a cell is empty.
+
+    Raises:
+        UserError: a label is none of the classes.
+    """
+    codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
+    for start, stop in table.blocks():
+        texts = table.texts(name, start, stop).tolist()
+        found = places_of(texts, classes)
+        for place in np.flatnonzero(found < 0).tolist():
+            if texts[place] is not None and texts[place].strip():
+                raise UserError(
+                    f"{table.place(start + place)}: the label {shown(texts[place])} is unknown to the model; it knows "
+                    f"{listed(classes)}"
+                )
+        codes[start:stop] = found
+    return codes
+
+
+def places_of(texts: Sequence[str | None], known: Sequence[str]) -> IndexArray:
+    """The index of each text among those known, -1 where it is none of them; None is the text ''.
+
+    Where all that are known are numbers, whole ones are the same with `.0` and without: which of them a file holds may
+    depend on whether one is missing, or is a fraction.
+    """
+    places = {text: place for place, text in enumerate(known)}
+    found = np.fromiter((places.get(text or "", -1) for text in texts), np.int64, len(texts))
+    if all(_NUMBER.fullmatch(text) for text in known if text):
+        whole = {_without_fraction(text): place for text, place in places.items()} | places
+        for place in np.flatnonzero(found < 0).tolist():
+            found[place] = whole.get(_without_fraction(texts[place] or ""), -1)
+    return found
+
+
+def _without_fraction(text: str) -> str:
+    match = _WHOLE.fullmatch(text)
+    return match[1] if match else text
+
+
+def notes_on(steps: int, missing: Mapping[str, int], unknown: Mapping[str, int]) -> tuple[str, ...]:
+    """What a person should know about so many steps: see `Encoded`."""
+    filled = [f"{name}: {_missing(n)}, filled with the mean of the training rows" for name, n in missing.items() if n]
+    share = {name: f"{n / steps:.1%}".replace("%", " %") for name, n in unknown.items() if n}
+    strange = [
+        f"{name}: {counted(unknown[name], 'value')} of {steps:,} ({share[name]}) unknown to the model" for name in share
+    ]
+    return (*filled, *strange)
 
 
 def describe_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[tuple[str, str]]:
@@ -357,10 +447,10 @@ def _missing(number: int) -> str:
     return f"{number:,} missing"
 
 
-def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64]) -> None:
-    too_large = np.flatnonzero(np.abs(inputs) > np.finfo(np.float32).max)
+def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64], rows: IndexArray) -> None:
+    too_large = rows[np.abs(inputs) > np.finfo(np.float32).max]
     if len(too_large):
-        row = int(too_large[0])
+        row = int(too_large.min())
         cell = shown(table.cell(name, row))
         raise UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the training rows' numbers")
 

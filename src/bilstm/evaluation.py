@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bilstm.columns import Encoded
-from bilstm.errors import UserError, listed, shown, suggestion
-from bilstm.metrics import accuracy_gain, event_report, is_bio, span_report, step_report
+from bilstm.metrics import is_bio
+from bilstm.metrics.events import DetectionScores
+from bilstm.metrics.gains import GainScores
 from bilstm.metrics.labels import Classes
-from bilstm.ragged import FloatArray
+from bilstm.metrics.spans import SpanScores
+from bilstm.metrics.steps import StepScores
+from bilstm.predictions import check_background
+from bilstm.ragged import FloatArray, IndexArray
 from bilstm.tagger import Tagger
 
 
@@ -44,57 +48,81 @@ def evaluate_tagger(
     Raises:
         UserError: no such background.
     """
-    classes, labels, offsets = tagger.columns.classes, encoded.labels, encoded.values.offsets
-    _check_background(classes, background)
-    if probabilities is None:
-        probabilities = tagger.predict_proba(encoded.values)
-    predicted = probabilities.argmax(axis=1)
-    report = {"sequences": len(encoded.values), **_scores(encoded, probabilities, classes, tolerance, background)}
-    report["confusion"] = _confusion(labels[labels >= 0], predicted[labels >= 0], classes)
-    report["baseline"] = None
+    classes = tagger.columns.classes
+    ground = check_background(classes, background)
+    labelled = np.logical_or.reduceat(encoded.labels >= 0, encoded.values.offsets[:-1])
+    scores = _Scores(labelled, classes, tolerance, ground)
+    baseline = _Scores(labelled, classes, tolerance, ground)
+    gain = GainScores(len(labelled))
+    confusion: dict[str, dict[str, int]] = {name: {} for name in classes}
+    for sequences, steps, rows in _predictions(tagger, encoded, probabilities):
+        labels, predicted = encoded.labels[steps], rows.argmax(axis=1)
+        offsets = encoded.values.offsets[sequences.start : sequences.stop + 1] - steps.start
+        scores.add(labels, rows, offsets)
+        _count_confusions(confusion, labels[labels >= 0], predicted[labels >= 0], classes)
+        if tagger.baseline:
+            others = tagger.baseline.predict_proba(encoded.part(sequences).values)
+            baseline.add(labels, others, offsets)
+            gain.add(labels, predicted, others.argmax(axis=1), offsets, len(classes))
+    report = {"sequences": len(encoded.values), **scores.report(), "confusion": confusion, "baseline": None}
     if tagger.baseline:
-        others = tagger.baseline.predict_proba(encoded.values)
-        baseline = _scores(encoded, others, classes, tolerance, background)
-        gain, ends = accuracy_gain(labels, predicted, others.argmax(axis=1), offsets, len(classes))
-        baseline["gain"] = gain
+        found = baseline.report()
+        found["gain"], ends = gain.report()
         if ends is not None:
-            baseline["intervals"]["gain"] = ends.tolist()
-        report["baseline"] = _overall(baseline)
+            found["intervals"]["gain"] = ends.tolist()
+        report["baseline"] = _overall(found)
     report["notes"] = list(encoded.notes)
     return report
 
 
-def _check_background(classes: Sequence[str], name: str | None) -> None:
-    if name is not None and name not in classes:
-        raise UserError(
-            f"the background {shown(name)} is no label that the model knows.{suggestion(name, classes)} "
-            f"It knows {listed(classes)}"
-        )
+def _predictions(
+    tagger: Tagger, encoded: Encoded, probabilities: FloatArray | None
+) -> Iterator[tuple[slice, slice, FloatArray]]:
+    """Some sequences at a time, their steps and their probabilities."""
+    if probabilities is None:
+        yield from tagger.predict_portions(encoded.values)
+    else:
+        yield slice(0, len(encoded.values)), slice(0, len(probabilities)), probabilities
 
 
-def _scores(
-    encoded: Encoded, probabilities: FloatArray, classes: Sequence[str], tolerance: int | None, background: str | None
-) -> dict[str, Any]:
-    """Every score of these probabilities."""
-    labels, offsets, predicted = encoded.labels, encoded.values.offsets, probabilities.argmax(axis=1)
-    scores = step_report(labels, probabilities, offsets)
-    scores["per_class"] = dict(zip(classes, scores["per_class"], strict=True))
-    scores["spans"] = span_report(labels, predicted, offsets, classes) if is_bio(classes) else None
-    scores["events"] = None
-    if tolerance is not None:
-        events = event_report(
-            labels,
-            predicted,
-            offsets,
-            len(classes),
-            onset_tolerance=tolerance,
-            offset_tolerance=tolerance,
-            background=None if background is None else classes.index(background),
-        )
-        by_name = zip(classes, events["per_class"], strict=True)
-        events["per_class"] = {name: of_class for name, of_class in by_name if name != background}
-        scores["events"] = {"tolerance": tolerance, "background": background, **events}
-    return scores
+class _Scores:
+    """Every score of probabilities that come some sequences at a time."""
+
+    def __init__(
+        self, labelled: npt.NDArray[np.bool_], classes: Sequence[str], tolerance: int | None, background: int | None
+    ) -> None:
+        self._classes, self._tolerance, self._background = classes, tolerance, background
+        self._steps = StepScores(labelled, len(classes))
+        self._spans = SpanScores(labelled, classes) if is_bio(classes) else None
+        self._events = None if tolerance is None else DetectionScores(labelled, len(classes))
+
+    def add(self, labels: npt.NDArray[np.int32], probabilities: FloatArray, offsets: IndexArray) -> None:
+        predicted = probabilities.argmax(axis=1)
+        self._steps.add(labels, probabilities, offsets)
+        if self._spans:
+            self._spans.add_spans(labels, predicted, offsets)
+        if self._events and self._tolerance is not None:
+            self._events.add_events(
+                labels,
+                predicted,
+                offsets,
+                onset_tolerance=self._tolerance,
+                offset_tolerance=self._tolerance,
+                background=self._background,
+            )
+
+    def report(self) -> dict[str, Any]:
+        scores = self._steps.report()
+        scores["per_class"] = dict(zip(self._classes, scores["per_class"], strict=True))
+        scores["spans"] = self._spans.report() if self._spans else None
+        scores["events"] = None
+        if self._events:
+            background = None if self._background is None else self._classes[self._background]
+            events = self._events.report()
+            by_name = zip(self._classes, events["per_class"], strict=True)
+            events["per_class"] = {name: of_class for name, of_class in by_name if name != background}
+            scores["events"] = {"tolerance": self._tolerance, "background": background, **events}
+        return scores
 
 
 def _overall(scores: dict[str, Any]) -> dict[str, Any]:
@@ -103,10 +131,11 @@ def _overall(scores: dict[str, Any]) -> dict[str, Any]:
     return {name: score for name, score in scores.items() if name not in ("per_class", "calibration")} | parts
 
 
-def _confusion(truth: npt.NDArray[Any], guess: Classes, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Only cells that are not empty: 10,000 classes would make a hundred million."""
+def _count_confusions(
+    confusion: dict[str, dict[str, int]], truth: npt.NDArray[Any], guess: Classes, classes: Sequence[str]
+) -> None:
+    """Add to the cells that are not empty: 10,000 classes would make a hundred million."""
     cells, steps = np.unique(truth.astype(np.int64) * len(classes) + guess, return_counts=True)
-    found: dict[str, dict[str, int]] = {name: {} for name in classes}
     for cell, count in zip(cells.tolist(), steps.tolist(), strict=True):
-        found[classes[cell // len(classes)]][classes[cell % len(classes)]] = count
-    return found
+        row, name = confusion[classes[cell // len(classes)]], classes[cell % len(classes)]
+        row[name] = row.get(name, 0) + count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from bilstm.errors import ModelFileError
@@ -35,7 +36,7 @@ class Fields:
     def number(self, name: str) -> float:
         value = self.get(name)
         # A whole number of a thousand digits is no float.
-        if type(value) not in (int, float) or not -1e308 <= value <= 1e308:
+        if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
             raise self.wrong(name)
         return float(value)
 

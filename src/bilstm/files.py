@@ -33,7 +33,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     temporary = _temporary(target)
     try:
         _remove_abandoned(target)
-        with _locked(target.parent, alone=False):
+        with locked(target.parent, alone=False):
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -107,28 +107,9 @@ def reason(error: OSError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.partial")
-
-
-def _prefix(target: Path) -> str:
-    # A digest: the name itself with something appended could exceed the system's limit.
-    return f".bilstm-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove what was being written to this target by processes that were killed."""
-    abandoned = list(target.parent.glob(f"{_prefix(target)}*.partial"))
-    if abandoned:
-        with _locked(target.parent, alone=True) as nobody_writes:
-            for path in abandoned if nobody_writes else ():
-                with contextlib.suppress(OSError):
-                    path.unlink()
-
-
 @contextlib.contextmanager
-def _locked(folder: Path, *, alone: bool) -> Iterator[bool]:
-    """Lock a folder for the block, alone or with others who write into it, and tell whether that was possible.
+def locked(folder: Path, *, alone: bool) -> Iterator[bool]:
+    """Lock a folder for the block, alone or with others who use it, and tell whether that was possible.
 
     The lock of a process that is killed ends with it. It is the folder's, since what writes a file may lock that.
     """
@@ -145,6 +126,25 @@ def _locked(folder: Path, *, alone: bool) -> Iterator[bool]:
         yield locked
     finally:
         os.close(handle)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.partial")
+
+
+def _prefix(target: Path) -> str:
+    # A digest: the name itself with something appended could exceed the system's limit.
+    return f".bilstm-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what was being written to this target by processes that were killed."""
+    abandoned = list(target.parent.glob(f"{_prefix(target)}*.partial"))
+    if abandoned:
+        with locked(target.parent, alone=True) as nobody_writes:
+            for path in abandoned if nobody_writes else ():
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

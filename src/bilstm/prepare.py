@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bilstm import splitting
-from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn, read_labels, read_numbers
+from bilstm import scratch, splitting
+from bilstm.columns import (
+    LARGEST_VOCABULARY,
+    CategoricalColumn,
+    Columns,
+    Encoded,
+    NumericColumn,
+    read_labels,
+    read_numbers,
+)
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.ragged import portions
 from bilstm.sequences import Sequences, find_sequences
+from bilstm.spelling import PARTS, WHOLE, are_words
 from bilstm.tables import Table
 from bilstm.textfiles import LABEL, SEQUENCE, TOKEN
 
@@ -87,29 +97,28 @@ def prepare(
     sequence, label = _key_columns(table, roles)
     kinds, notes = choose_features(table, roles, sequence, label)
     sequences = find_sequences(table, sequence, roles.order)
-    texts = read_labels(table, label)
-    classes = find_classes(table, label, texts)
-    labelled = np.array([text is not None for text in texts])[sequences.rows]
+    classes = find_classes(table, label)
+    labels = read_labels(table, label, classes)
     share = 0.0 if valid else validation_split
     if roles.group is not None and not share:
         other = "--valid" if valid else "--validation-split 0"
         raise UserError(f"--group says what is held out together, and with {other} nothing is: leave one of them out")
     groups = None if roles.group is None else _read_groups(table, roles.group, sequences)
-    training, held_out = hold_out(sequences, labelled, share, seed, groups)
+    training, held_out = hold_out(sequences, labels[sequences.rows] >= 0, share, seed, groups)
     if share and not len(held_out):
         only = f"all labels are of one {roles.group}" if roles.group else "only one sequence has labels"
         notes.append(f"{only}, so none is held out, and training does not stop early")
-    rows = np.concatenate([sequences.rows[sequences.offsets[i] : sequences.offsets[i + 1]] for i in training])
-    columns = Columns(
-        sequence, roles.order, label, classes, *_fit(table, kinds, rows, roles.spelling), table.conll_columns
-    )
-    encoded = columns.encode_sequences(table, sequences, need_labels=True)
+    sequences = sequences.take(np.concatenate([training, held_out]))
+    rows = sequences.rows[: sequences.offsets[len(training)]]
+    features = _fit(table, kinds, rows, roles.spelling)
+    columns = Columns(sequence, roles.order, label, classes, *features, table.conll_columns)
+    encoded = columns.encode_sequences(table, sequences, labels)
     if valid:
         validation: Encoded | None = columns.encode(valid, need_labels=True)
     else:
-        validation = encoded.take(held_out) if len(held_out) else None
+        validation = encoded.part(slice(len(training), len(sequences))) if len(held_out) else None
     held_out_groups = None if groups is None else tuple(groups[i] for i in held_out)
-    return Prepared(columns, encoded.take(training), validation, tuple(notes), held_out_groups)
+    return Prepared(columns, encoded.part(slice(0, len(training))), validation, tuple(notes), held_out_groups)
 
 
 def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tuple[dict[str, FeatureKind], list[str]]:
@@ -142,17 +151,21 @@ def choose_features(table: Table, roles: Roles, sequence: str, label: str) -> tu
         else:
             notes.append(f"{name}: left out, since it has no value")
     if not kinds:
-        raise UserError(f"{table.path} has no column left to predict from; its columns: {listed(table.names)}")
+        fit = f" with as many values in each row as {label!r}" if table.lists else ""
+        raise UserError(f"{table.path} has no column left to predict from{fit}; its columns: {listed(table.names)}")
     return kinds, notes
 
 
-def find_classes(table: Table, label: str, texts: Sequence[str | None]) -> tuple[str, ...]:
+def find_classes(table: Table, label: str) -> tuple[str, ...]:
     """The different labels, sorted; as numbers if all are whole numbers.
 
     Raises:
         UserError: there are fewer than two, or so many that they are no classes.
     """
-    found = {text for text in texts if text is not None}
+    different = f"FROM (SELECT {table.key(label)} AS t FROM cells) WHERE t IS NOT NULL"
+    ((count,),) = table.query(f"SELECT count(DISTINCT t) {different}")
+    some = table.query(f"SELECT DISTINCT t {different} LIMIT {MOST_CLASSES + 1}")
+    found = {text for (text,) in some if text.strip()}
     if not found:
         raise UserError(f"{table.path} has no label in column {label!r}: all of its cells are empty")
     if len(found) == 1:
@@ -160,20 +173,19 @@ def find_classes(table: Table, label: str, texts: Sequence[str | None]) -> tuple
             f"{table.path} has the same label {shown(found.pop())} in every labelled row of column {label!r}; at least "
             f"two are needed to learn the difference"
         )
-    if all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in found):
-        return tuple(sorted(found, key=lambda text: (int(text), text)))
-    profile = table.profile(label) if len(found) > MOST_FRACTIONS else None
+    whole = all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in found)
+    profile = table.profile(label) if count > MOST_FRACTIONS and not whole else None
     if profile and profile.numbers == profile.present:
         raise UserError(
-            f"{table.path} has {len(found):,} different fractions in column {label!r}; labels are classes, and "
+            f"{table.path} has {count:,} different fractions in column {label!r}; labels are classes, and "
             f"predicting a quantity for every step is not supported"
         )
-    if len(found) > MOST_CLASSES:
+    if count > MOST_CLASSES:
         raise UserError(
-            f"{table.path} has {len(found):,} different labels in column {label!r}, more than {MOST_CLASSES:,}; is it "
+            f"{table.path} has {count:,} different labels in column {label!r}, more than {MOST_CLASSES:,}; is it "
             f"the column that you mean?"
         )
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=lambda text: (int(text), text)) if whole else sorted(found))
 
 
 def hold_out(
@@ -208,13 +220,14 @@ def hold_out(
 
 def _key_columns(table: Table, roles: Roles) -> tuple[str, str]:
     conll = table.format == "conll"
-    sequence = roles.sequence or (SEQUENCE if conll else None)
+    sequence = roles.sequence or (SEQUENCE if conll or table.lists else None)
     label = roles.label or (LABEL if conll else None)
     if sequence is None:
         raise UserError(f"which rows of {table.path} belong together? Name the column that tells with --sequence")
     if label is None:
         raise UserError(f"which column of {table.path} is to be predicted? Name it with --label")
-    table.require(sequence, "the sequence of each row")
+    if roles.sequence or conll:
+        table.require(sequence, "the sequence of each row")
     table.require(label, "the label")
     if roles.order is not None:
         table.require(roles.order, "the order within a sequence")
@@ -237,24 +250,29 @@ def _read_groups(table: Table, name: str, sequences: Sequences) -> list[str]:
     Raises:
         UserError: a cell is missing, a sequence has two groups, or there is one group only.
     """
-    cells = table.texts(name)[sequences.rows]
-    firsts = np.repeat(cells[sequences.offsets[:-1]], np.diff(sequences.offsets))
-    wrong = np.flatnonzero((cells == None) | (cells != firsts))  # noqa: E711 - each cell
-    if len(wrong):
-        place, cell = table.place(int(sequences.rows[wrong[0]])), cells[wrong[0]]
-        if cell is None:
-            raise UserError(f"{place}: the cell in column {name!r}, the group, is missing")
+    numbers: dict[str, int] = {}
+    codes = scratch.empty(table.rows, np.int32)
+    for start, stop in table.blocks():
+        texts = table.texts(name, start, stop).tolist()
+        codes[start:stop] = [-1 if text is None else numbers.setdefault(text, len(numbers)) for text in texts]
+    names, firsts = list(numbers), codes[sequences.rows[sequences.offsets[:-1]]]
+    for part in portions(sequences.offsets, scratch.BLOCK):
+        rows = sequences.rows[sequences.offsets[part.start] : sequences.offsets[part.stop]]
+        expected = np.repeat(firsts[part], np.diff(sequences.offsets)[part])
+        for wrong in np.flatnonzero((codes[rows] < 0) | (codes[rows] != expected))[:1].tolist():
+            place, code = table.place(int(rows[wrong])), int(codes[rows[wrong]])
+            if code < 0:
+                raise UserError(f"{place}: the cell in column {name!r}, the group, is missing")
+            raise UserError(
+                f"{place}: the group in column {name!r} is {shown(names[code])}, but its sequence begins with "
+                f"{shown(names[expected[wrong]])}; a sequence is of one group"
+            )
+    if len(names) == 1:
         raise UserError(
-            f"{place}: the group in column {name!r} is {shown(cell)}, but its sequence begins with "
-            f"{shown(firsts[wrong[0]])}; a sequence is of one group"
-        )
-    groups: list[str] = cells[sequences.offsets[:-1]].tolist()
-    if len(set(groups)) == 1:
-        raise UserError(
-            f"{table.path} has one group only, {shown(groups[0])} in column {name!r}, so none can be held out; leave "
+            f"{table.path} has one group only, {shown(names[0])} in column {name!r}, so none can be held out; leave "
             f"--group out, or give sequences to validate on with --valid"
         )
-    return groups
+    return [names[code] for code in firsts.tolist()]
 
 
 def _default_features(table: Table, taken: set[str | None], notes: list[str]) -> list[str]:
@@ -263,6 +281,11 @@ def _default_features(table: Table, taken: set[str | None], notes: list[str]) ->
         if others:
             notes.append(f"{', '.join(others)}: not used unless named with --features")
         return [TOKEN]
+    if table.lists:
+        others = [name for name in table.names if name not in (*taken, *table.lists)]
+        if others:
+            notes.append(f"{', '.join(others)}: no list of steps, so not used unless named with --features")
+        return [name for name in table.lists if name not in taken]
     notes += [f"{name}: left out, since it has no name in the file" for name in table.unnamed if name not in taken]
     return [name for name in table.names if name not in taken and name not in table.unnamed]
 
@@ -283,7 +306,8 @@ def _feature_kind(table: Table, name: str) -> FeatureKind | None:
     if kind == "time" or (profile.present and profile.times == profile.present):
         raise UserError(
             f"column {name!r} of {table.path} holds dates or times, which are no features as they are; use it as the "
-            f"order (--order {name}), make numbers of it such as the hour, or name the features to use with --features"
+            f"order (--order {name}), make numbers of it such as the seconds since the start or the hour, or name the "
+            f"features to use with --features"
         )
     if not profile.present:
         return None
@@ -315,11 +339,34 @@ def _fit(
     """
     if spelling and "categorical" not in kinds.values():
         raise UserError(f"{table.path} has no feature that is text, so there is no spelling to learn from")
-    numeric = [NumericColumn.fit(n, read_numbers(table, n)[rows]) for n, kind in kinds.items() if kind == "numeric"]
-    categorical = [
-        column
-        for name, kind in kinds.items()
-        if kind == "categorical"
-        for column in CategoricalColumn.fit_parts(name, table.texts(name)[rows].tolist(), spelling)
-    ]
+    numeric = [NumericColumn.fit(n, read_numbers(table, n), rows) for n, kind in kinds.items() if kind == "numeric"]
+    chosen = scratch.empty(table.rows, np.bool_)
+    chosen[:] = False
+    chosen[rows] = True
+    texts = [name for name, kind in kinds.items() if kind == "categorical"]
+    categorical = [column for name in texts for column in _fit_categories(table, name, chosen, spelling)]
     return tuple(numeric), tuple(categorical)
+
+
+def _fit_categories(
+    table: Table, name: str, chosen: npt.NDArray[np.bool_], spelling: bool | None
+) -> list[CategoricalColumn]:
+    """Count the values of a column in the chosen ones of all rows; in the database, since there may be very many."""
+    with table.beside({"chosen": chosen}):
+        table.query(
+            f"CREATE TABLE counts AS SELECT t, count(*) AS n FROM (SELECT coalesce({table.key(name)}, '') AS t, chosen "
+            f"FROM cells POSITIONAL JOIN beside) WHERE chosen GROUP BY t"
+        )
+    ((distinct,),) = table.query("SELECT count(*) FROM counts")
+    frequent = table.query(f"SELECT t FROM counts WHERE n > 1 ORDER BY n DESC, t LIMIT {LARGEST_VOCABULARY}")
+
+    def values() -> Iterator[tuple[str, int]]:
+        for start in range(0, distinct, scratch.BLOCK):
+            stop = start + scratch.BLOCK
+            yield from table.query(f"SELECT t, n FROM counts WHERE rowid >= {start} AND rowid < {stop}")
+
+    columns = [CategoricalColumn(name, tuple(text for (text,) in frequent), distinct)]
+    if spelling or (spelling is None and are_words(text for text, _ in values())):
+        columns += [CategoricalColumn.fit_counted(name, values(), part) for part in PARTS if part != WHOLE]
+    table.query("DROP TABLE counts")
+    return columns

@@ -6,6 +6,7 @@ is `values[offsets[i]:offsets[i + 1]]`. This is the layout of an Arrow list arra
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar, overload
@@ -206,6 +207,35 @@ def steps_of(offsets: IndexArray, chosen: npt.ArrayLike) -> IndexArray:
     lengths = offsets[chosen + 1] - offsets[chosen]
     starts = offsets_of(lengths)
     return np.repeat(offsets[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
+
+
+@dataclasses.dataclass
+class Extent:
+    """How many sequences there are, of how many steps."""
+
+    sequences: int = 0
+    shortest: int = 0
+    longest: int = 0
+    steps: int = 0
+
+    def add(self, lengths: IndexArray) -> Extent:
+        """Count further sequences, of these lengths."""
+        if len(lengths):
+            shortest = int(lengths.min())
+            self.shortest = min(self.shortest, shortest) if self.sequences else shortest
+            self.longest = max(self.longest, int(lengths.max()))
+            self.sequences += len(lengths)
+            self.steps += int(lengths.sum())
+        return self
+
+
+def portions(offsets: IndexArray, steps: int) -> Iterator[slice]:
+    """Divide sequences into slices of at most so many steps each, or of one sequence that has more."""
+    start = 0
+    while start < len(offsets) - 1:
+        stop = int(np.searchsorted(offsets, offsets[start] + steps, "right")) - 1
+        yield slice(start, max(stop, start + 1))
+        start = max(stop, start + 1)
 
 
 def _as_steps(values: npt.ArrayLike) -> FloatArray:

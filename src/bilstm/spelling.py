@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 WHOLE = "whole"
 # Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
@@ -28,7 +29,7 @@ def shape(text: str) -> str:
     return re.sub(r"(.)\1+", r"\1", "".join(kinds), flags=re.DOTALL)
 
 
-def are_words(texts: Collection[str]) -> bool:
+def are_words(texts: Iterable[str]) -> bool:
     """Whether these different texts look like a language's words, rather than like letters or a few names of states."""
-    words = sum(sum(map(str.isalpha, text)) >= _LETTERS for text in texts)
-    return len(texts) >= _FEWEST_WORDS and 2 * words > len(texts)
+    lettered = Counter(sum(map(str.isalpha, text)) >= _LETTERS for text in texts)
+    return lettered.total() >= _FEWEST_WORDS and lettered[True] > lettered[False]

@@ -1,10 +1,11 @@
-"""Reading tables from files and writing them back, in the format that a file's name stands for."""
+"""Reading tables from files, in the format that a file's name stands for."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm import scratch
 from bilstm.errors import UserError
-from bilstm.files import AnyPath, check_readable, replacing
-from bilstm.tables import Format, Table
-from bilstm.textfiles import ConllRows, CsvRows, has_sequence_breaks, is_gzip, text_lines, write_conll
+from bilstm.files import AnyPath, check_readable
+from bilstm.lists import unnest
+from bilstm.tables import Format, Source, Table, identifier, literal
+from bilstm.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,12 +36,10 @@ SUFFIXES: dict[str, Format] = {
     ".txt": "conll",
 }
 KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
-WRITTEN_AS = {  # codes such as 007 match none of these: they stay text
-    "BIGINT": "-?(0|[1-9][0-9]{0,17})",
-    "DOUBLE": "-?(0|[1-9][0-9]*)?([.][0-9]*)?(e[+-]?[0-9]{1,2})?",
-    "BOOLEAN": "true|false",
-}
 CHUNK = 50_000  # rows of text handed to the database at a time
+LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
+LARGE_PARQUET = 1 << 24  # values, likewise
+MEMORY = "600MB"  # for the database of such a table, which keeps the rest on the disk
 
 
 def format_of(path: AnyPath) -> Format:
@@ -57,12 +58,16 @@ def format_of(path: AnyPath) -> Format:
     return found
 
 
-def read_table(path: AnyPath, *, conll_columns: int | None = None) -> Table:
+def read_table(path: AnyPath, *, conll_columns: int | None = None, steps: Sequence[str] = ()) -> Table:
     """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
+
+    A large one needs no more memory than a middling one: the rest of it is on the disk, and of a Parquet file's only
+    what is being worked on is read.
 
     Args:
         path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns.
         conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
+        steps: columns that have a value for each step. If one of them holds lists, each row is a sequence.
 
     Raises:
         UserError: the file is missing, empty, damaged, not UTF-8, or not what its name says.
@@ -70,75 +75,28 @@ def read_table(path: AnyPath, *, conll_columns: int | None = None) -> Table:
     path = Path(path)
     table_format = format_of(path)
     check_readable(path)
-    connection = _connect()
-    if table_format == "parquet":
-        return Table(path, connection, "parquet", _load_parquet(connection, path))
-    if table_format == "ndjson":
-        return Table(path, connection, "ndjson", _load_ndjson(connection, path))
+    connection = connect()
     if table_format == "csv" and ".tsv" in path.suffixes and has_sequence_breaks(path):
         table_format = "conll"
-    source = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
-    _check_names(path, source.names)
-    _load_rows(connection, len(source.names), iter(source))
-    return Table(path, connection, table_format, source.names, source)
+    if table_format == "parquet":
+        names = _load_parquet(connection, path)
+        lists = unnest(connection, path, table_format, names, steps, None)
+        return Table(path, connection, table_format, names, lists=lists)
+    if path.stat().st_size * (20 if is_gzip(path) else 1) > LARGE_TEXT:
+        _limit_memory(connection)
+    if table_format == "ndjson":
+        source = JsonLines(path)
+        names = _load_ndjson(connection, path)
+        lists = unnest(connection, path, table_format, names, steps, source)
+        return Table(path, connection, table_format, names, source, lists=lists)
+    rows = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
+    _check_names(path, rows.names)
+    _load_rows(connection, len(rows.names), iter(rows))
+    return Table(path, connection, table_format, rows.names, rows)
 
 
-def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
-    """The format in which the table, extended by columns of these names, will be written to this path.
-
-    Raises:
-        UserError: the format is unknown or cannot hold this table, or it has such columns already.
-    """
-    output = format_of(path)
-    if table.format == "conll" and ".tsv" in Path(path).suffixes:
-        output = "conll"
-    if output == "conll" and table.format != "conll":
-        raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
-    taken = {name.lower(): name for name in table.names}
-    for name in names:
-        if name in taken:
-            raise UserError(f"{table.path} has a column {taken[name]!r} already: rename it, since it would be replaced")
-    return output
-
-
-def write_table(table: Table, additions: Mapping[str, npt.NDArray[Any]], path: AnyPath) -> None:
-    """Write a table row for row, extended by columns of text or numbers, wholly or not at all.
-
-    Args:
-        table: the table as it was read.
-        additions: (rows,) arrays by name.
-        path: the file; its name tells the format.
-
-    Raises:
-        UserError: the file cannot be written, or cannot hold this table.
-    """
-    import duckdb
-
-    output = check_output(table, list(additions), path)
-    compress = Path(path).suffix == ".gz"
-    with replacing(path) as temporary:
-        if output == "conll":
-            assert isinstance(table.source, ConllRows)
-            added = zip(*([str(value) for value in column.tolist()] for column in additions.values()), strict=True)
-            write_conll(table.source, added, temporary, compress=compress)
-            return
-        columns = [f"{_exported(table, name, output)} AS {_identifier(name)}" for name in table.names]
-        columns += [f"added.{_identifier(name)}" for name in additions]
-        options = _copy_options(table, path, output, compress)
-        connection = table.connection
-        connection.register("added", dict(additions))
-        try:
-            connection.execute(
-                f"COPY (SELECT {', '.join(columns)} FROM cells POSITIONAL JOIN added) "
-                f"TO {_literal(str(temporary))} ({options})"
-            ).fetchall()
-        except duckdb.IOException as error:
-            raise UserError(f"cannot write {path}: {_first_line(error)}") from None
-        finally:
-            connection.unregister("added")
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
+def connect() -> duckdb.DuckDBPyConnection:
+    """A database in memory that fetches nothing from a network."""
     try:
         import duckdb
     except ModuleNotFoundError:
@@ -156,6 +114,16 @@ def _connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def _limit_memory(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the database so much memory and no more, and a folder for the rest."""
+    for setting in (
+        f"memory_limit = '{MEMORY}'",
+        f"temp_directory = {literal(str(scratch.folder(connection)))}",
+        f"threads = {min(4, os.cpu_count() or 1)}",  # each needs some of it
+    ):
+        connection.execute(f"SET {setting}").fetchall()
+
+
 def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator[list[str]]) -> None:
     names = [f"c{place}" for place in range(width)]
     connection.execute(f"CREATE TABLE cells ({', '.join(f'{name} VARCHAR' for name in names)})").fetchall()
@@ -170,17 +138,23 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator
 def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     import duckdb
 
-    file = _literal(_literal_glob(path))
+    file = literal(_literal_glob(path))
     reader = f"read_parquet({file}, hive_partitioning = false)"
     try:
         names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
         stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
         # Names that differ in capitals only are renamed on reading: look at those in the file.
         _check_names(path, names if set(names) <= set(stored) else stored)
-        aliases = ", ".join(f"c{place}" for place in range(len(names)))
-        connection.execute(f"CREATE TABLE cells AS SELECT * FROM {reader} AS t({aliases})").fetchall()
+        columns = ", ".join(f"{identifier(name)} AS c{place}" for place, name in enumerate(names))
+        ((values,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
+        if (values or 0) > LARGE_PARQUET:
+            _limit_memory(connection)
+            numbered = reader.replace(")", ", file_row_number = true)")
+            connection.execute(f"CREATE VIEW cells AS SELECT {columns}, file_row_number AS rowid FROM {numbered}")
+        else:
+            connection.execute(f"CREATE TABLE cells AS SELECT {columns} FROM {reader}").fetchall()
     except duckdb.Error as error:
-        raise UserError(f"{path} is not a Parquet file, or is damaged ({_first_line(error)})") from None
+        raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
     return names
 
 
@@ -188,43 +162,89 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]
     import duckdb
 
     compression = "gzip" if is_gzip(path) else "uncompressed"
-    source = f"{_literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
+    source = f"{literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
     try:
         connection.execute(f"CREATE TABLE objects AS SELECT json FROM read_ndjson_objects({source})").fetchall()
-        keys = "json_keys(json)"
-        bad = f"json_type(json) <> 'OBJECT' OR len({keys}) <> len(list_distinct({keys}))"
-        if connection.execute(f"SELECT count(*) FROM objects WHERE {bad}").fetchall()[0][0]:
-            raise _bad_json(path, "an object has two values of the same name")
-        names = [
-            row[0]
-            for row in connection.execute(
-                f"SELECT k FROM (SELECT rowid AS r, unnest({keys}) AS k, generate_subscripts({keys}, 1) AS place "
-                f"FROM objects) GROUP BY k ORDER BY min(r), min(place)"
-            ).fetchall()
-        ]
-        _check_names(path, names)
-        if not names:
-            raise UserError(f"{path} is empty: it has no JSON object with a value")
-        kept = ", ".join(
-            f"nullif(json->{_literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
-            for place, name in enumerate(names)
-        )
-        connection.execute(f"CREATE TABLE cells AS SELECT {kept} FROM objects; DROP TABLE objects").fetchall()
+        if connection.execute("SELECT count(*) FROM objects WHERE json_type(json) <> 'OBJECT'").fetchall()[0][0]:
+            raise _bad_json(path, "some are no objects")
+        return _cells_of_objects(connection, path)
     except duckdb.Error as error:
-        raise _bad_json(path, _first_line(error)) from None
+        raise _bad_json(path, first_line(error)) from None
+
+
+def table_of_objects(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    lines: Sequence[str],
+    sequences: npt.NDArray[np.int64],
+    source: Source,
+    steps: Sequence[str],
+) -> Table:
+    """The same as `read_table` gives, of JSON objects that are in memory. Replaces the last one of this connection.
+
+    Args:
+        name: what is said of where they come from.
+        lines: one JSON object each, valid.
+        sequences: (lines,) a number for each sequence.
+    """
+    path = Path(name)
+    for table in ("objects", "cells", "lists", "nested", "found"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}").fetchall()
+    connection.register("given", {"line": np.array(lines, object), "key": sequences})
+    connection.execute("CREATE TABLE objects AS SELECT CAST(line AS JSON) AS json, key FROM given").fetchall()
+    connection.unregister("given")
+    names = _cells_of_objects(connection, path, ", key")
+    lists = unnest(connection, path, "ndjson", names, steps, source)
+    return Table(path, connection, "ndjson", names, source, lists=lists, sequence_key="key")
+
+
+def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path, more: str = "") -> list[str]:
+    """Make `cells` of `objects`, which has a column `json`; returns the names of its columns."""
+    keys = "json_keys(json)"
+    twice = f"SELECT count(*) FROM objects WHERE len({keys}) <> len(list_distinct({keys}))"
+    if connection.execute(twice).fetchall()[0][0]:
+        raise UserError(f"{path} cannot be read as one JSON object a line (an object has two values of the same name)")
+    names = [
+        row[0]
+        for row in connection.execute(
+            f"SELECT k FROM (SELECT rowid AS r, unnest({keys}) AS k, generate_subscripts({keys}, 1) AS place "
+            f"FROM objects) GROUP BY k ORDER BY min(r), min(place)"
+        ).fetchall()
+    ]
+    _check_names(path, names)
+    if not names:
+        raise UserError(f"{path} is empty: it has no JSON object with a value")
+    kept = ", ".join(
+        f"nullif(json->{literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
+        for place, name in enumerate(names)
+    )
+    connection.execute(f"CREATE TABLE cells AS SELECT {kept}{more} FROM objects; DROP TABLE objects").fetchall()
     return names
 
 
+def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
+    """The JSON object that a line holds; its numbers stay the text that they are.
+
+    Raises:
+        UserError: it holds none; the message names the line.
+    """
+    try:
+        found = json.loads(line, parse_int=str, parse_float=str)
+        cause = "it is not an object"
+    except (ValueError, RecursionError) as error:
+        found, cause = None, str(error)
+    if isinstance(found, dict):
+        return found
+    raise UserError(f'{name}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+
+
 def _bad_json(path: Path, problem: str) -> UserError:
-    for number, line in enumerate(text_lines(path), 1):
-        if line.strip():
-            try:
-                if isinstance(json.loads(line.strip()), dict):
-                    continue
-                cause = "it is not an object"
-            except (ValueError, RecursionError) as error:
-                cause = str(error)
-            return UserError(f'{path}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+    try:
+        for number, line in enumerate(text_lines(path), 1):
+            if line.strip():
+                check_json(path, number, line.strip())
+    except UserError as error:
+        return error
     return UserError(f"{path} cannot be read as one JSON object a line ({problem})")
 
 
@@ -238,45 +258,11 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         seen[name.lower()] = name
 
 
-def _exported(table: Table, name: str, output: Format) -> str:
-    """SQL: the cell as it is written; text becomes a number where a format has types and all cells are numbers."""
-    column = table.column(name)
-    if table.format in ("parquet", output):
-        return column
-    if output == "csv" or table.kinds[name] in ("text", "nested"):
-        return table.text(name)
-    text, missing = table.text(name), table.missing(name)
-    for sql_type, pattern in WRITTEN_AS.items():
-        fits = f"bool_and({missing} OR regexp_full_match(lower({text}), '{pattern}'))"
-        if table.query(f"SELECT {fits} FROM cells")[0][0]:
-            return f"CASE WHEN NOT {missing} THEN CAST({text} AS {sql_type}) END"
-    return text
-
-
-def _copy_options(table: Table, path: AnyPath, output: Format, compress: bool) -> str:
-    if output == "parquet":
-        return "FORMAT parquet"
-    compression = f"COMPRESSION {'gzip' if compress else 'none'}"
-    if output == "ndjson":
-        return f"FORMAT json, {compression}"
-    delimiter = "\t" if ".tsv" in Path(path).suffixes else ","
-    if isinstance(table.source, CsvRows) and Path(path).suffixes == table.path.suffixes:
-        delimiter = table.source.delimiter
-    return f"FORMAT csv, HEADER true, DELIMITER '{delimiter}', {compression}"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _literal_glob(path: Path) -> str:
     """The path as a pattern that matches this file only, even if its name holds `*`, `?` or `[`."""
     return re.sub(r"([\[*?])", r"[\1]", str(path.absolute()))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library's error says, without its longer explanation."""
     return str(error).partition("\n")[0]

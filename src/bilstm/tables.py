@@ -1,23 +1,25 @@
 """Tables: one row a step, from CSV, Parquet, NDJSON and CoNLL-style files.
 
-A table lives in an in-memory DuckDB database. CSV and CoNLL cells stay the text they are, JSON values stay JSON and
-Parquet columns keep their types, so that a table written back has its cells as they were.
+A table lives in a DuckDB database, whose memory is limited: what is more goes to the disk, or stays in the Parquet file
+it came from. CSV and CoNLL cells stay the text they are, JSON values stay JSON and Parquet columns keep their types, so
+that a table written back has its cells as they were.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from bilstm import scratch
 from bilstm.errors import UserError, listed, suggestion
-from bilstm.textfiles import ConllRows, CsvRows, text_lines
+from bilstm.textfiles import ConllRows, CsvRows
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,6 +28,14 @@ Format = Literal["csv", "parquet", "ndjson", "conll"]
 Kind = Literal["number", "boolean", "text", "time", "nested", "cell"]
 
 BLANKS = "' \t'"
+
+
+class Source(Protocol):
+    """The text that a table was read from."""
+
+    def line(self, row: int) -> int:
+        """The line on which a row stands, counted from 1."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +71,10 @@ class Table:
             only a look at all of it can tell.
         rows: the number of rows, at least one.
         source: the text that was read, for formats that are text.
-        connection: the database, in which the table is called `cells` and its columns c0, c1, …
+        lists: the columns that held lists, if each row of the file is a sequence: see `lists.unnest`.
+        sequence_key: SQL of what all rows of one sequence share, if this is no column of the table's own.
+        connection: the database, in which the table is called `cells` and its columns c0, c1, …; its `rowid` counts
+            from 0.
     """
 
     def __init__(
@@ -70,15 +83,21 @@ class Table:
         connection: duckdb.DuckDBPyConnection,
         table_format: Format,
         names: Sequence[str],
-        source: CsvRows | ConllRows | None = None,
+        source: Source | None = None,
+        *,
+        lists: Sequence[str] = (),
+        sequence_key: str | None = None,
     ) -> None:
         self.path = path
         self.format = table_format
         self.names = list(names)
         self.unnamed = source.unnamed if isinstance(source, CsvRows) else []
         self.source = source
+        self.lists = list(lists)
+        self.sequence_key = "list_row" if lists else sequence_key
         self.connection = connection
         self._profiles: dict[str, Profile] = {}
+        self._whole: dict[str, bool] = {}
         self.rows = int(self.query("SELECT count(*) FROM cells")[0][0])
         if not self.rows:
             raise UserError(f"{path} is empty: it has no row")
@@ -105,37 +124,56 @@ class Table:
 
     def place(self, row: int) -> str:
         """Where a row stands, such as `train.csv, line 17` or `train.parquet, row 16`."""
-        if self.source:
-            return f"{self.path}, line {self.source.lines[row]}"
-        if self.format == "ndjson":
-            full = (number for number, line in enumerate(text_lines(self.path), 1) if line.strip())
-            return f"{self.path}, line {next(islice(full, row, None))}"
-        return f"{self.path}, row {row + 1}"
+        step = ""
+        if self.lists:
+            ((row, number),) = self.query(f"SELECT list_row, step FROM cells WHERE rowid = {int(row)}")
+            step = f", step {number + 1}"
+        return (
+            f"{self.path}, line {self.source.line(row)}{step}" if self.source else f"{self.path}, row {row + 1}{step}"
+        )
 
     def cell(self, name: str, row: int) -> str:
         """One cell as text, "" where it is missing."""
         text = self.query(f"SELECT {self.text(name)} FROM cells WHERE rowid = {int(row)}")[0][0]
         return "" if text is None else str(text)
 
-    def texts(self, name: str) -> npt.NDArray[np.object_]:
-        """A column as (rows,) text, None where a cell is missing. Whole numbers have no `.0`, whatever their type."""
-        text = self.text(name)
-        whole = self.query(
-            f"SELECT bool_and(regexp_full_match(t, '-?[0-9]+([.]0+)?')) AND bool_or(contains(t, '.')) "
-            f"FROM (SELECT {text} AS t FROM cells)"
-        )[0][0]
-        if whole:
-            text = f"regexp_replace({text}, '[.]0+$', '')"
-        (column,) = self.arrays(f"SELECT {text} AS t FROM cells ORDER BY rowid")
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """The first row of each block of rows that is worked on at a time, and the first after it."""
+        for start in range(0, self.rows, scratch.BLOCK):
+            yield start, min(start + scratch.BLOCK, self.rows)
+
+    def block(self, expression: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """What an SQL expression is in the rows from `start` up to `stop`; masked where it is NULL."""
+        rows = f"FROM cells WHERE rowid >= {start} AND rowid < {stop} ORDER BY rowid"
+        return self.arrays(f"SELECT {expression} AS value {rows}")[0]
+
+    def texts(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.object_]:
+        """The cells of a column in the rows from `start` up to `stop` as text, None where one is missing.
+
+        Where all of the column are whole numbers, they have no `.0`, whatever their type.
+        """
+        column = self.block(self.key(name), start, self.rows if stop is None else stop)
         texts: npt.NDArray[np.object_] = np.ma.getdata(column).astype(object)
         texts[np.ma.getmaskarray(column)] = None
         return texts
 
+    def key(self, name: str) -> str:
+        """SQL: the same of a row."""
+        text = self.text(name)
+        if name not in self._whole:
+            ((whole,),) = self.query(
+                f"SELECT bool_and(regexp_full_match(t, '-?[0-9]+([.]0+)?')) AND bool_or(contains(t, '.')) "
+                f"FROM (SELECT {text} AS t FROM cells)"
+            )
+            self._whole[name] = bool(whole)
+        return f"regexp_replace({text}, '[.]0+$', '')" if self._whole[name] else text
+
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
         """A column as (rows,) float64, NaN where a cell is missing or not a number."""
-        (column,) = self.arrays(f"SELECT {self.number(name)} AS n FROM cells ORDER BY rowid")
-        numbers: npt.NDArray[np.float64] = np.ma.getdata(column).astype(np.float64)
-        numbers[np.ma.getmaskarray(column)] = np.nan
+        numbers: npt.NDArray[np.float64] = scratch.empty(self.rows, np.float64)
+        for start, stop in self.blocks():
+            block = self.block(self.number(name), start, stop)
+            numbers[start:stop] = np.ma.filled(block.astype(np.float64), np.nan)
         return numbers
 
     def profile(self, name: str) -> Profile:
@@ -169,9 +207,22 @@ class Table:
         """The same as one array a column, masked where there are NULLs."""
         return list(self._run(sql).fetchnumpy().values())
 
+    @contextlib.contextmanager
+    def beside(self, columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[None]:
+        """Let queries in the block join (rows,) arrays with `cells` by position, as the columns of a table `beside`."""
+        self.connection.register("beside", dict(columns))
+        try:
+            yield
+        finally:
+            self.connection.unregister("beside")
+
     def column(self, name: str) -> str:
         """SQL: the cell as it is."""
         return f"c{self.names.index(name)}"
+
+    def sequence(self, name: str) -> str:
+        """SQL: what all rows of one sequence share, by the name of the column that says so; NULL where missing."""
+        return self.sequence_key or self.text(name)
 
     def text(self, name: str) -> str:
         """SQL: the cell as text, NULL where missing."""
@@ -184,7 +235,7 @@ class Table:
     def number(self, name: str) -> str:
         """SQL: the cell as DOUBLE, NULL where it is missing or not a number."""
         kind = self.kinds[name]
-        if kind in ("time", "nested"):
+        if kind == "time" or (kind == "nested" and self.format == "parquet"):
             return "CAST(NULL AS DOUBLE)"
         if self.format == "parquet" and kind in ("number", "boolean"):
             return f"nullif(CAST({self.column(name)} AS DOUBLE), 'nan'::DOUBLE)"
@@ -209,16 +260,32 @@ class Table:
             return self.connection.execute(sql)
         except duckdb.OutOfMemoryException:
             raise UserError(f"{self.path} needs more memory than is free") from None
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            if self.format != "parquet":
+                raise
+            # A large one is read only now.
+            raise UserError(f"cannot read {self.path}, or work on it ({str(error).splitlines()[0]})") from None
 
     def _find_kinds(self) -> Iterator[Kind]:
-        for place, (_, sql_type, *_) in enumerate(self.query("DESCRIBE cells")):
-            if self.source:
+        columns = ", ".join(f"c{place}" for place in range(len(self.names)))
+        for place, (_, sql_type, *_) in enumerate(self.query(f"DESCRIBE SELECT {columns} FROM cells")):
+            if self.format in ("csv", "conll"):
                 yield "cell"
             elif self.format == "ndjson":
                 types = self.query(f"SELECT DISTINCT json_type(c{place}) FROM cells WHERE c{place} IS NOT NULL")
                 yield _kind_of_json({name for (name,) in types} - {"NULL"})
             else:
                 yield _kind_of_sql(sql_type)
+
+
+def identifier(name: str) -> str:
+    """SQL: a name as it is."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """SQL: a text as it is."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _kind_of_json(types: set[str]) -> Kind:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bilstm import scratch
 from bilstm.columns import Columns
 from bilstm.errors import ModelFileError
 from bilstm.layers import ColumnEmbedding
 from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
-from bilstm.ragged import FloatArray, Ragged
+from bilstm.ragged import FloatArray, Ragged, portions
+
+_PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
 
 _COUNTS = ("epochs", "best_epoch", "sequences", "steps", "held_out_sequences")  # in the summary of a training
 _BASELINE = "baseline."  # begins the names of the baseline's tensors in a model file
@@ -41,6 +45,17 @@ class Tagger:
     def predict_proba(self, values: Ragged) -> FloatArray:
         """(total_steps, n_classes) float32 probabilities of encoded sequences (`Columns.encode`)."""
         return self.model.predict_rows(values)
+
+    def predict_portions(self, values: Ragged) -> Iterator[tuple[slice, slice, FloatArray]]:
+        """The same for some sequences at a time, where there may be more of them than memory could hold.
+
+        Yields:
+            Which sequences, which steps these are, and their (steps, n_classes) probabilities.
+        """
+        for group in portions(values.offsets, max(1, min(scratch.BLOCK, _PROBABILITIES // len(self.columns.classes)))):
+            offsets = values.offsets[group.start : group.stop + 1]
+            steps = slice(int(offsets[0]), int(offsets[-1]))
+            yield group, steps, self.predict_proba(Ragged(values.values[steps], offsets - offsets[0]))
 
     def predict(self, values: Ragged) -> npt.NDArray[np.int64]:
         """(total_steps,) the index of the likeliest class of each step."""

@@ -11,6 +11,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
@@ -28,7 +29,6 @@ class CsvRows:
         path: the file.
         names: the columns' names; one left empty is called `column_1` and so on, after its place.
         unnamed: those that were left empty.
-        lines: the line on which each row iterated so far begins, counted from 1.
 
     Raises:
         UserError: the file is empty, a row has too few or too many cells, a quoted cell is not closed, or the text is
@@ -37,7 +37,6 @@ class CsvRows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: list[int] = []
         header = next(text_lines(path), "")
         self.delimiter = max(DELIMITERS, key=header.count)
         try:
@@ -50,6 +49,13 @@ class CsvRows:
         self.names = [name.strip() or f"column_{place}" for place, name in enumerate(names, 1)]
 
     def __iter__(self) -> Iterator[list[str]]:
+        return (cells for _, cells in self._numbered())
+
+    def line(self, row: int) -> int:
+        """The line on which a row begins, counted from 1."""
+        return next(islice(self._numbered(), row, None))[0]
+
+    def _numbered(self) -> Iterator[tuple[int, list[str]]]:
         width = len(self.names)
         reader = csv.reader(text_lines(self.path), delimiter=self.delimiter, strict=True)
         next(reader)
@@ -57,8 +63,7 @@ class CsvRows:
         try:
             for row in reader:
                 if len(row) == width:
-                    self.lines.append(line)
-                    yield row
+                    yield line, row
                 elif row:  # an empty line is passed over
                     cells = counted(len(row), "cell")
                     raise UserError(f"{self.path}, line {line}: {cells}, but the header names {width} columns")
@@ -80,7 +85,6 @@ class ConllRows:
 
     Attributes:
         names: the columns' names, `sequence` included.
-        lines: the line of each row iterated so far, counted from 1.
 
     Raises:
         UserError: the file is empty, not UTF-8, or its lines have different numbers of columns.
@@ -88,7 +92,6 @@ class ConllRows:
 
     def __init__(self, path: Path, columns: int | None = None) -> None:
         self.path = path
-        self.lines: list[int] = []
         self.unnamed: list[str] = []
         number, first = _first_token(path)
         self.delimiter = "\t" if "\t" in first else None
@@ -103,6 +106,15 @@ class ConllRows:
             self.names[-1] = LABEL
 
     def __iter__(self) -> Iterator[list[str]]:
+        return (cells for _, cells in self.lines() if cells)
+
+    def line(self, row: int) -> int:
+        """The line on which a row stands, counted from 1."""
+        tokens = (number for number, (_, cells) in enumerate(self.lines(), 1) if cells)
+        return next(islice(tokens, row, None))
+
+    def lines(self) -> Iterator[tuple[str, list[str]]]:
+        """Each line of the file, and the cells of its row, of which there are none where it is no token's."""
         sequence = 0
         starts = True
         for number, line in enumerate(text_lines(self.path), 1):
@@ -110,9 +122,11 @@ class ConllRows:
             cells = text.split(self.delimiter)
             if _is_break(text):
                 starts = True
+                yield text, []
                 continue
             if starts and text.startswith("#") and len(cells) != self.width:
-                continue  # a comment, not a token that is a number sign
+                yield text, []  # a comment, not a token that is a number sign
+                continue
             if len(cells) != self.width:
                 separated = "tabs" if self.delimiter else "blanks"
                 raise UserError(
@@ -121,30 +135,40 @@ class ConllRows:
                 )
             sequence += starts
             starts = False
-            self.lines.append(number)
-            yield [str(sequence), *cells]
+            yield text, [str(sequence), *cells]
+
+
+class JsonLines:
+    """Text with a JSON object a line; lines that are empty are passed over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def line(self, row: int) -> int:
+        """The line on which an object stands, counted from 1."""
+        full = (number for number, line in enumerate(text_lines(self.path), 1) if line.strip())
+        return next(islice(full, row, None))
 
 
 def write_conll(source: ConllRows, additions: Iterable[tuple[str, ...]], path: Path, *, compress: bool) -> None:
     """Copy a CoNLL file line for line, each token's line extended by the given cells.
 
     Args:
-        source: the file, iterated before.
+        source: the file.
         additions: the new cells of every row, in order.
         path: the file to write.
         compress: whether to write gzip.
     """
-    cells_of = dict(zip(source.lines, additions, strict=True))
+    added = iter(additions)
     delimiter = "\t" if source.delimiter or source.width == 1 else " "
     with contextlib.ExitStack() as stack:
         raw: IO[bytes] = stack.enter_context(open(path, "wb"))
         if compress:  # without a name and a time in it, so that the same predictions are the same bytes
             raw = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0)))
         file = stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline="\n"))
-        for number, line in enumerate(text_lines(source.path), 1):
-            text = line.rstrip("\r\n")
-            if number in cells_of:
-                text = delimiter.join([text if source.delimiter else text.rstrip(), *cells_of[number]])
+        for text, cells in source.lines():
+            if cells:
+                text = delimiter.join([text if source.delimiter else text.rstrip(), *next(added)])
             file.write(text + "\n")
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bilstm import scratch
 from bilstm.errors import counted, shown
 from bilstm.metrics.intervals import RESAMPLES
+from bilstm.ragged import Extent
 
 if TYPE_CHECKING:
     from bilstm.columns import Encoded
@@ -26,23 +28,24 @@ def before_training(table: Table, prepared: Prepared) -> list[str]:
     columns, training, held_out = prepared.columns, prepared.training, prepared.validation
     described = columns.describe()
     lines = [f"{table.path}: {counted(table.rows, 'row')}", *_features(described)]
-    labels = training.labels[training.labels >= 0]
-    counts = np.bincount(labels, minlength=len(columns.classes))
+    blocks = np.array_split(training.labels, -(-len(training.labels) // scratch.BLOCK))
+    counts = np.sum([np.bincount(block[block >= 0], minlength=len(columns.classes)) for block in blocks], axis=0)
     commonest = int(counts.argmax())
     lines.append(
         f"{len(columns.classes)} classes in {shown(columns.label)}; the commonest, "
-        f"{shown(columns.classes[commonest])}, is {percent(counts[commonest] / len(labels))} of the labelled steps"
+        f"{shown(columns.classes[commonest])}, is {percent(counts[commonest] / counts.sum())} of the labelled steps"
     )
-    lines.append(f"to train on: {_extent(training)}")
+    lines.append(f"to train on: {_extent(Extent().add(training.values.lengths))}")
     if held_out:
-        lines.append(f"held out to judge by: {_extent(held_out)}")
+        lines.append(f"held out to judge by: {_extent(Extent().add(held_out.values.lengths))}")
         lines += [f"note on these: {note}" for note in held_out.notes]
     return lines + [f"note: {note}" for note in prepared.notes]
 
 
 def to_score_by(test: Encoded) -> list[str]:
     """The sequences that models are compared by."""
-    return [f"to score by: {_extent(test)}", *(f"note on these: {note}" for note in test.notes)]
+    extent = _extent(Extent().add(test.values.lengths))
+    return [f"to score by: {extent}", *(f"note on these: {note}" for note in test.notes)]
 
 
 def after_training(tagger: Tagger, seconds: float, path: str) -> list[str]:
@@ -119,9 +122,9 @@ def _by_class(scores: dict[str, dict[str, Any]], heading: str, counted_things: s
     return [*aligned(rows), *rest]
 
 
-def prediction(path: str, encoded: Encoded) -> list[str]:
+def prediction(path: str, extent: Extent, notes: Sequence[str]) -> list[str]:
     """What was predicted, and what was strange about it."""
-    return [f"{path}: {_extent(encoded)}", *(f"note: {note}" for note in encoded.notes)]
+    return [f"{path}: {_extent(extent)}", *(f"note: {note}" for note in notes)]
 
 
 def percent(share: float) -> str:
@@ -148,9 +151,9 @@ def _features(described: Sequence[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def _extent(encoded: Encoded) -> str:
-    """`240 sequences of 379 to 1,795 steps, 225,835 in all, 300 unlabelled`."""
-    lengths = encoded.values.lengths
-    shortest, longest = int(lengths.min()), int(lengths.max())
-    span = f"{shortest:,} to {longest:,} steps" if shortest < longest else counted(longest, "step")
-    return f"{counted(len(lengths), 'sequence')} of {span}, {encoded.values.total_steps:,} in all"
+def _extent(extent: Extent) -> str:
+    """`240 sequences of 379 to 1,795 steps, 225,835 in all`."""
+    span = f"{extent.shortest:,} to {extent.longest:,} steps"
+    if extent.shortest == extent.longest:
+        span = counted(extent.longest, "step")
+    return f"{counted(extent.sequences, 'sequence')} of {span}, {extent.steps:,} in all"

@@ -11,6 +11,8 @@ except ModuleNotFoundError:
 
 from bilstm._version import __version__
 from bilstm.cli.compare import compare
+from bilstm.cli.completion import completion
+from bilstm.cli.configuration import config_option
 from bilstm.cli.demo import demo
 from bilstm.cli.evaluate import evaluate
 from bilstm.cli.inspect import inspect
@@ -40,4 +42,6 @@ def commands() -> None:
 
 
 for command in (train, evaluate, predict, compare, inspect, demo):
+    command.params.append(config_option())
     commands.add_command(command)
+commands.add_command(completion)

@@ -11,9 +11,11 @@ import click
 
 from bilstm.cli.options import (
     COUNT,
+    FILE,
     FRACTION,
     TRAINING,
     column_flags,
+    named_columns,
     roles,
     say,
     training_flags,
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Find out what a variant of the network gains.")
-@click.argument("table")
+@click.argument("table", type=FILE)
 @column_flags
-@click.option("--test", metavar="TABLE", help="Sequences to score by, instead of a part held out.")
-@click.option("--valid", metavar="TABLE", help="Sequences to find the best epoch by, instead of a part held out.")
+@click.option("--test", metavar="TABLE", type=FILE, help="Sequences to score by, instead of a part held out.")
+@click.option(
+    "--valid", metavar="TABLE", type=FILE, help="Sequences to find the best epoch by, instead of a part held out."
+)
 @click.option(
     "--vary",
     metavar="OPTION=VALUES",
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--seeds", type=COUNT, default=3, show_default=True, help="Trainings of each variant.")
 @click.option("--same-size", is_flag=True, help="Give smaller variants more units, so that all have as many weights.")
 @click.option("--test-split", type=FRACTION, help="Share of the sequences held out to score by.  [default: 0.2]")
-@click.option("--out", metavar="FILE", help="Draw learning curves and differences: .png, .svg or .pdf.")
+@click.option("--out", metavar="FILE", type=FILE, help="Draw learning curves and differences: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @training_flags(
     texts={
@@ -132,9 +136,13 @@ def _parts(
     share = held_out_share(None if valid else options.validation_split, test_share)
     if given["group"] is not None and not share:
         raise UserError("--group says what is held out together, and with --valid and --test nothing is: leave it out")
-    source = read_table(table)
+    columns = named_columns(given)
+    source = read_table(table, steps=columns)
     _check_apart({"TABLE": table, "--valid": valid, "--test": test})
-    tables = [None if path is None else read_table(path, conll_columns=source.conll_columns) for path in (valid, test)]
+    tables = [
+        None if path is None else read_table(path, conll_columns=source.conll_columns, steps=columns)
+        for path in (valid, test)
+    ]
     prepared = prepare(source, roles(source, given), validation_split=share, seed=options.seed)
     validation, scored = (other and prepared.columns.encode(other, need_labels=True) for other in tables)
     held_out = prepared.validation

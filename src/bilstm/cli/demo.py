@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bilstm.cli.options import COUNT, MERGE_MODE
+from bilstm.cli.options import COUNT, FILE, MERGE_MODE
 
 
 @click.command(short_help="Watch bidirectional LSTMs learn.")
@@ -13,7 +13,7 @@ from bilstm.cli.options import COUNT, MERGE_MODE
 @click.option("--sequences", type=COUNT, default=1000, show_default=True, help="Sequences to train on.")
 @click.option("--merge-mode", type=MERGE_MODE, default="concat", show_default=True, help="How directions are joined.")
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same figures.")
-@click.option("--out", metavar="FILE", help="The picture: .png or .svg.")
+@click.option("--out", metavar="FILE", type=FILE, help="The picture: .png or .svg.")
 def demo(steps: int, units: int, sequences: int, merge_mode: str, seed: int | None, out: str | None) -> None:
     """Watch bidirectional LSTMs learn, and compare them with one direction."""
     from bilstm.demo import run_demo

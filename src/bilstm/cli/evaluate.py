@@ -6,12 +6,12 @@ import json
 
 import click
 
-from bilstm.cli.options import column_option, open_model, say, use_threads
+from bilstm.cli.options import FILE, column_option, open_model, say, use_threads
 
 
 @click.command(short_help="Score a MODEL on a labelled TABLE.")
-@click.argument("model")
-@click.argument("table")
+@click.argument("model", type=FILE)
+@click.argument("table", type=FILE)
 @column_option("--sequence", "Its name in this table, if it is not the training table's.")
 @column_option("--order", "Likewise.")
 @column_option("--label", "Likewise.")

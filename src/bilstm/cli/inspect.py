@@ -6,11 +6,11 @@ import json
 
 import click
 
-from bilstm.cli.options import say
+from bilstm.cli.options import FILE, say
 
 
 @click.command(short_help="Tell what a MODEL file holds.")
-@click.argument("model")
+@click.argument("model", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(model: str, as_json: bool) -> None:
     """Tell what a MODEL file holds: what it expects of a table, its labels, its network, and how it was trained.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Any], Any]
 FRACTION = click.FloatRange(0, 1, max_open=True)
 POSITIVE = click.FloatRange(0, min_open=True)
+FILE = click.Path()  # so that a shell completes names of files
 FROM_ZERO = click.FloatRange(0)
 COUNT = click.IntRange(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
@@ -115,6 +116,12 @@ column_flags = together(
 )
 
 
+def named_columns(given: Mapping[str, Any]) -> list[str]:
+    """The label and the features that these options name: columns whose lists are steps."""
+    features = [*given["features"], *(name for text in given["features"] for name in text.split(","))]
+    return features if given["label"] is None else [given["label"], *features]
+
+
 def roles(source: Table, given: Mapping[str, Any]) -> Roles:
     """What the options of `column_flags` say about the columns of a table."""
     from bilstm.prepare import Roles
@@ -168,7 +175,12 @@ def training_options(given: Mapping[str, Any], defaults: Mapping[str, Any] | Non
 
 def open_model(model: str, table: str, names: dict[str, str | None]) -> tuple[Tagger, Columns, Table]:
     """A model, what it expects of this table, and the table."""
-    from bilstm.tablefiles import read_table
+    tagger, columns = known_columns(model, names)
+    return tagger, columns, open_table(table, columns)
+
+
+def known_columns(model: str, names: dict[str, str | None]) -> tuple[Tagger, Columns]:
+    """A model, and what it expects of a table that has these names for its columns."""
     from bilstm.tagger import Tagger
 
     tagger = Tagger.load(model)
@@ -179,7 +191,14 @@ def open_model(model: str, table: str, names: dict[str, str | None]) -> tuple[Ta
         order=names.get("order") or known.order,
         label=names.get("label") or known.label,
     )
-    return tagger, columns, read_table(table, conll_columns=columns.conll_columns)
+    return tagger, columns
+
+
+def open_table(table: str, columns: Columns) -> Table:
+    """The table of which a model expects these columns."""
+    from bilstm.tablefiles import read_table
+
+    return read_table(table, conll_columns=columns.conll_columns, steps=[*columns.features, columns.label])
 
 
 def use_threads(threads: int | None) -> None:
@@ -197,6 +216,7 @@ def split_names(given: tuple[str, ...], table: Table) -> list[str]:
     return names
 
 
-def say(lines: list[str], quiet: bool) -> None:
+def say(lines: list[str], quiet: bool, *, err: bool = False) -> None:
+    """Print lines, on standard error where standard output is for data."""
     if not quiet:
-        click.echo("\n".join(lines))
+        click.echo("\n".join(lines), err=err)

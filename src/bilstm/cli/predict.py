@@ -2,49 +2,106 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shutil
+import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from bilstm.cli.options import column_option, open_model, say, use_threads
+from bilstm.cli.options import COUNT, FILE, column_option, known_columns, open_table, say, use_threads
+from bilstm.errors import UserError
 
 if TYPE_CHECKING:
-    from bilstm.columns import Encoded
+    from bilstm.columns import Columns
+    from bilstm.predictions import Wanted
     from bilstm.tagger import Tagger
 
 
 @click.command(short_help="Label the steps of a TABLE with a MODEL.")
-@click.argument("model")
-@click.argument("table")
-@click.option("--out", metavar="FILE", required=True, help="The table with the columns `predicted` and `probability`.")
+@click.argument("model", type=FILE)
+@click.argument("table", type=FILE)
+@click.option("--out", metavar="FILE", type=FILE, required=True, help="The file to write; - is the standard output.")
+@click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
+@click.option("--top", metavar="K", type=COUNT, default=1, help="Give the K likeliest labels, not only the first.")
+@click.option("--events", is_flag=True, help="Write a row for each run of equal labels, instead of each step.")
+@click.option("--background", metavar="LABEL", help="The label that is no event.")
 @column_option("--sequence", "Its name in this table, if it is not the training table's.")
 @column_option("--order", "Likewise.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor.")
 @click.option("--quiet", is_flag=True, help="Print mistakes only.")
-def predict(model: str, table: str, out: str, threads: int | None, quiet: bool, **names: str | None) -> None:
-    """Label the steps of a TABLE: write it with the likeliest label of each row and its probability."""
-    import numpy as np
+def predict(
+    model: str,
+    table: str,
+    out: str,
+    probabilities: bool,
+    top: int,
+    events: bool,
+    background: str | None,
+    threads: int | None,
+    quiet: bool,
+    **names: str | None,
+) -> None:
+    """Label the steps of a TABLE: write it with the likeliest label of each row and its probability.
 
+    Where TABLE is -, sequences are read from the standard input, a JSON object a line, and written as soon as they are
+    complete.
+    """
+    from bilstm.predictions import Wanted
+
+    if background is not None and not events:
+        raise click.UsageError("--background says which label is no event: it needs --events")
+    if events and (probabilities or top > 1):
+        other = "--probabilities" if probabilities else "--top"
+        raise click.UsageError(f"--events writes runs of steps, which {other} does not go with")
+    _check_output(model, table, out)
+    tagger, columns = known_columns(model, names)
+    wanted = Wanted(probabilities=probabilities, top=top, events=events, background=background)
+    use_threads(threads)
+    if table == "-":
+        said = _predict_stream(tagger, columns, wanted, out)
+    else:
+        said = _predict_table(tagger, columns, table, wanted, out)
+    say(said, quiet, err=out == "-")
+
+
+def _check_output(model: str, table: str, out: str) -> None:
     from bilstm.files import check_writable
-    from bilstm.tablefiles import check_output, format_of, write_table
+    from bilstm.tablefiles import format_of
+
+    if out == "-":
+        return
+    streamed = table == "-"
+    if streamed and (format_of(out) != "ndjson" or out.endswith(".gz")):
+        raise UserError(f"cannot write {out}: what comes from the standard input is written as .ndjson, or to -")
+    check_writable(out, inputs=[model] if streamed else [model, table])
+
+
+def _predict_table(tagger: Tagger, columns: Columns, table: str, wanted: Wanted, out: str) -> list[str]:
+    from bilstm import scratch
+    from bilstm.predictions import check_predictions, write_predictions
+    from bilstm.ragged import Extent
     from bilstm.wording import prediction
 
-    format_of(out)
-    check_writable(out, inputs=[model, table])
-    tagger, columns, source = open_model(model, table, names)
-    check_output(source, ["predicted", "probability"], out)
+    source = open_table(table, columns)
+    path = str(scratch.folder(source) / "predictions.ndjson") if out == "-" else out
+    check_predictions(source, wanted, columns.classes, path)
     encoded = columns.encode(source)
-    use_threads(threads)
-    likeliest, probabilities = _predict(tagger, encoded)
-    predicted = np.empty(source.rows, object)
-    probability = np.empty(source.rows)
-    predicted[encoded.rows] = np.array(columns.classes, object)[likeliest]
-    probability[encoded.rows] = np.round(probabilities.astype(np.float64), 6)
-    write_table(source, {"predicted": predicted, "probability": probability}, out)
-    say(prediction(out, encoded), quiet)
+    write_predictions(source, tagger, columns, encoded, wanted, path)
+    if out == "-":
+        with open(path, "rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    return prediction(table if out == "-" else out, Extent().add(encoded.values.lengths), encoded.notes)
 
 
-def _predict(tagger: Tagger, encoded: Encoded) -> tuple[Any, Any]:
-    """The likeliest class of each step, and its probability."""
-    probabilities = tagger.predict_proba(encoded.values)
-    return probabilities.argmax(axis=1), probabilities.max(axis=1)
+def _predict_stream(tagger: Tagger, columns: Columns, wanted: Wanted, out: str) -> list[str]:
+    from bilstm.files import replacing
+    from bilstm.streaming import predict_stream
+    from bilstm.wording import prediction
+
+    source = sys.stdin.buffer
+    if out == "-":
+        told = predict_stream(source, sys.stdout.buffer, tagger, columns, wanted)
+    else:
+        with replacing(out) as path, open(path, "wb") as target:
+            told = predict_stream(source, target, tagger, columns, wanted)
+    return prediction("the standard input" if out == "-" else out, told.extent, told.notes)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bilstm.cli.options import (
+    FILE,
     POSITIVE,
     class_weights,
     column_flags,
+    named_columns,
     roles,
     say,
     training_flags,
@@ -34,10 +36,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("table")
+@click.argument("table", type=FILE)
 @column_flags
-@click.option("--valid", metavar="TABLE", help="Sequences to stop early by, instead of a part held out.")
-@click.option("--out", metavar="MODEL", required=True, help="The model file to write.")
+@click.option("--valid", metavar="TABLE", type=FILE, help="Sequences to stop early by, instead of a part held out.")
+@click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
 @training_flags(
     texts={
         "time_limit": "Seconds after which training stops, with the best model until then; the baseline may take a "
@@ -57,11 +59,11 @@ if TYPE_CHECKING:
     help="Whether to train the same network without recurrence as well, and keep it in the model: evaluate then says "
     "what context is worth.",
 )
-@click.option("--checkpoint", metavar="FILE", help="Keep training's state here until the model is written.")
+@click.option("--checkpoint", metavar="FILE", type=FILE, help="Keep training's state here until the model is written.")
 @click.option("--checkpoint-minutes", type=POSITIVE, help="How often. Without it, after every epoch.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint, if it is there: to the very same model.")
-@click.option("--log", metavar="FILE", help="Write the scores of each epoch, a JSON object in a line.")
-@click.option("--tensorboard", metavar="FOLDER", help="Write the scores of each epoch for TensorBoard.")
+@click.option("--log", metavar="FILE", type=FILE, help="Write the scores of each epoch, a JSON object in a line.")
+@click.option("--tensorboard", metavar="FOLDER", type=FILE, help="Write the scores of each epoch for TensorBoard.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor. The model is the same.")
 @click.option("--quiet", is_flag=True, help="Print mistakes only.")
 def train(table: str, out: str, valid: str | None, threads: int | None, quiet: bool, **given: Any) -> None:
@@ -113,8 +115,9 @@ def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dic
     from bilstm.prepare import prepare
     from bilstm.tablefiles import read_table
 
-    source = read_table(table)
-    validation = read_table(valid, conll_columns=source.conll_columns) if valid else None
+    columns = named_columns(given)
+    source = read_table(table, steps=columns)
+    validation = read_table(valid, conll_columns=source.conll_columns, steps=columns) if valid else None
     split, seed = options.validation_split, options.seed
     return source, prepare(source, roles(source, given), valid=validation, validation_split=split, seed=seed)
 

@@ -147,32 +147,69 @@ def event_report(
     places = as_offsets(offsets, len(truth))
     if background is not None and not 0 <= background < n_classes:
         raise ValueError(f"background must be a class from 0 to {n_classes - 1}, not {background!r}")
-    guess = np.where(truth >= 0, guess, -1)
-    true, found = find_events(truth, places, background), find_events(guess, places, background)
-    pairs = match_events(true, found, onset_tolerance=onset_tolerance, offset_tolerance=offset_tolerance)
-    return detection_report(true, found, pairs, n_classes, labelled_sequences(truth, places))
+    scores = DetectionScores(labelled_sequences(truth, places), n_classes)
+    scores.add_events(
+        truth, guess, places, onset_tolerance=onset_tolerance, offset_tolerance=offset_tolerance, background=background
+    )
+    return scores.report()
 
 
-def detection_report(
-    true: Events, predicted: Events, pairs: npt.NDArray[np.int64], n_classes: int, labelled: npt.NDArray[np.bool_]
-) -> dict[str, Any]:
-    """The report on events that are paired already; `labelled` says which sequences have labels."""
-    units = units_of(labelled, 3 * n_classes, seed=0)
-    # Without intervals, one unit will do.
-    unit_of = np.zeros(len(labelled), np.int64) if units is None else units
-    shape = (int(unit_of.max(initial=0)) + 1, n_classes)
-    counts = count_detections(true, predicted, pairs, unit_of, shape)
-    total = Counts(counts.correct.sum(0), counts.true.sum(0), counts.predicted.sum(0))
-    scores = {"f1": lambda counts: counts.overall().f1, "macro_f1": lambda counts: counts.macro(counts.f1)}
-    ends = units is not None and intervals(counts, scores, level=0.95, resamples=RESAMPLES, seed=0)
-    return {
-        "precision": float(total.overall().precision),
-        "recall": float(total.overall().recall),
-        "f1": float(total.overall().f1),
-        "macro_f1": float(total.macro(total.f1)),
-        "intervals": {name: end.tolist() for name, end in ends.items()} if ends else None,
-        "per_class": total.per_class(),
-    }
+class DetectionScores:
+    """The same for events that come some sequences at a time, so that memory need not hold all of them.
+
+    Args:
+        labelled: (n_sequences,) whether a sequence has labels.
+        n_classes: how many classes of events there are.
+    """
+
+    def __init__(self, labelled: npt.NDArray[np.bool_], n_classes: int) -> None:
+        units = units_of(labelled, 3 * n_classes, seed=0)
+        self._drawn = units is not None
+        # Without intervals, one unit will do.
+        self._unit_of = np.zeros(len(labelled), np.int64) if units is None else units
+        self._shape = (int(self._unit_of.max(initial=0)) + 1, n_classes)
+        self._counts = [np.zeros(self._shape, np.int64) for _ in range(3)]
+        self._done = 0
+
+    def add_events(
+        self,
+        labels: npt.ArrayLike,
+        predicted: npt.ArrayLike,
+        offsets: npt.ArrayLike,
+        *,
+        onset_tolerance: int,
+        offset_tolerance: int | None,
+        background: int | None = None,
+    ) -> None:
+        """Take the next sequences: see `event_report`."""
+        truth, guess = check_classes(labels, predicted, self._shape[1])
+        guess = np.where(truth >= 0, guess, -1)
+        true, found = find_events(truth, offsets, background), find_events(guess, offsets, background)
+        pairs = match_events(true, found, onset_tolerance=onset_tolerance, offset_tolerance=offset_tolerance)
+        self.add(true, found, pairs, len(np.asarray(offsets)) - 1)
+
+    def add(self, true: Events, predicted: Events, pairs: npt.NDArray[np.int64], sequences: int) -> None:
+        """Take the events of so many next sequences, paired already."""
+        unit_of = self._unit_of[self._done : self._done + sequences]
+        self._done += sequences
+        found = count_detections(true, predicted, pairs, unit_of, self._shape)
+        for counts, new in zip(self._counts, (found.correct, found.true, found.predicted), strict=True):
+            counts += new
+
+    def report(self) -> dict[str, Any]:
+        """What `event_report` returns."""
+        counts = Counts(*self._counts)
+        total = Counts(*(each.sum(0) for each in self._counts))
+        scores = {"f1": lambda counts: counts.overall().f1, "macro_f1": lambda counts: counts.macro(counts.f1)}
+        ends = self._drawn and intervals(counts, scores, level=0.95, resamples=RESAMPLES, seed=0)
+        return {
+            "precision": float(total.overall().precision),
+            "recall": float(total.overall().recall),
+            "f1": float(total.overall().f1),
+            "macro_f1": float(total.macro(total.f1)),
+            "intervals": {name: end.tolist() for name, end in ends.items()} if ends else None,
+            "per_class": total.per_class(),
+        }
 
 
 def count_detections(

@@ -33,8 +33,13 @@ def check_classes(labels: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: in
     return truth, guess
 
 
-def check_probabilities(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Classes, Probabilities]:
+def check_probabilities(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, some: bool = True
+) -> tuple[Classes, Probabilities]:
     """Labels as int64, and (steps, n_classes) probabilities, float32 if they are, otherwise float64.
+
+    Args:
+        some: whether at least one step must be labelled.
 
     Raises:
         ValueError: no step is labelled, another shape, a class out of range, or rows that are no probabilities.
@@ -48,9 +53,9 @@ def check_probabilities(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> 
         raise ValueError(f"probabilities must be numbers, not {rows.dtype}")
     rows = rows if rows.dtype == np.float32 else rows.astype(np.float64)
     truth, _ = check_classes(labels, np.zeros(len(rows), np.int64), max(rows.shape[1], 1))
-    if not (truth >= 0).any():
+    if some and not (truth >= 0).any():
         raise ValueError("no step is labelled, so there is nothing to score")
-    if not (rows.min() >= 0 and np.abs(rows.sum(axis=1) - 1).max() < 1e-3):  # NaN is neither
+    if len(rows) and not (rows.min() >= 0 and np.abs(rows.sum(axis=1) - 1).max() < 1e-3):  # NaN is neither
         raise ValueError("each row of probabilities must be numbers from 0 to 1 that add up to 1")
     return truth, rows
 

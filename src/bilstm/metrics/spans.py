@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.metrics.counts import Counts
-from bilstm.metrics.events import Events, count_detections, detection_report, events_at, match_events
+from bilstm.metrics.events import DetectionScores, Events, count_detections, events_at, match_events
 from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
 from bilstm.ragged import as_offsets
 
@@ -77,12 +77,37 @@ def span_report(
     Raises:
         ValueError: an argument is not one of the above.
     """
-    truth, guess = check_classes(labels, predicted, len(classes))
+    truth, _ = check_classes(labels, predicted, len(classes))
     places = as_offsets(offsets, len(truth))
-    true, found, pairs, names = _matched(truth, guess, places, classes)
-    report = detection_report(true, found, pairs, len(names), labelled_sequences(truth, places))
-    report["per_class"] = dict(zip(names, report["per_class"], strict=True))
-    return report
+    scores = SpanScores(labelled_sequences(truth, places), classes)
+    scores.add_spans(truth, predicted, places)
+    return scores.report()
+
+
+class SpanScores(DetectionScores):
+    """The same for sequences that come some at a time.
+
+    Args:
+        labelled: (n_sequences,) whether a sequence has labels.
+        classes: the names of the labels, of the form B-X, I-X and O.
+    """
+
+    def __init__(self, labelled: npt.NDArray[np.bool_], classes: Sequence[str]) -> None:
+        self._classes = classes
+        _, _, self._types = _meaning(classes)
+        super().__init__(labelled, len(self._types))
+
+    def add_spans(self, labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
+        """Take the next sequences: see `span_report`."""
+        truth, guess = check_classes(labels, predicted, len(self._classes))
+        places = as_offsets(offsets, len(truth))
+        true, found, pairs, _ = _matched(truth, guess, places, self._classes)
+        self.add(true, found, pairs, len(places) - 1)
+
+    def report(self) -> dict[str, Any]:
+        """What `span_report` returns."""
+        report = super().report()
+        return report | {"per_class": dict(zip(self._types, report["per_class"], strict=True))}
 
 
 def count_spans(

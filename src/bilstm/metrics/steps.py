@@ -60,13 +60,7 @@ def classification_report(labels: npt.ArrayLike, predicted: npt.ArrayLike, n_cla
     truth, guess = truth[truth >= 0], guess[truth >= 0]
     if not len(truth):
         raise ValueError("no step is labelled, so there is nothing to score")
-    counts = Counts(*(np.bincount(each, minlength=n_classes) for each in (truth[truth == guess], truth, guess)))
-    return {
-        "steps": len(truth),
-        "majority": float(counts.true.max() / len(truth)),
-        **{name: float(score(counts)) for name, score in _MEANS.items()},
-        "per_class": counts.per_class(),
-    }
+    return _of_counts(Counts(*(np.bincount(e, minlength=n_classes) for e in (truth[truth == guess], truth, guess))))
 
 
 def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
@@ -98,22 +92,7 @@ def calibration_curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins:
     """
     truth, rows = check_probabilities(labels, probabilities)
     check_count("calibration", "bins", bins)
-    truth, rows = _labelled(truth, rows)
-    confidence, places = _confidence(rows, bins)
-    right = rows.argmax(axis=1) == truth
-    steps = np.bincount(places, minlength=bins)
-    confidences = ratio(np.bincount(places, confidence, minlength=bins), steps)
-    accuracies = ratio(np.bincount(places, right, minlength=bins), steps)
-    return [
-        {
-            "above": place / bins,
-            "up_to": (place + 1) / bins,
-            "steps": int(steps[place]),
-            "confidence": float(confidences[place]),
-            "accuracy": float(accuracies[place]),
-        }
-        for place in np.flatnonzero(steps).tolist()
-    ]
+    return _curve(_bin_sums(*_labelled(truth, rows), bins))
 
 
 def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS) -> float:
@@ -125,53 +104,7 @@ def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins:
     Raises:
         ValueError: see `calibration_curve`.
     """
-    curve = calibration_curve(labels, probabilities, bins)
-    distances = [abs(found["confidence"] - found["accuracy"]) for found in curve]
-    return float(np.average(distances, weights=[found["steps"] for found in curve]))
-
-
-def accuracy_gain(
-    labels: npt.ArrayLike,
-    predicted: npt.ArrayLike,
-    others: npt.ArrayLike,
-    offsets: npt.ArrayLike,
-    n_classes: int,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, Scores | None]:
-    """How much more often predictions are right than other predictions for the same steps.
-
-    Args:
-        labels: (steps,) integers from -1 to n_classes - 1.
-        predicted, others: (steps,) integers from 0 to n_classes - 1.
-        offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
-        level, resamples, seed: see `step_intervals`.
-
-    Returns:
-        The difference of the accuracies, and its (2,) interval, None where fewer than two sequences have labels. It is
-        paired: both are scored on the same sequences in every resample, so what is hard for both does not widen it.
-
-    Raises:
-        ValueError: no step is labelled, or an argument is not one of the above.
-    """
-    truth, guess = check_classes(labels, predicted, n_classes)
-    _, other = check_classes(labels, others, n_classes)
-    labelled = truth >= 0
-    if not labelled.any():
-        raise ValueError("no step is labelled, so there is nothing to score")
-    gained = (guess == truth).astype(np.int64) - (other == truth)
-    places = as_offsets(offsets, len(truth))
-    units = units_of(labelled_sequences(truth, places), 3, seed)
-    gain = float(gained[labelled].mean())
-    if units is None:
-        return gain, None
-    of_steps = units[sequence_of_steps(places)][labelled]
-    steps = np.bincount(of_steps)[:, np.newaxis]
-    sums = Counts(np.bincount(of_steps, gained[labelled])[:, np.newaxis], steps, steps)
-    scores = {"gain": lambda counts: counts.overall().recall}
-    return gain, intervals(sums, scores, level=level, resamples=resamples, seed=seed)["gain"]
+    return _expected_error(calibration_curve(labels, probabilities, bins))
 
 
 def step_intervals(
@@ -237,15 +170,62 @@ def step_report(labels: npt.ArrayLike, probabilities: npt.ArrayLike, offsets: np
         ValueError: an argument is not one of the above.
     """
     truth, rows = check_probabilities(labels, probabilities)
-    report = classification_report(truth, rows.argmax(axis=1), rows.shape[1])
-    report["log_loss"] = log_loss(truth, rows)
-    report["calibration_error"] = calibration_error(truth, rows)
-    report["calibration"] = calibration_curve(truth, rows)
-    found = step_intervals(truth, rows, offsets, [*_MEANS, "log_loss", "f1"])
-    report["intervals"] = found and {name: ends.tolist() for name, ends in found.items() if name != "f1"}
-    for class_, scores in enumerate(report["per_class"]):
-        scores["f1_interval"] = found and found["f1"][class_].tolist()
-    return report
+    places = as_offsets(offsets, len(truth))
+    scores = StepScores(labelled_sequences(truth, places), rows.shape[1])
+    scores.add(truth, rows, places)
+    return scores.report()
+
+
+class StepScores:
+    """The same for steps that come some sequences at a time, so that memory need not hold the probabilities of all.
+
+    Args:
+        labelled: (n_sequences,) whether a sequence has labels; at least one has.
+        n_classes: how many classes there are.
+    """
+
+    def __init__(self, labelled: npt.NDArray[np.bool_], n_classes: int) -> None:
+        units = units_of(labelled, 3 * n_classes + 1 + BINS, seed=0)
+        self._drawn = units is not None
+        self._units = np.zeros(len(labelled), np.int64) if units is None else units
+        self._n_units = int(self._units.max(initial=0)) + 1
+        self._sums: _StepSums | None = None
+        self._bins = np.zeros((3, BINS))  # steps, and their confidence and those that are right
+        self._done = 0
+
+    def add(self, labels: npt.ArrayLike, probabilities: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
+        """Take the next sequences: see `step_report`; they may be without labels."""
+        truth, rows = check_probabilities(labels, probabilities, some=False)
+        lengths = np.diff(as_offsets(offsets, len(truth)))
+        of_steps = np.repeat(self._units[self._done : self._done + len(lengths)], lengths)[truth >= 0]
+        self._done += len(lengths)
+        truth, rows = _labelled(truth, rows)
+        sums = _step_sums(truth, rows, of_steps, self._n_units, BINS)
+        self._sums = sums if self._sums is None else self._sums.plus(sums)
+        self._bins += _bin_sums(truth, rows, BINS)
+
+    def report(self) -> dict[str, Any]:
+        """What `step_report` returns.
+
+        Raises:
+            ValueError: none of the steps is labelled.
+        """
+        sums = self._sums
+        if sums is None or not sums.true.any():
+            raise ValueError("no step is labelled, so there is nothing to score")
+        total = Counts(sums.correct.sum(0), sums.true.sum(0), sums.predicted.sum(0))
+        report = _of_counts(total)
+        report["log_loss"] = float(sums.loss.sum() / total.true.sum())
+        report["calibration"] = _curve(self._bins)
+        report["calibration_error"] = _expected_error(report["calibration"])
+        found = None
+        if self._drawn:
+            chosen = {name: _SCORES[name] for name in (*_MEANS, "log_loss", "f1")}
+            found = intervals(sums, chosen, level=0.95, resamples=RESAMPLES, seed=0)
+        report["intervals"] = found and {name: ends.tolist() for name, ends in found.items() if name != "f1"}
+        for class_, scores in enumerate(report["per_class"]):
+            scores["f1_interval"] = found and found["f1"][class_].tolist()
+        return report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +239,11 @@ class _StepSums(Counts):
 
     loss: Numbers
     excess: Numbers
+
+    def plus(self, other: _StepSums) -> _StepSums:
+        """The sums of both."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self))
+        return _StepSums(*(one + two for one, two in pairs))
 
 
 _MEANS: dict[str, Callable[[Counts], Scores]] = {
@@ -296,6 +281,46 @@ def _step_sums(truth: Classes, rows: Probabilities, units: Classes, n_units: int
         loss=np.bincount(units, _losses(truth, rows), minlength=n_units),
         excess=np.bincount(units * bins + places, confidence - right, minlength=n_units * bins).reshape(n_units, bins),
     )
+
+
+def _of_counts(counts: Counts) -> dict[str, Any]:
+    """What `classification_report` returns."""
+    steps = int(counts.true.sum())
+    return {
+        "steps": steps,
+        "majority": float(counts.true.max() / steps),
+        **{name: float(score(counts)) for name, score in _MEANS.items()},
+        "per_class": counts.per_class(),
+    }
+
+
+def _bin_sums(truth: Classes, rows: Probabilities, bins: int) -> Scores:
+    """(3, bins) the number of labelled steps by their confidence, the sum of that, and how many of them are right."""
+    confidence, places = _confidence(rows, bins)
+    right = rows.argmax(axis=1) == truth
+    weights = (None, confidence, right)
+    return np.stack([np.bincount(places, each, minlength=bins).astype(np.float64) for each in weights])
+
+
+def _curve(sums: Scores) -> list[dict[str, Any]]:
+    """What `calibration_curve` returns."""
+    steps, confidence, right = sums
+    bins, confidences, accuracies = len(steps), ratio(confidence, steps), ratio(right, steps)
+    return [
+        {
+            "above": place / bins,
+            "up_to": (place + 1) / bins,
+            "steps": int(steps[place]),
+            "confidence": float(confidences[place]),
+            "accuracy": float(accuracies[place]),
+        }
+        for place in np.flatnonzero(steps).tolist()
+    ]
+
+
+def _expected_error(curve: list[dict[str, Any]]) -> float:
+    distances = [abs(found["confidence"] - found["accuracy"]) for found in curve]
+    return float(np.average(distances, weights=[found["steps"] for found in curve]))
 
 
 def _labelled(truth: Classes, rows: Probabilities) -> tuple[Classes, Probabilities]:

@@ -1,0 +1,22 @@
+"""`bilstm completion`."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command(short_help="Make a SHELL complete what is typed.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a SHELL complete commands, options and names of files.
+
+    \b
+    In ~/.bashrc:                      eval "$(bilstm completion bash)"
+    In ~/.zshrc, after compinit:       eval "$(bilstm completion zsh)"
+    In ~/.config/fish/config.fish:     bilstm completion fish | source
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    root = click.get_current_context().find_root().command
+    click.echo(found(root, {}, "bilstm", "_BILSTM_COMPLETE").source())

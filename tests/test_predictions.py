@@ -1,0 +1,274 @@
+"""What `bilstm predict` writes: labels, probabilities, the likeliest labels, events; and streams of sequences."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from bilstm.cli import commands
+from bilstm.tablefiles import read_table
+from bilstm.tagger import Tagger
+
+LABELS = ["rest", "walk", "run"]
+
+
+def bilstm(*arguments: Any, given: str | bytes | None = None, status: int = 0) -> Result:
+    result = CliRunner().invoke(commands, [str(argument) for argument in arguments], input=given)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def rows(sequences: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Sequences of up to nine steps in order; each label stands for a range of x."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for sequence in range(sequences):
+        x = rng.normal(size=rng.integers(1, 10)).cumsum().round(3).tolist()
+        labels = [LABELS[int(value > -0.5) + int(value > 0.5)] for value in x]
+        made += [{"id": f"s{sequence}", "time": 10 * t, "x": x[t], "state": label} for t, label in enumerate(labels)]
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With `model`, `unordered`, which was not told of an order, and new sequences in `new.ndjson` and `new.csv`."""
+    folder = tmp_path_factory.mktemp("predictions")
+    (folder / "train.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows(40)))
+    (folder / "new.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows(12, seed=1)))
+    with open(folder / "new.csv", "w") as file:
+        writer = csv.DictWriter(file, ["id", "time", "x", "state"])
+        writer.writeheader()
+        writer.writerows(rows(12, seed=1))
+    small = "--sequence id --label state --features x --units 3 --layers 1 --epochs 8 --learning-rate 0.05 --quiet"
+    for name, order in (("model", ["--order", "time"]), ("unordered", [])):
+        bilstm("train", folder / "train.ndjson", *small.split(), *order, "--out", folder / name)
+    return folder
+
+
+def probabilities(folder: Path) -> np.ndarray:
+    tagger = Tagger.load(folder / "model")
+    return tagger.predict_proba(tagger.columns.encode(read_table(folder / "new.ndjson")).values)
+
+
+def written(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("top", [1, 2, 3])
+@pytest.mark.parametrize("every", [False, True])
+def test_probabilities_and_the_likeliest(folder: Path, tmp_path: Path, top: int, every: bool) -> None:
+    out = tmp_path / "out.ndjson"
+    bilstm("predict", folder / "model", folder / "new.ndjson", "--out", out, "--top", top, *["--probabilities"] * every)
+    classes = Tagger.load(folder / "model").columns.classes
+    assert classes == ("rest", "run", "walk")
+    for row, given, expected in zip(written(out), rows(12, seed=1), probabilities(folder), strict=True):
+        for name in given:
+            assert row.pop(name) == given[name]
+        order = np.argsort(-expected)
+        for rank in range(top):
+            suffix = f"_{rank + 1}" if rank else ""
+            assert row.pop(f"predicted{suffix}") == classes[order[rank]]
+            assert row.pop(f"probability{suffix}") == pytest.approx(expected[order[rank]], abs=1e-6)
+        if every:
+            found = [row.pop(f"probability_of_{name}") for name in classes]
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert row == {}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".ndjson", ".csv.gz"])
+@pytest.mark.parametrize("model", ["model", "unordered"])
+def test_events_are_runs_of_equal_labels(folder: Path, tmp_path: Path, suffix: str, model: str) -> None:
+    steps, out = tmp_path / "steps.ndjson", tmp_path / f"events{suffix}"
+    bilstm("predict", folder / model, folder / "new.ndjson", "--out", steps)
+    expected: list[list[Any]] = []
+    before, step = None, 0
+    for row in written(steps):
+        step = 0 if before is None or before["id"] != row["id"] else step + 1
+        if step == 0 or before is None or before["predicted"] != row["predicted"]:
+            expected.append([row["id"], None, None, row["predicted"], []])
+            expected[-1][1] = row["time"] if model == "model" else step
+        expected[-1][2] = row["time"] if model == "model" else step
+        expected[-1][4].append(row["probability"])
+        before = row
+    assert len({event[3] for event in expected}) == 3
+
+    for background in (None, "rest"):
+        options = [] if background is None else ["--background", background]
+        bilstm("predict", folder / model, folder / "new.ndjson", "--out", out, "--events", *options)
+        table = read_table(out)
+        assert table.names == ["sequence", "start", "end", "label", "confidence"]
+        columns = [table.texts(name).tolist() for name in table.names[:4]]
+        wanted = [event for event in expected if event[3] != background]
+        assert list(zip(*columns, strict=True)) == [tuple(map(str, event[:4])) for event in wanted]
+        means = [np.mean(event[4]) for event in wanted]
+        np.testing.assert_allclose(table.numbers("confidence"), means, atol=2e-6)
+
+
+def test_a_background_that_is_everything_leaves_no_event(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("id,time,x\na,1,-9\na,2,-9\n")
+    out = tmp_path / "out.csv"
+    bilstm("predict", folder / "model", tmp_path / "new.csv", "--out", out, "--events", "--background", "rest")
+    assert out.read_text() == "sequence,start,end,label,confidence\n"
+
+
+def test_labels_that_differ_in_capitals_only(tmp_path: Path) -> None:
+    lines = [f"s{i},{i % 2},{'aA'[i % 2]}" for i in range(20)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,x,y", *lines]) + "\n")
+    small = ["--sequence", "id", "--label", "y", "--units", "1", "--layers", "1", "--epochs", "1", "--quiet"]
+    bilstm("train", tmp_path / "t.csv", *small, "--out", tmp_path / "model")
+    command = ["predict", tmp_path / "model", tmp_path / "t.csv", "--out", tmp_path / "out.csv"]
+    result = bilstm(*command, "--probabilities", status=2)
+    assert "the labels 'A', 'a' differ in capitals only" in result.stderr
+    bilstm(*command, "--top", 2)
+    assert (tmp_path / "out.csv").read_text().startswith("id,x,y,predicted,probability,predicted_2,probability_2\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--probabilities"], ["--top", "2"], ["--events"]])
+def test_a_stream_gives_what_the_file_gives(folder: Path, tmp_path: Path, options: list[str]) -> None:
+    file, stream = tmp_path / "file.ndjson", tmp_path / "stream.ndjson"
+    given = (folder / "new.ndjson").read_text()
+    bilstm("predict", folder / "model", folder / "new.ndjson", *options, "--out", file)
+    result = bilstm("predict", folder / "model", "-", *options, "--out", "-", given=given)
+    assert [json.loads(line) for line in result.stdout.splitlines()] == written(file)
+    assert result.stderr.startswith("the standard input: 12 sequences of ")
+    result = bilstm("predict", folder / "model", "-", *options, "--out", stream, given="\ufeff" + given)
+    assert written(stream) == written(file)
+    assert result.stdout.startswith(f"{stream}: 12 sequences of ")
+    result = bilstm("predict", folder / "model", folder / "new.csv", *options, "--out", "-", "--quiet")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == written(file)
+
+
+def test_a_line_keeps_what_stands_in_it(folder: Path) -> None:
+    line = '{ "x":1.50 , "id":1,"time":3,"é":[1,{"a":null}] }'
+    said = bilstm(
+        "predict", folder / "model", "-", "--out", "-", "--quiet", given=line + "\n\n" + line.replace("1,", "2,", 1)
+    ).stdout
+    assert said.splitlines()[0].startswith(line[:-1].rstrip() + ', "predicted": "')
+    assert len(said.splitlines()) == 2
+
+
+def test_missing_values_in_a_stream_are_counted(folder: Path) -> None:
+    given = '{"id": 1, "time": 1, "x": null}\n{"id": 2, "time": 1, "x": 1}\n'
+    said = bilstm("predict", folder / "model", "-", "--out", "-", given=given).stderr
+    assert said == (
+        "the standard input: 2 sequences of 1 step, 2 in all\n"
+        "note: x: 1 missing, filled with the mean of the training rows\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ('{"id": 1, "x": 1, "time": 1}\n{"id"\n', "standard input, line 2: not one JSON object such as"),
+        ('\n{"time": 1, "x": 1}\n', "standard input, line 2: there is no 'id' (the sequence of each row)."),
+        ('{"id": null, "x": 1, "time": 1}\n', "standard input, line 1: 'id', the row's sequence, is missing"),
+        ('{"id": 1, "x": "a", "time": 1}\n', "standard input, line 1: 'a' in column 'x' is not a number"),
+        ('{"id": 1, "x": 1}\n', "standard input, line 1: there is no 'time' (the order within a sequence)."),
+        ('{"id": 1, "time": 1, "X": 1}\n', "standard input, line 1: there is no 'x' (a feature of the model). Did you"),
+        ('{"id": 1, "time": 1, "x": 1}\n{"id": 1, "time": 2}\n', "standard input, line 2: there is no 'x' (a feature"),
+        ('{"id": 1, "time": 1, "x": 1, "predicted": 1}\n', "standard input has a column 'predicted' already"),
+        ('{"id": 1, "time": 1, "x": 1, "x": 2}\n', "standard input cannot be read as one JSON object a line (an obj"),
+        (b'{"id": "\xe9"}\n', "standard input, line 1: not UTF-8 text (byte 0xe9)"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_stream_is_said(folder: Path, given: str | bytes, message: str) -> None:
+    result = bilstm("predict", folder / "model", "-", "--out", "-", given=given, status=2)
+    assert result.stderr.startswith(f"bilstm: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_pipe_that_never_ends(folder: Path) -> None:
+    """A sequence is labelled when the next one begins, while the pipe stays open; Ctrl-C and a mistake leave a file."""
+    command = [sys.executable, "-m", "bilstm", "predict", str(folder / "model"), "-", "--out", "-"]
+    timer = None
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        timer = threading.Timer(60, process.kill)
+        timer.start()
+        for sequence in range(3):
+            for t in range(4):
+                process.stdin.write(json.dumps({"id": sequence, "time": t, "x": t - 1}).encode() + b"\n")
+            process.stdin.flush()
+            if sequence:
+                found = [json.loads(process.stdout.readline()) for _ in range(4)]
+                assert [(row["id"], row["time"]) for row in found] == [(sequence - 1, t) for t in range(4)]
+        process.stdin.close()
+        assert len(process.stdout.readlines()) == 4
+    timer.cancel()
+    assert process.returncode == 0
+
+
+def test_a_stream_that_goes_wrong_leaves_no_file(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ndjson"
+    out.write_text("before")
+    bilstm("predict", folder / "model", "-", "--out", out, given='{"id": 1, "time": 1, "x": 1}\n[', status=2)
+    assert out.read_text() == "before"
+    assert os.listdir(tmp_path) == ["out.ndjson"]
+
+
+LISTS = [
+    {"id": 7, "x": [1.0, -2.0, None], "word": ["a", "b", "a"], "state": ["up", "down", None], "tags": [1]},
+    {"id": 7, "x": [0.5, 3.0], "word": ["b", "b"], "state": ["up", "up"], "tags": []},
+    {"id": 9, "x": [-1.0], "word": ["a"], "state": None, "tags": [1, 2]},
+    {"id": 8, "x": [], "word": [], "state": [], "tags": None},
+    {"id": 6, "x": [-0.5, 2.0], "word": ["b", "a"], "state": ["down", "up"], "tags": []},
+]
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".parquet"])
+def test_rows_with_lists_are_sequences(tmp_path: Path, suffix: str) -> None:
+    import duckdb
+
+    lists, steps, out = tmp_path / f"lists{suffix}", tmp_path / "steps.ndjson", tmp_path / f"out{suffix}"
+    objects = tmp_path / "lists.ndjson"
+    objects.write_text("".join(json.dumps(row) + "\n" for row in LISTS))
+    if suffix == ".parquet":
+        duckdb.connect().execute(f"COPY (FROM '{objects}') TO '{lists}' (FORMAT parquet)").fetchall()
+    with open(steps, "w") as file:
+        for number, row in enumerate(LISTS):
+            for step, (x, word) in enumerate(zip(row["x"], row["word"], strict=True)):
+                state = row["state"] and row["state"][step]
+                file.write(json.dumps({"sequence": number, "x": x, "word": word, "state": state}) + "\n")
+    small = ["--label", "state", "--units", "2", "--layers", "1", "--epochs", "2", "--quiet", "--validation-split", "0"]
+    bilstm("train", steps, "--sequence", "sequence", *small, "--out", tmp_path / "a")
+    said = bilstm("train", lists, *[option for option in small if option != "--quiet"], "--out", tmp_path / "b").stdout
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert "note: id, tags: no list of steps, so not used unless named with --features" in said
+    assert "to train on: 4 sequences of 1 to 3 steps, 8 in all" in said
+
+    bilstm("predict", tmp_path / "b", steps, "--out", tmp_path / "expected.ndjson")
+    bilstm("predict", tmp_path / "b", lists, "--out", out)
+    columns = duckdb.connect().execute(f"SELECT id, x, predicted, probability FROM '{out}'").fetchall()
+    assert [(number, x) for number, x, *_ in columns] == [(row["id"], row["x"]) for row in LISTS]
+    expected = written(tmp_path / "expected.ndjson")
+    assert [label for *_, labels, _ in columns for label in labels or []] == [row["predicted"] for row in expected]
+    assert [value for *_, each in columns for value in each or []] == [row["probability"] for row in expected]
+    assert [len(labels or []) for *_, labels, _ in columns] == [3, 2, 1, 0, 2]
+
+    first, second = (bilstm("evaluate", tmp_path / "b", table, "--json").stdout for table in (lists, steps))
+    assert {**json.loads(first), "table": None} == {**json.loads(second), "table": None}
+    bilstm("predict", tmp_path / "b", lists, "--out", tmp_path / "events.csv", "--events")
+    events = read_table(tmp_path / "events.csv")
+    assert events.texts("sequence").tolist()[0] == "1"
+    assert events.texts("start").tolist()[0] == "0"
+
+
+def test_lists_in_a_stream(folder: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"time": [0, 1, 2], "x": [0.5, 1, -3]}), json.dumps({"time": [5], "x": [9]})]
+    given = "\n".join(lines) + "\n"
+    (tmp_path / "new.ndjson").write_text(given)
+    bilstm("predict", folder / "model", tmp_path / "new.ndjson", "--out", tmp_path / "out.ndjson")
+    said = bilstm("predict", folder / "model", "-", "--out", "-", "--quiet", given=given).stdout
+    assert [json.loads(line) for line in said.splitlines()] == written(tmp_path / "out.ndjson")
+    assert [len(json.loads(line)["predicted"]) for line in said.splitlines()] == [3, 1]
