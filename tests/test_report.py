@@ -395,6 +395,17 @@ def test_rows_with_lists_are_sequences(folder: Path, tmp_path: Path) -> None:
     check(render(tagger, found))
 
 
+def test_what_the_model_knows_is_not_told_as_unknown(tmp_path: Path) -> None:
+    codes = [str(i % 3) for i in range(40)]
+    lines = [f"{i // 4},{code},{'pq'[i % 2]}" for i, code in enumerate(codes)]
+    (tmp_path / "train.csv").write_text("\n".join(["id,code,y", *lines]) + "\n")
+    flags = ["--sequence", "id", "--label", "y", "--categorical", "code", *SMALL, "--epochs", 1]
+    bilstm("train", tmp_path / "train.csv", *flags, "--out", tmp_path / "model")
+    (tmp_path / "test.csv").write_text("id,code,y\na,1.0,p\na,2,q\na,2.5,q\n")
+    (told,) = found_in(tmp_path, "test.csv")[1]["data"]["features"]
+    assert told["commonest_unknown"] == {"2.5": 1}
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_worst_sequences(folder: Path, count: int) -> None:
     tagger = Tagger.load(folder / "model")
