@@ -111,7 +111,7 @@ def test_many_batches_in_several_calls_of_the_engine(monkeypatch: pytest.MonkeyP
     x, y = above_half(50)
     history = slow.fit(x, y, batch_size=1, verbose=0).history
     monkeypatch.undo()
-    assert fast.fit(x, y, batch_size=1, verbose=0).history["loss"] == pytest.approx(history["loss"])
+    assert fast.fit(x, y, batch_size=1, verbose=0).history == history  # to the last bit, however long calls take
     assert weight_bits(slow) == weight_bits(fast)
 
 

@@ -130,7 +130,8 @@ def _train_epoch(
         scores = model.train_batches(training, chosen, starts[done : end + 1])
         if pace:
             pace.note(done, end, time.perf_counter() - started)
-        sums += scores[0] if len(scores) == 1 else scores.sum(axis=0)
+        # One batch after the other: how many make a call depends on how long they take, and their sums must not.
+        sums = sums + scores[0] if len(scores) == 1 else np.vstack([sums, scores]).cumsum(axis=0)[-1]
         if not math.isfinite(sums[0]):
             first = done + int(np.flatnonzero(~np.isfinite(scores[:, 0]))[0])
             raise DivergedError(_why_diverged(training.data, chosen[starts[first] : starts[first + 1]]))
