@@ -167,6 +167,8 @@ def train_tagger(
         UserError: the checkpoint cannot be written, or belongs to another training; a class weight is impossible.
     """
     options = options or TrainingOptions()
+    if options.embedding is not None and not columns.vocabularies:
+        raise UserError("embedding has no use here: there are no words or categories to embed; leave it out")
     if validation is None:
         training, validation = _hold_out(training, options)
     model = build_model(columns, options)

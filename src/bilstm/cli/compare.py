@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,7 @@ from bilstm.cli.options import (
     FILE,
     FRACTION,
     TRAINING,
+    check_apart,
     column_flags,
     named_columns,
     roles,
@@ -138,7 +138,7 @@ def _parts(
         raise UserError("--group says what is held out together, and with --valid and --test nothing is: leave it out")
     columns = named_columns(given)
     source = read_table(table, steps=columns)
-    _check_apart({"TABLE": table, "--valid": valid, "--test": test})
+    check_apart({"TABLE": table, "--valid": valid, "--test": test})
     tables = [
         None if path is None else read_table(path, conll_columns=source.conll_columns, steps=columns)
         for path in (valid, test)
@@ -154,14 +154,6 @@ def _parts(
     assert validation is not None
     assert scored is not None
     return source, prepared, validation, scored
-
-
-def _check_apart(paths: dict[str, str | None]) -> None:
-    """Whatever is trained on, or chosen by, would be flattered by its own sequences."""
-    seen: dict[str, str] = {}
-    for what, path in paths.items():
-        if path is not None and (other := seen.setdefault(os.path.realpath(path), what)) != what:
-            raise UserError(f"{other} and {what} are the same file, {path}: give each its own sequences")
 
 
 def _variants(vary: tuple[str, ...], base: TrainingOptions, given: dict[str, Any]) -> list[Variant]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +200,14 @@ def open_table(table: str, columns: Columns) -> Table:
     from bilstm.tablefiles import read_table
 
     return read_table(table, conll_columns=columns.conll_columns, steps=[*columns.features, columns.label])
+
+
+def check_apart(paths: dict[str, str | None]) -> None:
+    """Whatever is trained on, or chosen by, would be flattered by its own sequences."""
+    seen: dict[str, str] = {}
+    for what, path in paths.items():
+        if path is not None and (other := seen.setdefault(os.path.realpath(path), what)) != what:
+            raise UserError(f"{other} and {what} are the same file, {path}: give each its own sequences")
 
 
 def use_threads(threads: int | None) -> None:

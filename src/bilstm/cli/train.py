@@ -12,6 +12,7 @@ import click
 from bilstm.cli.options import (
     FILE,
     POSITIVE,
+    check_apart,
     class_weights,
     column_flags,
     named_columns,
@@ -76,6 +77,7 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     from bilstm.training import TaggerInterrupted, train_tagger
     from bilstm.wording import after_training, before_training, when_stopped
 
+    check_apart({"TABLE": table, "--valid": valid})
     inputs = [table, valid] if valid else [table]
     check_model_path(out, inputs=inputs)
     options = training_options(given)
