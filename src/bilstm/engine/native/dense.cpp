@@ -162,11 +162,13 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
         gradient_of_few_units(input, rows, scratch.gradient(weights_, 0));
     else
         weight_gradient(
-            weights_.shape, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), 1, input.rows, false,
+            weights_.shape, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), input.rows, false,
             scratch[kPack],
-            [&](int64_t, int64_t row, float* to) { copy_padded(input.data + row * inputs, inputs, to); },
-            [&](int64_t) { return input.rows; },
-            [&](int64_t, int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });
+            [&, row = input.data](float* to) mutable {
+                copy_padded(row, inputs, to);
+                row += inputs;
+            },
+            [&](int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });
     if (!input_gradient) return;
 
     const PackedShape shape{units, round_up(inputs, kLanes)};

@@ -165,7 +165,7 @@ template <int Last>
 [[gnu::always_inline]] inline void DirectionPass::keep_gates(int64_t t, int64_t row, int64_t block, bool last,
                                                              const Vec* activated) const {
     const int vectors = last ? Last : 4;
-    float* to = gate_run(t) + block * active(t) * kPanel + row * vectors * kLanes;
+    float* to = gate_rows(t).row(block, row, vectors * kLanes);
     each<4>([&](int v) {
         if (v < vectors) store(to + v * kLanes, activated[v]);
     });
@@ -349,21 +349,21 @@ template <int Rows, int Vectors>
         }
     }
     if (carried) {
-        const float* after = gate_gradient_run(t + 1);
+        const GateRows after = gradient_rows(t + 1);
         const float* matrix = arriving.recurrent + lstm->transposed(lstm->units).start(panel);
         multiply_add_runs<1>(
             static_cast<int64_t>(lstm->segments.size()),
             [&](int64_t i, const float*(&a)[Rows]) {
                 const GateSegment& segment = lstm->segments[static_cast<size_t>(i)];
                 for (int r = 0; r < Rows; ++r)
-                    a[r] = after + segment.panel * active(t + 1) * kPanel + (row + r) * segment.width + segment.lane;
+                    a[r] = after.row(segment.panel, row + r, segment.width) + segment.lane;
                 return Run{segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes};
             },
             sums);
     }
-    const int64_t sequences = active(t), sequences_before = t ? active(t - 1) : 0;
-    const float *gates_now = gate_run(t), *cells_before = t ? cell_run(t - 1) : nullptr;
-    float* gradients = gate_gradient_run(t);
+    const int64_t sequences_before = t ? active(t - 1) : 0;
+    const GateRows gates_now = gate_rows(t), gradients = gradient_rows(t);
+    const float* cells_before = t ? cell_run(t - 1) : nullptr;
     for (int r = 0; r < Rows; ++r) {
         const int64_t at = row + r;
         const float* hidden_now = hidden_row(at, t);
@@ -371,9 +371,9 @@ template <int Rows, int Vectors>
             const int64_t block = panel * kTileVectors + v, unit = block * kLanes;
             const Vec h = load_partial(hidden_now + unit, lstm->units - unit);
             with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
-                const int64_t place = block * sequences * kPanel + at * vectors * kLanes;
+                const int64_t width = vectors * kLanes;
                 cell_gradient<vectors>(sums[r][v], h,
-                                       {gates_now + place, gradients + place,
+                                       {gates_now.row(block, at, width), gradients.row(block, at, width),
                                         t ? cells_before + (block * sequences_before + at) * kLanes : nullptr,
                                         arriving.carry + (block * batch->sequences + at) * kLanes, carried});
             });
@@ -383,26 +383,21 @@ template <int Rows, int Vectors>
 
 void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last, Steps steps, bool add,
                                     Buffer& scratch) const {
-    // From the last step to the first, as the backward pass goes.
-    const auto step = [&](int64_t run) { return steps.end - 1 - run; };
-    const auto gather = [&](int64_t run, int64_t row, float* to) {
-        const int64_t t = step(run);
+    // Rows as the chunk has them: from the last step to the first.
+    int64_t t = steps.end - 1, row = 0;
+    const auto gather = [&](float* to) {
         copy_padded(input_row(row, t), lstm->inputs, to);
         float* recurrent = to + lstm->inputs;
         if (t)
             copy_padded(hidden_row(row, t - 1), lstm->units, recurrent);
         else
             std::fill_n(recurrent, lstm->units, 0.0f);
+        if (++row == active(t)) --t, row = 0;
     };
-    const int64_t rows = steps_before(steps.end) - steps_before(steps.begin);
-    bilstm::weight_gradient(
-        lstm->weights.shape, gradient, first, last, steps.end - steps.begin, rows, add, scratch, gather,
-        [&](int64_t run) { return active(step(run)); },
-        [&](int64_t run, int64_t panel) {
-            const int64_t t = step(run);
-            return std::pair<const float*, int64_t>(gate_gradient_run(t) + panel * active(t) * kPanel,
-                                                    lstm->weights.shape.width(panel));
-        });
+    const PackedShape& shape = lstm->weights.shape;
+    bilstm::weight_gradient(shape, gradient, first, last, chunk_rows(), add, scratch, gather, [&](int64_t panel) {
+        return std::pair<const float*, int64_t>(chunk + panel * chunk_block_step(chunk_rows()), shape.width(panel));
+    });
 }
 
 }  // namespace bilstm

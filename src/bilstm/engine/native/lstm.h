@@ -48,6 +48,17 @@ struct Projection {
     void clear() { begin = end = 0; }
 };
 
+// Where the gates of one step are, or their gradients: each block's lie together, a row a sequence.
+struct GateRows {
+    float* data;
+    int64_t block_step;  // from a block to the next
+    int64_t first;       // row of a block that is the first sequence's
+
+    float* row(int64_t block, int64_t sequence, int64_t width) const {
+        return data + block * block_step + (first + sequence) * width;
+    }
+};
+
 // The buffers of a direction for one batch. Gates and cells are stored [step][block of units][sequence][lanes], with
 // the sequences of a step in sorted order.
 struct DirectionPass {
@@ -59,7 +70,8 @@ struct DirectionPass {
     float* gates = nullptr;  // kept for the backward pass, or null
     float* cells = nullptr;  // of every step where cells_kept, else of the latest only
     bool cells_kept = false;
-    // The backward pass goes through chunks of steps: their gate gradients, and those of the step after the chunk.
+    // The backward pass goes through chunks of steps: their gate gradients, [block of units][rows of all steps, from the
+    // last step to the first][lanes], and those of the step after the chunk.
     float* chunk = nullptr;
     int64_t chunk_begin = 0, chunk_end = 0;
     float* after_chunk = nullptr;
@@ -67,13 +79,17 @@ struct DirectionPass {
     int64_t state_column = 0;  // where in a row of Mode's states its h and then its c are
 
     // Where they are not kept, gates are computed again in the place of their gradients.
-    float* gate_run(int64_t t) const {
-        return gates ? gates + steps_before(t) * lstm->row_size() : gate_gradient_run(t);
+    GateRows gate_rows(int64_t t) const {
+        if (!gates) return gradient_rows(t);
+        return {gates + steps_before(t) * lstm->row_size(), active(t) * kPanel, 0};
     }
-    float* gate_gradient_run(int64_t t) const {
-        if (t == chunk_end) return after_chunk;
-        return chunk + (steps_before(t) - steps_before(chunk_begin)) * lstm->row_size();
+    GateRows gradient_rows(int64_t t) const {
+        if (t == chunk_end) return {after_chunk, active(t) * kPanel, 0};
+        return {chunk, chunk_block_step(chunk_rows()), steps_before(chunk_end) - steps_before(t + 1)};
     }
+    int64_t chunk_rows() const { return steps_before(chunk_end) - steps_before(chunk_begin); }
+    // With a few lines of cache between blocks, as steps of 4 KiB would all fall into the same few places of a cache.
+    static int64_t chunk_block_step(int64_t rows) { return rows * kPanel + kCacheSkew; }
     int64_t steps_before(int64_t t) const {
         return t < batch->longest ? batch->step_start[static_cast<size_t>(t)] : batch->steps;
     }

@@ -29,6 +29,10 @@ inline int64_t checked_product(int64_t a, int64_t b) {
     return result;
 }
 
+// Floats added to distances that would else be whole multiples of 4 KiB: places so far apart compete for the same few
+// lines of a cache.
+inline constexpr int64_t kCacheSkew = 48;
+
 class Buffer {
   public:
     Buffer() = default;

@@ -91,13 +91,20 @@ void Recurrent::open_chunk(Back& back, size_t d, DirectionPass::Steps steps) con
     DirectionPass& pass = back.all.each[d];
     const Batch& batch = *pass.batch;
     const int base = static_cast<int>(d) * kBuffersEach;
-    const int64_t row_size = pass.lstm->row_size();
+    const int64_t blocks = pass.lstm->blocks();
     const int64_t most = std::min(batch.steps, kChunkRows + batch.sequences);
     if (steps.end < batch.longest) {
-        pass.after_chunk = back.scratch[base + kAfter].reserve(checked_product(batch.sequences, row_size));
-        std::copy_n(pass.chunk, pass.active(steps.end) * row_size, pass.after_chunk);
+        const GateRows from = pass.gradient_rows(steps.end);
+        const int64_t sequences = pass.active(steps.end);
+        pass.after_chunk =
+            back.scratch[base + kAfter].reserve(checked_product(batch.sequences, pass.lstm->row_size()));
+        const GateRows to{pass.after_chunk, sequences * kPanel, 0};
+        for (int64_t block = 0; block < blocks; ++block) {
+            const int64_t width = pass.lstm->weights.shape.width(block);
+            std::copy_n(from.row(block, 0, width), sequences * width, to.row(block, 0, width));
+        }
     }
-    pass.chunk = back.scratch[base + kChunk].reserve(checked_product(most, row_size));
+    pass.chunk = back.scratch[base + kChunk].reserve(checked_product(blocks, DirectionPass::chunk_block_step(most)));
     pass.chunk_begin = steps.begin;
     pass.chunk_end = steps.end;
 }
@@ -147,8 +154,7 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
     const float* transposed = back.scratch[static_cast<int>(d) * kBuffersEach + kInputTransposed].data();
     const int64_t start = pass.steps_before(steps.begin), stop = pass.steps_before(steps.end);
     parallel((stop - start + kRows - 1) / kRows, back.cost, [&](int64_t task) {
-        const float* gates[kRows];
-        int64_t panel_steps[kRows], at[kRows];
+        GateRows gates[kRows];
         float* rows[kRows];
         const int64_t begin = start + task * kRows, count = std::min(kRows, stop - begin);
         int64_t t =
@@ -158,9 +164,8 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
             if (row == pass.active(t)) ++t, row = 0;
             const auto i = static_cast<size_t>(row);
             rows[n] = gradient + (batch.start[i] + pass.lstm->reads(t, batch.length[i])) * input_width;
-            gates[n] = pass.gate_gradient_run(t);
-            at[n] = row;
-            panel_steps[n] = pass.active(t) * kPanel;
+            gates[n] = pass.gradient_rows(t);
+            gates[n].first += row;
         }
         for (int64_t panel = 0; panel < shape.panels(); ++panel)
             with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
@@ -174,8 +179,7 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
                         [&](int64_t i, const float*(&a)[R]) {
                             const GateSegment& segment = pass.lstm->segments[static_cast<size_t>(i)];
                             for (int r = 0; r < R; ++r)
-                                a[r] = gates[first + r] + segment.panel * panel_steps[first + r] +
-                                       at[first + r] * segment.width + segment.lane;
+                                a[r] = gates[first + r].row(segment.panel, 0, segment.width) + segment.lane;
                             return Run{segment.count, matrix + segment.row * (V * kLanes), V * kLanes};
                         },
                         sums);
