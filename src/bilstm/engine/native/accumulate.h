@@ -11,9 +11,9 @@ namespace bilstm {
 
 // gradient (+)= sum over rows of (1, inputs of the row)^T x (the row's output gradients), in row order, so that each
 // number is one chain over all rows.
-//   gather(float* to) writes the shape.rows - 1 inputs of the next row, and may write zeros after them, up to a vector's
-//   width;
-//   panel_rows(panel) is a pair: the first row of its output gradients, and the floats from one row to the next.
+//   gather(float* to) writes the shape.rows - 1 inputs of the next row, and may write zeros after them, up to a
+//   vector's width; panel_rows(panel) is a pair: the first row of its output gradients, and the floats from one row to
+//   the next.
 // Works on panels [first_panel, last_panel), by chunks of rows whose gradients stay in the nearest cache.
 template <typename Gather, typename PanelRows>
 void weight_gradient(const PackedShape& shape, float* gradient, int64_t first_panel, int64_t last_panel, int64_t rows,

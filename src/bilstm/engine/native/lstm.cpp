@@ -355,8 +355,7 @@ template <int Rows, int Vectors>
             static_cast<int64_t>(lstm->segments.size()),
             [&](int64_t i, const float*(&a)[Rows]) {
                 const GateSegment& segment = lstm->segments[static_cast<size_t>(i)];
-                for (int r = 0; r < Rows; ++r)
-                    a[r] = after.row(segment.panel, row + r, segment.width) + segment.lane;
+                for (int r = 0; r < Rows; ++r) a[r] = after.row(segment.panel, row + r, segment.width) + segment.lane;
                 return Run{segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes};
             },
             sums);

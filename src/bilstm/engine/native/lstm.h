@@ -70,8 +70,8 @@ struct DirectionPass {
     float* gates = nullptr;  // kept for the backward pass, or null
     float* cells = nullptr;  // of every step where cells_kept, else of the latest only
     bool cells_kept = false;
-    // The backward pass goes through chunks of steps: their gate gradients, [block of units][rows of all steps, from the
-    // last step to the first][lanes], and those of the step after the chunk.
+    // The backward pass goes through chunks of steps: their gate gradients, [block of units][rows of all steps, from
+    // the last step to the first][lanes], and those of the step after the chunk.
     float* chunk = nullptr;
     int64_t chunk_begin = 0, chunk_end = 0;
     float* after_chunk = nullptr;

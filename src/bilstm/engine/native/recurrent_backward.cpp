@@ -96,8 +96,7 @@ void Recurrent::open_chunk(Back& back, size_t d, DirectionPass::Steps steps) con
     if (steps.end < batch.longest) {
         const GateRows from = pass.gradient_rows(steps.end);
         const int64_t sequences = pass.active(steps.end);
-        pass.after_chunk =
-            back.scratch[base + kAfter].reserve(checked_product(batch.sequences, pass.lstm->row_size()));
+        pass.after_chunk = back.scratch[base + kAfter].reserve(checked_product(batch.sequences, pass.lstm->row_size()));
         const GateRows to{pass.after_chunk, sequences * kPanel, 0};
         for (int64_t block = 0; block < blocks; ++block) {
             const int64_t width = pass.lstm->weights.shape.width(block);
