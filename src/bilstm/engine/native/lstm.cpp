@@ -175,6 +175,11 @@ template <int Rows, int Panels, int Last>
 [[gnu::always_inline]] inline void DirectionPass::forward_tile(int64_t t, int64_t row, int64_t block,
                                                                const float* projected, const Mode& mode) const {
     const bool continues = t > 0 || mode.states_in;
+    if (gates) {  // of a batch they fill more than a cache: they are fetched while the tile computes what goes there
+        const int64_t width = Panels == 1 ? Last * kLanes : kPanel;
+        prefetch(gate_rows(t).row(block, row, width), Rows * width);
+        prefetch(cell_run(t) + (block * cell_rows(t) + row) * kLanes, Rows * kLanes);
+    }
     Vec sums[Rows][4 * (Panels - 1) + Last];
     gate_sums<Rows, Panels, Last>(
         t, row, block, projected, [&](int r) { return continues ? before(row + r, t) : nullptr; }, sums);
@@ -340,6 +345,15 @@ void DirectionPass::backward_step(int64_t t, int64_t first, int64_t last, const 
 template <int Rows, int Vectors>
 [[gnu::always_inline]] inline void DirectionPass::backward_tile(int64_t t, int64_t row, int64_t panel, bool carried,
                                                                 const Arriving& arriving) const {
+    const int64_t sequences_before = t ? active(t - 1) : 0;
+    const GateRows gates_now = gate_rows(t), gradients = gradient_rows(t);
+    const float* cells_before = t ? cell_run(t - 1) : nullptr;
+    if (carried)  // what was kept of a batch is more than a cache holds: it is fetched while the tile's product runs
+        for (int v = 0; v < Vectors; ++v) {
+            const int64_t block = panel * kTileVectors + v, width = lstm->weights.shape.width(block);
+            prefetch(gates_now.row(block, row, width), Rows * width);
+            if (t) prefetch(cells_before + (block * sequences_before + row) * kLanes, Rows * kLanes);
+        }
     Vec sums[Rows][Vectors];
     for (int r = 0; r < Rows; ++r) {
         const float* from = arriving.row(*this, row + r, t);
@@ -360,9 +374,6 @@ template <int Rows, int Vectors>
             },
             sums);
     }
-    const int64_t sequences_before = t ? active(t - 1) : 0;
-    const GateRows gates_now = gate_rows(t), gradients = gradient_rows(t);
-    const float* cells_before = t ? cell_run(t - 1) : nullptr;
     for (int r = 0; r < Rows; ++r) {
         const int64_t at = row + r;
         const float* hidden_now = hidden_row(at, t);
