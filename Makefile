@@ -15,7 +15,7 @@ CPP := $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/* benchmarks/speed/*
 BUILD_INPUTS := CMakeLists.txt pyproject.toml constraints.txt $(NATIVE) $(VENV)/.modules
 PYTHON_SOURCES := src tests examples benchmarks .github/smoke.py
 ENGINE_TESTS := tests/laws tests/oracles tests/test_threads.py tests/test_layers.py tests/test_chain.py \
-	tests/test_models.py $(wildcard tests/test_engine*.py) \
+	tests/test_models.py tests/test_predictor.py tests/test_train_on_batch.py $(wildcard tests/test_engine*.py) \
 	--ignore-glob='tests/oracles/test_keras*.py' --ignore=tests/oracles/test_numpy_engine.py
 
 # Compiler warnings stop a developer's build and CI's, never a newcomer's.

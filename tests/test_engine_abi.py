@@ -49,6 +49,7 @@ class Call:
             "offsets": np.array([0, 1, 4, 6], np.int64),
             "labels": random.integers(OUTPUTS, size=STEPS).astype(np.int32),
             "weights": np.ones(STEPS, np.float32),
+            "shares": np.full((STEPS, OUTPUTS), 1 / OUTPUTS, np.float32),
             "chosen": np.array([2, 0, 1], np.int64),
             "starts": np.array([0, 2, 3], np.int64),
             "states": np.zeros((SEQUENCES, self.network.state_width), np.float32),
@@ -59,6 +60,7 @@ class Call:
         self.address: dict[str, int | None] = {name: array.ctypes.data for name, array in self.arrays.items()}
         self.address |= {"targets": None, "network": self.network._handle.value}
         self.numbers: dict[str, int] = {"steps": STEPS, "sequences": SEQUENCES, "count": 3, "batches": 2, "loss": 1}
+        self.numbers["each"] = STEPS // SEQUENCES
         self.optimizer = OptimizerStruct(0, 0.1, 0.9, 0.999, 1e-7)
 
     def __call__(self, name: str) -> tuple[int, str]:
@@ -66,7 +68,10 @@ class Call:
         fields = (at["values"], at["offsets"], n["steps"], n["sequences"], at["labels"], at["targets"], at["weights"])
         data, rest = byref(DataStruct(*fields)), (n["loss"], byref(self.optimizer), 7, at["scores"])
         network, states = at["network"], at["states"]
+        equal = (n["sequences"], n["each"])
         arguments = {
+            "train_equal": (network, at["values"], at["shares"], *equal, *rest),
+            "predict_equal": (network, at["values"], *equal, at["output"]),
             "train": (network, data, at["chosen"], n["count"], at["starts"], n["batches"], *rest),
             "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, at["scores"]),
             "update": (network, byref(self.optimizer)),
@@ -85,7 +90,8 @@ def call() -> Call:
     return Call()
 
 
-CALLS = ("train", "gradient", "update", "predict", "evaluate", "read", "write")
+EQUAL = ("train_equal", "predict_equal")  # sequences with the same number of steps
+CALLS = ("train", "gradient", "update", "predict", "evaluate", "read", "write", *EQUAL)
 DATA = ("train", "gradient", "predict", "evaluate")
 LEARNING = ("train", "gradient", "evaluate")
 
@@ -99,12 +105,13 @@ def test_valid_calls_are_answered(call: Call) -> None:
 
 POINTERS = {
     "network": ("no network", CALLS),
-    "values": ("no values", DATA),
+    "values": ("no values", DATA + EQUAL),
     "offsets": ("no offsets", DATA),
     "labels": ("either labels or targets are needed", LEARNING),
     "chosen": ("no chosen sequences", ("train", "gradient")),
     "starts": ("no starts of batches", ("train",)),
-    "scores": ("no score", ("train", "gradient")),
+    "scores": ("no score", ("train", "gradient", "train_equal")),
+    "shares": ("no targets", ("train_equal",)),
     "numbers": ("no numbers", ("read", "write")),
 }
 
@@ -129,7 +136,7 @@ def test_nothing_to_predict_into(call: Call, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "pointer"),
     [(name, pointer) for pointer, (_, names) in POINTERS.items() for name in names if pointer != "network"]
-    + [("predict", "states"), ("predict", "output"), ("train", "weights")],
+    + [("predict", "states"), ("predict", "output"), ("predict_equal", "output"), ("train", "weights")],
 )
 def test_misaligned_pointers(call: Call, name: str, pointer: str) -> None:
     call.address[pointer] += 1  # type: ignore[operator]
@@ -480,3 +487,38 @@ def test_whenever_memory_runs_out_it_is_said_and_all_goes_on() -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
     for line in finished.stdout.splitlines():
         assert 0 < int(line.split()[1]) < 20, line  # both were met with
+
+
+# --- Sequences with the same number of steps --------------------------------------------------------------------------
+
+
+@given(sequences=ANY_NUMBER, steps=ANY_NUMBER, name=st.sampled_from(EQUAL))
+@settings(deadline=None)
+def test_impossible_numbers_of_equal_sequences(sequences: int, steps: int, name: str) -> None:
+    call = Call()
+    possible = sequences >= 0 and steps >= 1 and sequences * steps <= STEPS
+    impossible = sequences < 0 or steps < 1 or sequences * steps > 1 << 44
+    if not possible and not impossible:
+        return  # that the arrays are shorter, only the caller can know
+    call.numbers |= {"sequences": sequences, "each": steps}
+    assert call(name)[0] in ((0,) if possible else (INVALID, OUT_OF_MEMORY))
+
+
+@pytest.mark.parametrize(
+    ("array", "number", "message"),
+    [
+        ("values", np.nan, "a value is not finite"),
+        ("values", -np.inf, "a value is not finite"),
+        ("shares", 1.5, "targets must be from 0 to 1"),
+        ("shares", -0.5, "targets must be from 0 to 1"),
+        ("shares", np.inf, "targets must be from 0 to 1"),
+    ],
+)
+def test_numbers_that_equal_sequences_cannot_be_trained_on(call: Call, array: str, number: float, message: str) -> None:
+    before = call.network.read()
+    call.arrays[array][3, 1] = number
+    assert call("train_equal") == (INVALID, message)
+    assert np.array_equal(call.network.read(), before)
+    call.arrays[array][3, 1] = np.nan if array == "shares" else 0  # unlabelled
+    assert call("train_equal")[0] == 0
+    assert not np.array_equal(call.network.read(), before)

@@ -94,7 +94,9 @@ class Adam(Optimizer):
         return super().get_config() | betas
 
     def plan(self) -> OptimizerPlan:
-        return super().plan()._replace(kind="adam", beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
+        rate = _positive(type(self).__name__, "learning_rate", self.learning_rate)
+        decay = self.weight_decay or 0.0
+        return OptimizerPlan("adam", rate, self.beta_1, self.beta_2, self.epsilon, **self.clipping, weight_decay=decay)
 
 
 class AdamW(Adam):

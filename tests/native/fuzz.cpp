@@ -183,7 +183,9 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
         const int32_t loss = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3));
         std::vector<float> output(static_cast<size_t>(d.rows * outputs)), states;
         states.resize(static_cast<size_t>(d.sequences * state_width));
-        switch (bytes.below(5)) {
+        const int64_t equal = bytes.claim(d.sequences);
+        const int64_t steps = bytes.claim(d.sequences ? d.steps / d.sequences : 1);
+        switch (bytes.below(7)) {
             case 0:
                 answered(bilstm_train(network, &d.data, bytes.or_null(chosen), bytes.claim(count),
                                       bytes.or_null(starts), bytes.claim(batches), loss, &optimizer,
@@ -199,6 +201,13 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
             case 3:
                 answered(bilstm_predict(network, &d.data, loss, bytes.byte() & 1 ? states.data() : nullptr,
                                         bytes.byte() & 1 ? states.data() : nullptr, bytes.or_null(output), nullptr));
+                break;
+            case 4:
+                answered(bilstm_train_equal(network, bytes.or_null(d.values), bytes.or_null(d.targets), equal, steps,
+                                            loss, &optimizer, bytes.any<uint64_t>(), bytes.or_null(scores)));
+                break;
+            case 5:
+                answered(bilstm_predict_equal(network, bytes.or_null(d.values), equal, steps, bytes.or_null(output)));
                 break;
             default:
                 answered(bilstm_predict(network, &d.data, loss, nullptr, nullptr, nullptr, scores.data()));

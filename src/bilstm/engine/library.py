@@ -8,7 +8,8 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uin
 from functools import cache
 from pathlib import Path
 
-ABI = 4
+ABI = 5
+INVALID, OUT_OF_MEMORY = 1, 2  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
 
@@ -96,6 +97,7 @@ _SIGNATURES: dict[str, list[type]] = {
         c_uint64,
         c_void_p,
     ],
+    "bilstm_train_equal": [c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_uint64, c_void_p],
     "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
     "bilstm_update": [c_void_p, c_void_p],
     "bilstm_predict": [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
@@ -179,9 +181,9 @@ def check(code: int) -> None:
     if not code:
         return
     message = library().bilstm_last_error().decode()
-    if code == 1:
+    if code == INVALID:
         raise ValueError(message)
-    if code == 2:
+    if code == OUT_OF_MEMORY:
         raise MemoryError(message)
     raise EngineError(message)
 

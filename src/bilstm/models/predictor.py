@@ -37,7 +37,7 @@ class Predictor:
             ValueError: x is not of the shape of `input`.
         """
         if x is not None:
-            if np.shape(x) != self._shape:
+            if getattr(x, "shape", None) != self._shape and np.shape(x) != self._shape:  # at once for an array
                 raise ValueError(f"this predictor takes arrays of shape {self._shape}, not {np.shape(x)}")
             self.input[...] = x
         self._predict()

@@ -12,6 +12,7 @@ from bilstm import optimizers
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
 from bilstm.calls import steps_to_predict
+from bilstm.engine.network import Network
 from bilstm.fitting import UNWATCHED, FitData, Scores, Watch, check_finite, run_epochs
 from bilstm.layers import (
     Bidirectional,
@@ -190,6 +191,10 @@ class Sequential(Chain):
         self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
     ) -> float | list[float]:
         """One training step on all of x. Returns the loss before the step, or [loss, metrics…]."""
+        if sample_weight is None and class_weight is None and _is_small(x):
+            scores = self._train_small(x, y)
+            if scores is not None:
+                return self._as_list(scores)
         batch = self._fit_data(x, y, sample_weight, class_weight)
         if not len(batch.chosen):
             raise ValueError("train_on_batch: x has no sequences to train on")
@@ -197,17 +202,31 @@ class Sequential(Chain):
         starts = np.array([0, len(batch.chosen)], np.int64)
         return self._as_list(self.train_batches(batch, batch.chosen, starts)[0])
 
+    def _train_small(self, x: FloatArray, y: Any) -> Scores | None:
+        """What `train_on_batch` does, if x and y can go to the engine as they are; its checks then suffice."""
+        network, optimizer = self.network, self.optimizer
+        if network is None or optimizer is None or self.loss not in _SHARES or not _is_small(y, network.one_row_each):
+            return None
+        rows = x.shape[:1] if network.one_row_each else x.shape[:2]
+        if y.shape != (*rows, network.outputs) or x.shape[2] != network.features:
+            return None
+        self._choose_recompute(network)
+        return network.train_equal(x, y, self.loss, optimizer.plan(), self.seed)
+
     def train_batches(self, training: FitData, chosen: IndexArray, starts: IndexArray) -> Scores:
         """A training step for each batch chosen[starts[i]:starts[i + 1]]; returns the engine's (batches, 5) scores."""
         assert self.network is not None
         assert self.optimizer is not None
         assert self.loss is not None
         loss = LOSSES[self.loss]
-        if self.network.recompute != self.recompute:
-            self.network.recompute = self.recompute
+        self._choose_recompute(self.network)
         return self.network.train(
             training.data, training.targets, chosen, starts, loss, self.optimizer.plan(), self.seed
         )
+
+    def _choose_recompute(self, network: Network) -> None:
+        if network.recompute != self.recompute:
+            network.recompute = self.recompute
 
     def _fit_data(
         self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
@@ -415,11 +434,15 @@ class Sequential(Chain):
 _QUEUES = {"max_queue_size": 10, "workers": 1, "use_multiprocessing": False}
 
 
-def _is_small(x: Any) -> bool:
+# The losses whose targets are shares of outputs, as many as these.
+_SHARES = ("binary_crossentropy", "categorical_crossentropy")
+
+
+def _is_small(x: Any, one_row_each: bool = False) -> bool:
     """Whether x is in the engine's own form already, and so small that microseconds around its call count."""
     return (
         type(x) is np.ndarray
-        and x.ndim == 3
+        and x.ndim == (2 if one_row_each else 3)
         and 0 < x.size <= 1 << 14
         and x.dtype == np.float32
         and x.flags.c_contiguous

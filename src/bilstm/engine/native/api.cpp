@@ -115,6 +115,30 @@ bilstm::Loss check_targets(const bilstm::Network& network, const bilstm_data& da
     return static_cast<bilstm::Loss>(loss);
 }
 
+// Offsets and numbers of sequences that all have the same number of steps. Kept between calls.
+class EqualSequences {
+  public:
+    bilstm_data of(const bilstm_network* network, const float* values, int64_t sequences, int64_t steps) {
+        require(network, "no network");
+        require(steps >= 1, "sequences must have steps");
+        check_rows(sequences, 1, "sequences");
+        const int64_t total = bilstm::checked_product(sequences, steps);
+        check_rows(total, network->features(), "steps");
+        check_rows(total, network->outputs(), "steps");
+        check_array(values, "values", total == 0);
+        offsets_.resize(static_cast<size_t>(sequences) + 1);
+        for (size_t i = 0; i < offsets_.size(); ++i) offsets_[i] = static_cast<int64_t>(i) * steps;
+        return {values, offsets_.data(), total, sequences, nullptr, nullptr, nullptr};
+    }
+    const int64_t* chosen() {
+        while (chosen_.size() < offsets_.size()) chosen_.push_back(static_cast<int64_t>(chosen_.size()));
+        return chosen_.data();
+    }
+
+  private:
+    std::vector<int64_t> offsets_, chosen_;
+};
+
 bilstm::Optimizer check_optimizer(const bilstm_optimizer* o) {
     check_array(o, "optimizer");
     require(o->kind == bilstm::Optimizer::adam || o->kind == bilstm::Optimizer::sgd, "unknown optimizer");
@@ -243,6 +267,32 @@ int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int
     });
 }
 
+int32_t bilstm_train_equal(bilstm_network* network, const float* values, const float* targets, int64_t sequences,
+                           int64_t steps, int32_t loss, const bilstm_optimizer* optimizer, uint64_t seed,
+                           bilstm_score* score) {
+    return guarded([&] {
+        static thread_local EqualSequences all;
+        static thread_local std::vector<float> marked;
+        const bilstm_data equal = all.of(network, values, sequences, steps);
+        const int64_t rows = network->one_row_each() ? sequences : equal.steps;
+        check_rows(rows, network->outputs(), "rows");
+        check_array(targets, "targets", rows == 0);
+        check_array(score, "score");
+        require(bilstm_first_not_finite(values, equal.steps * network->features()) < 0, "a value is not finite");
+        marked.assign(targets, targets + rows * network->outputs());
+        require(bilstm_mark_unlabelled(marked.data(), static_cast<int64_t>(marked.size())) < 0,
+                "targets must be from 0 to 1");
+        bilstm_data data = equal;
+        data.targets = marked.data();
+        const auto checked_loss = check_targets(*network, data, loss);
+        const auto checked_optimizer = check_optimizer(optimizer);
+        const int64_t starts[] = {0, sequences};
+        const std::unique_lock lock(network->guard);
+        require(network->iteration < kMostIterations, "an iteration above 2^53");
+        network->train(data, all.chosen(), starts, 1, checked_loss, checked_optimizer, seed, score);
+    });
+}
+
 int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, int64_t count,
                         int32_t loss, int32_t training, uint64_t seed, bilstm_score* score) {
     return guarded([&] {
@@ -287,18 +337,9 @@ int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t
 int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
                              float* output) {
     return guarded([&] {
-        require(network, "no network");
-        require(steps >= 1, "sequences must have steps");
-        check_rows(sequences, 1, "sequences");
-        const int64_t total = bilstm::checked_product(sequences, steps);
-        check_rows(total, network->features(), "steps");
-        check_rows(total, network->outputs(), "steps");
-        check_array(values, "values", total == 0);
-        check_array(output, "output", total == 0);
-        static thread_local std::vector<int64_t> offsets;
-        offsets.resize(static_cast<size_t>(sequences) + 1);
-        for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = static_cast<int64_t>(i) * steps;
-        const bilstm_data data{values, offsets.data(), total, sequences, nullptr, nullptr, nullptr};
+        static thread_local EqualSequences all;
+        const bilstm_data data = all.of(network, values, sequences, steps);
+        check_array(output, "output", data.steps == 0);
         const std::shared_lock lock(network->guard);
         network->predict(data, bilstm::Loss::mean_squared_error, nullptr, nullptr, output, nullptr);
     });

@@ -257,10 +257,11 @@ void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass
         if (t == 0 && mode.states_in)
             for (const DirectionPass* pass : {&first, &second}) pass->begin_from_states(0, 1, mode);
         int64_t block = 0;
-        for (; block + 2 <= blocks; block += 2)
-            with_gate_vectors(first.lstm->gate_vectors(block + 1),
-                              [&](auto last) { forward_both<2, last>(first, second, t, block, mode); });
-        if (block < blocks)
+        if constexpr (kManyRegisters)
+            for (; block + 2 <= blocks; block += 2)
+                with_gate_vectors(first.lstm->gate_vectors(block + 1),
+                                  [&](auto last) { forward_both<2, last>(first, second, t, block, mode); });
+        for (; block < blocks; ++block)
             with_gate_vectors(first.lstm->gate_vectors(block),
                               [&](auto last) { forward_both<1, last>(first, second, t, block, mode); });
     }

@@ -17,13 +17,16 @@ namespace bilstm {
 
 #if defined(__AVX512F__)
 inline constexpr int kLanes = 16;
-inline constexpr int kTileRows = 6;  // 6 x 4 accumulators of 32 registers
+inline constexpr int kTileRows = 6;           // 6 x 4 accumulators of 32 registers
+inline constexpr bool kManyRegisters = true;  // for 16 accumulators
 #elif defined(__AVX2__) && defined(__FMA__)
 inline constexpr int kLanes = 8;
 inline constexpr int kTileRows = 3;  // 3 x 4 accumulators of 16 registers
+inline constexpr bool kManyRegisters = false;
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 inline constexpr int kLanes = 4;
 inline constexpr int kTileRows = 6;
+inline constexpr bool kManyRegisters = true;
 #else
 #error "The engine needs AVX2 with FMA, AVX-512 or 64-bit NEON: exactness rests on fused multiply-add."
 #endif
