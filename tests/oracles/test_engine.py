@@ -73,7 +73,7 @@ def targets_of(problem: Problem, model: Sequential) -> Targets:
 
 
 def conditioning(problem: Problem, gradients: list[Array]) -> float:
-    """What weights and targets that are off by 3e-7, as activations may be, change in gradients.
+    """What weights and targets that are off by a millionth change in gradients.
 
     Float32 can do no better where numbers nearly cancel: an output and its target, or 1 and a saturated activation.
     """
@@ -86,7 +86,7 @@ def conditioning(problem: Problem, gradients: list[Array]) -> float:
     network.set_weights([weight * (1 + tried * signs.choice([-1, 1], weight.shape)) for weight in weights])
     _, moved = network.gradients(problem.batch, targets, **options)
     network.set_weights(weights)
-    return 3e-7 / tried * max(float(np.abs(a - b).max(initial=0)) for a, b in zip(gradients, moved, strict=True))
+    return 1e-6 / tried * max(float(np.abs(a - b).max(initial=0)) for a, b in zip(gradients, moved, strict=True))
 
 
 def check_gradients(problem: Problem, *, well_conditioned: bool = False) -> None:
