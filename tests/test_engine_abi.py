@@ -59,7 +59,7 @@ class Call:
         }
         self.address: dict[str, int | None] = {name: array.ctypes.data for name, array in self.arrays.items()}
         self.address |= {"targets": None, "network": self.network._handle.value}
-        self.numbers: dict[str, int] = {"steps": STEPS, "sequences": SEQUENCES, "count": 3, "batches": 2, "loss": 1}
+        self.numbers: dict[str, Any] = {"steps": STEPS, "sequences": SEQUENCES, "count": 3, "batches": 2, "loss": 1}
         self.numbers["each"] = STEPS // SEQUENCES
         self.optimizer = OptimizerStruct(0, 0.1, 0.9, 0.999, 1e-7)
 
@@ -75,6 +75,7 @@ class Call:
             "train": (network, data, at["chosen"], n["count"], at["starts"], n["batches"], *rest),
             "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, at["scores"]),
             "update": (network, byref(self.optimizer)),
+            "average": (network, n.get("share", 0.25)),
             "predict": (network, data, n["loss"], states, states, at["output"], None),
             "evaluate": (network, data, n["loss"], None, None, None, at["scores"]),
             "read": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
@@ -91,7 +92,7 @@ def call() -> Call:
 
 
 EQUAL = ("train_equal", "predict_equal")  # sequences with the same number of steps
-CALLS = ("train", "gradient", "update", "predict", "evaluate", "read", "write", *EQUAL)
+CALLS = ("train", "gradient", "update", "average", "predict", "evaluate", "read", "write", *EQUAL)
 DATA = ("train", "gradient", "predict", "evaluate")
 LEARNING = ("train", "gradient", "evaluate")
 
@@ -204,7 +205,7 @@ def test_another_number_of_weights(call: Call, name: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["read", "write"])
-@pytest.mark.parametrize("which", [-1, 4, -(2**31), 2**31 - 1])
+@pytest.mark.parametrize("which", [-1, 5, -(2**31), 2**31 - 1])
 def test_an_unknown_array(call: Call, name: str, which: int) -> None:
     call.numbers["which"] = which
     assert call(name) == (INVALID, "unknown array")
@@ -522,3 +523,27 @@ def test_numbers_that_equal_sequences_cannot_be_trained_on(call: Call, array: st
     call.arrays[array][3, 1] = np.nan if array == "shares" else 0  # unlabelled
     assert call("train_equal")[0] == 0
     assert not np.array_equal(call.network.read(), before)
+
+
+# --- Averages of weights ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01, float("nan"), float("inf")])
+def test_an_impossible_share(call: Call, share: float) -> None:
+    call.numbers["share"] = share
+    assert call("average") == (INVALID, "a share of the way must be from 0 to 1")
+
+
+def test_averages_follow_the_weights(call: Call) -> None:
+    network = call.network
+    expected = network.read()
+    assert network.read("averages").tobytes() == expected.tobytes()  # there is no other weight yet
+    for share in (0.0, 0.3, 0.001, 1.0):
+        assert call("train")[0] == 0
+        weights = network.read()
+        network.average(share)
+        expected = expected + (weights - expected) * np.float32(share)
+        assert network.read("averages").tobytes() == expected.tobytes()
+        assert network.read().tobytes() == weights.tobytes()
+    network.write(expected * 2, "averages")
+    assert network.read("averages").tobytes() == (expected * 2).tobytes()

@@ -83,18 +83,29 @@ class TwinModel:
         self.network = self
         self.one_row_each = twin.pooled
         self.iteration = 0
+        self._averages = np.empty(0, np.float32)
         for module in twin.modules():
             if isinstance(module, (nn.LSTM, nn.Embedding, nn.Linear)):
                 module.reset_parameters()
         self.optimizer = _Adam(twin.parameters(), options.learning_rate, eps=1e-7, fused=True)
 
-    def read(self) -> FloatArray:
+    def read(self, which: str = "weights") -> FloatArray:
+        if which == "averages":
+            return self._averages.copy()
         weights: FloatArray = nn.utils.parameters_to_vector(self.twin.parameters()).detach().numpy()
         return weights
 
-    def write(self, values: FloatArray) -> None:
+    def write(self, values: FloatArray, which: str = "weights") -> None:
+        if which == "averages":
+            self._averages = values.copy()
+            return
         with torch.no_grad():
             nn.utils.vector_to_parameters(torch.from_numpy(values.copy()), self.twin.parameters())
+
+    def average(self, share: float) -> None:
+        with torch.no_grad():
+            averages = torch.from_numpy(self._averages)
+            averages.lerp_(nn.utils.parameters_to_vector(self.twin.parameters()), share)
 
     def train_batches(self, data: FitData, batch: IndexArray, starts: IndexArray) -> npt.NDArray[np.float64]:
         """A training step on one batch; returns its sums as the engine does: of losses, of labelled rows."""

@@ -167,7 +167,7 @@ class _Run:
         self.epochs = options.epochs or self._default_epochs()
         self.logs: list[dict[str, float]] = []  # of each epoch
         self.best: Best | None = None
-        self.average = self.network.read()  # of the weights after each step
+        self.network.write(self.network.read(), "averages")  # from here on, of the weights after each step
         self.started = time.perf_counter()
         self._begin_epoch()
 
@@ -254,7 +254,7 @@ class _Run:
             raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
         return Snapshot(
             **arrays,
-            average=self.average,
+            average=self.network.read("averages"),
             iteration=self.network.iteration,
             random=self.random_before,
             batches=self.done,
@@ -269,7 +269,7 @@ class _Run:
         self.network.write(snapshot.weights)
         self.network.write(snapshot.first_moments, "first_moments")
         self.network.write(snapshot.second_moments, "second_moments")
-        self.average = snapshot.average
+        self.network.write(snapshot.average, "averages")
         self.network.iteration = snapshot.iteration
         self.random.bit_generator.state = self.random_before = dict(snapshot.random)
         self.done, self.sums = snapshot.batches, snapshot.sums
@@ -311,10 +311,8 @@ class _Run:
 
     def _average(self) -> None:
         """Let the average follow the weights: in the first steps more closely, since it began with the initial ones."""
-        step, difference = self.network.iteration, self.network.read()
-        difference -= self.average
-        difference *= np.float32(1 - min(_DECAY, (1 + step) / (10 + step)))
-        self.average += difference
+        step = self.network.iteration
+        self.network.average(1 - min(_DECAY, (1 + step) / (10 + step)))
 
     def _loss(self) -> float:
         """The mean of the epoch so far."""
@@ -344,10 +342,10 @@ class _Run:
 
     def _validate(self) -> None:
         """Judge the weights' average after the epoch that has ended, and keep it if it is the best."""
-        loss, weights = self._loss(), self.network.read()
+        loss, weights, average = self._loss(), self.network.read(), self.network.read("averages")
         logs, score = {"loss": loss}, (0.0, -loss)
         if self.validation:
-            self.network.write(self.average)
+            self.network.write(average)
             sums = self.model.score(self.validation)
             self.network.write(weights)
             if not sums[1]:
@@ -359,7 +357,7 @@ class _Run:
             raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
         best = self.best
         if best is None or score > best.score:
-            best = Best(score, len(self.logs), self.average.copy())
+            best = Best(score, len(self.logs), average)
         self.logs.append(logs | {"learning_rate": self.optimizer.learning_rate, "seconds": round(self._seconds(), 3)})
         self.best = best
         self.progress({"epoch": len(self.logs), "epochs": self.epochs, "done": 1.0, **self.logs[-1]})

@@ -158,7 +158,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
     check(answered(bilstm_describe(network, &parameters, &outputs, &one_row_each, &state_width)), "a network");
     if (parameters > (1 << 20) || outputs > (1 << 16) || features > (1 << 16)) return;  // time is short
     auto numbers = bytes.array<float>(parameters, [&] { return bytes.number(); });
-    for (int32_t which = 0; which < 4; ++which) {
+    for (int32_t which = 0; which < 5; ++which) {
         for (float& number : numbers)
             if (which == 3) number = number < 0 ? -number : number;
         const bool possible = answered(bilstm_write(network, which, numbers.data(), bytes.claim(parameters)));
@@ -185,7 +185,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
         states.resize(static_cast<size_t>(d.sequences * state_width));
         const int64_t equal = bytes.claim(d.sequences);
         const int64_t steps = bytes.claim(d.sequences ? d.steps / d.sequences : 1);
-        switch (bytes.below(7)) {
+        switch (bytes.below(8)) {
             case 0:
                 answered(bilstm_train(network, &d.data, bytes.or_null(chosen), bytes.claim(count),
                                       bytes.or_null(starts), bytes.claim(batches), loss, &optimizer,
@@ -208,6 +208,9 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 break;
             case 5:
                 answered(bilstm_predict_equal(network, bytes.or_null(d.values), equal, steps, bytes.or_null(output)));
+                break;
+            case 6:
+                answered(bilstm_average(network, bytes.number()));
                 break;
             default:
                 answered(bilstm_predict(network, &d.data, loss, nullptr, nullptr, nullptr, scores.data()));

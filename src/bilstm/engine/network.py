@@ -28,7 +28,7 @@ MERGES = ("concat", "sum", "mul", "ave")
 POOLS = ("average", "maximum")
 LOSSES = ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error")
 OPTIMIZERS = ("adam", "sgd")
-ARRAYS = ("weights", "gradients", "first_moments", "second_moments")
+ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Network:
         self.state_width = state_width.value
 
     def read(self, which: str = "weights") -> FloatArray:
-        """(parameter_count,) float32: all "weights", "gradients", "first_moments" or "second_moments"."""
+        """(parameter_count,) float32: all "weights", "gradients", "first_moments", "second_moments" or "averages"."""
         values = np.empty(self.parameter_count, np.float32)
         check(library().bilstm_read(self._handle, ARRAYS.index(which), _address(values), len(values)))
         return values
@@ -300,6 +300,10 @@ class Network:
     def update(self, optimizer: OptimizerPlan) -> None:
         """Take a step along the gradients last computed or written."""
         check(library().bilstm_update(self._handle, byref(_optimizer_struct(optimizer))))
+
+    def average(self, share: float) -> None:
+        """Move the "averages", at first the weights themselves, this share (from 0 to 1) of the way to the weights."""
+        check(library().bilstm_average(self._handle, share))
 
     def predict(
         self, data: Ragged, states: FloatArray | None = None, *, return_states: bool = False

@@ -203,8 +203,12 @@ int32_t bilstm_read(bilstm_network* network, int32_t which, float* to, int64_t c
     return guarded([&] {
         require(network, "no network");
         check_array(to, "numbers", count == 0);
-        require(which >= 0 && which <= bilstm::Network::kSecondMoments, "unknown array");
+        require(which >= 0 && which <= bilstm::Network::kAverages, "unknown array");
         require(count == network->parameter_count(), "another number of weights than the network has");
+        if (which == bilstm::Network::kAverages) {  // they may have to be made first
+            const std::unique_lock alone(network->guard);
+            return network->read(bilstm::Network::kAverages, to);
+        }
         const std::shared_lock lock(network->guard);
         network->read(static_cast<bilstm::Network::Which>(which), to);
     });
@@ -214,7 +218,7 @@ int32_t bilstm_write(bilstm_network* network, int32_t which, const float* from, 
     return guarded([&] {
         require(network, "no network");
         check_array(from, "numbers", count == 0);
-        require(which >= 0 && which <= bilstm::Network::kSecondMoments, "unknown array");
+        require(which >= 0 && which <= bilstm::Network::kAverages, "unknown array");
         require(count == network->parameter_count(), "another number of weights than the network has");
         const std::unique_lock lock(network->guard);
         network->write(static_cast<bilstm::Network::Which>(which), from);
@@ -314,6 +318,15 @@ int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer
         const std::unique_lock lock(network->guard);
         require(network->iteration < kMostIterations, "an iteration above 2^53");
         network->update(checked_optimizer);
+    });
+}
+
+int32_t bilstm_average(bilstm_network* network, float share) {
+    return guarded([&] {
+        require(network, "no network");
+        require(share >= 0 && share <= 1, "a share of the way must be from 0 to 1");
+        const std::unique_lock lock(network->guard);
+        network->average(share);
     });
 }
 

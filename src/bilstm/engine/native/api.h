@@ -91,7 +91,8 @@ BILSTM_API void bilstm_destroy(bilstm_network* network);
 BILSTM_API int32_t bilstm_describe(const bilstm_network* network, int64_t* parameters, int64_t* outputs,
                                    int32_t* one_row_each, int64_t* state_width);
 
-// All weights (0), gradients (1), first (2) or second moments (3), one after the other as get_weights() orders them.
+// All weights (0), gradients (1), first (2) or second moments (3), or averages (4: at first the weights), one after the
+// other as get_weights() orders them.
 BILSTM_API int32_t bilstm_read(bilstm_network* network, int32_t which, float* to, int64_t count);
 BILSTM_API int32_t bilstm_write(bilstm_network* network, int32_t which, const float* from, int64_t count);
 // Training steps taken; counts for Adam's bias correction and for dropout.
@@ -114,6 +115,8 @@ BILSTM_API int32_t bilstm_train_equal(bilstm_network* network, const float* valu
 BILSTM_API int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
                                    int64_t count, int32_t loss, int32_t training, uint64_t seed, bilstm_score* score);
 BILSTM_API int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer);
+// Moves the averages a share, from 0 to 1, of the way to the weights.
+BILSTM_API int32_t bilstm_average(bilstm_network* network, float share);
 
 // Outputs for all sequences, in the order of the data. Unless `score` is null, scores them; `output` may then be null.
 // The states may be null; else (sequences, state_width), before the first and after the last step.

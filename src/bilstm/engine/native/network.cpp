@@ -136,6 +136,8 @@ Buffer& buffer_of(Parameter& parameter, Network::Which which) {
             return parameter.first_moment;
         case Network::kSecondMoments:
             return parameter.second_moment;
+        case Network::kAverages:
+            return parameter.averaged();
         default:
             return parameter.value;
     }

@@ -49,7 +49,7 @@ class Network {
     bool one_row_each() const { return one_row_each_; }
     int64_t state_width() const { return state_width_; }
 
-    enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3 };
+    enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3, kAverages = 4 };
     void read(Which which, float* to);
     void write(Which which, const float* from);
     void set_recompute(bool recompute);
@@ -61,6 +61,7 @@ class Network {
     void gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
                   uint64_t seed, bilstm_score* score);
     void update(const Optimizer& optimizer);
+    void average(float share);
     void predict(const bilstm_data& data, Loss loss, const float* states_in, float* states_out, float* output,
                  bilstm_score* score);
 

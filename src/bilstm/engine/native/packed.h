@@ -37,9 +37,14 @@ struct Parameter {
     std::vector<int64_t> columns;     // the packed column of each column of a variable
     bool plain = false;               // rows of shape.columns numbers one after the other, without panels
     Buffer value, gradient, first_moment, second_moment;
+    Buffer average;  // of the values of many steps; nothing there before it is asked for
 
     void allocate() {
         for (Buffer* buffer : {&value, &gradient, &first_moment, &second_moment}) buffer->reserve_zeroed(shape.size());
+    }
+    Buffer& averaged() {
+        if (!average.data()) std::copy_n(value.data(), shape.size(), average.reserve(shape.size()));
+        return average;
     }
     int64_t count() const {
         int64_t total = 0;

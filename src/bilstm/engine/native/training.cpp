@@ -143,6 +143,20 @@ void Network::update(const Optimizer& optimizer) {
     ++iteration;
 }
 
+// Each average goes so far towards its weight.
+void Network::average(float share) {
+    constexpr int64_t kPiece = 1 << 14;
+    for (Parameter* parameter : parameters_) {
+        const int64_t size = parameter->shape.size();
+        float* averages = parameter->averaged().data();
+        const float* values = parameter->value.data();
+        parallel((size + kPiece - 1) / kPiece, size, [&](int64_t piece) {
+            const int64_t end = std::min(size, (piece + 1) * kPiece);
+            for (int64_t i = piece * kPiece; i < end; ++i) averages[i] += (values[i] - averages[i]) * share;
+        });
+    }
+}
+
 void Network::train(const bilstm_data& data, const int64_t* chosen, const int64_t* starts, int64_t batches, Loss loss,
                     const Optimizer& optimizer, uint64_t seed, bilstm_score* scores) {
     for (int64_t i = 0; i < batches; ++i) {
