@@ -19,14 +19,16 @@ _UNSUPPORTED: dict[str, Any] = {
 
 
 class Optimizer:
-    """Args common to all:
+    """What all optimizers take.
 
-    learning_rate: step size, a positive number; may be changed between calls of `fit`.
-    clipnorm: scales down each weight array's gradient to at most this norm.
-    global_clipnorm: scales down all gradients together to at most this norm.
-    clipvalue: cuts each number of the gradients to ± this. At most one of the three may be given.
-    weight_decay: a step also takes learning_rate · weight_decay of each weight away, biases and embeddings included,
-        apart from its gradient (Loshchilov & Hutter, "Decoupled weight decay regularization", 2019), as in Keras.
+    Args:
+        learning_rate: step size, a positive number; may be changed between calls of `fit`.
+        clipnorm: scales down each weight array's gradient to at most this norm.
+        global_clipnorm: scales down all gradients together to at most this norm.
+        clipvalue: cuts each number of the gradients to ± this. At most one of the three may be given.
+        weight_decay: a step also takes learning_rate · weight_decay of each weight away, biases and embeddings
+            included, apart from its gradient (Loshchilov & Hutter, "Decoupled weight decay regularization", 2019), as
+            in Keras.
 
     Raises:
         ValueError: an argument out of its range, or one of Keras's that is not supported.
