@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # What stands at the side of each page, by what a reader came for.
 NAVIGATION = {
     "Learn": ["/docs/tutorial", "/docs/directions"],
-    "Do": ["/docs/tables", "/docs/words", "/docs/classify", "/docs/estimators", "/docs/report"],
+    "Do": ["/docs/tables", "/docs/words", "/docs/classify", "Estimators </docs/estimators>", "/docs/report"],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": ["/benchmarks/accuracy/RESULTS", "/benchmarks/speed/RESULTS", "/benchmarks/accuracy/TUTORIAL"],
     "The project": ["bilstm at a glance </README>", "/CONTRIBUTING", "/CHANGELOG"],
@@ -41,6 +41,7 @@ highlight_language = "none"  # of blocks that name no language
 
 default_role = "py:obj"  # `name` is a link where that is documented
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # what every layer has is told once, of `Layer`
 autodoc_typehints = "none"  # docstrings give shapes and data types, which annotations do not know
 autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
