@@ -114,7 +114,7 @@ bench-quick: $(VENV)/.with-test ## measure our speed beside PyTorch's; prints th
 # A broken link, or a reference to what is not documented, ends it.
 docs: $(VENV)/.with-docs ## build the site of README.md, docs/ and the docstrings into build/site
 	@rm -rf build/site
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs --doctree-dir build/site-cache . build/site
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --conf-dir docs --doctree-dir build/site-cache . build/site
 	@echo "The site is in build/site: open build/site/index.html."
 
 wheel: $(VENV)/.created ## build the source distribution and the wheel into dist/, and try the wheel

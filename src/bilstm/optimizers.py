@@ -73,7 +73,15 @@ class Optimizer:
 
 
 class Adam(Optimizer):
-    """Kingma & Ba, "Adam: a method for stochastic optimization", 2015, with Keras's bias correction."""
+    """Kingma & Ba, "Adam: a method for stochastic optimization", 2015, with Keras's bias correction.
+
+    Args:
+        learning_rate: step size.
+        beta_1: how much of the mean gradient stays at a step, from 0 to below 1.
+        beta_2: how much of the mean squared gradient does.
+        epsilon: added to the latter's root, a positive number.
+        keywords: see `Optimizer`.
+    """
 
     takes: ClassVar[dict[str, Any]] = {"amsgrad": False}
 
