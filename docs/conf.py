@@ -77,14 +77,14 @@ def escape_docstring(app: Any, what: str, name: str, object: Any, options: Any, 
 
 
 def find_class(app: Any, env: Any, node: Any, content: Any) -> Any:
-    """`Ragged` is meant wherever it is said, not only in its own module."""
+    """`Ragged` and `Ragged.lengths` are meant wherever they are said, not only in their own module."""
     from sphinx.util.nodes import make_refnode  # the tests read this file without Sphinx
 
     name = node["reftarget"]
     if node.get("reftype") != "obj" or not name[:1].isupper():
         return None
     objects = env.get_domain("py").get_objects()
-    places = {(page, anchor) for full, _, _, page, anchor, _ in objects if full.rpartition(".")[2] == name}
+    places = {(page, anchor) for full, _, _, page, anchor, _ in objects if full.endswith(f".{name}")}
     return make_refnode(app.builder, node["refdoc"], *places.pop(), content) if len(places) == 1 else None
 
 
