@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard src/bilstm/engine/native/*)
 CPP := $(filter %.h %.cpp,$(NATIVE) $(wildcard tests/native/* benchmarks/speed/*))
 BUILD_INPUTS := CMakeLists.txt pyproject.toml constraints.txt $(NATIVE) $(VENV)/.modules
-PYTHON_SOURCES := src tests examples benchmarks .github/smoke.py
+PYTHON_SOURCES := src tests examples benchmarks docs .github/smoke.py
 ENGINE_TESTS := tests/laws tests/oracles tests/test_threads.py tests/test_layers.py tests/test_chain.py \
 	tests/test_models.py tests/test_predictor.py tests/test_train_on_batch.py $(wildcard tests/test_engine*.py) \
 	--ignore-glob='tests/oracles/test_keras*.py' --ignore=tests/oracles/test_numpy_engine.py
@@ -27,7 +27,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help demo test test-slow test-arm lint format sanitize fuzz bench bench-quick wheel dev clean always
+.PHONY: help demo test test-slow test-arm lint format sanitize fuzz bench bench-quick docs wheel dev clean always
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -111,6 +111,12 @@ bench: $(VENV)/.with-test $(PEERS)/.installed ## measure the tables in benchmark
 bench-quick: $(VENV)/.with-test ## measure our speed beside PyTorch's; prints the table only, in under 2 minutes
 	$(BIN)/python -m benchmarks.speed --quick
 
+# A broken link, or a reference to what is not documented, ends it.
+docs: $(VENV)/.with-docs ## build the site of README.md, docs/ and the docstrings into build/site
+	@rm -rf build/site
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --conf-dir docs --doctree-dir build/site-cache . build/site
+	@echo "The site is in build/site: open build/site/index.html."
+
 wheel: $(VENV)/.created ## build the source distribution and the wheel into dist/, and try the wheel
 	rm -rf dist
 	@$(PIP) install -c constraints.txt build
@@ -150,6 +156,11 @@ $(VENV)/.with-test: $(VENV)/.created $(BUILD_INPUTS)
 $(VENV)/.with-lint: $(VENV)/.created $(BUILD_INPUTS)
 	@echo "Building the engine and installing bilstm with its linters into $(VENV) ..."
 	@$(EDITABLE) '.[lint]'
+	@touch $(VENV)/.with-cli $@
+
+$(VENV)/.with-docs: $(VENV)/.created $(BUILD_INPUTS)
+	@echo "Building the engine and installing bilstm with what makes its site into $(VENV) ..."
+	@$(EDITABLE) '.[docs]'
 	@touch $(VENV)/.with-cli $@
 
 # The peers' packages need not agree with the ones that tests run with.

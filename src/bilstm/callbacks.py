@@ -202,6 +202,8 @@ class EarlyStopping(Callback):
     Args:
         monitor: the log's name.
         min_delta: what counts as an improvement must be larger than this.
+        patience: how many epochs without an improvement end the fit.
+        verbose: whether a line is printed.
         mode: "min", "max", or "auto": the larger the better where the name has "acc" in it.
         baseline: patience runs until the log is better than this, even while it improves.
         restore_best_weights: set the weights of the best epoch at the end.
@@ -266,7 +268,10 @@ class ModelCheckpoint(Callback):
 
     Args:
         filepath: may hold "{epoch}" and logs' names, as in "model-{epoch:02d}-{val_loss:.3f}.safetensors".
+        monitor: the log's name.
+        verbose: whether a line is printed.
         save_best_only: keep only improvements of `monitor`.
+        mode: as of `EarlyStopping`.
     """
 
     def __init__(

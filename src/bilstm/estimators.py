@@ -84,7 +84,8 @@ class SequenceTagger(LabelEstimator):
         multilabel_: whether steps have several labels.
         n_features_in_: features of a step; 1 for strings.
         feature_names_in_: of a table, the columns that are features; other columns are not looked at in prediction.
-        model_: the network, a `Sequential` with the weights of the best epoch; encoder_: how X becomes its input.
+        model_: the network, a `Sequential` with the weights of the best epoch.
+        encoder_: how X becomes the network's input.
         training_: how `fit` went, plain data: "epochs", "best_epoch", "stopped", "history", "held_out_sequences" …
     """
 
@@ -194,11 +195,8 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
         validation_split: the share of sequences, or of groups, held out; without groups, of every class in proportion.
             None: a tenth; of fewer than 500 none, which would be too few labels to tell one epoch from another. The
             training loss decides then.
-        units, layers, merge_mode, direction, dropout, variational_dropout, embedding, epochs, batch_size,
-        learning_rate, weight_decay, class_weight, patience, standardize, spelling, sequence, order, random_state,
-        verbose: as for `SequenceTagger`.
 
-    Attributes: as for `SequenceTagger`.
+    The other arguments, and the attributes, are those of `SequenceTagger`.
     """
 
     _one_row_each = True

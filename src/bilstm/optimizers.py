@@ -19,14 +19,16 @@ _UNSUPPORTED: dict[str, Any] = {
 
 
 class Optimizer:
-    """Args common to all:
+    """What all optimizers take.
 
-    learning_rate: step size, a positive number; may be changed between calls of `fit`.
-    clipnorm: scales down each weight array's gradient to at most this norm.
-    global_clipnorm: scales down all gradients together to at most this norm.
-    clipvalue: cuts each number of the gradients to ± this. At most one of the three may be given.
-    weight_decay: a step also takes learning_rate · weight_decay of each weight away, biases and embeddings included,
-        apart from its gradient (Loshchilov & Hutter, "Decoupled weight decay regularization", 2019), as in Keras.
+    Args:
+        learning_rate: step size, a positive number; may be changed between calls of `fit`.
+        clipnorm: scales down each weight array's gradient to at most this norm.
+        global_clipnorm: scales down all gradients together to at most this norm.
+        clipvalue: cuts each number of the gradients to ± this. At most one of the three may be given.
+        weight_decay: a step also takes learning_rate · weight_decay of each weight away, biases and embeddings
+            included, apart from its gradient (Loshchilov & Hutter, "Decoupled weight decay regularization", 2019), as
+            in Keras.
 
     Raises:
         ValueError: an argument out of its range, or one of Keras's that is not supported.
@@ -71,7 +73,15 @@ class Optimizer:
 
 
 class Adam(Optimizer):
-    """Kingma & Ba, "Adam: a method for stochastic optimization", 2015, with Keras's bias correction."""
+    """Kingma & Ba, "Adam: a method for stochastic optimization", 2015, with Keras's bias correction.
+
+    Args:
+        learning_rate: step size.
+        beta_1: how much of the mean gradient stays at a step, from 0 to below 1.
+        beta_2: how much of the mean squared gradient does.
+        epsilon: added to the latter's root, a positive number.
+        keywords: see `Optimizer`.
+    """
 
     takes: ClassVar[dict[str, Any]] = {"amsgrad": False}
 

@@ -113,10 +113,12 @@ class Ragged:
 
     @property
     def total_steps(self) -> int:
+        """The number of steps of all sequences."""
         return len(self.values)
 
     @property
     def features(self) -> int:
+        """The number of features of a step."""
         return int(self.values.shape[1])
 
     def __len__(self) -> int:

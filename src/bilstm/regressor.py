@@ -21,14 +21,13 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
     context only: neither learnt nor scored. What is learnt is scaled to mean 0 and standard deviation 1 in the training
     part, by mean squared error, which on the sequences held out also decides what is best.
 
-    Args:
-        units, layers, merge_mode, direction, dropout, variational_dropout, embedding, epochs, batch_size,
-        learning_rate, weight_decay, patience, validation_split, standardize, spelling, sequence, order, random_state,
-        verbose: as for `SequenceTagger`.
+    The arguments are those of `SequenceTagger`.
 
     Attributes:
-        mean_, scale_: (outputs,) of the quantities in the training part.
-        n_features_in_, model_, encoder_, training_: as for `SequenceTagger`.
+        mean_: (outputs,) of the quantities in the training part.
+        scale_: (outputs,) their standard deviations there.
+
+    The other attributes, but for the classes, are those of `SequenceTagger`, too.
     """
 
     def __init__(

@@ -23,6 +23,14 @@ class LSTM(Layer):
     Weights: kernel (features, 4·units), recurrent_kernel (units, 4·units), bias (4·units), gates in the order
     i, f, c, o.
 
+    Args:
+        units: numbers in the state, and in an output row.
+        return_sequences: whether there is an output row for each step.
+        go_backwards: whether sequences are read from their last step.
+        unit_forget_bias: whether the forget gates' biases begin at 1.
+        name: what the layer is called.
+        keywords: Keras's other arguments, with the values that change nothing here.
+
     What Keras's `dropout` does is done by a `SpatialDropout1D` before the layer; `recurrent_dropout` is not supported.
 
     Raises:

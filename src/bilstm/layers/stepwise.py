@@ -172,6 +172,7 @@ class ColumnEmbedding(Layer):
     Input: `numeric` numbers, then one whole number for each vocabulary. Output: the numbers, then the embeddings.
 
     Args:
+        numeric: how many numbers come first.
         vocabularies: number of categories of each.
         dimensions: numbers of an embedding of each.
 

@@ -139,6 +139,7 @@ class Chain:
 
     @property
     def built(self) -> bool:
+        """Whether the weights exist, which the number of features decides."""
         return self.network is not None
 
     def _built_network(self, features: int | None = None) -> Network:
@@ -157,7 +158,7 @@ class Chain:
 
     @property
     def splits(self) -> bool:
-        """Whether there are two outputs: after Bidirectional(merge_mode=None)."""
+        """Whether there are two outputs, as after Bidirectional(merge_mode=None)."""
         last = self.layers[-1] if self.layers else None
         return isinstance(last, Bidirectional) and last.merge_mode is None
 
@@ -184,6 +185,7 @@ class Chain:
         print_fn(f"Total params: {total:,} ({total * 4 / 1024:,.1f} KiB)")
 
     def count_params(self) -> int:
+        """How many numbers all weights have together."""
         return self._built_network().parameter_count
 
     # --- Weights -------------------------------------------------------------------------------------------------

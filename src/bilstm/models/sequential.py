@@ -78,6 +78,9 @@ class Sequential(Chain):
             recompute: whether training keeps less of a batch in memory, for very long sequences, and computes it
                 again: a recurrent layer needs a half to a third as much, and up to a third more time. The results
                 are the same to the last bit.
+
+        Raises:
+            ValueError: an argument is none of these, or one of Keras's that is not supported.
         """
         unsupported = {
             "loss_weights": None,
@@ -121,11 +124,16 @@ class Sequential(Chain):
                 returns one row for a sequence. NaN, or -1 for the cross-entropies: unlabelled, used as context but
                 not scored.
             batch_size: sequences in a training step; 32 if left out.
+            epochs: passes over the sequences.
             verbose: 0 silent, 1 or "auto" a bar (only a line where the output is no terminal), 2 a line an epoch.
+            callbacks: what is told of the training, of `bilstm.callbacks`.
             validation_split: the share of sequences, from the end, that is held out.
             validation_data: (x, y) or (x, y, sample_weight).
+            shuffle: whether each epoch takes the sequences in another order.
             class_weight: class -> weight of its rows' losses.
             sample_weight: a number for each sequence or for each step.
+            initial_epoch: the number of the first epoch, where a training goes on.
+            validation_freq: after how many epochs each validation comes.
 
         Returns:
             A History with a number for each epoch of "loss", the metrics, and their "val_" counterparts.
