@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.speed.cases import CASES, Case
 from benchmarks.speed.growth import exponent
 from benchmarks.speed.harness import LOSS_TOLERANCE, OURS, OUTPUT_TOLERANCE
+from benchmarks.speed.limits import LIMITS
 
 Entry = dict[str, Any]  # see harness.Entry.described
 Results = dict[str, Any]  # see __main__.py
@@ -34,6 +35,18 @@ def targets_table(results: Results) -> list[str]:
         rows.append(row)
     header = ["case", "shape", "ours, ms", "fastest exact peer", "its ms", "ratio", "target", "reached"]
     return _table(header, rows, left=(0, 1, 3, 7)) + _remarks(results)
+
+
+def limits_list(results: Results) -> list[str]:
+    """By how much targets were missed, what was tried, and what limits the case."""
+    lines = []
+    for case in _cases(results):
+        ours, best = _ours(results, case), _best_peer(results, case)
+        if not (ours and best) or best["median"] / ours["median"] >= case.target:
+            continue
+        missing = 1 - best["median"] / ours["median"] / case.target
+        lines.append(f"- **{case.name}** misses its target by {missing:.0%}. {LIMITS.get(case.name, '')}".rstrip())
+    return ["Missed:", "", *lines, ""] if lines else []
 
 
 def _remarks(results: Results) -> list[str]:
@@ -169,6 +182,9 @@ def markdown(results: Results) -> str:
         "",
         *targets_table(results),
         "",
+        "The targets were set for a processor with AVX-512, and are over the same peers there.",
+        "",
+        *limits_list(results),
         "## Operations, and threads",
         "",
         "GFLOP counts the additions and multiplications of the matrix products that a batch needs, without padding; "

@@ -1,0 +1,27 @@
+"""What was tried for the cases whose targets may be missed, and what limits them: printed where they are."""
+
+from __future__ import annotations
+
+LIMITS = {
+    "S1 fit": "A step is ten dependent steps of two directions, each a chain of additions and then of an activation's "
+    "operations: latency, not arithmetic. Tried: both directions in turns in one thread, gates of the last units in "
+    "shared vectors, several steps in a call.",
+    "S1 call": "Half of the time is Python's and the call's. Tried: one call of the engine for a small array, with its "
+    "checks made in C.",
+    "S2": "A hundred microseconds of work, of which a third cannot be shared out. Tried: shares of the batch that go "
+    "through a whole step in one thread, longer and shorter waiting for the next section.",
+    "N1": "The gates of 16,000 steps, 16 MB a direction and layer, go through memory twice, and 64 units make short "
+    "products between activations. Tried: gradients by chunks that stay in cache, places fetched ahead of each tile "
+    "(a sixth of the step), larger pages; projecting the inputs ahead brought nothing.",
+    "N2": "Few sequences run at once, so every step reads all weights for a few rows. Tried: sorting by length, "
+    "projections of the inputs' part ahead where at most three rows run.",
+    "N4": "320 units are 3.3 MB of weights a direction: each step reads them from the second and third cache. Tried: a "
+    "direction to a thread, which then reads one direction's only.",
+    "L1": "Ten dependent steps; of the five microseconds a third is Python's call. Tried: both directions in turns, so "
+    "that each fills the other's pauses; several blocks activated together (slower on AVX2, whose registers run out); "
+    "prepared calls.",
+    "P1": "Activations take as long as a third of the products. Tried: several vectors in lockstep, a shorter "
+    "polynomial's worth of operations by pairs of terms.",
+    "P2": "As N2.",
+    "P3": "As N2, with 3 MB of weights a direction; rounded to bfloat16 they are half as large.",
+}
