@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uin
 from functools import cache
 from pathlib import Path
 
-ABI = 4
+ABI = 5
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
 
@@ -98,8 +98,8 @@ _SIGNATURES: dict[str, list[type]] = {
     ],
     "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
     "bilstm_update": [c_void_p, c_void_p],
-    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
-    "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_void_p],
+    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
+    "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p],
     "bilstm_first_not_finite": [c_void_p, c_int64],
     "bilstm_mark_unlabelled": [c_void_p, c_int64],
 }

@@ -7,11 +7,12 @@
 #include <type_traits>
 #include <utility>
 
-#include "vector.h"
+#include "bfloat16.h"
 
 namespace bilstm {
 
-// accumulators[r][v] += sum over k of a[r][k * AStep] * the vector at column(k, v).
+// accumulators[r][v] += sum over k of a[r][k * AStep] * the vector at column(k, v), a float32 or bfloat16 weight a
+// lane.
 template <int AStep, int Rows, int Vectors, typename Column>
 [[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const Column& column,
                                                 Vec (&accumulators)[Rows][Vectors]) {
@@ -22,8 +23,7 @@ template <int AStep, int Rows, int Vectors, typename Column>
         for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
     for (int64_t k = 0; k < depth; ++k) {
         Vec columns[Vectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) columns[v] = load(column(k, v));
+        load_row([&](int v) { return column(k, v); }, columns);
 #pragma GCC unroll 6
         for (int r = 0; r < Rows; ++r) {
             const Vec row = broadcast(a[r][k * AStep]);
@@ -38,8 +38,8 @@ template <int AStep, int Rows, int Vectors, typename Column>
 }
 
 // The same for vectors that lie together, row k of them at b + k * b_step.
-template <int AStep, int Rows, int Vectors>
-[[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
+template <int AStep, int Rows, int Vectors, typename Weight>
+[[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const Weight* b,
                                                 int64_t b_step, Vec (&accumulators)[Rows][Vectors]) {
     multiply_add<AStep>(a, depth, [&](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
 }
