@@ -43,25 +43,24 @@ inline void round_row(const float* from, int64_t vectors, Bfloat16* to) {
     }
 }
 
-// vectors[v] = the one at column(v), of a row of weights or other numbers.
-template <int Vectors, typename Column>
-[[gnu::always_inline]] inline void load_row(const Column& column, Vec (&vectors)[Vectors]) {
+// vectors[v] = the one at column(v), of `count` vectors of a row.
+template <int Most, typename Column>
+[[gnu::always_inline]] inline void load_row(int count, const Column& column, Vec (&vectors)[Most]) {
     if constexpr (std::is_same_v<decltype(column(0)), const Bfloat16*>) {
-#pragma GCC unroll 8
-        for (int v = 0; v + 1 < Vectors; v += 2) {
+        static_assert(Most == 2);
+        if (count == 2) {
             Words pair;
-            std::memcpy(&pair, column(v), sizeof pair);
-            vectors[v] = (Vec)(pair << 16);
-            vectors[v + 1] = (Vec)(pair & kUpperHalf);
-        }
-        if constexpr (Vectors % 2 == 1) {
+            std::memcpy(&pair, column(0), sizeof pair);
+            vectors[0] = (Vec)(pair << 16);
+            vectors[1] = (Vec)(pair & kUpperHalf);
+        } else {
             HalfWords last;
-            std::memcpy(&last, column(Vectors - 1), sizeof last);
-            vectors[Vectors - 1] = (Vec)(__builtin_convertvector(last, Words) << 16);
+            std::memcpy(&last, column(0), sizeof last);
+            vectors[0] = (Vec)(__builtin_convertvector(last, Words) << 16);
         }
     } else {
 #pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) vectors[v] = load(column(v));
+        for (int v = 0; v < count; ++v) vectors[v] = load(column(v));
     }
 }
 

@@ -22,13 +22,22 @@ template <int AStep, int Rows, int Vectors, typename Column>
 #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
     for (int64_t k = 0; k < depth; ++k) {
-        Vec columns[Vectors];
-        load_row([&](int v) { return column(k, v); }, columns);
+        // Vectors that are unpacked, rather than read where they are added, in turns: for all, registers are too few.
+        constexpr int kTurn = std::is_same_v<decltype(column(k, 0)), const Bfloat16*> ? 2 : Vectors;
+#pragma GCC unroll 4
+        for (int first = 0; first < Vectors; first += kTurn) {
+            Vec columns[kTurn];
+            load_row(std::min(kTurn, Vectors - first), [&](int v) { return column(k, first + v); }, columns);
+            int64_t at = k * AStep;
+            // Read the rows again in each turn: kept in registers, they would drive sums out.
+            if constexpr (kTurn < Vectors && Rows > 2) asm volatile("" : "+r"(at));
 #pragma GCC unroll 6
-        for (int r = 0; r < Rows; ++r) {
-            const Vec row = broadcast(a[r][k * AStep]);
+            for (int r = 0; r < Rows; ++r) {
+                const Vec row = broadcast(a[r][at]);
 #pragma GCC unroll 8
-            for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, columns[v], sums[r][v]);
+                for (int v = 0; v < kTurn; ++v)
+                    if (first + v < Vectors) sums[r][first + v] = fma(row, columns[v], sums[r][first + v]);
+            }
         }
     }
 #pragma GCC unroll 6
@@ -38,10 +47,17 @@ template <int AStep, int Rows, int Vectors, typename Column>
 }
 
 // The same for vectors that lie together, row k of them at b + k * b_step.
-template <int AStep, int Rows, int Vectors, typename Weight>
-[[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const Weight* b,
+template <int AStep, int Rows, int Vectors>
+[[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
                                                 int64_t b_step, Vec (&accumulators)[Rows][Vectors]) {
     multiply_add<AStep>(a, depth, [&](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
+}
+
+// A function of its own, since among other code compilers run out of registers for the sums.
+template <int AStep, int Rows, int Vectors>
+[[gnu::noinline]] void multiply_add(const float* const (&a)[Rows], int64_t depth, const Bfloat16* b, int64_t b_step,
+                                    Vec (&accumulators)[Rows][Vectors]) {
+    multiply_add<AStep>(a, depth, [=](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
 }
 
 // A stretch of k whose rows of vectors lie b_step apart.
