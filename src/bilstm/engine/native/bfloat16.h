@@ -43,24 +43,22 @@ inline void round_row(const float* from, int64_t vectors, Bfloat16* to) {
     }
 }
 
-// vectors[v] = the one at column(v), of `count` vectors of a row.
-template <int Most, typename Column>
-[[gnu::always_inline]] inline void load_row(int count, const Column& column, Vec (&vectors)[Most]) {
-    if constexpr (std::is_same_v<decltype(column(0)), const Bfloat16*>) {
-        static_assert(Most == 2);
-        if (count == 2) {
-            Words pair;
-            std::memcpy(&pair, column(0), sizeof pair);
-            vectors[0] = (Vec)(pair << 16);
-            vectors[1] = (Vec)(pair & kUpperHalf);
-        } else {
-            HalfWords last;
-            std::memcpy(&last, column(0), sizeof last);
-            vectors[0] = (Vec)(__builtin_convertvector(last, Words) << 16);
-        }
-    } else {
+// vectors[v] = the one at column(first + v); bfloat16's by twos, but a row's last one.
+template <int Count, typename Column>
+[[gnu::always_inline]] inline void load_row(const Column& column, int first, Vec (&vectors)[Count]) {
+    if constexpr (!std::is_same_v<decltype(column(0)), const Bfloat16*>) {
 #pragma GCC unroll 8
-        for (int v = 0; v < count; ++v) vectors[v] = load(column(v));
+        for (int v = 0; v < Count; ++v) vectors[v] = load(column(first + v));
+    } else if constexpr (Count == 2) {
+        Words pair;
+        std::memcpy(&pair, column(first), sizeof pair);
+        vectors[0] = (Vec)(pair << 16);
+        vectors[1] = (Vec)(pair & kUpperHalf);
+    } else {
+        static_assert(Count == 1);
+        HalfWords last;
+        std::memcpy(&last, column(first), sizeof last);
+        vectors[0] = (Vec)(__builtin_convertvector(last, Words) << 16);
     }
 }
 

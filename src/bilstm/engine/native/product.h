@@ -11,6 +11,29 @@
 
 namespace bilstm {
 
+// sums[r][v] += a[r][at] * the vector at column(v), for Count vectors from First on.
+template <int First, int Count, int Rows, int Vectors, typename Column>
+[[gnu::always_inline]] inline void add_products(const float* const (&a)[Rows], int64_t at, const Column& column,
+                                                Vec (&sums)[Rows][Vectors]) {
+    Vec columns[Count];
+    load_row(column, First, columns);
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r) {
+        const Vec row = broadcast(a[r][at]);
+#pragma GCC unroll 8
+        for (int v = 0; v < Count; ++v) sums[r][First + v] = fma(row, columns[v], sums[r][First + v]);
+    }
+}
+
+// The same, reading the numbers of `a` for these vectors alone: weights that are unpacked take registers, of which
+// there are too few for the numbers of all rows, too.
+template <int First, int Count, int Rows, int Vectors, typename Column>
+[[gnu::always_inline]] inline void add_products_apart(const float* const (&a)[Rows], int64_t at, const Column& column,
+                                                      Vec (&sums)[Rows][Vectors]) {
+    if constexpr (Rows > 2 && Vectors > 2) asm volatile("" : "+r"(at));  // so that compilers see another number
+    add_products<First, Count>(a, at, column, sums);
+}
+
 // accumulators[r][v] += sum over k of a[r][k * AStep] * the vector at column(k, v), a float32 or bfloat16 weight a
 // lane.
 template <int AStep, int Rows, int Vectors, typename Column>
@@ -22,23 +45,13 @@ template <int AStep, int Rows, int Vectors, typename Column>
 #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
     for (int64_t k = 0; k < depth; ++k) {
-        // Vectors that are unpacked, rather than read where they are added, in turns: for all, registers are too few.
-        constexpr int kTurn = std::is_same_v<decltype(column(k, 0)), const Bfloat16*> ? 2 : Vectors;
-#pragma GCC unroll 4
-        for (int first = 0; first < Vectors; first += kTurn) {
-            Vec columns[kTurn];
-            load_row(std::min(kTurn, Vectors - first), [&](int v) { return column(k, first + v); }, columns);
-            int64_t at = k * AStep;
-            // Read the rows again in each turn: kept in registers, they would drive sums out.
-            if constexpr (kTurn < Vectors && Rows > 2) asm volatile("" : "+r"(at));
-#pragma GCC unroll 6
-            for (int r = 0; r < Rows; ++r) {
-                const Vec row = broadcast(a[r][at]);
-#pragma GCC unroll 8
-                for (int v = 0; v < kTurn; ++v)
-                    if (first + v < Vectors) sums[r][first + v] = fma(row, columns[v], sums[r][first + v]);
-            }
-        }
+        const auto own = [&](int v) { return column(k, v); };
+        if constexpr (!std::is_same_v<decltype(column(k, 0)), const Bfloat16*>)
+            add_products<0, Vectors>(a, k * AStep, own, sums);
+        else
+            [&]<int... Turn>(std::integer_sequence<int, Turn...>) {
+                (add_products_apart<2 * Turn, std::min(2, Vectors - 2 * Turn)>(a, k * AStep, own, sums), ...);
+            }(std::make_integer_sequence<int, (Vectors + 1) / 2>{});
     }
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r)
