@@ -181,6 +181,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                                          bytes.rarely() ? bytes.number() : 0,
                                          bytes.rarely() ? bytes.number() : 0};
         const int32_t loss = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3));
+        const int32_t precision = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(2));
         std::vector<float> output(static_cast<size_t>(d.rows * outputs)), states;
         states.resize(static_cast<size_t>(d.sequences * state_width));
         switch (bytes.below(5)) {
@@ -197,11 +198,11 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 answered(bilstm_update(network, &optimizer));
                 break;
             case 3:
-                answered(bilstm_predict(network, &d.data, loss, bytes.byte() & 1 ? states.data() : nullptr,
+                answered(bilstm_predict(network, &d.data, loss, precision, bytes.byte() & 1 ? states.data() : nullptr,
                                         bytes.byte() & 1 ? states.data() : nullptr, bytes.or_null(output), nullptr));
                 break;
             default:
-                answered(bilstm_predict(network, &d.data, loss, nullptr, nullptr, nullptr, scores.data()));
+                answered(bilstm_predict(network, &d.data, loss, precision, nullptr, nullptr, nullptr, scores.data()));
         }
     }
 }
