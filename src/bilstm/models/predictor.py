@@ -13,8 +13,8 @@ from bilstm.ragged import FloatArray
 class Predictor:
     """Predicts for arrays of one shape, over and over, and allocates nothing: `Sequential.predictor` makes it.
 
-    It predicts what the model's `predict` of this precision does, with the weights of the moment. It is for one thread at a time; each
-    can have its own.
+    It predicts what the model's `predict` of the same precision does, with the weights of the moment. It is for one
+    thread at a time; each can have its own.
 
     Attributes:
         input: (sequences, steps, features) float32: what is predicted for. It may be written into.

@@ -250,9 +250,9 @@ class Sequential(Chain):
                 on it.
             verbose: 0 silent, 1 or "auto" a bar, 2 a line.
             precision: of the weights of recurrent, Dense and attention layers: "float32", or "bfloat16": rounded to 8
-                significant bits, so that half as much is read of them. Biases, embeddings and all arithmetic stay
-                float32. Faster where weights are many and sequences few; results differ in about the fourth decimal,
-                the same on every processor (docs/engine.md). For predictions only: training has no such option.
+                significant bits, so that half as much is read of them. Biases, embeddings, attention's query and all
+                arithmetic stay float32. Faster where weights are many and sequences few; probabilities change by some
+                1e-4, in all the same way on every processor (docs/engine.md). Training is always in float32.
 
         Raises:
             ValueError: the model is not compiled, arrays that do not fit together, or another precision.

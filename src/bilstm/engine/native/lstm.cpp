@@ -189,11 +189,11 @@ template <typename Weight, int Rows, int Panels, int Last>
         t, row, block, projected, [&](int r) { return continues ? before(row + r, t) : nullptr; }, sums);
     TileRow rows[Rows];
     for (int r = 0; r < Rows; ++r) rows[r] = {this, row + r};
-    finish_tile<Panels, Last>(rows, t, block, sums, mode);
+    finish_tile<Weight, Panels, Last>(rows, t, block, sums, mode);
 }
 
 // From gate sums to states and outputs.
-template <int Panels, int Last, int Rows>
+template <typename Weight, int Panels, int Last, int Rows>
 [[gnu::always_inline]] inline void DirectionPass::finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
                                                               const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
                                                               const Mode& mode) {
@@ -252,7 +252,7 @@ template <int Panels, int Last>
         multiply_add_apart(
             a, first.lstm->units, [&](int64_t k, int r, int v) { return column(1 + inputs + k, r, v); }, sums);
     }
-    finish_tile<Panels, Last>(rows, t, block, sums, mode);
+    finish_tile<float, Panels, Last>(rows, t, block, sums, mode);
 }
 
 void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode) {

@@ -152,7 +152,8 @@ struct DirectionPass {
         const DirectionPass* pass;
         int64_t row;
     };
-    template <int Panels, int Last, int Rows>
+    // Weight: for a copy of its own in each caller, since compilers inline what is called once.
+    template <typename Weight, int Panels, int Last, int Rows>
     static void finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
                             const Vec (&sums)[Rows][4 * (Panels - 1) + Last], const Mode& mode);
     template <int Panels, int Last>
