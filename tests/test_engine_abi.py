@@ -65,19 +65,20 @@ class Call:
 
     def __call__(self, name: str) -> tuple[int, str]:
         at, n = self.address, self.numbers
+        precision = n.get("precision", 0)
         fields = (at["values"], at["offsets"], n["steps"], n["sequences"], at["labels"], at["targets"], at["weights"])
         data, rest = byref(DataStruct(*fields)), (n["loss"], byref(self.optimizer), 7, at["scores"])
         network, states = at["network"], at["states"]
         equal = (n["sequences"], n["each"])
         arguments = {
             "train_equal": (network, at["values"], at["shares"], *equal, *rest),
-            "predict_equal": (network, at["values"], *equal, at["output"]),
+            "predict_equal": (network, at["values"], *equal, precision, at["output"]),
             "train": (network, data, at["chosen"], n["count"], at["starts"], n["batches"], *rest),
             "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, at["scores"]),
             "update": (network, byref(self.optimizer)),
             "average": (network, n.get("share", 0.25)),
-            "predict": (network, data, n["loss"], states, states, at["output"], None),
-            "evaluate": (network, data, n["loss"], None, None, None, at["scores"]),
+            "predict": (network, data, n["loss"], precision, states, states, at["output"], None),
+            "evaluate": (network, data, n["loss"], precision, None, None, None, at["scores"]),
             "read": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
             "write": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
         }[name]
@@ -158,7 +159,7 @@ def test_null_structures() -> None:
         ("iteration", (None, byref(number), 0), "no network"),
         ("iteration", (made, None, 0), "no iteration"),
         ("update", (made, None), "no optimizer"),
-        ("predict", (made, None, 0, None, None, None, None), "no data"),
+        ("predict", (made, None, 0, 0, None, None, None, None), "no data"),
     ]
     for name, arguments, message in calls:
         assert getattr(engine, f"bilstm_{name}")(*arguments) == INVALID
@@ -216,6 +217,13 @@ def test_an_unknown_array(call: Call, name: str, which: int) -> None:
 def test_an_unknown_loss(call: Call, name: str, loss: int) -> None:
     call.numbers["loss"] = loss
     assert call(name) == (INVALID, "unknown loss")
+
+
+@pytest.mark.parametrize("precision", [-1, 2, 2**31 - 1])
+@pytest.mark.parametrize("name", ["predict", "evaluate", "predict_equal"])
+def test_an_unknown_precision(call: Call, name: str, precision: int) -> None:
+    call.numbers["precision"] = precision
+    assert call(name) == (INVALID, "unknown precision")
 
 
 @pytest.mark.parametrize(("number", "message"), [(-1, "a negative"), ((1 << 53) + 1, r"an iteration above 2\^53")])
@@ -398,7 +406,7 @@ def test_any_plan(drawn: list[tuple[LayerStruct, list[int], list[int]]], feature
     values, offsets = np.zeros((3, features), np.float32), np.array([0, 1, 3], np.int64)
     output = np.full((2 if one_row_each.value else 3, outputs.value), np.nan, np.float32)
     data = DataStruct(values.ctypes.data, offsets.ctypes.data, 3, 2)
-    assert not engine.bilstm_predict(handle, byref(data), 0, None, None, output.ctypes.data, None)
+    assert not engine.bilstm_predict(handle, byref(data), 0, 0, None, None, output.ctypes.data, None)
     assert not np.isnan(output).any()
     engine.bilstm_destroy(handle)
 

@@ -55,8 +55,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def probabilities(folder: Path) -> np.ndarray:
+def probabilities(folder: Path, precision: str = "float32") -> np.ndarray:
     tagger = Tagger.load(folder / "model")
+    tagger.precision = precision
     return tagger.predict_proba(tagger.columns.encode(read_table(folder / "new.ndjson")).values)
 
 
@@ -83,6 +84,28 @@ def test_probabilities_and_the_likeliest(folder: Path, tmp_path: Path, top: int,
             found = [row.pop(f"probability_of_{name}") for name in classes]
             np.testing.assert_allclose(found, expected, atol=1e-6)
         assert row == {}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_asked_for(folder: Path, tmp_path: Path, precision: str) -> None:
+    tagger, asked = Tagger.load(folder / "model"), ("--precision", precision)
+    expected = probabilities(folder, precision).astype(np.float64)
+    assert np.array_equal(expected, probabilities(folder)) == (precision == "float32")
+    out = tmp_path / "out.ndjson"
+    bilstm("predict", folder / "model", folder / "new.ndjson", "--out", out, "--probabilities", *asked)
+    found = [[row[f"probability_of_{name}"] for name in tagger.columns.classes] for row in written(out)]
+    np.testing.assert_array_equal(found, expected.round(6))
+    scores = json.loads(bilstm("evaluate", folder / "model", folder / "new.ndjson", "--json", *asked).stdout)
+    labels = tagger.columns.encode(read_table(folder / "new.ndjson"), need_labels=True).labels
+    right = expected[np.arange(len(labels)), labels]
+    assert scores["log_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("command", [["predict", "--out", "-"], ["evaluate"]])
+def test_other_precisions(folder: Path, command: list[str]) -> None:
+    name, *options = command
+    said = bilstm(name, folder / "model", folder / "new.ndjson", *options, "--precision", "float16", status=2).output
+    assert "'float16' is not one of 'float32', 'bfloat16'" in said
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".ndjson", ".csv.gz"])

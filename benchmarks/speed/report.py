@@ -230,7 +230,7 @@ def _cases(results: Results) -> list[Case]:
 def _ours(results: Results, case: Case, note: str = "") -> Entry | None:
     entries = results["cases"][case.name]
     found = [e for e in entries if e["peer"] == OURS and e["setting"].endswith(_ONE_THREAD) == bool(note)]
-    return _fastest(found)
+    return _fastest([e for e in found if e["exact"]])
 
 
 def _peers(results: Results, name: str) -> list[Entry]:

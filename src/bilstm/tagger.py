@@ -32,7 +32,10 @@ class Tagger:
         training: how it was trained, plain data: "epochs", "best_epoch", "history", "sequences", "steps" …
         baseline: the same without recurrence, which labels each step by itself, trained on the same sequences: what a
             score is to be compared with. None where there is none.
+        precision: of the network's weights in predictions, "float32" or "bfloat16"; see `Sequential.evaluate`.
     """
+
+    precision: str = "float32"
 
     def __init__(
         self, columns: Columns, model: Sequential, training: dict[str, Any], baseline: Tagger | None = None
@@ -44,7 +47,7 @@ class Tagger:
 
     def predict_proba(self, values: Ragged) -> FloatArray:
         """(total_steps, n_classes) float32 probabilities of encoded sequences (`Columns.encode`)."""
-        return self.model.predict_rows(values)
+        return self.model.predict_rows(values, precision=self.precision)
 
     def predict_portions(self, values: Ragged) -> Iterator[tuple[slice, slice, FloatArray]]:
         """The same for some sequences at a time, where there may be more of them than memory could hold.

@@ -61,7 +61,8 @@ def trained(case: Case, optimizer: Optimizer, *, epochs: int = 2) -> list[Any]:
     history = model.fit(case.data, case.y, batch_size=3, epochs=epochs, verbose=0).history
     arrays = [model.network.read(name) for name in ("weights", "gradients", "first_moments", "second_moments")]
     scores = model.evaluate(case.data, case.y, verbose=0)
-    return [*arrays, model.predict_rows(case.data), scores, *history.values()]
+    predicted = [model.predict_rows(case.data, precision=precision) for precision in ("float32", "bfloat16")]
+    return [*arrays, *predicted, scores, *history.values()]
 
 
 def test_it_is_another_build(arm: EmulatedEngine) -> None:
@@ -86,7 +87,8 @@ def test_where_every_thread_has_work(arm: EmulatedEngine, optimizer: Optimizer) 
         model = case.model(optimizer)
         assert model.network is not None
         losses = [model.train_on_batch(case.data, case.y) for _ in range(2)]
-        return [*losses, model.network.read(), model.predict_rows(case.data)]
+        predicted = [model.predict_rows(case.data, precision=precision) for precision in ("float32", "bfloat16")]
+        return [*losses, model.network.read(), *predicted]
 
     on_both(arm, steps, threads)
 

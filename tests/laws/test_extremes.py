@@ -48,7 +48,8 @@ def test_builds_change_no_bit(case: Case, optimizer: Any) -> None:
             model = case.model(optimizer)
             history = model.fit(case.data, case.y, batch_size=3, epochs=2, verbose=0).history
             scores = model.evaluate(case.data, case.y, verbose=0)
-            results.append((weight_bits(model), bits(model.predict_rows(case.data)), repr(history), repr(scores)))
+            predicted = [bits(model.predict_rows(case.data, precision=p)) for p in ("float32", "bfloat16")]
+            results.append((weight_bits(model), predicted, repr(history), repr(scores)))
     assert len(set(map(repr, results))) == 1
 
 

@@ -228,7 +228,8 @@ for case, optimizer in cases:
     for _ in range(2):
         model.train_on_batch(case.data, case.y)
     print(repr(model.evaluate(case.data, case.y)).replace(" ", ""))
-    print(hashlib.sha256(b"".join([*weight_bits(model), bits(model.predict_rows(case.data))])).hexdigest())
+    predicted = [bits(model.predict_rows(case.data, precision=precision)) for precision in ("float32", "bfloat16")]
+    print(hashlib.sha256(b"".join([*weight_bits(model), *predicted])).hexdigest())
 """
 
 

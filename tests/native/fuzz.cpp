@@ -181,6 +181,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                                          bytes.rarely() ? bytes.number() : 0,
                                          bytes.rarely() ? bytes.number() : 0};
         const int32_t loss = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3));
+        const int32_t precision = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(2));
         std::vector<float> output(static_cast<size_t>(d.rows * outputs)), states;
         states.resize(static_cast<size_t>(d.sequences * state_width));
         const int64_t equal = bytes.claim(d.sequences);
@@ -199,7 +200,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 answered(bilstm_update(network, &optimizer));
                 break;
             case 3:
-                answered(bilstm_predict(network, &d.data, loss, bytes.byte() & 1 ? states.data() : nullptr,
+                answered(bilstm_predict(network, &d.data, loss, precision, bytes.byte() & 1 ? states.data() : nullptr,
                                         bytes.byte() & 1 ? states.data() : nullptr, bytes.or_null(output), nullptr));
                 break;
             case 4:
@@ -207,13 +208,14 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                                             loss, &optimizer, bytes.any<uint64_t>(), bytes.or_null(scores)));
                 break;
             case 5:
-                answered(bilstm_predict_equal(network, bytes.or_null(d.values), equal, steps, bytes.or_null(output)));
+                answered(bilstm_predict_equal(network, bytes.or_null(d.values), equal, steps, precision,
+                                              bytes.or_null(output)));
                 break;
             case 6:
                 answered(bilstm_average(network, bytes.number()));
                 break;
             default:
-                answered(bilstm_predict(network, &d.data, loss, nullptr, nullptr, nullptr, scores.data()));
+                answered(bilstm_predict(network, &d.data, loss, precision, nullptr, nullptr, nullptr, scores.data()));
         }
     }
 }

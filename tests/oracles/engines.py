@@ -123,7 +123,7 @@ class EmulatedEngine:
     def bilstm_update(self, handle: Any, optimizer: Any) -> int:
         return self._call("update", _handle(handle), bytes(optimizer._obj))
 
-    def bilstm_predict(self, handle: Any, data: Any, loss: int, *places: int | None) -> int:
+    def bilstm_predict(self, handle: Any, data: Any, loss: int, precision: int, *places: int | None) -> int:
         states_in, states_out, output, score = places
         _, outputs, one_row_each, state_width = self._shapes[handle.value]
         sequences, steps = data._obj.sequences, data._obj.steps
@@ -136,8 +136,8 @@ class EmulatedEngine:
         counts = [-1 if array is None else array.size for array in into]
         counts[2] = min(counts[2], 1)
         states = _array(_view(states_in, sequences * state_width, np.float32))
-        loss_bytes, rooms = struct.pack("<i", loss), struct.pack("<3q", *counts)
-        return self._call("predict", *self._data(handle, data._obj), loss_bytes, states, rooms, into=into)
+        how, rooms = struct.pack("<ii", loss, precision), struct.pack("<3q", *counts)
+        return self._call("predict", *self._data(handle, data._obj), how, states, rooms, into=into)
 
     def bilstm_destroy(self, handle: Any) -> None:
         self._unused.append(handle.value)  # may be called at any moment: told to the program before its next call

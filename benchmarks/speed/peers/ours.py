@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from bilstm.ragged import Ragged
 Sequences = FloatArray | Ragged  # an array where all sequences are of one length
 Run = Callable[[int], float]
 
+_ROUNDED = ("L3", "P3")  # cases whose weights are many
+
 
 class Bilstm(Peer):
     """As many threads as the environment variable BILSTM_THREADS says, or else as there are processors."""
@@ -27,7 +30,8 @@ class Bilstm(Peer):
     def settings(self, case: Case) -> list[Setting]:
         if case.trains:
             return [Setting("train_on_batch")] if case.one_call else [Setting("fit", granule=case.batches)]
-        return [Setting("predict")] + [Setting("a predictor")] * (not case.ragged)
+        exact = [Setting("predict")] + [Setting("a predictor")] * (not case.ragged)
+        return exact + [Setting("bfloat16 weights", exact=False)] * (case.name in _ROUNDED)
 
     def prepare(self, case: Case, setting: Setting) -> Runner:
         model = Sequential([Input((None, case.inputs))])
@@ -38,12 +42,15 @@ class Bilstm(Peer):
         model.set_weights(case.weights)
         first = _sequences(case, case.data[0].x, 1)
 
+        precision = "float32" if setting.exact else "bfloat16"
+
         def outputs() -> FloatArray:
-            predicted = model.predict(first)
+            predicted = model.predict(first, precision=precision)
             array: FloatArray = predicted.to_padded() if case.ragged else predicted
             return array
 
         ways = {"fit": _fit, "train_on_batch": _train_on_batch, "predict": _predict, "a predictor": _predictor}
+        ways["bfloat16 weights"] = partial(_predict, precision=precision)
         return Runner(outputs, ways[setting.name](model, case))
 
 
@@ -80,12 +87,12 @@ def _train_on_batch(model: Sequential, case: Case) -> Run:
     return run
 
 
-def _predict(model: Sequential, case: Case) -> Run:
+def _predict(model: Sequential, case: Case, precision: str = "float32") -> Run:
     batches = [_sequences(case, batch.x, 1) for batch in case.data]
 
     def run(steps: int) -> float:
         for x in batches[:steps]:
-            model.predict(x)
+            model.predict(x, precision=precision)
         return NO_LOSS
 
     return run

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from bilstm.cli.options import FILE, column_option, open_model, say, use_threads
+from bilstm.cli.options import FILE, column_option, open_model, precision_option, say, use_threads
 
 
 @click.command(short_help="Score a MODEL on a labelled TABLE.")
@@ -29,6 +29,7 @@ from bilstm.cli.options import FILE, column_option, open_model, say, use_threads
     help="Write a page for everyone as well (.html): scores, curves, the worst sequences, how far the model looks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@precision_option
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor.")
 def evaluate(
     model: str,
@@ -37,6 +38,7 @@ def evaluate(
     background: str | None,
     report: str | None,
     as_json: bool,
+    precision: str,
     threads: int | None,
     **names: str | None,
 ) -> None:
@@ -54,6 +56,7 @@ def evaluate(
     if background is not None and events is None:
         raise click.UsageError("--background says which label is no event: it needs --events")
     tagger, columns, source = open_model(model, table, names)
+    tagger.precision = precision
     encoded = columns.encode(source, need_labels=True)
     use_threads(threads)
     if report is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bilstm.cli.options import COUNT, FILE, column_option, known_columns, open_table, say, use_threads
+from bilstm.cli.options import COUNT, FILE, column_option, known_columns, open_table, precision_option, say, use_threads
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--background", metavar="LABEL", help="The label that is no event.")
 @column_option("--sequence", "Its name in this table, if it is not the training table's.")
 @column_option("--order", "Likewise.")
+@precision_option
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor.")
 @click.option("--quiet", is_flag=True, help="Print mistakes only.")
 def predict(
@@ -37,6 +38,7 @@ def predict(
     top: int,
     events: bool,
     background: str | None,
+    precision: str,
     threads: int | None,
     quiet: bool,
     **names: str | None,
@@ -55,6 +57,7 @@ def predict(
         raise click.UsageError(f"--events writes runs of steps, which {other} does not go with")
     _check_output(model, table, out)
     tagger, columns = known_columns(model, names)
+    tagger.precision = precision
     wanted = Wanted(probabilities=probabilities, top=top, events=events, background=background)
     use_threads(threads)
     if table == "-":

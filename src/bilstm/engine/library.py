@@ -101,8 +101,8 @@ _SIGNATURES: dict[str, list[type]] = {
     "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
     "bilstm_update": [c_void_p, c_void_p],
     "bilstm_average": [c_void_p, c_float],
-    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
-    "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_void_p],
+    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
+    "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p],
     "bilstm_first_not_finite": [c_void_p, c_int64],
     "bilstm_mark_unlabelled": [c_void_p, c_int64],
 }

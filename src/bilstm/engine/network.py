@@ -28,6 +28,7 @@ MERGES = ("concat", "sum", "mul", "ave")
 POOLS = ("average", "maximum")
 LOSSES = ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error")
 OPTIMIZERS = ("adam", "sgd")
+PRECISIONS = ("float32", "bfloat16")  # of weights, in predictions
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
 
 
@@ -306,12 +307,18 @@ class Network:
         check(library().bilstm_average(self._handle, share))
 
     def predict(
-        self, data: Ragged, states: FloatArray | None = None, *, return_states: bool = False
+        self,
+        data: Ragged,
+        states: FloatArray | None = None,
+        *,
+        return_states: bool = False,
+        precision: str = "float32",
     ) -> tuple[FloatArray, FloatArray | None]:
         """(rows, outputs) float32, in the order of the data; and the states after the last steps.
 
         Args:
             states: (n_sequences, state_width) float32 recurrent states before the first steps; zeros if left out.
+            precision: of the weights: one of PRECISIONS.
         """
         output = np.empty((self._rows(data), self.outputs), np.float32)
         states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
@@ -322,12 +329,19 @@ class Network:
         struct = self._data_struct(data)
         check(
             library().bilstm_predict(
-                self._handle, byref(struct), 0, _address(states), _address(states_out), _address(output), None
+                self._handle,
+                byref(struct),
+                0,
+                PRECISIONS.index(precision),
+                _address(states),
+                _address(states_out),
+                _address(output),
+                None,
             )
         )
         return output, states_out
 
-    def predict_equal(self, values: FloatArray) -> FloatArray:
+    def predict_equal(self, values: FloatArray, precision: str = "float32") -> FloatArray:
         """(n, steps, outputs) float32, or (n, outputs), for a C-contiguous (n, steps, features) float32 array.
 
         The same as `predict`, with less to do before the engine starts.
@@ -336,15 +350,23 @@ class Network:
         if features != self.features:
             raise ValueError(f"the network takes {self.features} features, the sequences have {features}")
         output = np.empty((count, self.outputs) if self.one_row_each else (count, steps, self.outputs), np.float32)
-        check(library().bilstm_predict_equal(self._handle, _contents(values), count, steps, _address(output)))
+        number = PRECISIONS.index(precision)
+        check(library().bilstm_predict_equal(self._handle, _contents(values), count, steps, number, _address(output)))
         return output
 
-    def prepared(self, values: FloatArray, output: FloatArray) -> Callable[[], None]:
+    def prepared(self, values: FloatArray, output: FloatArray, precision: str = "float32") -> Callable[[], None]:
         """A function that does what `predict_equal` does for these arrays, which it keeps, again at each call."""
         count, steps, _ = values.shape
+        number = PRECISIONS.index(precision)
         # Made once: to convert the arguments takes as long as a tenth of a short prediction.
-        addresses = (c_void_p(_address(values)), c_int64(count), c_int64(steps), c_void_p(_address(output)))
-        predict = partial(library().bilstm_predict_equal, self._handle, *addresses)
+        arguments = (
+            c_void_p(_address(values)),
+            c_int64(count),
+            c_int64(steps),
+            c_int32(number),
+            c_void_p(_address(output)),
+        )
+        predict = partial(library().bilstm_predict_equal, self._handle, *arguments)
 
         def call(_owners: object = (self, values, output)) -> None:
             if code := predict():
@@ -352,12 +374,23 @@ class Network:
 
         return call
 
-    def evaluate(self, data: Ragged, targets: Targets, loss: str) -> npt.NDArray[np.float64]:
+    def evaluate(
+        self, data: Ragged, targets: Targets, loss: str, precision: str = "float32"
+    ) -> npt.NDArray[np.float64]:
         """(5,) float64: the sums that `train` returns, over all sequences, without dropout."""
         score = np.zeros(5)
         struct = self._data_struct(data, targets)
         check(
-            library().bilstm_predict(self._handle, byref(struct), LOSSES.index(loss), None, None, None, _address(score))
+            library().bilstm_predict(
+                self._handle,
+                byref(struct),
+                LOSSES.index(loss),
+                PRECISIONS.index(precision),
+                None,
+                None,
+                None,
+                _address(score),
+            )
         )
         return score
 

@@ -13,8 +13,8 @@ from bilstm.ragged import FloatArray
 class Predictor:
     """Predicts for arrays of one shape, over and over, and allocates nothing: `Sequential.predictor` makes it.
 
-    It predicts what the model's `predict` does, with the weights of the moment. It is for one thread at a time; each
-    can have its own.
+    It predicts what the model's `predict` of the same precision does, with the weights of the moment. It is for one
+    thread at a time; each can have its own.
 
     Attributes:
         input: (sequences, steps, features) float32: what is predicted for. It may be written into.
@@ -22,11 +22,11 @@ class Predictor:
             sequence: what was predicted last. The next call writes over it.
     """
 
-    def __init__(self, network: Network, sequences: int, steps: int) -> None:
+    def __init__(self, network: Network, sequences: int, steps: int, precision: str = "float32") -> None:
         self.input: FloatArray = np.zeros((sequences, steps, network.features), np.float32)
         shape = (sequences, network.outputs) if network.one_row_each else (sequences, steps, network.outputs)
         self.output: FloatArray = np.zeros(shape, np.float32)
-        self._predict = network.prepared(self.input, self.output)
+        self._predict = network.prepared(self.input, self.output, precision)
         self._shape = self.input.shape
 
     def __call__(self, x: Any = None) -> FloatArray:

@@ -12,7 +12,7 @@ from bilstm import optimizers
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
 from bilstm.calls import steps_to_predict
-from bilstm.engine.network import Network
+from bilstm.engine.network import PRECISIONS, Network
 from bilstm.fitting import UNWATCHED, FitData, Scores, Watch, check_finite, run_epochs
 from bilstm.layers import (
     Bidirectional,
@@ -143,7 +143,7 @@ class Sequential(Chain):
             DivergedError: x holds NaN or infinity, or the loss is no longer finite.
         """
         epochs = check_count("fit", "epochs", keywords.pop("nb_epoch", epochs))  # Keras 1's name
-        refuse_unsupported("fit", keywords, {"steps_per_epoch": None, "validation_steps": None} | _QUEUES)
+        refuse_unsupported("fit", keywords, {"steps_per_epoch": None, "validation_steps": None} | _FLOAT32 | _QUEUES)
         initial_epoch = check_count("fit", "initial_epoch", initial_epoch, 0)
         check_choice("fit", "shuffle", shuffle, (True, False))
         batch_size = _batch_size("fit", batch_size)
@@ -265,6 +265,8 @@ class Sequential(Chain):
         sample_weight: Any = None,
         return_dict: bool = False,
         callbacks: Sequence[Callback] | Callback | None = None,
+        *,
+        precision: str = "float32",
         **keywords: Any,
     ) -> float | list[float] | Logs:
         """The loss, or [loss, metrics…], over all labelled rows; a dict with return_dict.
@@ -273,20 +275,29 @@ class Sequential(Chain):
             batch_size: what the bar counts and callbacks are told is a batch; 32 if left out. Results do not depend
                 on it.
             verbose: 0 silent, 1 or "auto" a bar, 2 a line.
+            precision: of the weights of recurrent, Dense and attention layers: "float32", or "bfloat16": rounded to 8
+                significant bits, so that half as much is read of them. Biases, embeddings, attention's query and all
+                arithmetic stay float32. Faster where weights are many and sequences few; probabilities change by some
+                1e-4, in all the same way on every processor (docs/engine.md). Training is always in float32.
+
+        Raises:
+            ValueError: the model is not compiled, arrays that do not fit together, or another precision.
         """
         refuse_unsupported("evaluate", keywords, {"steps": None} | _QUEUES)
+        check_choice("evaluate", "precision", precision, PRECISIONS)
         data = self._fit_data(x, y, sample_weight)
-        scores = self.score(data, self._watch("evaluate", len(data.data), batch_size, verbose, callbacks))
+        watch = self._watch("evaluate", len(data.data), batch_size, verbose, callbacks)
+        scores = self.score(data, watch, precision)
         return self.logs_of(scores) if return_dict else self._as_list(scores)
 
     test_on_batch = evaluate
 
-    def score(self, validation: FitData, watch: Watch = UNWATCHED) -> Scores:
+    def score(self, validation: FitData, watch: Watch = UNWATCHED, precision: str = "float32") -> Scores:
         """The engine's (5,) sums over the chosen sequences; see `Network.train`."""
         network, loss, sums = self._built_network(), LOSSES[str(self.loss)], np.zeros(5)
 
         def add(piece: slice) -> Logs:
-            sums[:] += network.evaluate(*validation.take(piece, network.one_row_each), loss)
+            sums[:] += network.evaluate(*validation.take(piece, network.one_row_each), loss, precision)
             return self.logs_of(sums)
 
         watch.over("test", validation.data.lengths[validation.chosen], self.weights_per_step, add)
@@ -298,6 +309,8 @@ class Sequential(Chain):
         batch_size: int | None = None,
         verbose: int | str = 0,
         callbacks: Sequence[Callback] | Callback | None = None,
+        *,
+        precision: str = "float32",
         **keywords: Any,
     ) -> Any:
         """Outputs for every step in the form of x: (n, steps, outputs) for an array, a list for a list, a Ragged for a
@@ -308,11 +321,13 @@ class Sequential(Chain):
         """
         if keywords:
             refuse_unsupported("predict", keywords, {"steps": None} | _QUEUES)
+        check_choice("predict", "precision", precision, PRECISIONS)
         plain = not verbose and batch_size is None and callbacks is None
         if plain and _is_small(x) and self.network is not None and not self.splits:
-            return self.network.predict_equal(x)
+            return self.network.predict_equal(x, precision)
         data = as_ragged(x)
-        rows = self.predict_rows(data, self._watch("predict", len(data), batch_size, verbose, callbacks))
+        watch = self._watch("predict", len(data), batch_size, verbose, callbacks)
+        rows = self.predict_rows(data, watch, precision)
         if self.splits:
             last = self.layers[-1]
             assert isinstance(last, Bidirectional)
@@ -323,14 +338,16 @@ class Sequential(Chain):
     predict_on_batch = predict
     predict_proba = predict
 
-    def predictor(self, *, sequences: int = 1, steps: int) -> Predictor:
+    def predictor(self, *, sequences: int = 1, steps: int, precision: str = "float32") -> Predictor:
         """For predictions one after the other on arrays of one shape, where even microseconds of `predict` count.
 
         Args:
             sequences, steps: of the arrays.
+            precision: of the weights, as for `evaluate`.
 
         Raises:
-            ValueError: the model is not built, or after Bidirectional(merge_mode=None), which has two outputs.
+            ValueError: the model is not built, after Bidirectional(merge_mode=None), which has two outputs, or another
+                precision.
         """
         if self.network is None:
             raise ValueError("predictor: the model is not built: give its first layer an input_shape, or call build")
@@ -338,30 +355,34 @@ class Sequential(Chain):
             raise ValueError("predictor: Bidirectional(merge_mode=None) has two outputs: use predict")
         check_count("predictor", "sequences", sequences)
         check_count("predictor", "steps", steps)
-        return Predictor(self.network, sequences, steps)
+        check_choice("predictor", "precision", precision, PRECISIONS)
+        return Predictor(self.network, sequences, steps, precision)
 
-    def predict_classes(self, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> Any:
+    def predict_classes(
+        self, x: Any, batch_size: int | None = None, verbose: int | str = 0, *, precision: str = "float32"
+    ) -> Any:
         """Class numbers in the form of `predict`: 0 or 1 of shape (…, 1) for a single output, by threshold one half;
-        the largest output's number, without the last dimension, for several.
+        the largest output's number, without the last dimension, for several. The arguments are those of `evaluate`.
         """
+        check_choice("predict_classes", "precision", precision, PRECISIONS)
         if self.splits:
             raise ValueError("predict_classes: Bidirectional(merge_mode=None) has two outputs, which are no classes")
         data = as_ragged(x)
-        rows = self.predict_rows(data, self._watch("predict_classes", len(data), batch_size, verbose))
+        rows = self.predict_rows(data, self._watch("predict_classes", len(data), batch_size, verbose), precision)
         classes = (rows > 0.5).astype(np.int32) if rows.shape[1] == 1 else rows.argmax(axis=1).astype(np.int32)
         return self._like(x, data, classes)
 
-    def predict_rows(self, data: Ragged, watch: Watch = UNWATCHED) -> FloatArray:
+    def predict_rows(self, data: Ragged, watch: Watch = UNWATCHED, precision: str = "float32") -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
         network = self._network_for(data)
         if watch is UNWATCHED and data.total_steps <= steps_to_predict(self.weights_per_step):
-            return network.predict(data)[0]
+            return network.predict(data, precision=precision)[0]
         bounds = np.arange(len(data) + 1) if network.one_row_each else data.offsets
         rows = np.empty((bounds[-1], network.outputs), np.float32)
 
         def fill(piece: slice) -> dict[str, Any]:
             outputs = rows[bounds[piece.start] : bounds[piece.stop]]
-            outputs[:] = network.predict(data[piece])[0]
+            outputs[:] = network.predict(data[piece], precision=precision)[0]
             return {"outputs": outputs}
 
         watch.over("predict", data.lengths, self.weights_per_step, fill)
@@ -439,6 +460,7 @@ class Sequential(Chain):
         write_model(path, tensors, {"kind": "sequential", "model": self.get_config()})
 
 
+_FLOAT32 = {"precision": "float32"}  # what training is done in
 _QUEUES = {"max_queue_size": 10, "workers": 1, "use_multiprocessing": False}
 
 

@@ -157,6 +157,25 @@ bilstm::Optimizer check_optimizer(const bilstm_optimizer* o) {
             o->clipnorm, o->global_clipnorm, o->clipvalue, o->weight_decay};
 }
 
+bool check_precision(int32_t precision) {
+    require(precision == BILSTM_FLOAT32 || precision == BILSTM_BFLOAT16, "unknown precision");
+    return precision == BILSTM_BFLOAT16;
+}
+
+// Weights stay as they are while one is held, rounded if need be.
+std::shared_lock<bilstm::ForkedLock> lock_to_predict(bilstm_network& network, bool rounded) {
+    std::shared_lock lock(network.guard);
+    while (rounded && !network.weights_rounded()) {  // another thread may train in between
+        lock.unlock();
+        {
+            const std::unique_lock alone(network.guard);
+            if (!network.weights_rounded()) network.round_weights();
+        }
+        lock.lock();
+    }
+    return lock;
+}
+
 }  // namespace
 
 const char* bilstm_last_error(void) {
@@ -330,10 +349,11 @@ int32_t bilstm_average(bilstm_network* network, float share) {
     });
 }
 
-int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, const float* states_in,
-                       float* states_out, float* output, bilstm_score* score) {
+int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
+                       const float* states_in, float* states_out, float* output, bilstm_score* score) {
     return guarded([&] {
         check_data(network, data);
+        const bool rounded = check_precision(precision);
         require(output || score, "nothing to predict into");
         check_rows(data->steps, network->outputs(), "steps");
         check_rows(data->sequences, network->state_width(), "sequences");
@@ -342,19 +362,20 @@ int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t
         check_array(output, "output", true);
         check_array(score, "score", true);
         const auto checked_loss = score ? check_targets(*network, *data, loss) : bilstm::Loss::mean_squared_error;
-        const std::shared_lock lock(network->guard);
-        network->predict(*data, checked_loss, states_in, states_out, output, score);
+        const auto lock = lock_to_predict(*network, rounded);
+        network->predict(*data, checked_loss, rounded, states_in, states_out, output, score);
     });
 }
 
 int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
-                             float* output) {
+                             int32_t precision, float* output) {
     return guarded([&] {
         static thread_local EqualSequences all;
+        const bool rounded = check_precision(precision);
         const bilstm_data data = all.of(network, values, sequences, steps);
         check_array(output, "output", data.steps == 0);
-        const std::shared_lock lock(network->guard);
-        network->predict(data, bilstm::Loss::mean_squared_error, nullptr, nullptr, output, nullptr);
+        const auto lock = lock_to_predict(*network, rounded);
+        network->predict(data, bilstm::Loss::mean_squared_error, rounded, nullptr, nullptr, output, nullptr);
     });
 }
 

@@ -31,6 +31,10 @@ enum {
     BILSTM_ATTENTION_POOLING = 6
 };
 
+// What predictions multiply by: weights as they are, or those of LSTM, dense and attention pooling layers, but no
+// biases, queries or embeddings, rounded to bfloat16, which halves what is read of them. All arithmetic is float32's.
+enum { BILSTM_FLOAT32 = 0, BILSTM_BFLOAT16 = 1 };
+
 // One direction of an LSTM layer.
 typedef struct bilstm_direction {
     int64_t units;
@@ -120,11 +124,11 @@ BILSTM_API int32_t bilstm_average(bilstm_network* network, float share);
 
 // Outputs for all sequences, in the order of the data. Unless `score` is null, scores them; `output` may then be null.
 // The states may be null; else (sequences, state_width), before the first and after the last step.
-BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss,
+BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
                                   const float* states_in, float* states_out, float* output, bilstm_score* score);
 // The same for sequences of `steps` steps each, without states: for callers to whom microseconds matter.
 BILSTM_API int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
-                                        float* output);
+                                        int32_t precision, float* output);
 
 // The index of the first number that is NaN or infinite, or -1.
 BILSTM_API int64_t bilstm_first_not_finite(const float* values, int64_t count);

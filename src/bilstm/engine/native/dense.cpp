@@ -60,14 +60,20 @@ void Dense::activate(float* values, int64_t rows) const {
     }
 }
 
-void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, const Mode&) const {
+void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, const Mode& mode) const {
+    mode.rounded ? multiply<Bfloat16>(input, output) : multiply<float>(input, output);
+}
+
+template <typename Weight>
+void Dense::multiply(const Input& input, float* output) const {
     const PackedShape& shape = weights_.shape;
     const int64_t inputs = input_width, units = output_width;
     parallel((input.rows + kChunk - 1) / kChunk, input.rows * inputs * units, [&](int64_t chunk) {
         const int64_t begin = chunk * kChunk, end = std::min(begin + kChunk, input.rows);
         for (int64_t panel = 0; panel < shape.panels(); ++panel) {
             const int64_t width = shape.width(panel);
-            const float* matrix = weights_.value.data() + shape.start(panel);
+            const float* biases = weights_.value.data() + shape.start(panel);
+            const Weight* matrix = weights_.panels<Weight>() + shape.start(panel);
             with_vectors(width / kLanes, [&](auto vectors) {
                 for_row_tiles(begin, end, [&](auto rows, int64_t row) {
                     constexpr int R = decltype(rows)::value, V = decltype(vectors)::value;
@@ -75,7 +81,7 @@ void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, c
                     const float* a[R];
                     for (int r = 0; r < R; ++r) {
                         a[r] = input.data + (row + r) * inputs;
-                        for (int v = 0; v < V; ++v) sums[r][v] = load(matrix + v * kLanes);
+                        for (int v = 0; v < V; ++v) sums[r][v] = load(biases + v * kLanes);
                     }
                     multiply_add<1>(a, inputs, matrix + V * kLanes, V * kLanes, sums);
                     for (int r = 0; r < R; ++r)

@@ -22,6 +22,8 @@ class Dense final : public Layer {
     void skip_activation_gradient(bool skip) { skip_activation_gradient_ = skip; }
 
   private:
+    template <typename Weight>
+    void multiply(const Input&, float* output) const;
     void activate(float* values, int64_t rows) const;
     void activation_gradient(const float* output, float* gradient) const;
     void transpose(float* to) const;

@@ -34,6 +34,7 @@ struct Scratch {
 struct Mode {
     bool training = false;                          // keep what the backward pass needs
     bool dropping = false;                          // dropout drops
+    bool rounded = false;                           // products read weights rounded to bfloat16; not in training
     uint64_t seed = 0;                              // of dropout
     uint32_t iteration = 0;                         // training steps before this one
     int64_t rows_before = 0, sequences_before = 0;  // of the same batch, in other shares of it

@@ -57,19 +57,25 @@ template <typename Function>
 
 void DirectionPass::forward_step(int64_t t, int64_t first, int64_t last, const Mode& mode,
                                  Projection* projection) const {
+    mode.rounded ? step_with<Bfloat16>(t, first, last, mode, projection)
+                 : step_with<float>(t, first, last, mode, projection);
+}
+
+template <typename Weight>
+void DirectionPass::step_with(int64_t t, int64_t first, int64_t last, const Mode& mode, Projection* projection) const {
     constexpr int64_t kFewRows = 3, kManyInputs = 8;
     const int64_t end = std::min(last, active(t)), blocks = lstm->blocks();
     if (end <= first) return;
     if (t == 0 && mode.states_in) begin_from_states(first, last, mode);
     const float* projected = nullptr;
     if (projection && end - first <= kFewRows && lstm->inputs >= kManyInputs) {
-        if (t >= projection->end) project(t, first, last, *projection);
+        if (t >= projection->end) project<Weight>(t, first, last, *projection);
         projected = projection->sums.data() + projection->at[static_cast<size_t>(t - projection->begin)];
     }
     const auto tile = [&](auto rows, auto panels, auto vectors, int64_t row, int64_t block) {
         const float* sums = projected ? projected + (row - first) * lstm->row_size() + block * kPanel : nullptr;
-        forward_tile<decltype(rows)::value, decltype(panels)::value, decltype(vectors)::value>(t, row, block, sums,
-                                                                                               mode);
+        forward_tile<Weight, decltype(rows)::value, decltype(panels)::value, decltype(vectors)::value>(t, row, block,
+                                                                                                       sums, mode);
     };
     int64_t block = 0;
     if (end - first == 1)  // one panel's accumulators are too few to hide their latency
@@ -96,6 +102,7 @@ void DirectionPass::begin_from_states(int64_t first, int64_t last, const Mode& m
 }
 
 // As many steps from t on as make a batch of rows; tiles run across steps.
+template <typename Weight>
 void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& projection) const {
     constexpr int64_t kRows = 8 * kTileRows;
     const float* rows[kRows];
@@ -111,7 +118,8 @@ void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& 
     projection.end = t;
     float* to = projection.sums.reserve(kRows * lstm->row_size());
     for (int64_t block = 0; block < lstm->blocks(); ++block) {
-        const float* panel = lstm->weights.value.data() + lstm->weights.shape.start(block);
+        const float* biases = lstm->weights.value.data() + lstm->weights.shape.start(block);
+        const Weight* panel = lstm->weights.panels<Weight>() + lstm->weights.shape.start(block);
         with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
             constexpr int V = decltype(vectors)::value;
             for_row_tiles(0, count, [&](auto tile, int64_t row) {
@@ -120,7 +128,7 @@ void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& 
                 const float* a[R];
                 for (int r = 0; r < R; ++r) {
                     a[r] = rows[row + r];
-                    for (int v = 0; v < V; ++v) sums[r][v] = load(panel + v * kLanes);
+                    for (int v = 0; v < V; ++v) sums[r][v] = load(biases + v * kLanes);
                 }
                 multiply_add<1>(a, lstm->inputs, panel + V * kLanes, V * kLanes, sums);
                 for (int r = 0; r < R; ++r)
@@ -133,13 +141,14 @@ void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& 
 
 // Of Rows sequences from `row` on and Panels blocks of units from `block` on, the last of them of Last vectors.
 // `projected`: their inputs' part, if known.
-template <int Rows, int Panels, int Last, typename Previous>
+template <typename Weight, int Rows, int Panels, int Last, typename Previous>
 [[gnu::always_inline]] inline void DirectionPass::gate_sums(int64_t t, int64_t row, int64_t block,
                                                             const float* projected, const Previous& previous,
                                                             Vec (&sums)[Rows][4 * (Panels - 1) + Last]) const {
     constexpr int kVectors = 4 * (Panels - 1) + Last;
     const int64_t inputs = lstm->inputs, panel_step = lstm->weights.shape.start(1);
-    const float* panel = lstm->weights.value.data() + block * panel_step;
+    const float* biases = lstm->weights.value.data() + block * panel_step;
+    const Weight* panel = lstm->weights.panels<Weight>() + block * panel_step;
     const auto column = [&](int64_t k, int v) {
         const int64_t width = v / 4 == Panels - 1 ? Last * kLanes : kPanel;
         return panel + v / 4 * panel_step + k * width + v % 4 * kLanes;
@@ -151,7 +160,7 @@ template <int Rows, int Panels, int Last, typename Previous>
     } else {
         for (int r = 0; r < Rows; ++r) {
             a[r] = input_row(row + r, t);
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(column(0, v));
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(biases + v / 4 * panel_step + v % 4 * kLanes);
         }
         multiply_add<1>(a, inputs, [&](int64_t k, int v) { return column(1 + k, v); }, sums);
     }
@@ -171,7 +180,7 @@ template <int Last>
     });
 }
 
-template <int Rows, int Panels, int Last>
+template <typename Weight, int Rows, int Panels, int Last>
 [[gnu::always_inline]] inline void DirectionPass::forward_tile(int64_t t, int64_t row, int64_t block,
                                                                const float* projected, const Mode& mode) const {
     const bool continues = t > 0 || mode.states_in;
@@ -181,15 +190,15 @@ template <int Rows, int Panels, int Last>
         prefetch(cell_run(t) + (block * cell_rows(t) + row) * kLanes, Rows * kLanes);
     }
     Vec sums[Rows][4 * (Panels - 1) + Last];
-    gate_sums<Rows, Panels, Last>(
+    gate_sums<Weight, Rows, Panels, Last>(
         t, row, block, projected, [&](int r) { return continues ? before(row + r, t) : nullptr; }, sums);
     TileRow rows[Rows];
     for (int r = 0; r < Rows; ++r) rows[r] = {this, row + r};
-    finish_tile<Panels, Last>(rows, t, block, sums, mode);
+    finish_tile<Weight, Panels, Last>(rows, t, block, sums, mode);
 }
 
 // From gate sums to states and outputs.
-template <int Panels, int Last, int Rows>
+template <typename Weight, int Panels, int Last, int Rows>
 [[gnu::always_inline]] inline void DirectionPass::finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
                                                               const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
                                                               const Mode& mode) {
@@ -248,7 +257,7 @@ template <int Panels, int Last>
         multiply_add_apart(
             a, first.lstm->units, [&](int64_t k, int r, int v) { return column(1 + inputs + k, r, v); }, sums);
     }
-    finish_tile<Panels, Last>(rows, t, block, sums, mode);
+    finish_tile<float, Panels, Last>(rows, t, block, sums, mode);
 }
 
 void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode) {
@@ -275,7 +284,7 @@ void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) co
                 for_row_tiles(first, std::max(first, std::min(last, active(t))), [&](auto rows, int64_t row) {
                     constexpr int R = decltype(rows)::value;
                     Vec sums[R][V];
-                    gate_sums<R, 1, V>(
+                    gate_sums<float, R, 1, V>(
                         t, row, block, nullptr, [&](int r) { return t ? hidden_row(row + r, t - 1) : nullptr; }, sums);
                     for_activated_gates<1, V>(
                         sums, [&](int n, const Vec* activated) { keep_gates<V>(t, row + n, block, true, activated); });

@@ -137,9 +137,13 @@ struct DirectionPass {
 
   private:
     void begin_from_states(int64_t first, int64_t last, const Mode& mode) const;
+    // Weights are float or Bfloat16.
+    template <typename Weight>
+    void step_with(int64_t t, int64_t first, int64_t last, const Mode& mode, Projection* projection) const;
+    template <typename Weight>
     void project(int64_t t, int64_t first, int64_t last, Projection& projection) const;
     // What enters a step's gates; previous(r) is h of the step before, or null.
-    template <int Rows, int Panels, int Last, typename Previous>
+    template <typename Weight, int Rows, int Panels, int Last, typename Previous>
     void gate_sums(int64_t t, int64_t row, int64_t block, const float* projected, const Previous& previous,
                    Vec (&sums)[Rows][4 * (Panels - 1) + Last]) const;
     template <int Last>
@@ -148,7 +152,8 @@ struct DirectionPass {
         const DirectionPass* pass;
         int64_t row;
     };
-    template <int Panels, int Last, int Rows>
+    // Weight: for a copy of its own in each caller, since compilers inline what is called once.
+    template <typename Weight, int Panels, int Last, int Rows>
     static void finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
                             const Vec (&sums)[Rows][4 * (Panels - 1) + Last], const Mode& mode);
     template <int Panels, int Last>
@@ -156,7 +161,7 @@ struct DirectionPass {
                              const Mode& mode);
     // h of the step before.
     const float* before(int64_t row, int64_t t) const { return recent_run(t - 1) + row * lstm->blocks() * kLanes; }
-    template <int Rows, int Panels, int Last>
+    template <typename Weight, int Rows, int Panels, int Last>
     void forward_tile(int64_t t, int64_t row, int64_t block, const float* projected, const Mode& mode) const;
     template <int Rows, int Vectors>
     void backward_tile(int64_t t, int64_t row, int64_t panel, bool carried, const Arriving& arriving) const;

@@ -153,10 +153,17 @@ void Network::read(Which which, float* to) {
 }
 
 void Network::write(Which which, const float* from) {
+    if (which == kWeights) weights_rounded_ = false;
     for (Parameter* parameter : parameters_) {
         float* to = buffer_of(*parameter, which).data();
         parameter->each([&](int64_t position) { to[position] = *from++; });
     }
+}
+
+void Network::round_weights() {
+    for (Parameter* parameter : parameters_)
+        if (!parameter->plain) parameter->round();
+    weights_rounded_ = true;
 }
 
 void Network::set_recompute(bool recompute) {
@@ -217,10 +224,11 @@ void Network::give_back(std::unique_ptr<Workspace> workspace) {
 }
 
 // Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.
-void Network::predict(const bilstm_data& data, Loss loss, const float* states_in, float* states_out, float* output,
-                      bilstm_score* total) {
+void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
+                      float* output, bilstm_score* total) {
     auto w = borrow();
     Mode mode;
+    mode.rounded = rounded;
     mode.states_in = states_in;
     mode.states_out = states_out;
     mode.state_width = state_width_;

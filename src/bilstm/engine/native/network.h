@@ -62,8 +62,11 @@ class Network {
                   uint64_t seed, bilstm_score* score);
     void update(const Optimizer& optimizer);
     void average(float share);
-    void predict(const bilstm_data& data, Loss loss, const float* states_in, float* states_out, float* output,
-                 bilstm_score* score);
+    // With weights rounded to bfloat16 if asked for, which round_weights must have prepared since they last changed.
+    void predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
+                 float* output, bilstm_score* score);
+    bool weights_rounded() const { return weights_rounded_; }
+    void round_weights();
 
   private:
     void add(const bilstm_layer& layer, int64_t width);
@@ -84,6 +87,7 @@ class Network {
     std::vector<Parameter*> parameters_;
     Dense* last_dense_ = nullptr;
     bool one_row_each_ = false;
+    bool weights_rounded_ = false;  // from the weights as they are
     int64_t state_width_ = 0;
     size_t first_learnt_ = 0;       // the first layer with weights: gradients go no further back
     int64_t weights_per_step_ = 0;  // multiply-adds of a step, forward

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "bfloat16.h"
 #include "memory.h"
-#include "vector.h"
 
 namespace bilstm {
 
@@ -38,6 +38,7 @@ struct Parameter {
     bool plain = false;               // rows of shape.columns numbers one after the other, without panels
     Buffer value, gradient, first_moment, second_moment;
     Buffer average;  // of the values of many steps; nothing there before it is asked for
+    Buffer rounded;  // to bfloat16, for predictions that ask for it
 
     void allocate() {
         for (Buffer* buffer : {&value, &gradient, &first_moment, &second_moment}) buffer->reserve_zeroed(shape.size());
@@ -45,6 +46,22 @@ struct Parameter {
     Buffer& averaged() {
         if (!average.data()) std::copy_n(value.data(), shape.size(), average.reserve(shape.size()));
         return average;
+    }
+    // The panels of float or Bfloat16 weights. Biases are always read as float.
+    template <typename Weight>
+    const Weight* panels() const {
+        if constexpr (std::is_same_v<Weight, float>)
+            return value.data();
+        else
+            return reinterpret_cast<const Bfloat16*>(rounded.data());
+    }
+    void round() {
+        auto* to = reinterpret_cast<Bfloat16*>(rounded.reserve((shape.size() + 1) / 2));
+        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+            const int64_t width = shape.width(panel);
+            for (int64_t row = 0, at = shape.start(panel); row < shape.rows; ++row, at += width)
+                round_row(value.data() + at, width / kLanes, to + at);
+        }
     }
     int64_t count() const {
         int64_t total = 0;

@@ -7,11 +7,35 @@
 #include <type_traits>
 #include <utility>
 
-#include "vector.h"
+#include "bfloat16.h"
 
 namespace bilstm {
 
-// accumulators[r][v] += sum over k of a[r][k * AStep] * the vector at column(k, v).
+// sums[r][v] += a[r][at] * the vector at column(v), for Count vectors from First on.
+template <int First, int Count, int Rows, int Vectors, typename Column>
+[[gnu::always_inline]] inline void add_products(const float* const (&a)[Rows], int64_t at, const Column& column,
+                                                Vec (&sums)[Rows][Vectors]) {
+    Vec columns[Count];
+    load_row(column, First, columns);
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r) {
+        const Vec row = broadcast(a[r][at]);
+#pragma GCC unroll 8
+        for (int v = 0; v < Count; ++v) sums[r][First + v] = fma(row, columns[v], sums[r][First + v]);
+    }
+}
+
+// The same, reading the numbers of `a` for these vectors alone: weights that are unpacked take registers, of which
+// there are too few for the numbers of all rows, too.
+template <int First, int Count, int Rows, int Vectors, typename Column>
+[[gnu::always_inline]] inline void add_products_apart(const float* const (&a)[Rows], int64_t at, const Column& column,
+                                                      Vec (&sums)[Rows][Vectors]) {
+    if constexpr (Rows > 2 && Vectors > 2) asm volatile("" : "+r"(at));  // so that compilers see another number
+    add_products<First, Count>(a, at, column, sums);
+}
+
+// accumulators[r][v] += sum over k of a[r][k * AStep] * the vector at column(k, v), a float32 or bfloat16 weight a
+// lane.
 template <int AStep, int Rows, int Vectors, typename Column>
 [[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const Column& column,
                                                 Vec (&accumulators)[Rows][Vectors]) {
@@ -21,15 +45,13 @@ template <int AStep, int Rows, int Vectors, typename Column>
 #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
     for (int64_t k = 0; k < depth; ++k) {
-        Vec columns[Vectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < Vectors; ++v) columns[v] = load(column(k, v));
-#pragma GCC unroll 6
-        for (int r = 0; r < Rows; ++r) {
-            const Vec row = broadcast(a[r][k * AStep]);
-#pragma GCC unroll 8
-            for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, columns[v], sums[r][v]);
-        }
+        const auto own = [&](int v) { return column(k, v); };
+        if constexpr (!std::is_same_v<decltype(column(k, 0)), const Bfloat16*>)
+            add_products<0, Vectors>(a, k * AStep, own, sums);
+        else
+            [&]<int... Turn>(std::integer_sequence<int, Turn...>) {
+                (add_products_apart<2 * Turn, std::min(2, Vectors - 2 * Turn)>(a, k * AStep, own, sums), ...);
+            }(std::make_integer_sequence<int, (Vectors + 1) / 2>{});
     }
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r)
@@ -42,6 +64,13 @@ template <int AStep, int Rows, int Vectors>
 [[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
                                                 int64_t b_step, Vec (&accumulators)[Rows][Vectors]) {
     multiply_add<AStep>(a, depth, [&](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
+}
+
+// A function of its own, since among other code compilers run out of registers for the sums.
+template <int AStep, int Rows, int Vectors>
+[[gnu::noinline]] void multiply_add(const float* const (&a)[Rows], int64_t depth, const Bfloat16* b, int64_t b_step,
+                                    Vec (&accumulators)[Rows][Vectors]) {
+    multiply_add<AStep>(a, depth, [=](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
 }
 
 // A stretch of k whose rows of vectors lie b_step apart.

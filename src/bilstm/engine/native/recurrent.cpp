@@ -120,7 +120,7 @@ void Recurrent::forward(const Batch& batch, const Input& input, float* output, S
     const auto all = passes(batch, input, output, scratch, keep);
     const int64_t cost = work(batch);
     const bool alike = all.count == 2 && all[0].lstm->units == all[1].lstm->units;
-    if (cost < kWorthThreads && batch.sequences == 1 && alike)
+    if (cost < kWorthThreads && batch.sequences == 1 && alike && !mode.rounded)
         DirectionPass::forward_both(all[0], all[1], mode);
     else if (cost < kWorthThreads)  // the directions take turns, to hide each other's latency
         for (int64_t t = 0; t < batch.longest; ++t)

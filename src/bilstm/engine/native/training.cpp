@@ -139,6 +139,7 @@ void Network::add_gradients() {
 }
 
 void Network::update(const Optimizer& optimizer) {
+    weights_rounded_ = false;
     optimizer.update(parameters_, iteration);
     ++iteration;
 }
