@@ -59,7 +59,10 @@ def _remarks(results: Results) -> list[str]:
             continue
         ratio = f"{best['median'] / ours['median']:.1f}× over {best['peer']}, {best['setting']}"
         if case.target_over:
-            lines.append(f"{case.name}: the target is over PyTorch's {case.target_over} sequences. In all: {ratio}.")
+            lines.append(
+                f"{case.name}: the target is over PyTorch's {case.target_over} sequences, "
+                f"of which one step was timed where it was too slow for the rounds. In all: {ratio}."
+            )
         if case.rivals:
             lines.append(f"{case.name}: the target is over {case.rivals}'s peers too. With one call a step: {ratio}.")
     return ["", *lines] if lines else []
@@ -240,7 +243,11 @@ def _peers(results: Results, name: str) -> list[Entry]:
 
 def _best_peer(results: Results, case: Case) -> Entry | None:
     peers = _peers(results, case.name) + (_peers(results, case.rivals) if case.rivals else [])
-    return _fastest([e for e in peers if case.target_over in e["setting"]])
+    if not case.target_over:
+        return _fastest(peers)
+    # Such a peer may have been too slow for the rounds; what one step took before them then has to do.
+    wanted = [e for e in peers if case.target_over in e["setting"]]
+    return _fastest([e if e["median"] else e | {"median": e["estimate"]} for e in wanted])
 
 
 def _fastest(entries: Sequence[Entry]) -> Entry | None:
