@@ -8,8 +8,8 @@ LIMITS = {
     "shared vectors, several steps in a call.",
     "S1 call": "Half of the time is Python's and the call's. Tried: one call of the engine for a small array, with its "
     "checks made in C.",
-    "S2": "At two vectors of AVX2 a cycle the activations of a step take 60 microseconds on one thread, its products "
-    "70 and the weights' gradients 22; 20 units leave a part of the lanes empty, and 16 sequences a share make tiles of "
+    "S2": "At two vectors of AVX2 a cycle, activations take 60 microseconds of a step on one thread, products 70 and "
+    "the weights' gradients 22; 20 units leave a part of the lanes empty, and 16 sequences a share make tiles of "
     "three rows and of two. Tried: shares of the batch that go through a whole step in one thread, gates of the last "
     "units in shared vectors, longer and shorter waiting for the next section.",
     "N1": "The gates of 16,000 steps, 16 MB a direction and layer, go through memory twice, and 64 units make short "
