@@ -21,6 +21,7 @@ from benchmarks.accuracy.datasets import DATASETS
 from benchmarks.accuracy.report import report
 from benchmarks.accuracy.runs import CONTENDERS, FORWARD
 from benchmarks.speed import machine
+from bilstm import utils
 
 ROOT = Path(__file__).parents[2]
 SEEDS = (1, 2, 3)
@@ -49,7 +50,7 @@ def main() -> None:
             continue
         command = ["benchmarks.accuracy.runs", contender, name, str(seed), str(arguments.data), *arguments.option]
         printed = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-        runs.append(key | json.loads(printed) | {"machine": machine.describe()})
+        runs.append(key | json.loads(printed) | {"machine": machine.describe(), "threads": utils.threads()})
         with arguments.runs.open("a") as file:
             file.write(json.dumps(runs[-1]) + "\n")
         print(

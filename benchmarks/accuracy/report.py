@@ -13,7 +13,8 @@ _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
 def report(runs: list[Run]) -> list[str]:
-    machine = runs[-1]["machine"]
+    machine, threads = runs[-1]["machine"], sorted({run["threads"] for run in runs})
+    missing = [contender for contender in (TWIN, FORWARD) if not any(run["contender"] == contender for run in runs)]
     return [
         "# Accuracy on real data, beside PyTorch",
         "",
@@ -23,6 +24,7 @@ def report(runs: list[Run]) -> list[str]:
         "go in, the sequences held out, the batches, the learning rates, the average of the weights and the rule for",
         "the best epoch are the same.",
         "",
+        *([f"Not run for these tables: {', '.join(missing)}.", ""] if missing else []),
         *scores_table(runs),
         "",
         "## Time",
@@ -43,7 +45,8 @@ def report(runs: list[Run]) -> list[str]:
         *runs_table(runs),
         "",
         f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['Python']}, "
-        f"{machine['date']}. Made by `python -m benchmarks.accuracy`.",
+        f"{machine['date']}; bilstm on {' or '.join(map(str, threads))} of them. "
+        "Made by `python -m benchmarks.accuracy`.",
     ]
 
 
