@@ -14,7 +14,16 @@ _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 def report(runs: list[Run]) -> list[str]:
     machine, threads = runs[-1]["machine"], sorted({run["threads"] for run in runs})
-    missing = [contender for contender in (TWIN, FORWARD) if not any(run["contender"] == contender for run in runs)]
+    missing = [kind for kind in (TWIN, FORWARD) if not any(run["contender"] == kind for run in runs)]
+    missing += [name for name in DATASETS if not any(run["data_set"] == name for run in runs)]
+    directions = [
+        "## What the second direction brings",
+        "",
+        "One seed. The commonest label's share is what a constant guess would score.",
+        "",
+        *directions_table(runs),
+        "",
+    ]
     return [
         "# Accuracy on real data, beside PyTorch",
         "",
@@ -34,12 +43,7 @@ def report(runs: list[Run]) -> list[str]:
         "",
         *time_table(runs),
         "",
-        "## What the second direction brings",
-        "",
-        "One seed. The commonest label's share is what a constant guess would score.",
-        "",
-        *directions_table(runs),
-        "",
+        *([] if FORWARD in missing else directions),
         "## Every run",
         "",
         *runs_table(runs),
