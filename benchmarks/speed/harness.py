@@ -94,7 +94,11 @@ class Process:
         line = self._process.stdout.readline() if ready else b""
         if not line:
             self._process.kill()
-            raise PeerError(f"the process ended, see {self.log}" if ready else f"no answer in {_LONGEST_WAIT:.0f} s")
+            raise PeerError(
+                f"the process ended, see {self.log.relative_to(ROOT)}"
+                if ready
+                else f"no answer in {_LONGEST_WAIT:.0f} s"
+            )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerError(answer["error"])

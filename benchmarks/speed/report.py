@@ -188,6 +188,7 @@ def markdown(results: Results) -> str:
         "The targets were set for a processor with AVX-512, and are over the same peers there.",
         "",
         *limits_list(results),
+        *results.get("remarks", []),
         "## Operations, and threads",
         "",
         "GFLOP counts the additions and multiplications of the matrix products that a batch needs, without padding; "
