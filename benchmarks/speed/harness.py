@@ -54,16 +54,26 @@ class Process:
         self.peer, self.note = peer, note
         LOGS.mkdir(parents=True, exist_ok=True)
         self.log = LOGS / f"{peer}{note}.log".replace(" ", "-").replace(",", "").lower()
-        with self.log.open("w") as log:
+        self._command = [python, "-m", "benchmarks.speed.worker", peer]
+        self._environment = os.environ | {"PYTHONPATH": ""} | dict(environment or {})
+        self._start("w")
+
+    def _start(self, mode: str) -> None:
+        with self.log.open(mode) as log:
             self._process = subprocess.Popen(
-                [python, "-m", "benchmarks.speed.worker", peer],
+                self._command,
                 cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": ""} | dict(environment or {}),
+                env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
         self._greeting: dict[str, Any] | None = None
+
+    def revive(self) -> None:
+        """Start again what an earlier case has ended, such as for want of memory; what never began stays ended."""
+        if self._process.poll() is not None and self._greeting is not None:
+            self._start("a")
 
     @property
     def greeting(self) -> dict[str, Any]:
@@ -94,6 +104,7 @@ class Process:
         line = self._process.stdout.readline() if ready else b""
         if not line:
             self._process.kill()
+            self._process.wait()
             raise PeerError(
                 f"the process ended, see {self.log.relative_to(ROOT)}"
                 if ready
@@ -199,6 +210,7 @@ def measure(case: Case, processes: Sequence[Process], *, budget: float = 40.0) -
 
 
 def _entries(case: Case, process: Process) -> Iterable[Entry]:
+    process.revive()
     try:
         process.greeting  # noqa: B018  (raises if the library is not installed)
         settings = process.ask("build", case=asdict(case))["settings"]

@@ -8,7 +8,7 @@ LIMITS = {
     "shared vectors, several steps in a call.",
     "S1 call": "Half of the time is Python's and the call's. Tried: one call of the engine for a small array, with its "
     "checks made in C.",
-    "S2": "At two vectors of AVX2 a cycle, activations take 60 microseconds of a step on one thread, products 70 and "
+    "S2": "At two vectors of AVX2 a cycle, activations take 60 microseconds of a step on one thread, products 46 and "
     "the weights' gradients 22; 20 units leave a part of the lanes empty, and 16 sequences a share make tiles of "
     "three rows and of two. Tried: shares of the batch that go through a whole step in one thread, gates of the last "
     "units in shared vectors, longer and shorter waiting for the next section.",
@@ -17,11 +17,11 @@ LIMITS = {
     "(a sixth of the step), larger pages; projecting the inputs ahead brought nothing.",
     "N2": "Few sequences run at once, so every step reads all weights for a few rows. Tried: sorting by length, "
     "projections of the inputs' part ahead where at most three rows run.",
-    "N4": "320 units are 3.3 MB of weights a direction: each step reads them from the second and third cache. Tried: a "
-    "direction to a thread, which then reads one direction's only.",
-    "L1": "Ten dependent steps; of the five microseconds a third is Python's call. Tried: both directions in turns, so "
-    "that each fills the other's pauses; several blocks activated together (slower on AVX2, whose registers run out); "
-    "prepared calls.",
+    "N4": "320 units are up to 4.9 MB of weights a direction: each step reads them from the second and third cache. "
+    "Tried: a direction to a thread, which then reads one direction's only.",
+    "L1": "Ten dependent steps; of the five microseconds a quarter is Python's call. Tried: both directions in turns, "
+    "so that each fills the other's pauses; several blocks activated together (slower on AVX2, whose registers run "
+    "out); prepared calls.",
     "L2": "One sequence: a step waits for the one before, and two directions are all that two threads can share. "
     "Tried: the inputs' part of many steps at once, two panels together to hide an addition's latency.",
     "L3": "As L2, and each step reads a megabyte of recurrent weights a direction from the second and third cache; "
