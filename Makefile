@@ -20,7 +20,9 @@ ENGINE_TESTS := tests/laws tests/oracles tests/test_threads.py tests/test_layers
 
 # Compiler warnings stop a developer's build and CI's, never a newcomer's.
 STRICT ?= $(if $(CI),ON,OFF)
-EDITABLE = $(PIP) install -c constraints.txt -C cmake.define.BILSTM_STRICT=$(STRICT) --editable
+# With the build's tools in .venv, rather than each time in a new environment, only what has changed is compiled again.
+EDITABLE = PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install -c constraints.txt --no-build-isolation \
+	-C cmake.define.BILSTM_STRICT=$(STRICT) --editable
 
 # The first Python 3.11 or later that can make a virtual environment; looked for only when one is to be made.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -81,7 +83,6 @@ test-arm: ## build the engine for 64-bit Arm, and compare its bits with this mac
 	  "engine's build for Arm takes a cross compiler and an emulator; install them (Debian: apt install" \
 	  "g++-aarch64-linux-gnu qemu-user) or name yours: make test-arm ARM_CXX=... ARM_QEMU=..." >&2; exit 1; fi
 	@$(MAKE) --no-print-directory $(VENV)/.with-test
-	@$(PIP) install -c constraints.txt cmake
 	$(BIN)/cmake -S . -B build/arm -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 	  -DCMAKE_CXX_COMPILER=$(ARM_CXX) -DBILSTM_TEST_PROGRAMS=ON -DBILSTM_STRICT=$(STRICT)
 	$(BIN)/cmake --build build/arm --target bilstm_neon_server --parallel 2
@@ -91,8 +92,7 @@ test-arm: ## build the engine for 64-bit Arm, and compare its bits with this mac
 FUZZ_SECONDS ?= 60
 FUZZ_CXX ?= $(firstword $(foreach name,clang++ g++,$(shell command -v $(name))))
 FUZZ_TARGET ?= $(if $(filter aarch64 arm64,$(shell uname -m)),neon,avx2)
-fuzz: $(VENV)/.created ## feed the engine's C interface arbitrary plans and data for FUZZ_SECONDS, 60 unless said
-	@$(PIP) install -c constraints.txt cmake
+fuzz: $(VENV)/.with-build-tools ## feed the engine's C interface arbitrary plans and data for FUZZ_SECONDS, 60 unless said
 	$(BIN)/cmake -S . -B build/fuzz -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) -DBILSTM_TEST_PROGRAMS=ON \
 	  -DBILSTM_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/fuzz --target bilstm_$(FUZZ_TARGET)_fuzz --parallel 2
@@ -139,26 +139,30 @@ $(VENV)/.created:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
+$(VENV)/.with-build-tools: $(VENV)/.created
+	@$(PIP) install -c constraints.txt scikit-build-core cmake ninja
+	@touch $@
+
 # An editable installation remembers where modules were: one that is new or moved needs another.
-$(VENV)/.modules: $(VENV)/.created always
+$(VENV)/.modules: $(VENV)/.with-build-tools always
 	@find src -name '*.py' | sort | cmp -s - $@ || find src -name '*.py' | sort > $@
 
-$(VENV)/.with-cli: $(VENV)/.created $(BUILD_INPUTS)
+$(VENV)/.with-cli: $(VENV)/.with-build-tools $(BUILD_INPUTS)
 	@echo "Building the engine and installing bilstm into $(VENV) ..."
 	@$(EDITABLE) '.[cli]'
 	@touch $@
 
-$(VENV)/.with-test: $(VENV)/.created $(BUILD_INPUTS)
+$(VENV)/.with-test: $(VENV)/.with-build-tools $(BUILD_INPUTS)
 	@echo "Building the engine and installing bilstm with Keras and PyTorch, its tests' references, into $(VENV) ..."
 	@$(EDITABLE) '.[test]'
 	@touch $(VENV)/.with-cli $@
 
-$(VENV)/.with-lint: $(VENV)/.created $(BUILD_INPUTS)
+$(VENV)/.with-lint: $(VENV)/.with-build-tools $(BUILD_INPUTS)
 	@echo "Building the engine and installing bilstm with its linters into $(VENV) ..."
 	@$(EDITABLE) '.[lint]'
 	@touch $(VENV)/.with-cli $@
 
-$(VENV)/.with-docs: $(VENV)/.created $(BUILD_INPUTS)
+$(VENV)/.with-docs: $(VENV)/.with-build-tools $(BUILD_INPUTS)
 	@echo "Building the engine and installing bilstm with what makes its site into $(VENV) ..."
 	@$(EDITABLE) '.[docs]'
 	@touch $(VENV)/.with-cli $@

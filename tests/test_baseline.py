@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from bilstm import training
 from bilstm.cli import commands
-from bilstm.errors import ModelFileError
-from bilstm.evaluation import evaluate_tagger
-from bilstm.fitting import DivergedError
+from bilstm.errors import DivergedError, ModelFileError
 from bilstm.metrics import accuracy_gain, span_report, step_report
 from bilstm.modelfile import read_model, write_model
-from bilstm.tablefiles import read_table
-from bilstm.tagger import Tagger
-from bilstm.training import TrainingOptions, train_baseline, train_tagger
+from bilstm.tables.reading import read_table
+from bilstm.tagging import training
+from bilstm.tagging.evaluation import evaluate_tagger
+from bilstm.tagging.tagger import Tagger
+from bilstm.tagging.training import train_baseline, train_tagger
+from bilstm.training.options import TrainingOptions
 from oracles.models import weight_bits
 from test_checkpoints import POSIX, starts
 from test_interrupts import HEEDING, process, wait_for

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm import calls, fitting
-from bilstm.calls import CALL_SECONDS, Pace, pieces, steps_to_predict
 from bilstm.engine.network import Network
-from bilstm.fitting import FitData
 from bilstm.layers import LSTM, Dense
-from bilstm.models import Sequential
+from bilstm.models import Sequential, calls, fitting
+from bilstm.models.calls import CALL_SECONDS, Pace, pieces, steps_to_predict
+from bilstm.models.fitting import FitData
 from bilstm.ragged import Ragged
 from oracles.models import Case, bits, cases
 

@@ -18,20 +18,23 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm import checkpoints, loop, problems
-from bilstm.checkpoints import Checkpoint, fingerprint
+from bilstm import problems
 from bilstm.cli import commands
-from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn
 from bilstm.engine.network import Targets
 from bilstm.errors import ModelFileError, UserError
-from bilstm.fitting import FitData
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
-from bilstm.loop import LoopOptions, TrainingInterrupted, train_model
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
+from bilstm.models.fitting import FitData
 from bilstm.ragged import Ragged
-from bilstm.tagger import Tagger
-from bilstm.training import TrainingOptions, train_tagger
+from bilstm.tables.columns import Columns, Encoded
+from bilstm.tables.features import CategoricalColumn, NumericColumn
+from bilstm.tagging.tagger import Tagger
+from bilstm.tagging.training import train_tagger
+from bilstm.training import checkpoints, loop
+from bilstm.training.checkpoints import Checkpoint, fingerprint
+from bilstm.training.loop import LoopOptions, TrainingInterrupted, train_model
+from bilstm.training.options import TrainingOptions
 from oracles.models import weight_bits
 from test_interrupts import HEEDING, TELLING, process, wait_for
 from test_interrupts import table as table_of

@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 from bilstm.cli import commands
 from bilstm.console import Progress
 from bilstm.modelfile import read_model
-from bilstm.tablefiles import read_table
-from bilstm.tagger import Tagger
-from bilstm.training import TrainingOptions
+from bilstm.tables.reading import read_table
+from bilstm.tagging.tagger import Tagger
+from bilstm.training.options import TrainingOptions
 
 SMALL = [
     "--units",

@@ -14,11 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn
 from bilstm.errors import ModelFileError, UserError
 from bilstm.ragged import Ragged
-from bilstm.tablefiles import read_table
-from bilstm.tables import Table
+from bilstm.tables.columns import Columns, Encoded
+from bilstm.tables.features import CategoricalColumn, NumericColumn
+from bilstm.tables.reading import read_table
+from bilstm.tables.table import Table
 
 COLUMNS = Columns(
     sequence="id",

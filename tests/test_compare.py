@@ -16,22 +16,24 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-import bilstm.compare as module
+import bilstm.compare.comparison as module
+import bilstm.compare.sequences
 from bilstm.cli import commands
-from bilstm.columns import Encoded
-from bilstm.compare import ComparisonInterrupted, compare, compare_encoded, learning_curve
+from bilstm.compare import ComparisonInterrupted, compare, compare_encoded
+from bilstm.compare.comparison import learning_curve
+from bilstm.compare.variants import grid
+from bilstm.compare.verdict import notes, sentence, table
 from bilstm.console import Progress, Stopped
-from bilstm.errors import UserError
-from bilstm.evaluation import evaluate_tagger
-from bilstm.fitting import DivergedError
+from bilstm.errors import DivergedError, UserError
 from bilstm.metrics import classification_report
-from bilstm.prepare import Roles, prepare
 from bilstm.problems import cumulative_sum, half_of_total
-from bilstm.tablefiles import read_table
-from bilstm.training import TrainingOptions, train_tagger
+from bilstm.tables.columns import Encoded
+from bilstm.tables.prepare import Roles, prepare
+from bilstm.tables.reading import read_table
+from bilstm.tagging.evaluation import evaluate_tagger
+from bilstm.tagging.training import train_tagger
+from bilstm.training.options import TrainingOptions
 from bilstm.utils import set_threads, threads
-from bilstm.variants import grid
-from bilstm.verdict import notes, sentence, table
 
 SMALL: dict[str, Any] = {"units": 6, "layers": 1, "epochs": 8, "learning_rate": 0.02, "dropout": 0.0}
 FLAGS = ["--units", "6", "--layers", "1", "--epochs", "3", "--learning-rate", "0.02", "--dropout", "0"]
@@ -183,7 +185,7 @@ def test_nothing_stands_on_two_sides(monkeypatch: pytest.MonkeyPatch) -> None:
             sides.append(set(np.rint(part.values.values[:, 0] * column.scale + column.mean).astype(int).tolist()))
         return {}
 
-    monkeypatch.setattr(module, "compare_encoded", kept)
+    monkeypatch.setattr(bilstm.compare.sequences, "compare_encoded", kept)
     X = np.arange(60).repeat(3).reshape(60, 3)  # its number stands at each step of a sequence
     for groups in (None, np.arange(60) // 4):
         sides.clear()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.epochlog import EpochLog
 from bilstm.errors import UserError
+from bilstm.training.epochlog import EpochLog
 from test_cli import COLUMNS, SMALL, bilstm, rows, write
 
 

@@ -21,11 +21,12 @@ from sklearn.utils import estimator_checks
 from sklearn.utils._tags import get_tags
 
 import bilstm
-from bilstm import SequenceClassifier, SequenceTagger, estimator_base, problems
-from bilstm.fitting import DivergedError
+from bilstm import SequenceClassifier, SequenceTagger, problems
+from bilstm.errors import DivergedError
+from bilstm.estimators import base
 from bilstm.layers import Dropout
-from bilstm.loop import TrainingInterrupted
-from bilstm.spelling import PARTS
+from bilstm.tables.spelling import PARTS
+from bilstm.training.loop import TrainingInterrupted
 from oracles.models import bits, weight_bits
 
 NAMES = np.array(["low", "high"])
@@ -428,13 +429,13 @@ def test_standardised_by_the_training_part_only(monkeypatch: pytest.MonkeyPatch)
 def divisions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], list[int]]]:
     """Collects what fits train on and hold out."""
     sides: list[tuple[list[int], list[int]]] = []
-    train = estimator_base.train_model
+    train = base.train_model
 
     def spy(model: Any, training: Any, validation: Any, *rest: Any, **keywords: Any) -> Any:
         sides.append((training.chosen.tolist(), validation.chosen.tolist() if validation else []))
         return train(model, training, validation, *rest, **keywords)
 
-    monkeypatch.setattr(estimator_base, "train_model", spy)
+    monkeypatch.setattr(base, "train_model", spy)
     return sides
 
 

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from bilstm.cli import commands
-from bilstm.evaluation import evaluate_tagger
 from bilstm.metrics import event_report, span_report, step_report
-from bilstm.tablefiles import read_table
-from bilstm.tagger import Tagger
+from bilstm.tables.reading import read_table
+from bilstm.tagging.evaluation import evaluate_tagger
+from bilstm.tagging.tagger import Tagger
 
 SMALL = ["--units", "4", "--layers", "1", "--epochs", "4", "--learning-rate", "0.05", "--quiet", "--no-baseline"]
 STATES = ["rest", "jump", "run"]

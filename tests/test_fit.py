@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm import calls
 from bilstm.callbacks import LambdaCallback
-from bilstm.fitting import DivergedError, FitData, batch_starts
+from bilstm.errors import DivergedError
 from bilstm.layers import LSTM, Dense, Dropout
-from bilstm.models import Sequential
+from bilstm.models import Sequential, calls
+from bilstm.models.fitting import FitData, batch_starts
 from bilstm.optimizers import SGD, Adam
 from bilstm.ragged import Ragged
 from oracles.models import Case, above_half, cases, compiled, weight_bits

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm.frames import Frame, is_frame
-from bilstm.steps import StepEncoder
+from bilstm.inputs.frames import Frame, is_frame
+from bilstm.inputs.steps import StepEncoder
 
 Make = Callable[[dict[str, Any]], Any]
 

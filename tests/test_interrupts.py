@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bilstm.modelfile import read_model
-from bilstm.tagger import Tagger
+from bilstm.tagging.tagger import Tagger
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 SIGNALS = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -158,13 +158,14 @@ def test_a_database_at_work_is_stopped_without_a_fuss(number: int, status: int) 
     """DuckDB hears signals itself, and raises an error of its own."""
     script = """
 import duckdb
-from bilstm import cli, tablefiles
+from bilstm import cli
+from bilstm.tables import reading
 
 def read_table(*_, **__):
     print("reading", flush=True)
     duckdb.sql("SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b").fetchall()
 
-tablefiles.read_table = read_table
+reading.read_table = read_table
 cli.main()
 """
     with process(HEEDING + script, "train", "t.csv", "--out", "model") as running:

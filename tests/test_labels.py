@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.labels import Indicators, Labels, as_classes, read_labels, read_step_labels
+from bilstm.inputs.labels import Indicators, Labels, as_classes, read_labels, read_step_labels
 from bilstm.ragged import Ragged
 
 NAN = float("nan")

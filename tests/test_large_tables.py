@@ -17,15 +17,16 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm import scratch, tablefiles, tagger
 from bilstm.cli import commands
-from bilstm.columns import CategoricalColumn, NumericColumn
 from bilstm.errors import UserError
-from bilstm.prepare import Roles, prepare
 from bilstm.ragged import Extent, offsets_of, portions
-from bilstm.sequences import find_sequences
-from bilstm.spelling import PARTS
-from bilstm.tablefiles import read_table
+from bilstm.tables import reading, scratch
+from bilstm.tables.features import CategoricalColumn, NumericColumn
+from bilstm.tables.prepare import Roles, prepare
+from bilstm.tables.reading import read_table
+from bilstm.tables.sequences import find_sequences
+from bilstm.tables.spelling import PARTS
+from bilstm.tagging import tagger
 
 OPTIONS = ["--sequence", "id", "--label", "state", "--units", "3", "--layers", "1", "--epochs", "2", "--quiet"]
 
@@ -63,8 +64,8 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], N
         monkeypatch.setattr("tempfile.tempdir", None)
         monkeypatch.setattr(scratch, "BLOCK", 70)
         monkeypatch.setattr(scratch, "LARGE", 0)
-        monkeypatch.setattr(tablefiles, "LARGE_TEXT", 0)
-        monkeypatch.setattr(tablefiles, "LARGE_PARQUET", 0)
+        monkeypatch.setattr(reading, "LARGE_TEXT", 0)
+        monkeypatch.setattr(reading, "LARGE_PARQUET", 0)
         monkeypatch.setattr(tagger, "_PROBABILITIES", 60)
 
     return take_effect
@@ -143,7 +144,7 @@ def test_a_column_is_standardised_alike_in_one_block_and_in_many(monkeypatch: py
     present = numbers[rows][~np.isnan(numbers[rows])]
     assert whole.missing == 700 - len(present)
     np.testing.assert_allclose([whole.mean, whole.scale], [present.mean(), present.std()], rtol=1e-12)
-    monkeypatch.setattr("bilstm.columns._SUMMED", 64)
+    monkeypatch.setattr("bilstm.tables.features._SUMMED", 64)
     blocks = NumericColumn.fit("x", numbers, rows)
     np.testing.assert_allclose([blocks.mean, blocks.scale], [whole.mean, whole.scale], rtol=1e-12)
 
@@ -180,7 +181,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in
 
 HOLD = """
 import sys, time
-from bilstm import scratch
+from bilstm.tables import reading, scratch
 class Owner: pass
 owner = Owner()
 print(scratch.folder(owner), flush=True)

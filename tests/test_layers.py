@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.initializers import glorot_uniform, orthogonal, uniform
 from bilstm.layers import (
     LSTM,
     Bidirectional,
@@ -30,6 +29,7 @@ from bilstm.layers import (
     from_json,
     to_json,
 )
+from bilstm.layers.initializers import glorot_uniform, orthogonal, uniform
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 UNITS = st.integers(1, 20)

@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bilstm.cli import commands
-from bilstm.tablefiles import read_table
-from bilstm.tagger import Tagger
+from bilstm.tables.reading import read_table
+from bilstm.tagging.tagger import Tagger
 
 LABELS = ["rest", "walk", "run"]
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.errors import UserError
-from bilstm.prepare import Roles, hold_out, prepare
 from bilstm.ragged import offsets_of
-from bilstm.sequences import Sequences
-from bilstm.tablefiles import read_table
-from bilstm.tables import Table
+from bilstm.tables.prepare import Roles, hold_out, prepare
+from bilstm.tables.reading import read_table
+from bilstm.tables.sequences import Sequences
+from bilstm.tables.table import Table
 
 ROLES = Roles(sequence="id", label="label")
 

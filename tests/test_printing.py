@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bilstm import calls, progress
-from bilstm.progress import format_logs
+from bilstm.models import calls, progress
+from bilstm.models.progress import format_logs
 from oracles.models import above_half, compiled
 
 

@@ -15,7 +15,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from bilstm import SequenceRegressor
-from bilstm.quantities import read_quantities
+from bilstm.inputs.quantities import read_quantities
 from bilstm.ragged import Ragged, offsets_of
 from oracles.models import bits, weight_bits
 

@@ -25,8 +25,8 @@ from bilstm.report.charts import Scale, line, round_values, runs, strips
 from bilstm.report.examples import worst_sequences
 from bilstm.report.page import confusion
 from bilstm.report.pictures import examples
-from bilstm.tablefiles import read_table
-from bilstm.tagger import Tagger
+from bilstm.tables.reading import read_table
+from bilstm.tagging.tagger import Tagger
 from browser import EXECUTABLE, browser
 
 SMALL = ["--units", "4", "--layers", "1", "--epochs", "3", "--learning-rate", "0.05", "--quiet"]

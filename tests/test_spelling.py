@@ -14,14 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.cli import commands
-from bilstm.columns import CategoricalColumn, Columns
 from bilstm.errors import ModelFileError, UserError
-from bilstm.prepare import Roles, prepare
-from bilstm.spelling import PARTS, are_words, shape
-from bilstm.tablefiles import read_table
-from bilstm.tables import Table
-from bilstm.tagger import Tagger
-from bilstm.training import TrainingOptions, train_tagger
+from bilstm.tables.columns import Columns
+from bilstm.tables.features import CategoricalColumn
+from bilstm.tables.prepare import Roles, prepare
+from bilstm.tables.reading import read_table
+from bilstm.tables.spelling import PARTS, are_words, shape
+from bilstm.tables.table import Table
+from bilstm.tagging.tagger import Tagger
+from bilstm.tagging.training import train_tagger
+from bilstm.training.options import TrainingOptions
 
 
 @pytest.mark.parametrize(

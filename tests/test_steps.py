@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bilstm.inputs.steps import StepEncoder, Steps, read_steps
 from bilstm.ragged import Ragged, offsets_of
-from bilstm.steps import StepEncoder, Steps, read_steps
 from oracles.models import bits
 
 LENGTHS = st.lists(st.integers(1, 5), min_size=1, max_size=5)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.engine.network import Targets
+from bilstm.models.targets import LOSSES, make_targets
 from bilstm.ragged import Ragged
-from bilstm.targets import LOSSES, make_targets
 
 BINARY, SPARSE, MSE = "binary_crossentropy", "sparse_categorical_crossentropy", "mse"
 CATEGORICAL = "categorical_crossentropy"

@@ -14,7 +14,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from bilstm.errors import UserError
-from bilstm.tensorboard import TensorBoardLog
+from bilstm.training.tensorboard import TensorBoardLog
 from test_cli import COLUMNS, SMALL, bilstm, rows, write
 
 

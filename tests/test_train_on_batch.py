@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bilstm.engine import network
-from bilstm.fitting import DivergedError
+from bilstm.errors import DivergedError
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout, GlobalMaxPooling1D
 from bilstm.models import Sequential
 from bilstm.optimizers import SGD, Adam

@@ -13,17 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm import loop, problems, training, utils
-from bilstm.columns import CategoricalColumn, Columns, Encoded, NumericColumn
+from bilstm import problems, utils
 from bilstm.errors import ModelFileError, UserError
-from bilstm.loop import batches_by_length
 from bilstm.modelfile import write_model
 from bilstm.models import Sequential
-from bilstm.prepare import Prepared, Roles, prepare
 from bilstm.ragged import Ragged
-from bilstm.tablefiles import read_table
-from bilstm.tagger import Tagger
-from bilstm.training import TrainingOptions, train_tagger
+from bilstm.tables.columns import Columns, Encoded
+from bilstm.tables.features import CategoricalColumn, NumericColumn
+from bilstm.tables.prepare import Prepared, Roles, prepare
+from bilstm.tables.reading import read_table
+from bilstm.tagging import training
+from bilstm.tagging.tagger import Tagger
+from bilstm.tagging.training import train_tagger
+from bilstm.training import loop
+from bilstm.training.loop import batches_by_length
+from bilstm.training.options import TrainingOptions
 from oracles.models import bits, weight_bits
 
 COLUMNS = Columns("id", None, "label", ("0", "1"), (NumericColumn("x", 0.0, 1.0),), ())

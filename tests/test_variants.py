@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from bilstm.compare.variants import VARIABLE, grid
 from bilstm.errors import UserError
-from bilstm.training import TrainingOptions
-from bilstm.variants import VARIABLE, grid
+from bilstm.training.options import TrainingOptions
 
 BASE = TrainingOptions(units=7, dropout=0.1)
 VALUES: dict[str, list[Any]] = {

@@ -21,12 +21,12 @@ import numpy as np
 from benchmarks.accuracy.datasets import DATASETS, DataSet, labelled_sequences
 from bilstm import SequenceClassifier
 from bilstm.engine.network import Targets
-from bilstm.fitting import FitData
-from bilstm.loop import train_model
 from bilstm.metrics import step_report
-from bilstm.prepare import prepare
-from bilstm.tablefiles import read_table
-from bilstm.training import TrainingOptions
+from bilstm.models.fitting import FitData
+from bilstm.tables.prepare import prepare
+from bilstm.tables.reading import read_table
+from bilstm.training.loop import train_model
+from bilstm.training.options import TrainingOptions
 
 OURS, TWIN, FORWARD = "bilstm", "PyTorch", "forward only"
 CONTENDERS = (OURS, TWIN, FORWARD)

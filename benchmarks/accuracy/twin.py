@@ -1,8 +1,8 @@
 """The networks of `bilstm train` and `SequenceClassifier` written plainly in PyTorch.
 
-Its layers, first weights, gradients and Adam are PyTorch's. What surrounds them, `bilstm.loop.train_model`, is the same
-for both: the batches, their order, the learning rate in each, the average of the weights, the sequences held out, and
-which epoch is the best.
+Its layers, first weights, gradients and Adam are PyTorch's. What surrounds them, `bilstm.training.loop.train_model`, is
+the same for both: the batches, their order, the learning rate in each, the average of the weights, the sequences held
+out, and which epoch is the best.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from bilstm.fitting import FitData
+from bilstm.models.fitting import FitData
 from bilstm.ragged import FloatArray, IndexArray, Ragged
-from bilstm.training import TrainingOptions, embedding_dimension
+from bilstm.training.network import embedding_dimension
+from bilstm.training.options import TrainingOptions
 
 _STEPS_AT_ONCE = 20_000  # in prediction, padding included
 _TRIED = 5  # training steps, to find the best number of threads

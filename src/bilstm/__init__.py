@@ -18,20 +18,21 @@ if TYPE_CHECKING:
     from bilstm import optimizers as optimizers
     from bilstm import problems as problems
     from bilstm import utils as utils
-    from bilstm.estimators import SequenceClassifier, SequenceTagger
+    from bilstm.estimators.classifier import SequenceClassifier
+    from bilstm.estimators.regressor import SequenceRegressor
+    from bilstm.estimators.tagger import SequenceTagger
     from bilstm.models import Sequential, load_model
     from bilstm.ragged import Ragged
-    from bilstm.regressor import SequenceRegressor
-    from bilstm.tagger import Tagger
+    from bilstm.tagging.tagger import Tagger
 
 _MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
 _NAMES = {
     "Ragged": "ragged",
     "SequenceClassifier": "estimators",
-    "SequenceRegressor": "regressor",
+    "SequenceRegressor": "estimators",
     "SequenceTagger": "estimators",
     "Sequential": "models",
-    "Tagger": "tagger",
+    "Tagger": "tagging.tagger",
     "load_model": "models",
 }
 

@@ -89,7 +89,7 @@ def _discard_output() -> None:
 def _is_expected(error: Exception) -> bool:
     """Whether its message is meant for a person: of training that diverges, and of an engine that cannot run here."""
     from bilstm.engine.library import EngineError
-    from bilstm.fitting import DivergedError
+    from bilstm.errors import DivergedError
 
     return isinstance(error, (EngineError, DivergedError))
 

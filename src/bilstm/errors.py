@@ -18,6 +18,10 @@ class ModelFileError(UserError):
     """A file is not a model that this version can read: missing, damaged, foreign, or written by a newer version."""
 
 
+class DivergedError(ArithmeticError):
+    """The loss became NaN or infinite. The weights are those before the step that would have spoilt them."""
+
+
 def shown(value: Any, limit: int = 40) -> str:
     """A cell as it is quoted in a message: on one line, and cut where it is long."""
     text = repr(str(value))

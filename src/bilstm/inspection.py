@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from bilstm.columns import Columns
 from bilstm.errors import counted, listed, shown
 from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Layer, TimeDistributed
 from bilstm.modelfile import read_model
 from bilstm.models import Sequential, load_model
-from bilstm.tagger import Tagger
+from bilstm.tables.columns import Columns
+from bilstm.tagging.tagger import Tagger
 from bilstm.wording import aligned, reached
 
 _MOST_LISTED = 60  # features

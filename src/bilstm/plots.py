@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from bilstm.compare.verdict import SCORES
 from bilstm.errors import UserError
 from bilstm.files import check_writable, reason, replacing
-from bilstm.verdict import SCORES
 
 FORMATS = ("png", "svg", "pdf")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bilstm import utils
 from bilstm.engine import library
 from bilstm.engine.network import DensePlan, Network
-from bilstm.fitting import DivergedError
+from bilstm.errors import DivergedError
 from bilstm.layers import LSTM, Bidirectional, Dense, GlobalAttentionPooling1D
 from bilstm.models import Sequential
 from bilstm.ragged import FloatArray, Ragged, offsets_of

@@ -31,9 +31,9 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.models import Sequential
+from bilstm.models.targets import LOSSES, make_targets
 from bilstm.optimizers import SGD, Adam, Optimizer
 from bilstm.ragged import Ragged, offsets_of
-from bilstm.targets import LOSSES, make_targets
 from oracles.models import Case, bits, cases, weight_bits
 
 OPTIMIZERS: list[Optimizer] = [

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm import loop
 from bilstm.engine.network import Targets
-from bilstm.fitting import DivergedError, FitData
+from bilstm.errors import DivergedError
 from bilstm.layers import LSTM, Dense, Layer
-from bilstm.loop import LoopOptions, TrainingInterrupted, train_model
 from bilstm.models import Sequential
+from bilstm.models.fitting import FitData
 from bilstm.optimizers import SGD, Adam, Optimizer
 from bilstm.ragged import Ragged, offsets_of
+from bilstm.training import loop
+from bilstm.training.loop import LoopOptions, TrainingInterrupted, train_model
 from oracles.models import weight_bits
 
 

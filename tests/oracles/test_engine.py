@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from bilstm import optimizers
 from bilstm.engine.network import Targets
 from bilstm.models import Sequential
+from bilstm.models.targets import LOSSES, make_targets
 from bilstm.ragged import Ragged
-from bilstm.targets import LOSSES, make_targets
 from oracles import numpy_optimizers
 from oracles.networks import (
     AVERAGE,

@@ -26,11 +26,11 @@ from bilstm.console import Progress, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError, listed, suggestion
 
 if TYPE_CHECKING:
-    from bilstm.columns import Encoded
-    from bilstm.prepare import Prepared
-    from bilstm.tables import Table
-    from bilstm.training import TrainingOptions
-    from bilstm.variants import Variant
+    from bilstm.compare.variants import Variant
+    from bilstm.tables.columns import Encoded
+    from bilstm.tables.prepare import Prepared
+    from bilstm.tables.table import Table
+    from bilstm.training.options import TrainingOptions
 
 
 @click.command(short_help="Find out what a variant of the network gains.")
@@ -82,8 +82,8 @@ def compare(
     Without further options: what does each direction, and what do both, know? Every variant is trained from the same
     seeds on the same sequences, and scored on the same others. Ctrl-C ends it with the figures until then.
     """
-    from bilstm.compare import DEFAULTS, ComparisonInterrupted, compare_encoded, of_one_size
-    from bilstm.verdict import table as scores
+    from bilstm.compare.comparison import DEFAULTS, ComparisonInterrupted, compare_encoded, of_one_size
+    from bilstm.compare.verdict import table as scores
     from bilstm.wording import before_training, to_score_by
 
     base = training_options(given, DEFAULTS)
@@ -124,9 +124,9 @@ def _parts(
     table: str, test: str | None, options: TrainingOptions, given: dict[str, Any]
 ) -> tuple[Table, Prepared, Encoded, Encoded]:
     """The table and what is made of it, the sequences to validate on, and those to score by."""
-    from bilstm.compare import TEST_SPLIT, held_out_share, part
-    from bilstm.prepare import prepare
-    from bilstm.tablefiles import read_table
+    from bilstm.compare.comparison import TEST_SPLIT, held_out_share, part
+    from bilstm.tables.prepare import prepare
+    from bilstm.tables.reading import read_table
 
     valid = given["valid"]
     for flag, path, other in (("--test", test, "test_split"), ("--valid", valid, "validation_split")):
@@ -158,7 +158,7 @@ def _parts(
 
 def _variants(vary: tuple[str, ...], base: TrainingOptions, given: dict[str, Any]) -> list[Variant]:
     """What --vary says, or else the directions."""
-    from bilstm.variants import DIRECTIONS, VARIABLE, grid
+    from bilstm.compare.variants import DIRECTIONS, VARIABLE, grid
 
     values: dict[str, Any] = {}
     for text in vary:

@@ -46,7 +46,7 @@ def evaluate(
 
     Labels of the form B-X, I-X and O are scored as spans, too.
     """
-    from bilstm.evaluation import evaluate_tagger
+    from bilstm.tagging.evaluation import evaluate_tagger
     from bilstm.wording import evaluation
 
     if report is not None:

@@ -12,12 +12,12 @@ import click
 from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
-    from bilstm.classweights import ClassWeight
-    from bilstm.columns import Columns
-    from bilstm.prepare import Roles
-    from bilstm.tables import Table
-    from bilstm.tagger import Tagger
-    from bilstm.training import TrainingOptions
+    from bilstm.tables.columns import Columns
+    from bilstm.tables.prepare import Roles
+    from bilstm.tables.table import Table
+    from bilstm.tagging.tagger import Tagger
+    from bilstm.training.classweights import ClassWeight
+    from bilstm.training.options import TrainingOptions
 
 Decorator = Callable[[Any], Any]
 FRACTION = click.FloatRange(0, 1, max_open=True)
@@ -59,7 +59,7 @@ class TrainingOption(click.Option):
         self.own_default = own_default
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from bilstm.training import TrainingOptions
+        from bilstm.training.options import TrainingOptions
 
         name, text = super().get_help_record(ctx) or ("", "")
         default = getattr(TrainingOptions, str(self.name)) if self.own_default is ... else self.own_default
@@ -132,7 +132,7 @@ def named_columns(given: Mapping[str, Any]) -> list[str]:
 
 def roles(source: Table, given: Mapping[str, Any]) -> Roles:
     """What the options of `column_flags` say about the columns of a table."""
-    from bilstm.prepare import Roles
+    from bilstm.tables.prepare import Roles
 
     return Roles(
         sequence=given["sequence"],
@@ -171,7 +171,7 @@ def _is_number(text: str) -> bool:
 
 def training_options(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainingOptions:
     """What the options of `training_flags` say; the defaults are those that are not the product's."""
-    from bilstm.training import TrainingOptions
+    from bilstm.training.options import TrainingOptions
 
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
     said = {name: value for name, value in given.items() if name in names and value is not None}
@@ -189,7 +189,7 @@ def open_model(model: str, table: str, names: dict[str, str | None]) -> tuple[Ta
 
 def known_columns(model: str, names: dict[str, str | None]) -> tuple[Tagger, Columns]:
     """A model, and what it expects of a table that has these names for its columns."""
-    from bilstm.tagger import Tagger
+    from bilstm.tagging.tagger import Tagger
 
     tagger = Tagger.load(model)
     known = tagger.columns
@@ -204,7 +204,7 @@ def known_columns(model: str, names: dict[str, str | None]) -> tuple[Tagger, Col
 
 def open_table(table: str, columns: Columns) -> Table:
     """The table of which a model expects these columns."""
-    from bilstm.tablefiles import read_table
+    from bilstm.tables.reading import read_table
 
     return read_table(table, conll_columns=columns.conll_columns, steps=[*columns.features, columns.label])
 

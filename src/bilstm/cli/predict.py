@@ -12,9 +12,9 @@ from bilstm.cli.options import COUNT, FILE, column_option, known_columns, open_t
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
-    from bilstm.columns import Columns
-    from bilstm.predictions import Wanted
-    from bilstm.tagger import Tagger
+    from bilstm.tables.columns import Columns
+    from bilstm.tagging.predictions import Wanted
+    from bilstm.tagging.tagger import Tagger
 
 
 @click.command(short_help="Label the steps of a TABLE with a MODEL.")
@@ -48,7 +48,7 @@ def predict(
     Where TABLE is -, sequences are read from the standard input, a JSON object a line, and written as soon as they are
     complete.
     """
-    from bilstm.predictions import Wanted
+    from bilstm.tagging.predictions import Wanted
 
     if background is not None and not events:
         raise click.UsageError("--background says which label is no event: it needs --events")
@@ -69,7 +69,7 @@ def predict(
 
 def _check_output(model: str, table: str, out: str) -> None:
     from bilstm.files import check_writable
-    from bilstm.tablefiles import format_of
+    from bilstm.tables.reading import format_of
 
     if out == "-":
         return
@@ -80,9 +80,9 @@ def _check_output(model: str, table: str, out: str) -> None:
 
 
 def _predict_table(tagger: Tagger, columns: Columns, table: str, wanted: Wanted, out: str) -> list[str]:
-    from bilstm import scratch
-    from bilstm.predictions import check_predictions, write_predictions
     from bilstm.ragged import Extent
+    from bilstm.tables import scratch
+    from bilstm.tagging.predictions import check_predictions, write_predictions
     from bilstm.wording import prediction
 
     source = open_table(table, columns)
@@ -98,7 +98,7 @@ def _predict_table(tagger: Tagger, columns: Columns, table: str, wanted: Wanted,
 
 def _predict_stream(tagger: Tagger, columns: Columns, wanted: Wanted, out: str) -> list[str]:
     from bilstm.files import replacing
-    from bilstm.streaming import predict_stream
+    from bilstm.tagging.streaming import predict_stream
     from bilstm.wording import prediction
 
     source = sys.stdin.buffer

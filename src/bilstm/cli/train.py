@@ -26,14 +26,14 @@ from bilstm.console import Progress, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
-    from bilstm.checkpoints import Checkpoint
-    from bilstm.columns import Columns, Encoded
-    from bilstm.epochlog import EpochLog
-    from bilstm.prepare import Prepared
-    from bilstm.tables import Table
-    from bilstm.tagger import Tagger
-    from bilstm.tensorboard import TensorBoardLog
-    from bilstm.training import TrainingOptions
+    from bilstm.tables.columns import Columns, Encoded
+    from bilstm.tables.prepare import Prepared
+    from bilstm.tables.table import Table
+    from bilstm.tagging.tagger import Tagger
+    from bilstm.training.checkpoints import Checkpoint
+    from bilstm.training.epochlog import EpochLog
+    from bilstm.training.options import TrainingOptions
+    from bilstm.training.tensorboard import TensorBoardLog
 
 
 @click.command()
@@ -74,7 +74,7 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
     the same command with --resume goes on, after whatever ended it.
     """
     from bilstm.modelfile import check_model_path
-    from bilstm.training import TaggerInterrupted, train_tagger
+    from bilstm.tagging.training import TaggerInterrupted, train_tagger
     from bilstm.wording import after_training, before_training, when_stopped
 
     check_apart({"TABLE": table, "--valid": valid})
@@ -114,8 +114,8 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
 
 def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dict[str, Any]) -> tuple[Table, Prepared]:
     """The table, and what training takes of it."""
-    from bilstm.prepare import prepare
-    from bilstm.tablefiles import read_table
+    from bilstm.tables.prepare import prepare
+    from bilstm.tables.reading import read_table
 
     columns = named_columns(given)
     source = read_table(table, steps=columns)
@@ -128,9 +128,9 @@ def _kept_files(
     out: str, inputs: list[str], given: dict[str, Any]
 ) -> tuple[Checkpoint | None, list[EpochLog | TensorBoardLog]]:
     """What is written while training, besides the model."""
-    from bilstm.checkpoints import Checkpoint
-    from bilstm.epochlog import EpochLog
-    from bilstm.tensorboard import TensorBoardLog
+    from bilstm.training.checkpoints import Checkpoint
+    from bilstm.training.epochlog import EpochLog
+    from bilstm.training.tensorboard import TensorBoardLog
 
     path, log, board = given["checkpoint"], given["log"], given["tensorboard"]
     if path is None and (given["resume"] or given["checkpoint_minutes"]):
@@ -152,8 +152,8 @@ def _train_baseline(
     parts: tuple[Columns, Encoded, Encoded | None], options: TrainingOptions, quiet: bool
 ) -> Tagger | None:
     """After the model has been written: whatever happens here, it is not lost."""
-    from bilstm.fitting import DivergedError
-    from bilstm.training import train_baseline
+    from bilstm.errors import DivergedError
+    from bilstm.tagging.training import train_baseline
 
     try:
         with Progress(quiet=quiet, what="without recurrence: ") as progress:

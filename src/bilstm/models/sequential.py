@@ -11,18 +11,18 @@ import numpy as np
 from bilstm import optimizers
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
-from bilstm.calls import steps_to_predict
 from bilstm.engine.network import PRECISIONS, Network
-from bilstm.fitting import UNWATCHED, FitData, Scores, Watch, check_finite, run_epochs
 from bilstm.layers import (
     Bidirectional,
     Layer,
 )
 from bilstm.modelfile import write_model
+from bilstm.models.calls import steps_to_predict
 from bilstm.models.chain import Chain
+from bilstm.models.fitting import UNWATCHED, FitData, Scores, Watch, check_finite, run_epochs
 from bilstm.models.predictor import Predictor
+from bilstm.models.targets import LOSSES, make_targets
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged
-from bilstm.targets import LOSSES, make_targets
 
 # Metric names -> the column of a score that holds their sum.
 _METRICS = {

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.columns import Columns, Encoded, read_numbers
-from bilstm.evaluation import evaluate_tagger
 from bilstm.ragged import FloatArray
 from bilstm.report.examples import worst_sequences
 from bilstm.report.reach import context_reach
-from bilstm.tables import Table
-from bilstm.tagger import Tagger
+from bilstm.tables.columns import Columns, Encoded, read_numbers
+from bilstm.tables.table import Table
+from bilstm.tagging.evaluation import evaluate_tagger
+from bilstm.tagging.tagger import Tagger
 
 _BARS = 16  # of the histogram of lengths, at most
 _UNKNOWN = 5  # of the values unknown to the model, those named

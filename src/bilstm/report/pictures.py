@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bilstm.errors import counted
 from bilstm.report.charts import SIZE, Chart, Line, Scale, Tick, band, bars, dots, line, runs, strips
 from bilstm.report.summary import looks, percent, signed
-from bilstm.tagger import Tagger
+from bilstm.tagging.tagger import Tagger
 
 COLOURS = 8  # of labels; the rarer ones share a ninth
 _MOST_RUNS = 20  # wrong ones that are listed

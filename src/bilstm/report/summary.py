@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bilstm.errors import counted
-from bilstm.tagger import Tagger
+from bilstm.tagging.tagger import Tagger
 
 _FEW = 10  # sequences, on which a score is shaky
 _MOST_NOTES = 4  # on the data, said at once

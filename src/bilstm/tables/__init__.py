@@ -1,0 +1,1 @@
+"""From files to tables, features and labels, and back. No network here."""

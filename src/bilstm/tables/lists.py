@@ -1,0 +1,129 @@
+"""Tables with a row a sequence, whose steps stand in lists: the layout that Arrow's lists have.
+
+The table as it was read is called `lists` in the database then, and `cells` holds its steps: the elements of lists that
+run alongside, and what else a row has, repeated. Further columns `list_row` and `step` say where a step comes from,
+counted from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilstm.errors import UserError, counted
+from bilstm.tables import scratch
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from bilstm.tables.table import Format, Source
+
+
+def unnest(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    table_format: Format,
+    names: Sequence[str],
+    steps: Sequence[str],
+    source: Source | None,
+) -> list[str]:
+    """Where one of some columns holds lists, make `cells` a table with a row a step.
+
+    Args:
+        connection: the database with `cells` as it was read.
+        names: its columns.
+        steps: those whose lists make a table one with a row a sequence: features and labels. Others of as many elements
+            run alongside.
+        source: the text it was read from.
+
+    Returns:
+        The columns whose lists run alongside; none if there were no lists.
+
+    Raises:
+        UserError: such lists in one row have different lengths.
+    """
+    lists = _lists(connection, table_format, len(names))
+    given = [place for place, name in enumerate(names) if name in steps and place in lists]
+    if not given:
+        return []
+    length = f"greatest({', '.join(f'len({lists[place]})' for place in given)})"
+    for place in given:
+        _check_lengths(connection, path, names[place], lists[place], length, source)
+    others = [place for place in lists if place not in given]
+    agree = ", ".join(f"bool_and(len({lists[place]}) = {length})" for place in others)
+    same = connection.execute(f"SELECT {agree} FROM cells").fetchall()[0] if others else ()
+    alongside = {*given, *(place for place, all_agree in zip(others, same, strict=True) if all_agree)}
+    cells = [f"unnest({lists[p]}) AS c{p}" if p in alongside else f"c{p}" for p in range(len(names))]
+    kind = "VIEW" if "rowid" in _types(connection) else "TABLE"
+    connection.execute(f"ALTER {kind} cells RENAME TO lists").fetchall()
+    selected = ", ".join(["rowid AS list_row", f"unnest(range({length})) AS step", *cells])
+    connection.execute(f"CREATE TABLE cells AS SELECT {selected} FROM lists").fetchall()
+    return [name for place, name in enumerate(names) if place in alongside]
+
+
+def nest(connection: duckdb.DuckDBPyConnection, additions: Mapping[str, str]) -> None:
+    """Make a table `nested` with a row for each one of `lists`, of columns with a list of what its steps were given.
+
+    Args:
+        connection: the database, in which `cells` can be joined with `beside` by position.
+        additions: SQL of what each step is given, by the new column's name.
+    """
+    ((count,),) = connection.execute("SELECT count(*) FROM lists").fetchall()
+    ((steps,),) = connection.execute("SELECT count(*) FROM cells").fetchall()
+    values = ", ".join(f"{sql} AS v{place}" for place, sql in enumerate(additions.values()))
+    connection.execute(
+        f"CREATE TABLE given AS SELECT list_row, step, {values} FROM cells POSITIONAL JOIN beside"
+    ).fetchall()
+    made = ", ".join(f"list(v{place} ORDER BY step) AS v{place}" for place in range(len(additions)))
+    create = "CREATE TABLE nested AS"
+    at_once = max(1, scratch.BLOCK * count // max(steps, 1))
+    for start in range(0, count, at_once):  # lists that are being made must stay in memory
+        rows = f"BETWEEN {start} AND {start + at_once - 1}"
+        connection.execute(
+            f"{create} SELECT v.* EXCLUDE (list_row) FROM (SELECT rowid AS r FROM lists WHERE rowid {rows}) AS l "
+            f"LEFT JOIN (SELECT list_row, {made} FROM given WHERE list_row {rows} GROUP BY list_row) AS v "
+            f"ON l.r = v.list_row ORDER BY l.r"
+        ).fetchall()
+        create = "INSERT INTO nested"
+    connection.execute("DROP TABLE given").fetchall()
+
+
+def _types(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    return {name: sql_type for name, sql_type, *_ in connection.execute("DESCRIBE cells").fetchall()}
+
+
+def _lists(connection: duckdb.DuckDBPyConnection, table_format: Format, width: int) -> dict[int, str]:
+    """SQL of each column's lists, by its place; none of the columns that hold anything else."""
+    if table_format == "parquet":
+        return {
+            place: f"CAST(c{place} AS {sql_type[: sql_type.rindex('[')]}[])"  # of arrays, whose lengths are fixed, too
+            for place, sql_type in enumerate(_types(connection).get(f"c{place}", "") for place in range(width))
+            if sql_type.endswith("]")
+        }
+    found: dict[int, str] = {}
+    for place in range(width) if table_format == "ndjson" else ():
+        types = connection.execute(f"SELECT DISTINCT json_type(c{place}) FROM cells WHERE c{place} IS NOT NULL")
+        if types.fetchall() == [("ARRAY",)]:
+            elements = f"from_json(c{place}, '[\"JSON\"]')"
+            found[place] = f"list_transform({elements}, lambda e: nullif(e, 'null'::JSON))"
+    return found
+
+
+def _check_lengths(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    name: str,
+    elements: str,
+    length: str,
+    source: Source | None,
+) -> None:
+    wrong = connection.execute(
+        f"SELECT rowid, len({elements}), {length} FROM cells WHERE len({elements}) <> {length} ORDER BY rowid LIMIT 1"
+    ).fetchall()
+    for row, one, other in wrong:
+        where = f"line {source.line(row)}" if source else f"row {row + 1}"
+        raise UserError(
+            f"{path}, {where}: column {name!r} has a list of {counted(one, 'step')}, but another column's has "
+            f"{other:,}: the lists of one row are one sequence"
+        )

@@ -1,0 +1,268 @@
+"""Reading tables from files, in the format that a file's name stands for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.errors import UserError
+from bilstm.files import AnyPath, check_readable
+from bilstm.tables import scratch
+from bilstm.tables.lists import unnest
+from bilstm.tables.table import Format, Source, Table, identifier, literal
+from bilstm.tables.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines
+
+if TYPE_CHECKING:
+    import duckdb
+
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".txt": "conll",
+}
+KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
+CHUNK = 50_000  # rows of text handed to the database at a time
+LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
+LARGE_PARQUET = 1 << 24  # values, likewise
+MEMORY = "600MB"  # for the database of such a table, which keeps the rest on the disk
+
+
+def format_of(path: AnyPath) -> Format:
+    """The format that a file's name stands for.
+
+    Raises:
+        UserError: none that is known; the message lists those that are.
+    """
+    suffixes = Path(path).suffixes[-2:]
+    compressed = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[-2:-1] if compressed else suffixes[-1:]).lower()
+    found = SUFFIXES.get(suffix)
+    if found is None or (compressed and found == "parquet"):
+        what = f"is of no known format ({suffix})" if suffix else "has no ending that tells its format"
+        raise UserError(f"{path} {what}: a table's name ends in {KNOWN}")
+    return found
+
+
+def read_table(path: AnyPath, *, conll_columns: int | None = None, steps: Sequence[str] = ()) -> Table:
+    """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
+
+    A large one needs no more memory than a middling one: the rest of it is on the disk, and of a Parquet file's only
+    what is being worked on is read.
+
+    Args:
+        path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns.
+        conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
+        steps: columns that have a value for each step. If one of them holds lists, each row is a sequence.
+
+    Raises:
+        UserError: the file is missing, empty, damaged, not UTF-8, or not what its name says.
+    """
+    path = Path(path)
+    table_format = format_of(path)
+    check_readable(path)
+    connection = connect()
+    if table_format == "csv" and ".tsv" in path.suffixes and has_sequence_breaks(path):
+        table_format = "conll"
+    if table_format == "parquet":
+        names = _load_parquet(connection, path)
+        lists = unnest(connection, path, table_format, names, steps, None)
+        return Table(path, connection, table_format, names, lists=lists)
+    if path.stat().st_size * (20 if is_gzip(path) else 1) > LARGE_TEXT:
+        _limit_memory(connection)
+    if table_format == "ndjson":
+        source = JsonLines(path)
+        names = _load_ndjson(connection, path)
+        lists = unnest(connection, path, table_format, names, steps, source)
+        return Table(path, connection, table_format, names, source, lists=lists)
+    rows = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
+    _check_names(path, rows.names)
+    _load_rows(connection, len(rows.names), iter(rows))
+    return Table(path, connection, table_format, rows.names, rows)
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """A database in memory that fetches nothing from a network."""
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise UserError("reading tables needs DuckDB: pip install 'bilstm[cli]'") from None
+    connection = duckdb.connect(":memory:")
+    # Nothing is fetched from a network: what the formats here need is built in.
+    for setting in (
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "enable_progress_bar = false",
+        "preserve_insertion_order = true",
+        "TimeZone = 'UTC'",
+    ):
+        connection.execute(f"SET {setting}").fetchall()
+    return connection
+
+
+def _limit_memory(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the database so much memory and no more, and a folder for the rest."""
+    for setting in (
+        f"memory_limit = '{MEMORY}'",
+        f"temp_directory = {literal(str(scratch.folder(connection)))}",
+        f"threads = {min(4, os.cpu_count() or 1)}",  # each needs some of it
+    ):
+        connection.execute(f"SET {setting}").fetchall()
+
+
+def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator[list[str]]) -> None:
+    names = [f"c{place}" for place in range(width)]
+    connection.execute(f"CREATE TABLE cells ({', '.join(f'{name} VARCHAR' for name in names)})").fetchall()
+    filled = ", ".join(f"nullif({name}, '')" for name in names)
+    while chunk := list(islice(rows, CHUNK)):
+        columns = zip(*chunk, strict=True)
+        connection.register("chunk", dict(zip(names, (np.array(c, object) for c in columns), strict=True)))
+        connection.execute(f"INSERT INTO cells SELECT {filled} FROM chunk").fetchall()
+        connection.unregister("chunk")
+
+
+def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+    import duckdb
+
+    file = literal(_literal_glob(path))
+    reader = f"read_parquet({file}, hive_partitioning = false)"
+    try:
+        names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
+        stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
+        # Names that differ in capitals only are renamed on reading: look at those in the file.
+        _check_names(path, names if set(names) <= set(stored) else stored)
+        columns = ", ".join(f"{identifier(name)} AS c{place}" for place, name in enumerate(names))
+        ((values,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
+        if (values or 0) > LARGE_PARQUET:
+            _limit_memory(connection)
+            numbered = reader.replace(")", ", file_row_number = true)")
+            connection.execute(f"CREATE VIEW cells AS SELECT {columns}, file_row_number AS rowid FROM {numbered}")
+        else:
+            connection.execute(f"CREATE TABLE cells AS SELECT {columns} FROM {reader}").fetchall()
+    except duckdb.Error as error:
+        raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
+    return names
+
+
+def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+    import duckdb
+
+    compression = "gzip" if is_gzip(path) else "uncompressed"
+    source = f"{literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
+    try:
+        connection.execute(f"CREATE TABLE objects AS SELECT json FROM read_ndjson_objects({source})").fetchall()
+        if connection.execute("SELECT count(*) FROM objects WHERE json_type(json) <> 'OBJECT'").fetchall()[0][0]:
+            raise _bad_json(path, "some are no objects")
+        return _cells_of_objects(connection, path)
+    except duckdb.Error as error:
+        raise _bad_json(path, first_line(error)) from None
+
+
+def table_of_objects(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    lines: Sequence[str],
+    sequences: npt.NDArray[np.int64],
+    source: Source,
+    steps: Sequence[str],
+) -> Table:
+    """The same as `read_table` gives, of JSON objects that are in memory. Replaces the last one of this connection.
+
+    Args:
+        name: what is said of where they come from.
+        lines: one JSON object each, valid.
+        sequences: (lines,) a number for each sequence.
+    """
+    path = Path(name)
+    for table in ("objects", "cells", "lists", "nested", "found"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}").fetchall()
+    connection.register("given", {"line": np.array(lines, object), "key": sequences})
+    connection.execute("CREATE TABLE objects AS SELECT CAST(line AS JSON) AS json, key FROM given").fetchall()
+    connection.unregister("given")
+    names = _cells_of_objects(connection, path, ", key")
+    lists = unnest(connection, path, "ndjson", names, steps, source)
+    return Table(path, connection, "ndjson", names, source, lists=lists, sequence_key="key")
+
+
+def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path, more: str = "") -> list[str]:
+    """Make `cells` of `objects`, which has a column `json`; returns the names of its columns."""
+    keys = "json_keys(json)"
+    twice = f"SELECT count(*) FROM objects WHERE len({keys}) <> len(list_distinct({keys}))"
+    if connection.execute(twice).fetchall()[0][0]:
+        raise UserError(f"{path} cannot be read as one JSON object a line (an object has two values of the same name)")
+    names = [
+        row[0]
+        for row in connection.execute(
+            f"SELECT k FROM (SELECT rowid AS r, unnest({keys}) AS k, generate_subscripts({keys}, 1) AS place "
+            f"FROM objects) GROUP BY k ORDER BY min(r), min(place)"
+        ).fetchall()
+    ]
+    _check_names(path, names)
+    if not names:
+        raise UserError(f"{path} is empty: it has no JSON object with a value")
+    kept = ", ".join(
+        f"nullif(json->{literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
+        for place, name in enumerate(names)
+    )
+    connection.execute(f"CREATE TABLE cells AS SELECT {kept}{more} FROM objects; DROP TABLE objects").fetchall()
+    return names
+
+
+def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
+    """The JSON object that a line holds; its numbers stay the text that they are.
+
+    Raises:
+        UserError: it holds none; the message names the line.
+    """
+    try:
+        found = json.loads(line, parse_int=str, parse_float=str)
+        cause = "it is not an object"
+    except (ValueError, RecursionError) as error:
+        found, cause = None, str(error)
+    if isinstance(found, dict):
+        return found
+    raise UserError(f'{name}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+
+
+def _bad_json(path: Path, problem: str) -> UserError:
+    try:
+        for number, line in enumerate(text_lines(path), 1):
+            if line.strip():
+                check_json(path, number, line.strip())
+    except UserError as error:
+        return error
+    return UserError(f"{path} cannot be read as one JSON object a line ({problem})")
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.lower() in seen:
+            other = seen[name.lower()]
+            twice = f"two columns {name!r}" if other == name else f"columns {other!r} and {name!r}"
+            raise UserError(f"{path} has {twice}: give each a name of its own")
+        seen[name.lower()] = name
+
+
+def _literal_glob(path: Path) -> str:
+    """The path as a pattern that matches this file only, even if its name holds `*`, `?` or `[`."""
+    return re.sub(r"([\[*?])", r"[\1]", str(path.absolute()))
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, without its longer explanation."""
+    return str(error).partition("\n")[0]

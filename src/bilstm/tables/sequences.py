@@ -1,0 +1,167 @@
+"""Which rows of a table form which sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.errors import UserError, shown
+from bilstm.ragged import offsets_of, portions, steps_of
+from bilstm.tables import scratch
+from bilstm.tables.table import BLANKS, Table
+
+IndexArray = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """The rows of sequence i, in order, are rows[offsets[i]:offsets[i + 1]].
+
+    Attributes:
+        offsets: (n_sequences + 1,) int64.
+        rows: (total_steps,) int64, row numbers counted from 0.
+    """
+
+    offsets: IndexArray
+    rows: IndexArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def take(self, chosen: IndexArray) -> Sequences:
+        """The chosen sequences, by their indices, in the order chosen."""
+        offsets = offsets_of(np.diff(self.offsets)[chosen])
+        rows = scratch.empty(int(offsets[-1]), np.int64)
+        for group in portions(offsets, scratch.BLOCK):
+            steps = steps_of(self.offsets, chosen[group])
+            rows[offsets[group.start] : offsets[group.stop]] = self.rows[steps]
+        return Sequences(offsets, rows)
+
+
+def find_sequences(table: Table, sequence: str, order: str | None = None) -> Sequences:
+    """Find the sequences of a table, in the order in which they begin in the file.
+
+    Args:
+        table: one row a step.
+        sequence: the column whose value all rows of one sequence share.
+        order: the column by which the rows of a sequence are sorted: numbers, dates or times. Without it, the rows of a
+            sequence stand together in the file, in order.
+
+    Raises:
+        UserError: there are no such columns, a cell of either is missing, two rows of a sequence have the same order,
+            a column gives no order, or, without one, a sequence is scattered; the message names the rows.
+    """
+    if table.sequence_key is None:
+        table.require(sequence, "the sequence of each row")
+    name = table.sequence(sequence)
+    missing = table.query(f"SELECT min(rowid) FROM cells WHERE {name} IS NULL")[0][0]
+    if missing is not None:
+        raise UserError(f"{table.place(missing)}: the cell in column {sequence!r}, the row's sequence, is missing")
+    if order is not None:
+        table.require(order, "the order within a sequence")
+    firsts, lasts, lengths = table.arrays(
+        f"SELECT min(rowid) AS first, max(rowid) AS last, count(*) AS length FROM cells GROUP BY {name} ORDER BY first"
+    )
+    offsets = offsets_of(lengths)
+    together = np.array_equal(firsts, offsets[:-1]) and np.array_equal(lasts, offsets[1:] - 1)
+    if order is None and not together:
+        raise _scattered(table, sequence)
+    key = None if order is None else _sort_key(table, order)
+    if key is None or (together and _ascends(table, offsets, key)):
+        return Sequences(offsets, _in_order(table.rows))
+    return Sequences(offsets, _sorted_rows(table, sequence, str(order), key))
+
+
+def _scattered(table: Table, sequence: str) -> UserError:
+    """The mistake of a sequence whose rows do not stand together."""
+    name = table.sequence(sequence)
+    ((row,),) = table.query(
+        f"""
+        SELECT min(r) FROM (
+            SELECT rowid AS r, {_first_row(table, sequence)} AS first,
+                {name} IS DISTINCT FROM lag({name}) OVER (ORDER BY rowid) AS begins
+            FROM cells
+        ) WHERE begins AND r <> first
+        """
+    )
+    return UserError(
+        f"{table.place(row)}: sequence {shown(table.cell(sequence, row))} goes on after rows of another one; sort "
+        f"the file, or give the column that says the order of a sequence's rows (--order)"
+    )
+
+
+def _in_order(count: int) -> IndexArray:
+    rows: IndexArray = scratch.empty(count, np.int64)
+    for start in range(0, count, scratch.BLOCK):
+        stop = min(start + scratch.BLOCK, count)
+        rows[start:stop] = np.arange(start, stop)
+    return rows
+
+
+def _ascends(table: Table, offsets: IndexArray, key: str) -> bool:
+    """Whether sequences that stand together are sorted already, as they are in most files."""
+    for start, stop in table.blocks():
+        before = max(start - 1, 0)
+        rows = f"FROM cells WHERE rowid >= {before} AND rowid < {stop}"
+        (falls,) = table.arrays(
+            f"SELECT r FROM (SELECT rowid AS r, {key} AS k, lag({key}) OVER (ORDER BY rowid) AS previous {rows}) "
+            f"WHERE NOT k > previous ORDER BY r"
+        )
+        if not np.isin(falls, offsets[np.searchsorted(offsets, start) : np.searchsorted(offsets, stop)]).all():
+            return False
+    return True
+
+
+def _sorted_rows(table: Table, sequence: str, order: str, key: str) -> IndexArray:
+    """The rows by sequence and order. The database sorts what does not fit into memory on the disk."""
+    rows: IndexArray = scratch.empty(table.rows, np.int64)
+    table.query(
+        f"CREATE TABLE sorted AS SELECT first, r, k FROM "
+        f"(SELECT {_first_row(table, sequence)} AS first, rowid AS r, {key} AS k FROM cells) ORDER BY first, k, r"
+    )
+    for start, stop in table.blocks():
+        found, repeated = table.arrays(
+            f"SELECT r, first = lag(first) OVER w AND k = lag(k) OVER w AS repeated FROM sorted "
+            f"WHERE rowid >= {max(start - 1, 0)} AND rowid < {stop} WINDOW w AS (ORDER BY rowid) ORDER BY rowid"
+        )
+        rows[max(start - 1, 0) : stop] = found
+        again = np.flatnonzero(np.ma.filled(repeated, False))
+        if len(again):
+            before, row = table.place(int(found[again[0] - 1])), int(found[again[0]])
+            raise UserError(
+                f"{table.place(row)}: {_named(table, sequence, row)} has {order} "
+                f"{shown(table.cell(order, row))} a second time, after {before.removeprefix(f'{table.path}, ')}"
+            )
+    table.query("DROP TABLE sorted")
+    return rows
+
+
+def _named(table: Table, sequence: str, row: int) -> str:
+    return "the sequence" if table.sequence_key else f"sequence {shown(table.cell(sequence, row))}"
+
+
+def _first_row(table: Table, sequence: str) -> str:
+    """SQL: the first row of the sequence, which stands for it."""
+    return f"min(rowid) OVER (PARTITION BY {table.sequence(sequence)})"
+
+
+def _sort_key(table: Table, order: str) -> str:
+    """SQL: what to sort by. Text is read as whole numbers if all of it can be, or else as numbers, dates or times."""
+    if table.kinds[order] == "time" or (table.format == "parquet" and table.kinds[order] == "number"):
+        readings = [table.column(order)]  # as it is: a time in nanoseconds does not fit into a DOUBLE
+    else:
+        text = f"trim({table.text(order)}, {BLANKS})"
+        whole = f"CASE WHEN regexp_full_match({text}, '[+-]?[0-9]+') THEN TRY_CAST({text} AS HUGEINT) END"
+        readings = [whole, table.number(order), f"TRY_CAST({text} AS TIMESTAMP)", f"TRY_CAST({text} AS TIME)"]
+    missing = table.missing(order) if table.kinds[order] != "time" else "false"
+    misfit = 0
+    for reading in readings:
+        row = table.query(f"SELECT min(rowid) FROM cells WHERE {reading} IS NULL OR {missing}")[0][0]
+        if row is None:
+            return reading
+        misfit = max(misfit, row)  # of the reading that goes furthest: that is probably what the column holds
+    cell = table.cell(order, misfit)
+    problem = f"{shown(cell)} is neither a number nor a date" if cell else "the cell is missing"
+    raise UserError(f"{table.place(misfit)}: {problem} in column {order!r}, which gives the order of the rows")

@@ -1,0 +1,177 @@
+"""Writing tables back to files, with what was found out about their rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.errors import UserError
+from bilstm.files import AnyPath, replacing
+from bilstm.tables.lists import nest
+from bilstm.tables.reading import first_line, format_of
+from bilstm.tables.table import Format, Table, identifier, literal
+from bilstm.tables.textfiles import ConllRows, CsvRows, write_conll
+
+WRITTEN_AS = {  # codes such as 007 match none of these: they stay text
+    "BIGINT": "-?(0|[1-9][0-9]{0,17})",
+    "DOUBLE": "-?(0|[1-9][0-9]*)?([.][0-9]*)?(e[+-]?[0-9]{1,2})?",
+    "BOOLEAN": "true|false",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """A column of text of which only a few are different.
+
+    Attributes:
+        codes: (rows,) int32, the index of each row's text.
+        names: the different texts.
+    """
+
+    codes: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+
+    def texts(self, start: int, stop: int) -> list[str]:
+        """The texts of the rows from `start` up to `stop`."""
+        return [self.names[code] for code in self.codes[start:stop].tolist()]
+
+
+Addition = Coded | npt.NDArray[Any]  # of text or numbers, (rows,)
+
+
+def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
+    """The format in which the table, extended by columns of these names, will be written to this path.
+
+    Raises:
+        UserError: the format is unknown or cannot hold this table, or it has such columns already.
+    """
+    output = format_of(path)
+    if table.format == "conll" and ".tsv" in Path(path).suffixes:
+        output = "conll"
+    if output == "conll" and table.format != "conll":
+        raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
+    if table.lists and output == "csv":
+        raise UserError(
+            f"cannot write {path}: in {table.path} each row is a sequence with lists of steps, which CSV cannot hold; "
+            f"use .parquet or .ndjson"
+        )
+    check_new_names(table, names)
+    return output
+
+
+def check_new_names(table: Table, names: Sequence[str]) -> None:
+    """Refuse names that columns of the table have already.
+
+    Raises:
+        UserError: one has; the message names it.
+    """
+    taken = {name.lower(): name for name in table.names}
+    for name in names:
+        if name.lower() in taken:
+            other = taken[name.lower()]
+            raise UserError(f"{table.path} has a column {other!r} already: rename it, since it would be replaced")
+
+
+def write_table(table: Table, additions: Mapping[str, Addition], path: AnyPath) -> None:
+    """Write a table row for row, extended by columns of text or numbers, wholly or not at all.
+
+    Where the table has a row a sequence, the new columns hold lists of the steps' values.
+
+    Args:
+        table: the table as it was read.
+        additions: the new columns by name.
+        path: the file; its name tells the format.
+
+    Raises:
+        UserError: the file cannot be written, or cannot hold this table.
+    """
+    output = check_output(table, list(additions), path)
+    if output == "conll":
+        assert isinstance(table.source, ConllRows)
+        with replacing(path) as temporary:
+            compress = Path(path).suffix == ".gz"
+            write_conll(table.source, _texts(table, list(additions.values())), temporary, compress=compress)
+        return
+    added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
+    values = {name: _value(key, added[key]) for key, name in zip(added, additions, strict=True)}
+    with table.beside({key: a.codes if isinstance(a, Coded) else a for key, a in added.items()}):
+        if table.lists:
+            nest(table.connection, values)
+            source = "lists POSITIONAL JOIN nested"
+            columns = [f"{_exported_list(table, name, output)} AS {identifier(name)}" for name in table.names]
+            columns += [f"v{place} AS {identifier(name)}" for place, name in enumerate(values)]
+        else:
+            source = "cells POSITIONAL JOIN beside"
+            columns = [f"{exported(table, name, output)} AS {identifier(name)}" for name in table.names]
+            columns += [f"{value} AS {identifier(name)}" for name, value in values.items()]
+        write_query(table, f"SELECT {', '.join(columns)} FROM {source}", path, output)
+
+
+def write_query(table: Table, sql: str, path: AnyPath, output: Format) -> None:
+    """Write what an SQL query on a table's database returns, wholly or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    import duckdb
+
+    options = _copy_options(table, path, output, Path(path).suffix == ".gz")
+    with replacing(path) as temporary:
+        try:
+            table.connection.execute(f"COPY ({sql}) TO {literal(str(temporary))} ({options})").fetchall()
+        except duckdb.IOException as error:
+            raise UserError(f"cannot write {path}: {first_line(error)}") from None
+        except duckdb.OutOfMemoryException:
+            raise UserError(f"{table.path} needs more memory than is free") from None
+
+
+def _texts(table: Table, additions: Sequence[Addition]) -> Iterator[tuple[str, ...]]:
+    """The text of the new cells of each row."""
+    for start, stop in table.blocks():
+        columns = (a.texts(start, stop) if isinstance(a, Coded) else a[start:stop].tolist() for a in additions)
+        yield from zip(*([str(value) for value in column] for column in columns), strict=True)
+
+
+def _value(key: str, addition: Addition) -> str:
+    """SQL: what a row of `beside` stands for."""
+    if not isinstance(addition, Coded):
+        return f"beside.{key}"
+    return f"([{', '.join(map(literal, addition.names))}])[1 + beside.{key}]"
+
+
+def exported(table: Table, name: str, output: Format) -> str:
+    """SQL: the cell as it is written; text becomes a number where a format has types and all cells are numbers."""
+    column = table.column(name)
+    if table.format in ("parquet", output):
+        return column
+    if output == "csv" or table.kinds[name] in ("text", "nested"):
+        return table.text(name)
+    text, missing = table.text(name), table.missing(name)
+    for sql_type, pattern in WRITTEN_AS.items():
+        fits = f"bool_and({missing} OR regexp_full_match(lower({text}), '{pattern}'))"
+        if table.query(f"SELECT {fits} FROM cells")[0][0]:
+            return f"CASE WHEN NOT {missing} THEN CAST({text} AS {sql_type}) END"
+    return text
+
+
+def _exported_list(table: Table, name: str, output: Format) -> str:
+    """SQL: the same where each row is a sequence: lists and objects stay what they are where the format holds them."""
+    column = f"lists.{table.column(name)}"
+    return column if table.format in ("parquet", output) else f"{column}->>'$'"
+
+
+def _copy_options(table: Table, path: AnyPath, output: Format, compress: bool) -> str:
+    if output == "parquet":
+        return "FORMAT parquet"
+    compression = f"COMPRESSION {'gzip' if compress else 'none'}"
+    if output == "ndjson":
+        return f"FORMAT json, {compression}"
+    delimiter = "\t" if ".tsv" in Path(path).suffixes else ","
+    if isinstance(table.source, CsvRows) and Path(path).suffixes == table.path.suffixes:
+        delimiter = table.source.delimiter
+    return f"FORMAT csv, HEADER true, DELIMITER '{delimiter}', {compression}"

@@ -1,0 +1,388 @@
+"""The training loop: batches of similar length, a schedule, early stopping on held-out sequences. No tables here."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bilstm.arguments import check_count
+from bilstm.errors import DivergedError
+from bilstm.models import Sequential
+from bilstm.models.fitting import FitData, check_finite
+from bilstm.ragged import IndexArray, Ragged, offsets_of
+from bilstm.training.checkpoints import Best, Checkpoint, Snapshot, fingerprint
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C, or what stands for it, after at least one epoch. The model has the best weights until then.
+
+    Attributes:
+        summary: what `train_model` would have returned.
+    """
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        super().__init__(summary["stopped"])
+        self.summary = summary
+
+
+# In training, sequences longer than this are cut into pieces of at most this many steps, at other places each epoch:
+# more and shorter rows fill the processor better, and more updates are made. Prediction is never cut.
+LONGEST_PIECE = 300
+_STEPS_IN_BATCH = 3600
+_UPDATES = 600  # at least, in all epochs together
+_MOST_EPOCHS = 200
+_POOL = 16  # batches sorted by length together
+_WARM_UP = 0.05  # the share of training in which the learning rate rises
+_DECAY = 0.998  # what the average of the weights keeps of itself in each training step
+_NOT_SCORES = ("learning_rate", "seconds")  # in an epoch's logs; the latter would make each model file another
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How long to train, and in what batches.
+
+    Attributes:
+        epochs: passes over the training sequences; None chooses by their number of steps.
+        batch_size: sequences (or pieces of long ones) in a training step; None chooses by their length.
+        patience: epochs without a better validation score after which training stops.
+        seed: orders the sequences, and cuts long ones.
+        time_limit: seconds after which training stops, with what is best until then; None: no limit.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    patience: int = 10
+    seed: int = 1
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        check_count("training", "patience", self.patience)
+        check_count("training", "seed", self.seed, 0)
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) is not None:
+                check_count("training", name, getattr(self, name))
+        check_positive("time_limit", self.time_limit)
+
+
+def check_positive(name: str, value: float | None) -> None:
+    """Refuse an option that is neither None nor a finite number above 0."""
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"training: {name} must be a positive number, not {value!r}")
+
+
+def train_model(
+    model: Sequential,
+    training: FitData,
+    validation: FitData | None,
+    options: LoopOptions,
+    *,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> dict[str, Any]:
+    """Train a model, and leave the weights of its best epoch in it.
+
+    What is judged and kept is not the weights that a step has reached, but their moving average over the last few
+    hundred steps, which is nearer to what they move around (Polyak & Juditsky 1992).
+
+    Where the model returns a row for each step, long sequences are cut into pieces for training; where it returns one
+    for each sequence, never.
+
+    Args:
+        model: built and compiled. The learning rate rises to the optimizer's and falls to zero at the end; the
+            optimizer's own is left as it is.
+        training: the sequences to train on.
+        validation: those that decide when to stop and which epoch's weights to keep: by accuracy, if the model is
+            compiled with it, then by loss. None: the training loss decides.
+        options: how long, and in what batches.
+        progress: called often with "epoch", "epochs", "done" (share of the epoch), "loss" and, after an epoch, its
+            validation scores ("val_loss", "val_accuracy" …), "learning_rate" and "seconds" until then. Called first
+            with "resumed", all this of the epochs that had ended, where training goes on from a checkpoint.
+        checkpoint: where to keep what training has come to. What goes on from there ends with the same weights, to the
+            last bit, as what was never interrupted. The file stays until `Checkpoint.remove`.
+
+    Returns:
+        Plain data: "epochs" done, "best_epoch" (from 1), "stopped" (why), "history" (of each epoch),
+        "sequences" and "steps" trained on, "held_out_sequences", "batch_size", and "options" as given.
+
+    Raises:
+        ValueError: there is no sequence to train on, or no labelled row to validate on.
+        DivergedError: the loss is not finite in the first epoch. Later this ends training with the best weights.
+        TrainingInterrupted: Ctrl-C after the first epoch. A KeyboardInterrupt, as is raised before.
+        UserError: the checkpoint cannot be written, or belongs to another training.
+    """
+    run = _Run(model, training, validation, options, progress or (lambda _: None), checkpoint)
+    snapshot = None
+    if checkpoint:
+        checkpoint.belongs_to(run.facts())
+        snapshot = checkpoint.restore(run.network.parameter_count)
+    try:
+        if snapshot:
+            run.resume(snapshot)
+        reason = run.train()
+    except KeyboardInterrupt as interrupt:
+        if run.best is None:
+            raise
+        reason = f"stopped by the user after epoch {len(run.logs)}"
+        raise TrainingInterrupted(run.finish(reason)) from interrupt
+    finally:
+        run.optimizer.learning_rate = run.highest_rate
+    return run.finish(reason)
+
+
+class _Run:
+    """One training: the model, its data, and what is best so far."""
+
+    def __init__(
+        self,
+        model: Sequential,
+        training: FitData,
+        validation: FitData | None,
+        options: LoopOptions,
+        progress: Progress,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        assert model.network is not None
+        assert model.optimizer is not None
+        self.model, self.network, self.optimizer = model, model.network, model.optimizer
+        self.options, self.progress, self.checkpoint = options, progress, checkpoint
+        self.highest_rate = model.optimizer.learning_rate
+        self.data, self.targets = training.take(slice(None), self.network.one_row_each)
+        if not self.data.total_steps:
+            raise ValueError("there are no sequences to train on")
+        check_finite(self.data)
+        self.validation = validation
+        self.random = np.random.default_rng([options.seed, 1])
+        self.pieces = np.ones(len(self.data), np.int64)
+        if not self.network.one_row_each:
+            self.pieces = -(-self.data.lengths // LONGEST_PIECE)
+        self.batch_size = options.batch_size or self._default_batch_size()
+        self.epochs = options.epochs or self._default_epochs()
+        self.logs: list[dict[str, float]] = []  # of each epoch
+        self.best: Best | None = None
+        self.network.write(self.network.read(), "averages")  # from here on, of the weights after each step
+        self.started = time.perf_counter()
+        self._begin_epoch()
+
+    def _default_batch_size(self) -> int:
+        mean_length = self.data.total_steps / int(self.pieces.sum())
+        pieces = int(self.pieces.sum())
+        # Little data: many updates an epoch all the same.
+        most = min(64, max(32, pieces // 128), max(4, pieces // 8))
+        return int(min(most, max(8, round(_STEPS_IN_BATCH / mean_length))))
+
+    def _default_epochs(self) -> int:
+        batches = -(-int(self.pieces.sum()) // self.batch_size)
+        return min(_MOST_EPOCHS, max(20, -(-_UPDATES // batches)))
+
+    def train(self) -> str:
+        """Run all epochs, or as many as are of use. Returns why there were no more."""
+        while (reason := self._reason_to_stop()) is None:
+            try:
+                self._train_epoch()
+                self._validate()
+                self._begin_epoch()
+                if self.checkpoint and (self._reason_to_stop() or self.checkpoint.due(epoch_ended=True)):
+                    self.checkpoint.write(self.snapshot())
+            except DivergedError:
+                if self.best is None:
+                    raise
+                return "the loss was no longer finite"
+        return reason
+
+    def _begin_epoch(self) -> None:
+        self.done, self.sums = 0, np.zeros(5)  # batches, and their scores
+        self.random_before = self.random.bit_generator.state
+
+    def _reason_to_stop(self) -> str | None:
+        done = len(self.logs)
+        if self.best and done - 1 - self.best.epoch >= self.options.patience:
+            return f"no better for {self.options.patience} epochs"
+        if done and self._over_time():
+            return "the time limit was reached"
+        return "all epochs done" if done >= self.epochs else None
+
+    def finish(self, reason: str) -> dict[str, Any]:
+        """Give the model its best weights, and sum up a training that ended for this reason."""
+        assert self.best is not None
+        self.network.write(self.best.weights)
+        return {
+            "epochs": len(self.logs),
+            "best_epoch": self.best.epoch + 1,
+            "stopped": reason,
+            "history": {name: [logs[name] for logs in self.logs] for name in self.logs[0] if name not in _NOT_SCORES},
+            "sequences": len(self.data),
+            "steps": self.data.total_steps,
+            "held_out_sequences": len(self.validation.chosen) if self.validation else 0,
+            "batch_size": self.batch_size,
+            "options": asdict(self.options),
+        }
+
+    def _over_time(self) -> bool:
+        limit = self.options.time_limit
+        return limit is not None and self._seconds() > limit
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def facts(self) -> dict[str, Any]:
+        """What another training must have in common with this one to go on from its checkpoint."""
+        network = json.dumps([self.model.get_config(), self.model.seed])
+        validation = self.validation
+        held_out = (*_arrays(validation), validation.chosen) if validation else ()
+        return asdict(self.options) | {
+            "the network's layers": fingerprint(network),
+            "the sequences to train on": fingerprint(*_arrays(FitData.all_of(self.data, self.targets))),
+            "the sequences to validate on": fingerprint(*held_out),
+        }
+
+    def snapshot(self) -> Snapshot:
+        """All that training has come to.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
+        arrays = {name: self.network.read(name) for name in ("weights", "first_moments", "second_moments")}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
+        return Snapshot(
+            **arrays,
+            average=self.network.read("averages"),
+            iteration=self.network.iteration,
+            random=self.random_before,
+            batches=self.done,
+            sums=self.sums,
+            logs=self.logs,
+            best=self.best,
+            seconds=self._seconds(),
+        )
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from there. The epoch's batches are drawn again, and those that are done left out."""
+        self.network.write(snapshot.weights)
+        self.network.write(snapshot.first_moments, "first_moments")
+        self.network.write(snapshot.second_moments, "second_moments")
+        self.network.write(snapshot.average, "averages")
+        self.network.iteration = snapshot.iteration
+        self.random.bit_generator.state = self.random_before = dict(snapshot.random)
+        self.done, self.sums = snapshot.batches, snapshot.sums
+        self.logs, self.best = snapshot.logs, snapshot.best
+        self.started -= snapshot.seconds
+        resumed = [{"epoch": number, **logs} for number, logs in enumerate(self.logs, 1)]
+        self.progress({"epoch": len(self.logs) + 1, "epochs": self.epochs, "done": 0.0, "resumed": resumed})
+
+    def _train_epoch(self) -> None:
+        """Train on every sequence once, unless time is over before."""
+        epoch = len(self.logs)
+        pieces = Ragged(self.data.values, self._cut())
+        data = FitData.all_of(pieces, self.targets)
+        batches = list(batches_by_length(pieces.lengths, self.batch_size, self.random))
+        last = 0.0
+        for number in range(self.done, len(batches)):
+            batch = batches[number]
+            self.optimizer.learning_rate = self._learning_rate(number, len(batches))
+            scores = self.model.train_batches(data, batch, np.array([0, len(batch)], np.int64))
+            self.sums, self.done = self.sums + scores[0], number + 1
+            if not np.isfinite(self.sums[0]):
+                raise DivergedError("the loss is no longer a finite number: try a smaller learning rate")
+            self._average()
+            if time.perf_counter() - last > 0.1:
+                last = time.perf_counter()
+                self.progress(
+                    {
+                        "epoch": epoch + 1,
+                        "epochs": self.epochs,
+                        "done": number / len(batches),
+                        "loss": self._loss(),
+                    }
+                )
+            if self._over_time():
+                break
+            if self.checkpoint and self.checkpoint.due(epoch_ended=False):
+                self.checkpoint.write(self.snapshot())
+        self.optimizer.learning_rate = self._learning_rate(self.done - 1, len(batches))  # also where none was left
+
+    def _average(self) -> None:
+        """Let the average follow the weights: in the first steps more closely, since it began with the initial ones."""
+        step = self.network.iteration
+        self.network.average(1 - min(_DECAY, (1 + step) / (10 + step)))
+
+    def _loss(self) -> float:
+        """The mean of the epoch so far."""
+        return float(self.sums[0] / max(self.sums[1], 1.0))
+
+    def _cut(self) -> IndexArray:
+        """Offsets of this epoch's pieces: the training sequences, those that are too long cut at random places."""
+        if self.pieces.max() == 1:
+            return self.data.offsets
+        lengths = []
+        for length, pieces in zip(self.data.lengths.tolist(), self.pieces.tolist(), strict=True):
+            if pieces == 1:
+                lengths.append(length)
+                continue
+            first = int(self.random.integers(1, LONGEST_PIECE + 1))
+            cuts = [0, *range(first, length, LONGEST_PIECE), length]
+            lengths += [b - a for a, b in itertools.pairwise(cuts)]
+        return offsets_of(lengths)
+
+    def _learning_rate(self, batch: int, batches: int) -> float:
+        """Of this one in the epoch: it rises linearly, then falls along a half cosine (Loshchilov & Hutter 2017)."""
+        progress = (len(self.logs) + batch / batches) / self.epochs
+        if progress < _WARM_UP:
+            return self.highest_rate * max(progress / _WARM_UP, 1e-3)
+        falling = (progress - _WARM_UP) / (1 - _WARM_UP)
+        return self.highest_rate * max(0.5 * (1 + math.cos(math.pi * falling)), 1e-3)
+
+    def _validate(self) -> None:
+        """Judge the weights' average after the epoch that has ended, and keep it if it is the best."""
+        loss, weights, average = self._loss(), self.network.read(), self.network.read("averages")
+        logs, score = {"loss": loss}, (0.0, -loss)
+        if self.validation:
+            self.network.write(average)
+            sums = self.model.score(self.validation)
+            self.network.write(weights)
+            if not sums[1]:
+                raise ValueError("no row of the sequences to validate on is labelled")
+            found = self.model.logs_of(sums)
+            logs |= {f"val_{name}": value for name, value in found.items()}
+            score = (found.get("accuracy", found.get("acc", 0.0)), -found["loss"])
+        if not (math.isfinite(score[1]) and np.isfinite(weights).all()):
+            raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
+        best = self.best
+        if best is None or score > best.score:
+            best = Best(score, len(self.logs), average)
+        self.logs.append(logs | {"learning_rate": self.optimizer.learning_rate, "seconds": round(self._seconds(), 3)})
+        self.best = best
+        self.progress({"epoch": len(self.logs), "epochs": self.epochs, "done": 1.0, **self.logs[-1]})
+
+
+def _arrays(part: FitData) -> tuple[Any, ...]:
+    targets = part.targets
+    return part.data.values, part.data.offsets, targets.labels, targets.values, targets.weights
+
+
+def batches_by_length(lengths: IndexArray, batch_size: int, random: np.random.Generator) -> Iterator[IndexArray]:
+    """Shuffled batches of sequences of similar length: within a pool of some batches, sorted by length.
+
+    Args:
+        lengths: (n,) steps of each sequence.
+
+    Returns:
+        Index arrays that together hold every sequence once.
+    """
+    order = random.permutation(len(lengths)).astype(np.int64)
+    batches = []
+    for start in range(0, len(order), batch_size * _POOL):
+        pool = order[start : start + batch_size * _POOL]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    for position in random.permutation(len(batches)):
+        yield batches[position]
