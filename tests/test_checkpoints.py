@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from bilstm import problems
 from bilstm.cli import commands
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.errors import ModelFileError, UserError
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
 from bilstm.modelfile import read_model, write_model

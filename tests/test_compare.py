@@ -17,7 +17,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 import bilstm.compare.comparison as module
-import bilstm.compare.sequences
 from bilstm.cli import commands
 from bilstm.compare import ComparisonInterrupted, compare, compare_encoded
 from bilstm.compare.comparison import learning_curve
@@ -185,7 +184,7 @@ def test_nothing_stands_on_two_sides(monkeypatch: pytest.MonkeyPatch) -> None:
             sides.append(set(np.rint(part.values.values[:, 0] * column.scale + column.mean).astype(int).tolist()))
         return {}
 
-    monkeypatch.setattr(bilstm.compare.sequences, "compare_encoded", kept)
+    monkeypatch.setattr("bilstm.compare.sequences.compare_encoded", kept)
     X = np.arange(60).repeat(3).reshape(60, 3)  # its number stands at each step of a sequence
     for groups in (None, np.arange(60) // 4):
         sides.clear()
@@ -684,7 +683,7 @@ def test_the_defaults_that_help_tells() -> None:
     said = " ".join(bilstm("--help").stdout.split())
     for name, default in module.DEFAULTS.items():
         part = said.partition(f"--{name} ")[2].partition(" --")[0]
-        assert (f"[default: {default}]" in part) == (name == "units")
+        assert (f"[default: {default}]" in part) == (name in ("units", "layers"))
     assert (
         f"--test-split FLOAT RANGE Share of the sequences held out to score by. [default: {module.TEST_SPLIT}]" in said
     )

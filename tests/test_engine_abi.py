@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from bilstm.engine import library
 from bilstm.engine.library import DataStruct, DirectionStruct, LayerStruct, OptimizerStruct
-from bilstm.engine.network import (
+from bilstm.engine.network import Network
+from bilstm.engine.plans import (
     DensePlan,
     DirectionPlan,
     DropoutPlan,
     EmbeddingPlan,
-    Network,
     OptimizerPlan,
     RecurrentPlan,
     Targets,

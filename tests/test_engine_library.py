@@ -17,14 +17,14 @@ import pytest
 
 from bilstm import utils
 from bilstm.engine import library
-from bilstm.engine.network import (
+from bilstm.engine.network import Network
+from bilstm.engine.plans import (
     AttentionPoolingPlan,
     DensePlan,
     DirectionPlan,
     DropoutPlan,
     EmbeddingPlan,
     LayerPlan,
-    Network,
     OptimizerPlan,
     RecurrentPlan,
     SpatialDropoutPlan,
@@ -266,6 +266,32 @@ def test_what_a_network_says_of_itself() -> None:
     assert made.iteration == 5
     with pytest.raises(ValueError, match="a negative iteration"):
         made.iteration = -1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's account of memory")
+def test_only_training_takes_memory_for_gradients() -> None:
+    program = """
+import numpy as np
+from bilstm.engine.network import Network
+from bilstm.engine.plans import DirectionPlan, OptimizerPlan, RecurrentPlan, Targets
+from bilstm.ragged import Ragged
+
+def pages():
+    return int(open("/proc/self/statm").read().split()[1])
+
+x = Ragged(np.zeros((1, 1000), np.float32), [0, 1])
+Network([RecurrentPlan(0, (DirectionPlan(1),))], 1000).predict(x)
+before = pages()
+made = Network([RecurrentPlan(0, (DirectionPlan(1000),))], 1000)
+made.predict(x)
+predicting = pages() - before
+made.train(x, Targets(values=np.zeros((1, 1000), np.float32)), [0], [0, 1], "mean_squared_error", OptimizerPlan(), 0)
+print(predicting, pages() - before)
+"""
+    predicting, training = map(int, run(program).stdout.split())
+    weights = 4 * 1000 * 2001 * 4 // os.sysconf("SC_PAGE_SIZE")
+    assert predicting < 2 * weights
+    assert training > 4 * weights
 
 
 # --- Data that do not fit --------------------------------------------------------------------------------------------

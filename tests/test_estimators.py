@@ -396,6 +396,10 @@ def test_words() -> None:
     sentences = classifier(embedding=6).fit(X, [len(words) % 2 for words in X])
     assert layers_of(sentences)[0]["config"]["dimensions"] == [6]
     assert tagger().fit(X, y).encoder_.vocabularies == [4]
+    for layers, count in ((None, 3), (1, 1)):
+        assert [layer["class_name"] for layer in layers_of(tagger(layers=layers).fit(X, y))].count(
+            "Bidirectional"
+        ) == count
 
 
 @pytest.mark.parametrize("standardize", [True, False])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm import optimizers
-from bilstm.engine.network import OptimizerPlan
+from bilstm.engine.plans import OptimizerPlan
 from bilstm.optimizers import SGD, Adam, AdamW, Optimizer
 
 RATES = st.floats(1e-6, 10)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.models.targets import LOSSES, make_targets
 from bilstm.ragged import Ragged
 

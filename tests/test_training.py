@@ -25,7 +25,7 @@ from bilstm.tables.reading import read_table
 from bilstm.tagging import training
 from bilstm.tagging.tagger import Tagger
 from bilstm.tagging.training import train_tagger
-from bilstm.training import loop
+from bilstm.training import loop, network
 from bilstm.training.loop import batches_by_length
 from bilstm.training.options import TrainingOptions
 from oracles.models import bits, weight_bits
@@ -286,14 +286,22 @@ def test_embeddings(embedding: int | None) -> None:
     tagger = train(data=with_words(echoes(10)), columns=WITH_WORDS, embedding=embedding)
     config = layers_of(tagger, "ColumnEmbedding")[0]
     assert (config["numeric"], config["vocabularies"]) == (1, [4])
-    assert config["dimensions"] == [embedding or training.embedding_dimension(4)]
+    assert config["dimensions"] == [embedding or network.embedding_dimension(4)]
+
+
+@pytest.mark.parametrize(("layers", "of_words", "of_numbers"), [(None, 3, 2), (1, 1, 1), (2, 2, 2)])
+def test_words_get_a_layer_more(layers: int | None, of_words: int, of_numbers: int) -> None:
+    only_words = dataclasses.replace(WITH_WORDS, numeric=())
+    for columns, expected in ((only_words, of_words), (WITH_WORDS, of_numbers), (COLUMNS, of_numbers)):
+        model = training.build_model(columns, small(layers=layers))
+        assert sum(layer.__class__.__name__ == "Bidirectional" for layer in model.layers) == expected
 
 
 @given(st.integers(1, 10**6))
 def test_larger_vocabularies_have_larger_embeddings(vocabulary: int) -> None:
-    size = training.embedding_dimension(vocabulary)
+    size = network.embedding_dimension(vocabulary)
     assert type(size) is int
-    assert 1 <= size <= training.embedding_dimension(vocabulary + 1) <= 1000
+    assert 1 <= size <= network.embedding_dimension(vocabulary + 1) <= 1000
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.accuracy.datasets import DATASETS, DataSet, labelled_sequences
 from bilstm import SequenceClassifier
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.metrics import step_report
 from bilstm.models.fitting import FitData
 from bilstm.tables.prepare import prepare

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from bilstm.models.fitting import FitData
 from bilstm.ragged import FloatArray, IndexArray, Ragged
-from bilstm.training.network import embedding_dimension
+from bilstm.training.network import depth, embedding_dimension
 from bilstm.training.options import TrainingOptions
 
 _STEPS_AT_ONCE = 20_000  # in prediction, padding included
@@ -42,7 +42,7 @@ class Twin(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(*shape) for shape in zip(vocabularies, dimensions, strict=True))
         width = numeric + sum(dimensions)
         self.lstms = nn.ModuleList()
-        for _ in range(options.layers):
+        for _ in range(depth(options, numeric)):
             self.lstms += [nn.LSTM(width, options.units), nn.LSTM(width, options.units)]
             width = 2 * options.units
         self.dropout = nn.Dropout(options.dropout)

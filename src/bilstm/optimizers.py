@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from bilstm.arguments import check_fraction, refuse_unsupported
-from bilstm.engine.network import OptimizerPlan
+from bilstm.engine.plans import OptimizerPlan
 
 _UNSUPPORTED: dict[str, Any] = {
     "use_ema": False,

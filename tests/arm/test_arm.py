@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from bilstm import utils
 from bilstm.engine import library
-from bilstm.engine.network import ACTIVATIONS, DensePlan, DirectionPlan, DropoutPlan, Network, RecurrentPlan, Targets
+from bilstm.engine.network import Network
+from bilstm.engine.plans import ACTIVATIONS, DensePlan, DirectionPlan, DropoutPlan, RecurrentPlan, Targets
 from bilstm.layers import Layer
 from bilstm.models import load_model
 from bilstm.optimizers import SGD, Adam, Optimizer

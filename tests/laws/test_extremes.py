@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bilstm import utils
 from bilstm.engine import library
-from bilstm.engine.network import DensePlan, Network
+from bilstm.engine.network import Network
+from bilstm.engine.plans import DensePlan
 from bilstm.errors import DivergedError
 from bilstm.layers import LSTM, Bidirectional, Dense, GlobalAttentionPooling1D
 from bilstm.models import Sequential

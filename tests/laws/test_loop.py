@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError
 from bilstm.layers import LSTM, Dense, Layer
 from bilstm.models import Sequential

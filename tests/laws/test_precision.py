@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm import utils
-from bilstm.engine.network import DensePlan, Network
+from bilstm.engine.network import Network
+from bilstm.engine.plans import DensePlan
 from bilstm.layers import Layer
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged

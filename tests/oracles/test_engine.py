@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from bilstm import optimizers
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.models import Sequential
 from bilstm.models.targets import LOSSES, make_targets
 from bilstm.ragged import Ragged

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @training_flags(
     texts={
+        "layers": "LSTM layers.",
         "direction": "Which way the sequences are read, where that does not vary; none: each step by itself.",
         "epochs": "Passes over the training sequences.",
         "patience": "Stop after so many epochs without a better score. Without it, all train for all epochs.",
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
         "seed": "The first. The same seed, options and table give the same figures.",
         "time_limit": "Seconds after which each training stops, with the best model until then.",
     },
-    defaults={"units": 64, "patience": None},
+    defaults={"units": 64, "layers": 2, "patience": None},
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor. The figures are the same.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")

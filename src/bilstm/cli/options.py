@@ -30,7 +30,7 @@ MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
 # Those of `TrainingOptions`: what values they take, and what help says.
 TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "units": (COUNT, "LSTM units in each direction."),
-    "layers": (COUNT, "LSTM layers."),
+    "layers": (COUNT, "LSTM layers. By itself: 3 where all features are text, else 2."),
     "direction": (DIRECTION, "Which way the sequences are read; none: each step by itself."),
     "merge_mode": (MERGE_MODE, "How the two directions are joined."),
     "embedding": (COUNT, "Numbers that stand for a text value. By itself: more for more values."),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from ctypes import addressof, byref, c_char, c_int32, c_int64, c_void_p
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,132 +14,14 @@ import numpy.typing as npt
 from bilstm.engine.library import (
     INVALID,
     DataStruct,
-    DirectionStruct,
     LayerStruct,
-    OptimizerStruct,
     check,
     library,
 )
+from bilstm.engine.plans import LOSSES, PRECISIONS, LayerPlan, OptimizerPlan, Targets, layer_struct, optimizer_struct
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
 
-ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
-MERGES = ("concat", "sum", "mul", "ave")
-POOLS = ("average", "maximum")
-LOSSES = ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error")
-OPTIMIZERS = ("adam", "sgd")
-PRECISIONS = ("float32", "bfloat16")  # of weights, in predictions
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
-
-
-@dataclass(frozen=True)
-class DirectionPlan:
-    """One LSTM: `reverse` reads sequences from their last step; `flip` stores outputs from the last place."""
-
-    units: int
-    reverse: bool = False
-    flip: bool = False
-
-
-@dataclass(frozen=True)
-class RecurrentPlan:
-    index: int
-    directions: tuple[DirectionPlan, ...]
-    merge: str = "concat"
-    return_sequences: bool = True
-
-
-@dataclass(frozen=True)
-class DensePlan:
-    index: int
-    units: int
-    activation: str = "linear"
-
-
-@dataclass(frozen=True)
-class DropoutPlan:
-    index: int
-    rate: float
-
-
-@dataclass(frozen=True)
-class SpatialDropoutPlan:
-    """Dropout whose mask a sequence keeps over its steps."""
-
-    index: int
-    rate: float
-
-
-@dataclass(frozen=True)
-class EmbeddingPlan:
-    index: int
-    numeric: int
-    vocabularies: tuple[int, ...]
-    dimensions: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class PoolingPlan:
-    """One row for each sequence: its rows' "average", or "maximum" of each number."""
-
-    index: int
-    pool: str
-
-
-@dataclass(frozen=True)
-class AttentionPoolingPlan:
-    """One row for each sequence: the mean of its rows x, weighted by softmax(query · tanh(W x + b)) over its steps."""
-
-    index: int
-    units: int
-
-
-LayerPlan = (
-    RecurrentPlan | DensePlan | DropoutPlan | SpatialDropoutPlan | EmbeddingPlan | PoolingPlan | AttentionPoolingPlan
-)
-
-
-class OptimizerPlan(NamedTuple):
-    """How gradients become steps; clipping values and a weight decay of 0 mean none."""
-
-    kind: str = "adam"
-    learning_rate: float = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-    clipnorm: float = 0.0
-    global_clipnorm: float = 0.0
-    clipvalue: float = 0.0
-    weight_decay: float = 0.0
-
-
-class Targets:
-    """What rows should have been. A row is a step, or a sequence where the network returns one row for each.
-
-    Args:
-        labels: (rows,) int32 classes, -1 where unlabelled; or None.
-        values: (rows, outputs) float32, NaN where unlabelled; or None. One of the two is given.
-        weights: (rows,) float32, or None.
-    """
-
-    __slots__ = ("labels", "values", "weights")
-
-    def __init__(
-        self,
-        labels: npt.NDArray[np.int32] | None = None,
-        values: FloatArray | None = None,
-        weights: FloatArray | None = None,
-    ) -> None:
-        self.labels = None if labels is None else as_array(labels, np.int32)
-        self.values = None if values is None else as_array(values, np.float32)
-        self.weights = None if weights is None else as_array(weights, np.float32)
-
-    def take(self, rows: IndexArray) -> Targets:
-        """Those of the rows with these indices."""
-        return Targets(
-            None if self.labels is None else self.labels[rows],
-            None if self.values is None else self.values[rows],
-            None if self.weights is None else self.weights[rows],
-        )
 
 
 class Network:
@@ -156,7 +37,7 @@ class Network:
     """
 
     def __init__(self, layers: Sequence[LayerPlan], features: int) -> None:
-        structs = (LayerStruct * len(layers))(*map(_layer_struct, layers))
+        structs = (LayerStruct * len(layers))(*map(layer_struct, layers))
         handle = c_void_p()
         check(library().bilstm_create(structs, len(layers), features, byref(handle)))
         self._handle = handle
@@ -235,7 +116,7 @@ class Network:
                 _contents(starts),
                 len(starts) - 1,
                 LOSSES.index(loss),
-                byref(_optimizer_struct(optimizer)),
+                byref(optimizer_struct(optimizer)),
                 seed,
                 _address(scores),
             )
@@ -264,7 +145,7 @@ class Network:
             count,
             steps,
             LOSSES.index(loss),
-            byref(_optimizer_struct(optimizer)),
+            byref(optimizer_struct(optimizer)),
             seed,
             _address(score),
         )
@@ -300,7 +181,7 @@ class Network:
 
     def update(self, optimizer: OptimizerPlan) -> None:
         """Take a step along the gradients last computed or written."""
-        check(library().bilstm_update(self._handle, byref(_optimizer_struct(optimizer))))
+        check(library().bilstm_update(self._handle, byref(optimizer_struct(optimizer))))
 
     def average(self, share: float) -> None:
         """Move the "averages", at first the weights themselves, this share (from 0 to 1) of the way to the weights."""
@@ -451,42 +332,3 @@ def mark_unlabelled(targets: FloatArray) -> int:
     nor NaN nor from 0 to 1, or -1.
     """
     return int(library().bilstm_mark_unlabelled(_address(targets), targets.size))
-
-
-def _layer_struct(layer: LayerPlan) -> LayerStruct:
-    match layer:
-        case RecurrentPlan(index, directions, merge, return_sequences):
-            ways = (DirectionStruct * 2)(*(DirectionStruct(d.units, d.reverse, d.flip) for d in directions))
-            return LayerStruct(
-                kind=0,
-                index=index,
-                directions=len(directions),
-                ways=ways,
-                merge=MERGES.index(merge),
-                return_sequences=return_sequences,
-            )
-        case DensePlan(index, units, activation):
-            return LayerStruct(kind=1, index=index, units=units, activation=ACTIVATIONS.index(activation))
-        case DropoutPlan(index, rate):
-            return LayerStruct(kind=2, index=index, rate=rate)
-        case EmbeddingPlan(index, numeric, vocabularies, dimensions):
-            count = len(vocabularies)
-            return LayerStruct(
-                kind=3,
-                index=index,
-                numeric=numeric,
-                tables=count,
-                vocabularies=(c_int64 * count)(*vocabularies),
-                dimensions=(c_int64 * count)(*dimensions),
-            )
-        case PoolingPlan(index, pool):
-            return LayerStruct(kind=4, index=index, pool=POOLS.index(pool))
-        case SpatialDropoutPlan(index, rate):
-            return LayerStruct(kind=5, index=index, rate=rate)
-        case AttentionPoolingPlan(index, units):
-            return LayerStruct(kind=6, index=index, units=units)
-
-
-@lru_cache(maxsize=64)
-def _optimizer_struct(plan: OptimizerPlan) -> OptimizerStruct:
-    return OptimizerStruct(OPTIMIZERS.index(plan.kind), *plan[1:])

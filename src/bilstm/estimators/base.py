@@ -20,7 +20,7 @@ except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError
 from bilstm.inputs.frames import Frame, is_frame
 from bilstm.inputs.labels import Indicators, Labels, as_classes
@@ -33,7 +33,7 @@ from bilstm.splitting import hold_out
 from bilstm.tables.features import describe_columns
 from bilstm.training.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import Progress, TrainingInterrupted, batches_by_length, train_model
-from bilstm.training.network import dropout, embedding_dimension, optimizer, recurrent
+from bilstm.training.network import depth, dropout, embedding_dimension, optimizer, recurrent
 from bilstm.training.options import TrainingOptions
 
 
@@ -188,7 +188,7 @@ class SequenceEstimator(BaseEstimator):
             dimensions = [options.embedding or embedding_dimension(size) for size in encoder.vocabularies]
             layers += [ColumnEmbedding(encoder.numeric_width, encoder.vocabularies, dimensions)]
             layers += [dropout(options)]
-        for _ in range(options.layers - 1):
+        for _ in range(depth(options, encoder.numeric_width) - 1):
             layers += [*recurrent(options), dropout(options)]
         layers += [*self._last_layers(options), dropout(options, sequences=not self._one_row_each)]
         head = self._head()

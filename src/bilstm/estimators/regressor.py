@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.estimators.base import Head, RegressorMixin, SequenceEstimator, check_is_fitted
 from bilstm.inputs.quantities import Quantities, read_quantities
 from bilstm.inputs.steps import Steps

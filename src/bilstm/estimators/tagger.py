@@ -32,7 +32,7 @@ class SequenceTagger(LabelEstimator):
 
     Args:
         units: of each LSTM, in each direction.
-        layers: number of recurrent layers.
+        layers: number of recurrent layers; None chooses: 3 where X is of strings only, else 2.
         merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place:
             what remains without context.
@@ -73,7 +73,7 @@ class SequenceTagger(LabelEstimator):
         self,
         *,
         units: int = 128,
-        layers: int = 2,
+        layers: int | None = None,
         merge_mode: str = "concat",
         direction: str = "both",
         dropout: float = 0.3,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.errors import listed
 from bilstm.ragged import FloatArray, IndexArray, Ragged
 from bilstm.training.classweights import row_weights

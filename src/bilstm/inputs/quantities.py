@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.inputs.labels import INCONSISTENT, as_array
 from bilstm.ragged import IndexArray, Ragged
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_count, refuse_unsupported
-from bilstm.engine.network import LayerPlan
+from bilstm.engine.plans import LayerPlan
 from bilstm.ragged import FloatArray
 
 LAYERS: dict[str, type[Layer]] = {}  # those that plain data can describe, by their names; the package fills it

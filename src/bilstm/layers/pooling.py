@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_count
-from bilstm.engine.network import AttentionPoolingPlan, LayerPlan, PoolingPlan
+from bilstm.engine.plans import AttentionPoolingPlan, LayerPlan, PoolingPlan
 from bilstm.layers.base import Layer, WeightSpec
 from bilstm.layers.initializers import glorot_uniform
 from bilstm.ragged import FloatArray

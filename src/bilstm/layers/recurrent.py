@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_choice, check_count
-from bilstm.engine.network import MERGES, DirectionPlan, LayerPlan, RecurrentPlan
+from bilstm.engine.plans import MERGES, DirectionPlan, LayerPlan, RecurrentPlan
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, orthogonal
 from bilstm.ragged import FloatArray

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_choice, check_count, check_fraction
-from bilstm.engine.network import ACTIVATIONS, DensePlan, DropoutPlan, EmbeddingPlan, LayerPlan, SpatialDropoutPlan
+from bilstm.engine.plans import ACTIVATIONS, DensePlan, DropoutPlan, EmbeddingPlan, LayerPlan, SpatialDropoutPlan
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, uniform
 from bilstm.ragged import FloatArray

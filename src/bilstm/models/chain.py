@@ -10,7 +10,8 @@ import numpy as np
 
 from bilstm import utils
 from bilstm.arguments import check_count
-from bilstm.engine.network import LayerPlan, Network, RecurrentPlan
+from bilstm.engine.network import Network
+from bilstm.engine.plans import LayerPlan, RecurrentPlan
 from bilstm.layers import (
     LSTM,
     Bidirectional,

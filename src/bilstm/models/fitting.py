@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.callbacks import Callbacks, Logs
-from bilstm.engine.network import Targets, first_not_finite
+from bilstm.engine.network import first_not_finite
+from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError
 from bilstm.models.calls import Pace, pieces
 from bilstm.models.progress import Bar

@@ -11,18 +11,16 @@ import numpy as np
 from bilstm import optimizers
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
-from bilstm.engine.network import PRECISIONS, Network
+from bilstm.engine.network import Network
+from bilstm.engine.plans import PRECISIONS
 from bilstm.layers import (
-    Bidirectional,
     Layer,
 )
 from bilstm.modelfile import write_model
-from bilstm.models.calls import steps_to_predict
-from bilstm.models.chain import Chain
 from bilstm.models.fitting import UNWATCHED, FitData, Scores, Watch, check_finite, run_epochs
-from bilstm.models.predictor import Predictor
+from bilstm.models.predicting import QUEUES, PredictingChain, batch_size_of, is_small, verbosity_of
 from bilstm.models.targets import LOSSES, make_targets
-from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged
+from bilstm.ragged import FloatArray, IndexArray, as_ragged
 
 # Metric names -> the column of a score that holds their sum.
 _METRICS = {
@@ -35,7 +33,7 @@ _METRICS = {
 }
 
 
-class Sequential(Chain):
+class Sequential(PredictingChain):
     """A chain of layers.
 
     Args:
@@ -143,10 +141,10 @@ class Sequential(Chain):
             DivergedError: x holds NaN or infinity, or the loss is no longer finite.
         """
         epochs = check_count("fit", "epochs", keywords.pop("nb_epoch", epochs))  # Keras 1's name
-        refuse_unsupported("fit", keywords, {"steps_per_epoch": None, "validation_steps": None} | _FLOAT32 | _QUEUES)
+        refuse_unsupported("fit", keywords, {"steps_per_epoch": None, "validation_steps": None} | _FLOAT32 | QUEUES)
         initial_epoch = check_count("fit", "initial_epoch", initial_epoch, 0)
         check_choice("fit", "shuffle", shuffle, (True, False))
-        batch_size = _batch_size("fit", batch_size)
+        batch_size = batch_size_of("fit", batch_size)
         every = check_count("fit", "validation_freq", validation_freq)
         training = self._fit_data(x, y, sample_weight, class_weight)
         check_finite(training.data)
@@ -169,13 +167,13 @@ class Sequential(Chain):
             "fit",
             [self.history, *([callbacks] if isinstance(callbacks, Callback) else callbacks or ())],
             self,
-            verbose=_verbosity("fit", verbose),
+            verbose=verbosity_of("fit", verbose),
             epochs=epochs,
             steps=-(-len(training.chosen) // batch_size),
             batch_size=batch_size,
             metrics=names + [f"val_{name}" for name in names if validation is not None],
         )
-        watch = Watch(told, _batch_size("fit", validation_batch_size or batch_size, "validation_batch_size"))
+        watch = Watch(told, batch_size_of("fit", validation_batch_size or batch_size, "validation_batch_size"))
 
         def validate(epoch: int) -> Logs:
             if validation is None or (epoch + 1) % every:
@@ -191,7 +189,7 @@ class Sequential(Chain):
             shuffle=shuffle,
             validate=validate,
             callbacks=told,
-            verbose=_verbosity("fit", verbose),
+            verbose=verbosity_of("fit", verbose),
         )
         return self.history
 
@@ -199,7 +197,7 @@ class Sequential(Chain):
         self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
     ) -> float | list[float]:
         """One training step on all of x. Returns the loss before the step, or [loss, metrics…]."""
-        if sample_weight is None and class_weight is None and _is_small(x):
+        if sample_weight is None and class_weight is None and is_small(x):
             scores = self._train_small(x, y)
             if scores is not None:
                 return self._as_list(scores)
@@ -213,7 +211,7 @@ class Sequential(Chain):
     def _train_small(self, x: FloatArray, y: Any) -> Scores | None:
         """What `train_on_batch` does, if x and y can go to the engine as they are; its checks then suffice."""
         network, optimizer = self.network, self.optimizer
-        if network is None or optimizer is None or self.loss not in _SHARES or not _is_small(y, network.one_row_each):
+        if network is None or optimizer is None or self.loss not in _SHARES or not is_small(y, network.one_row_each):
             return None
         rows = x.shape[:1] if network.one_row_each else x.shape[:2]
         if y.shape != (*rows, network.outputs) or x.shape[2] != network.features:
@@ -254,7 +252,7 @@ class Sequential(Chain):
         )
         return FitData.all_of(data, targets)
 
-    # --- Evaluation and prediction -------------------------------------------------------------------------------
+    # --- Evaluation ----------------------------------------------------------------------------------------------
 
     def evaluate(
         self,
@@ -283,7 +281,7 @@ class Sequential(Chain):
         Raises:
             ValueError: the model is not compiled, arrays that do not fit together, or another precision.
         """
-        refuse_unsupported("evaluate", keywords, {"steps": None} | _QUEUES)
+        refuse_unsupported("evaluate", keywords, {"steps": None} | QUEUES)
         check_choice("evaluate", "precision", precision, PRECISIONS)
         data = self._fit_data(x, y, sample_weight)
         watch = self._watch("evaluate", len(data.data), batch_size, verbose, callbacks)
@@ -302,115 +300,6 @@ class Sequential(Chain):
 
         watch.over("test", validation.data.lengths[validation.chosen], self.weights_per_step, add)
         return sums
-
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: int | str = 0,
-        callbacks: Sequence[Callback] | Callback | None = None,
-        *,
-        precision: str = "float32",
-        **keywords: Any,
-    ) -> Any:
-        """Outputs for every step in the form of x: (n, steps, outputs) for an array, a list for a list, a Ragged for a
-        Ragged; (n, outputs) where the model returns one row for a sequence.
-
-        After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. The arguments are
-        those of `evaluate`.
-        """
-        if keywords:
-            refuse_unsupported("predict", keywords, {"steps": None} | _QUEUES)
-        check_choice("predict", "precision", precision, PRECISIONS)
-        plain = not verbose and batch_size is None and callbacks is None
-        if plain and _is_small(x) and self.network is not None and not self.splits:
-            return self.network.predict_equal(x, precision)
-        data = as_ragged(x)
-        watch = self._watch("predict", len(data), batch_size, verbose, callbacks)
-        rows = self.predict_rows(data, watch, precision)
-        if self.splits:
-            last = self.layers[-1]
-            assert isinstance(last, Bidirectional)
-            halves = np.split(rows, [last.forward.units], axis=1)
-            return [self._like(x, data, half) for half in halves]
-        return self._like(x, data, rows)
-
-    predict_on_batch = predict
-    predict_proba = predict
-
-    def predictor(self, *, sequences: int = 1, steps: int, precision: str = "float32") -> Predictor:
-        """For predictions one after the other on arrays of one shape, where even microseconds of `predict` count.
-
-        Args:
-            sequences, steps: of the arrays.
-            precision: of the weights, as for `evaluate`.
-
-        Raises:
-            ValueError: the model is not built, after Bidirectional(merge_mode=None), which has two outputs, or another
-                precision.
-        """
-        if self.network is None:
-            raise ValueError("predictor: the model is not built: give its first layer an input_shape, or call build")
-        if self.splits:
-            raise ValueError("predictor: Bidirectional(merge_mode=None) has two outputs: use predict")
-        check_count("predictor", "sequences", sequences)
-        check_count("predictor", "steps", steps)
-        check_choice("predictor", "precision", precision, PRECISIONS)
-        return Predictor(self.network, sequences, steps, precision)
-
-    def predict_classes(
-        self, x: Any, batch_size: int | None = None, verbose: int | str = 0, *, precision: str = "float32"
-    ) -> Any:
-        """Class numbers in the form of `predict`: 0 or 1 of shape (…, 1) for a single output, by threshold one half;
-        the largest output's number, without the last dimension, for several. The arguments are those of `evaluate`.
-        """
-        check_choice("predict_classes", "precision", precision, PRECISIONS)
-        if self.splits:
-            raise ValueError("predict_classes: Bidirectional(merge_mode=None) has two outputs, which are no classes")
-        data = as_ragged(x)
-        rows = self.predict_rows(data, self._watch("predict_classes", len(data), batch_size, verbose), precision)
-        classes = (rows > 0.5).astype(np.int32) if rows.shape[1] == 1 else rows.argmax(axis=1).astype(np.int32)
-        return self._like(x, data, classes)
-
-    def predict_rows(self, data: Ragged, watch: Watch = UNWATCHED, precision: str = "float32") -> FloatArray:
-        """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
-        network = self._network_for(data)
-        if watch is UNWATCHED and data.total_steps <= steps_to_predict(self.weights_per_step):
-            return network.predict(data, precision=precision)[0]
-        bounds = np.arange(len(data) + 1) if network.one_row_each else data.offsets
-        rows = np.empty((bounds[-1], network.outputs), np.float32)
-
-        def fill(piece: slice) -> dict[str, Any]:
-            outputs = rows[bounds[piece.start] : bounds[piece.stop]]
-            outputs[:] = network.predict(data[piece], precision=precision)[0]
-            return {"outputs": outputs}
-
-        watch.over("predict", data.lengths, self.weights_per_step, fill)
-        return rows
-
-    def _watch(
-        self,
-        owner: str,
-        sequences: int,
-        batch_size: int | None,
-        verbose: int | str,
-        callbacks: Sequence[Callback] | Callback | None = None,
-    ) -> Watch:
-        if batch_size is None and callbacks is None and verbose == 0:
-            return UNWATCHED  # the usual case, at once: a short prediction takes microseconds
-        size, verbosity = _batch_size(owner, batch_size), _verbosity(owner, verbose)
-        told = Callbacks.of(owner, callbacks, self, verbose=verbosity, epochs=1, steps=-(-sequences // size))
-        return Watch(told, size, verbosity)
-
-    def _like(self, x: Any, data: Ragged, rows: Any) -> Any:
-        assert self.network is not None
-        if self.network.one_row_each:
-            return rows
-        if isinstance(x, Ragged):
-            return x.with_values(rows)
-        if isinstance(x, (list, tuple)) or np.ndim(x) == 1:
-            return np.split(rows, data.offsets[1:-1]) if len(data) else []
-        return rows.reshape(len(data), np.shape(x)[1], *rows.shape[1:])
 
     def logs_of(self, scores: Scores) -> Logs:
         """(5,) sums -> {"loss": …, metrics…}, means over labelled rows (NaN where there are none)."""
@@ -461,29 +350,7 @@ class Sequential(Chain):
 
 
 _FLOAT32 = {"precision": "float32"}  # what training is done in
-_QUEUES = {"max_queue_size": 10, "workers": 1, "use_multiprocessing": False}
 
 
 # The losses whose targets are shares of outputs, as many as these.
 _SHARES = ("binary_crossentropy", "categorical_crossentropy")
-
-
-def _is_small(x: Any, one_row_each: bool = False) -> bool:
-    """Whether x is in the engine's own form already, and so small that microseconds around its call count."""
-    return (
-        type(x) is np.ndarray
-        and x.ndim == (2 if one_row_each else 3)
-        and 0 < x.size <= 1 << 14
-        and x.dtype == np.float32
-        and x.flags.c_contiguous
-    )
-
-
-def _batch_size(owner: str, batch_size: int | None, name: str = "batch_size") -> int:
-    return 32 if batch_size is None else check_count(owner, name, batch_size)
-
-
-def _verbosity(owner: str, verbose: int | str) -> int:
-    if isinstance(verbose, bool) or verbose == "auto":
-        return int(verbose is not False)
-    return int(check_choice(owner, "verbose", verbose, (0, 1, 2)))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.engine.network import Targets, mark_unlabelled
+from bilstm.engine.network import mark_unlabelled
+from bilstm.engine.plans import Targets
 from bilstm.ragged import FloatArray, Ragged
 
 # Names people use -> the engine's loss.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.engine.network import Targets
+from bilstm.engine.plans import Targets
 from bilstm.errors import UserError
 from bilstm.layers import (
     ColumnEmbedding,
@@ -23,7 +23,7 @@ from bilstm.tagging.tagger import Tagger
 from bilstm.training.checkpoints import Checkpoint, fingerprint
 from bilstm.training.classweights import row_weights
 from bilstm.training.loop import Progress, TrainingInterrupted, train_model
-from bilstm.training.network import dropout, embedding_dimension, optimizer, recurrent
+from bilstm.training.network import depth, dropout, embedding_dimension, optimizer, recurrent
 from bilstm.training.options import TrainingOptions
 
 
@@ -46,7 +46,7 @@ def build_model(columns: Columns, options: TrainingOptions) -> Sequential:
     if columns.vocabularies:
         dimensions = [options.embedding or embedding_dimension(size) for size in columns.vocabularies]
         layers += [ColumnEmbedding(columns.numeric_width, columns.vocabularies, dimensions), dropout(options)]
-    for _ in range(options.layers):
+    for _ in range(depth(options, columns.numeric_width)):
         layers += recurrent(options)
         layers.append(dropout(options))
     layers.append(TimeDistributed(Dense(len(columns.classes), activation="softmax")))

@@ -17,6 +17,11 @@ def dropout(options: TrainingOptions, *, sequences: bool = True) -> Layer:
     return SpatialDropout1D(options.dropout) if variational else Dropout(options.dropout)
 
 
+def depth(options: TrainingOptions, numbers: int) -> int:
+    """The number of recurrent layers, for steps of so many numbers besides text."""
+    return options.layers or (2 if numbers else 3)
+
+
 def embedding_dimension(vocabulary: int) -> int:
     """Numbers in an embedding: 16 for a handful of values, 128 for many thousand."""
     return int(min(128, max(8, 8 * round(2 * vocabulary**0.25))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from bilstm.arguments import check_choice, check_count, check_fraction
-from bilstm.engine.network import MERGES
+from bilstm.engine.plans import MERGES
 from bilstm.training.classweights import ClassWeight
 from bilstm.training.loop import LoopOptions, check_positive
 
@@ -18,7 +18,7 @@ class TrainingOptions(LoopOptions):
 
     Attributes:
         units: of each LSTM, in each direction.
-        layers: number of recurrent layers.
+        layers: number of recurrent layers; None chooses: 3 where all features are text, else 2.
         merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place, so
             that each step is labelled by itself: what remains without context.
@@ -37,7 +37,7 @@ class TrainingOptions(LoopOptions):
     """
 
     units: int = 128
-    layers: int = 2
+    layers: int | None = None
     merge_mode: str = "concat"
     direction: str = "both"
     dropout: float = 0.3
@@ -50,10 +50,10 @@ class TrainingOptions(LoopOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("units", "layers"):
-            check_count("training", name, getattr(self, name))
-        if self.embedding is not None:
-            check_count("training", "embedding", self.embedding)
+        check_count("training", "units", self.units)
+        for name in ("layers", "embedding"):
+            if getattr(self, name) is not None:
+                check_count("training", name, getattr(self, name))
         check_choice("training", "merge_mode", self.merge_mode, MERGES)
         check_choice("training", "direction", self.direction, DIRECTIONS)
         check_fraction("training", "dropout", self.dropout)

@@ -224,12 +224,13 @@ int32_t bilstm_read(bilstm_network* network, int32_t which, float* to, int64_t c
         check_array(to, "numbers", count == 0);
         require(which >= 0 && which <= bilstm::Network::kAverages, "unknown array");
         require(count == network->parameter_count(), "another number of weights than the network has");
-        if (which == bilstm::Network::kAverages) {  // they may have to be made first
+        const auto array = static_cast<bilstm::Network::Which>(which);
+        if (array != bilstm::Network::kWeights) {  // it may have to be made first
             const std::unique_lock alone(network->guard);
-            return network->read(bilstm::Network::kAverages, to);
+            return network->read(array, to);
         }
         const std::shared_lock lock(network->guard);
-        network->read(static_cast<bilstm::Network::Which>(which), to);
+        network->read(array, to);
     });
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "elementary.h"
+#include "product.h"
 
 namespace bilstm {
 
@@ -14,6 +15,14 @@ constexpr Lanes candidate_lanes(int v) {
     if (Vectors == 4) return v == 2 ? kAllLanes : kNoLanes;
     if (Vectors == 2) return v == 1 ? Lanes{0, kLanes / 2} : kNoLanes;
     return {kLanes / 2, kLanes / 4 * 3};
+}
+
+// Calls function(Constant<n>) for a block's number of vectors.
+template <typename Function>
+[[gnu::always_inline]] inline void with_gate_vectors(int64_t vectors, Function&& function) {
+    if (vectors == 4) return function(Constant<4>{});
+    if (vectors == 2) return function(Constant<2>{});
+    return function(Constant<1>{});
 }
 
 namespace detail {

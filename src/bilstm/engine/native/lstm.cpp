@@ -1,6 +1,5 @@
 #include "lstm.h"
 
-#include "accumulate.h"
 #include "gates.h"
 #include "transpose.h"
 
@@ -44,17 +43,6 @@ void DirectionPass::forward(int64_t first, int64_t last, const Mode& mode) const
     for (int64_t t = 0; t < batch->longest && active(t) > first; ++t) forward_step(t, first, last, mode, &projection);
 }
 
-namespace {
-
-template <typename Function>
-[[gnu::always_inline]] inline void with_gate_vectors(int64_t vectors, Function&& function) {
-    if (vectors == 4) return function(Constant<4>{});
-    if (vectors == 2) return function(Constant<2>{});
-    return function(Constant<1>{});
-}
-
-}  // namespace
-
 void DirectionPass::forward_step(int64_t t, int64_t first, int64_t last, const Mode& mode,
                                  Projection* projection) const {
     mode.rounded ? step_with<Bfloat16>(t, first, last, mode, projection)
@@ -86,6 +74,9 @@ void DirectionPass::step_with(int64_t t, int64_t first, int64_t last, const Mode
         with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
             for_row_tiles(first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, block); });
         });
+    if (!mode.states_out) return;
+    const int64_t going_on = t + 1 < batch->longest ? std::max(first, std::min(last, active(t + 1))) : first;
+    for (int64_t row = going_on; row < end; ++row) leave_states(row, t, mode);
 }
 
 void DirectionPass::begin_from_states(int64_t first, int64_t last, const Mode& mode) const {
@@ -169,14 +160,11 @@ template <typename Weight, int Rows, int Panels, int Last, typename Previous>
     multiply_add<1>(a, lstm->units, [&](int64_t k, int v) { return column(1 + inputs + k, v); }, sums);
 }
 
-// In the last panel, where they are Last vectors, or in another.
+// Of the last panel, where they are Last vectors, or of another.
 template <int Last>
-[[gnu::always_inline]] inline void DirectionPass::keep_gates(int64_t t, int64_t row, int64_t block, bool last,
-                                                             const Vec* activated) const {
-    const int vectors = last ? Last : 4;
-    float* to = gate_rows(t).row(block, row, vectors * kLanes);
+[[gnu::always_inline]] inline void DirectionPass::keep_gates(float* to, bool last, const Vec* activated) {
     each<4>([&](int v) {
-        if (v < vectors) store(to + v * kLanes, activated[v]);
+        if (v < (last ? Last : 4)) store(to + v * kLanes, activated[v]);
     });
 }
 
@@ -192,88 +180,128 @@ template <typename Weight, int Rows, int Panels, int Last>
     Vec sums[Rows][4 * (Panels - 1) + Last];
     gate_sums<Weight, Rows, Panels, Last>(
         t, row, block, projected, [&](int r) { return continues ? before(row + r, t) : nullptr; }, sums);
-    TileRow rows[Rows];
-    for (int r = 0; r < Rows; ++r) rows[r] = {this, row + r};
-    finish_tile<Weight, Panels, Last>(rows, t, block, sums, mode);
+    CellPlaces at[Rows];
+    for (int r = 0; r < Rows; ++r) at[r] = cell_places<Panels, Last>(row + r, t, block, continues);
+    finish_tile<Weight, Panels, Last>(at, lstm->units - block * kLanes, sums);
 }
 
-// From gate sums to states and outputs.
-template <typename Weight, int Panels, int Last, int Rows>
-[[gnu::always_inline]] inline void DirectionPass::finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
-                                                              const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
-                                                              const Mode& mode) {
-    const bool continues = t > 0 || mode.states_in;
+// From gate sums to states and outputs, of rows whose places are known; `units` are those from the first block on.
+// Caller: for a copy of its own in each, since compilers inline what is called once.
+template <typename Caller, int Panels, int Last, int Rows>
+[[gnu::always_inline]] inline void DirectionPass::finish_tile(const CellPlaces (&at)[Rows], int64_t units,
+                                                              const Vec (&sums)[Rows][4 * (Panels - 1) + Last]) {
     constexpr int kCells = Rows * Panels;
     Vec c[kCells], h[kCells], o[kCells];
     for_activated_gates<Panels, Last>(sums, [&](int n, const Vec* activated) {
-        const auto [pass, row] = rows[n / Panels];
-        const int64_t unit_block = block + n % Panels, step = t ? t - 1 : 0;
-        const Vec before =
-            continues ? load(pass->cell_run(step) + (unit_block * pass->cell_rows(step) + row) * kLanes) : Vec{};
+        const CellPlaces& own = at[n / Panels];
+        const int64_t block = n % Panels;
+        const bool last = block == Panels - 1;
+        const Vec before = own.before ? load(own.before + block * own.before_step) : Vec{};
         Vec gate[4];
-        n % Panels == Panels - 1 ? split_gates<Last>(activated, gate) : split_gates<4>(activated, gate);
+        last ? split_gates<Last>(activated, gate) : split_gates<4>(activated, gate);
         h[n] = c[n] = fma(gate[1], before, gate[0] * gate[2]);
         o[n] = gate[3];
-        if (pass->gates) pass->template keep_gates<Last>(t, row, unit_block, n % Panels == Panels - 1, activated);
+        if (own.gates) keep_gates<Last>(own.gates + block * own.gate_step, last, activated);
     });
     hyperbolic_tangents(h);
     each<kCells>([&](int n) {
+        const CellPlaces& own = at[n / Panels];
+        const int64_t block = n % Panels, unit = block * kLanes;
         h[n] = o[n] * h[n];
-        const auto [pass, row] = rows[n / Panels];
-        const int64_t unit_block = block + n % Panels, unit = unit_block * kLanes, units = pass->lstm->units;
-        store(pass->cell_run(t) + (unit_block * pass->cell_rows(t) + row) * kLanes, c[n]);
-        store(pass->recent_run(t) + row * pass->lstm->blocks() * kLanes + unit, h[n]);
-        store_partial(pass->hidden_row(row, t) + unit, h[n], units - unit);
-        if (mode.states_out && t + 1 == pass->batch->length[static_cast<size_t>(row)]) {
-            float* to = mode.states_out + pass->batch->sequence[static_cast<size_t>(row)] * mode.state_width +
-                        pass->state_column + unit;
-            store_partial(to, h[n], units - unit);
-            store_partial(to + units, c[n], units - unit);
-        }
+        store(own.cell + block * own.cell_step, c[n]);
+        store(own.recent + unit, h[n]);
+        store_partial(own.hidden + unit, h[n], units - unit);
     });
 }
 
+// Where a tile from `block` on, of whose Panels blocks the last has Last vectors, has a row's numbers.
 template <int Panels, int Last>
-[[gnu::always_inline]] inline void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass& second,
-                                                               int64_t t, int64_t block, const Mode& mode) {
-    constexpr int kVectors = 4 * (Panels - 1) + Last;
-    const int64_t inputs = first.lstm->inputs;
-    const TileRow rows[2] = {{&first, 0}, {&second, 0}};
-    const float *a[2], *panels[2];
-    for (int r = 0; r < 2; ++r) {
-        a[r] = rows[r].pass->input_row(0, t);
-        panels[r] = rows[r].pass->lstm->weights.value.data() + block * first.lstm->weights.shape.start(1);
+[[gnu::always_inline]] inline DirectionPass::CellPlaces DirectionPass::cell_places(int64_t row, int64_t t,
+                                                                                   int64_t block,
+                                                                                   bool continues) const {
+    const int64_t rows = cell_rows(t), rows_before = cell_rows(t ? t - 1 : 0), unit = block * kLanes;
+    CellPlaces at;
+    at.before_step = rows_before * kLanes;
+    at.before = continues ? cell_run(t ? t - 1 : 0) + block * at.before_step + row * kLanes : nullptr;
+    at.cell_step = rows * kLanes;
+    at.cell = cell_run(t) + block * at.cell_step + row * kLanes;
+    at.gates = nullptr;
+    at.gate_step = 0;
+    if (gates) {
+        const GateRows all = gate_rows(t);
+        at.gates = all.row(block, row, Panels == 1 ? Last * kLanes : kPanel);
+        if (Panels == 2) at.gate_step = all.row(block + 1, row, Last * kLanes) - at.gates;
     }
+    at.recent = recent_run(t) + row * lstm->blocks() * kLanes + unit;
+    at.hidden = hidden_row(row, t) + unit;
+    return at;
+}
+
+// The states after a sequence's last step.
+void DirectionPass::leave_states(int64_t row, int64_t t, const Mode& mode) const {
+    float* to = mode.states_out + batch->sequence[static_cast<size_t>(row)] * mode.state_width + state_column;
+    std::copy_n(recent_run(t) + row * lstm->blocks() * kLanes, lstm->units, to);
+    for (int64_t block = 0; block < lstm->blocks(); ++block) {
+        const int64_t unit = block * kLanes;
+        store_partial(to + lstm->units + unit, load(cell_run(t) + (block * cell_rows(t) + row) * kLanes),
+                      lstm->units - unit);
+    }
+}
+
+namespace {
+
+struct Single;  // the caller that is a sequence alone
+
+}  // namespace
+
+// One block of units, or two, of both directions.
+template <int Panels, int Last>
+[[gnu::always_inline]] inline void DirectionPass::both_tile(const float* const (&weights)[2],
+                                                            const float* const (&inputs)[2],
+                                                            const float* const (&before)[2], const Direction& lstm,
+                                                            int64_t block, const CellPlaces (&at)[2]) {
+    constexpr int kVectors = 4 * (Panels - 1) + Last;
+    const int64_t panel_step = lstm.weights.shape.start(1);
     const auto column = [&](int64_t k, int r, int v) {
         const int64_t width = v / 4 == Panels - 1 ? Last * kLanes : kPanel;
-        return panels[r] + v / 4 * first.lstm->weights.shape.start(1) + k * width + v % 4 * kLanes;
+        return weights[r] + (block + v / 4) * panel_step + k * width + v % 4 * kLanes;
     };
     Vec sums[2][kVectors];
     for (int r = 0; r < 2; ++r)
         for (int v = 0; v < kVectors; ++v) sums[r][v] = load(column(0, r, v));
-    multiply_add_apart(a, inputs, [&](int64_t k, int r, int v) { return column(1 + k, r, v); }, sums);
-    if (t > 0 || mode.states_in) {
-        for (int r = 0; r < 2; ++r) a[r] = rows[r].pass->before(0, t);
+    multiply_add_apart(inputs, lstm.inputs, [&](int64_t k, int r, int v) { return column(1 + k, r, v); }, sums);
+    if (before[0])
         multiply_add_apart(
-            a, first.lstm->units, [&](int64_t k, int r, int v) { return column(1 + inputs + k, r, v); }, sums);
-    }
-    finish_tile<float, Panels, Last>(rows, t, block, sums, mode);
+            before, lstm.units, [&](int64_t k, int r, int v) { return column(1 + lstm.inputs + k, r, v); }, sums);
+    finish_tile<Single, Panels, Last>(at, lstm.units - block * kLanes, sums);
 }
 
 void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode) {
-    const int64_t blocks = first.lstm->blocks();
-    for (int64_t t = 0; t < first.batch->longest; ++t) {
-        if (t == 0 && mode.states_in)
-            for (const DirectionPass* pass : {&first, &second}) pass->begin_from_states(0, 1, mode);
+    const Direction& lstm = *first.lstm;
+    const DirectionPass* const passes[2] = {&first, &second};
+    const float* const weights[2] = {lstm.weights.value.data(), second.lstm->weights.value.data()};
+    const int64_t blocks = lstm.blocks(), steps = first.batch->longest;
+    if (mode.states_in)
+        for (const DirectionPass* pass : passes) pass->begin_from_states(0, 1, mode);
+    for (int64_t t = 0; t < steps; ++t) {
+        const bool continues = t > 0 || mode.states_in;
+        const float* const inputs[2] = {first.input_row(0, t), second.input_row(0, t)};
+        const float* const before[2] = {continues ? first.before(0, t) : nullptr,
+                                        continues ? second.before(0, t) : nullptr};
+        CellPlaces at[2] = {first.cell_places<2, 4>(0, t, 0, continues), second.cell_places<2, 4>(0, t, 0, continues)};
+        const auto tile = [&](auto panels, auto last, int64_t block) {
+            both_tile<panels, last>(weights, inputs, before, lstm, block, at);
+            for (CellPlaces& own : at) own.go_on(panels);
+        };
         int64_t block = 0;
         if constexpr (kManyRegisters)
             for (; block + 2 <= blocks; block += 2)
-                with_gate_vectors(first.lstm->gate_vectors(block + 1),
-                                  [&](auto last) { forward_both<2, last>(first, second, t, block, mode); });
+                with_gate_vectors(lstm.gate_vectors(block + 1), [&](auto last) { tile(Constant<2>{}, last, block); });
         for (; block < blocks; ++block)
-            with_gate_vectors(first.lstm->gate_vectors(block),
-                              [&](auto last) { forward_both<1, last>(first, second, t, block, mode); });
+            with_gate_vectors(lstm.gate_vectors(block), [&](auto last) { tile(Constant<1>{}, last, block); });
     }
+    if (mode.states_out)
+        for (const DirectionPass* pass : passes) pass->leave_states(0, steps - 1, mode);
 }
 
 void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) const {
@@ -286,138 +314,11 @@ void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) co
                     Vec sums[R][V];
                     gate_sums<float, R, 1, V>(
                         t, row, block, nullptr, [&](int r) { return t ? hidden_row(row + r, t - 1) : nullptr; }, sums);
-                    for_activated_gates<1, V>(
-                        sums, [&](int n, const Vec* activated) { keep_gates<V>(t, row + n, block, true, activated); });
+                    for_activated_gates<1, V>(sums, [&](int n, const Vec* activated) {
+                        keep_gates<V>(gate_rows(t).row(block, row + n, V * kLanes), true, activated);
+                    });
                 });
             });
-}
-
-namespace {
-
-// What the backward step of one sequence and block of units reads and writes.
-struct CellPlace {
-    const float* gates;   // activated
-    float* gradients;     // of the gates' inputs; may be the same place
-    const float* before;  // of the step before, or null
-    float* carry;         // gradient of the cell state, from the step after; replaced by this step's
-    bool carried;         // whether there is a step after
-};
-
-template <int Vectors>
-[[gnu::always_inline]] inline void cell_gradient(Vec dh, Vec h, const CellPlace& place) {
-    Vec gates[4], gradients[4];
-    load_gates<Vectors>(place.gates, gates);
-    const auto& [i, f, g, o] = gates;
-    // The tangent of the cell's state: cheaper from the output than from the state.
-    const Vec squashed = h * reciprocal(at_least(o, 0x1p-124f));
-    Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
-    if (place.carried) dc = dc + load(place.carry);
-    const Vec before = place.before ? load(place.before) : Vec{};
-    gradients[0] = without_vanishing(dc * g * (i * (1.0f - i)));
-    gradients[1] = without_vanishing(dc * before * (f * (1.0f - f)));
-    gradients[2] = without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f)));
-    gradients[3] = without_vanishing(dh * squashed * (o * (1.0f - o)));
-    store_gates<Vectors>(gradients, place.gradients);
-    store(place.carry, without_vanishing(dc * f));
-}
-
-}  // namespace
-
-const float* DirectionPass::Arriving::row(const DirectionPass& pass, int64_t sorted, int64_t t) const {
-    const Batch& batch = *pass.batch;
-    const auto i = static_cast<size_t>(sorted);
-    if (every_step) return gradient + (batch.start[i] + pass.lstm->writes(t, batch.length[i])) * step;
-    return t + 1 == batch.length[i] ? gradient + batch.order[i] * step : nullptr;
-}
-
-void DirectionPass::backward(Steps steps, int64_t first, int64_t last, const Arriving& arriving) const {
-    for (int64_t t = steps.end - 1; t >= steps.begin; --t) backward_step(t, first, last, arriving);
-}
-
-void DirectionPass::backward_step(int64_t t, int64_t first, int64_t last, const Arriving& arriving) const {
-    const int64_t end = std::min(last, active(t));
-    if (end <= first) return;
-    const int64_t going_on = t + 1 < batch->longest ? std::max(first, std::min(last, active(t + 1))) : first;
-    const PackedShape shape = lstm->transposed(lstm->units);
-    for (int64_t panel = 0; panel < shape.panels(); ++panel)
-        with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
-            constexpr int V = decltype(vectors)::value;
-            for_row_tiles(first, going_on, [&](auto rows, int64_t row) {
-                backward_tile<decltype(rows)::value, V>(t, row, panel, true, arriving);
-            });
-            for_row_tiles(going_on, end, [&](auto rows, int64_t row) {
-                backward_tile<decltype(rows)::value, V>(t, row, panel, false, arriving);
-            });
-        });
-}
-
-// carried: there is a step after, whose gate gradients are known.
-template <int Rows, int Vectors>
-[[gnu::always_inline]] inline void DirectionPass::backward_tile(int64_t t, int64_t row, int64_t panel, bool carried,
-                                                                const Arriving& arriving) const {
-    const int64_t sequences_before = t ? active(t - 1) : 0;
-    const GateRows gates_now = gate_rows(t), gradients = gradient_rows(t);
-    const float* cells_before = t ? cell_run(t - 1) : nullptr;
-    if (carried)  // what was kept of a batch is more than a cache holds: it is fetched while the tile's product runs
-        for (int v = 0; v < Vectors; ++v) {
-            const int64_t block = panel * kTileVectors + v, width = lstm->weights.shape.width(block);
-            prefetch(gates_now.row(block, row, width), Rows * width);
-            if (t) prefetch(cells_before + (block * sequences_before + row) * kLanes, Rows * kLanes);
-        }
-    Vec sums[Rows][Vectors];
-    for (int r = 0; r < Rows; ++r) {
-        const float* from = arriving.row(*this, row + r, t);
-        for (int v = 0; v < Vectors; ++v) {
-            const int64_t unit = panel * kPanel + v * kLanes;
-            sums[r][v] = from ? load_partial(from + unit, lstm->units - unit) : Vec{};
-        }
-    }
-    if (carried) {
-        const GateRows after = gradient_rows(t + 1);
-        const float* matrix = arriving.recurrent + lstm->transposed(lstm->units).start(panel);
-        multiply_add_runs<1>(
-            static_cast<int64_t>(lstm->segments.size()),
-            [&](int64_t i, const float*(&a)[Rows]) {
-                const GateSegment& segment = lstm->segments[static_cast<size_t>(i)];
-                for (int r = 0; r < Rows; ++r) a[r] = after.row(segment.panel, row + r, segment.width) + segment.lane;
-                return Run{segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes};
-            },
-            sums);
-    }
-    for (int r = 0; r < Rows; ++r) {
-        const int64_t at = row + r;
-        const float* hidden_now = hidden_row(at, t);
-        for (int v = 0; v < Vectors; ++v) {
-            const int64_t block = panel * kTileVectors + v, unit = block * kLanes;
-            const Vec h = load_partial(hidden_now + unit, lstm->units - unit);
-            with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
-                const int64_t width = vectors * kLanes;
-                cell_gradient<vectors>(sums[r][v], h,
-                                       {gates_now.row(block, at, width), gradients.row(block, at, width),
-                                        t ? cells_before + (block * sequences_before + at) * kLanes : nullptr,
-                                        arriving.carry + (block * batch->sequences + at) * kLanes, carried});
-            });
-        }
-    }
-}
-
-void DirectionPass::weight_gradient(float* gradient, int64_t first, int64_t last, Steps steps, bool add,
-                                    Buffer& scratch) const {
-    // Rows as the chunk has them: from the last step to the first.
-    int64_t t = steps.end - 1, row = 0;
-    const auto gather = [&](float* to) {
-        copy_padded(input_row(row, t), lstm->inputs, to);
-        float* recurrent = to + lstm->inputs;
-        if (t)
-            copy_padded(hidden_row(row, t - 1), lstm->units, recurrent);
-        else
-            std::fill_n(recurrent, lstm->units, 0.0f);
-        if (++row == active(t)) --t, row = 0;
-    };
-    const PackedShape& shape = lstm->weights.shape;
-    bilstm::weight_gradient(shape, gradient, first, last, chunk_rows(), add, scratch, gather, [&](int64_t panel) {
-        return std::pair<const float*, int64_t>(chunk + panel * chunk_block_step(chunk_rows()), shape.width(panel));
-    });
 }
 
 }  // namespace bilstm

@@ -146,19 +146,31 @@ struct DirectionPass {
     template <typename Weight, int Rows, int Panels, int Last, typename Previous>
     void gate_sums(int64_t t, int64_t row, int64_t block, const float* projected, const Previous& previous,
                    Vec (&sums)[Rows][4 * (Panels - 1) + Last]) const;
-    template <int Last>
-    void keep_gates(int64_t t, int64_t row, int64_t block, bool last, const Vec* activated) const;
-    struct TileRow {
-        const DirectionPass* pass;
-        int64_t row;
+    // Where the numbers of one sequence, step and block of units are; those of the next block a step further.
+    struct CellPlaces {
+        const float* before;  // c of the step before, or null
+        float *cell, *gates;  // gates: null where they are not kept
+        float *recent, *hidden;
+        int64_t before_step, cell_step, gate_step;
+
+        void go_on(int64_t blocks) {  // with a single sequence, of which a panel is a step
+            if (before) before += blocks * before_step;
+            if (gates) gates += blocks * kPanel;
+            cell += blocks * cell_step, recent += blocks * kLanes, hidden += blocks * kLanes;
+        }
     };
-    // Weight: for a copy of its own in each caller, since compilers inline what is called once.
-    template <typename Weight, int Panels, int Last, int Rows>
-    static void finish_tile(const TileRow (&rows)[Rows], int64_t t, int64_t block,
-                            const Vec (&sums)[Rows][4 * (Panels - 1) + Last], const Mode& mode);
     template <int Panels, int Last>
-    static void forward_both(const DirectionPass& first, const DirectionPass& second, int64_t t, int64_t block,
-                             const Mode& mode);
+    CellPlaces cell_places(int64_t row, int64_t t, int64_t block, bool continues) const;
+    template <int Last>
+    static void keep_gates(float* to, bool last, const Vec* activated);
+    template <typename Caller, int Panels, int Last, int Rows>
+    static void finish_tile(const CellPlaces (&at)[Rows], int64_t units,
+                            const Vec (&sums)[Rows][4 * (Panels - 1) + Last]);
+    void leave_states(int64_t row, int64_t t, const Mode& mode) const;
+    template <int Panels, int Last>
+    static void both_tile(const float* const (&weights)[2], const float* const (&inputs)[2],
+                          const float* const (&before)[2], const Direction& lstm, int64_t block,
+                          const CellPlaces (&at)[2]);
     // h of the step before.
     const float* before(int64_t row, int64_t t) const { return recent_run(t - 1) + row * lstm->blocks() * kLanes; }
     template <typename Weight, int Rows, int Panels, int Last>

@@ -131,11 +131,11 @@ namespace {
 Buffer& buffer_of(Parameter& parameter, Network::Which which) {
     switch (which) {
         case Network::kGradients:
-            return parameter.gradient;
+            return parameter.learnt().gradient;
         case Network::kFirstMoments:
-            return parameter.first_moment;
+            return parameter.learnt().first_moment;
         case Network::kSecondMoments:
-            return parameter.second_moment;
+            return parameter.learnt().second_moment;
         case Network::kAverages:
             return parameter.averaged();
         default:

@@ -36,12 +36,17 @@ struct Parameter {
     std::vector<Variable> variables;  // in the order of get_weights()
     std::vector<int64_t> columns;     // the packed column of each column of a variable
     bool plain = false;               // rows of shape.columns numbers one after the other, without panels
-    Buffer value, gradient, first_moment, second_moment;
-    Buffer average;  // of the values of many steps; nothing there before it is asked for
-    Buffer rounded;  // to bfloat16, for predictions that ask for it
+    Buffer value;
+    Buffer gradient, first_moment, second_moment;  // zeros, once one of them is asked for: see `learnt`
+    Buffer average;                                // of the values of many steps; nothing there before it is asked for
+    Buffer rounded;                                // to bfloat16, for predictions that ask for it
 
-    void allocate() {
-        for (Buffer* buffer : {&value, &gradient, &first_moment, &second_moment}) buffer->reserve_zeroed(shape.size());
+    void allocate() { value.reserve_zeroed(shape.size()); }
+    // Makes place for what training needs, three times the weights: predictions do without.
+    Parameter& learnt() {
+        for (Buffer* buffer : {&gradient, &first_moment, &second_moment})
+            if (!buffer->data()) buffer->reserve_zeroed(shape.size());
+        return *this;
     }
     Buffer& averaged() {
         if (!average.data()) std::copy_n(value.data(), shape.size(), average.reserve(shape.size()));

@@ -76,6 +76,7 @@ void Network::backward(Workspace& w, float* gradient) {
 void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
                        uint64_t seed, bilstm_score* total) {
     *total = {};
+    for (Parameter* parameter : parameters_) parameter->learnt();
     if (!count) return clear_gradients();
     divide(data, chosen, count);
     target_rows_.clear();
@@ -140,6 +141,7 @@ void Network::add_gradients() {
 
 void Network::update(const Optimizer& optimizer) {
     weights_rounded_ = false;
+    for (Parameter* parameter : parameters_) parameter->learnt();
     optimizer.update(parameters_, iteration);
     ++iteration;
 }

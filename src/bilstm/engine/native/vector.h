@@ -113,6 +113,31 @@ inline Vec square_root(Vec x) {
     return (Vec)vsqrtq_f32((float32x4_t)x);
 }
 #endif
+#if defined(__AVX2__) && !defined(__SANITIZE_ADDRESS__)  // sanitizers do not see masked accesses
+// Without calls of memcpy, which take longer than what they copy.
+inline Vec load_partial(const float* from, int64_t count) {
+    if (count >= kLanes) return load(from);
+    static constexpr int32_t kMasks[2 * kLanes] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    IntVec mask;
+    std::memcpy(&mask, kMasks + kLanes - count, sizeof mask);
+    return (Vec)_mm256_maskload_ps(from, (__m256i)mask);
+}
+inline void store_partial(float* to, Vec value, int64_t count) {
+    if (count >= kLanes) return store(to, value);
+    __m128 part = _mm256_castps256_ps128((__m256)value);
+    if (count & 4) {
+        _mm_storeu_ps(to, part);
+        part = _mm256_extractf128_ps((__m256)value, 1);
+        to += 4;
+    }
+    if (count & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(to), part);
+        part = _mm_movehl_ps(part, part);
+        to += 2;
+    }
+    if (count & 1) _mm_store_ss(to, part);
+}
+#else
 inline Vec load_partial(const float* from, int64_t count) {
     if (count >= kLanes) return load(from);
     Vec value{};
@@ -123,6 +148,7 @@ inline void store_partial(float* to, Vec value, int64_t count) {
     if (count >= kLanes) return store(to, value);
     std::memcpy(to, &value, static_cast<size_t>(count) * sizeof(float));
 }
+#endif
 #endif
 
 inline Vec at_least(Vec value, float bound) {
