@@ -267,7 +267,7 @@ def tables() -> Encoded:
         ),
         ({"classes": ("a", "b")}, {}, "the classes are others"),
         ({}, {"units": 3}, "units: 2 there, 3 here"),
-        ({}, {"validation_split": 0.2}, "validation_split: 0.1 there, 0.2 here"),
+        ({}, {"validation_split": 0.2}, "validation_split: not given there, 0.2 here"),
     ],
 )
 def test_other_columns(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], difference: str) -> None:

@@ -340,10 +340,12 @@ def test_a_model_may_be_replaced_by_another(tmp_path: Path, train: Callable[...,
 
 def test_help_tells_the_defaults() -> None:
     said = " ".join(bilstm("train", "--help").stdout.split())
-    for name in ("units", "layers", "dropout", "learning_rate", "weight_decay", "patience", "validation_split", "seed"):
+    for name in ("units", "dropout", "learning_rate", "weight_decay", "patience", "seed"):
         default = getattr(TrainingOptions(), name)
         part = said.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
         assert f"[default: {default}]" in part
+    assert "LSTM layers. By itself: 3 where all features are text, else 2." in said
+    assert "Share of the sequences held out. By itself: a tenth, but 1,000 sequences at most." in said
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

@@ -682,8 +682,8 @@ def test_the_bar_counts_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_defaults_that_help_tells() -> None:
     said = " ".join(bilstm("--help").stdout.split())
     for name, default in module.DEFAULTS.items():
-        part = said.partition(f"--{name} ")[2].partition(" --")[0]
-        assert (f"[default: {default}]" in part) == (name in ("units", "layers"))
+        part = said.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
+        assert (f"[default: {default}]" in part) == (name in ("units", "layers", "validation_split"))
     assert (
         f"--test-split FLOAT RANGE Share of the sequences held out to score by. [default: {module.TEST_SPLIT}]" in said
     )

@@ -545,6 +545,14 @@ def test_a_share_is_held_out(make: Any) -> None:
         assert ("val_accuracy" in training["history"]) == bool(count)
 
 
+def test_no_more_than_so_many_are_held_out_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most in (1000, 3):
+        monkeypatch.setattr("bilstm.splitting.MOST_HELD_OUT", most)
+        for make, count in ((tagger, 40), (classifier, 600)):
+            training = make(epochs=1).fit(*data_for(make(), count)).training_
+            assert training["held_out_sequences"] == min(count // 10, most)
+
+
 @pytest.mark.parametrize(("count", "held_out"), [(499, 0), (500, 50)])
 def test_few_labels_are_not_held_out_from_a_classifier(count: int, held_out: int) -> None:
     X, y = [np.zeros((1, 1))] * count, [i % 2 for i in range(count)]

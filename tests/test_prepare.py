@@ -120,6 +120,16 @@ def test_only_training_rows_are_fitted_to(tmp_path: Path) -> None:
     assert len({tuple(rows.tolist()) for rows in others}) > 3
 
 
+def test_no_more_than_so_many_are_held_out_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [f"{row // 2},{'ab'[row % 2]},{row}" for row in range(100)]
+    source = table(tmp_path, "\n".join(["id,label,x", *rows]) + "\n")
+    for most, count in ((1000, 5), (2, 2)):
+        monkeypatch.setattr("bilstm.splitting.MOST_HELD_OUT", most)
+        found = prepare(source, ROLES)
+        assert found.validation is not None
+        assert len(found.validation.values) == count
+
+
 def test_another_table_can_be_held_out(tmp_path: Path) -> None:
     valid = table(tmp_path, "id,label,x\nq,b,1\nq,,2\n", "valid.csv")
     found = prepare(table(tmp_path, made(x=[1, 3])), ROLES, valid=valid)

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.splitting import hold_out
+from bilstm.splitting import hold_out, share_to_hold_out
 
 SHARES = st.floats(0, 0.9)
+
+
+@given(st.integers(0, 10**8), SHARES)
+def test_by_itself_a_tenth_but_no_more_than_a_thousand(sequences: int, wanted: float) -> None:
+    assert share_to_hold_out(wanted, sequences) == wanted
+    share = share_to_hold_out(None, sequences)
+    assert round(share * sequences) == min(round(0.1 * sequences), 1000)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30), SHARES, st.integers(0, 99), st.booleans())

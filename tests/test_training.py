@@ -297,6 +297,12 @@ def test_words_get_a_layer_more(layers: int | None, of_words: int, of_numbers: i
         assert sum(layer.__class__.__name__ == "Bidirectional" for layer in model.layers) == expected
 
 
+def test_no_more_than_so_many_are_held_out_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most, count in ((1000, 4), (3, 3)):
+        monkeypatch.setattr("bilstm.splitting.MOST_HELD_OUT", most)
+        assert train(40).training["held_out_sequences"] == count
+
+
 @given(st.integers(1, 10**6))
 def test_larger_vocabularies_have_larger_embeddings(vocabulary: int) -> None:
     size = network.embedding_dimension(vocabulary)

@@ -9,6 +9,13 @@ import numpy.typing as npt
 
 from bilstm.ragged import IndexArray
 
+MOST_HELD_OUT = 1000  # by itself: more tell one epoch from another no better, and are missing in training
+
+
+def share_to_hold_out(wanted: float | None, sequences: int) -> float:
+    """The share of so many sequences that was asked for; None: a tenth, but 1,000 sequences at most."""
+    return min(0.1, MOST_HELD_OUT / max(1, sequences)) if wanted is None else wanted
+
 
 def hold_out(
     labelled: npt.NDArray[np.bool_],

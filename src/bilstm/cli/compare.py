@@ -62,7 +62,7 @@ if TYPE_CHECKING:
         "seed": "The first. The same seed, options and table give the same figures.",
         "time_limit": "Seconds after which each training stops, with the best model until then.",
     },
-    defaults={"units": 64, "layers": 2, "patience": None},
+    defaults={"units": 64, "layers": 2, "validation_split": 0.1, "patience": None},
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor. The figures are the same.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")

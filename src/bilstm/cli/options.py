@@ -41,7 +41,7 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "learning_rate": (POSITIVE, "The highest that Adam reaches."),
     "weight_decay": (FROM_ZERO, "Share of each weight, times the rate, that a training step takes away."),
     "patience": (COUNT, "Epochs without a better score on the held-out part before training stops."),
-    "validation_split": (FRACTION, "Share of the sequences held out."),
+    "validation_split": (FRACTION, "Share of the sequences held out. By itself: a tenth, but 1,000 sequences at most."),
     "seed": (click.IntRange(0, 2**32 - 1), "The same seed and data give the same model."),
     "time_limit": (POSITIVE, "Seconds after which training stops, with the best model until then."),
 }

@@ -61,7 +61,8 @@ def compare(
     """
     if (X_test is None) != (y_test is None):
         raise ValueError("X_test and y_test are given together, or neither is")
-    base = TrainingOptions(**DEFAULTS | options)
+    given = {name: value for name, value in options.items() if (name, value) != ("validation_split", None)}
+    base = TrainingOptions(**DEFAULTS | given)
     variants = grid(DIRECTIONS if vary is None else vary, base)
     share = held_out_share(base.validation_split, test_split if X_test is None else None)
     steps, labels, groups = _read(X, y, groups, sequence, order)

@@ -29,7 +29,7 @@ from bilstm.layers import ColumnEmbedding, Dense, Layer
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
-from bilstm.splitting import hold_out
+from bilstm.splitting import hold_out, share_to_hold_out
 from bilstm.tables.features import describe_columns
 from bilstm.training.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import Progress, TrainingInterrupted, batches_by_length, train_model
@@ -152,8 +152,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _share(self, sequences: int | None) -> float:
         """How many to hold out."""
-        share: float = self.validation_split
-        return share
+        return share_to_hold_out(self.validation_split, sequences or 0)
 
     def _divide(
         self, steps: Steps, labels: Learnt, groups: Any, options: TrainingOptions
@@ -167,7 +166,7 @@ class SequenceEstimator(BaseEstimator):
             labelled = np.logical_or.reduceat(labelled, steps.offsets[:-1])
         elif isinstance(labels, Labels):
             classes = labels.codes(labels.classes())
-        return hold_out(labelled, options.validation_split, seed=options.seed, groups=groups, classes=classes)
+        return hold_out(labelled, options.validation_split or 0.0, seed=options.seed, groups=groups, classes=classes)
 
     def _progress(self) -> Progress | None:
         if not self.verbose:

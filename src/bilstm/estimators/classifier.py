@@ -37,8 +37,8 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
             whole sequence; "mean" or "max" of the last layer's outputs at its steps; "attention": a mean of them whose
             weights are learnt, see `GlobalAttentionPooling1D`.
         validation_split: the share of sequences, or of groups, held out; without groups, of every class in proportion.
-            None: a tenth; of fewer than 500 none, which would be too few labels to tell one epoch from another. The
-            training loss decides then.
+            None: a tenth, but 1,000 at most; of fewer than 500 none, which would be too few labels to tell one epoch
+            from another. The training loss decides then.
 
     The other arguments, and the attributes, are those of `SequenceTagger`.
     """
@@ -125,9 +125,8 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
         return float(np.average(right, weights=sample_weight))
 
     def _share(self, sequences: int | None) -> float:
-        if self.validation_split is not None:
-            return super()._share(sequences)
-        return 0.0 if sequences is not None and sequences < _FEWEST_TO_DIVIDE else 0.1
+        few = sequences is not None and sequences < _FEWEST_TO_DIVIDE
+        return 0.0 if few and self.validation_split is None else super()._share(sequences)
 
     def _options(self, seed: int, sequences: int | None = None) -> TrainingOptions:
         check_choice("SequenceClassifier", "pooling", self.pooling, POOLS)

@@ -45,7 +45,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         learning_rate: float = 0.004,
         weight_decay: float = 0.0,
         patience: int = 10,
-        validation_split: float = 0.1,
+        validation_split: float | None = None,
         standardize: bool = True,
         spelling: bool | None = None,
         sequence: str | None = None,

@@ -48,7 +48,7 @@ class SequenceTagger(LabelEstimator):
             number of steps. The weighted loss of the sequences held out then decides what is best, else accuracy. Not
             for several labels a step.
         patience: epochs without a better score on the sequences held out after which training stops.
-        validation_split: the share of sequences, or of groups, held out.
+        validation_split: the share of sequences, or of groups, held out; None: a tenth, but 1,000 sequences at most.
         standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
         spelling: whether the first and last letters and the shape of strings count besides the whole, so that unknown
             ones differ; None: where they look like words.
@@ -85,7 +85,7 @@ class SequenceTagger(LabelEstimator):
         weight_decay: float = 0.0,
         class_weight: ClassWeight = None,
         patience: int = 10,
-        validation_split: float = 0.1,
+        validation_split: float | None = None,
         standardize: bool = True,
         spelling: bool | None = None,
         missing_label: Any = None,

@@ -73,7 +73,7 @@ class Prepared:
 
 
 def prepare(
-    table: Table, roles: Roles, *, valid: Table | None = None, validation_split: float = 0.1, seed: int = 0
+    table: Table, roles: Roles, *, valid: Table | None = None, validation_split: float | None = None, seed: int = 0
 ) -> Prepared:
     """Decide what each column is, hold sequences out, and encode.
 
@@ -82,7 +82,7 @@ def prepare(
         roles: which column is what.
         valid: a table to validate on; then nothing is held out.
         validation_split: the share of the sequences, or of the groups, to hold out, from 0 up to but without 1; at
-            least one is held out, and one is left for training.
+            least one is held out, and one is left for training. None: see `share_to_hold_out`.
         seed: chooses those held out.
 
     Raises:
@@ -93,7 +93,7 @@ def prepare(
     sequences = find_sequences(table, sequence, roles.order)
     classes = find_classes(table, label)
     labels = read_labels(table, label, classes)
-    share = 0.0 if valid else validation_split
+    share = 0.0 if valid else splitting.share_to_hold_out(validation_split, len(sequences))
     if roles.group is not None and not share:
         other = "--valid" if valid else "--validation-split 0"
         raise UserError(f"--group says what is held out together, and with {other} nothing is: leave one of them out")

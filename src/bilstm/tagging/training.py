@@ -18,6 +18,7 @@ from bilstm.layers import (
 )
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
+from bilstm.splitting import share_to_hold_out
 from bilstm.tables.columns import Columns, Encoded
 from bilstm.tagging.tagger import Tagger
 from bilstm.training.checkpoints import Checkpoint, fingerprint
@@ -146,7 +147,8 @@ def _fit_data(encoded: Encoded, columns: Columns, options: TrainingOptions, coun
 
 def _hold_out(training: Encoded, options: TrainingOptions) -> tuple[Encoded, Encoded | None]:
     count = len(training.values)
-    held_out = min(max(1, round(count * options.validation_split)), count - 1) if options.validation_split else 0
+    share = share_to_hold_out(options.validation_split, count)
+    held_out = min(max(1, round(count * share)), count - 1) if share else 0
     if not held_out:
         return training, None
     order = np.random.default_rng(options.seed).permutation(count)

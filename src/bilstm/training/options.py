@@ -31,7 +31,7 @@ class TrainingOptions(LoopOptions):
             2019.
         class_weight: class -> weight of its steps' losses, 1 where it is not named; "balanced": inverse to its number
             of steps. The weighted loss of the sequences held out then decides what is best, else accuracy.
-        validation_split: the share of sequences held out.
+        validation_split: the share of sequences held out; None: a tenth, but 1,000 sequences at most.
         seed: the same seed and data give the same model, bit for bit.
         epochs, batch_size, patience, time_limit: see `LoopOptions`.
     """
@@ -46,7 +46,7 @@ class TrainingOptions(LoopOptions):
     learning_rate: float = 0.004
     weight_decay: float = 0.0
     class_weight: ClassWeight = None
-    validation_split: float = 0.1
+    validation_split: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +57,8 @@ class TrainingOptions(LoopOptions):
         check_choice("training", "merge_mode", self.merge_mode, MERGES)
         check_choice("training", "direction", self.direction, DIRECTIONS)
         check_fraction("training", "dropout", self.dropout)
-        check_fraction("training", "validation_split", self.validation_split)
+        if self.validation_split is not None:
+            check_fraction("training", "validation_split", self.validation_split)
         check_positive("learning_rate", self.learning_rate)
         check_choice("training", "variational_dropout", self.variational_dropout, (True, False))
         if not 0 <= self.weight_decay * self.learning_rate < 1:
