@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument(
         "--option", action="append", default=[], help="NAME=VALUE of TrainingOptions, for a quick trial"
     )
+    parser.add_argument("--remark", default="", help="what should be known of the runs made now")
     arguments = parser.parse_args()
     if not arguments.data:
         print("benchmarks.accuracy: name the folder of the data sets with --data or BILSTM_DATA; nothing measured")
@@ -51,6 +52,7 @@ def main() -> None:
         command = ["benchmarks.accuracy.runs", contender, name, str(seed), str(arguments.data), *arguments.option]
         printed = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
         runs.append(key | json.loads(printed) | {"machine": machine.describe(), "threads": utils.threads()})
+        runs[-1]["remark"] = arguments.remark
         with arguments.runs.open("a") as file:
             file.write(json.dumps(runs[-1]) + "\n")
         print(

@@ -51,7 +51,17 @@ def report(runs: list[Run]) -> list[str]:
         f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['Python']}, "
         f"{machine['date']}; bilstm on {' or '.join(map(str, threads))} of them. "
         "Made by `python -m benchmarks.accuracy`.",
+        *remarks(runs),
     ]
+
+
+def remarks(runs: list[Run]) -> list[str]:
+    """What was said of runs, with the data sets that each is about."""
+    about: dict[str, list[str]] = {}
+    for run in runs:
+        if remark := run.get("remark"):
+            about.setdefault(remark, []).append(run["data_set"])
+    return [line for remark, names in about.items() for line in ("", f"{', '.join(dict.fromkeys(names))}: {remark}")]
 
 
 def scores_table(runs: list[Run]) -> list[str]:
