@@ -11,7 +11,8 @@ LIMITS = {
     "S2": "At two vectors of AVX2 a cycle, activations take 60 microseconds of a step on one thread, products 46 and "
     "the weights' gradients 22; 20 units leave a part of the lanes empty, and 16 sequences a share make tiles of "
     "three rows and of two. Tried: shares of the batch that go through a whole step in one thread, gates of the last "
-    "units in shared vectors, longer and shorter waiting for the next section.",
+    "units in shared vectors, longer and shorter waiting for the next section, places of a row's numbers found once "
+    "a tile, partial vectors without calls.",
     "N1": "The gates of 16,000 steps, 16 MB a direction and layer, go through memory twice, and 64 units make short "
     "products between activations. Tried: gradients by chunks that stay in cache, places fetched ahead of each tile "
     "(a sixth of the step), larger pages; projecting the inputs ahead brought nothing.",
@@ -21,13 +22,14 @@ LIMITS = {
     "Tried: a direction to a thread, which then reads one direction's only.",
     "L1": "Ten dependent steps; of the five microseconds a quarter is Python's call. Tried: both directions in turns, "
     "so that each fills the other's pauses; several blocks activated together (slower on AVX2, whose registers run "
-    "out); prepared calls.",
+    "out; so does activating in pairs of vectors, which changed nothing); prepared calls, places that are followed "
+    "rather than looked up.",
     "L2": "One sequence: a step waits for the one before, and two directions are all that two threads can share. "
     "Tried: the inputs' part of many steps at once, two panels together to hide an addition's latency.",
     "L3": "As L2, and each step reads a megabyte of recurrent weights a direction from the second and third cache; "
     "rounded to bfloat16 they are half as large, which is a sixth faster, but inexact.",
-    "P1": "Activations take as long as a third of the products. Tried: several vectors in lockstep, a shorter "
-    "polynomial's worth of operations by pairs of terms.",
+    "P1": "Activations take as long as a third of the products. Tried: several vectors in lockstep, operations "
+    "by pairs of terms, a shorter polynomial (three operations of twenty-five).",
     "P2": "As N2.",
     "P3": "As N2, with 3 MB of weights a direction; rounded to bfloat16 they are half as large.",
 }
