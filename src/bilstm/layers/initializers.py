@@ -21,6 +21,11 @@ def orthogonal(shape: tuple[int, int], random: np.random.Generator) -> FloatArra
     return np.ascontiguousarray(q if rows >= columns else q.T, np.float32)
 
 
+def standard_normal(shape: tuple[int, ...], random: np.random.Generator) -> FloatArray:
+    """Of mean 0 and standard deviation 1."""
+    return random.standard_normal(shape).astype(np.float32)
+
+
 def uniform(shape: tuple[int, ...], random: np.random.Generator) -> FloatArray:
     """Uniform in ±0.05, Keras's default for embeddings."""
     return random.uniform(-0.05, 0.05, shape).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from bilstm.arguments import check_choice, check_count, check_fraction
 from bilstm.engine.plans import ACTIVATIONS, DensePlan, DropoutPlan, EmbeddingPlan, LayerPlan, SpatialDropoutPlan
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
-from bilstm.layers.initializers import glorot_uniform, uniform
+from bilstm.layers.initializers import glorot_uniform, standard_normal, uniform
 from bilstm.ragged import FloatArray
 
 
@@ -176,7 +176,9 @@ class ColumnEmbedding(Layer):
         vocabularies: number of categories of each.
         dimensions: numbers of an embedding of each.
 
-    Weights: one embeddings array (vocabulary, dimension) for each vocabulary.
+    Weights: one embeddings array (vocabulary, dimension) for each vocabulary; at first of mean 0 and standard deviation
+    1, as standardised numbers beside them are, with which words and letters are learnt in fewer epochs than with
+    `Embedding`'s, a thirtieth as large.
     """
 
     def __init__(
@@ -214,7 +216,7 @@ class ColumnEmbedding(Layer):
         return [WeightSpec(f"embeddings_{i}", shape) for i, shape in enumerate(pairs)]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        return [uniform(weight.shape, random) for weight in self.weights(features)]
+        return [standard_normal(weight.shape, random) for weight in self.weights(features)]
 
     def plan(self, index: int, features: int) -> LayerPlan:
         return EmbeddingPlan(index, self.numeric, self.vocabularies, self.dimensions)
