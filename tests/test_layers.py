@@ -133,13 +133,22 @@ def test_glorot_stays_within_its_limit(rows: int, columns: int, seed: int) -> No
         (Dense(200).initial_weights(100, np.random.default_rng(2))[0], np.sqrt(6 / 300)),
         (LSTM(50).initial_weights(100, np.random.default_rng(3))[0], np.sqrt(6 / 300)),
         (Embedding(100, 200).initial_weights(1, np.random.default_rng(4))[0], 0.05),
-        (ColumnEmbedding(1, [100], [200]).initial_weights(2, np.random.default_rng(5))[0], 0.05),
     ],
 )
 def test_uniform_numbers_fill_their_range_evenly(values: Any, limit: float) -> None:
     counts, _ = np.histogram(values, bins=10, range=(-limit, limit))
     assert counts.sum() == values.size  # none is outside
     np.testing.assert_allclose(counts, values.size / 10, rtol=0.12)  # five standard deviations
+
+
+def test_embeddings_of_a_table_are_as_large_as_standardised_numbers() -> None:
+    values = ColumnEmbedding(1, [100, 50], [200, 400]).initial_weights(2, np.random.default_rng(5))
+    assert [table.shape for table in values] == [(100, 200), (50, 400)]
+    for table in values:
+        assert table.dtype == np.float32
+        assert abs(table.mean()) < 0.05  # seven standard deviations
+        assert abs(table.std() - 1) < 0.03
+        assert abs((np.abs(table) < 1).mean() - 0.6827) < 0.02
 
 
 def test_orthogonal_matrices_favour_no_sign() -> None:
