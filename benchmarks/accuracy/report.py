@@ -86,7 +86,7 @@ def time_table(runs: list[Run]) -> list[str]:
             (ours, twin)
             for ours in _runs(runs, OURS, name)
             for twin in _runs(runs, TWIN, name)
-            if ours["seed"] == twin["seed"]
+            if ours["seed"] == twin["seed"] and "curve" in ours and "curve" in twin
         ]
         whole = _values(runs, OURS, name, "whole_command")
         if not whole:
