@@ -170,6 +170,7 @@ def test_test_sequences_of_their_own() -> None:
     assert report["sequences"] == {"training": 54, "validation": 6, "test": 30}
     assert report["steps"] == 270
     assert compare(X, y, test_split=0.5, **options)["sequences"] == {"training": 24, "validation": 6, "test": 30}
+    assert compare(X, y, validation_split=None, **options)["sequences"] == compare(X, y, **options)["sequences"]
     wider = compare(X, y, validation_split=0.4, **options)["sequences"]
     assert wider == {"training": 24, "validation": 24, "test": 12}
 

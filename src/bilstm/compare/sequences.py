@@ -49,7 +49,7 @@ def compare(
         test_split: the share of X that is held out to score by, besides `validation_split`, by which the best epoch of
             a training is found.
         progress: see `compare_encoded`.
-        options: of `TrainingOptions`; units=64, layers=2 and no early stopping unless said.
+        options: of `TrainingOptions`; units=64, layers=2, validation_split=0.1 and no early stopping unless said.
 
     Returns:
         See `compare_encoded`.
