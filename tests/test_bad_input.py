@@ -303,7 +303,7 @@ CASES = [
     case("new label in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv, line 2: the label 'r' is unknown to the model; it knows 'p', 'q'", new_csv="id,t,x,word,label\n1,2,3,a,r\n"),
     case("no label in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv has no label in column 'label'", new_csv="id,t,x,word,label\n1,2,3,a,\n"),
     # --- using a model on a table
-    evaluate("unknown label", "new.csv, line 3: the label 'r' is unknown to the model; it knows 'p', 'q'", HEADER + "1,1,1,a,p\n1,2,1,a,r\n"),
+    evaluate("most labels unknown", "new.csv, line 3: the label 'r' is unknown to the model; it knows 'p', 'q'", HEADER + "1,1,1,a,p\n1,2,1,a,r\n1,3,1,a,s\n"),
     evaluate("no label column", "new.csv has no column 'label' (the label). Its columns: 'id', 't', 'x', 'word'", "id,t,x,word\n1,1,1,a\n"),
     evaluate("no labels", "new.csv has no label in column 'label'", HEADER + "1,1,1,a,\n"),
     predict("feature not there", "new.csv has no column 'word' (a feature of the model). Did you mean 'words'? Its columns: 'id', 't', 'x', 'words'", "id,t,x,words\n1,1,1,a\n"),
@@ -496,7 +496,7 @@ THROUGH_THE_SHELL = [
     "non-numeric cell",
     "model cut within its weights",
     "output a folder",
-    "unknown label",
+    "most labels unknown",
 ]
 
 

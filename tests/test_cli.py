@@ -267,6 +267,19 @@ def test_a_table_to_judge_by(tmp_path: Path, train: Callable[..., Path]) -> None
     assert header["training"]["sequences"] == 30
 
 
+def test_a_new_label_in_the_table_to_judge_by_is_left_out(tmp_path: Path) -> None:
+    path, valid = write(tmp_path / "train.csv", rows(30)), rows(7, seed=2)
+    said, histories = [], []
+    for name, label in (("without", ""), ("new", "strange")):
+        valid[3] = {**valid[3], "state": label}
+        table, model = write(tmp_path / f"{name}.csv", valid), tmp_path / name
+        said.append(bilstm("train", path, *COLUMNS, *SMALL, "--valid", table, "--out", model).stdout)
+        histories.append(read_model(model)[1]["training"]["history"])
+    assert histories[0] == histories[1]
+    note = "\nnote on these: 1 step with a label that is unknown to the model ('strange'), left out\n"
+    assert [note in text for text in said] == [False, True]
+
+
 def test_groups_are_held_out_whole(tmp_path: Path) -> None:
     table = [{"who": f"w{int(str(row['id'])[1:]) // 6}", **row} for row in rows(24)]
     path, sides = write(tmp_path / "groups.ndjson", table), []

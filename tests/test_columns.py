@@ -168,6 +168,46 @@ def test_what_does_not_fit_the_model_is_said(tmp_path: Path, content: str, messa
         COLUMNS.encode(table(tmp_path, content), need_labels=True)
 
 
+def test_labels_that_the_model_has_never_seen(tmp_path: Path) -> None:
+    labels = ["e", "a", "d", "", "c", "b", "e", "a"]
+    lines = "".join(f"the,{label},{t},1,2,p\n" for t, label in enumerate(labels))
+    new = table(tmp_path, "word,label,t,y,x,id\n" + lines)
+    with pytest.raises(UserError, match="line 2: the label 'e' is unknown to the model; it knows 'a', 'b', 'c'"):
+        COLUMNS.encode(new, need_labels=True)
+    found = COLUMNS.encode(new, need_labels=True, allow_unseen=True)
+    assert found.labels.tolist() == [3, 0, 4, -1, 2, 1, 3, 0]
+    assert dict(found.unseen) == {"e": 2, "d": 1}
+    assert found.notes[-1] == "3 steps with a label that is unknown to the model ('e', 'd'), counted as wrong"
+    assert found.take([0]).unseen == found.part(slice(0, 1)).unseen == found.unseen
+    without = found.without_unseen(3)
+    assert without.labels.tolist() == [-1, 0, -1, -1, 2, 1, -1, 0]
+    assert without.labels.dtype == np.int32
+    assert not without.unseen
+    assert without.notes[-1] == "3 steps with a label that is unknown to the model ('e', 'd'), left out"
+    known = COLUMNS.encode(table(tmp_path, "word,label,t,y,x,id\nthe,a,1,1,2,p\n"), need_labels=True, allow_unseen=True)
+    assert not known.unseen
+    assert known.without_unseen(3).notes == known.notes
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "wrong"),
+    [
+        (("a", "b"), "a x b a y z w", "line 3: the label 'x'"),  # most of them: another column
+        (("B-X", "I-X", "O"), "B-X I-X B-Y O x", "line 6: the label 'x'"),
+        (("B-X", "I-X", "O"), "B-X I-X B-Y O", None),
+        (("a", "b"), "a x b y", None),
+    ],
+)
+def test_labels_that_are_none(tmp_path: Path, classes: tuple[str, ...], labels: str, wrong: str | None) -> None:
+    columns = Columns("id", None, "label", classes, (NumericColumn("x", 0, 1),), ())
+    new = table(tmp_path, "id,x,label\n" + "".join(f"a,1,{label}\n" for label in labels.split()))
+    if wrong:
+        with pytest.raises(UserError, match=wrong):
+            columns.encode(new, need_labels=True, allow_unseen=True)
+    else:
+        assert columns.encode(new, need_labels=True, allow_unseen=True).unseen
+
+
 def test_some_sequences_can_be_taken() -> None:
     whole = Encoded(Ragged(np.arange(6), [0, 2, 3, 6]), np.arange(6, dtype=np.int32), np.arange(6)[::-1])
     part = whole.take([2, 0])

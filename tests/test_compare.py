@@ -513,6 +513,24 @@ def test_the_command(tables: Path) -> None:
     assert quiet.splitlines()[-1] == last
 
 
+def test_a_label_that_no_training_saw_counts_as_wrong(tables: Path) -> None:
+    report = {}
+    for name, label in (("usual", None), ("strange", "strange"), ("unlabelled", "")):
+        lines = (tables / "test.csv").read_text().splitlines()
+        if label is not None:
+            lines[1:21] = [f"{line.rpartition(',')[0]},{label}" for line in lines[1:21]]
+        (tables / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        options = ["--test", tables / f"{name}.csv", "--valid", tables / "valid.csv", "--seeds", 1, "--json"]
+        report[name] = json.loads(bilstm(tables / "train.csv", *COLUMNS, *FLAGS, *options).stdout)
+    steps = report["strange"]["steps"]
+    assert report["unlabelled"]["steps"] == steps - 20
+    for strange, without in zip(report["strange"]["runs"], report["unlabelled"]["runs"], strict=True):
+        assert strange["accuracy"] * steps == pytest.approx(without["accuracy"] * (steps - 20))
+        assert strange["history"] == without["history"]
+    said = bilstm(tables / "train.csv", *COLUMNS, *FLAGS, "--test", tables / "strange.csv", "--seeds", 1).stdout
+    assert "\nnote on these: 20 steps with a label that is unknown to the model ('strange'), counted as wrong\n" in said
+
+
 def test_rows_with_lists_are_sequences(tmp_path: Path) -> None:
     files = {name: (tmp_path / f"{name}.ndjson", tmp_path / f"{name}.lists.ndjson") for name in ("train", "test")}
     for seed, (steps, lists) in enumerate(files.values()):

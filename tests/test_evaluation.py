@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from click.testing import CliRunner
 
 from bilstm.cli import commands
@@ -178,6 +179,45 @@ def test_spans_and_events_together(names: Path) -> None:
     report = evaluated(names, "--events", 0, "--background", "O", table="train.conll")
     assert report["spans"]["f1"] > 0.9
     assert set(report["events"]["per_class"]) == {"B-LOC", "B-PER", "I-LOC", "I-PER"}
+
+
+def test_labels_that_training_never_saw_are_wrong(folder: Path) -> None:
+    lines = (folder / "test.csv").read_text().splitlines()
+    lines[1::9] = [line.rpartition(",")[0] + ",fall" for line in lines[1::9]]
+    (folder / "fall.csv").write_text("\n".join(lines) + "\n")
+    report = evaluated(folder, "--events", 1, table="fall.csv")
+    tagger, _, probabilities = predictions(folder, "test.csv")
+    names = [*tagger.columns.classes, "fall"]
+    truth = np.array([line.rpartition(",")[2] for line in lines[1:]])
+    predicted = np.array(names)[probabilities.argmax(axis=1)]
+    truth, predicted, rows = truth[truth != ""], predicted[truth != ""], probabilities[truth != ""]
+    expected = sklearn.metrics.classification_report(truth, predicted, output_dict=True, zero_division=0)
+    assert report["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, predicted), abs=0)
+    assert report["macro_f1"] == pytest.approx(expected["macro avg"]["f1-score"])
+    assert list(report["per_class"]) == names
+    assert report["per_class"]["fall"]["recall"] == report["events"]["per_class"]["fall"]["recall"] == 0
+    assert (
+        report["per_class"]["fall"]["support"] == sum(report["confusion"]["fall"].values()) == (truth == "fall").sum()
+    )
+    for name in names[:3]:
+        assert report["per_class"][name]["precision"] == pytest.approx(expected[name]["precision"])
+    padded = np.hstack([rows, np.zeros((len(rows), 1), np.float32)])
+    columns = [names.index(name) for name in truth]
+    losses = -np.log(padded[np.arange(len(rows)), columns].clip(np.finfo(np.float32).eps, 1).astype(float))
+    assert report["log_loss"] == pytest.approx(losses.mean())
+    steps = (truth == "fall").sum()
+    note = f"{steps} steps with a label that is unknown to the model ('fall'), counted as wrong"
+    assert report["notes"] == [note]
+    assert bilstm("evaluate", folder / "model", folder / "fall.csv").endswith(f"\nnote: {note}\n")
+
+
+def test_a_type_of_span_that_training_never_saw_is_missed(names: Path) -> None:
+    text = (names / "train.conll").read_text()
+    (names / "other.conll").write_text(text + "\nNile\tB-RIVER\n\nNile\tB-RIVER\n")
+    report = evaluated(names, table="other.conll")
+    assert report["spans"]["per_class"]["RIVER"]["support"] == 2
+    assert report["spans"]["per_class"]["RIVER"]["recall"] == 0
+    assert report["spans"]["recall"] < evaluated(names, table="train.conll")["spans"]["recall"]
 
 
 def test_a_report_holds_only_what_json_can(folder: Path) -> None:

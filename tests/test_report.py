@@ -212,6 +212,20 @@ def test_of_text_and_spans(names: Path, tmp_path: Path) -> None:
     assert "✗" in page.words["worst"]
 
 
+def test_a_label_that_training_never_saw(names: Path, tmp_path: Path) -> None:
+    text = (names / "test.conll").read_text()
+    (tmp_path / "test.conll").write_text(text + "\nNile\tB-RIVER\nNile\tB-RIVER\nNile\tI-RIVER\n")
+    tagger = Tagger.load(names / "model")
+    findings = write_report(tmp_path / "r.html", tagger, read_table(tmp_path / "test.conll", conll_columns=2))
+    page = check((tmp_path / "r.html").read_text())
+    assert "3 steps with a label that is unknown to the model (“B-RIVER”, “I-RIVER”), counted as wrong" in (
+        page.words["summary"].replace("'B-RIVER', 'I-RIVER'", "“B-RIVER”, “I-RIVER”")
+    )
+    assert {"name": "B-RIVER", "true": 2, "predicted": 0} in findings["data"]["labels"]
+    assert ["B-RIVER", "B-RIVER", "I-RIVER"] in [worst["truth"] for worst in findings["worst"]]
+    assert "B-RIVER" in page.words["worst"]
+
+
 def test_the_same_page_for_the_same_model_and_seed(folder: Path) -> None:
     pages, reaches = [], []
     for seed in (0, 0, 1):

@@ -137,15 +137,17 @@ def _parts(
     share = held_out_share(None if valid else options.validation_split, test_share)
     if given["group"] is not None and not share:
         raise UserError("--group says what is held out together, and with --valid and --test nothing is: leave it out")
-    columns = named_columns(given)
-    source = read_table(table, steps=columns)
+    named = named_columns(given)
+    source = read_table(table, steps=named)
     check_apart({"TABLE": table, "--valid": valid, "--test": test})
     tables = [
-        None if path is None else read_table(path, conll_columns=source.conll_columns, steps=columns)
+        None if path is None else read_table(path, conll_columns=source.conll_columns, steps=named)
         for path in (valid, test)
     ]
     prepared = prepare(source, roles(source, given), validation_split=share, seed=options.seed)
-    validation, scored = (other and prepared.columns.encode(other, need_labels=True) for other in tables)
+    columns = prepared.columns
+    validation, scored = (other and columns.encode(other, need_labels=True, allow_unseen=True) for other in tables)
+    validation = validation and validation.without_unseen(len(columns.classes))
     held_out = prepared.validation
     if share and held_out is None:
         raise UserError(f"only one sequence of {table} has labels: there are none to hold out")

@@ -57,7 +57,7 @@ def evaluate(
         raise click.UsageError("--background says which label is no event: it needs --events")
     tagger, columns, source = open_model(model, table, names)
     tagger.precision = precision
-    encoded = columns.encode(source, need_labels=True)
+    encoded = columns.encode(source, need_labels=True, allow_unseen=True)
     use_threads(threads)
     if report is not None:
         from bilstm.report import write_report

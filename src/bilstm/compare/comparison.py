@@ -110,7 +110,7 @@ def compare_encoded(
         columns: what the sequences are made of.
         training: the sequences to train on.
         validation: those that decide which epoch's weights are kept, and by whose accuracy learning curves are drawn.
-        test: those to score by, at least two with labels.
+        test: those to score by, at least two with labels; those that no training has seen count as wrong.
         variants: at least two; the others are compared with the first.
         seeds: how many times each is trained.
         progress: called with what `train_model` tells, and "run" (from 1), "runs", "variant" and "seed".
@@ -194,8 +194,9 @@ class _Comparison:
         first = variants[0].options.seed
         self.seeds = [first + index for index in range(seeds)]
         self.planned = len(variants) * seeds
+        self.classes = (*columns.classes, *test.unseen)
         labelled = labelled_sequences(test.labels, test.values.offsets)
-        units = units_of(labelled, 3 * len(columns.classes) * (self.planned + 1), seed=0)
+        units = units_of(labelled, 3 * len(self.classes) * (self.planned + 1), seed=0)
         if units is None:
             raise UserError(
                 f"{counted(int(labelled.sum()), 'labelled sequence')} to score by, but how sure a difference is can "
@@ -205,7 +206,7 @@ class _Comparison:
         self.runs: list[dict[str, Any]] = []
         self.failed: list[dict[str, Any]] = []
         self.counts: dict[str, list[Counts]] = {"steps": []}  # of each run, on the test sequences
-        if is_bio(columns.classes):
+        if is_bio(self.classes):
             self.counts["spans"] = []
 
     def plan(self) -> list[tuple[Variant, int]]:
@@ -232,7 +233,7 @@ class _Comparison:
 
     def count(self, predicted: Classes) -> dict[str, Counts]:
         """What is right on the test sequences, by unit."""
-        test, classes = self.test, self.columns.classes
+        test, classes = self.test, self.classes
         known = test.labels >= 0
         truth = test.labels[known].astype(np.int64)
         of_steps = self.units[sequence_of_steps(test.values.offsets)[known]]

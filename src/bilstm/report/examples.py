@@ -28,7 +28,7 @@ def worst_sequences(
 
     Args:
         encoded: labelled sequences of the table.
-        probabilities: (total_steps, n_classes) of their steps.
+        probabilities: (total_steps, n_classes) of their steps, labels that the tagger has never seen included.
         count: how many at most.
 
     Returns:
@@ -51,7 +51,7 @@ def worst_sequences(
     badness = mistakes / (labelled + _DAMPING)
     loss = by_sequence(np.where(scored, -np.log(given), 0)) / np.maximum(labelled, 1)
     chosen = [i for i in np.lexsort((-loss, -badness))[:count].tolist() if mistakes[i]]
-    text = bool(columns.categorical)
+    text, classes = bool(columns.categorical), (*columns.classes, *encoded.unseen)
     numbers = {column.name: table.numbers(column.name) for column in columns.numeric[:MOST_NUMBERS]}
     texts = {column.name: table.texts(column.name) for column in columns.categorical[:1]}
     found = []
@@ -69,8 +69,8 @@ def worst_sequences(
                 "wrong": int(mistakes[sequence]),
                 "start": shown.start,
                 "stop": shown.stop,
-                "truth": [None if label < 0 else columns.classes[label] for label in truth],
-                "predicted": [columns.classes[label] for label in predicted[steps[shown]].tolist()],
+                "truth": [None if label < 0 else classes[label] for label in truth],
+                "predicted": [classes[label] for label in predicted[steps[shown]].tolist()],
                 "confidence": probabilities[steps[shown]].max(axis=1).astype(np.float64).round(4).tolist(),
                 "numbers": {name: _plain(cells[rows]) for name, cells in numbers.items()},
                 "texts": {

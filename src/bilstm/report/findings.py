@@ -14,7 +14,7 @@ from bilstm.report.examples import worst_sequences
 from bilstm.report.reach import context_reach
 from bilstm.tables.columns import Columns, Encoded, read_numbers
 from bilstm.tables.table import Table
-from bilstm.tagging.evaluation import evaluate_tagger
+from bilstm.tagging.evaluation import evaluate_tagger, widened
 from bilstm.tagging.tagger import Tagger
 
 _BARS = 16  # of the histogram of lengths, at most
@@ -55,8 +55,9 @@ def examine(
     """
     columns = columns or tagger.columns
     if encoded is None:
-        encoded = columns.encode(table, need_labels=True)
+        encoded = columns.encode(table, need_labels=True, allow_unseen=True)
     probabilities, seconds = _timed(tagger, encoded)
+    probabilities = widened(probabilities, len(columns.classes) + len(encoded.unseen))
     scores = evaluate_tagger(tagger, encoded, tolerance=tolerance, background=background, probabilities=probabilities)
     from bilstm.utils import threads
 
@@ -96,10 +97,10 @@ def _confidence(labels: npt.NDArray[np.int32], probabilities: FloatArray, thresh
 
 def _data(columns: Columns, table: Table, encoded: Encoded, probabilities: FloatArray) -> dict[str, Any]:
     lengths, labels = encoded.values.lengths, encoded.labels
-    scored = labels >= 0
-    true = np.bincount(labels[scored], minlength=len(columns.classes))
-    predicted = np.bincount(probabilities.argmax(axis=1)[scored], minlength=len(columns.classes))
-    balance = zip(columns.classes, true.tolist(), predicted.tolist(), strict=True)
+    scored, classes = labels >= 0, (*columns.classes, *encoded.unseen)
+    true = np.bincount(labels[scored], minlength=len(classes))
+    predicted = np.bincount(probabilities.argmax(axis=1)[scored], minlength=len(classes))
+    balance = zip(classes, true.tolist(), predicted.tolist(), strict=True)
     return {
         "lengths": {
             "shortest": int(lengths.min()),

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.metrics import is_bio
 from bilstm.ragged import IndexArray, Ragged, steps_of
 from bilstm.tables import scratch
 from bilstm.tables.features import (
@@ -35,10 +36,13 @@ class Encoded:
     Attributes:
         values: the features of every step: numbers, standardised, each followed by a 0/1 column that says where it is
             missing if any was in training; then one column of vocabulary indices for each categorical column.
-        labels: (total_steps,) int32, the index of each step's class, -1 where it is unlabelled.
+        labels: (total_steps,) int32, the index of each step's class, -1 where it is unlabelled; labels that the model
+            has never seen come after its classes, in the order of `unseen`.
         rows: (total_steps,) int64, the row of the table that each step is, counted from 0.
         missing: how many values of a numeric column are missing, by its name.
         unknown: how many of a categorical column are unknown to the model, likewise.
+        unseen: how many steps of the table have a label that the model has never seen, by that label.
+        left_out: likewise, where these steps count as unlabelled.
     """
 
     values: Ragged
@@ -46,22 +50,41 @@ class Encoded:
     rows: IndexArray
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
     unknown: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unseen: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know about it, one sentence each."""
-        return notes_on(len(self.rows), self.missing, self.unknown)
+        found = notes_on(len(self.rows), self.missing, self.unknown)
+        for labels, fate in ((self.unseen, "counted as wrong"), (self.left_out, "left out")):
+            if labels:
+                steps = sum(labels.values())
+                what = f"{counted(steps, 'step')} with a label that is unknown to the model"
+                found = (*found, f"{what} ({listed(labels)}), {fate}")
+        return found
+
+    def without_unseen(self, n_classes: int) -> Encoded:
+        """The same, where a label that the model has never seen is none: such a label has no loss.
+
+        Args:
+            n_classes: how many it has seen.
+        """
+        labels = np.where(self.labels < n_classes, self.labels, np.int32(-1)) if self.unseen else self.labels
+        return dataclasses.replace(self, labels=labels, unseen={}, left_out=self.unseen)
 
     def take(self, chosen: npt.ArrayLike) -> Encoded:
         """The chosen sequences, by their indices."""
         steps = steps_of(self.values.offsets, chosen)
-        return Encoded(self.values[np.asarray(chosen, np.int64)], self.labels[steps], self.rows[steps])
+        values = self.values[np.asarray(chosen, np.int64)]
+        return Encoded(values, self.labels[steps], self.rows[steps], unseen=self.unseen)
 
     def part(self, sequences: slice) -> Encoded:
         """The sequences from one place up to another, without a copy of their steps."""
         offsets = self.values.offsets[sequences.start : sequences.stop + 1]
         steps = slice(offsets[0], offsets[-1])
-        return Encoded(Ragged(self.values.values[steps], offsets - offsets[0]), self.labels[steps], self.rows[steps])
+        values = Ragged(self.values.values[steps], offsets - offsets[0])
+        return Encoded(values, self.labels[steps], self.rows[steps], unseen=self.unseen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +136,14 @@ class Columns:
         """The name of each feature, and in words what was found in the training rows and what is made of it."""
         return describe_columns(self._all())
 
-    def encode(self, table: Table, need_labels: bool = False) -> Encoded:
+    def encode(self, table: Table, need_labels: bool = False, *, allow_unseen: bool = False) -> Encoded:
         """Turn a table into what the model takes.
 
         Args:
             table: has the model's columns, in any order, and perhaps others. Without `need_labels` it may lack the
                 label.
             need_labels: whether to read the labels, of which there must be at least one; otherwise all are -1.
+            allow_unseen: whether some of them, up to half, may be unknown to the model.
 
         Raises:
             UserError: a column is missing, a cell is not what the model expects, or a label is unknown to it; the
@@ -129,10 +153,13 @@ class Columns:
             table.require(name, "a feature of the model")
         if need_labels:
             table.require(self.label, "the label")
-        codes = read_labels(table, self.label, self.classes) if need_labels else None
-        if codes is not None and not (codes >= 0).any():
-            raise UserError(f"{table.path} has no label in column {self.label!r}")
-        return self.encode_sequences(table, find_sequences(table, self.sequence, self.order), codes)
+        codes, unseen = None, dict[str, int]()
+        if need_labels:
+            codes, unseen = read_some_labels(table, self.label, self.classes, allow_unseen=allow_unseen)
+            if not (codes >= 0).any():
+                raise UserError(f"{table.path} has no label in column {self.label!r}")
+        encoded = self.encode_sequences(table, find_sequences(table, self.sequence, self.order), codes)
+        return dataclasses.replace(encoded, unseen=unseen)
 
     def encode_sequences(self, table: Table, sequences: Sequences, codes: npt.NDArray[np.int32] | None) -> Encoded:
         """The same, for a table of which the sequences, and each row's label if they are needed, are known."""
@@ -245,18 +272,45 @@ def read_labels(table: Table, name: str, classes: Sequence[str]) -> npt.NDArray[
     Raises:
         UserError: a label is none of the classes.
     """
+    return read_some_labels(table, name, classes, allow_unseen=False)[0]
+
+
+def read_some_labels(
+    table: Table, name: str, classes: Sequence[str], *, allow_unseen: bool
+) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
+    """The same, and how often there is each label that is none of the classes; their indices follow the others.
+
+    Raises:
+        UserError: a label is none of the classes and not allowed. Never allowed are most of a column's, which then is
+            another column, and one that is not of the form B-X, I-X and O where the classes are.
+    """
     codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
+    unseen, first_rows, places, labelled = dict[str, int](), dict[str, int](), dict[str, int](), 0
     for start, stop in table.blocks():
         texts = table.texts(name, start, stop).tolist()
         found = places_of(texts, classes)
         for place in np.flatnonzero(found < 0).tolist():
-            if texts[place] is not None and texts[place].strip():
-                raise UserError(
-                    f"{table.place(start + place)}: the label {shown(texts[place])} is unknown to the model; it knows "
-                    f"{listed(classes)}"
-                )
+            text = texts[place]
+            if text is not None and text.strip():
+                row = first_rows.setdefault(text, start + place)
+                if not allow_unseen:
+                    raise _unknown_label(table, row, text, classes)
+                unseen[text] = unseen.get(text, 0) + 1
+                found[place] = len(classes) + places.setdefault(text, len(places))
+        labelled += int((found >= 0).sum())
         codes[start:stop] = found
-    return codes
+    if 2 * sum(unseen.values()) > labelled:
+        text, row = next(iter(first_rows.items()))
+        raise _unknown_label(table, row, text, classes)
+    if is_bio(classes):
+        for text, row in first_rows.items():
+            if not is_bio((*classes, text)):
+                raise _unknown_label(table, row, text, classes)
+    return codes, unseen
+
+
+def _unknown_label(table: Table, row: int, text: str, classes: Sequence[str]) -> UserError:
+    return UserError(f"{table.place(row)}: the label {shown(text)} is unknown to the model; it knows {listed(classes)}")
 
 
 def notes_on(steps: int, missing: Mapping[str, int], unknown: Mapping[str, int]) -> tuple[str, ...]:

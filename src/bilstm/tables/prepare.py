@@ -108,7 +108,8 @@ def prepare(
     columns = Columns(sequence, roles.order, label, classes, *features, table.conll_columns)
     encoded = columns.encode_sequences(table, sequences, labels)
     if valid:
-        validation: Encoded | None = columns.encode(valid, need_labels=True)
+        judged_by = columns.encode(valid, need_labels=True, allow_unseen=True)
+        validation: Encoded | None = judged_by.without_unseen(len(classes))
     else:
         validation = encoded.part(slice(len(training), len(sequences))) if len(held_out) else None
     held_out_groups = None if groups is None else tuple(groups[i] for i in held_out)

@@ -31,7 +31,7 @@ def evaluate_tagger(
     """Compare a tagger's predictions with labels.
 
     Args:
-        encoded: sequences with at least one label.
+        encoded: sequences with at least one label; those that the tagger has never seen are classes of their own.
         tolerance: score runs of equal labels as events, whose onsets and offsets may each be off by so many steps.
         background: the label that is no event.
         probabilities: what `tagger.predict_proba` gave of them, where it is known already.
@@ -48,7 +48,7 @@ def evaluate_tagger(
     Raises:
         UserError: no such background.
     """
-    classes = tagger.columns.classes
+    classes = (*tagger.columns.classes, *encoded.unseen)
     ground = check_background(classes, background)
     labelled = np.logical_or.reduceat(encoded.labels >= 0, encoded.values.offsets[:-1])
     scores = _Scores(labelled, classes, tolerance, ground)
@@ -56,12 +56,12 @@ def evaluate_tagger(
     gain = GainScores(len(labelled))
     confusion: dict[str, dict[str, int]] = {name: {} for name in classes}
     for sequences, steps, rows in _predictions(tagger, encoded, probabilities):
-        labels, predicted = encoded.labels[steps], rows.argmax(axis=1)
+        labels, predicted, rows = encoded.labels[steps], rows.argmax(axis=1), widened(rows, len(classes))
         offsets = encoded.values.offsets[sequences.start : sequences.stop + 1] - steps.start
         scores.add(labels, rows, offsets)
         _count_confusions(confusion, labels[labels >= 0], predicted[labels >= 0], classes)
         if tagger.baseline:
-            others = tagger.baseline.predict_proba(encoded.part(sequences).values)
+            others = widened(tagger.baseline.predict_proba(encoded.part(sequences).values), len(classes))
             baseline.add(labels, others, offsets)
             gain.add(labels, predicted, others.argmax(axis=1), offsets, len(classes))
     report = {"sequences": len(encoded.values), **scores.report(), "confusion": confusion, "baseline": None}
@@ -73,6 +73,12 @@ def evaluate_tagger(
         report["baseline"] = _overall(found)
     report["notes"] = list(encoded.notes)
     return report
+
+
+def widened(probabilities: FloatArray, n_classes: int) -> FloatArray:
+    """(steps, n_classes) probabilities: those of classes that a tagger has never seen, the last ones, are 0."""
+    unseen = n_classes - probabilities.shape[1]
+    return np.pad(probabilities, ((0, 0), (0, unseen))) if unseen else probabilities
 
 
 def _predictions(
