@@ -24,7 +24,7 @@ template <int Vectors>
     load_gates<Vectors>(place.gates, gates);
     const auto& [i, f, g, o] = gates;
     // The tangent of the cell's state: cheaper from the output than from the state.
-    const Vec squashed = h * reciprocal(at_least(o, 0x1p-124f));
+    const Vec squashed = h / at_least(o, 0x1p-124f);
     Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
     if (place.carried) dc = dc + load(place.carry);
     const Vec before = place.before ? load(place.before) : Vec{};
