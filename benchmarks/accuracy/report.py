@@ -13,7 +13,7 @@ _NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
 def report(runs: list[Run]) -> list[str]:
-    machine, threads = runs[-1]["machine"], sorted({run["threads"] for run in runs})
+    machine = runs[-1]["machine"]
     missing = [kind for kind in (TWIN, FORWARD) if not any(run["contender"] == kind for run in runs)]
     missing += [name for name in DATASETS if not any(run["data_set"] == name for run in runs)]
     directions = [
@@ -38,8 +38,9 @@ def report(runs: list[Run]) -> list[str]:
         "",
         "## Time",
         "",
-        "Seconds of training, mean over the seeds, and until the held-out accuracy was first as high as the lower of",
-        "the two's highest, seed by seed. The whole command also reads the table and writes the model.",
+        "Seconds of training, and until the held-out accuracy was first as high as the lower of the two's highest:",
+        "means over the seeds that both were trained with on as many threads. The whole command also reads the table",
+        "and writes the model.",
         "",
         *time_table(runs),
         "",
@@ -49,8 +50,7 @@ def report(runs: list[Run]) -> list[str]:
         *runs_table(runs),
         "",
         f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['Python']}, "
-        f"{machine['date']}; bilstm on {' or '.join(map(str, threads))} of them. "
-        "Made by `python -m benchmarks.accuracy`.",
+        f"{machine['date']}. Made by `python -m benchmarks.accuracy`.",
         *remarks(runs),
     ]
 
@@ -86,14 +86,16 @@ def time_table(runs: list[Run]) -> list[str]:
             (ours, twin)
             for ours in _runs(runs, OURS, name)
             for twin in _runs(runs, TWIN, name)
-            if ours["seed"] == twin["seed"] and "curve" in ours and "curve" in twin
+            if all(ours[key] == twin[key] for key in ("seed", "threads")) and "curve" in ours and "curve" in twin
         ]
         whole = _values(runs, OURS, name, "whole_command")
         if not whole:
             continue
         row = [name, f"{max(whole):.0f}"]
-        row += [_seconds(_values(runs, contender, name, "seconds")) for contender in (OURS, TWIN)]
-        if pairs:
+        if not pairs:
+            row.append(_seconds(_values(runs, OURS, name, "seconds")))
+        else:
+            row += [_seconds([run["seconds"] for run in side]) for side in zip(*pairs, strict=True)]
             reached = [[until(run, common_score(*pair)) for run in pair] for pair in pairs]
             ours_until, twin_until = (statistics.mean(times) for times in zip(*reached, strict=True))
             row += [f"{ours_until:.0f}", f"{twin_until:.0f}", f"{twin_until / ours_until:.1f}×"]
@@ -134,8 +136,9 @@ def runs_table(runs: list[Run]) -> list[str]:
     rows = []
     for run in [run for name in DATASETS for contender in (OURS, TWIN) for run in _runs(runs, contender, name)]:
         scores = [f"{run[score]:.4f}" if score in run else "" for score in _NAMES]
-        rows.append([run["data_set"], run["contender"], str(run["seed"]), *scores, _seconds([run["seconds"]])])
-    return _table(["data", "library", "seed", *_NAMES.values(), "seconds"], rows, left=(0, 1))
+        about = [run["data_set"], run["contender"], str(run["seed"]), *scores, str(run["threads"])]
+        rows.append([*about, _seconds([run["seconds"]])])
+    return _table(["data", "library", "seed", *_NAMES.values(), "threads", "seconds"], rows, left=(0, 1))
 
 
 def _runs(runs: list[Run], contender: str, name: str) -> list[Run]:

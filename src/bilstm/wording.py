@@ -53,7 +53,7 @@ def after_training(tagger: Tagger, seconds: float, path: str) -> list[str]:
     training, baseline = tagger.training, tagger.baseline
     return [
         f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
-        f"the best was epoch {training['best_epoch']}, with {reached(training)}",
+        f"{kept(training)}, with {reached(training)}",
         *([f"without recurrence, each step by itself: {reached(baseline.training)}"] if baseline else []),
         f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]
@@ -62,6 +62,13 @@ def after_training(tagger: Tagger, seconds: float, path: str) -> list[str]:
 def when_stopped(training: dict[str, Any], path: str) -> str:
     """The same in a line, of a training that the user stopped."""
     return f"{training['stopped']}; {path} holds epoch {training['best_epoch']}, with {reached(training)}"
+
+
+def kept(training: dict[str, Any]) -> str:
+    """Which epoch's weights were kept."""
+    if training["held_out_sequences"]:
+        return f"the best was epoch {training['best_epoch']}"
+    return "nothing was held out to tell epochs apart: the last was kept"
 
 
 def reached(training: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
             weights are learnt, see `GlobalAttentionPooling1D`.
         validation_split: the share of sequences, or of groups, held out; without groups, of every class in proportion.
             None: a tenth, but 1,000 at most; of fewer than 500 none, which would be too few labels to tell one epoch
-            from another. The training loss decides then.
+            from another; all epochs are run then.
 
     The other arguments, and the attributes, are those of `SequenceTagger`.
     """

@@ -101,7 +101,8 @@ def train_model(
             optimizer's own is left as it is.
         training: the sequences to train on.
         validation: those that decide when to stop and which epoch's weights to keep: by accuracy, if the model is
-            compiled with it, then by loss. None: the training loss decides.
+            compiled with it, then by loss. None: all epochs are run, and the last one's weights are kept, since the
+            training loss tells how well the sequences are known by heart.
         options: how long, and in what batches.
         progress: called often with "epoch", "epochs", "done" (share of the epoch), "loss" and, after an epoch, its
             validation scores ("val_loss", "val_accuracy" …), "learning_rate" and "seconds" until then. Called first
@@ -204,7 +205,7 @@ class _Run:
 
     def _reason_to_stop(self) -> str | None:
         done = len(self.logs)
-        if self.best and done - 1 - self.best.epoch >= self.options.patience:
+        if self.validation and self.best and done - 1 - self.best.epoch >= self.options.patience:
             return f"no better for {self.options.patience} epochs"
         if done and self._over_time():
             return "the time limit was reached"
@@ -342,7 +343,7 @@ class _Run:
         return self.highest_rate * max(0.5 * (1 + math.cos(math.pi * falling)), 1e-3)
 
     def _validate(self) -> None:
-        """Judge the weights' average after the epoch that has ended, and keep it if it is the best."""
+        """Judge the weights' average after the epoch that has ended, and keep it if nothing was better."""
         loss, weights, average = self._loss(), self.network.read(), self.network.read("averages")
         logs, score = {"loss": loss}, (0.0, -loss)
         if self.validation:
@@ -357,7 +358,7 @@ class _Run:
         if not (math.isfinite(score[1]) and np.isfinite(weights).all()):
             raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
         best = self.best
-        if best is None or score > best.score:
+        if best is None or not self.validation or score > best.score:
             best = Best(score, len(self.logs), average)
         self.logs.append(logs | {"learning_rate": self.optimizer.learning_rate, "seconds": round(self._seconds(), 3)})
         self.best = best
