@@ -529,8 +529,11 @@ def test_how_long_and_how_fast(make: Any) -> None:
     assert make(epochs=None).fit(X, y).training_["epochs"] >= 10
     for batch_size in (4, 20):
         assert make(batch_size=batch_size).fit(X, y).training_["batch_size"] == batch_size
-    stopped = make(epochs=60, learning_rate=3.0, patience=2).fit(X, y).training_
+    hasty = make(epochs=60, learning_rate=3.0, patience=2)
+    stopped = hasty.set_params(validation_split=0.25).fit(X, y).training_
     assert stopped["epochs"] == stopped["best_epoch"] + 2 < 60
+    all_run = hasty.set_params(validation_split=0).fit(X, y).training_  # nothing tells when to stop
+    assert (all_run["epochs"], all_run["best_epoch"], all_run["stopped"]) == (60, 60, "all epochs done")
     weights = [weight_bits(make(learning_rate=rate).fit(X, y).model_) for rate in (0.001, 0.01)]
     assert weights[0] != weights[1]
 
