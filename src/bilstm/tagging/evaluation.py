@@ -55,7 +55,7 @@ def evaluate_tagger(
     baseline = _Scores(labelled, classes, tolerance, ground)
     gain = GainScores(len(labelled))
     confusion: dict[str, dict[str, int]] = {name: {} for name in classes}
-    for sequences, steps, rows in _predictions(tagger, encoded, probabilities):
+    for sequences, steps, rows in _predictions(tagger, encoded, len(classes), probabilities):
         labels, predicted, rows = encoded.labels[steps], rows.argmax(axis=1), widened(rows, len(classes))
         offsets = encoded.values.offsets[sequences.start : sequences.stop + 1] - steps.start
         scores.add(labels, rows, offsets)
@@ -82,11 +82,11 @@ def widened(probabilities: FloatArray, n_classes: int) -> FloatArray:
 
 
 def _predictions(
-    tagger: Tagger, encoded: Encoded, probabilities: FloatArray | None
+    tagger: Tagger, encoded: Encoded, n_classes: int, probabilities: FloatArray | None
 ) -> Iterator[tuple[slice, slice, FloatArray]]:
     """Some sequences at a time, their steps and their probabilities."""
     if probabilities is None:
-        yield from tagger.predict_portions(encoded.values)
+        yield from tagger.predict_portions(encoded.values, width=n_classes)
     else:
         yield slice(0, len(encoded.values)), slice(0, len(probabilities)), probabilities
 

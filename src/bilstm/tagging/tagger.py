@@ -49,13 +49,19 @@ class Tagger:
         """(total_steps, n_classes) float32 probabilities of encoded sequences (`Columns.encode`)."""
         return self.model.predict_rows(values, precision=self.precision)
 
-    def predict_portions(self, values: Ragged) -> Iterator[tuple[slice, slice, FloatArray]]:
+    def predict_portions(
+        self, values: Ragged, *, width: int | None = None
+    ) -> Iterator[tuple[slice, slice, FloatArray]]:
         """The same for some sequences at a time, where there may be more of them than memory could hold.
+
+        Args:
+            width: how many numbers a step becomes later, if more than there are classes.
 
         Yields:
             Which sequences, which steps these are, and their (steps, n_classes) probabilities.
         """
-        for group in portions(values.offsets, max(1, min(scratch.BLOCK, _PROBABILITIES // len(self.columns.classes)))):
+        most = _PROBABILITIES // (width or len(self.columns.classes))
+        for group in portions(values.offsets, max(1, min(scratch.BLOCK, most))):
             offsets = values.offsets[group.start : group.stop + 1]
             steps = slice(int(offsets[0]), int(offsets[-1]))
             yield group, steps, self.predict_proba(Ragged(values.values[steps], offsets - offsets[0]))
