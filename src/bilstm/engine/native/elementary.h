@@ -52,9 +52,9 @@ inline Vec exponential(Vec value) {
     return fma(scale[0], x[0], scale[0]);
 }
 
-// 1 / x within 1 unit in the last place for 2^-125 < x < 2^125, where a processor's divider is busy with something else;
-// unlike the processors' own estimates, the same everywhere. A first guess by subtracting exponents, within 13 %, then
-// twice y + y (e + e^2) with e = 1 - x y, which leaves e^3.
+// 1 / x within 1 unit in the last place for 2^-125 < x < 2^125, where a processor's divider is busy with something
+// else; unlike the processors' own estimates, the same everywhere. A first guess by subtracting exponents, within 13 %,
+// then twice y + y (e + e^2) with e = 1 - x y, which leaves e^3.
 inline Vec reciprocal(Vec x) {
     Vec y = (Vec)(0x7ef311c3 - (IntVec)x);
     for (int i = 0; i < 2; ++i) {
