@@ -260,6 +260,22 @@ def test_nothing_held_out(train: Callable[..., Path]) -> None:
     assert set(header["training"]["history"]) == {"loss"}
 
 
+def test_what_is_said_where_nothing_is_held_out(tmp_path: Path) -> None:
+    path, model = write(tmp_path / "train.csv", rows(30)), tmp_path / "model"
+    said = [
+        bilstm("train", path, *COLUMNS, *SMALL, "--validation-split", share, "--out", model).stdout
+        + bilstm("inspect", model).stdout
+        for share in (0, 0.2)
+    ]
+    for words in (
+        "\nnothing was held out to tell epochs apart: the last was kept, with a loss of ",
+        "; none was held out",
+    ):
+        assert [words in text for text in said] == [True, False]
+    for words in ("\nthe best was epoch ", "; judged by 6 more\n"):
+        assert [words in text for text in said] == [False, True]
+
+
 def test_a_table_to_judge_by(tmp_path: Path, train: Callable[..., Path]) -> None:
     valid = write(tmp_path / "valid.ndjson", rows(7, seed=2))
     _, header = read_model(train("--valid", valid))

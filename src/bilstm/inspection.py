@@ -180,9 +180,11 @@ def _network_lines(network: dict[str, Any]) -> list[str]:
 
 def _training_lines(training: dict[str, Any]) -> list[str]:
     data = f"{counted(training['sequences'], 'sequence')}, {counted(training['steps'], 'step')}"
+    held_out = training["held_out_sequences"]
+    judged = f"judged by {held_out:,} more" if held_out else "none was held out to judge by"
     chosen = ", ".join(f"{name} {value}" for name, value in training["options"].items() if value is not None)
     return [
-        f"trained on {data}; judged by {training['held_out_sequences']:,} more",
+        f"trained on {data}; {judged}",
         f"{_kept(training)}; {training['stopped']}",
         *([f"options: {chosen}"] if chosen else []),
     ]

@@ -205,7 +205,7 @@ class _Run:
 
     def _reason_to_stop(self) -> str | None:
         done = len(self.logs)
-        if self.validation and self.best and done - 1 - self.best.epoch >= self.options.patience:
+        if self.best and done - 1 - self.best.epoch >= self.options.patience:
             return f"no better for {self.options.patience} epochs"
         if done and self._over_time():
             return "the time limit was reached"
