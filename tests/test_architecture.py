@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +57,16 @@ def test_imports_run_downwards_only() -> None:
         wrong = [name for name in above if FLOOR[name] >= FLOOR[room]]
         assert not wrong, f"{'/'.join(inside)} imports {', '.join(wrong)}"
     assert looked_at == set(FLOOR)
+
+
+def test_names_are_found_when_first_used() -> None:
+    program = (
+        "import bilstm\n"
+        "assert bilstm.Sequential is bilstm.models.Sequential and bilstm.layers.LSTM\n"
+        "assert set(dir(bilstm)) == set(bilstm.__all__)\n"
+        "for name in bilstm.__all__: getattr(bilstm, name)\n"
+        "try: bilstm.nothing\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "module 'bilstm' has no attribute 'nothing'\n"

@@ -91,18 +91,6 @@ def test_predicting_imports_no_framework() -> None:
     }
 
 
-def test_names_are_found_when_first_used() -> None:
-    program = (
-        "import bilstm\n"
-        "assert bilstm.Sequential is bilstm.models.Sequential and bilstm.layers.LSTM\n"
-        "assert set(dir(bilstm)) == set(bilstm.__all__)\n"
-        "for name in bilstm.__all__: getattr(bilstm, name)\n"
-        "try: bilstm.nothing\n"
-        "except AttributeError as error: print(error)\n"
-    )
-    assert run(program).stdout == "module 'bilstm' has no attribute 'nothing'\n"
-
-
 @pytest.mark.parametrize("count", [1, 3, 1024])
 def test_the_number_of_threads(count: int) -> None:
     utils.set_threads(count)
