@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from ctypes import POINTER, byref, c_int32, c_int64, c_void_p
 from typing import Any
 
@@ -62,6 +63,7 @@ class Call:
         self.numbers: dict[str, Any] = {"steps": STEPS, "sequences": SEQUENCES, "count": 3, "batches": 2, "loss": 1}
         self.numbers["each"] = STEPS // SEQUENCES
         self.optimizer = OptimizerStruct(0, 0.1, 0.9, 0.999, 1e-7)
+        self.prediction = c_void_p()
 
     def __call__(self, name: str) -> tuple[int, str]:
         at, n = self.address, self.numbers
@@ -73,6 +75,8 @@ class Call:
         arguments = {
             "train_equal": (network, at["values"], at["shares"], *equal, *rest),
             "predict_equal": (network, at["values"], *equal, precision, at["output"]),
+            "prepare": (network, at["values"], *equal, precision, at["output"], byref(self.prediction)),
+            "predict_prepared": (self.prediction,),
             "train": (network, data, at["chosen"], n["count"], at["starts"], n["batches"], *rest),
             "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, at["scores"]),
             "update": (network, byref(self.optimizer)),
@@ -83,17 +87,21 @@ class Call:
             "write": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
         }[name]
         engine = library.library()
+        if name == "prepare":
+            engine.bilstm_forget(self.prediction)
         code = getattr(engine, f"bilstm_{'predict' if name == 'evaluate' else name}")(*arguments)
         return code, engine.bilstm_last_error().decode()
 
 
 @pytest.fixture
-def call() -> Call:
-    return Call()
+def call() -> Iterator[Call]:
+    call = Call()
+    yield call
+    library.library().bilstm_forget(call.prediction)
 
 
-EQUAL = ("train_equal", "predict_equal")  # sequences with the same number of steps
-CALLS = ("train", "gradient", "update", "average", "predict", "evaluate", "read", "write", *EQUAL)
+EQUAL = ("train_equal", "predict_equal", "prepare")  # sequences with the same number of steps
+CALLS = ("train", "gradient", "update", "average", "predict", "evaluate", "read", "write", *EQUAL, "predict_prepared")
 DATA = ("train", "gradient", "predict", "evaluate")
 LEARNING = ("train", "gradient", "evaluate")
 
@@ -106,7 +114,8 @@ def test_valid_calls_are_answered(call: Call) -> None:
 # --- Pointers --------------------------------------------------------------------------------------------------------
 
 POINTERS = {
-    "network": ("no network", CALLS),
+    "network": ("no network", tuple(name for name in CALLS if name != "predict_prepared")),
+    "output": ("no output", ("predict_equal", "prepare")),
     "values": ("no values", DATA + EQUAL),
     "offsets": ("no offsets", DATA),
     "labels": ("either labels or targets are needed", LEARNING),
@@ -138,7 +147,7 @@ def test_nothing_to_predict_into(call: Call, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "pointer"),
     [(name, pointer) for pointer, (_, names) in POINTERS.items() for name in names if pointer != "network"]
-    + [("predict", "states"), ("predict", "output"), ("predict_equal", "output"), ("train", "weights")],
+    + [("predict", "states"), ("predict", "output"), ("train", "weights")],
 )
 def test_misaligned_pointers(call: Call, name: str, pointer: str) -> None:
     call.address[pointer] += 1  # type: ignore[operator]
@@ -160,11 +169,14 @@ def test_null_structures() -> None:
         ("iteration", (made, None, 0), "no iteration"),
         ("update", (made, None), "no optimizer"),
         ("predict", (made, None, 0, 0, None, None, None, None), "no data"),
+        ("predict_prepared", (None,), "no prediction"),
+        ("prepare", (made, None, 1, 1, 0, None, None), "no place for the prediction"),
     ]
     for name, arguments, message in calls:
         assert getattr(engine, f"bilstm_{name}")(*arguments) == INVALID
         assert engine.bilstm_last_error().decode() == message
     engine.bilstm_destroy(None)  # does nothing, like free
+    engine.bilstm_forget(None)
 
 
 def test_misaligned_arrays_are_copied_before_they_cross() -> None:
@@ -220,7 +232,7 @@ def test_an_unknown_loss(call: Call, name: str, loss: int) -> None:
 
 
 @pytest.mark.parametrize("precision", [-1, 2, 2**31 - 1])
-@pytest.mark.parametrize("name", ["predict", "evaluate", "predict_equal"])
+@pytest.mark.parametrize("name", ["predict", "evaluate", "predict_equal", "prepare"])
 def test_an_unknown_precision(call: Call, name: str, precision: int) -> None:
     call.numbers["precision"] = precision
     assert call(name) == (INVALID, "unknown precision")

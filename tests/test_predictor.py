@@ -14,7 +14,7 @@ from bilstm.models import Sequential
 from oracles.models import above_half, bits, compiled, numbers, tagger
 
 
-@pytest.mark.parametrize(("sequences", "steps"), [(1, 1), (1, 7), (3, 5)])
+@pytest.mark.parametrize(("sequences", "steps"), [(1, 1), (1, 7), (3, 5), (40, 5), (200, 2)])
 @pytest.mark.parametrize("ending", [[], [GlobalMaxPooling1D()]])
 def test_it_predicts_what_the_model_predicts(sequences: int, steps: int, ending: list[Any]) -> None:
     layers = [Bidirectional(LSTM(5, return_sequences=True), input_shape=(None, 2)), *ending, Dense(3, "softmax")]
@@ -56,6 +56,23 @@ def test_each_thread_has_its_own() -> None:
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(predict, sequences))
     assert found == [bits([model.predict(x)] * 50) for x in sequences]
+
+
+def test_one_that_threads_share_harms_no_more_than_its_output() -> None:
+    model = tagger(units=20)
+    predictor = model.predictor(sequences=4, steps=30)
+    x = numbers(4, 30, 2)
+    expected = bits(predictor(x).copy())
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: predictor(), range(400)))
+    assert bits(predictor(x)) == expected
+
+
+def test_weights_rounded_to_bfloat16() -> None:
+    model = tagger(units=20)
+    x = numbers(1, 9, 2)
+    rounded = model.predictor(steps=9, precision="bfloat16")(x)
+    assert bits(rounded) == bits(model.predict(x, precision="bfloat16")) != bits(model.predict(x))
 
 
 def test_what_it_refuses() -> None:

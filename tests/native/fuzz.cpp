@@ -186,7 +186,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
         states.resize(static_cast<size_t>(d.sequences * state_width));
         const int64_t equal = bytes.claim(d.sequences);
         const int64_t steps = bytes.claim(d.sequences ? d.steps / d.sequences : 1);
-        switch (bytes.below(8)) {
+        switch (bytes.below(9)) {
             case 0:
                 answered(bilstm_train(network, &d.data, bytes.or_null(chosen), bytes.claim(count),
                                       bytes.or_null(starts), bytes.claim(batches), loss, &optimizer,
@@ -211,7 +211,16 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 answered(bilstm_predict_equal(network, bytes.or_null(d.values), equal, steps, precision,
                                               bytes.or_null(output)));
                 break;
-            case 6:
+            case 6: {
+                bilstm_prediction* prediction = nullptr;
+                const bool made = answered(bilstm_prepare(network, bytes.or_null(d.values), equal, steps, precision,
+                                                          bytes.or_null(output), &prediction));
+                check(made == (prediction != nullptr), "a prediction, or none");
+                for (int i = 0; i < 2; ++i) answered(bilstm_predict_prepared(prediction));
+                bilstm_forget(prediction);
+                break;
+            }
+            case 7:
                 answered(bilstm_average(network, bytes.number()));
                 break;
             default:

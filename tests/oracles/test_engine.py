@@ -159,6 +159,16 @@ def test_gradients_of_larger_networks(layers: list[Json], lengths: list[int]) ->
     check_gradients(problem, well_conditioned=True)
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("units", [2, 40])
+def test_squared_errors_of_classes_that_are_nearly_certain(units: int, seed: int) -> None:
+    problem = Problem.draw([dense(units, "softmax")], "mean_squared_error", [1], seed)
+    weights, biases = problem.network.weights
+    problem.network.set_weights([weights, biases + np.eye(units)[units // 2] * 12])
+    problem.targets[:] *= 10
+    check_gradients(problem, well_conditioned=True)
+
+
 def test_equal_largest_numbers_share_a_gradient() -> None:
     problem = Problem.draw([dense(4), LARGEST, dense(2)], "mean_squared_error", [1, 9, 6, 9], 2)
     problem.batch.values[:, 0] = np.round(problem.batch.values[:, 0])

@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uin
 from functools import cache
 from pathlib import Path
 
-ABI = 5
+ABI = 6
 INVALID, OUT_OF_MEMORY = 1, 2  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
@@ -103,6 +103,8 @@ _SIGNATURES: dict[str, list[type]] = {
     "bilstm_average": [c_void_p, c_float],
     "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
     "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p],
+    "bilstm_prepare": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, POINTER(c_void_p)],
+    "bilstm_predict_prepared": [c_void_p],
     "bilstm_first_not_finite": [c_void_p, c_int64],
     "bilstm_mark_unlabelled": [c_void_p, c_int64],
 }
@@ -151,8 +153,8 @@ def _load(path: Path) -> ctypes.CDLL:
         raise EngineError(f"{path} is of another version of bilstm: install it again")
     engine.bilstm_last_error.restype = c_char_p
     engine.bilstm_target.restype = c_char_p
-    engine.bilstm_destroy.argtypes = [c_void_p]
-    engine.bilstm_destroy.restype = None
+    for end in (engine.bilstm_destroy, engine.bilstm_forget):
+        end.argtypes, end.restype = [c_void_p], None
     engine.bilstm_first_not_finite.restype = c_int64
     engine.bilstm_mark_unlabelled.restype = c_int64
     for name, arguments in _SIGNATURES.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ctypes import addressof, byref, c_char, c_int32, c_int64, c_void_p
 from functools import partial
 from typing import Any
@@ -22,6 +22,25 @@ from bilstm.engine.plans import LOSSES, PRECISIONS, LayerPlan, OptimizerPlan, Ta
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
 
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
+
+
+class Prepared:
+    """A prediction from one array into another, made ready once: `Network.prepared` makes it.
+
+    Attributes:
+        predict: predicts, from what `values` holds by then and with the weights of the moment. Takes nothing; returns
+            an error code for `check`, since a function around it would take a twentieth of a short prediction's time.
+    """
+
+    def __init__(self, network: Network, values: FloatArray, output: FloatArray, precision: str) -> None:
+        engine, handle = library(), c_void_p()
+        count, steps, _ = values.shape
+        number = PRECISIONS.index(precision)
+        place = network._handle, _address(values), count, steps, number, _address(output), byref(handle)
+        check(engine.bilstm_prepare(*place))
+        self._owners = network, values, output
+        weakref.finalize(self, engine.bilstm_forget, handle)
+        self.predict = partial(engine.bilstm_predict_prepared, handle)
 
 
 class Network:
@@ -235,25 +254,9 @@ class Network:
         check(library().bilstm_predict_equal(self._handle, _contents(values), count, steps, number, _address(output)))
         return output
 
-    def prepared(self, values: FloatArray, output: FloatArray, precision: str = "float32") -> Callable[[], None]:
-        """A function that does what `predict_equal` does for these arrays, which it keeps, again at each call."""
-        count, steps, _ = values.shape
-        number = PRECISIONS.index(precision)
-        # Made once: to convert the arguments takes as long as a tenth of a short prediction.
-        arguments = (
-            c_void_p(_address(values)),
-            c_int64(count),
-            c_int64(steps),
-            c_int32(number),
-            c_void_p(_address(output)),
-        )
-        predict = partial(library().bilstm_predict_equal, self._handle, *arguments)
-
-        def call(_owners: object = (self, values, output)) -> None:
-            if code := predict():
-                check(code)
-
-        return call
+    def prepared(self, values: FloatArray, output: FloatArray, precision: str = "float32") -> Prepared:
+        """What `predict_equal` does for `values`, into `output`, to be done over and over."""
+        return Prepared(self, values, output, precision)
 
     def evaluate(
         self, data: Ragged, targets: Targets, loss: str, precision: str = "float32"

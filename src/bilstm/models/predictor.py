@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bilstm.engine.library import check
 from bilstm.engine.network import Network
 from bilstm.ragged import FloatArray
 
@@ -26,7 +27,8 @@ class Predictor:
         self.input: FloatArray = np.zeros((sequences, steps, network.features), np.float32)
         shape = (sequences, network.outputs) if network.one_row_each else (sequences, steps, network.outputs)
         self.output: FloatArray = np.zeros(shape, np.float32)
-        self._predict = network.prepared(self.input, self.output, precision)
+        self._prepared = network.prepared(self.input, self.output, precision)
+        self._predict = self._prepared.predict
         self._shape = self.input.shape
 
     def __call__(self, x: Any = None) -> FloatArray:
@@ -40,5 +42,6 @@ class Predictor:
             if getattr(x, "shape", None) != self._shape and np.shape(x) != self._shape:  # at once for an array
                 raise ValueError(f"this predictor takes arrays of shape {self._shape}, not {np.shape(x)}")
             self.input[...] = x
-        self._predict()
+        if code := self._predict():
+            check(code)
         return self.output

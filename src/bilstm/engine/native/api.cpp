@@ -12,17 +12,23 @@
 #include <string>
 #include <vector>
 
+#include "checks.h"
 #include "floats.h"
-#include "network.h"
+#include "prepared.h"
 #include "threads.h"
 
 struct bilstm_network : bilstm::Network {
     using Network::Network;
 };
 
+struct bilstm_prediction : bilstm::Prepared {
+    using Prepared::Prepared;
+};
+
 namespace {
 
-using bilstm::Invalid;
+using bilstm::check_array, bilstm::check_batch, bilstm::check_data, bilstm::check_optimizer, bilstm::check_precision,
+    bilstm::check_rows, bilstm::check_targets, bilstm::EqualSequences, bilstm::Invalid, bilstm::require;
 
 constexpr int64_t kMostIterations = int64_t{1} << 53;  // what float64 counts
 
@@ -52,118 +58,8 @@ int32_t guarded(Function&& function) {
     }
 }
 
-void require(bool condition, const char* otherwise) {
-    if (!condition) throw Invalid(otherwise);
-}
-
-// An array that is passed in: there unless it may be left out, and where items of its type can be.
-template <typename Item>
-void check_array(const Item* array, const char* name, bool optional = false) {
-    if (!array && !optional) throw Invalid(std::string("no ") + name);
-    if (reinterpret_cast<uintptr_t>(array) % alignof(Item)) throw Invalid(std::string("misaligned ") + name);
-}
-
-// A number of rows that arrays of `width` numbers a row can have on a machine there is.
-void check_rows(int64_t rows, int64_t width, const char* name) {
-    int64_t numbers = 0;
-    if (rows < 0 || __builtin_mul_overflow(rows, width, &numbers) || numbers > bilstm::kMostNumbers)
-        throw Invalid("impossible number of " + std::string(name) + ": " + std::to_string(rows));
-}
-
-void check_data(const bilstm_network* network, const bilstm_data* data) {
-    require(network, "no network");
-    check_array(data, "data");
-    check_rows(data->steps, network->features(), "steps");
-    check_rows(data->sequences, network->outputs(), "sequences");
-    check_array(data->values, "values", data->steps == 0);
-    check_array(data->offsets, "offsets", data->sequences == 0);
-    int64_t before = 0;
-    for (int64_t i = 0; i < data->sequences; ++i) {
-        const int64_t begin = data->offsets[i], end = data->offsets[i + 1];
-        if (begin != before || end < begin || end > data->steps)
-            throw Invalid("offsets of sequence " + std::to_string(i) + " leave the data: " + std::to_string(begin) +
-                          " to " + std::to_string(end));
-        before = end;
-    }
-    if (before != data->steps)
-        throw Invalid("offsets end at " + std::to_string(before) + " of " + std::to_string(data->steps) + " steps");
-}
-
-// The sequences of a batch, each of which may be in it several times.
-void check_batch(const bilstm_data& data, const int64_t* chosen, int64_t count) {
-    int64_t steps = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        if (chosen[i] < 0 || chosen[i] >= data.sequences)
-            throw Invalid("sequence " + std::to_string(chosen[i]) + " of " + std::to_string(data.sequences));
-        steps += data.offsets[chosen[i] + 1] - data.offsets[chosen[i]];
-        require(steps <= bilstm::kMostNumbers, "too many steps in a batch");
-    }
-}
-
-bilstm::Loss check_targets(const bilstm::Network& network, const bilstm_data& data, int32_t loss) {
-    require(loss >= 0 && loss <= static_cast<int32_t>(bilstm::Loss::mean_squared_error), "unknown loss");
-    check_rows(data.steps, network.outputs(), "steps");
-    check_array(data.labels, "labels", true);
-    check_array(data.targets, "targets", true);
-    check_array(data.weights, "weights", true);
-    require((data.labels == nullptr) != (data.targets == nullptr) || data.sequences == 0,
-            "either labels or targets are needed");
-    require(!data.labels || loss != static_cast<int32_t>(bilstm::Loss::mean_squared_error),
-            "a squared error needs targets, not labels");
-    require(!data.labels || loss != static_cast<int32_t>(bilstm::Loss::binary_crossentropy) || network.outputs() == 1,
-            "binary cross-entropy of several outputs needs targets, not labels");
-    return static_cast<bilstm::Loss>(loss);
-}
-
-// Offsets and numbers of sequences that all have the same number of steps. Kept between calls.
-class EqualSequences {
-  public:
-    bilstm_data of(const bilstm_network* network, const float* values, int64_t sequences, int64_t steps) {
-        require(network, "no network");
-        require(steps >= 1, "sequences must have steps");
-        check_rows(sequences, 1, "sequences");
-        const int64_t total = bilstm::checked_product(sequences, steps);
-        check_rows(total, network->features(), "steps");
-        check_rows(total, network->outputs(), "steps");
-        check_array(values, "values", total == 0);
-        offsets_.resize(static_cast<size_t>(sequences) + 1);
-        for (size_t i = 0; i < offsets_.size(); ++i) offsets_[i] = static_cast<int64_t>(i) * steps;
-        return {values, offsets_.data(), total, sequences, nullptr, nullptr, nullptr};
-    }
-    const int64_t* chosen() {
-        while (chosen_.size() < offsets_.size()) chosen_.push_back(static_cast<int64_t>(chosen_.size()));
-        return chosen_.data();
-    }
-
-  private:
-    std::vector<int64_t> offsets_, chosen_;
-};
-
-bilstm::Optimizer check_optimizer(const bilstm_optimizer* o) {
-    check_array(o, "optimizer");
-    require(o->kind == bilstm::Optimizer::adam || o->kind == bilstm::Optimizer::sgd, "unknown optimizer");
-    require(o->learning_rate >= 0 && std::isfinite(o->learning_rate),
-            "the learning rate must be a number from 0 that float32 holds");
-    for (const float clip : {o->clipnorm, o->global_clipnorm, o->clipvalue})
-        require(clip >= 0 && std::isfinite(clip), "clipping must be at numbers from 0 that float32 holds");
-    if (o->kind == bilstm::Optimizer::adam) {
-        for (const float beta : {o->beta_1, o->beta_2})
-            require(beta >= 0 && beta < 1, "Adam's betas must be from 0 to below 1, in float32 too");
-        require(o->epsilon > 0 && std::isfinite(o->epsilon), "Adam's epsilon must be above 0, in float32 too");
-    }
-    require(o->weight_decay >= 0 && std::isfinite(o->weight_decay),
-            "weight decay must be a number from 0 that float32 holds");
-    return {o->kind,     o->learning_rate,   o->beta_1,    o->beta_2,      o->epsilon,
-            o->clipnorm, o->global_clipnorm, o->clipvalue, o->weight_decay};
-}
-
-bool check_precision(int32_t precision) {
-    require(precision == BILSTM_FLOAT32 || precision == BILSTM_BFLOAT16, "unknown precision");
-    return precision == BILSTM_BFLOAT16;
-}
-
 // Weights stay as they are while one is held, rounded if need be.
-std::shared_lock<bilstm::ForkedLock> lock_to_predict(bilstm_network& network, bool rounded) {
+std::shared_lock<bilstm::ForkedLock> lock_to_predict(bilstm::Network& network, bool rounded) {
     std::shared_lock lock(network.guard);
     while (rounded && !network.weights_rounded()) {  // another thread may train in between
         lock.unlock();
@@ -378,6 +274,31 @@ int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64
         const auto lock = lock_to_predict(*network, rounded);
         network->predict(data, bilstm::Loss::mean_squared_error, rounded, nullptr, nullptr, output, nullptr);
     });
+}
+
+int32_t bilstm_prepare(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
+                       int32_t precision, float* output, bilstm_prediction** out) {
+    return guarded([&] {
+        check_array(out, "place for the prediction");
+        *out = nullptr;
+        const bool rounded = check_precision(precision);
+        require(network, "no network");
+        check_array(values, "values");
+        check_array(output, "output");
+        *out = new bilstm_prediction(*network, values, sequences, steps, rounded, output);
+    });
+}
+
+int32_t bilstm_predict_prepared(bilstm_prediction* prediction) {
+    return guarded([&] {
+        require(prediction, "no prediction");
+        const auto lock = lock_to_predict(prediction->network(), prediction->rounded());
+        prediction->predict();
+    });
+}
+
+void bilstm_forget(bilstm_prediction* prediction) {
+    delete prediction;
 }
 
 int64_t bilstm_first_not_finite(const float* values, int64_t count) {

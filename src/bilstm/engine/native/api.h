@@ -1,7 +1,8 @@
 // The engine's C interface. Every function returns 0, or an error code; bilstm_last_error() then says what was wrong,
-// for the calling thread. Nothing is kept of the arrays passed in. Null and misaligned pointers, sizes, offsets and
-// indexes that contradict each other are refused before anything is read through them; that an array is as long as is
-// said, only the caller can know. A call that fails leaves the weights as the last whole training step left them.
+// for the calling thread. Nothing is kept of the arrays passed in, but by bilstm_prepare. Null and misaligned pointers,
+// sizes, offsets and indexes that contradict each other are refused before anything is read through them; that an array
+// is as long as is said, only the caller can know. A call that fails leaves the weights as the last whole training step
+// left them.
 #pragma once
 
 #include <stdint.h>
@@ -17,9 +18,10 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3 };
-enum { BILSTM_ABI = 5 };
+enum { BILSTM_ABI = 6 };
 
 typedef struct bilstm_network bilstm_network;
+typedef struct bilstm_prediction bilstm_prediction;
 
 enum {
     BILSTM_LSTM = 0,
@@ -129,6 +131,12 @@ BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* da
 // The same for sequences of `steps` steps each, without states: for callers to whom microseconds matter.
 BILSTM_API int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
                                         int32_t precision, float* output);
+// The same, made ready once: each bilstm_predict_prepared predicts from what `values` then holds, with the weights of
+// the moment, into `output`. Both arrays and the network must stay until the last; bilstm_forget ends it.
+BILSTM_API int32_t bilstm_prepare(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
+                                  int32_t precision, float* output, bilstm_prediction** out);
+BILSTM_API int32_t bilstm_predict_prepared(bilstm_prediction* prediction);
+BILSTM_API void bilstm_forget(bilstm_prediction* prediction);
 
 // The index of the first number that is NaN or infinite, or -1.
 BILSTM_API int64_t bilstm_first_not_finite(const float* values, int64_t count);

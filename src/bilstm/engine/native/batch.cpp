@@ -20,7 +20,9 @@ void Batch::arrange(const int64_t* offsets, const int64_t* chosen, int64_t count
         order[i] = static_cast<int64_t>(i);
         steps += own;
     }
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return steps_of(a) > steps_of(b); });
+    const auto longer = [&](int64_t a, int64_t b) { return steps_of(a) > steps_of(b); };
+    if (!std::is_sorted(order.begin(), order.end(), longer))  // to sort takes memory
+        std::stable_sort(order.begin(), order.end(), longer);
     std::vector<int64_t>& first_row = active;  // borrowed until it gets its own contents
     first_row.resize(n);
     int64_t row = 0;

@@ -75,8 +75,9 @@ void Dense::multiply(const Input& input, float* output) const {
             const float* biases = weights_.value.data() + shape.start(panel);
             const Weight* matrix = weights_.panels<Weight>() + shape.start(panel);
             with_vectors(width / kLanes, [&](auto vectors) {
-                for_row_tiles(begin, end, [&](auto rows, int64_t row) {
-                    constexpr int R = decltype(rows)::value, V = decltype(vectors)::value;
+                constexpr int V = decltype(vectors)::value;
+                for_row_tiles<V>(begin, end, [&](auto rows, int64_t row) {
+                    constexpr int R = decltype(rows)::value;
                     Vec sums[R][V];
                     const float* a[R];
                     for (int r = 0; r < R; ++r) {
@@ -112,9 +113,11 @@ void Dense::activation_gradient(const float* output, float* gradient) const {
             for (int64_t i = 0; i < units; ++i) gradient[i] = output[i] > 0.0f ? gradient[i] : 0.0f;
             break;
         case Activation::softmax: {
+            // Relative to the gradient of the largest output, with which, near 1, the sum would else nearly cancel.
+            const float reference = gradient[std::max_element(output, output + units) - output];
             float dot = 0.0f;
-            for (int64_t i = 0; i < units; ++i) dot += gradient[i] * output[i];
-            for (int64_t i = 0; i < units; ++i) gradient[i] = output[i] * (gradient[i] - dot);
+            for (int64_t i = 0; i < units; ++i) dot += (gradient[i] - reference) * output[i];
+            for (int64_t i = 0; i < units; ++i) gradient[i] = output[i] * ((gradient[i] - reference) - dot);
             break;
         }
     }
@@ -184,8 +187,9 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
         const int64_t begin = chunk * kChunk, end = std::min(begin + kChunk, input.rows);
         for (int64_t panel = 0; panel < shape.panels(); ++panel)
             with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
-                for_row_tiles(begin, end, [&](auto tile, int64_t row) {
-                    constexpr int R = decltype(tile)::value, V = decltype(vectors)::value;
+                constexpr int V = decltype(vectors)::value;
+                for_row_tiles<V>(begin, end, [&](auto tile, int64_t row) {
+                    constexpr int R = decltype(tile)::value;
                     Vec sums[R][V] = {};
                     const float* a[R];
                     for (int r = 0; r < R; ++r) a[r] = rows + (row + r) * padded;

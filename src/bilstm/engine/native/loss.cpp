@@ -35,9 +35,15 @@ struct Row {
     }
 };
 
+// Without the division, which takes as long as all the rest, where there is one number only.
+template <typename Number>
+Number mean(Number sum, int64_t count) {
+    return count == 1 ? sum : sum / static_cast<Number>(count);
+}
+
 double binary(const Row& row, bool is_matched) {
     double loss = 0;
-    const auto width = static_cast<double>(row.width);
+    const float share = row.gradient ? mean(row.scale, row.width) : 0.0f;
     for (int64_t i = 0; i < row.width; ++i) {
         const double p = clipped(row.output[i]), y = row.wanted(i);
         if (y == 0 || y == 1) {
@@ -47,13 +53,12 @@ double binary(const Row& row, bool is_matched) {
             loss -= (1 - y) * natural_logarithm(1 - p);
         }
         if (!row.gradient) continue;
-        const float share = row.scale / static_cast<float>(row.width);
         if (is_matched)
             row.gradient[i] = (row.output[i] - row.wanted(i)) * share;
         else
             row.gradient[i] = inside(row.output[i]) ? static_cast<float>((1 - y) / (1 - p) - y / p) * share : 0.0f;
     }
-    return loss / width;
+    return mean(loss, row.width);
 }
 
 double categorical(const Row& row, bool is_matched) {
@@ -83,12 +88,13 @@ double categorical(const Row& row, bool is_matched) {
 
 double squared(const Row& row) {
     double loss = 0;
+    const float share = row.gradient ? mean(row.scale, row.width) : 0.0f;
     for (int64_t i = 0; i < row.width; ++i) {
         const float difference = row.output[i] - row.wanted(i);
         loss += static_cast<double>(difference) * difference;
-        if (row.gradient) row.gradient[i] = 2.0f * difference * (row.scale / static_cast<float>(row.width));
+        if (row.gradient) row.gradient[i] = 2.0f * difference * share;
     }
-    return loss / static_cast<double>(row.width);
+    return mean(loss, row.width);
 }
 
 // Whether the row's prediction is right: Keras's binary accuracy counts single outputs, so a part of a row may be.
@@ -96,7 +102,7 @@ double correct(Loss loss, const Row& row) {
     if (loss != Loss::categorical_crossentropy && (row.binary || row.width == 1)) {
         int64_t right = 0;
         for (int64_t i = 0; i < row.width; ++i) right += (row.output[i] > 0.5f ? 1.0f : 0.0f) == row.wanted(i);
-        return static_cast<double>(right) / static_cast<double>(row.width);
+        return mean(static_cast<double>(right), row.width);
     }
     int64_t best = 0, wanted = 0;
     for (int64_t i = 1; i < row.width; ++i) {
@@ -140,6 +146,7 @@ Score score(Loss loss, Activation activation, const float* output, int64_t rows,
             const int64_t* target_rows, int64_t all_labelled, float* gradient) {
     const int64_t width = targets.width, classes = loss == Loss::binary_crossentropy ? 2 : width;
     const bool is_matched = matched(loss, activation);
+    const float unweighted = 1.0f / static_cast<float>(all_labelled);
     Score sums;
     for (int64_t i = 0; i < rows; ++i) {
         const int64_t at = target_rows[i];
@@ -154,7 +161,7 @@ Score score(Loss loss, Activation activation, const float* output, int64_t rows,
                       targets.labels ? nullptr : targets.targets + at * width,
                       targets.labels ? targets.labels[at] : -1,
                       width,
-                      weight / static_cast<float>(all_labelled),
+                      targets.weights ? weight / static_cast<float>(all_labelled) : unweighted,
                       row_gradient,
                       loss == Loss::binary_crossentropy};
         const double value = loss == Loss::binary_crossentropy        ? binary(row, is_matched)
@@ -163,11 +170,14 @@ Score score(Loss loss, Activation activation, const float* output, int64_t rows,
         sums.rows += 1;
         sums.loss += weight * value;
         sums.correct += correct(loss, row);
+        double squares = 0, magnitudes = 0;
         for (int64_t k = 0; k < width; ++k) {
             const double difference = static_cast<double>(row.output[k]) - row.wanted(k);
-            sums.squared_error += difference * difference / static_cast<double>(width);
-            sums.absolute_error += std::fabs(difference) / static_cast<double>(width);
+            squares += difference * difference;
+            magnitudes += std::fabs(difference);
         }
+        sums.squared_error += mean(squares, width);
+        sums.absolute_error += mean(magnitudes, width);
     }
     return sums;
 }

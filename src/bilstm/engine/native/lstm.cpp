@@ -72,7 +72,8 @@ void DirectionPass::step_with(int64_t t, int64_t first, int64_t last, const Mode
                               [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, block); });
     for (; block < blocks; ++block)
         with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
-            for_row_tiles(first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, block); });
+            for_row_tiles<decltype(vectors)::value>(
+                first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, block); });
         });
     if (!mode.states_out) return;
     const int64_t going_on = t + 1 < batch->longest ? std::max(first, std::min(last, active(t + 1))) : first;
@@ -113,7 +114,7 @@ void DirectionPass::project(int64_t t, int64_t first, int64_t last, Projection& 
         const Weight* panel = lstm->weights.panels<Weight>() + lstm->weights.shape.start(block);
         with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
             constexpr int V = decltype(vectors)::value;
-            for_row_tiles(0, count, [&](auto tile, int64_t row) {
+            for_row_tiles<V>(0, count, [&](auto tile, int64_t row) {
                 constexpr int R = decltype(tile)::value;
                 Vec sums[R][V];
                 const float* a[R];
@@ -172,7 +173,7 @@ template <typename Weight, int Rows, int Panels, int Last>
 [[gnu::always_inline]] inline void DirectionPass::forward_tile(int64_t t, int64_t row, int64_t block,
                                                                const float* projected, const Mode& mode) const {
     const bool continues = t > 0 || mode.states_in;
-    if (gates) {  // of a batch they fill more than a cache: they are fetched while the tile computes what goes there
+    if (gates && fetches_ahead) {  // while the tile computes what goes there
         const int64_t width = Panels == 1 ? Last * kLanes : kPanel;
         prefetch(gate_rows(t).row(block, row, width), Rows * width);
         prefetch(cell_run(t) + (block * cell_rows(t) + row) * kLanes, Rows * kLanes);
@@ -293,12 +294,14 @@ void DirectionPass::forward_both(const DirectionPass& first, const DirectionPass
             both_tile<panels, last>(weights, inputs, before, lstm, block, at);
             for (CellPlaces& own : at) own.go_on(panels);
         };
-        int64_t block = 0;
-        if constexpr (kManyRegisters)
-            for (; block + 2 <= blocks; block += 2)
-                with_gate_vectors(lstm.gate_vectors(block + 1), [&](auto last) { tile(Constant<2>{}, last, block); });
-        for (; block < blocks; ++block)
-            with_gate_vectors(lstm.gate_vectors(block), [&](auto last) { tile(Constant<1>{}, last, block); });
+        for (int64_t block = 0; block < blocks;) {  // two at once where there are registers for their sums
+            const bool two = block + 1 < blocks && (kManyRegisters || lstm.gate_vectors(block + 1) < 4);
+            with_gate_vectors(lstm.gate_vectors(block + two), [&](auto last) {
+                if (!two) return tile(Constant<1>{}, last, block);
+                if constexpr (kManyRegisters || last < 4) tile(Constant<2>{}, last, block);
+            });
+            block += 1 + two;
+        }
     }
     if (mode.states_out)
         for (const DirectionPass* pass : passes) pass->leave_states(0, steps - 1, mode);
@@ -309,7 +312,7 @@ void DirectionPass::recompute_gates(Steps steps, int64_t first, int64_t last) co
         for (int64_t block = 0; block < lstm->blocks(); ++block)
             with_gate_vectors(lstm->gate_vectors(block), [&](auto vectors) {
                 constexpr int V = decltype(vectors)::value;
-                for_row_tiles(first, std::max(first, std::min(last, active(t))), [&](auto rows, int64_t row) {
+                for_row_tiles<V>(first, std::max(first, std::min(last, active(t))), [&](auto rows, int64_t row) {
                     constexpr int R = decltype(rows)::value;
                     Vec sums[R][V];
                     gate_sums<float, R, 1, V>(

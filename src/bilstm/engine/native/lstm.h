@@ -70,6 +70,7 @@ struct DirectionPass {
     float* gates = nullptr;  // kept for the backward pass, or null
     float* cells = nullptr;  // of every step where cells_kept, else of the latest only
     bool cells_kept = false;
+    bool fetches_ahead = false;  // what is kept of the batch is more than a cache holds
     // The backward pass goes through chunks of steps: their gate gradients, [block of units][rows of all steps, from
     // the last step to the first][lanes], and those of the step after the chunk.
     float* chunk = nullptr;

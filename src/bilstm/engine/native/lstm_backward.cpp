@@ -57,10 +57,10 @@ void DirectionPass::backward_step(int64_t t, int64_t first, int64_t last, const 
     for (int64_t panel = 0; panel < shape.panels(); ++panel)
         with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
             constexpr int V = decltype(vectors)::value;
-            for_row_tiles(first, going_on, [&](auto rows, int64_t row) {
+            for_row_tiles<V>(first, going_on, [&](auto rows, int64_t row) {
                 backward_tile<decltype(rows)::value, V>(t, row, panel, true, arriving);
             });
-            for_row_tiles(going_on, end, [&](auto rows, int64_t row) {
+            for_row_tiles<V>(going_on, end, [&](auto rows, int64_t row) {
                 backward_tile<decltype(rows)::value, V>(t, row, panel, false, arriving);
             });
         });
@@ -73,7 +73,7 @@ template <int Rows, int Vectors>
     const int64_t sequences_before = t ? active(t - 1) : 0;
     const GateRows gates_now = gate_rows(t), gradients = gradient_rows(t);
     const float* cells_before = t ? cell_run(t - 1) : nullptr;
-    if (carried)  // what was kept of a batch is more than a cache holds: it is fetched while the tile's product runs
+    if (carried && fetches_ahead)  // while the tile's product runs
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, width = lstm->weights.shape.width(block);
             prefetch(gates_now.row(block, row, width), Rows * width);

@@ -171,9 +171,8 @@ void Network::set_recompute(bool recompute) {
 }
 
 // Returns the last layer's output, in the batch's order.
-const float* Network::forward(Workspace& w, const bilstm_data& data, const int64_t* chosen, int64_t count,
-                              Mode mode) const {
-    w.batch.arrange(data.offsets, chosen, count);
+const float* Network::forward(Workspace& w, const bilstm_data& data, const int64_t* chosen, Mode mode) const {
+    const int64_t count = w.batch.sequences;
     w.rows = w.batch.steps;
     if (layers_.front()->takes_gaps) {
         w.input = {data.values, w.batch.source.data(), w.rows};
@@ -241,7 +240,8 @@ void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const fl
         const auto i = static_cast<size_t>(piece);
         const int64_t* chosen = w->chosen.data() + pieces[i];
         const int64_t sequences = pieces[i + 1] - pieces[i];
-        const float* rows = forward(own, data, chosen, sequences, mode);
+        own.batch.arrange(data.offsets, chosen, sequences);
+        const float* rows = forward(own, data, chosen, mode);
         if (total) {
             own.target_rows.clear();
             add_target_rows(data, chosen, sequences, own.target_rows);
@@ -257,7 +257,7 @@ void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const fl
             rows += numbers;
         }
     };
-    if (weights_per_step_ > kOwnWeights || count < std::max(2, threads_here())) {
+    if (weights_per_step_ > kOwnWeightsToPredict || count < std::max(2, threads_here())) {
         for (int64_t piece = 0; piece < count; ++piece) predict_piece(*w, piece);
     } else {
         parallel(count, checked_product(data.steps, weights_per_step_), [&](int64_t piece) {
@@ -275,6 +275,20 @@ void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const fl
     }
 }
 
+std::unique_ptr<Workspace> Network::arranged(const bilstm_data& data) const {
+    auto w = std::make_unique<Workspace>(layers_.size());
+    if (cut_in_pieces(*w, data).size() != 2) return nullptr;
+    w->batch.arrange(data.offsets, w->chosen.data(), data.sequences);
+    return w;
+}
+
+void Network::predict_arranged(Workspace& w, const bilstm_data& data, bool rounded, float* output) const {
+    Mode mode;
+    mode.rounded = rounded;
+    const float* rows = forward(w, data, w.chosen.data(), mode);
+    std::copy_n(rows, w.rows * outputs(), output);
+}
+
 // Sequences of similar length go together. The cuts depend on the sequences alone, since sums of scores depend on them.
 const std::vector<int64_t>& Network::cut_in_pieces(Workspace& w, const bilstm_data& data) const {
     constexpr int64_t kMostSequences = 96, kMostSteps = 1 << 16, kPieces = 8;
@@ -283,7 +297,7 @@ const std::vector<int64_t>& Network::cut_in_pieces(Workspace& w, const bilstm_da
     std::iota(w.chosen.begin(), w.chosen.end(), int64_t{0});
     if (data.sequences > kMostSequences)
         std::stable_sort(w.chosen.begin(), w.chosen.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
-    const bool small = weights_per_step_ <= kOwnWeights;
+    const bool small = weights_per_step_ <= kOwnWeightsToPredict;
     const int64_t most = small ? std::clamp(data.sequences / kPieces, kShareSequences, kMostSequences) : kMostSequences;
     w.pieces.assign(1, 0);
     int64_t steps = 0;

@@ -19,8 +19,9 @@ namespace bilstm {
 inline constexpr int64_t kShareSequences = 16;
 
 // A network with at most so many weights has each thread compute sequences of its own, from all weights, which its
-// processor's cache then holds; with more, each thread computes a direction.
-inline constexpr int64_t kOwnWeights = 300'000;
+// processor's cache then holds; with more, each thread computes a direction. To predict there is less to gain from
+// going through all layers in one thread.
+inline constexpr int64_t kOwnWeights = 300'000, kOwnWeightsToPredict = 200'000;
 
 // All buffers of one running call, or share of it. Kept between calls.
 struct Workspace {
@@ -65,12 +66,17 @@ class Network {
     // With weights rounded to bfloat16 if asked for, which round_weights must have prepared since they last changed.
     void predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
                  float* output, bilstm_score* score);
+    // For sequences that are one piece, a workspace in which they are arranged; else null. Then predictions of them
+    // from the same place.
+    std::unique_ptr<Workspace> arranged(const bilstm_data& data) const;
+    void predict_arranged(Workspace&, const bilstm_data& data, bool rounded, float* output) const;
     bool weights_rounded() const { return weights_rounded_; }
     void round_weights();
 
   private:
     void add(const bilstm_layer& layer, int64_t width);
-    const float* forward(Workspace&, const bilstm_data&, const int64_t* chosen, int64_t count, Mode) const;
+    // Of sequences that are arranged in the workspace, in the order they are `chosen` in.
+    const float* forward(Workspace&, const bilstm_data&, const int64_t* chosen, Mode) const;
     void backward(Workspace&, float* gradient);
     void add_target_rows(const bilstm_data&, const int64_t* chosen, int64_t count, std::vector<int64_t>& rows) const;
     const std::vector<int64_t>& cut_in_pieces(Workspace&, const bilstm_data&) const;

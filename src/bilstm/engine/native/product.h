@@ -17,7 +17,7 @@ template <int First, int Count, int Rows, int Vectors, typename Column>
                                                 Vec (&sums)[Rows][Vectors]) {
     Vec columns[Count];
     load_row(column, First, columns);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
         const Vec row = broadcast(a[r][at]);
 #pragma GCC unroll 8
@@ -40,7 +40,7 @@ template <int AStep, int Rows, int Vectors, typename Column>
 [[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const Column& column,
                                                 Vec (&accumulators)[Rows][Vectors]) {
     Vec sums[Rows][Vectors];  // a copy, which compilers reliably keep in registers
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
@@ -53,7 +53,7 @@ template <int AStep, int Rows, int Vectors, typename Column>
                 (add_products_apart<2 * Turn, std::min(2, Vectors - 2 * Turn)>(a, k * AStep, own, sums), ...);
             }(std::make_integer_sequence<int, (Vectors + 1) / 2>{});
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) accumulators[r][v] = sums[r][v];
@@ -86,7 +86,7 @@ template <int AStep, int Rows, int Vectors, typename Begin>
 [[gnu::always_inline]] inline void multiply_add_runs(int64_t runs, const Begin& begin,
                                                      Vec (&accumulators)[Rows][Vectors]) {
     Vec sums[Rows][Vectors];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sums[r][v] = accumulators[r][v];
@@ -98,7 +98,7 @@ template <int AStep, int Rows, int Vectors, typename Begin>
             Vec columns[Vectors];
 #pragma GCC unroll 8
             for (int v = 0; v < Vectors; ++v) columns[v] = load(b + v * kLanes);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
             for (int r = 0; r < Rows; ++r) {
                 const Vec row = broadcast(a[r][k * AStep]);
 #pragma GCC unroll 8
@@ -106,7 +106,7 @@ template <int AStep, int Rows, int Vectors, typename Begin>
             }
         }
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) accumulators[r][v] = sums[r][v];
@@ -131,24 +131,11 @@ template <int Rows, int Vectors, typename Column>
 template <int N>
 using Constant = std::integral_constant<int, N>;
 
-// Calls function(Constant<n>) for the n in 1..Most given at run time.
-template <int Most, typename Function>
+// Calls function(Constant<n>) for the n in First..Most given at run time.
+template <int Most, int First = 1, typename Function>
 [[gnu::always_inline]] inline void with_constant(int64_t n, Function&& function) {
-    static_assert(Most <= 6);
-    if (n == 1) return function(Constant<1>{});
-    if (n == 2) return function(Constant<2>{});
-    if (n == 3) return function(Constant<3>{});
-    if constexpr (Most >= 4)
-        if (n == 4) return function(Constant<4>{});
-    if constexpr (Most >= 5)
-        if (n == 5) return function(Constant<5>{});
-    if constexpr (Most >= 6)
-        if (n == 6) return function(Constant<6>{});
-}
-
-template <typename Function>
-[[gnu::always_inline]] inline void with_rows(int64_t rows, Function&& function) {
-    with_constant<kTileRows>(rows, function);
+    if (n == First) return function(Constant<First>{});
+    if constexpr (First < Most) with_constant<Most, First + 1>(n, function);
 }
 
 template <typename Function>
@@ -156,14 +143,15 @@ template <typename Function>
     with_constant<kTileVectors>(vectors, function);
 }
 
-// Divides [begin, end) into tiles of at most kTileRows rows, of sizes as equal as can be, and calls
+// Divides [begin, end) into tiles of Vectors vectors and at most tile_rows rows, of sizes as equal as can be, and calls
 // function(Constant<rows>, first row) for each.
-template <typename Function>
+template <int Vectors, typename Function>
 [[gnu::always_inline]] inline void for_row_tiles(int64_t begin, int64_t end, Function&& function) {
-    int64_t tiles = (end - begin + kTileRows - 1) / kTileRows;
+    constexpr int kMost = tile_rows(Vectors);
+    int64_t tiles = (end - begin + kMost - 1) / kMost;
     for (int64_t row = begin; tiles > 0; --tiles) {
         const int64_t rows = (end - row + tiles - 1) / tiles;
-        with_rows(rows, [&](auto constant) { function(constant, row); });
+        with_constant<kMost>(rows, [&](auto constant) { function(constant, row); });
         row += rows;
     }
 }

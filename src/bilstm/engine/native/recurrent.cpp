@@ -5,6 +5,12 @@
 #include "shares.h"
 
 namespace bilstm {
+namespace {
+
+constexpr int64_t kCachedNumbers = 1 << 16;  // of a batch's gates and cells in the second cache, beside all else
+
+}  // namespace
+
 Recurrent::Recurrent(std::vector<std::unique_ptr<Direction>> directions, Merge merge, bool return_sequences)
     : directions_(std::move(directions)), merge_(merge), every_step_(return_sequences) {
     takes_gaps = true;
@@ -60,6 +66,7 @@ Recurrent::Passes Recurrent::passes(const Batch& batch, const Input& input, floa
         if (keep == Keep::gates)
             pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, lstm.row_size()));
         pass.cells_kept = keep != Keep::nothing;
+        pass.fetches_ahead = batch.steps * (lstm.row_size() + padded) > kCachedNumbers;
         const int64_t cell_rows = pass.cells_kept ? batch.steps : batch.sequences;
         pass.cells = scratch[base + kCells].reserve(checked_product(cell_rows, padded));
         pass.recent = scratch[base + kRecent].reserve(checked_product(2 * batch.sequences, padded));

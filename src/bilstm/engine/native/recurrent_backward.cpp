@@ -170,7 +170,7 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
             with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
                 constexpr int V = decltype(vectors)::value;
                 const float* matrix = transposed + shape.start(panel);
-                for_row_tiles(0, count, [&](auto tile, int64_t first) {
+                for_row_tiles<V>(0, count, [&](auto tile, int64_t first) {
                     constexpr int R = decltype(tile)::value;
                     Vec sums[R][V] = {};
                     multiply_add_runs<1>(

@@ -98,7 +98,8 @@ void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t c
         mode.iteration = static_cast<uint32_t>(iteration);
         mode.rows_before = share.first_row;
         mode.sequences_before = share.begin;
-        const float* output = forward(w, data, chosen + share.begin, share.end - share.begin, mode);
+        w.batch.arrange(data.offsets, chosen + share.begin, share.end - share.begin);
+        const float* output = forward(w, data, chosen + share.begin, mode);
         float* gradient = w.gradients[0].reserve(checked_product(w.rows, outputs()));
         const int64_t* own = target_rows_.data() + (one_row_each_ ? share.begin : share.first_row);
         scores_[i] = score(loss, last_activation(), output, w.rows, targets, own, labelled, gradient);

@@ -32,6 +32,11 @@ inline constexpr bool kManyRegisters = true;
 #endif
 
 inline constexpr int kTileVectors = 4;  // the four gates of a block of units
+
+// Rows of a tile of so many vectors: narrow ones are taller, to hide an addition's latency too.
+constexpr int tile_rows(int vectors) {
+    return vectors == kTileVectors ? kTileRows : kManyRegisters ? 8 : vectors == 3 ? 4 : vectors == 2 ? 6 : 8;
+}
 inline constexpr int64_t kPanel = kTileVectors * kLanes;
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));

@@ -1,0 +1,39 @@
+#include "prepared.h"
+
+#include "checks.h"
+
+namespace bilstm {
+
+bilstm_data EqualSequences::of(const Network* network, const float* values, int64_t sequences, int64_t steps) {
+    require(network, "no network");
+    require(steps >= 1, "sequences must have steps");
+    check_rows(sequences, 1, "sequences");
+    const int64_t total = checked_product(sequences, steps);
+    check_rows(total, network->features(), "steps");
+    check_rows(total, network->outputs(), "steps");
+    check_array(values, "values", total == 0);
+    offsets_.resize(static_cast<size_t>(sequences) + 1);
+    for (size_t i = 0; i < offsets_.size(); ++i) offsets_[i] = static_cast<int64_t>(i) * steps;
+    return {values, offsets_.data(), total, sequences, nullptr, nullptr, nullptr};
+}
+
+const int64_t* EqualSequences::chosen() {
+    while (chosen_.size() < offsets_.size()) chosen_.push_back(static_cast<int64_t>(chosen_.size()));
+    return chosen_.data();
+}
+
+Prepared::Prepared(Network& network, const float* values, int64_t sequences, int64_t steps, bool rounded, float* output)
+    : network_(network),
+      data_(sequences_.of(&network, values, sequences, steps)),
+      output_(output),
+      rounded_(rounded),
+      arranged_(network.arranged(data_).release()) {}
+
+void Prepared::predict() {
+    std::unique_ptr<Workspace> own(arranged_.exchange(nullptr, std::memory_order_acquire));
+    if (!own) return network_.predict(data_, Loss::mean_squared_error, rounded_, nullptr, nullptr, output_, nullptr);
+    network_.predict_arranged(*own, data_, rounded_, output_);
+    arranged_.store(own.release(), std::memory_order_release);
+}
+
+}  // namespace bilstm
