@@ -131,6 +131,7 @@ class Entry:
 
     Attributes:
         seconds: a step's in each round; none if it was not the library's fastest or failed.
+        fastest: a step's in the fastest run of each turn.
         estimate: a step's seconds before the rounds.
         problem: why it is not in the table; empty if it is.
     """
@@ -140,6 +141,7 @@ class Entry:
     exact: bool
     granule: int
     seconds: list[float] = field(default_factory=list)
+    fastest: list[float] = field(default_factory=list)
     waiting: list[float] = field(default_factory=list)
     estimate: float = 0.0
     steps: int = 1
@@ -162,6 +164,7 @@ class Entry:
         time.sleep(_PAUSE)
         answer = self.ask("time", steps=self.steps, repeats=self.repeats)
         self.waiting.append(answer["waiting"])
+        self.fastest.append(answer["fastest"])
         return float(answer["seconds"])
 
     def described(self) -> dict[str, Any]:
@@ -173,6 +176,7 @@ class Entry:
             "median": median,
             "seconds": self.seconds,
             "estimate": self.estimate,
+            "fastest": min(self.fastest) if self.seconds else None,
             "waiting": max(self.waiting, default=0.0),
             "problem": self.problem,
         }

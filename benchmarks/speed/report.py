@@ -68,6 +68,18 @@ def _remarks(results: Results) -> list[str]:
     return ["", *lines] if lines else []
 
 
+def undisturbed_table(results: Results) -> list[str]:
+    """As `targets_table`, of the fastest run of each."""
+    rows = []
+    for case in _cases(results):
+        ours, best = _ours(results, case, key="fastest"), _best_peer(results, case, "fastest")
+        if ours and best:
+            ratio = best["fastest"] / ours["fastest"]
+            row = [case.name, _milliseconds(ours, "fastest"), f"{best['peer']}: {best['setting']}"]
+            rows.append([*row, _milliseconds(best, "fastest"), f"{ratio:.1f}×", f"{case.target:g}×"])
+    return _table(["case", "ours, ms", "fastest exact peer", "its ms", "ratio", "target"], rows, left=(0, 2))
+
+
 def processor_table(results: Results) -> list[str]:
     """Operations a second, and their share of the peak."""
     one, several = results["peak"]
@@ -189,6 +201,14 @@ def markdown(results: Results) -> str:
         "",
         *limits_list(results),
         *results.get("remarks", []),
+        "## Undisturbed",
+        "",
+        "The processors of a virtual machine are shared with others, and what keeps them busiest loses most by it. The "
+        "fastest run of each library, of all its turns; a run is one step or prediction, or all of a call that makes "
+        "several.",
+        "",
+        *undisturbed_table(results),
+        "",
         "## Operations, and threads",
         "",
         "GFLOP counts the additions and multiplications of the matrix products that a batch needs, without padding; "
@@ -231,10 +251,10 @@ def _cases(results: Results) -> list[Case]:
     return [CASES[name] for name in results["cases"]]
 
 
-def _ours(results: Results, case: Case, note: str = "") -> Entry | None:
+def _ours(results: Results, case: Case, note: str = "", key: str = "median") -> Entry | None:
     entries = results["cases"][case.name]
     found = [e for e in entries if e["peer"] == OURS and e["setting"].endswith(_ONE_THREAD) == bool(note)]
-    return _fastest([e for e in found if e["exact"]])
+    return _fastest([e for e in found if e["exact"]], key)
 
 
 def _peers(results: Results, name: str) -> list[Entry]:
@@ -242,17 +262,17 @@ def _peers(results: Results, name: str) -> list[Entry]:
     return [e for e in entries if e["peer"] != OURS and e["exact"] and not e["problem"]]
 
 
-def _best_peer(results: Results, case: Case) -> Entry | None:
+def _best_peer(results: Results, case: Case, key: str = "median") -> Entry | None:
     peers = _peers(results, case.name) + (_peers(results, case.rivals) if case.rivals else [])
     if not case.target_over:
-        return _fastest(peers)
+        return _fastest(peers, key)
     # Such a peer may have been too slow for the rounds; what one step took before them then has to do.
     wanted = [e for e in peers if case.target_over in e["setting"]]
-    return _fastest([e if e["median"] else e | {"median": e["estimate"]} for e in wanted])
+    return _fastest([e if e.get(key) else e | {key: e["estimate"]} for e in wanted], key)
 
 
-def _fastest(entries: Sequence[Entry]) -> Entry | None:
-    return min((e for e in entries if e["median"]), key=lambda e: float(e["median"]), default=None)
+def _fastest(entries: Sequence[Entry], key: str = "median") -> Entry | None:
+    return min((e for e in entries if e.get(key)), key=lambda e: float(e[key]), default=None)
 
 
 def _spread(seconds: list[float]) -> float:
@@ -262,8 +282,8 @@ def _spread(seconds: list[float]) -> float:
     return (high - low) / middle
 
 
-def _milliseconds(entry: Entry | None) -> str:
-    return _digits(entry["median"] * 1e3) if entry else ""
+def _milliseconds(entry: Entry | None, key: str = "median") -> str:
+    return _digits(entry[key] * 1e3) if entry else ""
 
 
 def _digits(number: float) -> str:

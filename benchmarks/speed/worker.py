@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 import traceback
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,19 +69,20 @@ class Worker:
         return {"losses": [runner.run(steps) for _ in range(2)]}
 
     def time(self, setting: str, steps: int, repeats: int) -> dict[str, Any]:
-        """Run `steps` so many times. Answers "seconds" a step, and "waiting", the processors used on average since
-        the last answer, when others were measured.
+        """Run `steps` so many times. Answers "seconds" a step, those of the "fastest" run's steps, and "waiting", the
+        processors used on average since the last answer, when others were measured.
         """
         runner = self._runner(setting)
         processor, wall = (now - before for now, before in zip(_clocks(), self.answered, strict=True))
         gc.collect()
         gc.disable()
-        started = time.perf_counter()
+        clock = [time.perf_counter()]
         for _ in range(repeats):
             runner.run(steps)
-        seconds = time.perf_counter() - started
+            clock.append(time.perf_counter())
         gc.enable()
-        return {"seconds": seconds / (steps * repeats), "waiting": processor / wall}
+        seconds, fastest = clock[-1] - clock[0], min(after - before for before, after in pairwise(clock))
+        return {"seconds": seconds / (steps * repeats), "fastest": fastest / steps, "waiting": processor / wall}
 
     def drop(self, setting: str) -> dict[str, Any]:
         """Forget the setting's network."""
