@@ -33,7 +33,7 @@ from bilstm.engine.plans import (
 from bilstm.layers import LSTM, Bidirectional, Dense
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import COMPILER, NATIVE, bits
+from oracles.models import COMPILER, NATIVE, SANITIZED, bits
 
 LSTM_PLAN = RecurrentPlan(0, (DirectionPlan(3),))
 DENSE_PLAN = DensePlan(1, 2, "softmax")
@@ -257,6 +257,7 @@ def test_what_a_network_says_of_itself() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's account of memory")
+@pytest.mark.skipif(SANITIZED is not None, reason="sanitizers take memory of their own")
 def test_only_training_takes_memory_for_gradients() -> None:
     program = """
 import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -58,14 +59,24 @@ def test_each_thread_has_its_own() -> None:
     assert found == [bits([model.predict(x)] * 50) for x in sequences]
 
 
-def test_one_that_threads_share_harms_no_more_than_its_output() -> None:
-    model = tagger(units=20)
-    predictor = model.predictor(sequences=4, steps=30)
-    x = numbers(4, 30, 2)
-    expected = bits(predictor(x).copy())
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda _: predictor(), range(400)))
-    assert bits(predictor(x)) == expected
+@pytest.mark.parametrize(("sequences", "steps"), [(8, 20_000), (200, 800)])
+def test_a_second_thread_is_refused(sequences: int, steps: int) -> None:
+    predictor = tagger(units=20).predictor(sequences=sequences, steps=steps)
+    expected = bits(predictor(numbers(sequences, steps, 2)))
+    begin = Barrier(2)
+
+    def predict(_: int) -> str:
+        begin.wait()
+        try:
+            predictor()
+        except ValueError as error:
+            return str(error)
+        return "predicted"
+
+    with ThreadPoolExecutor(2) as threads:
+        found = sorted(threads.map(predict, range(2)))
+    assert found == ["a predictor is for one thread at a time: make one for each", "predicted"]
+    assert bits(predictor()) == expected
 
 
 def test_weights_rounded_to_bfloat16() -> None:

@@ -36,7 +36,7 @@ class Predictor:
         array.
 
         Raises:
-            ValueError: x is not of the shape of `input`.
+            ValueError: x is not of the shape of `input`, or another thread is using this predictor.
         """
         if x is not None:
             if getattr(x, "shape", None) != self._shape and np.shape(x) != self._shape:  # at once for an array

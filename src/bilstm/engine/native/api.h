@@ -133,6 +133,7 @@ BILSTM_API int32_t bilstm_predict_equal(bilstm_network* network, const float* va
                                         int32_t precision, float* output);
 // The same, made ready once: each bilstm_predict_prepared predicts from what `values` then holds, with the weights of
 // the moment, into `output`. Both arrays and the network must stay until the last; bilstm_forget ends it.
+// For one thread at a time: a second is refused.
 BILSTM_API int32_t bilstm_prepare(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
                                   int32_t precision, float* output, bilstm_prediction** out);
 BILSTM_API int32_t bilstm_predict_prepared(bilstm_prediction* prediction);

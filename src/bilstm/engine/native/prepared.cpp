@@ -27,13 +27,20 @@ Prepared::Prepared(Network& network, const float* values, int64_t sequences, int
       data_(sequences_.of(&network, values, sequences, steps)),
       output_(output),
       rounded_(rounded),
-      arranged_(network.arranged(data_).release()) {}
+      arranged_(network.arranged(data_)) {}
 
 void Prepared::predict() {
-    std::unique_ptr<Workspace> own(arranged_.exchange(nullptr, std::memory_order_acquire));
-    if (!own) return network_.predict(data_, Loss::mean_squared_error, rounded_, nullptr, nullptr, output_, nullptr);
-    network_.predict_arranged(*own, data_, rounded_, output_);
-    arranged_.store(own.release(), std::memory_order_release);
+    struct Turn {
+        std::atomic<bool>& busy;
+        ~Turn() { busy.store(false, std::memory_order_release); }
+    };
+    require(!busy_.exchange(true, std::memory_order_acquire),
+            "a predictor is for one thread at a time: make one for each");
+    const Turn turn{busy_};
+    if (arranged_)
+        network_.predict_arranged(*arranged_, data_, rounded_, output_);
+    else
+        network_.predict(data_, Loss::mean_squared_error, rounded_, nullptr, nullptr, output_, nullptr);
 }
 
 }  // namespace bilstm

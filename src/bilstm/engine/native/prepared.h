@@ -21,17 +21,16 @@ class EqualSequences {
 };
 
 // Predicts from one array into another, which both stay where they are, whatever they and the weights then hold. What
-// is the same each time is done once. Needs the network to predict, not to end.
+// is the same each time is done once. For one thread at a time. Needs the network to predict, not to end.
 class Prepared {
   public:
     Prepared(Network& network, const float* values, int64_t sequences, int64_t steps, bool rounded, float* output);
-    ~Prepared() { delete arranged_.load(); }
     Prepared(const Prepared&) = delete;
     Prepared& operator=(const Prepared&) = delete;
 
     Network& network() { return network_; }
     bool rounded() const { return rounded_; }
-    void predict();
+    void predict();  // throws Invalid while another thread is at it
 
   private:
     Network& network_;
@@ -39,7 +38,8 @@ class Prepared {
     bilstm_data data_;
     float* output_;
     bool rounded_;
-    std::atomic<Workspace*> arranged_;  // null where there are several pieces, or while another thread has it
+    std::unique_ptr<Workspace> arranged_;  // null where there are several pieces
+    std::atomic<bool> busy_{false};
 };
 
 }  // namespace bilstm
