@@ -5,7 +5,6 @@ Every figure comes from a process of its own, so that its largest memory is this
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -20,7 +19,7 @@ STEPS = (500, 1000, 2000, 4000, 8000)
 UNITS = (32, 64, 128, 256, 512)
 LARGE = ("N1", "N4")
 PEERS = (OURS, "PyTorch")
-_REPEATS = 3
+_REPEATS = 9
 
 
 def measure(say: Callable[[str], None]) -> dict[str, Any]:
@@ -57,12 +56,18 @@ def _in_fresh_process(peer: str, case: Case) -> dict[str, float]:
         memory = process.ask("memory")["memory"]
     finally:
         process.close()
-    return {"seconds": statistics.median(seconds[1:]), "bytes": memory}
+    return {"seconds": min(seconds[1:]), "bytes": memory}
 
 
 def exponent(points: list[dict[str, Any]], what: str) -> float:
-    """p of the power law what ~ x ** p that fits best, by least squares of logarithms; NaN without two points."""
-    if len(points) < 2:
+    """p of the power law that fits best, by least squares of logarithms; NaN without enough points.
+
+    For seconds what ~ x ** p; for bytes, of which some are there in any case, what is added to the first point's:
+    what - what_0 ~ (x - x_0) ** p.
+    """
+    x, y = (np.array([point[key] for point in points], float) for key in ("x", what))
+    if what == "bytes":
+        x, y = x[1:] - x[:1], y[1:] - y[:1]
+    if len(x) < 2 or np.min(y) <= 0:
         return float("nan")
-    x, y = np.log([(point["x"], max(point[what], 1e-9)) for point in points]).T
-    return float(np.polyfit(x, y, 1)[0])
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

@@ -11,19 +11,25 @@ LIMITS = {
     "S2": "At two vectors of AVX2 a cycle, activations take some 50 microseconds of a step on one thread, products 46 "
     "and the weights' gradients 22; 20 units leave a part of the lanes empty, and 16 sequences a share make tiles of "
     "three rows and of two. Tried: shares of the batch that go through a whole step in one thread, gates of the last "
-    "units in shared vectors, longer and shorter waiting for the next section, places of a row's numbers found once "
-    "a tile, partial vectors without calls, gates divided by the divider (a twentieth).",
+    "units in shared vectors, longer and shorter waiting for the next section, places of a row's numbers found once a "
+    "tile, partial vectors without calls, gates divided by the divider (a twentieth), taller tiles where they are "
+    "narrow, features gathered some rows ahead and fewer divisions in the score (a twelfth together), shares of eight "
+    "sequences (nothing), other options of the compiler (nothing).",
     "N1": "The gates of 16,000 steps, 16 MB a direction and layer, go through memory twice, and 64 units make short "
     "products between activations. Tried: gradients by chunks that stay in cache, places fetched ahead of each tile "
-    "(a sixth of the step), larger pages; projecting the inputs ahead brought nothing.",
+    "(a sixth of the step), larger pages; projecting the inputs ahead, or shares of eight sequences, whose gates the "
+    "third cache would hold, brought nothing.",
     "N2": "Few sequences run at once, so every step reads all weights for a few rows. Tried: sorting by length, "
-    "projections of the inputs' part ahead where at most three rows run.",
+    "projections of the inputs' part ahead where at most three rows run, a direction to a thread instead of half the "
+    "sequences (nothing).",
     "N4": "320 units are up to 4.9 MB of weights a direction: each step reads them from the second and third cache. "
     "Tried: a direction to a thread, which then reads one direction's only.",
-    "L1": "Ten dependent steps; of the four microseconds a quarter is Python's call. Tried: both directions in turns, "
-    "so that each fills the other's pauses; several blocks activated together (slower on AVX2, whose registers run "
-    "out; so does activating in pairs of vectors, which changed nothing); prepared calls, places that are followed "
-    "rather than looked up, gates divided by the divider, whose result comes sooner (a fourteenth).",
+    "L1": "Ten dependent steps; of the three and a half microseconds a quarter is Python's call. Tried: both "
+    "directions in turns, so that each fills the other's pauses; several blocks activated together (slower on AVX2, "
+    "whose registers run out; so does activating in pairs of vectors, which changed nothing); prepared calls, places "
+    "that are followed rather than looked up, gates divided by the divider, whose result comes sooner (a fourteenth), "
+    "sequences that are arranged once and a call with one argument (a sixth), the last two panels of both directions "
+    "together where the second is narrow (a twenty-fifth).",
     "L2": "One sequence: a step waits for the one before, and two directions are all that two threads can share. "
     "Tried: the inputs' part of many steps at once, two panels together to hide an addition's latency.",
     "L3": "As L2, and each step reads a megabyte of recurrent weights a direction from the second and third cache; "
@@ -32,6 +38,6 @@ LIMITS = {
     "several vectors in lockstep, operations by pairs of terms, a shorter polynomial (three operations of "
     "twenty-five), gates divided by the processor's divider, beside its multipliers (a ninth of the time), tiles of "
     "six rows by two vectors in two turns, which read each weight half as often (nothing here, and slower in P3).",
-    "P2": "As N2.",
+    "P2": "As N2. Tried: a direction to a thread instead of half of the sequences (a tenth).",
     "P3": "As N2, with 3 MB of weights a direction; rounded to bfloat16 they are half as large.",
 }

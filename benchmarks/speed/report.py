@@ -233,7 +233,8 @@ def markdown(results: Results) -> str:
         "## Growth and memory",
         "",
         "Training. Memory is the largest resident set of a fresh process less the largest that its imports took; it "
-        "includes what a library loads or sets up at its first step.",
+        "includes what a library loads or sets up at its first step. Times are the fastest of nine steps. Exponents "
+        "are those of the power laws that fit best: of the time, and of the memory beyond the first row's.",
         "",
         *growth_tables(results),
         "## Settings",
