@@ -73,8 +73,11 @@ def test_a_second_thread_is_refused(sequences: int, steps: int) -> None:
             return str(error)
         return "predicted"
 
-    with ThreadPoolExecutor(2) as threads:
-        found = sorted(threads.map(predict, range(2)))
+    for _ in range(20):  # on a busy machine the second may begin when the first has ended
+        with ThreadPoolExecutor(2) as threads:
+            found = sorted(threads.map(predict, range(2)))
+        if found != ["predicted"] * 2:
+            break
     assert found == ["a predictor is for one thread at a time: make one for each", "predicted"]
     assert bits(predictor()) == expected
 
