@@ -550,7 +550,7 @@ def test_a_defect_of_ours_is_not_passed_off_as_a_mistake(
     def broken(*_: object, **__: object) -> None:
         raise KeyError("oh")
 
-    monkeypatch.setattr("bilstm.tables.reading.read_table", broken)
+    monkeypatch.setattr("bilstm.data.reading.read_table", broken)
     arguments = ["evaluate", str(models / "model.csv"), "train.csv"]
     result = CliRunner().invoke(commands, arguments)
     assert result.exit_code == 70

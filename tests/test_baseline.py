@@ -16,7 +16,7 @@ from bilstm.cli import commands
 from bilstm.errors import DivergedError, ModelFileError
 from bilstm.metrics import accuracy_gain, span_report, step_report
 from bilstm.modelfile import read_model, write_model
-from bilstm.tables.reading import read_table
+from bilstm.data.reading import read_table
 from bilstm.tagging import training
 from bilstm.tagging.evaluation import evaluate_tagger
 from bilstm.tagging.tagger import Tagger

@@ -27,8 +27,8 @@ from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.ragged import Ragged
-from bilstm.tables.columns import Columns, Encoded
-from bilstm.tables.features import CategoricalColumn, NumericColumn
+from bilstm.data.columns import Columns, Encoded
+from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.tagging.tagger import Tagger
 from bilstm.tagging.training import train_tagger
 from bilstm.training import checkpoints, loop

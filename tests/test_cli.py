@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from bilstm.cli import commands
 from bilstm.console import Progress
 from bilstm.modelfile import read_model
-from bilstm.tables.reading import read_table
+from bilstm.data.reading import read_table
 from bilstm.tagging.tagger import Tagger
 from bilstm.training.options import TrainingOptions
 

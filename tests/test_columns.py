@@ -16,10 +16,10 @@ from hypothesis.extra import numpy as hnp
 
 from bilstm.errors import ModelFileError, UserError
 from bilstm.ragged import Ragged
-from bilstm.tables.columns import Columns, Encoded
-from bilstm.tables.features import CategoricalColumn, NumericColumn
-from bilstm.tables.reading import read_table
-from bilstm.tables.table import Table
+from bilstm.data.columns import Columns, Encoded
+from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.reading import read_table
+from bilstm.data.table import Table
 
 COLUMNS = Columns(
     sequence="id",

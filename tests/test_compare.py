@@ -26,9 +26,9 @@ from bilstm.console import Progress, Stopped
 from bilstm.errors import DivergedError, UserError
 from bilstm.metrics import classification_report
 from bilstm.problems import cumulative_sum, half_of_total
-from bilstm.tables.columns import Encoded
-from bilstm.tables.prepare import Roles, prepare
-from bilstm.tables.reading import read_table
+from bilstm.data.columns import Encoded
+from bilstm.data.prepare import Roles, prepare
+from bilstm.data.reading import read_table
 from bilstm.tagging.evaluation import evaluate_tagger
 from bilstm.tagging.training import train_tagger
 from bilstm.training.options import TrainingOptions

@@ -25,7 +25,7 @@ from bilstm import SequenceClassifier, SequenceTagger, problems
 from bilstm.errors import DivergedError
 from bilstm.estimators import base
 from bilstm.layers import Dropout
-from bilstm.tables.spelling import PARTS
+from bilstm.data.spelling import PARTS
 from bilstm.training.loop import TrainingInterrupted
 from oracles.models import bits, weight_bits
 

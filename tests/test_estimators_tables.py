@@ -19,8 +19,8 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict,
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from bilstm.tables.prepare import Roles, prepare
-from bilstm.tables.reading import read_table
+from bilstm.data.prepare import Roles, prepare
+from bilstm.data.reading import read_table
 from oracles.models import bits, weight_bits
 from test_estimators import beginnings, classifier, divisions, echoes, tagger
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from bilstm.cli import commands
 from bilstm.metrics import event_report, span_report, step_report
-from bilstm.tables.reading import read_table
+from bilstm.data.reading import read_table
 from bilstm.tagging.evaluation import evaluate_tagger
 from bilstm.tagging.tagger import Tagger
 

@@ -159,7 +159,7 @@ def test_a_database_at_work_is_stopped_without_a_fuss(number: int, status: int) 
     script = """
 import duckdb
 from bilstm import cli
-from bilstm.tables import reading
+from bilstm.data import reading
 
 def read_table(*_, **__):
     print("reading", flush=True)

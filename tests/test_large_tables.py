@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from bilstm.cli import commands
 from bilstm.errors import UserError
 from bilstm.ragged import Extent, offsets_of, portions
-from bilstm.tables import reading, scratch
-from bilstm.tables.features import CategoricalColumn, NumericColumn
-from bilstm.tables.prepare import Roles, prepare
-from bilstm.tables.reading import read_table
-from bilstm.tables.sequences import find_sequences
-from bilstm.tables.spelling import PARTS
+from bilstm.data import reading, scratch
+from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.prepare import Roles, prepare
+from bilstm.data.reading import read_table
+from bilstm.data.sequences import find_sequences
+from bilstm.data.spelling import PARTS
 from bilstm.tagging import tagger
 
 OPTIONS = ["--sequence", "id", "--label", "state", "--units", "3", "--layers", "1", "--epochs", "2", "--quiet"]
@@ -144,7 +144,7 @@ def test_a_column_is_standardised_alike_in_one_block_and_in_many(monkeypatch: py
     present = numbers[rows][~np.isnan(numbers[rows])]
     assert whole.missing == 700 - len(present)
     np.testing.assert_allclose([whole.mean, whole.scale], [present.mean(), present.std()], rtol=1e-12)
-    monkeypatch.setattr("bilstm.tables.features._SUMMED", 64)
+    monkeypatch.setattr("bilstm.data.features._SUMMED", 64)
     blocks = NumericColumn.fit("x", numbers, rows)
     np.testing.assert_allclose([blocks.mean, blocks.scale], [whole.mean, whole.scale], rtol=1e-12)
 
@@ -181,7 +181,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in
 
 HOLD = """
 import sys, time
-from bilstm.tables import reading, scratch
+from bilstm.data import reading, scratch
 class Owner: pass
 owner = Owner()
 print(scratch.folder(owner), flush=True)

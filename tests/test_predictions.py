@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bilstm.cli import commands
-from bilstm.tables.reading import read_table
+from bilstm.data.reading import read_table
 from bilstm.tagging.tagger import Tagger
 
 LABELS = ["rest", "walk", "run"]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from bilstm.errors import UserError
 from bilstm.ragged import offsets_of
-from bilstm.tables.prepare import Roles, hold_out, prepare
-from bilstm.tables.reading import read_table
-from bilstm.tables.sequences import Sequences
-from bilstm.tables.table import Table
+from bilstm.data.prepare import Roles, hold_out, prepare
+from bilstm.data.reading import read_table
+from bilstm.data.sequences import Sequences
+from bilstm.data.table import Table
 
 ROLES = Roles(sequence="id", label="label")
 

@@ -25,7 +25,7 @@ from bilstm.report.charts import Scale, line, round_values, runs, strips
 from bilstm.report.examples import worst_sequences
 from bilstm.report.page import confusion
 from bilstm.report.pictures import examples
-from bilstm.tables.reading import read_table
+from bilstm.data.reading import read_table
 from bilstm.tagging.tagger import Tagger
 from browser import EXECUTABLE, browser
 

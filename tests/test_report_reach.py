@@ -12,7 +12,7 @@ import pytest
 from bilstm.ragged import Ragged, offsets_of
 from bilstm.report import reach
 from bilstm.report.reach import context_reach
-from bilstm.tables.columns import Encoded
+from bilstm.data.columns import Encoded
 from bilstm.tagging.training import train_tagger
 from bilstm.training.options import TrainingOptions
 from test_training import COLUMNS, echoes

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm.errors import UserError
-from bilstm.tables.reading import read_table
-from bilstm.tables.sequences import find_sequences
+from bilstm.data.reading import read_table
+from bilstm.data.sequences import find_sequences
 
 
 def written(path: Path, content: str) -> Path:

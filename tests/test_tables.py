@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bilstm.errors import UserError
-from bilstm.tables.reading import format_of, read_table
-from bilstm.tables.table import Table
-from bilstm.tables.writing import check_output, write_table
+from bilstm.data.reading import format_of, read_table
+from bilstm.data.table import Table
+from bilstm.data.writing import check_output, write_table
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 

@@ -18,10 +18,10 @@ from bilstm.errors import ModelFileError, UserError
 from bilstm.modelfile import write_model
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged
-from bilstm.tables.columns import Columns, Encoded
-from bilstm.tables.features import CategoricalColumn, NumericColumn
-from bilstm.tables.prepare import Prepared, Roles, prepare
-from bilstm.tables.reading import read_table
+from bilstm.data.columns import Columns, Encoded
+from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.prepare import Prepared, Roles, prepare
+from bilstm.data.reading import read_table
 from bilstm.tagging import training
 from bilstm.tagging.tagger import Tagger
 from bilstm.tagging.training import train_tagger

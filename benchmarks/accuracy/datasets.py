@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bilstm.tables.prepare import Roles
-from bilstm.tables.reading import read_table
+from bilstm.data.prepare import Roles
+from bilstm.data.reading import read_table
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from bilstm import SequenceClassifier
 from bilstm.engine.plans import Targets
 from bilstm.metrics import step_report
 from bilstm.models.fitting import FitData
-from bilstm.tables.prepare import prepare
-from bilstm.tables.reading import read_table
+from bilstm.data.prepare import prepare
+from bilstm.data.reading import read_table
 from bilstm.training.loop import train_model
 from bilstm.training.options import TrainingOptions
 

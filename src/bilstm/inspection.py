@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from bilstm.data.columns import Columns
 from bilstm.errors import counted, listed, shown
 from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Layer, TimeDistributed
 from bilstm.modelfile import read_model
 from bilstm.models import Sequential, load_model
-from bilstm.tables.columns import Columns
 from bilstm.tagging.tagger import Tagger
 from bilstm.wording import aligned, reached
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bilstm.data import scratch
 from bilstm.errors import counted, shown
 from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
-from bilstm.tables import scratch
 
 if TYPE_CHECKING:
-    from bilstm.tables.columns import Encoded
-    from bilstm.tables.prepare import Prepared
-    from bilstm.tables.table import Table
+    from bilstm.data.columns import Encoded
+    from bilstm.data.prepare import Prepared
+    from bilstm.data.table import Table
     from bilstm.tagging.tagger import Tagger
 
 MOST_LINES = 60  # of features or classes

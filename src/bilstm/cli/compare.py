@@ -27,9 +27,9 @@ from bilstm.errors import UserError, listed, suggestion
 
 if TYPE_CHECKING:
     from bilstm.compare.variants import Variant
-    from bilstm.tables.columns import Encoded
-    from bilstm.tables.prepare import Prepared
-    from bilstm.tables.table import Table
+    from bilstm.data.columns import Encoded
+    from bilstm.data.prepare import Prepared
+    from bilstm.data.table import Table
     from bilstm.training.options import TrainingOptions
 
 
@@ -126,8 +126,8 @@ def _parts(
 ) -> tuple[Table, Prepared, Encoded, Encoded]:
     """The table and what is made of it, the sequences to validate on, and those to score by."""
     from bilstm.compare.comparison import TEST_SPLIT, held_out_share, part
-    from bilstm.tables.prepare import prepare
-    from bilstm.tables.reading import read_table
+    from bilstm.data.prepare import prepare
+    from bilstm.data.reading import read_table
 
     valid = given["valid"]
     for flag, path, other in (("--test", test, "test_split"), ("--valid", valid, "validation_split")):

@@ -12,9 +12,9 @@ import click
 from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
-    from bilstm.tables.columns import Columns
-    from bilstm.tables.prepare import Roles
-    from bilstm.tables.table import Table
+    from bilstm.data.columns import Columns
+    from bilstm.data.prepare import Roles
+    from bilstm.data.table import Table
     from bilstm.tagging.tagger import Tagger
     from bilstm.training.classweights import ClassWeight
     from bilstm.training.options import TrainingOptions
@@ -132,7 +132,7 @@ def named_columns(given: Mapping[str, Any]) -> list[str]:
 
 def roles(source: Table, given: Mapping[str, Any]) -> Roles:
     """What the options of `column_flags` say about the columns of a table."""
-    from bilstm.tables.prepare import Roles
+    from bilstm.data.prepare import Roles
 
     return Roles(
         sequence=given["sequence"],
@@ -204,7 +204,7 @@ def known_columns(model: str, names: dict[str, str | None]) -> tuple[Tagger, Col
 
 def open_table(table: str, columns: Columns) -> Table:
     """The table of which a model expects these columns."""
-    from bilstm.tables.reading import read_table
+    from bilstm.data.reading import read_table
 
     return read_table(table, conll_columns=columns.conll_columns, steps=[*columns.features, columns.label])
 

@@ -12,7 +12,7 @@ from bilstm.cli.options import COUNT, FILE, column_option, known_columns, open_t
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
-    from bilstm.tables.columns import Columns
+    from bilstm.data.columns import Columns
     from bilstm.tagging.predictions import Wanted
     from bilstm.tagging.tagger import Tagger
 
@@ -68,8 +68,8 @@ def predict(
 
 
 def _check_output(model: str, table: str, out: str) -> None:
+    from bilstm.data.reading import format_of
     from bilstm.files import check_writable
-    from bilstm.tables.reading import format_of
 
     if out == "-":
         return
@@ -80,8 +80,8 @@ def _check_output(model: str, table: str, out: str) -> None:
 
 
 def _predict_table(tagger: Tagger, columns: Columns, table: str, wanted: Wanted, out: str) -> list[str]:
+    from bilstm.data import scratch
     from bilstm.ragged import Extent
-    from bilstm.tables import scratch
     from bilstm.tagging.predictions import check_predictions, write_predictions
     from bilstm.wording import prediction
 

@@ -26,9 +26,9 @@ from bilstm.console import Progress, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
-    from bilstm.tables.columns import Columns, Encoded
-    from bilstm.tables.prepare import Prepared
-    from bilstm.tables.table import Table
+    from bilstm.data.columns import Columns, Encoded
+    from bilstm.data.prepare import Prepared
+    from bilstm.data.table import Table
     from bilstm.tagging.tagger import Tagger
     from bilstm.training.checkpoints import Checkpoint
     from bilstm.training.epochlog import EpochLog
@@ -114,8 +114,8 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
 
 def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dict[str, Any]) -> tuple[Table, Prepared]:
     """The table, and what training takes of it."""
-    from bilstm.tables.prepare import prepare
-    from bilstm.tables.reading import read_table
+    from bilstm.data.prepare import prepare
+    from bilstm.data.reading import read_table
 
     columns = named_columns(given)
     source = read_table(table, steps=columns)

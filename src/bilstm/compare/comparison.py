@@ -17,6 +17,7 @@ import numpy as np
 from bilstm.arguments import check_count, check_fraction
 from bilstm.compare.variants import Variant, equally_large
 from bilstm.compare.verdict import notes, sentence
+from bilstm.data.columns import Columns, Encoded
 from bilstm.errors import DivergedError, UserError, counted
 from bilstm.metrics import is_bio
 from bilstm.metrics.counts import Counts, Scores
@@ -25,7 +26,6 @@ from bilstm.metrics.intervals import units_of
 from bilstm.metrics.labels import Classes, labelled_sequences, sequence_of_steps
 from bilstm.metrics.spans import count_spans
 from bilstm.splitting import hold_out
-from bilstm.tables.columns import Columns, Encoded
 from bilstm.tagging.training import build_model, train_tagger
 from bilstm.training.loop import Progress
 from bilstm.training.options import TrainingOptions

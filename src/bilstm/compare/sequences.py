@@ -9,12 +9,12 @@ import numpy as np
 
 from bilstm.compare.comparison import DEFAULTS, SEEDS, TEST_SPLIT, compare_encoded, held_out_share, of_one_size, part
 from bilstm.compare.variants import DIRECTIONS, grid
+from bilstm.data.columns import Columns, Encoded
 from bilstm.inputs.frames import Frame, is_frame
 from bilstm.inputs.labels import Labels, read_step_labels
 from bilstm.inputs.steps import StepEncoder, Steps, read_steps
 from bilstm.metrics.labels import labelled_sequences
 from bilstm.splitting import hold_out
-from bilstm.tables.columns import Columns, Encoded
 from bilstm.training.loop import Progress
 from bilstm.training.options import TrainingOptions
 

@@ -20,6 +20,7 @@ except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
+from bilstm.data.features import describe_columns
 from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError
 from bilstm.inputs.frames import Frame, is_frame
@@ -30,7 +31,6 @@ from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
 from bilstm.splitting import hold_out, share_to_hold_out
-from bilstm.tables.features import describe_columns
 from bilstm.training.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import Progress, TrainingInterrupted, batches_by_length, train_model
 from bilstm.training.network import depth, dropout, embedding_dimension, optimizer, recurrent

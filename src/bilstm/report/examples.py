@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.columns import Columns, Encoded
+from bilstm.data.table import Table
 from bilstm.metrics.labels import sequence_of_steps
 from bilstm.ragged import FloatArray, IndexArray
-from bilstm.tables.columns import Columns, Encoded
-from bilstm.tables.table import Table
 
 HOW_MANY = 6
 MOST_STEPS = 2_000  # of a sequence that are drawn

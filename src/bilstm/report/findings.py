@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.columns import Columns, Encoded, read_numbers
+from bilstm.data.table import Table
 from bilstm.ragged import FloatArray
 from bilstm.report.examples import worst_sequences
 from bilstm.report.reach import context_reach
-from bilstm.tables.columns import Columns, Encoded, read_numbers
-from bilstm.tables.table import Table
 from bilstm.tagging.evaluation import evaluate_tagger, widened
 from bilstm.tagging.tagger import Tagger
 

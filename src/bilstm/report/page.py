@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bilstm._version import __version__
+from bilstm.data.columns import Columns, Encoded
+from bilstm.data.table import Table
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath, check_writable, replacing
 from bilstm.inspection import describe_network
 from bilstm.report import pictures, summary
 from bilstm.report.findings import examine
-from bilstm.tables.columns import Columns, Encoded
-from bilstm.tables.table import Table
 from bilstm.tagging.tagger import Tagger
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def write_report(
 
     Args:
         path: the file to write, wholly or not at all; its name ends in .html.
-        table: what `bilstm.tables.reading.read_table` reads.
+        table: what `bilstm.data.reading.read_table` reads.
         columns: the tagger's, where the table has other names for the sequence, the order or the label.
         encoded: what they make of the table, where it is known already.
         tolerance, background: of events, see `evaluate_tagger`.

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.columns import Encoded
 from bilstm.metrics.counts import Counts
 from bilstm.metrics.intervals import RESAMPLES, intervals
 from bilstm.ragged import FloatArray, Ragged
-from bilstm.tables.columns import Encoded
 
 FURTHEST = 512  # steps of context that are told apart
 WASHED_OUT = 300  # steps of other sequences after which nothing that was before them is left in a network

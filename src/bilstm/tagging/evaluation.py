@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.columns import Encoded
 from bilstm.metrics import is_bio
 from bilstm.metrics.events import DetectionScores
 from bilstm.metrics.gains import GainScores
@@ -15,7 +16,6 @@ from bilstm.metrics.labels import Classes
 from bilstm.metrics.spans import SpanScores
 from bilstm.metrics.steps import StepScores
 from bilstm.ragged import FloatArray, IndexArray
-from bilstm.tables.columns import Encoded
 from bilstm.tagging.predictions import check_background
 from bilstm.tagging.tagger import Tagger
 

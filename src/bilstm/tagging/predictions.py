@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data import scratch
+from bilstm.data.columns import Columns, Encoded
+from bilstm.data.reading import format_of
+from bilstm.data.table import Format, Table, literal
+from bilstm.data.writing import Addition, Coded, check_output, exported, write_query, write_table
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.metrics.events import find_events
 from bilstm.ragged import FloatArray
-from bilstm.tables import scratch
-from bilstm.tables.columns import Columns, Encoded
-from bilstm.tables.reading import format_of
-from bilstm.tables.table import Format, Table, literal
-from bilstm.tables.writing import Addition, Coded, check_output, exported, write_query, write_table
 from bilstm.tagging.tagger import Tagger
 
 DECIMALS = 6

@@ -12,12 +12,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from bilstm.data.columns import Columns, notes_on
+from bilstm.data.reading import check_json, connect, table_of_objects
+from bilstm.data.table import Table
+from bilstm.data.writing import Coded, check_new_names
 from bilstm.errors import UserError, suggestion
 from bilstm.ragged import Extent
-from bilstm.tables.columns import Columns, notes_on
-from bilstm.tables.reading import check_json, connect, table_of_objects
-from bilstm.tables.table import Table
-from bilstm.tables.writing import Coded, check_new_names
 from bilstm.tagging.predictions import Wanted, find_runs, runs_query, step_columns
 from bilstm.tagging.tagger import Tagger
 

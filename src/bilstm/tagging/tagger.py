@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data import scratch
+from bilstm.data.columns import Columns
 from bilstm.errors import ModelFileError
 from bilstm.layers import ColumnEmbedding
 from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.ragged import FloatArray, Ragged, portions
-from bilstm.tables import scratch
-from bilstm.tables.columns import Columns
 
 _PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
 

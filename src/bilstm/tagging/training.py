@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.columns import Columns, Encoded
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError
 from bilstm.layers import (
@@ -19,7 +20,6 @@ from bilstm.layers import (
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.splitting import share_to_hold_out
-from bilstm.tables.columns import Columns, Encoded
 from bilstm.tagging.tagger import Tagger
 from bilstm.training.checkpoints import Checkpoint, fingerprint
 from bilstm.training.classweights import row_weights

@@ -1,4 +1,4 @@
-"""What a person may say about a training: the network's parts and size, and how it is trained."""
+"""The options of a training: the network's parts and size, and how it is trained."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import dataclasses
 
 from bilstm.arguments import check_choice, check_count, check_fraction
 from bilstm.engine.plans import MERGES
-from bilstm.training.classweights import ClassWeight
+from bilstm.tasks.classweights import ClassWeight
 from bilstm.training.loop import LoopOptions, check_positive
 
 DIRECTIONS = ("both", "forward", "backward", "none")
+POOLINGS = ("mean", "max", "attention", "last")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,20 +19,26 @@ class TrainingOptions(LoopOptions):
 
     Attributes:
         units: of each LSTM, in each direction.
-        layers: number of recurrent layers; None chooses: 3 where all features are text, else 2.
+        layers: number of recurrent layers; None: 3 for labels of steps whose features are all text, otherwise 2.
         merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place, so
             that each step is labelled by itself: what remains without context.
-        dropout: share of numbers dropped before and after each recurrent layer.
-        variational_dropout: whether a sequence (or a piece of a long one) loses the same numbers at all of its steps,
+        pooling: for tasks with one answer a sequence, how its steps become one row: "last" (what each direction has
+            computed when it has read the whole sequence), "mean" or "max" of the last layer's outputs, or "attention",
+            a mean with learned weights (see `GlobalAttentionPooling1D`); None: "mean".
+        dropout: share of values dropped before and after each recurrent layer.
+        variational_dropout: whether a sequence (or a piece of a long one) loses the same values at all of its steps,
             rather than others at each; Gal & Ghahramani 2016.
-        embedding: numbers in a category's embedding; None chooses by the vocabulary's size.
+        embedding: dimensions of a category's embedding; None chooses by the vocabulary's size.
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
         weight_decay: a training step takes this share of each weight away, times the learning rate; Loshchilov & Hutter
             2019.
-        class_weight: class -> weight of its steps' losses, 1 where it is not named; "balanced": inverse to its number
-            of steps. The weighted loss of the sequences held out then decides what is best, else accuracy.
-        validation_split: the share of sequences held out; None: a tenth, but 1,000 sequences at most.
+        class_weight: class -> weight of its rows' losses, 1 where it is not named; "balanced": inverse to its number
+            of rows. The weighted loss of the validation set then decides which epoch is the best, otherwise accuracy.
+        calibrate: whether probabilities are scaled by a temperature found on the validation set (Guo et al. 2017);
+            None: if the validation set is large enough.
+        validation_split: the share of sequences for the validation set; None: a tenth, but at most 1,000 sequences,
+            and none of fewer than 500 sequences with one answer each.
         seed: the same seed and data give the same model, bit for bit.
         epochs, batch_size, patience, time_limit: see `LoopOptions`.
     """
@@ -40,12 +47,14 @@ class TrainingOptions(LoopOptions):
     layers: int | None = None
     merge_mode: str = "concat"
     direction: str = "both"
+    pooling: str | None = None
     dropout: float = 0.3
     variational_dropout: bool = False
     embedding: int | None = None
     learning_rate: float = 0.004
     weight_decay: float = 0.0
     class_weight: ClassWeight = None
+    calibrate: bool | None = None
     validation_split: float | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +65,8 @@ class TrainingOptions(LoopOptions):
                 check_count("training", name, getattr(self, name))
         check_choice("training", "merge_mode", self.merge_mode, MERGES)
         check_choice("training", "direction", self.direction, DIRECTIONS)
+        check_choice("training", "pooling", self.pooling, (None, *POOLINGS))
+        check_choice("training", "calibrate", self.calibrate, (None, True, False))
         check_fraction("training", "dropout", self.dropout)
         if self.validation_split is not None:
             check_fraction("training", "validation_split", self.validation_split)

@@ -1,60 +1,26 @@
-"""Which rows of a table form which sequence."""
+"""Which rows of a table from a file form which sequence, found in its database."""
 
 from __future__ import annotations
 
-import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from bilstm.data import scratch
+from bilstm.data.table import Sequences
 from bilstm.errors import UserError, shown
-from bilstm.ragged import offsets_of, portions, steps_of
-from bilstm.tables import scratch
-from bilstm.tables.table import BLANKS, Table
+from bilstm.ragged import IndexArray, offsets_of
 
-IndexArray = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from bilstm.data.filetable import FileTable
 
-
-@dataclasses.dataclass(frozen=True)
-class Sequences:
-    """The rows of sequence i, in order, are rows[offsets[i]:offsets[i + 1]].
-
-    Attributes:
-        offsets: (n_sequences + 1,) int64.
-        rows: (total_steps,) int64, row numbers counted from 0.
-    """
-
-    offsets: IndexArray
-    rows: IndexArray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def take(self, chosen: IndexArray) -> Sequences:
-        """The chosen sequences, by their indices, in the order chosen."""
-        offsets = offsets_of(np.diff(self.offsets)[chosen])
-        rows = scratch.empty(int(offsets[-1]), np.int64)
-        for group in portions(offsets, scratch.BLOCK):
-            steps = steps_of(self.offsets, chosen[group])
-            rows[offsets[group.start] : offsets[group.stop]] = self.rows[steps]
-        return Sequences(offsets, rows)
+_BLANKS = "' \t'"
 
 
-def find_sequences(table: Table, sequence: str, order: str | None = None) -> Sequences:
-    """Find the sequences of a table, in the order in which they begin in the file.
-
-    Args:
-        table: one row a step.
-        sequence: the column whose value all rows of one sequence share.
-        order: the column by which the rows of a sequence are sorted: numbers, dates or times. Without it, the rows of a
-            sequence stand together in the file, in order.
-
-    Raises:
-        UserError: there are no such columns, a cell of either is missing, two rows of a sequence have the same order,
-            a column gives no order, or, without one, a sequence is scattered; the message names the rows.
-    """
+def find_sequences(table: FileTable, sequence: str | None, order: str | None = None) -> Sequences:
+    """Find the sequences of a table: see `Table.sequences`."""
     if table.sequence_key is None:
-        table.require(sequence, "the sequence of each row")
+        table.require(str(sequence), "the sequence of each row")
     name = table.sequence(sequence)
     missing = table.query(f"SELECT min(rowid) FROM cells WHERE {name} IS NULL")[0][0]
     if missing is not None:
@@ -74,7 +40,7 @@ def find_sequences(table: Table, sequence: str, order: str | None = None) -> Seq
     return Sequences(offsets, _sorted_rows(table, sequence, str(order), key))
 
 
-def _scattered(table: Table, sequence: str) -> UserError:
+def _scattered(table: FileTable, sequence: str | None) -> UserError:
     """The mistake of a sequence whose rows do not stand together."""
     name = table.sequence(sequence)
     ((row,),) = table.query(
@@ -87,8 +53,8 @@ def _scattered(table: Table, sequence: str) -> UserError:
         """
     )
     return UserError(
-        f"{table.place(row)}: sequence {shown(table.cell(sequence, row))} goes on after rows of another one; sort "
-        f"the file, or give the column that says the order of a sequence's rows (--order)"
+        f"{table.place(row)}: sequence {shown(table.cell(str(sequence), row))} is not contiguous: it "
+        f"continues after rows of another one; sort the file, or name the column that gives the order (--order)"
     )
 
 
@@ -100,7 +66,7 @@ def _in_order(count: int) -> IndexArray:
     return rows
 
 
-def _ascends(table: Table, offsets: IndexArray, key: str) -> bool:
+def _ascends(table: FileTable, offsets: IndexArray, key: str) -> bool:
     """Whether sequences that stand together are sorted already, as they are in most files."""
     for start, stop in table.blocks():
         before = max(start - 1, 0)
@@ -114,7 +80,7 @@ def _ascends(table: Table, offsets: IndexArray, key: str) -> bool:
     return True
 
 
-def _sorted_rows(table: Table, sequence: str, order: str, key: str) -> IndexArray:
+def _sorted_rows(table: FileTable, sequence: str | None, order: str, key: str) -> IndexArray:
     """The rows by sequence and order. The database sorts what does not fit into memory on the disk."""
     rows: IndexArray = scratch.empty(table.rows, np.int64)
     table.query(
@@ -138,21 +104,21 @@ def _sorted_rows(table: Table, sequence: str, order: str, key: str) -> IndexArra
     return rows
 
 
-def _named(table: Table, sequence: str, row: int) -> str:
-    return "the sequence" if table.sequence_key else f"sequence {shown(table.cell(sequence, row))}"
+def _named(table: FileTable, sequence: str | None, row: int) -> str:
+    return "the sequence" if table.sequence_key else f"sequence {shown(table.cell(str(sequence), row))}"
 
 
-def _first_row(table: Table, sequence: str) -> str:
+def _first_row(table: FileTable, sequence: str | None) -> str:
     """SQL: the first row of the sequence, which stands for it."""
     return f"min(rowid) OVER (PARTITION BY {table.sequence(sequence)})"
 
 
-def _sort_key(table: Table, order: str) -> str:
+def _sort_key(table: FileTable, order: str) -> str:
     """SQL: what to sort by. Text is read as whole numbers if all of it can be, or else as numbers, dates or times."""
     if table.kinds[order] == "time" or (table.format == "parquet" and table.kinds[order] == "number"):
         readings = [table.column(order)]  # as it is: a time in nanoseconds does not fit into a DOUBLE
     else:
-        text = f"trim({table.text(order)}, {BLANKS})"
+        text = f"trim({table.text(order)}, {_BLANKS})"
         whole = f"CASE WHEN regexp_full_match({text}, '[+-]?[0-9]+') THEN TRY_CAST({text} AS HUGEINT) END"
         readings = [whole, table.number(order), f"TRY_CAST({text} AS TIMESTAMP)", f"TRY_CAST({text} AS TIME)"]
     missing = table.missing(order) if table.kinds[order] != "time" else "false"

@@ -6,15 +6,16 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.fields import Fields
+from bilstm.data.spelling import PARTS, WHOLE, are_words, has_letters
 from bilstm.errors import counted
 from bilstm.ragged import IndexArray
-from bilstm.tables.fields import Fields
-from bilstm.tables.spelling import PARTS, WHOLE, are_words
 
 LARGEST_VOCABULARY = 100_000  # the most frequent values; the others are unknown to the model
 LARGEST_INDEX = 2**24  # float32 holds whole numbers up to here
@@ -25,7 +26,7 @@ _WHOLE = re.compile(r"(-?[0-9]+)[.]0+")
 
 @dataclasses.dataclass(frozen=True)
 class NumericColumn:
-    """A column of numbers: (value - mean) / scale goes in, 0 where it is missing.
+    """A column of numbers: the input is (value - mean) / scale, 0 where it is missing.
 
     Attributes:
         name: the column's name.
@@ -41,7 +42,7 @@ class NumericColumn:
 
     @classmethod
     def fit(cls, name: str, numbers: npt.NDArray[np.float64], rows: IndexArray | None = None) -> NumericColumn:
-        """Standardise by these numbers, NaN where missing; or by those in these rows."""
+        """Find the mean and the standard deviation of numbers, NaN where missing; of those in some rows, if given."""
         total = len(numbers if rows is None else rows)
 
         def blocks() -> Iterator[npt.NDArray[np.float64]]:
@@ -72,6 +73,7 @@ class NumericColumn:
         return 2 if self.missing else 1
 
     def encode(self, numbers: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+        """The inputs of some cells, NaN where missing: one (n,) array, or two with the one that flags missing cells."""
         absent = np.isnan(numbers)
         distances = _distances(numbers, self.mean, self.scale)  # the caller refuses what is too large
         values = np.where(absent, 0.0, distances)
@@ -84,8 +86,8 @@ class CategoricalColumn:
 
     Attributes:
         name: the column's name.
-        vocabulary: the values seen at least twice in the training rows, the most frequent first. Those seen once count
-            as unknown, so that training meets unknown values too.
+        vocabulary: the values that occur at least twice in the training rows, the most frequent first. Values that
+            occur once count as unknown, so that training meets unknown values too.
         distinct: how many different values the training rows had.
         part: which part of a cell the value is, one of `PARTS`.
     """
@@ -96,25 +98,28 @@ class CategoricalColumn:
     part: str = WHOLE
 
     @classmethod
-    def fit(cls, name: str, texts: Iterable[str | None], part: str = WHOLE) -> CategoricalColumn:
-        """Collect the vocabulary of these cells; a missing cell is the value ''."""
-        return cls.fit_counted(name, Counter(text or "" for text in texts).items(), part)
+    def fit(cls, name: str, cells: Iterable[tuple[str, int]], spelling: bool | None = None) -> list[CategoricalColumn]:
+        """Collect the vocabulary of a column and, where spelling counts, of the parts of its texts.
 
-    @classmethod
-    def fit_parts(cls, name: str, texts: Iterable[str | None], spelling: bool | None) -> list[CategoricalColumn]:
-        """The column of these cells and, with `spelling`, those of their other parts; None: if the cells are words."""
-        counts = Counter(text or "" for text in texts)
-        parts = PARTS if spelling or (spelling is None and are_words(counts)) else (WHOLE,)
-        return [cls.fit_counted(name, counts.items(), part) for part in parts]
-
-    @classmethod
-    def fit_counted(cls, name: str, cells: Iterable[tuple[str, int]], part: str = WHOLE) -> CategoricalColumn:
-        """The same for different cells, each with the number of times that it is there."""
-        counts = Counter[str]()
+        Args:
+            cells: the different cells ("" where missing), each with its number of rows; there may be more than memory
+                can hold, as long as few of them occur twice.
+            spelling: whether the parts count besides the whole; None: if the cells look like a language's words.
+        """
+        whole, parts = (
+            _Vocabulary(),
+            {part: Counter[str]() for part in PARTS if part != WHOLE and spelling is not False},
+        )
+        lettered = Counter[bool]()
         for text, count in cells:
-            counts[PARTS[part](text)] += count
-        frequent = sorted((-count, value) for value, count in counts.items() if count > 1)
-        return cls(name, tuple(value for _, value in frequent[:LARGEST_VOCABULARY]), len(counts), part)
+            whole.add(text, count)
+            lettered[has_letters(text)] += 1
+            for part, counts in parts.items():
+                counts[PARTS[part](text)] += count
+        columns = [cls(name, *whole.result())]
+        if spelling or (spelling is None and are_words(lettered)):
+            columns += [cls(name, *_ranked(counts.items()), part) for part, counts in parts.items()]
+        return columns
 
     @property
     def size(self) -> int:
@@ -122,20 +127,53 @@ class CategoricalColumn:
         return len(self.vocabulary) + 1
 
     def encode(self, texts: Sequence[str | None]) -> IndexArray:
+        """(n,) the index of each cell, 0 where it is not in the vocabulary; None is a missing cell."""
         part, distinct = PARTS[self.part], list(set(texts))
-        places = places_of([part(text or "") for text in distinct], self.vocabulary) + 1
-        known = dict(zip(distinct, places.tolist(), strict=True))
-        return np.fromiter((known[text] for text in texts), np.int64, len(texts))
+        indices = self._lookup([part(text or "") for text in distinct]) + 1
+        known = dict(zip(distinct, indices.tolist(), strict=True))
+        return np.array([known[text] for text in texts], np.int64)
 
-    def note_unknown(self, indices: npt.NDArray[Any]) -> list[str]:
-        """A sentence on how many of a column's cells are unknown, by their indices; nothing where none is.
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self.vocabulary)
 
-        Nor of the parts of texts: they are there for texts that are unknown as a whole.
-        """
-        unknown = int((indices == 0).sum()) if self.part == WHOLE else 0
-        share = f"{unknown / max(1, len(indices)):.1%}".replace("%", " %")
-        which = f"{counted(unknown, 'value')} of {len(indices):,} ({share})"
-        return [f"{self.name}: {which} unknown to the model"] if unknown else []
+
+class _Vocabulary:
+    """Counts the values of a column, keeping only those that may become part of the vocabulary."""
+
+    def __init__(self) -> None:
+        self._repeated: dict[str, int] = {}
+        self._numbers: Counter[str] | None = Counter()  # of whole numbers without `.0`, as long as all are numbers
+        self._distinct = 0
+
+    def add(self, text: str, count: int) -> None:
+        self._distinct += 1
+        if self._numbers is not None:
+            if text and not _NUMBER.fullmatch(text):
+                self._numbers = None
+            else:
+                self._numbers[whole_number(text)] += count
+        if count > 1:
+            self._repeated[text] = count
+            if len(self._repeated) > 4 * LARGEST_VOCABULARY:
+                self._repeated = dict(sorted(self._repeated.items(), key=_by_count)[:LARGEST_VOCABULARY])
+
+    def result(self) -> tuple[tuple[str, ...], int]:
+        """The vocabulary, and how many different values there are."""
+        if self._numbers:
+            return _ranked(self._numbers.items())
+        return _ranked(self._repeated.items())[0], self._distinct
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
+def _ranked(counts: Iterable[tuple[str, int]]) -> tuple[tuple[str, ...], int]:
+    """The values that occur at least twice, the most frequent first, and how many different ones there are."""
+    items = list(counts)
+    frequent = sorted((item for item in items if item[1] > 1), key=_by_count)
+    return tuple(value for value, _ in frequent[:LARGEST_VOCABULARY]), len(items)
 
 
 def describe_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[tuple[str, str]]:
@@ -158,32 +196,38 @@ def spelled_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> lis
 
 def _describe_text(column: CategoricalColumn, spelled: bool) -> str:
     rare = column.distinct - len(column.vocabulary)
-    how = "known by their spelling only" if spelled else "treated as unknown"
-    unknown = f"; {rare:,} too rare to learn, {how}" if rare else ""
+    how = "represented by spelling only" if spelled else "treated as unknown"
+    unknown = f"; {rare:,} below the frequency threshold, {how}" if rare else ""
     return f"{'words' if spelled else 'text'}, {counted(column.distinct, 'different value')}{unknown}"
 
 
 def _describe_number(column: NumericColumn) -> str:
-    missing = f"; {column.missing:,} missing, filled with the mean and flagged" if column.missing else ""
+    missing = f"; {column.missing:,} missing, imputed with the mean and flagged" if column.missing else ""
     return f"number, mean {column.mean:.4g}, standard deviation {column.scale:.4g}{missing}"
 
 
-def places_of(texts: Sequence[str | None], known: Sequence[str]) -> IndexArray:
-    """The index of each text among those known, -1 where it is none of them; None is the text ''.
+class Lookup:
+    """Finds the index of a text among known ones.
 
-    Where all that are known are numbers, whole ones are the same with `.0` and without: which of them a file holds may
-    depend on whether one is missing, or is a fraction.
+    Where all that are known are numbers, `1.0` is the text `1`. A text is looked up by itself: what else its table
+    holds changes nothing.
     """
-    places = {text: place for place, text in enumerate(known)}
-    found = np.fromiter((places.get(text or "", -1) for text in texts), np.int64, len(texts))
-    if all(_NUMBER.fullmatch(text) for text in known if text):
-        whole = {_without_fraction(text): place for text, place in places.items()} | places
-        for place in np.flatnonzero(found < 0).tolist():
-            found[place] = whole.get(_without_fraction(texts[place] or ""), -1)
-    return found
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._indices = {text: index for index, text in enumerate(known)}
+        self._numbers = all(_NUMBER.fullmatch(text) for text in known if text)
+        if self._numbers:
+            self._indices = {whole_number(text): index for text, index in self._indices.items()} | self._indices
+
+    def __call__(self, texts: Iterable[str | None]) -> IndexArray:
+        """(n,) the index of each text, -1 where it is not known; None is the text ''."""
+        if self._numbers:
+            texts = [whole_number(text or "") for text in texts]
+        return np.array([self._indices.get(text or "", -1) for text in texts], np.int64)
 
 
-def _without_fraction(text: str) -> str:
+def whole_number(text: str) -> str:
+    """A whole number without `.0`; any other text as it is."""
     match = _WHOLE.fullmatch(text)
     return match[1] if match else text
 
@@ -198,7 +242,7 @@ def _distances(numbers: npt.NDArray[np.float64], centre: float, unit: float) -> 
 
 
 def numeric_from_json(data: Any) -> NumericColumn:
-    """Rebuild a column from a file that nobody vouches for.
+    """Rebuild a column from an untrusted file.
 
     Raises:
         ModelFileError: it is none.
@@ -211,7 +255,11 @@ def numeric_from_json(data: Any) -> NumericColumn:
 
 
 def categorical_from_json(data: Any) -> CategoricalColumn:
-    """The same for a column of text."""
+    """Rebuild a column of text from an untrusted file.
+
+    Raises:
+        ModelFileError: it is none.
+    """
     field = Fields("categorical columns", data)
     part = WHOLE if field.get("part") is None else field.text("part")
     column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"), part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 WHOLE = "whole"
 # Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
@@ -29,7 +29,15 @@ def shape(text: str) -> str:
     return re.sub(r"(.)\1+", r"\1", "".join(kinds), flags=re.DOTALL)
 
 
-def are_words(texts: Iterable[str]) -> bool:
-    """Whether these different texts look like a language's words, rather than like letters or a few names of states."""
-    lettered = Counter(sum(map(str.isalpha, text)) >= _LETTERS for text in texts)
+def has_letters(text: str) -> bool:
+    """Whether a text has enough letters to be a word."""
+    return sum(map(str.isalpha, text)) >= _LETTERS
+
+
+def are_words(lettered: Counter[bool]) -> bool:
+    """Whether texts look like a language's words, rather than like letters or a few names of states.
+
+    Args:
+        lettered: of how many different texts `has_letters` is true and false.
+    """
     return lettered.total() >= _FEWEST_WORDS and lettered[True] > lettered[False]

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.filetable import FileTable, identifier, literal
+from bilstm.data.lists import nest
+from bilstm.data.reading import first_line, format_of
+from bilstm.data.table import Format
+from bilstm.data.textfiles import ConllRows, CsvRows, write_conll
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, replacing
-from bilstm.tables.lists import nest
-from bilstm.tables.reading import first_line, format_of
-from bilstm.tables.table import Format, Table, identifier, literal
-from bilstm.tables.textfiles import ConllRows, CsvRows, write_conll
 
 WRITTEN_AS = {  # codes such as 007 match none of these: they stay text
     "BIGINT": "-?(0|[1-9][0-9]{0,17})",
@@ -25,7 +26,7 @@ WRITTEN_AS = {  # codes such as 007 match none of these: they stay text
 
 
 @dataclasses.dataclass(frozen=True)
-class Coded:
+class DictionaryColumn:
     """A column of text of which only a few are different.
 
     Attributes:
@@ -41,10 +42,10 @@ class Coded:
         return [self.names[code] for code in self.codes[start:stop].tolist()]
 
 
-Addition = Coded | npt.NDArray[Any]  # of text or numbers, (rows,)
+Addition = DictionaryColumn | npt.NDArray[Any]  # of text or numbers, (rows,)
 
 
-def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
+def check_output(table: FileTable, names: Sequence[str], path: AnyPath) -> Format:
     """The format in which the table, extended by columns of these names, will be written to this path.
 
     Raises:
@@ -64,7 +65,7 @@ def check_output(table: Table, names: Sequence[str], path: AnyPath) -> Format:
     return output
 
 
-def check_new_names(table: Table, names: Sequence[str]) -> None:
+def check_new_names(table: FileTable, names: Sequence[str]) -> None:
     """Refuse names that columns of the table have already.
 
     Raises:
@@ -77,7 +78,7 @@ def check_new_names(table: Table, names: Sequence[str]) -> None:
             raise UserError(f"{table.path} has a column {other!r} already: rename it, since it would be replaced")
 
 
-def write_table(table: Table, additions: Mapping[str, Addition], path: AnyPath) -> None:
+def write_table(table: FileTable, additions: Mapping[str, Addition], path: AnyPath) -> None:
     """Write a table row for row, extended by columns of text or numbers, wholly or not at all.
 
     Where the table has a row a sequence, the new columns hold lists of the steps' values.
@@ -99,20 +100,20 @@ def write_table(table: Table, additions: Mapping[str, Addition], path: AnyPath) 
         return
     added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
     values = {name: _value(key, added[key]) for key, name in zip(added, additions, strict=True)}
-    with table.beside({key: a.codes if isinstance(a, Coded) else a for key, a in added.items()}):
+    with table.additions({key: a.codes if isinstance(a, DictionaryColumn) else a for key, a in added.items()}):
         if table.lists:
             nest(table.connection, values)
             source = "lists POSITIONAL JOIN nested"
             columns = [f"{_exported_list(table, name, output)} AS {identifier(name)}" for name in table.names]
             columns += [f"v{place} AS {identifier(name)}" for place, name in enumerate(values)]
         else:
-            source = "cells POSITIONAL JOIN beside"
+            source = "cells POSITIONAL JOIN additions"
             columns = [f"{exported(table, name, output)} AS {identifier(name)}" for name in table.names]
             columns += [f"{value} AS {identifier(name)}" for name, value in values.items()]
         write_query(table, f"SELECT {', '.join(columns)} FROM {source}", path, output)
 
 
-def write_query(table: Table, sql: str, path: AnyPath, output: Format) -> None:
+def write_query(table: FileTable, sql: str, path: AnyPath, output: Format) -> None:
     """Write what an SQL query on a table's database returns, wholly or not at all.
 
     Raises:
@@ -130,21 +131,23 @@ def write_query(table: Table, sql: str, path: AnyPath, output: Format) -> None:
             raise UserError(f"{table.path} needs more memory than is free") from None
 
 
-def _texts(table: Table, additions: Sequence[Addition]) -> Iterator[tuple[str, ...]]:
+def _texts(table: FileTable, additions: Sequence[Addition]) -> Iterator[tuple[str, ...]]:
     """The text of the new cells of each row."""
     for start, stop in table.blocks():
-        columns = (a.texts(start, stop) if isinstance(a, Coded) else a[start:stop].tolist() for a in additions)
+        columns = (
+            a.texts(start, stop) if isinstance(a, DictionaryColumn) else a[start:stop].tolist() for a in additions
+        )
         yield from zip(*([str(value) for value in column] for column in columns), strict=True)
 
 
 def _value(key: str, addition: Addition) -> str:
-    """SQL: what a row of `beside` stands for."""
-    if not isinstance(addition, Coded):
-        return f"beside.{key}"
-    return f"([{', '.join(map(literal, addition.names))}])[1 + beside.{key}]"
+    """SQL: the value of an added column."""
+    if not isinstance(addition, DictionaryColumn):
+        return f"additions.{key}"
+    return f"([{', '.join(map(literal, addition.names))}])[1 + additions.{key}]"
 
 
-def exported(table: Table, name: str, output: Format) -> str:
+def exported(table: FileTable, name: str, output: Format) -> str:
     """SQL: the cell as it is written; text becomes a number where a format has types and all cells are numbers."""
     column = table.column(name)
     if table.format in ("parquet", output):
@@ -159,13 +162,13 @@ def exported(table: Table, name: str, output: Format) -> str:
     return text
 
 
-def _exported_list(table: Table, name: str, output: Format) -> str:
+def _exported_list(table: FileTable, name: str, output: Format) -> str:
     """SQL: the same where each row is a sequence: lists and objects stay what they are where the format holds them."""
     column = f"lists.{table.column(name)}"
     return column if table.format in ("parquet", output) else f"{column}->>'$'"
 
 
-def _copy_options(table: Table, path: AnyPath, output: Format, compress: bool) -> str:
+def _copy_options(table: FileTable, path: AnyPath, output: Format, compress: bool) -> str:
     if output == "parquet":
         return "FORMAT parquet"
     compression = f"COMPRESSION {'gzip' if compress else 'none'}"

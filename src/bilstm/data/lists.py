@@ -11,13 +11,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from bilstm.data import scratch
+from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, counted
-from bilstm.tables import scratch
 
 if TYPE_CHECKING:
     import duckdb
 
-    from bilstm.tables.table import Format, Source
+    from bilstm.data.filetable import Source
+    from bilstm.data.table import Format
+
+_TEXTS = 10_000  # rows whose texts are divided at a time
 
 
 def unnest(
@@ -62,18 +68,73 @@ def unnest(
     return [name for place, name in enumerate(names) if place in alongside]
 
 
+def unnest_texts(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    table_format: Format,
+    names: Sequence[str],
+    text: TextColumn,
+    source: Source | None,
+) -> list[str]:
+    """Make `cells` a table with a row for each word or character of a column's texts.
+
+    Args:
+        connection: the database with `cells` as it was read.
+        names: its columns.
+        text: which of them holds the texts.
+        source: the text that the table was read from.
+
+    Returns:
+        The column of the texts, as a list.
+
+    Raises:
+        UserError: a text has no words; the message says where.
+    """
+    place = names.index(text.column)
+    cell = f"c{place}->>'$'" if table_format == "ndjson" else f"CAST(c{place} AS VARCHAR)"
+    kind = "VIEW" if "rowid" in _types(connection) else "TABLE"
+    connection.execute(f"ALTER {kind} cells RENAME TO lists").fetchall()
+    connection.execute("CREATE TABLE tokens (list_row BIGINT, step BIGINT, token VARCHAR)").fetchall()
+    ((rows,),) = connection.execute("SELECT count(*) FROM lists").fetchall()
+    for start in range(0, rows, _TEXTS):
+        chosen = f"FROM lists WHERE rowid >= {start} AND rowid < {start + _TEXTS} ORDER BY rowid"
+        texts = connection.execute(f"SELECT {cell} {chosen}").fetchall()
+        tokens = [text.split(found) for (found,) in texts]
+        lengths = np.array([len(words) for words in tokens], np.int64)
+        if not lengths.all():
+            row = start + int((lengths == 0).argmax())
+            where = f"line {source.line(row)}" if source else f"row {row + 1}"
+            raise UserError(f"{path}, {where}: the text in column {text.column!r} has no {text.tokens}")
+        block = {
+            "list_row": np.repeat(np.arange(start, start + len(tokens)), lengths),
+            "step": np.concatenate([np.arange(length) for length in lengths]),
+            "token": np.array([word for words in tokens for word in words], object),
+        }
+        connection.register("block", block)
+        connection.execute("INSERT INTO tokens SELECT * FROM block").fetchall()
+        connection.unregister("block")
+    token = "to_json(token)" if table_format == "ndjson" else "token"
+    cells = [f"{token} AS c{p}" if p == place else f"c{p}" for p in range(len(names))]
+    connection.execute(
+        f"CREATE TABLE cells AS SELECT list_row, step, {', '.join(cells)} FROM tokens JOIN lists "
+        f"ON lists.rowid = list_row ORDER BY list_row, step"
+    ).fetchall()
+    connection.execute("DROP TABLE tokens").fetchall()
+    return [text.column]
+
+
 def nest(connection: duckdb.DuckDBPyConnection, additions: Mapping[str, str]) -> None:
     """Make a table `nested` with a row for each one of `lists`, of columns with a list of what its steps were given.
 
     Args:
-        connection: the database, in which `cells` can be joined with `beside` by position.
+        connection: the database, in which `cells` can be joined with `additions` by position.
         additions: SQL of what each step is given, by the new column's name.
     """
     ((count,),) = connection.execute("SELECT count(*) FROM lists").fetchall()
     ((steps,),) = connection.execute("SELECT count(*) FROM cells").fetchall()
     values = ", ".join(f"{sql} AS v{place}" for place, sql in enumerate(additions.values()))
     connection.execute(
-        f"CREATE TABLE given AS SELECT list_row, step, {values} FROM cells POSITIONAL JOIN beside"
+        f"CREATE TABLE given AS SELECT list_row, step, {values} FROM cells POSITIONAL JOIN additions"
     ).fetchall()
     made = ", ".join(f"list(v{place} ORDER BY step) AS v{place}" for place in range(len(additions)))
     create = "CREATE TABLE nested AS"

@@ -1,4 +1,4 @@
-"""Plain data from a file that nobody vouches for."""
+"""Plain data from an untrusted file."""
 
 from __future__ import annotations
 
@@ -40,11 +40,23 @@ class Fields:
             raise self.wrong(name)
         return float(value)
 
+    def numbers(self, name: str) -> tuple[float, ...]:
+        values = self.items(name)
+        if not all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values):
+            raise self.wrong(name)
+        return tuple(map(float, values))
+
     def count(self, name: str) -> int:
         value = self.get(name)
         if type(value) is not int or not 0 <= value < 2**63:
             raise self.wrong(name)
         return int(value)
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self.data.get(name, default)
+        if not isinstance(value, bool):
+            raise self.wrong(name)
+        return value
 
     def items(self, name: str) -> list[Any]:
         value = self.get(name)

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bilstm.errors import UserError
+from bilstm.data import scratch
+from bilstm.data.filetable import FileTable, Source, identifier, literal
+from bilstm.data.lists import unnest, unnest_texts
+from bilstm.data.table import Format
+from bilstm.data.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines
+from bilstm.data.texts import TextColumn
+from bilstm.errors import UserError, listed, suggestion
 from bilstm.files import AnyPath, check_readable
-from bilstm.tables import scratch
-from bilstm.tables.lists import unnest
-from bilstm.tables.table import Format, Source, Table, identifier, literal
-from bilstm.tables.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,7 +44,7 @@ MEMORY = "600MB"  # for the database of such a table, which keeps the rest on th
 
 
 def format_of(path: AnyPath) -> Format:
-    """The format that a file's name stands for.
+    """The format that the name of a file stands for.
 
     Raises:
         UserError: none that is known; the message lists those that are.
@@ -53,12 +54,14 @@ def format_of(path: AnyPath) -> Format:
     suffix = "".join(suffixes[-2:-1] if compressed else suffixes[-1:]).lower()
     found = SUFFIXES.get(suffix)
     if found is None or (compressed and found == "parquet"):
-        what = f"is of no known format ({suffix})" if suffix else "has no ending that tells its format"
+        what = f"has an unknown format ({suffix})" if suffix else "has no ending that gives its format"
         raise UserError(f"{path} {what}: a table's name ends in {KNOWN}")
     return found
 
 
-def read_table(path: AnyPath, *, conll_columns: int | None = None, steps: Sequence[str] = ()) -> Table:
+def read_table(
+    path: AnyPath, *, conll_columns: int | None = None, steps: Sequence[str] = (), text: TextColumn | None = None
+) -> FileTable:
     """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
 
     A large one needs no more memory than a middling one: the rest of it is on the disk, and of a Parquet file's only
@@ -68,6 +71,7 @@ def read_table(path: AnyPath, *, conll_columns: int | None = None, steps: Sequen
         path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns.
         conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
         steps: columns that have a value for each step. If one of them holds lists, each row is a sequence.
+        text: a column whose texts are sequences: each row is one, and its words or characters are the steps.
 
     Raises:
         UserError: the file is missing, empty, damaged, not UTF-8, or not what its name says.
@@ -80,19 +84,40 @@ def read_table(path: AnyPath, *, conll_columns: int | None = None, steps: Sequen
         table_format = "conll"
     if table_format == "parquet":
         names = _load_parquet(connection, path)
-        lists = unnest(connection, path, table_format, names, steps, None)
-        return Table(path, connection, table_format, names, lists=lists)
+        lists = _divide(connection, path, table_format, names, steps, text, None)
+        return FileTable(path, connection, table_format, names, lists=lists)
     if path.stat().st_size * (20 if is_gzip(path) else 1) > LARGE_TEXT:
         _limit_memory(connection)
     if table_format == "ndjson":
         source = JsonLines(path)
         names = _load_ndjson(connection, path)
-        lists = unnest(connection, path, table_format, names, steps, source)
-        return Table(path, connection, table_format, names, source, lists=lists)
+        lists = _divide(connection, path, table_format, names, steps, text, source)
+        return FileTable(path, connection, table_format, names, source, lists=lists)
     rows = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
     _check_names(path, rows.names)
     _load_rows(connection, len(rows.names), iter(rows))
-    return Table(path, connection, table_format, rows.names, rows)
+    lists = _divide(connection, path, table_format, rows.names, (), text, rows)
+    return FileTable(path, connection, table_format, rows.names, rows, lists=lists)
+
+
+def _divide(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    table_format: Format,
+    names: Sequence[str],
+    steps: Sequence[str],
+    text: TextColumn | None,
+    source: Source | None,
+) -> list[str]:
+    """Where each row is a sequence, make `cells` a table of their steps; returns the columns that have steps."""
+    if text is None:
+        return unnest(connection, path, table_format, names, steps, source)
+    if text.column not in names:
+        raise UserError(
+            f"{path} has no column {text.column!r} (the text).{suggestion(text.column, names)} Its columns: "
+            f"{listed(names)}"
+        )
+    return unnest_texts(connection, path, table_format, names, text, source)
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -172,33 +197,7 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]
         raise _bad_json(path, first_line(error)) from None
 
 
-def table_of_objects(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    lines: Sequence[str],
-    sequences: npt.NDArray[np.int64],
-    source: Source,
-    steps: Sequence[str],
-) -> Table:
-    """The same as `read_table` gives, of JSON objects that are in memory. Replaces the last one of this connection.
-
-    Args:
-        name: what is said of where they come from.
-        lines: one JSON object each, valid.
-        sequences: (lines,) a number for each sequence.
-    """
-    path = Path(name)
-    for table in ("objects", "cells", "lists", "nested", "found"):
-        connection.execute(f"DROP TABLE IF EXISTS {table}").fetchall()
-    connection.register("given", {"line": np.array(lines, object), "key": sequences})
-    connection.execute("CREATE TABLE objects AS SELECT CAST(line AS JSON) AS json, key FROM given").fetchall()
-    connection.unregister("given")
-    names = _cells_of_objects(connection, path, ", key")
-    lists = unnest(connection, path, "ndjson", names, steps, source)
-    return Table(path, connection, "ndjson", names, source, lists=lists, sequence_key="key")
-
-
-def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path, more: str = "") -> list[str]:
+def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     """Make `cells` of `objects`, which has a column `json`; returns the names of its columns."""
     keys = "json_keys(json)"
     twice = f"SELECT count(*) FROM objects WHERE len({keys}) <> len(list_distinct({keys}))"
@@ -218,7 +217,7 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path, more: s
         f"nullif(json->{literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
         for place, name in enumerate(names)
     )
-    connection.execute(f"CREATE TABLE cells AS SELECT {kept}{more} FROM objects; DROP TABLE objects").fetchall()
+    connection.execute(f"CREATE TABLE cells AS SELECT {kept} FROM objects; DROP TABLE objects").fetchall()
     return names
 
 

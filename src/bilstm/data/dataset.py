@@ -1,0 +1,136 @@
+"""Sequences as a model takes them: encoded features, the true answers, and where each step stands in its table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.errors import counted, listed
+from bilstm.ragged import IndexArray, Ragged, steps_of
+
+Truth = npt.NDArray[Any]
+
+
+@dataclasses.dataclass
+class Observations:
+    """What was noticed while steps were encoded.
+
+    Attributes:
+        steps: how many steps there were.
+        missing: how many values of a numeric feature are missing, by its name.
+        unexpected: the features among these that had no missing value in training.
+        unknown: how many values of a categorical feature are not in its vocabulary, by its name.
+        far: the mean distance of a numeric feature's values from the training mean, in standard deviations, by name;
+            of those only that are far from what training had.
+    """
+
+    steps: int = 0
+    missing: dict[str, int] = dataclasses.field(default_factory=dict)
+    unexpected: set[str] = dataclasses.field(default_factory=set)
+    unknown: dict[str, int] = dataclasses.field(default_factory=dict)
+    far: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def add(self, other: Observations) -> None:
+        """Count what was noticed in further steps, too."""
+        self.steps += other.steps
+        for mine, others in ((self.missing, other.missing), (self.unknown, other.unknown)):
+            mine.update({name: mine.get(name, 0) + count for name, count in others.items()})
+        self.unexpected |= other.unexpected
+        self.far.update({name: max(distance, self.far.get(name, 0.0)) for name, distance in other.far.items()})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the data, one sentence each."""
+        found = []
+        for name, count in self.missing.items():
+            if count:
+                training = "; training had none" if name in self.unexpected else ""
+                missing = counted(count, "missing value")
+                found.append(f"{name}: {missing}, imputed with the mean of the training rows{training}")
+        for name, count in self.unknown.items():
+            if count:
+                share = f"{count / max(1, self.steps):.1%}".replace("%", " %")
+                found.append(f"{name}: {counted(count, 'value')} of {self.steps:,} ({share}) unknown to the model")
+        for name, distance in self.far.items():
+            found.append(
+                f"{name}: values lie {distance:.1f} standard deviations from the training mean on average; are the "
+                f"units the same as in training?"
+            )
+        return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Encoded sequences.
+
+    Attributes:
+        values: the features of every step: numbers, standardised, each followed by a 0/1 column that flags missing
+            values if training had any; then one column of vocabulary indices for each categorical column.
+        rows: (total_steps,) int64, the row of the table that each step is, counted from 0.
+        truth: the true answers, a row for each step or each sequence, as `Task.read` gives them; None if not read.
+        per_sequence: whether `truth` has a row for each sequence.
+        groups: (n_sequences,) int64 codes of what belongs together, or None.
+        observations: what was noticed while encoding.
+        unseen: how many rows have a label that the model has never seen, by that label; they are classes of their own,
+            after the model's.
+        left_out: how many rows with such labels were made unlabelled.
+    """
+
+    values: Ragged
+    rows: IndexArray
+    truth: Truth | None = None
+    per_sequence: bool = False
+    groups: IndexArray | None = None
+    observations: Observations = dataclasses.field(default_factory=Observations)
+    unseen: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def row_offsets(self) -> IndexArray:
+        """(n_sequences + 1,) where the rows of `truth` of each sequence begin and end."""
+        return np.arange(len(self) + 1) if self.per_sequence else self.values.offsets
+
+    @property
+    def known(self) -> Truth:
+        """The true answers, where they have been read."""
+        assert self.truth is not None
+        return self.truth
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the data, one sentence each."""
+        found = self.observations.notes
+        what = "sequence" if self.per_sequence else "step"
+        for labels, fate in ((self.unseen, "counted as wrong"), (self.left_out, "left out")):
+            if labels:
+                rows = counted(sum(labels.values()), what)
+                found = (*found, f"{rows} with a label that is unknown to the model ({listed(labels)}), {fate}")
+        return found
+
+    def take(self, chosen: npt.ArrayLike) -> Dataset:
+        """The chosen sequences, by their indices."""
+        indices = np.asarray(chosen, np.int64)
+        steps = steps_of(self.values.offsets, indices)
+        truth = self.truth if self.truth is None else self.truth[indices if self.per_sequence else steps]
+        groups = None if self.groups is None else self.groups[indices]
+        return dataclasses.replace(self, values=self.values[indices], rows=self.rows[steps], truth=truth, groups=groups)
+
+    def part(self, sequences: slice) -> Dataset:
+        """The sequences from one index up to another, without a copy of their steps."""
+        offsets = self.values.offsets[sequences.start : sequences.stop + 1]
+        steps = slice(int(offsets[0]), int(offsets[-1]))
+        truth = self.truth if self.truth is None else self.truth[sequences if self.per_sequence else steps]
+        return dataclasses.replace(
+            self,
+            values=Ragged(self.values.values[steps], offsets - offsets[0]),
+            rows=self.rows[steps],
+            truth=truth,
+            groups=None if self.groups is None else self.groups[sequences],
+        )

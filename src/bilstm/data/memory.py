@@ -1,0 +1,214 @@
+"""Tables in memory: what data frames, arrays, lists and dictionaries of sequences become when they are read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data.table import Kind, Profile, Sequences, Table
+from bilstm.errors import UserError, shown
+from bilstm.ragged import IndexArray, offsets_of
+
+# Whatever stands in a table's place: it decides what the answers look like, and how messages name a row.
+Form = Literal["frame", "list", "array", "objects", "ragged"]
+_KINDS = {"nested": "lists or objects", "time": "dates or times", "mixed": "values of several kinds"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """A column.
+
+    Attributes:
+        kind: what it holds.
+        values: (rows,) float64 with NaN where missing for numbers and booleans; objects for everything else: strings,
+            None where missing.
+        keys: (rows,) what rows are sorted by, where that is not `values`: times.
+        integers: (rows,) int64, of whole numbers that float64 may not hold, or None.
+        problem: why the column can be neither a feature nor a label, or None.
+    """
+
+    kind: Kind
+    values: npt.NDArray[Any]
+    keys: npt.NDArray[Any] | None = None
+    integers: npt.NDArray[np.int64] | None = None
+    problem: str | None = None
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the cells are numbers."""
+        return self.values.dtype != object
+
+    @property
+    def missing(self) -> npt.NDArray[np.bool_]:
+        """(rows,) where there is no value."""
+        if self.numeric:
+            return np.isnan(self.values)
+        return np.fromiter((value is None for value in self.values), np.bool_, len(self.values))
+
+    def texts(self, rows: slice | IndexArray = slice(None)) -> npt.NDArray[np.object_]:
+        """The cells of some rows as text, None where missing."""
+        values = self.values[rows]
+        if not self.numeric:
+            return values
+        if self.integers is not None:
+            texts = np.array([str(value) for value in self.integers[rows].tolist()], object)
+        elif self.kind == "boolean":
+            texts = np.array(["true" if value == 1 else "false" for value in values], object)
+        else:
+            texts = np.array([number_text(value) for value in values.tolist()], object)
+        texts[np.isnan(values)] = None
+        return texts
+
+
+def number_text(value: float) -> str:
+    """A number as text, whole ones without `.0`."""
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+class MemoryTable(Table):
+    """A table in memory.
+
+    Args:
+        columns: a name for each column, and its cells.
+        offsets: (n_sequences + 1,) where sequences begin and end, for data that are sequences already; None for a long
+            table, whose columns identify them.
+        form: what the data were; predictions have that form, too.
+        label: what messages call the data.
+
+    Raises:
+        UserError: there is no row.
+    """
+
+    format = "memory"
+
+    def __init__(
+        self,
+        columns: Mapping[str, Cells],
+        offsets: IndexArray | None = None,
+        *,
+        form: Form = "frame",
+        label: str = "X",
+        rows: int | None = None,
+    ) -> None:
+        self.columns = dict(columns)
+        self.offsets = offsets
+        self.form: Form = form
+        self.label = label
+        self.names = list(columns)
+        self.rows = len(next(iter(columns.values())).values) if rows is None else rows
+        self.kinds = {name: cells.kind for name, cells in self.columns.items()}
+        self.lists = list(columns) if offsets is not None else []
+        if not self.rows:
+            raise UserError(f"{label} has no rows: 0 sample(s) while a minimum of 1 is required.")
+
+    @property
+    def divided(self) -> bool:
+        return self.offsets is not None
+
+    def with_columns(self, columns: Mapping[str, Cells]) -> MemoryTable:
+        """The table with more columns, such as the labels that were passed beside it."""
+        more = MemoryTable(self.columns | columns, self.offsets, form=self.form, label=self.label, rows=self.rows)
+        more.lists = self.lists if self.offsets is None else more.lists
+        return more
+
+    def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
+        if self.offsets is not None:
+            return Sequences(self.offsets, np.arange(self.rows))
+        codes, cells = self._sequence_codes(str(sequence))
+        offsets = offsets_of(np.bincount(codes))
+        if order is not None:
+            return Sequences(offsets, self._sorted(codes, cells, order))
+        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        again = starts[codes[starts] != np.arange(len(starts))]
+        if len(again):
+            raise UserError(
+                f"{self.place(int(again[0]))}: sequence {shown(cells[again[0]])} is not contiguous: it continues after "
+                f"rows of another one; sort the rows, or name the column that gives their order, such as order='time'"
+            )
+        return Sequences(offsets, np.arange(self.rows))
+
+    def place(self, row: int) -> str:
+        if self.offsets is None:
+            return f"row {row} of {self.label}"
+        sequence = int(np.searchsorted(self.offsets, row, "right")) - 1
+        return f"sequence {sequence} of {self.label}, step {row - self.offsets[sequence]}"
+
+    def cell(self, name: str, row: int) -> str:
+        text = self.columns[name].texts(slice(row, row + 1))[0]
+        return "" if text is None else str(text)
+
+    def texts(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.object_]:
+        return self._usable(name).texts(slice(start, stop))
+
+    def values(self, name: str, rows: IndexArray) -> list[Any]:
+        return list(self.columns[name].texts(rows))
+
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        cells = self._usable(name)
+        return cells.values if cells.numeric else np.full(self.rows, np.nan)
+
+    def profile(self, name: str) -> Profile:
+        cells = self._usable(name)
+        present = ~cells.missing
+        count = int(present.sum())
+        if not cells.numeric:
+            return Profile(count, 0, 0, 0, int(present.argmax()) if count else None, None, None)
+        values = cells.values
+        with np.errstate(invalid="ignore"):
+            fraction = present & (values != np.trunc(values))
+        infinite = np.isinf(values)
+        first = [int(found.argmax()) if found.any() else None for found in (infinite, fraction)]
+        return Profile(count, count, 0, 0, None, *first)
+
+    def counts(self, name: str, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
+        texts = self._usable(name).texts(np.flatnonzero(chosen))
+        yield from Counter("" if text is None else text for text in texts).items()
+
+    def _usable(self, name: str) -> Cells:
+        cells = self.columns[name]
+        if cells.problem:
+            raise UserError(f"column {name!r} of {self.label} {cells.problem}")
+        return cells
+
+    def _sequence_codes(self, sequence: str) -> tuple[IndexArray, npt.NDArray[np.object_]]:
+        """(rows,) the number of each row's sequence, in the order of their first rows, and the cells."""
+        self.require(sequence, "the sequence of each row")
+        cells = self._present(sequence, "the row's sequence").texts()
+        numbers: dict[Any, int] = {}
+        found = (numbers.setdefault(cell, len(numbers)) for cell in cells)
+        return np.fromiter(found, np.int64, len(cells)), cells
+
+    def _present(self, name: str, role: str) -> Cells:
+        cells = self.columns[name]
+        if cells.kind == "nested":
+            raise UserError(f"column {name!r} of {self.label} holds lists or objects; {role} is one value")
+        missing = cells.missing
+        if missing.any():
+            row = int(missing.argmax())
+            raise UserError(f"{self.place(row)}: the cell in column {name!r}, {role}, is missing")
+        return cells
+
+    def _sorted(self, codes: IndexArray, sequences: Sequence[Any], order: str) -> IndexArray:
+        self.require(order, "the order within a sequence")
+        cells = self._present(order, "the order")
+        keys = cells.integers if cells.integers is not None else cells.values if cells.numeric else cells.keys
+        if keys is None:
+            raise UserError(
+                f"column {order!r} of {self.label} holds {_KINDS.get(cells.kind, 'text')}, which cannot order rows: "
+                f"convert it to numbers, dates or times"
+            )
+        ranks = np.unique(keys, return_inverse=True)[1]
+        rows = np.lexsort((ranks, codes))
+        repeated = np.flatnonzero((np.diff(ranks[rows]) == 0) & (np.diff(codes[rows]) == 0))
+        if len(repeated):
+            before, row = int(rows[repeated[0]]), int(rows[repeated[0] + 1])
+            raise UserError(
+                f"{self.place(row)}: sequence {shown(sequences[row])} has {order} {shown(self.cell(order, row))} a "
+                f"second time, after {self.place(before)}"
+            )
+        return rows

@@ -1,0 +1,233 @@
+"""What a model reads: the features of a table, and how their cells become the values that a network takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data import scratch
+from bilstm.data.dataset import Dataset, Observations
+from bilstm.data.features import (
+    CategoricalColumn,
+    NumericColumn,
+    categorical_from_json,
+    describe_columns,
+    numeric_from_json,
+    spelled_columns,
+)
+from bilstm.data.fields import Fields
+from bilstm.data.spelling import WHOLE
+from bilstm.data.table import Sequences, Table
+from bilstm.data.texts import TextColumn
+from bilstm.errors import UserError, shown
+from bilstm.ragged import IndexArray, Ragged
+
+FAR = 3.0  # standard deviations from the training mean, on average: then a column is probably in other units
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """The features that a model reads, fitted to its training sequences.
+
+    Attributes:
+        sequence: the column that identifies sequences; None for arrays and for tables in which a row is a sequence.
+        order: the column that orders a sequence's rows; None: they are in order.
+        numeric: the features that are numbers.
+        categorical: the features that are text or codes; one for each part of a text that is looked up.
+        named: whether the features have names, rather than positions in an array.
+        conll_columns: how many columns the CoNLL-style file had that the model was trained on, None for others.
+        text: how the texts of a column were divided into steps, None where no column was.
+    """
+
+    sequence: str | None
+    order: str | None
+    numeric: tuple[NumericColumn, ...]
+    categorical: tuple[CategoricalColumn, ...]
+    named: bool = True
+    conll_columns: int | None = None
+    text: TextColumn | None = None
+
+    @cached_property
+    def features(self) -> list[str]:
+        """The names of the features."""
+        return list(dict.fromkeys(column.name for column in self.columns))
+
+    @property
+    def columns(self) -> list[NumericColumn | CategoricalColumn]:
+        """All columns, the numeric ones first."""
+        return [*self.numeric, *self.categorical]
+
+    @property
+    def spelled(self) -> list[str]:
+        """The names of the features whose spelling counts."""
+        return spelled_columns(self.categorical)
+
+    @cached_property
+    def numeric_width(self) -> int:
+        """The number of inputs that are numbers, those that flag missing values included."""
+        return sum(column.width for column in self.numeric)
+
+    @cached_property
+    def vocabularies(self) -> list[int]:
+        """The number of indices of each categorical column, that of the unknown value included."""
+        return [column.size for column in self.categorical]
+
+    def describe(self) -> list[tuple[str, str]]:
+        """The name of each feature, and in words what training found in it and how it is encoded."""
+        return describe_columns(self.columns)
+
+    def encode(self, table: Table, sequences: Sequences) -> Dataset:
+        """Turn the steps of sequences into what the network takes.
+
+        Args:
+            table: has the features, in any order, and perhaps other columns.
+
+        Raises:
+            UserError: a feature is missing, or a cell is not what the model expects; the message says where.
+        """
+        for name in self.features:
+            table.require(name, "a feature of the model")
+        steps = len(sequences.rows)
+        values = scratch.empty((steps, self.numeric_width + len(self.categorical)), np.float32)
+        observed = Observations(steps)
+        place = 0
+        for numeric in self.numeric:
+            columns = slice(place, place + numeric.width)
+            _encode_numbers(table, numeric, sequences.rows, values[:, columns], observed)
+            place += numeric.width
+        for _, group in itertools.groupby(self.categorical, lambda column: column.name):
+            parts = list(group)
+            _encode_texts(table, parts, sequences.rows, values[:, place : place + len(parts)], observed)
+            place += len(parts)
+        return Dataset(Ragged(values, sequences.offsets), sequences.rows, observations=observed)
+
+    def to_json(self) -> dict[str, Any]:
+        """The schema as JSON-serialisable data."""
+        return {
+            "sequence": self.sequence,
+            "order": self.order,
+            "named": self.named,
+            "conll_columns": self.conll_columns,
+            "text": self.text and dataclasses.asdict(self.text),
+            "numeric": [dataclasses.asdict(column) for column in self.numeric],
+            "categorical": [
+                {
+                    "name": column.name,
+                    "part": column.part,
+                    "vocabulary": list(column.vocabulary),
+                    "distinct": column.distinct,
+                }
+                for column in self.categorical
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Schema:
+        """Rebuild a schema from an untrusted file.
+
+        Raises:
+            ModelFileError: the data do not describe a schema.
+        """
+        field = Fields("columns", data)
+        schema = cls(
+            sequence=None if field.get("sequence") is None else field.text("sequence"),
+            order=None if field.get("order") is None else field.text("order"),
+            numeric=tuple(numeric_from_json(item) for item in field.items("numeric")),
+            categorical=tuple(categorical_from_json(item) for item in field.items("categorical")),
+            named=field.flag("named", default=True),
+            conll_columns=None if field.get("conll_columns") is None else field.count("conll_columns"),
+            text=None if field.get("text") is None else TextColumn.from_json(field.get("text")),
+        )
+        names = [column.name for column in schema.numeric]
+        names += [column.name for column in schema.categorical if column.part == WHOLE]
+        if not names or len(set(names)) != len(names):
+            raise field.wrong("numeric")
+        parts = {(column.name, column.part) for column in schema.categorical}
+        if len(parts) != len(schema.categorical) or any((name, WHOLE) not in parts for name, _ in parts):
+            raise field.wrong("categorical")
+        if not schema.named and [*schema.features] != [str(i) for i in range(len(names))] and names != ["words"]:
+            raise field.wrong("named")
+        return schema
+
+
+def read_numbers(table: Table, name: str, role: str = "") -> npt.NDArray[np.float64]:
+    """A column's (rows,) numbers, NaN where missing.
+
+    Raises:
+        UserError: a cell is not a number, or infinite.
+    """
+    profile = table.profile(name)
+    if profile.other is not None:
+        cell = shown(table.cell(name, profile.other))
+        raise UserError(
+            f"{table.place(profile.other)}: {cell} in column {name!r}{role} is not a number; correct it, or leave the "
+            f"cell empty"
+        )
+    if profile.infinite is not None:
+        cell = shown(table.cell(name, profile.infinite))
+        raise UserError(
+            f"{table.place(profile.infinite)}: {cell} in column {name!r}{role} is infinite; give a finite number, or "
+            f"leave the cell empty"
+        )
+    return table.numbers(name)
+
+
+def _blocks(steps: int) -> Iterator[slice]:
+    for start in range(0, steps, scratch.BLOCK):
+        yield slice(start, min(start + scratch.BLOCK, steps))
+
+
+def _encode_numbers(
+    table: Table, column: NumericColumn, rows: IndexArray, out: npt.NDArray[np.float32], observed: Observations
+) -> None:
+    """Fill (total_steps, width) inputs."""
+    numbers = read_numbers(table, column.name)
+    missing, distance = 0, 0.0
+    for block in _blocks(len(rows)):
+        found = numbers[rows[block]]
+        encoded = column.encode(found)
+        _check_size(table, column.name, encoded[0], rows[block])
+        out[block] = np.stack(encoded, axis=1)
+        missing += int(np.isnan(found).sum())
+        distance += float(np.abs(encoded[0], dtype=np.float64).clip(max=1e30).sum())
+    observed.missing[column.name] = missing
+    if missing and not column.missing:
+        observed.unexpected.add(column.name)
+    if len(rows) > missing and distance / (len(rows) - missing) > FAR:
+        observed.far[column.name] = distance / (len(rows) - missing)
+
+
+def _encode_texts(
+    table: Table,
+    parts: Sequence[CategoricalColumn],
+    rows: IndexArray,
+    out: npt.NDArray[np.float32],
+    observed: Observations,
+) -> None:
+    """Fill (total_steps, parts) indices of the parts of one feature's texts."""
+    name = parts[0].name
+    indices = scratch.empty((table.rows, len(parts)), np.int32)
+    for start, stop in table.blocks():
+        texts = table.texts(name, start, stop).tolist()
+        for place, column in enumerate(parts):
+            indices[start:stop, place] = column.encode(texts)
+    whole = [column.part == WHOLE for column in parts]
+    observed.unknown[name] = 0
+    for block in _blocks(len(rows)):
+        found = indices[rows[block]]
+        out[block] = found
+        observed.unknown[name] += int((found[:, whole] == 0).sum())
+
+
+def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64], rows: IndexArray) -> None:
+    if not len(inputs) or np.abs(inputs).max() <= np.finfo(np.float32).max:
+        return
+    row = int(rows[np.abs(inputs) > np.finfo(np.float32).max].min())
+    cell = shown(table.cell(name, row))
+    raise UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the values of the training rows")

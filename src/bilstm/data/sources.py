@@ -1,0 +1,135 @@
+"""Whatever holds sequences -> a table: files, data frames, dictionaries, arrays, lists and texts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bilstm.data.arrays import column, read_sequences
+from bilstm.data.frames import is_frame, read_cells, read_frame, repeated
+from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.schema import Schema
+from bilstm.data.table import Table
+from bilstm.data.texts import TextColumn
+from bilstm.errors import UserError, listed
+from bilstm.ragged import offsets_of
+
+
+def open_table(
+    data: Any,
+    *,
+    label: str = "X",
+    steps: Sequence[str] = (),
+    conll_columns: int | None = None,
+    text: TextColumn | None = None,
+    sequence: str | None = None,
+) -> Table:
+    """Read what holds sequences.
+
+    Args:
+        data: a path; a data frame of pandas, Polars or PyArrow, or an object with Arrow's PyCapsule interface; a
+            dictionary of columns; arrays and lists of sequences (see `read_sequences`); a list of texts with `text`.
+        label: what messages call it, if it is not a file.
+        steps: for files, the columns that have a value for each time step, if they hold lists.
+        conll_columns: for CoNLL-style files, how many columns the model was trained on.
+        text: the column whose texts are sequences.
+        sequence: the column that identifies the sequences of a dictionary of columns.
+
+    Raises:
+        UserError: the data cannot be read; the message says why.
+    """
+    if isinstance(data, Table):
+        return data
+    if isinstance(data, (str, os.PathLike)):
+        from bilstm.data.reading import read_table
+
+        return read_table(data, conll_columns=conll_columns, steps=steps, text=text)
+    if is_frame(data):
+        table = read_frame(data, label)
+    elif isinstance(data, Mapping):
+        table = _read_dictionary(data, sequence, label, text)
+    elif text is not None and isinstance(data, (list, tuple)) and data and isinstance(data[0], str):
+        table = MemoryTable({text.column: read_cells(list(data))}, label=label)
+    else:
+        table = read_sequences(data, label)
+        if text is not None and table.names == ["words"]:  # divided already
+            return renamed(table, [text.column])
+    return table if text is None or table.divided else divide_texts(table, text)
+
+
+def open_for(schema: Schema, data: Any, *, label: str = "X", steps: Sequence[str] = ()) -> Table:
+    """Read sequences for a model: see `open_table`. The columns of arrays are the model's features, in their order.
+
+    Args:
+        steps: columns besides the features that may hold lists, such as the label's.
+
+    Raises:
+        UserError: the data cannot be read, or do not have the features.
+    """
+    table = open_table(
+        data,
+        label=label,
+        steps=[*schema.features, *steps],
+        conll_columns=schema.conll_columns,
+        text=schema.text,
+        sequence=schema.sequence,
+    )
+    if not isinstance(table, MemoryTable) or table.form == "frame":
+        return table
+    positional = all(name.isdigit() for name in table.names) or table.names == ["words"]
+    if positional and table.names != schema.features:
+        if len(table.names) != len(schema.features):
+            raise UserError(
+                f"{label} has {len(table.names)} features, but the model is expecting {len(schema.features)} features "
+                f"as input{': ' + listed(schema.features) if schema.named else ''}"
+            )
+        words = table.names == ["words"]
+        if words and schema.numeric:
+            raise UserError(f"the steps of {label} are strings, but those of the training data were numbers")
+        if not words and schema.features == ["words"]:
+            raise UserError(f"the steps of {label} are numbers, but those of the training data were strings")
+        return renamed(table, schema.features)
+    return table
+
+
+def renamed(table: MemoryTable, names: Sequence[str]) -> MemoryTable:
+    """The table with other names for its columns, in their order."""
+    columns = dict(zip(names, table.columns.values(), strict=True))
+    return MemoryTable(columns, table.offsets, form=table.form, label=table.label)
+
+
+def divide_texts(table: MemoryTable, text: TextColumn) -> MemoryTable:
+    """A table with a text in each row, as sequences of its words or characters.
+
+    Raises:
+        UserError: there is no such column, or a text has no words.
+    """
+    table.require(text.column, "the text")
+    tokens = [text.split(cell) for cell in table.texts(text.column)]
+    empty = next((row for row, words in enumerate(tokens) if not words), None)
+    if empty is not None:
+        raise UserError(f"row {empty} of {table.label}: the text in column {text.column!r} has no {text.tokens}")
+    lengths = np.array([len(words) for words in tokens])
+    columns = {name: repeated(cells, lengths) for name, cells in table.columns.items() if name != text.column}
+    columns[text.column] = Cells("text", np.array([word for words in tokens for word in words], object))
+    form = "list" if table.form == "list" or len(table.columns) == 1 else table.form
+    divided = MemoryTable(columns, offsets_of(lengths), form=form, label=table.label)
+    divided.lists = [text.column]
+    return divided
+
+
+def _read_dictionary(data: Mapping[str, Any], sequence: str | None, label: str, text: TextColumn | None) -> MemoryTable:
+    """Columns of a long table, of texts, or of one sequence."""
+    if sequence in data or text is not None:
+        columns = {
+            name: column(np.asarray(v)) if isinstance(v, np.ndarray) else read_cells(list(v))
+            for name, v in data.items()
+        }
+        lengths = {name: len(cells.values) for name, cells in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"the columns of {label} have different lengths: {lengths}")
+        return MemoryTable(columns, label=label)
+    return read_sequences([data], label)

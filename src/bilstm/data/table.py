@@ -1,0 +1,171 @@
+"""Tables: rows with named columns, wherever they are kept. The rest of the package reads data through this interface.
+
+A row is a time step, or a sequence in a table of labels. `FileTable` keeps rows in a database that may be larger than
+memory, `MemoryTable` holds data frames, arrays and lists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data import scratch
+from bilstm.errors import UserError, listed, suggestion
+from bilstm.ragged import IndexArray, offsets_of, portions, steps_of
+
+Format = Literal["csv", "parquet", "ndjson", "conll", "memory"]
+Kind = Literal["number", "boolean", "text", "time", "nested", "cell"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What the cells of a column look like, read as numbers.
+
+    Attributes:
+        present: the number of cells that are not missing.
+        numbers: the number of those that are numbers.
+        times: the number of those that are dates or times.
+        decimal_commas: the number of those that would be numbers if a comma were a decimal point.
+        other: the first row whose cell is not a number, or None.
+        infinite: the first row whose cell is infinite, or None.
+        fraction: the first row whose cell is a number, but not a whole one, or None.
+    """
+
+    present: int
+    numbers: int
+    times: int
+    decimal_commas: int
+    other: int | None
+    infinite: int | None
+    fraction: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """The rows of sequence i, in order, are rows[offsets[i]:offsets[i + 1]].
+
+    Attributes:
+        offsets: (n_sequences + 1,) int64.
+        rows: (total_steps,) int64, row numbers counted from 0.
+    """
+
+    offsets: IndexArray
+    rows: IndexArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def first_rows(self) -> IndexArray:
+        """(n_sequences,) the row of each sequence's first step."""
+        return self.rows[self.offsets[:-1]]
+
+    def take(self, chosen: IndexArray) -> Sequences:
+        """The chosen sequences, by their indices, in the order chosen."""
+        offsets = offsets_of(np.diff(self.offsets)[chosen])
+        rows = scratch.empty(int(offsets[-1]), np.int64)
+        for group in portions(offsets, scratch.BLOCK):
+            steps = steps_of(self.offsets, chosen[group])
+            rows[offsets[group.start] : offsets[group.stop]] = self.rows[steps]
+        return Sequences(offsets, rows)
+
+
+class Table(ABC):
+    """Rows with named columns.
+
+    Attributes:
+        label: what messages call the table: the file's path, or the name of an argument.
+        format: "csv", "parquet", "ndjson", "conll", or "memory" for what is not a file.
+        names: the columns' names.
+        unnamed: those of them that the file leaves without a name.
+        kinds: what a column holds, by name: "number", "boolean", "text", "time", "nested", or "cell" for text whose
+            kind only a look at all of it can tell.
+        rows: the number of rows.
+        lists: the columns that have a value for each time step, where each row of the input is a sequence.
+        conll_columns: how many columns a CoNLL file has, None for other formats.
+    """
+
+    label: str
+    format: Format
+    names: list[str]
+    unnamed: Sequence[str] = ()
+    kinds: Mapping[str, Kind]
+    rows: int
+    lists: Sequence[str] = ()
+    conll_columns: int | None = None
+
+    @property
+    def divided(self) -> bool:
+        """Whether the table knows its sequences without a column that identifies them."""
+        return bool(self.lists) or self.format == "conll"
+
+    def require(self, name: str, role: str) -> str:
+        """Return the name if there is such a column.
+
+        Raises:
+            UserError: there is none; the message says what it was for, and which columns there are.
+        """
+        if name not in self.names:
+            how = ", read as CoNLL-style columns," if self.format == "conll" else ""
+            raise UserError(
+                f"{self.label}{how} has no column {name!r} ({role}).{suggestion(name, self.names)} "
+                f"Its columns: {listed(self.names)}"
+            )
+        return name
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """The first row of each block of rows that is worked on at a time, and the first row after it."""
+        for start in range(0, self.rows, scratch.BLOCK):
+            yield start, min(start + scratch.BLOCK, self.rows)
+
+    @abstractmethod
+    def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
+        """Find the sequences of the table, in the order in which they begin.
+
+        Args:
+            sequence: the column whose value all rows of one sequence share; not needed where `divided`.
+            order: the column by which the rows of a sequence are sorted: numbers, dates or times. Without it, the rows
+                of a sequence are contiguous and in order.
+
+        Raises:
+            UserError: there are no such columns, a cell of either is missing, two rows of a sequence have the same
+                order, the column holds nothing to sort by, or, without one, a sequence is not contiguous; the message
+                names the rows.
+        """
+
+    @abstractmethod
+    def place(self, row: int) -> str:
+        """Where a row stands, such as `train.csv, line 17` or `row 16 of X`."""
+
+    @abstractmethod
+    def cell(self, name: str, row: int) -> str:
+        """One cell as text, "" where it is missing."""
+
+    @abstractmethod
+    def texts(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.object_]:
+        """The cells of a column in the rows from `start` up to `stop` as text, None where one is missing."""
+
+    @abstractmethod
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        """A column as (rows,) float64, NaN where a cell is missing or not a number."""
+
+    @abstractmethod
+    def profile(self, name: str) -> Profile:
+        """Count what the cells of a column are."""
+
+    @abstractmethod
+    def counts(self, name: str, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
+        """The different cells of a column in the chosen rows ("" where missing), each with its number of rows.
+
+        Args:
+            chosen: (rows,) booleans.
+        """
+
+    def values(self, name: str, rows: IndexArray) -> list[Any]:
+        """The cells of a column in some rows, few enough for memory, as text."""
+        return [self.cell(name, int(row)) for row in rows]

@@ -1,0 +1,191 @@
+"""How good a trained model is on labelled sequences: every score that fits its task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data.dataset import Dataset, Truth
+from bilstm.errors import UserError
+from bilstm.metrics import with_temperature
+from bilstm.metrics.events import DetectionScores
+from bilstm.metrics.spans import SpanScores
+from bilstm.model.fingerprint import share_seen
+from bilstm.model.trained import TrainedModel
+from bilstm.ragged import FloatArray, IndexArray
+from bilstm.tasks import LabelTask, QuantityTask
+from bilstm.tasks.labels import check_background
+
+_SEEN = 0.05  # of the sequences: from here on, it is no coincidence that training had them
+
+
+def evaluate(
+    model: TrainedModel, data: Dataset, *, tolerance: int | None = None, background: str | None = None
+) -> dict[str, Any]:
+    """Compare a model's predictions with the true answers.
+
+    Args:
+        data: sequences with at least one label; labels that the model has never seen are classes of their own.
+        tolerance: for labels of time steps: score runs of equal labels as events, whose first and last steps may each
+            be off by so many steps.
+        background: the label that is no event.
+
+    Returns:
+        Plain data: "task"; "sequences", their number; and the scores of `ClassScores`, `LabelSetScores` or
+        `QuantityScores`, with "per_class", "per_label" or "per_quantity" by name.
+        Of labels besides: "confusion": for each true class the rows by predicted class, without zeros; "spans": the
+        scores of `SpanScores` where labels are of the form B-X, I-X and O, otherwise None; "events": the scores of
+        `DetectionScores`, "per_class" by name and without the background, with "tolerance" and "background", or None
+        without a tolerance; "uncalibrated": the "log_loss" and "calibration_error" of the probabilities before they
+        were scaled by "temperature", or None.
+        "baseline": the scores of the model's baseline over all classes, and the "gain" of the model over it, with
+        "intervals"; None where there is no baseline.
+        "notes": what a person should know.
+
+    Raises:
+        UserError: there is no such background, or events are asked for where steps have no labels.
+    """
+    run = _Evaluation(model, data, tolerance, background)
+    for sequences, steps, outputs in model.output_portions(data.values, width=run.width):
+        others = None
+        if model.baseline:
+            others = model.baseline.outputs(data.part(sequences).values)
+        rows = sequences if data.per_sequence else steps
+        run.add(data.known[rows], outputs, others, data.row_offsets[sequences.start : sequences.stop + 1] - rows.start)
+    return run.report()
+
+
+class _Evaluation:
+    """The scores of a model, and of its baseline, on sequences that come some at a time."""
+
+    def __init__(self, model: TrainedModel, data: Dataset, tolerance: int | None, background: str | None) -> None:
+        task = model.task
+        self.model, self.data, self.task = model, data, task
+        self.names = (*task.classes, *data.unseen) if isinstance(task, LabelTask) else task.columns
+        self.width = len(self.names)
+        of_steps = isinstance(task, LabelTask) and not task.per_sequence
+        if tolerance is not None and not of_steps:
+            raise UserError(f"events are runs of equal labels of time steps, but the task is {task.kind}")
+        self.tolerance = tolerance
+        self.background = check_background(self.names, background) if of_steps else None
+        labelled = task.labelled(data.known)
+        if not task.per_sequence:
+            labelled = np.logical_or.reduceat(labelled, data.values.offsets[:-1])
+        self.labelled = labelled
+        self.temperature = (model.training.get("calibration") or {}).get("temperature", 1.0)
+        self.scores = self._scores()
+        self.baseline = self._scores() if model.baseline else None
+        self.raw = task.scorer(labelled, None, tuple(data.unseen)) if self.temperature != 1.0 else None
+        self.confusion: dict[str, dict[str, int]] = {name: {} for name in self.names}
+
+    def _scores(self) -> _Scores:
+        return _Scores(self)
+
+    def add(self, truth: Truth, outputs: FloatArray, others: FloatArray | None, offsets: IndexArray) -> None:
+        task, unseen = self.task, tuple(self.data.unseen)
+        self.scores.add(truth, outputs, offsets)
+        if self.baseline and others is not None:
+            self.baseline.add(truth, others, offsets)
+        if self.raw is not None:
+            several = not isinstance(task, LabelTask)
+            before = with_temperature(outputs, 1 / self.temperature, several=several)
+            self.raw.add(truth, task.widened(before, unseen), offsets)
+        if isinstance(task, LabelTask):
+            known = truth >= 0
+            _count_confusions(self.confusion, truth[known], outputs[known].argmax(axis=1), self.names)
+
+    def report(self) -> dict[str, Any]:
+        report = {"task": self.task.kind, "sequences": len(self.data), **self.scores.report()}
+        if isinstance(self.task, LabelTask):
+            report["confusion"] = self.confusion
+        if not isinstance(self.task, QuantityTask):
+            report["temperature"] = self.temperature
+            raw = self.raw and self.raw.report()
+            report["uncalibrated"] = raw and {name: raw[name] for name in ("log_loss", "calibration_error")}
+        report["baseline"] = None
+        if self.baseline:
+            found = _overall(self.baseline.report())
+            gain = self.scores.rows.gain(self.baseline.rows)
+            found["gain"] = gain["value"]
+            if gain["interval"] is not None:
+                found["intervals"]["gain"] = gain["interval"]
+            report["baseline"] = found
+        report["notes"] = [*self.data.notes, *self._seen()]
+        return report
+
+    def _seen(self) -> list[str]:
+        share = share_seen(self.model.training.get("fingerprint") or [], self.data.values)
+        if share < _SEEN:
+            return []
+        return [f"about {share:.0%} of the sequences were in the training data, so the scores are too good to be true"]
+
+
+class _Scores:
+    """Every score of outputs that come some sequences at a time."""
+
+    def __init__(self, run: _Evaluation) -> None:
+        task, groups = run.task, run.data.groups
+        self._run = run
+        self._unseen = tuple(run.data.unseen)
+        self.rows = task.scorer(run.labelled, groups, self._unseen)
+        spans = isinstance(task, LabelTask) and task.spans
+        self._spans = SpanScores(run.labelled, run.names, groups=groups) if spans else None
+        events = run.tolerance is not None
+        self._events = DetectionScores(run.labelled, len(run.names), groups=groups) if events else None
+
+    def add(self, truth: Truth, outputs: FloatArray, offsets: IndexArray) -> None:
+        run, task = self._run, self._run.task
+        if isinstance(task, QuantityTask):
+            self.rows.add(truth, task.predicted(outputs), offsets)
+            return
+        self.rows.add(truth, task.widened(outputs, self._unseen), offsets)
+        predicted = outputs.argmax(axis=1) if self._spans or self._events else None
+        if self._spans:
+            self._spans.add_spans(truth, predicted, offsets)
+        if self._events and run.tolerance is not None:
+            self._events.add_events(
+                truth,
+                predicted,
+                offsets,
+                onset_tolerance=run.tolerance,
+                offset_tolerance=run.tolerance,
+                background=run.background,
+            )
+
+    def report(self) -> dict[str, Any]:
+        run = self._run
+        scores: dict[str, Any] = self.rows.report()
+        for name in ("per_class", "per_label", "per_quantity"):
+            if name in scores:
+                scores[name] = dict(zip(run.names, scores[name], strict=True))
+        if not isinstance(run.task, LabelTask):
+            return scores
+        scores["spans"] = self._spans.report() if self._spans else None
+        scores["events"] = None
+        if self._events:
+            background = None if run.background is None else run.names[run.background]
+            events = self._events.report()
+            by_name = zip(run.names, events["per_class"], strict=True)
+            events["per_class"] = {name: of_class for name, of_class in by_name if name != background}
+            scores["events"] = {"tolerance": run.tolerance, "background": background, **events}
+        return scores
+
+
+def _overall(scores: dict[str, Any]) -> dict[str, Any]:
+    """The figures that stand for all classes together."""
+    parts = {name: scores[name] and _overall(scores[name]) for name in ("spans", "events") if name in scores}
+    by_name = ("per_class", "per_label", "calibration")
+    return {name: score for name, score in scores.items() if name not in by_name} | parts
+
+
+def _count_confusions(
+    confusion: dict[str, dict[str, int]], truth: npt.NDArray[Any], guess: npt.NDArray[Any], classes: Sequence[str]
+) -> None:
+    """Add to the cells that are not empty: 10,000 classes would make a hundred million."""
+    cells, steps = np.unique(truth.astype(np.int64) * len(classes) + guess, return_counts=True)
+    for cell, count in zip(cells.tolist(), steps.tolist(), strict=True):
+        row, name = confusion[classes[cell // len(classes)]], classes[cell % len(classes)]
+        row[name] = row.get(name, 0) + count

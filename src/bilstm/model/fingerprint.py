@@ -1,0 +1,37 @@
+"""Recognises sequences that a model was trained on, without keeping them.
+
+Of the hashes of all training sequences the smallest are kept: a bottom-k sketch (Cohen and Kaplan, "Summarizing data
+using bottom-k sketches", 2007), from which the share of other sequences that were among them can be estimated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from bilstm.ragged import Ragged
+
+_KEPT = 256
+_BYTES = 6  # of a hash: whole numbers that every JSON reader keeps
+
+
+def fingerprint(*parts: Ragged) -> list[int]:
+    """The smallest hashes of sequences, ascending."""
+    return sorted({value for part in parts for value in _hashes(part)})[:_KEPT]
+
+
+def share_seen(kept: list[int], values: Ragged) -> float:
+    """An estimate of the share of sequences that are among those of a fingerprint."""
+    found = _hashes(values)
+    if len(kept) == _KEPT:  # larger hashes were not kept
+        found = [value for value in found if value <= kept[-1]]
+    known = set(kept)
+    return float(np.mean([value in known for value in found])) if found else 0.0
+
+
+def _hashes(values: Ragged) -> list[int]:
+    def of(steps: np.ndarray) -> int:
+        return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(steps).data, digest_size=_BYTES).digest())
+
+    return [of(steps) for steps in values]

@@ -1,0 +1,98 @@
+"""The network for a schema and a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bilstm.data.schema import Schema
+from bilstm.errors import UserError
+from bilstm.layers import (
+    LSTM,
+    Bidirectional,
+    ColumnEmbedding,
+    Dense,
+    Dropout,
+    GlobalAttentionPooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    Layer,
+    Reverse,
+    SpatialDropout1D,
+    TimeDistributed,
+)
+from bilstm.models import Sequential
+from bilstm.optimizers import Adam
+from bilstm.tasks import Task
+from bilstm.training.options import TrainingOptions
+
+# How the steps of a sequence become one row: the last recurrent layer and what follows it.
+POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
+    "last": lambda options: _recurrent(options, sequences=False),
+    "mean": lambda options: [*_recurrent(options), GlobalAveragePooling1D()],
+    "max": lambda options: [*_recurrent(options), GlobalMaxPooling1D()],
+    "attention": lambda options: [*_recurrent(options), GlobalAttentionPooling1D(options.units)],
+}
+
+
+def build_network(schema: Schema, task: Task, options: TrainingOptions) -> Sequential:
+    """An untrained network: embeddings of categories, recurrent layers with dropout, pooling for tasks with one answer
+    a sequence, and a dense layer.
+
+    Raises:
+        UserError: an option has no effect on a network for this task.
+    """
+    check_options(schema, task, options)
+    layers: list[Layer] = []
+    if schema.vocabularies:
+        dimensions = [options.embedding or embedding_dimension(size) for size in schema.vocabularies]
+        layers += [ColumnEmbedding(schema.numeric_width, schema.vocabularies, dimensions), _dropout(options)]
+    depth = options.layers or (2 if schema.numeric_width or task.per_sequence else 3)
+    for _ in range(depth - 1):
+        layers += [*_recurrent(options), _dropout(options)]
+    layers += POOLS[options.pooling or "mean"](options) if task.per_sequence else _recurrent(options)
+    layers.append(Dropout(options.dropout) if task.per_sequence else _dropout(options))
+    head = task.head(options.class_weight)
+    dense = Dense(head.units, activation=head.activation)
+    layers.append(dense if task.per_sequence else TimeDistributed(dense))
+    network = Sequential(layers, seed=options.seed)
+    network.build((None, schema.numeric_width + len(schema.vocabularies)))
+    network.compile(optimizer(options), head.loss, head.metrics)
+    return network
+
+
+def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
+    """Refuse options that would be ignored.
+
+    Raises:
+        UserError: an option has no effect for this schema or task.
+    """
+    if options.embedding is not None and not schema.vocabularies:
+        raise UserError("embedding has no effect: there are no words or categories to embed; leave it out")
+    if options.pooling is not None and not task.per_sequence:
+        raise UserError("pooling has no effect: it is for tasks with one answer for each sequence; leave it out")
+    if task.per_sequence and (options.pooling, options.direction) == ("last", "none"):
+        raise UserError("with direction 'none' no step knows the others: pool by mean, max or attention, not last")
+
+
+def optimizer(options: TrainingOptions) -> Adam:
+    """The optimizer that trains a network."""
+    return Adam(options.learning_rate, weight_decay=options.weight_decay or None, global_clipnorm=1.0)
+
+
+def embedding_dimension(vocabulary: int) -> int:
+    """The dimensions of an embedding: 8 for a handful of values, 128 for many thousand."""
+    return int(min(128, max(8, 8 * round(2 * vocabulary**0.25))))
+
+
+def _dropout(options: TrainingOptions) -> Layer:
+    return SpatialDropout1D(options.dropout) if options.variational_dropout else Dropout(options.dropout)
+
+
+def _recurrent(options: TrainingOptions, *, sequences: bool = True) -> list[Layer]:
+    """A recurrent layer, or what replaces it, with an output for each step or, last, for each sequence."""
+    if options.direction == "none":
+        return [TimeDistributed(Dense(options.units, activation="tanh"))]
+    lstm = LSTM(options.units, return_sequences=sequences, go_backwards=options.direction == "backward")
+    if options.direction == "both":
+        return [Bidirectional(lstm, merge_mode=options.merge_mode)]
+    return [lstm, Reverse()] if sequences and lstm.go_backwards else [lstm]

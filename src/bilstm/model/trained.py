@@ -1,0 +1,233 @@
+"""A trained model: schema, network, task, and the record of its training."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data import scratch
+from bilstm.data.dataset import Dataset
+from bilstm.data.memory import MemoryTable
+from bilstm.data.schema import Schema
+from bilstm.data.sources import open_for, open_table
+from bilstm.data.table import Table
+from bilstm.errors import UserError
+from bilstm.files import AnyPath
+from bilstm.model.prepare import read_dataset
+from bilstm.model.storage import Parts, read_parts, write_parts
+from bilstm.models import Sequential
+from bilstm.ragged import FloatArray, Ragged, portions
+from bilstm.tasks import LabelTask, Task
+
+_PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
+
+
+class TrainedModel:
+    """Predicts a label, several labels or quantities, for each time step or each sequence.
+
+    Sequences are given to its methods as a path, a data frame of pandas, Polars or PyArrow (or anything with Arrow's
+    PyCapsule interface), a dictionary of columns, a list of dictionaries, a list of (steps, features) arrays, a
+    (n, steps, features) array, a `bilstm.Ragged`, or a list of lists of strings. All pass through the schema, so they
+    hold raw values, as training's did.
+
+    Attributes:
+        schema: which columns or arrays it reads, and how they become the network's inputs.
+        task: what it predicts.
+        network: a `Sequential` network.
+        training: how it was trained, plain data: "epochs", "best_epoch", "history", "sequences", "steps" …
+        baseline: the model without recurrence, which sees each step by itself, trained on the same sequences: what a
+            score is to be compared with. None where there is none.
+        precision: of the network's weights in predictions, "float32" or "bfloat16"; see `Sequential.evaluate`.
+        warn: whether predictions warn of data unlike those of training; each kind of warning comes once.
+    """
+
+    precision: str = "float32"
+    warn: bool = True
+
+    def __init__(
+        self,
+        schema: Schema,
+        task: Task,
+        network: Sequential,
+        training: dict[str, Any],
+        baseline: TrainedModel | None = None,
+    ) -> None:
+        self.schema = schema
+        self.task = task
+        self.network = network
+        self.training = training
+        self.baseline = baseline
+        self._warned: set[str] = set()
+
+    # --- Prediction ----------------------------------------------------------------------------------------------
+
+    def predict(self, data: Any) -> Any:
+        """The predicted labels, or quantities.
+
+        Returns:
+            For tasks with an answer for each step, in the form of the data: (n, steps) for an array, a list of (steps,)
+            arrays for lists, (rows,) for a table. For tasks with one answer a sequence (n_sequences,); for a data frame
+            with a row a step (rows,). Several labels (0 or 1) or quantities have a last dimension for them.
+
+        Raises:
+            UserError: the data are not like those of training; the message says where.
+        """
+        table = self.open(data)
+        dataset = self.read(table)
+        return _shaped(self.task.predicted(self.outputs(dataset.values)), table, dataset)
+
+    def predict_proba(self, data: Any) -> Any:
+        """The probability of each label, float32, in the form of `predict` with a last dimension for the labels.
+
+        Raises:
+            UserError: the model predicts quantities, or the data are not like those of training.
+        """
+        if self.task.what == "quantity":
+            raise UserError("the model predicts quantities, which have no probabilities")
+        table = self.open(data)
+        dataset = self.read(table)
+        return _shaped(self.outputs(dataset.values), table, dataset)
+
+    def outputs(self, values: Ragged) -> FloatArray:
+        """(rows, outputs) float32 of the network for encoded sequences: probabilities, or scaled quantities."""
+        return self.network.predict_rows(values, precision=self.precision)
+
+    def output_portions(
+        self, values: Ragged, *, width: int | None = None
+    ) -> Iterator[tuple[slice, slice, FloatArray]]:
+        """The outputs of some sequences at a time, where memory may not hold those of all.
+
+        Args:
+            width: how many values a step becomes later, if more than the network has outputs.
+
+        Yields:
+            Which sequences these are, which steps, and the (rows, outputs) of the network.
+        """
+        most = _PROBABILITIES // (width or self.task.outputs)
+        for group in portions(values.offsets, max(1, min(scratch.BLOCK, most))):
+            offsets = values.offsets[group.start : group.stop + 1]
+            steps = slice(int(offsets[0]), int(offsets[-1]))
+            yield group, steps, self.outputs(Ragged(values.values[steps], offsets - offsets[0]))
+
+    # --- Reading -------------------------------------------------------------------------------------------------
+
+    def open(self, data: Any, label: str = "X") -> Table:
+        """Read what holds sequences, without encoding it; `label` is what messages call it, if it is not a file."""
+        return open_for(self.schema, data, label=label, steps=self.task.columns)
+
+    def read(
+        self, data: Any, *, labels: Any = None, group: str | None = None, with_truth: bool = False
+    ) -> Dataset:
+        """Encode sequences as the network takes them.
+
+        Args:
+            labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+            group: the column that tells which sequences belong together.
+            with_truth: whether to read the true answers.
+
+        Raises:
+            UserError: the data are not like those of training; the message says where.
+        """
+        table = self.open(data)
+        if labels is not None:
+            labels = open_table(labels, label="labels")
+        dataset = read_dataset(self.schema, self.task, table, labels=labels, group=group, with_truth=with_truth)
+        if self.warn and isinstance(table, MemoryTable):
+            for note in dataset.observations.notes:
+                if (kind := note.partition(":")[0]) not in self._warned:
+                    self._warned.add(kind)
+                    warnings.warn(f"column {note}", stacklevel=3)
+        return dataset
+
+    # --- Evaluation ----------------------------------------------------------------------------------------------
+
+    def evaluate(self, data: Any, *, labels: Any = None, group: str | None = None, **options: Any) -> dict[str, Any]:
+        """Compare predictions with the true answers.
+
+        Args:
+            data: labelled sequences.
+            labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+            group: the column that tells which sequences belong together, such as one patient's: intervals then draw
+                whole groups.
+            options: see `bilstm.model.evaluation.evaluate`.
+
+        Returns:
+            Plain data: see `bilstm.model.evaluation.evaluate`.
+
+        Raises:
+            UserError: the data are not like those of training, or have no true answer.
+        """
+        from bilstm.model.evaluation import evaluate
+
+        return evaluate(self, self.read(data, labels=labels, group=group, with_truth=True), **options)
+
+    # --- Files ---------------------------------------------------------------------------------------------------
+
+    def save(self, path: AnyPath) -> None:
+        """Write everything needed for prediction to one file, wholly or not at all.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        baseline = self.baseline and (self.baseline.network, self.baseline.training)
+        write_parts(path, Parts(self.schema, self.task, self.network, self.training, baseline))
+
+    @classmethod
+    def load(cls, path: AnyPath) -> TrainedModel:
+        """Read what `save`, `bilstm train` or an estimator's `save` wrote. Never runs code from the file.
+
+        Raises:
+            ModelFileError: the file is not a trained model; the message says why.
+        """
+        parts = read_parts(path)
+        baseline = parts.baseline and cls(parts.schema, parts.task, *parts.baseline)
+        return cls(parts.schema, parts.task, parts.network, parts.training, baseline)
+
+    def __repr__(self) -> str:
+        features = f"{len(self.schema.features)} feature" + ("s" if len(self.schema.features) != 1 else "")
+        classes = f", {len(self.task.classes)} classes" if isinstance(self.task, LabelTask) else ""
+        size = f"{self.network.count_params():,} parameters"
+        return f"TrainedModel({self.task.kind}: {features} -> {', '.join(self.task.columns)}{classes}; {size})"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        from bilstm.inspection import describe_model, model_lines
+
+        lines = model_lines(describe_model(self))
+        return f"<details open><summary>{html.escape(repr(self))}</summary><pre>{html.escape(chr(10).join(lines))}</pre></details>"
+
+
+def load(path: str | os.PathLike[str]) -> TrainedModel:
+    """Read a model that `TrainedModel.save`, `bilstm train` or an estimator's `save` wrote.
+
+    Raises:
+        ModelFileError: the file is not a trained model; the message says why. Never runs code from the file.
+    """
+    return TrainedModel.load(path)
+
+
+def _shaped(rows: npt.NDArray[Any], table: Table, data: Dataset) -> Any:
+    """What is predicted, in the form of the data."""
+    if not isinstance(table, MemoryTable) or table.offsets is None:
+        if data.per_sequence and not isinstance(table, MemoryTable):
+            return rows
+        values = np.repeat(rows, data.values.lengths, axis=0) if data.per_sequence else rows
+        ordered = np.empty_like(values)
+        ordered[data.rows] = values
+        return ordered
+    if data.per_sequence:
+        return rows
+    if table.form == "array":
+        return rows.reshape(len(data), -1, *rows.shape[1:])
+    parts = np.split(rows, data.values.offsets[1:-1])
+    if table.form != "objects":
+        return parts
+    objects = np.empty(len(parts), object)
+    objects[:] = parts
+    return objects

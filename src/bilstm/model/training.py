@@ -1,0 +1,305 @@
+"""Training a model: the one way that the command line, the estimators and Python take."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from bilstm.data.dataset import Dataset
+from bilstm.data.schema import Schema
+from bilstm.data.sources import open_table
+from bilstm.data.table import Table
+from bilstm.data.texts import TextColumn
+from bilstm.errors import DivergedError, UserError
+from bilstm.metrics import ClassScores, LabelSetScores, find_temperature, with_temperature
+from bilstm.model.fingerprint import fingerprint
+from bilstm.model.network import build_network
+from bilstm.model.prepare import ColumnOptions, Prepared, prepare
+from bilstm.model.trained import TrainedModel
+from bilstm.models import Sequential
+from bilstm.models.fitting import FitData
+from bilstm.tasks import LabelTask, Task
+from bilstm.training.checkpoints import Checkpoint
+from bilstm.training.checkpoints import fingerprint as digest
+from bilstm.training.loop import Progress, TrainingInterrupted, train_model
+from bilstm.training.options import TrainingOptions
+
+# A validation set from which a temperature can be found.
+_FEWEST_ROWS, _FEWEST_SEQUENCES = 100, 5
+
+
+class ModelInterrupted(TrainingInterrupted):
+    """Ctrl-C, or a signal that stands for it, after at least one epoch.
+
+    Attributes:
+        model: the best model until then.
+    """
+
+    def __init__(self, model: TrainedModel) -> None:
+        super().__init__(model.training)
+        self.model = model
+
+
+def train(
+    data: Any,
+    *,
+    label: str | tuple[str, ...] | list[str] | None = None,
+    labels: Any = None,
+    sequence: str | None = None,
+    order: str | None = None,
+    features: list[str] | None = None,
+    categorical: tuple[str, ...] | list[str] = (),
+    drop: tuple[str, ...] | list[str] = (),
+    spelling: bool | None = None,
+    standardize: bool = True,
+    group: str | None = None,
+    text: str | None = None,
+    tokens: str = "words",
+    task: str | None = None,
+    valid: Any = None,
+    valid_labels: Any = None,
+    baseline: bool = True,
+    progress: Progress | None = None,
+    **options: Any,
+) -> TrainedModel:
+    """Train a model on a table of labelled sequences.
+
+    Args:
+        data: a path (CSV, Parquet, NDJSON, CoNLL-style columns), a data frame of pandas, Polars or PyArrow, a
+            dictionary of columns, or a list of dictionaries with a list for each column.
+        label: the target column, or several for several labels (columns of 0 and 1) or quantities.
+        labels: a table with one row a sequence that holds the label: a path, or a data frame.
+        sequence: the column that identifies sequences; not needed where each row of the data is a sequence.
+        order: the column that sorts the rows of a sequence; None: they are in order.
+        features: the columns to predict from; None: all that have no other role.
+        categorical: features to treat as text even if they are numbers.
+        drop: columns to leave out of the features.
+        spelling: whether the first and last letters and the shape of texts count; None: where they are words.
+        standardize: whether numeric features are scaled to mean 0 and standard deviation 1.
+        group: the column that tells which sequences belong together, such as one patient's: the validation set takes
+            all of a group or none.
+        text: the column whose texts are the sequences, one in each row.
+        tokens: what the steps of a text are, "words" or "characters".
+        task: "step-label", "step-labels", "step-quantity", "sequence-label", "sequence-labels" or
+            "sequence-quantity"; None: what is certain from the data.
+        valid: data for validation; None: a part of the data is set aside.
+        valid_labels: the labels of `valid`, where they are in a table of their own.
+        baseline: whether to train the network without recurrence as well, for comparison.
+        progress: called with what training reports, see `bilstm.training.loop.train_model`.
+        options: of `bilstm.TrainingOptions`: units, layers, epochs, learning_rate, seed …
+
+    Raises:
+        UserError: the data do not fit the arguments; the message says where.
+        DivergedError: the loss is not finite in the first epoch.
+        ModelInterrupted: Ctrl-C after the first epoch, a KeyboardInterrupt; it holds the best model until then.
+    """
+    columns = column_options(
+        label=label,
+        sequence=sequence,
+        order=order,
+        features=features,
+        categorical=categorical,
+        drop=drop,
+        spelling=spelling,
+        standardize=standardize,
+        group=group,
+        text=text,
+        tokens=tokens,
+        task=task,
+    )
+    training = TrainingOptions(**options)
+    prepared = prepare_data(data, columns, training, labels=labels, valid=valid, valid_labels=valid_labels)
+    return train_prepared(prepared, training, baseline=baseline, progress=progress)
+
+
+def column_options(
+    *, label: Any = None, text: str | None = None, tokens: str = "words", task: str | None = None, **columns: Any
+) -> ColumnOptions:
+    """What a person says about the columns: see `train`.
+
+    Raises:
+        UserError: a value is impossible.
+    """
+    from bilstm.arguments import check_choice
+    from bilstm.data.texts import TOKENS
+    from bilstm.tasks import KINDS
+
+    names = (label,) if isinstance(label, str) else tuple(label or ())
+    check_choice("training", "task", task, (None, *KINDS))
+    check_choice("training", "tokens", tokens, TOKENS)
+    if tokens != "words" and text is None:
+        raise UserError("tokens say what the steps of a text are: name its column with text='…'")
+    divided = None if text is None else TextColumn(text, tokens)  # type: ignore[arg-type]
+    return ColumnOptions(label=names, text=divided, task=task, **columns)
+
+
+def prepare_data(
+    data: Any,
+    columns: ColumnOptions,
+    options: TrainingOptions,
+    *,
+    labels: Any = None,
+    valid: Any = None,
+    valid_labels: Any = None,
+) -> Prepared:
+    """Read the data and decide what is what: see `train` and `prepare`."""
+    table = _opened(data, columns)
+    steps = _opened(valid, columns, table) if valid is not None else None
+    tables = [None if each is None else open_table(each, label="labels") for each in (labels, valid_labels)]
+    split, seed = options.validation_split, options.seed
+    return prepare(
+        table, columns, labels=tables[0], valid=steps, valid_labels=tables[1], validation_split=split, seed=seed
+    )
+
+
+def _opened(data: Any, columns: ColumnOptions, like: Table | None = None) -> Table:
+    return open_table(
+        data,
+        label="data",
+        steps=[*columns.label, *(columns.features or ())],
+        conll_columns=like.conll_columns if like else None,
+        text=columns.text,
+        sequence=columns.sequence,
+    )
+
+
+def train_prepared(
+    prepared: Prepared,
+    options: TrainingOptions,
+    *,
+    baseline: bool = False,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> TrainedModel:
+    """Train on prepared data.
+
+    Args:
+        baseline: whether to train the network without recurrence as well.
+        progress, checkpoint: see `train_model`.
+
+    Raises:
+        DivergedError: the loss is not finite in the first epoch.
+        ModelInterrupted: Ctrl-C after the first epoch; it holds the best model until then.
+        UserError: the checkpoint cannot be written, or belongs to another training; an option is impossible.
+    """
+    schema, task = prepared.schema, prepared.task
+    if prepared.validation is None:
+        options = dataclasses.replace(options, validation_split=0.0)
+    network = build_network(schema, task, options)
+    if checkpoint:
+        checkpoint.belongs_to(_facts(schema, task))
+    try:
+        data = _fit_data(prepared.training, prepared, options)
+        aside = prepared.validation and _fit_data(prepared.validation, prepared, options)
+        record = train_model(network, data, aside, options, progress=progress, checkpoint=checkpoint)
+    except TrainingInterrupted as interrupt:
+        model = _finished(prepared, network, interrupt.summary, options)
+        raise ModelInterrupted(model) from interrupt.__cause__
+    model = _finished(prepared, network, record, options)
+    if baseline and options.direction != "none":
+        model.baseline = train_baseline(prepared, options, progress=progress)
+    return model
+
+
+def train_baseline(
+    prepared: Prepared, options: TrainingOptions, *, progress: Progress | None = None
+) -> TrainedModel | None:
+    """Train the network without recurrence, which sees each step by itself: what it reaches says what context is worth.
+
+    It is cheap, and of a time limit it takes a tenth at most.
+
+    Returns:
+        The model; None if its loss was not finite.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; an undertrained baseline would flatter the model.
+    """
+    pooling = "mean" if options.pooling == "last" else options.pooling
+    limit = options.time_limit and options.time_limit / 10
+    alone = dataclasses.replace(options, direction="none", pooling=pooling, time_limit=limit)
+    try:
+        return train_prepared(prepared, alone, progress=progress)
+    except ModelInterrupted as interrupt:
+        raise KeyboardInterrupt from interrupt.__cause__
+    except DivergedError:
+        return None
+
+
+def _finished(
+    prepared: Prepared, network: Sequential, record: dict[str, Any], options: TrainingOptions
+) -> TrainedModel:
+    """The model with calibrated probabilities, and what it remembers of its training."""
+    model = TrainedModel(prepared.schema, prepared.task, network, record)
+    record["calibration"] = calibrate(model, prepared.validation, options.calibrate)
+    if options.direction != "none":
+        parts = [part.values for part in (prepared.training, prepared.validation) if part]
+        record["fingerprint"] = fingerprint(*parts)
+    return model
+
+
+def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | None) -> dict[str, float] | None:
+    """Scale a model's probabilities by the temperature that fits the validation set best.
+
+    After Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017). The weights of the last
+    layer are divided by the temperature, so that predictions cost nothing more; which label is the likeliest does not
+    change.
+
+    Args:
+        wanted: whether to; None: if the validation set is large enough.
+
+    Returns:
+        The "temperature" and what it did on the validation set: "log_loss_before", "log_loss",
+        "calibration_error_before" and "calibration_error"; None where nothing was scaled.
+
+    Raises:
+        UserError: it is wanted, but there is no validation set, or the task has no probabilities.
+    """
+    task = model.task
+    possible = task.what != "quantity" and validation is not None
+    if wanted and not possible:
+        why = "the model predicts quantities" if task.what == "quantity" else "there is no validation set"
+        raise UserError(f"calibrate=True, but {why}, so no temperature can be found")
+    if wanted is False or validation is None or not possible:
+        return None
+    labelled = task.labelled(validation.known)
+    if not wanted and (labelled.sum() < _FEWEST_ROWS or len(validation) < _FEWEST_SEQUENCES):
+        return None
+    truth = validation.known[labelled]
+    outputs = model.outputs(validation.values)[labelled]
+    several = not isinstance(task, LabelTask)
+    temperature = find_temperature(truth, outputs, several=several)
+    scaled = with_temperature(outputs, temperature, several=several)
+    figures: dict[str, float] = {"temperature": temperature}
+    for name, rows in (("_before", outputs), ("", scaled)):
+        scorer = (LabelSetScores if several else ClassScores)(np.ones(len(truth), np.bool_), task.outputs)
+        scorer.add(truth, rows, np.arange(len(truth) + 1))
+        report = scorer.report()
+        # Rounded: the last bits of logarithms differ between processors, and must not make another file.
+        figures |= {f"{key}{name}": round(report[key], 5) for key in ("log_loss", "calibration_error")}
+    weights = model.network.get_weights()
+    model.network.set_weights([*weights[:-2], *(weight / np.float32(temperature) for weight in weights[-2:])])
+    return figures
+
+
+def _facts(schema: Schema, task: Task) -> dict[str, Any]:
+    """What distinguishes these columns from those of another training; that its rows are others, their values tell."""
+    return {
+        "the task": task.kind,
+        "the sequence column": schema.sequence,
+        "the order column": schema.order,
+        "the label column": list(task.columns),
+        "the features": schema.features,
+        "the categorical features": list(dict.fromkeys(column.name for column in schema.categorical)),
+        "the features whose spelling counts": schema.spelled,
+        "the classes": digest(*task.classes) if isinstance(task, LabelTask) else None,
+    }
+
+
+def _fit_data(data: Dataset, prepared: Prepared, options: TrainingOptions) -> FitData:
+    try:
+        targets = prepared.task.targets(data.known, options.class_weight, prepared.training.known)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return FitData.all_of(data.values, targets)

@@ -1,0 +1,121 @@
+"""What all tasks have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data.dataset import Truth
+from bilstm.data.fields import Fields
+from bilstm.data.table import Table
+from bilstm.engine.plans import Targets
+from bilstm.ragged import FloatArray, IndexArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The last layer of a network for a task, and how the network is trained.
+
+    Attributes:
+        units: outputs of the last layer.
+        activation: of the last layer.
+        loss: what training minimises.
+        metrics: what decides which epoch is the best, before the loss.
+    """
+
+    units: int
+    activation: str
+    loss: str
+    metrics: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(ABC):
+    """What a model predicts.
+
+    The true answers, `truth`, are an array with a row for each time step or, `per_sequence`, for each sequence.
+
+    Attributes:
+        columns: the target columns.
+        per_sequence: whether there is one answer for each sequence, rather than for each time step.
+    """
+
+    what: ClassVar[str]  # "label", "labels" or "quantity"
+    columns: tuple[str, ...]
+    per_sequence: bool
+
+    @property
+    def kind(self) -> str:
+        """Such as "step-label" or "sequence-quantity"."""
+        return f"{self.unit}-{self.what}"
+
+    @property
+    def unit(self) -> str:
+        """What has an answer: "step" or "sequence"."""
+        return "sequence" if self.per_sequence else "step"
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """The number of outputs of a network for this task."""
+
+    @abstractmethod
+    def read(self, table: Table, *, allow_unseen: bool = False) -> tuple[Truth, dict[str, int]]:
+        """The true answers of a table's rows, and how often it has labels that the model has never seen.
+
+        Args:
+            allow_unseen: whether some of the labels, up to half, may be unknown to the model.
+
+        Raises:
+            UserError: a column is missing, or a cell is wrong; the message says where.
+        """
+
+    @abstractmethod
+    def labelled(self, truth: Truth) -> npt.NDArray[np.bool_]:
+        """(rows,) where there is an answer."""
+
+    def fitted(self, truth: Truth) -> Self:
+        """The task for training on these answers."""
+        return self
+
+    @abstractmethod
+    def head(self, class_weight: Any = None) -> Head:
+        """The last layer, and how the network is trained."""
+
+    @abstractmethod
+    def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
+        """What the network is trained to give.
+
+        Args:
+            class_weight: see `TrainingOptions`.
+            counted: the true answers of the training part, by which weights are balanced.
+
+        Raises:
+            ValueError: the weights are impossible.
+        """
+
+    @abstractmethod
+    def predicted(self, outputs: FloatArray) -> npt.NDArray[Any]:
+        """What the outputs of a network mean: (rows,) labels, (rows, n_labels) 0 or 1, or quantities."""
+
+    @abstractmethod
+    def scorer(self, labelled: npt.NDArray[np.bool_], groups: IndexArray | None, unseen: Sequence[str] = ()) -> Any:
+        """What compares outputs with the truth: one of `ClassScores`, `LabelSetScores` and `QuantityScores`."""
+
+    def widened(self, outputs: FloatArray, unseen: Sequence[str]) -> FloatArray:
+        """Outputs with a column of zeros for each label that the model has never seen."""
+        return outputs
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The task as JSON-serialisable data."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, field: Fields, columns: tuple[str, ...], per_sequence: bool) -> Task:
+        """Rebuild the task from an untrusted file."""

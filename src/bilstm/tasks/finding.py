@@ -1,0 +1,225 @@
+"""Which task a table means, and the true answers of its sequences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data.dataset import Truth
+from bilstm.data.table import Sequences, Table
+from bilstm.errors import UserError, counted, listed
+from bilstm.metrics.labels import sequence_of_steps
+from bilstm.ragged import IndexArray
+from bilstm.tasks.base import Task
+from bilstm.tasks.labels import LabelTask
+from bilstm.tasks.labelsets import LabelSetTask
+from bilstm.tasks.quantities import QuantityTask
+
+_MOST_NAMED = 5  # sequences in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetTable:
+    """Where the true answers are: in the table of the sequences, or in a table of their own with a row a sequence.
+
+    Attributes:
+        table: the table with the target columns.
+        columns: their names.
+        rows: (n_sequences,) the row of each sequence, -1 where it has none; None: the rows of its time steps.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    rows: IndexArray | None = None
+
+
+def find_task(
+    target: TargetTable, sequences: Sequences, kind: str | None = None, classes: Sequence[Any] | None = None
+) -> tuple[Task, Truth]:
+    """The task, and the true answers of the sequences.
+
+    Args:
+        kind: which task is meant, one of `KINDS`; None: what is certain from the table.
+        classes: the labels that there are, where these are known.
+
+    Raises:
+        UserError: the columns do not fit the task, or it is not certain which one is meant.
+    """
+    what = kind.split("-")[1] if kind else None
+    unit = kind.split("-")[0] if kind else None
+    if unit == "step" and target.rows is not None:
+        raise UserError(f"{target.table.label} has one row for each sequence, which does not go with the task {kind!r}")
+    task = _of_columns(target, what, classes)
+    steps, _ = task.read(target.table)
+    if target.rows is not None:
+        task = dataclasses.replace(task, per_sequence=True)
+        return task, _chosen(task, steps, target.rows)
+    truth = steps[sequences.rows]
+    if unit == "step":
+        return task, truth
+    if unit is None:
+        unit = "sequence" if _are_repeated(target) else _unit_of(task, target, truth, sequences)
+    if unit == "step":
+        return task, truth
+    task = dataclasses.replace(task, per_sequence=True)
+    return task, answers_of_sequences(task, target.table, truth, sequences)
+
+
+def read_truth(
+    task: Task, target: TargetTable, sequences: Sequences, *, allow_unseen: bool = False
+) -> tuple[Truth, dict[str, int]]:
+    """The true answers of sequences for a known task, and how often each label occurs that the model does not know.
+
+    Raises:
+        UserError: a column is missing, or a cell is wrong; the message says where.
+    """
+    for name in target.columns:
+        target.table.require(name, "a target" if len(target.columns) > 1 else "the label")
+    task = dataclasses.replace(task, columns=target.columns)
+    steps, unseen = task.read(target.table, allow_unseen=allow_unseen)
+    if target.rows is not None:
+        if not task.per_sequence:
+            raise UserError(f"{target.table.label} has one row for each sequence, but the model labels time steps")
+        truth = _chosen(task, steps, target.rows)
+    else:
+        truth = steps[sequences.rows]
+        if task.per_sequence:
+            truth = answers_of_sequences(task, target.table, truth, sequences)
+    if not task.labelled(truth).any():
+        raise UserError(f"{target.table.label} has no label in column {listed(target.columns)}")
+    return truth, unseen
+
+
+def answers_of_sequences(task: Task, table: Table, truth: Truth, sequences: Sequences) -> Truth:
+    """(n_sequences, …) the answers of sequences, of which all labelled time steps have the same.
+
+    Raises:
+        UserError: some have not; the message names the rows.
+    """
+    firsts, constant = _first_answers(task, truth, sequences.offsets)
+    if not constant.all():
+        raise _not_constant(task, table, truth, sequences, constant)
+    answers: Truth = truth[firsts]
+    return answers
+
+
+def _of_columns(target: TargetTable, what: str | None, classes: Sequence[Any] | None) -> Task:
+    """The task of predicting these columns for each time step."""
+    table, columns = target.table, target.columns
+    for name in columns:
+        table.require(name, "a target" if len(columns) > 1 else "the label")
+        if table.kinds[name] == "nested":
+            raise UserError(f"column {name!r} of {table.label} holds lists or objects; a label is one value")
+    if what is None:
+        what = _what(table, columns)
+    if what == "labels":
+        if len(columns) < 2:
+            raise UserError("several labels need several columns of 0 and 1: name them all with --label a,b,c")
+        return LabelSetTask(columns, False)
+    if what == "quantity":
+        return QuantityTask(columns, False, (0.0,) * len(columns), (1.0,) * len(columns))
+    if len(columns) > 1:
+        raise UserError(f"{listed(columns)}: one label is one column; several columns of 0 and 1 are several labels")
+    return LabelTask.find(table, columns[0], False, classes)
+
+
+def _what(table: Table, columns: Sequence[str]) -> str:
+    """Whether the columns are a label, several labels or quantities, where this is certain."""
+    profiles = [table.profile(name) for name in columns]
+    numeric = [profile.present > 0 and profile.numbers == profile.present for profile in profiles]
+    if len(columns) == 1:
+        fraction = profiles[0].fraction
+        if numeric[0] and fraction is not None:
+            raise UserError(
+                f"{table.place(fraction)}: column {columns[0]!r} holds numbers with fractions, such as "
+                f"{table.cell(columns[0], fraction)}. Are they quantities (--task step-quantity, or sequence-quantity), "
+                f"or labels (--task step-label, or sequence-label)?"
+            )
+        return "label"
+    if not all(numeric):
+        name = columns[numeric.index(False)]
+        raise UserError(
+            f"column {name!r} of {table.label} is not a number in every row: several target columns are labels of 0 "
+            f"and 1, or quantities"
+        )
+    different = {text for name in columns for text, _ in table.counts(name, np.ones(table.rows, np.bool_))}
+    return "labels" if different <= {"", "0", "1", "0.0", "1.0", "true", "false", "True", "False"} else "quantity"
+
+
+def _are_repeated(target: TargetTable) -> bool:
+    """Whether each row of the input was a sequence, whose label stands beside its lists of steps."""
+    return bool(target.table.lists) and not set(target.columns) & set(target.table.lists)
+
+
+def _unit_of(task: Task, target: TargetTable, truth: Truth, sequences: Sequences) -> str:
+    """Whether the answers differ within sequences.
+
+    Raises:
+        UserError: they are the same within most sequences, but not within all.
+    """
+    if target.table.format == "conll" or target.table.lists:
+        return "step"
+    firsts, constant = _first_answers(task, truth, sequences.offsets)
+    labelled = np.add.reduceat(task.labelled(truth).astype(np.int64), sequences.offsets[:-1])
+    telling = labelled > 1
+    same = telling & constant
+    different = np.unique(truth[firsts[same]], axis=0) if same.any() else np.empty(0)
+    if len(different) < 2 or 2 * same.sum() <= telling.sum():
+        return "step"
+    if same.sum() == telling.sum():
+        return "sequence"
+    raise _not_constant(task, target.table, truth, sequences, constant, said=False)
+
+
+def _first_answers(task: Task, truth: Truth, offsets: IndexArray) -> tuple[IndexArray, npt.NDArray[np.bool_]]:
+    """The first labelled step of each sequence (its first if none is), and whether all its answers are the same."""
+    labelled = task.labelled(truth)
+    order = np.where(labelled, np.arange(len(truth)), len(truth))
+    firsts = np.minimum.reduceat(order, offsets[:-1])
+    firsts = np.where(firsts < offsets[1:], firsts, offsets[:-1])
+    sequence = sequence_of_steps(offsets)
+    differs = labelled & _differ(truth, truth[firsts][sequence])
+    return firsts, ~np.logical_or.reduceat(differs, offsets[:-1])
+
+
+def _differ(one: Truth, other: Truth) -> npt.NDArray[np.bool_]:
+    differs = one != other
+    return np.asarray(differs if differs.ndim == 1 else differs.any(axis=1))
+
+
+def _not_constant(
+    task: Task, table: Table, truth: Truth, sequences: Sequences, constant: npt.NDArray[np.bool_], said: bool = True
+) -> UserError:
+    wrong = np.flatnonzero(~constant)
+    firsts, _ = _first_answers(task, truth, sequences.offsets)
+    places = []
+    for sequence in wrong[:_MOST_NAMED].tolist():
+        steps = np.arange(sequences.offsets[sequence], sequences.offsets[sequence + 1])
+        differs = task.labelled(truth[steps]) & _differ(
+            truth[steps], truth[firsts[sequence]][np.newaxis].repeat(len(steps), 0)
+        )
+        places.append(table.place(int(sequences.rows[steps[differs][0]])))
+    more = f" and {len(wrong) - len(places)} more" if len(wrong) > len(places) else ""
+    where = "; ".join(place.removeprefix(f"{table.label}, ") for place in places)
+    name = listed(task.columns)
+    if said:
+        return UserError(
+            f"the label in column {name} changes within {counted(len(wrong), 'sequence')} of {table.label}: {where}"
+            f"{more}. All rows of a sequence share one label"
+        )
+    return UserError(
+        f"the label in column {name} is the same in all rows of most sequences of {table.label}, but changes within "
+        f"{counted(len(wrong), 'sequence')}: {where}{more}. Correct these, or say what is meant with --task: a label "
+        f"for each time step (step-{task.what}) or for each sequence (sequence-{task.what})"
+    )
+
+
+def _chosen(task: Task, values: Truth, rows: IndexArray) -> Truth:
+    """The rows of a table of labels that belong to sequences; unlabelled where a sequence has none."""
+    chosen: Truth = values[np.maximum(rows, 0)].copy()
+    chosen[rows < 0] = -1 if task.what == "label" else np.nan
+    return chosen

@@ -1,0 +1,222 @@
+"""One label for each time step or sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data import scratch
+from bilstm.data.dataset import Truth
+from bilstm.data.features import Lookup, whole_number
+from bilstm.data.fields import Fields
+from bilstm.data.table import Table
+from bilstm.engine.plans import Targets
+from bilstm.errors import UserError, counted, listed, shown
+from bilstm.metrics import ClassScores, is_bio
+from bilstm.ragged import FloatArray, IndexArray
+from bilstm.tasks.base import Head, Task
+from bilstm.tasks.classweights import row_weights
+
+MOST_CLASSES = 10_000
+# The spellings of a missing value that programs write; "none" and "na" are labels that people use.
+MISSING = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null"})
+_TYPES = {"text": str, "integer": int, "boolean": bool}
+
+
+def label_text(text: str | None) -> str | None:
+    """A label without blanks around it, None where a cell holds no label."""
+    text = "" if text is None else text.strip()
+    return None if text in MISSING else text
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelTask(Task):
+    """One label for each time step or sequence, learned by cross-entropy.
+
+    Truth is (rows,) int32: the index of the label, -1 where unlabelled; labels that the model has never seen come
+    after its classes.
+
+    Attributes:
+        classes: the labels as text, sorted; as numbers if all are whole numbers.
+        type: what the labels are in Python: "text", "integer" or "boolean".
+    """
+
+    what: ClassVar[str] = "label"
+    classes: tuple[str, ...] = ()
+    type: str = "text"
+
+    @classmethod
+    def find(cls, table: Table, column: str, per_sequence: bool, classes: Iterable[Any] | None = None) -> Self:
+        """The task of predicting a column's labels.
+
+        Args:
+            classes: all labels that there are; None: those of the column.
+
+        Raises:
+            UserError: there are fewer than two, or so many that they are not classes.
+        """
+        kind = table.kinds[column]
+        if classes is None:
+            everywhere = np.ones(table.rows, np.bool_)
+            found = {label_text(text): None for text, _ in table.counts(column, everywhere)}
+        else:
+            found = dict.fromkeys(str(label) for label in classes)
+            kind = "boolean" if all(isinstance(label, (bool, np.bool_)) for label in classes) else kind
+        found.pop(None, None)
+        texts = [str(text) for text in found]
+        numbers = all(re.fullmatch(r"-?[0-9]{1,18}([.]0+)?", text) for text in texts)
+        if numbers:
+            texts = sorted({whole_number(text) for text in texts}, key=int)
+        name = f"column {column!r}" if table.format != "memory" else column
+        if not texts:
+            raise UserError(f"{table.label} has no label in {name}: all of its cells are missing, so y has none")
+        if len(texts) == 1:
+            raise UserError(
+                f"{table.label} has the same label {shown(texts[0])} in every labelled row of {name}: y has only one "
+                f"class; labels of at least two classes are needed to learn the difference"
+            )
+        if len(texts) > MOST_CLASSES:
+            raise UserError(
+                f"{table.label} has {len(texts):,} different labels in {name}, more than {MOST_CLASSES:,}; is it the "
+                f"column that you mean? Numbers can be predicted as quantities"
+            )
+        text_kind = kind == "text" and table.format in ("memory", "parquet", "ndjson")
+        kind_of = "boolean" if kind == "boolean" else "integer" if numbers and not text_kind else "text"
+        return cls((column,), per_sequence, tuple(texts if numbers else sorted(texts)), kind_of)
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes)
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """(n_classes,) the classes as strings, int64 or booleans."""
+        if self.type == "boolean":
+            return np.array([name == "true" for name in self.classes])
+        return np.array(self.classes, np.int64 if self.type == "integer" else np.str_)
+
+    @property
+    def spans(self) -> bool:
+        """Whether the labels are of the form B-X, I-X and O."""
+        return not self.per_sequence and is_bio(self.classes)
+
+    def read(self, table: Table, *, allow_unseen: bool = False) -> tuple[Truth, dict[str, int]]:
+        (name,) = self.columns
+        codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
+        known = _Codes(self.classes)
+        counts, rows = np.zeros(0, np.int64), dict[str, int]()
+        for start, stop in table.blocks():
+            texts = table.texts(name, start, stop)
+            codes[start:stop] = found = np.fromiter(map(known.__getitem__, texts), np.int32, stop - start)
+            for place in np.flatnonzero(found >= len(self.classes) + len(rows)).tolist():  # the first of each
+                rows.setdefault(str(label_text(texts[place])), start + place)
+            block = np.bincount(found + 1, minlength=len(known.unseen) + len(self.classes) + 1)
+            counts = np.pad(counts, (0, len(block) - len(counts))) + block
+        unseen = dict(zip(known.unseen, counts[len(self.classes) + 1 :].tolist(), strict=True))
+        self._check_unseen(table, unseen, rows, int(counts[1:].sum()), allow_unseen)
+        return codes, unseen
+
+    def _check_unseen(
+        self, table: Table, unseen: dict[str, int], rows: dict[str, int], labelled: int, allowed: bool
+    ) -> None:
+        """Refuse unknown labels: where they are not allowed, are most of the column's, or have another form."""
+        wrong = list(unseen) if not allowed or 2 * sum(unseen.values()) > labelled else []
+        if not wrong and is_bio(self.classes):
+            wrong = [text for text in unseen if not is_bio((*self.classes, text))]
+        if wrong:
+            raise UserError(
+                f"{table.place(rows[wrong[0]])}: the label {shown(wrong[0])} is unknown to the model: it is none of "
+                f"the classes {listed(self.classes)}"
+            )
+
+    def labelled(self, truth: Truth) -> npt.NDArray[np.bool_]:
+        return np.asarray(truth >= 0)
+
+    def head(self, class_weight: Any = None) -> Head:
+        # By accuracy, an epoch that forgets the rare classes could be the best.
+        metrics = ("accuracy",) if class_weight is None else ()
+        return Head(len(self.classes), "softmax", "sparse_categorical_crossentropy", metrics)
+
+    def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
+        known = np.where(truth < len(self.classes), truth, np.int32(-1)).astype(np.int32)
+        names = self.labels
+        if isinstance(class_weight, dict) and any(isinstance(name, str) for name in class_weight):
+            names = np.array(self.classes)
+        return Targets(labels=known, weights=row_weights(class_weight, names, known, counted))
+
+    def predicted(self, outputs: FloatArray) -> npt.NDArray[Any]:
+        labels: npt.NDArray[Any] = self.labels[outputs.argmax(axis=1)]
+        return labels
+
+    def scorer(
+        self, labelled: npt.NDArray[np.bool_], groups: IndexArray | None, unseen: Sequence[str] = ()
+    ) -> ClassScores:
+        classes = len(self.classes) + len(unseen)
+        return ClassScores(labelled, classes, groups=groups, per_sequence=self.per_sequence)
+
+    def widened(self, outputs: FloatArray, unseen: Sequence[str]) -> FloatArray:
+        return np.pad(outputs, ((0, 0), (0, len(unseen)))) if unseen else outputs
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "columns": list(self.columns),
+            "classes": list(self.classes),
+            "type": self.type,
+        }
+
+    @classmethod
+    def from_json(cls, field: Fields, columns: tuple[str, ...], per_sequence: bool) -> Task:
+        task = cls(columns, per_sequence, field.distinct_texts("classes"), field.text("type"))
+        if len(task.classes) < 2 or len(columns) != 1:
+            raise field.wrong("classes")
+        if task.type not in _TYPES or (task.type == "boolean" and task.classes != ("false", "true")):
+            raise field.wrong("type")
+        if task.type == "integer" and not all(re.fullmatch("-?[0-9]{1,18}", name) for name in task.classes):
+            raise field.wrong("type")
+        return task
+
+
+class _Codes(dict[Any, int]):
+    """Cells -> codes: -1 where there is no label, unseen labels after the classes; each cell is looked up once."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._lookup, self._classes = Lookup(classes), len(classes)
+        self.unseen: list[str] = []
+
+    def __missing__(self, cell: Any) -> int:
+        text = label_text(cell)
+        code = -1 if text is None else int(self._lookup([text])[0])
+        if text is not None and code < 0:
+            if text not in self.unseen:
+                self.unseen.append(text)
+            code = self._classes + self.unseen.index(text)
+        self[cell] = code
+        return code
+
+
+def majority(task: LabelTask, truth: Truth) -> tuple[str, float]:
+    """The majority class among true answers, and its share of those that are labelled."""
+    counts = np.bincount(truth[truth >= 0], minlength=len(task.classes))
+    return task.classes[int(counts[: len(task.classes)].argmax())], float(counts.max() / max(1, counts.sum()))
+
+
+def check_background(classes: Sequence[str], name: str | None) -> int | None:
+    """The class that is not an event, by its name.
+
+    Raises:
+        UserError: no class has this name.
+    """
+    if name is None:
+        return None
+    if name not in classes:
+        raise UserError(
+            f"the background {shown(name)} is not one of the model's {counted(len(classes), 'label')}: "
+            f"{listed(classes)}"
+        )
+    return list(classes).index(name)
