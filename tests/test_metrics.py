@@ -47,9 +47,9 @@ def batches(least: int = 1) -> st.SearchStrategy[tuple[np.ndarray, np.ndarray, n
 
 
 def plain(report: dict[str, Any]) -> dict[str, Any]:
-    """What does not depend on which sequences are drawn: all but intervals."""
+    """What does not depend on which sequences are drawn: all but intervals and what is said of them."""
     scores = [{name: score[name] for name in score if name != "f1_interval"} for score in report["per_class"]]
-    return {**report, "intervals": None, "per_class": scores}
+    return {**report, "intervals": None, "caution": None, "per_class": scores}
 
 
 def approximately(data: Any) -> Any:
@@ -262,7 +262,7 @@ def test_a_confidence_between_two_bins_falls_into_the_lower() -> None:
 
 def test_a_step_report_is_plain_data() -> None:
     given = np.array([[0.75, 0.25], [0.25, 0.75], [0.75, 0.25], [0.5, 0.5]])
-    report = step_report([0, 1, 1, -1], given, [0, 2, 4])
+    report = step_report([0, 1, 1, -1], given, [0, 1, 2, 4])
     assert json.loads(json.dumps(report)) == report
     assert report["log_loss"] == pytest.approx(-(2 * np.log(0.75) + np.log(0.25)) / 3)
     assert report["calibration_error"] == pytest.approx(0.75 - 2 / 3)
@@ -274,9 +274,10 @@ def test_a_step_report_is_plain_data() -> None:
     assert [score["f1_interval"] for score in report["per_class"]] == [[0, 1], [0, 1]]
 
 
-def test_one_sequence_has_no_interval() -> None:
+def test_two_sequences_have_no_interval() -> None:
     given = np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]])
-    report = step_report([0, 1, -1], given, [0, 2, 3])  # the second has no label
+    report = step_report([0, 1, -1], given, [0, 1, 2, 3])  # the third has no label
+    assert report["caution"] == "Only 2 sequences have labels, so no intervals are given: they need at least 3."
     assert report["intervals"] is None
     assert [score["f1_interval"] for score in report["per_class"]] == [None, None]
 

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bilstm.metrics import classification_report, span_report, step_intervals
+from bilstm.metrics import ClassScores, QuantityScores
 from bilstm.metrics.counts import Counts
-from bilstm.metrics.differences import RunScores, count_steps, estimate, score_runs
-from bilstm.metrics.intervals import units_of
-from bilstm.metrics.spans import count_spans
+from bilstm.metrics.differences import Estimate, RunScores, estimate, score_runs
 
 ACCURACY = {"accuracy": lambda counts: counts.overall().recall}
 STEPS = 20
@@ -73,35 +71,30 @@ def test_one_seed_gives_the_interval_of_a_single_model() -> None:
     lengths = rng.integers(3, 9, 30)
     labels, offsets = rng.integers(-1, 3, lengths.sum()), np.cumsum([0, *lengths])
     given = rng.dirichlet([1, 1, 1], len(labels))
-    expected = step_intervals(labels, given, offsets, ["accuracy"])
-    units = units_of(np.ones(30, bool), 1, seed=0)
-    assert expected is not None
-    assert units is not None
-    known, of_steps = labels >= 0, np.repeat(units, lengths)
-    counts = count_steps(labels[known], given.argmax(axis=1)[known], of_steps[known], 30, 3)
-    found = estimate(score_runs([counts], ACCURACY)["accuracy"], [0])
-    np.testing.assert_array_equal([found.low, found.high], expected["accuracy"])
-    report = classification_report(labels, given.argmax(axis=1), 3)
-    assert found.value == pytest.approx(report["accuracy"])
+    scorer = ClassScores(np.ones(30, bool), 3)
+    scorer.add(labels, given, offsets)
+    report = scorer.report()
+    for name, scores in score_runs([scorer.sums], scorer.scores).items():
+        found = estimate(scores, [0])
+        assert [found.low, found.high] == report["intervals"][name]
+        assert found.value == report[name]
 
 
-def test_spans_are_counted_by_unit() -> None:
-    rng = np.random.default_rng(4)
-    classes = ["O", "B-x", "I-x", "B-y", "I-y"]
-    labels, guess = rng.integers(-1, 5, 200), rng.integers(0, 5, 200)
-    offsets = np.arange(0, 201, 10)
-    units = np.array([*range(10), *range(10)])
-    counts = count_spans(labels, guess, offsets, classes, units)
-    assert counts.true.shape == (10, 2)
-    whole = span_report(labels, guess, offsets, classes)
-    total = Counts(counts.correct.sum(0), counts.true.sum(0), counts.predicted.sum(0))
-    assert total.overall().f1 == whole["f1"]
-    assert total.true.tolist() == [whole["per_class"][name]["support"] for name in "xy"]
-    first = [slice(0, 10), slice(100, 110)]  # the sequences of unit 0
-    alone = span_report(
-        np.concatenate([labels[s] for s in first]), np.concatenate([guess[s] for s in first]), [0, 10, 20], classes
-    )
-    assert counts.overall().f1[0] == alone["f1"]
+def test_fewer_than_three_sequences_give_no_interval() -> None:
+    scorers = []
+    for shift in (0, 1):
+        scorer = QuantityScores(np.ones(2, bool), 1, [0.0])
+        scorer.add([[1.0], [2.0]], [[1.0 + shift], [2.0]], [0, 1, 2])
+        scorers.append(scorer)
+    scores = score_runs([scorer.sums for scorer in scorers], scorer.scores)["mae"]
+    assert estimate(scores, [1], [0]) == Estimate(0.5, None, None, None, 0.0)
+    assert estimate(scores, [0, 1]) == Estimate(0.25, None, None, None, 0.25)
+
+
+def test_runs_on_other_sequences_are_refused() -> None:
+    runs = [trained(np.random.default_rng(0), np.full(count, 0.5)) for count in (4, 5)]
+    with pytest.raises(ValueError, match="^all runs must be scored on the same sequences$"):
+        score_runs(runs, ACCURACY)
 
 
 def test_level_and_seed() -> None:
@@ -112,13 +105,17 @@ def test_level_and_seed() -> None:
     assert estimate(scores, [3, 4], [0, 1], seed=1) == estimate(scores, [3, 4], [0, 1], seed=1)
 
 
-def test_intervals_stay_where_scores_are() -> None:
+@pytest.mark.parametrize(
+    ("bounds", "mean", "difference"),
+    [((0.0, 1.0), (0, 1), (-1, 1)), ((0.0, None), (0, None), (None, None)), ((None, 1.0), (None, 1), (None, None))],
+)
+def test_intervals_stay_where_scores_are(bounds: Any, mean: Any, difference: Any) -> None:
     """Student's t of two seeds goes far out."""
     scores = RunScores(np.array([0.1, 0.9]), np.tile([0.1, 0.9], (50, 1)))
-    found = estimate(scores, [0, 1])
-    assert (found.low, found.high) == (0, 1)
-    apart = estimate(scores, [0, 1], [1, 0])
-    assert (apart.low, apart.high) == (-1, 1)
+    found = [estimate(scores, [0, 1], bounds=bounds), estimate(scores, [0, 1], [1, 0], bounds=bounds)]
+    for ends, (low, high) in zip(found, (mean, difference), strict=True):
+        assert ends.low == low if low is not None else ends.low < -1
+        assert ends.high == high if high is not None else ends.high > 1
 
 
 @pytest.mark.parametrize(

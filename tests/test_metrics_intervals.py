@@ -100,11 +100,11 @@ def test_intervals_hold_the_truth_as_often_as_they_say(level: float, least: floa
     assert least <= np.mean(held) <= most
 
 
-def test_two_sequences_are_enumerated() -> None:
-    """A quarter of the resamples are one sequence twice, a quarter the other, and a half both."""
-    given = np.eye(2)[[0, 0, 0, 0, 1]]  # of the first sequence all are right, of the second two in three
-    for level, expected in [(0.95, [2 / 3, 1]), (0.6, [2 / 3, 1]), (0.4, [4 / 5, 4 / 5])]:
-        found = step_intervals([0, 0, 0, 1, 1], given, [0, 2, 5], ["accuracy"], level=level)
+def test_three_sequences_are_enumerated() -> None:
+    """One sequence in three is wrong: of 27 resamples, 8 have it never, 12 once, 6 twice and 1 three times."""
+    given = np.eye(2)[[0, 0, 1]]
+    for level, expected in [(0.95, [0, 1]), (0.8, [1 / 3, 1]), (0.3, [2 / 3, 2 / 3])]:
+        found = step_intervals([0, 0, 0], given, [0, 1, 2, 3], ["accuracy"], level=level)
         assert found is not None
         np.testing.assert_allclose(found["accuracy"], expected)
 
@@ -142,17 +142,17 @@ def test_sequences_without_labels_take_no_part() -> None:
     assert step_intervals(labels[:5], given[:5], [0, 5]) is None
 
 
-@pytest.mark.parametrize("limit", ["_MOST_UNITS", "_MOST_NUMBERS"])
-def test_very_many_sequences_are_drawn_in_groups(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+@pytest.mark.parametrize("limit", ["_MOST_CLUSTERS", "_MOST_NUMBERS"])
+def test_very_many_sequences_are_merged(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """Which changes the intervals by chance only, and the memory by much."""
     batch = sequences(np.random.default_rng(8), 4000)
     expected = widths(*batch)
-    monkeypatch.setattr(module, limit, {"_MOST_UNITS": 600, "_MOST_NUMBERS": 600 * 22}[limit])
+    monkeypatch.setattr(module, limit, {"_MOST_CLUSTERS": 600, "_MOST_NUMBERS": 600 * 52}[limit])
     drawn: list[tuple[int, int]] = []
     original = module._draws
     monkeypatch.setattr(module, "_draws", lambda rng, *shape: (drawn.append(shape), original(rng, *shape))[1])
     found = widths(*batch)
-    assert {units for _, units in drawn} == {600}
+    assert {clusters for _, clusters in drawn} == {600}
     assert sum(resamples for resamples, _ in drawn) == 2000
     for name in set(SCORES) - {"calibration_error"}:
         assert found[name] == pytest.approx(expected[name], rel=0.2), name
@@ -172,4 +172,4 @@ def test_very_many_sequences_are_drawn_in_groups(monkeypatch: pytest.MonkeyPatch
 def test_what_is_no_interval(options: dict[str, Any], message: str) -> None:
     given = np.eye(2)[[0, 1, 1]]
     with pytest.raises(ValueError, match="^" + re.escape(message).replace("…", ".*") + "$"):
-        step_intervals(**{"labels": [0, 1, 0], "probabilities": given, "offsets": [0, 1, 3], **options})
+        step_intervals(**{"labels": [0, 1, 0], "probabilities": given, "offsets": [0, 1, 2, 3], **options})

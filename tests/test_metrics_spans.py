@@ -72,7 +72,7 @@ def test_a_span_is_right_as_a_whole_or_not(both: Any) -> None:
             "f1": pytest.approx(2 * both_ / max(there + found, 1)),
             "support": there,
         }
-    if sum(map(bool, both[0])) < 2:
+    if sum(map(bool, both[0])) < 3:
         assert report["intervals"] is None
     else:
         low, high = report["intervals"]["f1"]

@@ -1,22 +1,36 @@
-"""How good predictions are: of steps, of events and spans made of steps, and of whole sequences."""
+"""Scores of predictions: of time steps and whole sequences, and of the events and spans that steps make up."""
 
-from bilstm.metrics.events import Events, event_report, find_events, match_events
-from bilstm.metrics.gains import accuracy_gain
-from bilstm.metrics.sequences import roc_auc, top_k_accuracy
-from bilstm.metrics.spans import find_spans, is_bio, span_report
-from bilstm.metrics.steps import (
+from bilstm.metrics.calibration import (
     calibration_curve,
     calibration_error,
+    find_temperature,
+    log_loss,
+    with_temperature,
+)
+from bilstm.metrics.classes import (
+    ClassScores,
+    accuracy_gain,
     classification_report,
     confusion_matrix,
-    log_loss,
     step_intervals,
     step_report,
 )
+from bilstm.metrics.events import DetectionScores, Events, event_report, find_events, match_events
+from bilstm.metrics.intervals import interval_caution
+from bilstm.metrics.label_sets import LabelSetScores
+from bilstm.metrics.quantities import QuantityScores
+from bilstm.metrics.rankings import average_precision, roc_auc, top_k_accuracy
+from bilstm.metrics.spans import SpanScores, find_spans, is_bio, span_report
 
 __all__ = [
+    "ClassScores",
+    "DetectionScores",
     "Events",
+    "LabelSetScores",
+    "QuantityScores",
+    "SpanScores",
     "accuracy_gain",
+    "average_precision",
     "calibration_curve",
     "calibration_error",
     "classification_report",
@@ -24,6 +38,8 @@ __all__ = [
     "event_report",
     "find_events",
     "find_spans",
+    "find_temperature",
+    "interval_caution",
     "is_bio",
     "log_loss",
     "match_events",
@@ -32,4 +48,5 @@ __all__ = [
     "step_intervals",
     "step_report",
     "top_k_accuracy",
+    "with_temperature",
 ]

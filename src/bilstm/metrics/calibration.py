@@ -1,0 +1,270 @@
+"""How well probabilities agree with what happens, and temperature scaling, which makes them agree better.
+
+All functions take labels of one of two forms, as the classifiers predict them. By default each time step has one of
+several classes: labels are (steps,) integers, -1 where a step is unlabelled, and each row of (steps, n_classes)
+probabilities adds up to 1. With `several`, each of several labels holds or not: labels are (steps, n_labels) of 0 and
+1, with NaN where a step is unlabelled, and probabilities are (steps, n_labels) numbers from 0 to 1. Whole sequences
+that have one label each are scored as steps are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.arguments import check_count
+from bilstm.metrics.counts import Counts, Numbers, Scores, add_at, ratio
+from bilstm.metrics.labels import (
+    Classes,
+    Known,
+    Probabilities,
+    check_label_sets,
+    check_probabilities,
+    require_labelled,
+)
+
+BINS = 15  # as Guo and others use
+_TEMPERATURES = 2.0 ** (np.arange(-32, 97) / 32)  # from 1/2 to 8; a grid hides the last bits of exp and log
+_LEAST_GAIN = 1e-6  # of the log loss: less is not worth a temperature
+_AT_ONCE = 2**20  # numbers
+
+
+def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, several: bool = False) -> float:
+    """The mean of -log(probability of the true class), in nats; probabilities of 0 count as the type's epsilon.
+
+    Args:
+        labels: (steps,) integers from -1 to n_classes - 1; with `several`, (steps, n_labels) of 0, 1 and NaN.
+        probabilities: (steps, n_classes), each row adding up to 1; with `several`, (steps, n_labels).
+        several: whether several labels may hold at once; the mean is then over all labels of all steps.
+
+    Raises:
+        ValueError: no step is labelled, another shape, a class out of range, or rows that are no probabilities.
+    """
+    return float(losses(*_labelled(labels, probabilities, several)).mean())
+
+
+def calibration_curve(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS, *, several: bool = False
+) -> list[dict[str, Any]]:
+    """How often predictions are right, by the probability they are given: what a reliability diagram shows.
+
+    The confidence of a step is the largest of its probabilities, and its prediction is right if it is of the true
+    class. With `several`, each label of each step is a prediction of its own: its confidence is the label's
+    probability, and it is right if the label holds. Confidences fall into equally wide bins (0, 1 / bins], …,
+    (1 - 1 / bins, 1].
+
+    Args:
+        labels: (steps,) integers from -1 to n_classes - 1; with `several`, (steps, n_labels) of 0, 1 and NaN.
+        probabilities: (steps, n_classes), each row adding up to 1; with `several`, (steps, n_labels).
+        bins: how many, at least 1.
+        several: whether several labels may hold at once.
+
+    Returns:
+        For each bin with predictions in it, "above" and "up_to" (its ends), "steps" (the number of predictions), and
+        their mean "confidence" and "accuracy".
+
+    Raises:
+        ValueError: no step is labelled, `bins` is below 1, another shape, or values out of range.
+    """
+    truth, rows = _labelled(labels, probabilities, several)
+    check_count("calibration", "bins", bins)
+    sums = ProbabilitySums.zeros(1, rows.shape[1], bins)
+    sums.add_confidences(truth, rows, np.zeros(len(rows), np.int64))
+    return sums.total().curve()
+
+
+def calibration_error(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS, *, several: bool = False
+) -> float:
+    """The expected calibration error: the mean distance of confidence and accuracy in equally wide bins.
+
+    After Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017), equation 3; the bins are
+    those of `calibration_curve`.
+
+    Args:
+        labels, probabilities, bins, several: as for `calibration_curve`.
+
+    Raises:
+        ValueError: no step is labelled, `bins` is below 1, another shape, or values out of range.
+    """
+    curve = calibration_curve(labels, probabilities, bins, several=several)
+    distances = [abs(entry["confidence"] - entry["accuracy"]) for entry in curve]
+    return float(np.average(distances, weights=[entry["steps"] for entry in curve]))
+
+
+def find_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, several: bool = False) -> float:
+    """The temperature with which probabilities have the least log loss, to be found on a validation set.
+
+    Networks tend to be too sure of their predictions. Dividing the logits by one temperature corrects that and changes
+    no prediction: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017), section 4.2.
+
+    Args:
+        labels: (steps,) integers from -1 to n_classes - 1; with `several`, (steps, n_labels) of 0, 1 and NaN.
+        probabilities: (steps, n_classes), each row adding up to 1; with `several`, (steps, n_labels).
+        several: whether several labels may hold at once.
+
+    Returns:
+        One of 2**(k / 32) for whole k from -32 to 96: the one of the least mean log loss over labelled steps, or 1.0
+        if it lowers the log loss by less than a millionth.
+
+    Raises:
+        ValueError: no step is labelled, another shape, or values out of range.
+    """
+    truth, rows = _labelled(labels, probabilities, several)
+
+    def loss(index: int) -> float:
+        return float(sum(_logit_losses(truth, rows, _TEMPERATURES[index], several)))
+
+    low, high = 0, len(_TEMPERATURES) - 1
+    while low < high:  # the loss is a convex function of 1 / temperature, so it has no other valley
+        middle = (low + high) // 2
+        low, high = (low, middle) if loss(middle) <= loss(middle + 1) else (middle + 1, high)
+    temperature = float(_TEMPERATURES[low])
+    before = losses(truth, rows).mean()
+    after = losses(truth, with_temperature(rows, temperature, several=several)).mean()
+    return temperature if after < before - _LEAST_GAIN else 1.0
+
+
+def with_temperature(probabilities: npt.ArrayLike, temperature: float, *, several: bool = False) -> Probabilities:
+    """The probabilities after dividing their logits by a temperature; above 1 they become less sure.
+
+    Args:
+        probabilities: (steps, n_classes), each row adding up to 1; with `several`, (steps, n_labels).
+        temperature: above 0; 1 changes nothing.
+        several: whether several labels may hold at once.
+
+    Returns:
+        An array of the same shape, float32 if the given one is, otherwise float64. Probabilities of exactly 0 and 1
+        stay so. No prediction changes: neither a row's first largest class nor, with `several`, which labels have
+        probabilities above a half.
+
+    Raises:
+        ValueError: the temperature is not a finite number above 0, another shape, or values out of range.
+    """
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature must be a finite number above 0, not {temperature!r}")
+    given = np.asarray(probabilities)
+    unlabelled = np.zeros(given.shape) if several else np.zeros(given.shape[:1], np.int64)
+    _, _, rows = check_label_sets(unlabelled, given) if several else check_probabilities(unlabelled, given)
+    if temperature == 1 or not rows.size:
+        return rows.copy()
+    scaled: npt.NDArray[Any]
+    if several:
+        scaled = np.exp(_log_softmax(_pairs(rows), temperature)[..., 1]).astype(rows.dtype)
+        below, above = (np.nextafter(rows.dtype.type(0.5), rows.dtype.type(end)) for end in (0, 1))
+        # Rounding may move a probability next to a half onto it.
+        scaled[rows > 0.5] = np.maximum(scaled[rows > 0.5], above)
+        scaled[rows < 0.5] = np.minimum(scaled[rows < 0.5], below)
+        return scaled
+    scaled = np.exp(_log_softmax(_log(rows), temperature)).astype(rows.dtype)
+    best = rows.argmax(axis=1)
+    changed = np.flatnonzero(scaled.argmax(axis=1) != best)  # rounding may make two classes equal
+    scaled[changed, best[changed]] = np.nextafter(scaled[changed].max(axis=1), rows.dtype.type(2))
+    return scaled
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbabilitySums(Counts):
+    """Counts of labels, and the sums that scores of their probabilities are made of.
+
+    Attributes:
+        loss: (…,) the sum of the losses.
+        bin_steps: (…, bins) how many predictions there are by their confidence.
+        bin_confidence: (…, bins) the sum of their confidences.
+        bin_right: (…, bins) how many of them are right.
+    """
+
+    loss: Numbers
+    bin_steps: Numbers
+    bin_confidence: Numbers
+    bin_right: Numbers
+
+    @classmethod
+    def zeros(cls, clusters: int, n_classes: int, bins: int) -> ProbabilitySums:
+        """Sums of nothing."""
+        correct, true, predicted = (np.zeros((clusters, n_classes), np.int64) for _ in range(3))
+        return cls(correct, true, predicted, np.zeros(clusters), *(np.zeros((clusters, bins)) for _ in range(3)))
+
+    def add_confidences(self, truth: Classes | Known, rows: Probabilities, clusters: Classes) -> None:
+        """Add the confidences of labelled steps in place; `clusters` holds the cluster of each step."""
+        if truth.ndim == 2:
+            confidence, right, clusters = rows.ravel(), truth.ravel(), np.repeat(clusters, rows.shape[1])
+        else:
+            confidence, right = rows.max(axis=1), rows.argmax(axis=1) == truth
+        confidence, bins = confidence.astype(np.float64), self.bin_steps.shape[1]
+        bin_of = (np.ceil(confidence * bins).astype(np.int64) - 1).clip(0, bins - 1)
+        add_at(self.bin_steps, clusters, bin_of)
+        add_at(self.bin_confidence, clusters, bin_of, confidence)
+        add_at(self.bin_right, clusters[right], bin_of[right])
+
+    @property
+    def calibration_error(self) -> Scores:
+        """(…,) the expected calibration error."""
+        distances = np.abs(self.bin_confidence - self.bin_right).sum(-1)
+        return ratio(distances, self.bin_steps.sum(-1))
+
+    def curve(self) -> list[dict[str, Any]]:
+        """What `calibration_curve` returns; for sums without leading axes."""
+        bins, confidences = len(self.bin_steps), ratio(self.bin_confidence, self.bin_steps)
+        accuracies = ratio(self.bin_right, self.bin_steps)
+        return [
+            {
+                "above": index / bins,
+                "up_to": (index + 1) / bins,
+                "steps": int(self.bin_steps[index]),
+                "confidence": float(confidences[index]),
+                "accuracy": float(accuracies[index]),
+            }
+            for index in np.flatnonzero(self.bin_steps).tolist()
+        ]
+
+
+def losses(truth: Classes | Known, rows: Probabilities) -> Scores:
+    """Of labelled steps, -log(probability of what is true), float64: (steps,), or (steps, n_labels) with several."""
+    epsilon = np.finfo(rows.dtype).eps
+    of_truth = np.where(truth, rows, 1 - rows) if truth.ndim == 2 else rows[np.arange(len(truth)), truth]
+    return -np.log(of_truth.clip(epsilon, 1 - epsilon).astype(np.float64))
+
+
+def _labelled(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, several: bool
+) -> tuple[Classes | Known, Probabilities]:
+    """The labels and probabilities of labelled steps, of which there must be some."""
+    check = check_label_sets if several else check_probabilities
+    known, truth, rows = check(labels, probabilities)
+    require_labelled(known)
+    return truth, rows
+
+
+def _logit_losses(truth: Classes | Known, rows: Probabilities, temperature: float, several: bool) -> Iterator[float]:
+    """The sums of losses at a temperature, of some rows at a time; without those that are infinite at any."""
+    at_once = max(1, _AT_ONCE // rows.shape[1])
+    for start in range(0, len(rows), at_once):
+        part, of_part = rows[start : start + at_once], truth[start : start + at_once]
+        logs = (_pairs(part) if several else _log(part)).reshape(-1, 2 if several else rows.shape[1])
+        true = _log_softmax(logs, temperature)[np.arange(len(logs)), of_part.ravel().astype(np.int64)]
+        yield -float(true[true > -np.inf].sum())
+
+
+def _pairs(rows: Probabilities) -> Scores:
+    """(…, 2) the logarithms of the probabilities that a label does not hold, and that it does."""
+    exact = rows.astype(np.float64)
+    return _log(np.stack([1 - exact, exact], axis=-1))
+
+
+def _log(rows: npt.NDArray[Any]) -> Scores:
+    """Natural logarithms as float64, minus infinity of 0."""
+    with np.errstate(divide="ignore"):
+        logs: Scores = np.log(rows.astype(np.float64))
+    return logs
+
+
+def _log_softmax(logs: Scores, temperature: float) -> Scores:
+    """The logarithms of probabilities along the last axis, of logits divided by a temperature."""
+    scaled = (logs - logs.max(axis=-1, keepdims=True)) / temperature
+    normalised: Scores = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+    return normalised
