@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from bilstm import optimizers as optimizers
     from bilstm import problems as problems
     from bilstm import utils as utils
+    from bilstm.compare import compare
+    from bilstm.errors import UserError
     from bilstm.estimators.classifier import SequenceClassifier
     from bilstm.estimators.regressor import SequenceRegressor
     from bilstm.estimators.tagger import SequenceTagger
+    from bilstm.model.trained import TrainedModel, load
+    from bilstm.model.training import train
     from bilstm.models import Sequential, load_model
     from bilstm.ragged import Ragged
-    from bilstm.tagging.tagger import Tagger
+    from bilstm.report import report
+    from bilstm.training.options import TrainingOptions
 
 _MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
 _NAMES = {
@@ -32,8 +37,14 @@ _NAMES = {
     "SequenceRegressor": "estimators",
     "SequenceTagger": "estimators",
     "Sequential": "models",
-    "Tagger": "tagging.tagger",
+    "TrainedModel": "model.trained",
+    "TrainingOptions": "training.options",
+    "UserError": "errors",
+    "compare": "compare",
+    "load": "model.trained",
     "load_model": "models",
+    "report": "report",
+    "train": "model.training",
 }
 
 __all__ = [
@@ -42,15 +53,21 @@ __all__ = [
     "SequenceRegressor",
     "SequenceTagger",
     "Sequential",
-    "Tagger",
+    "TrainedModel",
+    "TrainingOptions",
+    "UserError",
     "__version__",
     "callbacks",
+    "compare",
     "layers",
+    "load",
     "load_model",
     "metrics",
     "models",
     "optimizers",
     "problems",
+    "report",
+    "train",
     "utils",
 ]
 

@@ -30,7 +30,7 @@ from bilstm.files import AnyPath, check_writable, reason, replacing
 __all__ = ["FORMAT", "KINDS", "MAXIMUM_HEADER", "ModelFileError", "check_model_path", "read_model", "write_model"]
 
 FORMAT = 1
-KINDS = ("sequential", "tagger", "checkpoint")
+KINDS = ("model", "sequential", "tagger", "checkpoint")
 MAXIMUM_HEADER = 32 * 1024 * 1024  # bytes; a vocabulary of a million words takes about half
 
 Tensors = dict[str, npt.NDArray[np.float32]]

@@ -42,7 +42,9 @@ def read_sequences(X: Any, label: str = "X") -> MemoryTable:
     return _read_array(X, label)
 
 
-def read_rows(y: Any, offsets: IndexArray, per_sequence: bool, name: str = "y") -> dict[str, Cells]:
+def read_rows(
+    y: Any, offsets: IndexArray, per_sequence: bool, name: str = "y", column: str = "label"
+) -> dict[str, Cells]:
     """Targets or groups that were passed beside sequences, as columns with a row for each time step.
 
     Args:
@@ -50,7 +52,8 @@ def read_rows(y: Any, offsets: IndexArray, per_sequence: bool, name: str = "y") 
             or quantities with a further dimension. For each sequence: (n,), or (n, outputs).
         offsets: (n + 1,) of the sequences.
         per_sequence: whether y has an entry for each sequence.
-        name: what messages call y; the columns are called after it.
+        name: what messages call y.
+        column: the name of the column; of several "label 0", "label 1" and so on.
 
     Raises:
         UserError: y has none of these forms, or another number of sequences or steps.
@@ -61,7 +64,7 @@ def read_rows(y: Any, offsets: IndexArray, per_sequence: bool, name: str = "y") 
         if array.ndim not in (1, 2) or len(array) != count:
             found = f"{name} has shape {array.shape}"
             raise UserError(f"{INCONSISTENT}: X has {count} sequences and needs one entry for each, but {found}")
-        return {key: repeated(cells, lengths) for key, cells in _columns(array, name).items()}
+        return {key: repeated(cells, lengths) for key, cells in _columns(array, name, column).items()}
     if not isinstance(y, (list, tuple)):
         y = list(y if isinstance(y, Ragged) else np.atleast_1d(np.asarray(y)))
     if len(y) != count:
@@ -73,11 +76,9 @@ def read_rows(y: Any, offsets: IndexArray, per_sequence: bool, name: str = "y") 
             raise UserError(f"{name}: sequence {position} has shape {array.shape}, but X has {steps} steps")
     kinds = {array.dtype.kind for array in arrays}
     alike = kinds <= set("biuf") or kinds == {"U"}
-    flat = [
-        array.reshape(len(array), -1) if alike else array.reshape(len(array), -1).astype(object) for array in arrays
-    ]
-    joined = np.concatenate(flat)
-    return _columns(joined[:, 0] if row == () else joined, name)
+    rows = [array.reshape(len(array), -1) for array in arrays]
+    joined = np.concatenate(rows if alike else [array.astype(object) for array in rows])
+    return _columns(joined[:, 0] if row == () else joined, name, column)
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
@@ -91,7 +92,7 @@ def as_array(values: Any) -> npt.NDArray[Any]:
     return np.array(values) if simple and len(texts) == 1 else given
 
 
-def column(values: npt.NDArray[Any]) -> Cells:
+def read_values(values: npt.NDArray[Any]) -> Cells:
     """A (rows,) array as a column."""
     kind = values.dtype.kind
     if kind == "f":
@@ -105,14 +106,14 @@ def column(values: npt.NDArray[Any]) -> Cells:
     return read_cells(values.tolist())
 
 
-def _columns(values: npt.NDArray[Any], name: str) -> dict[str, Cells]:
+def _columns(values: npt.NDArray[Any], name: str, column: str) -> dict[str, Cells]:
     if values.ndim == 1:
-        return {name: column(values)}
+        return {column: read_values(values)}
     if values.shape[1] == 0:
         raise UserError(f"{name} has shape {values.shape}: it has no column")
     if values.shape[1] == 1:
-        return {name: column(values[:, 0])}
-    return {f"{name} {place}": column(values[:, place]) for place in range(values.shape[1])}
+        return {column: read_values(values[:, 0])}
+    return {f"{column} {place}": read_values(values[:, place]) for place in range(values.shape[1])}
 
 
 def _table(values: npt.NDArray[Any], offsets: IndexArray, form: Form, label: str) -> MemoryTable:

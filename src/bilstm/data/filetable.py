@@ -21,6 +21,7 @@ from bilstm.data.sequences import find_sequences
 from bilstm.data.table import Format, Kind, Profile, Sequences, Table
 from bilstm.data.textfiles import ConllRows, CsvRows
 from bilstm.errors import UserError
+from bilstm.ragged import IndexArray
 
 if TYPE_CHECKING:
     import duckdb

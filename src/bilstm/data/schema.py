@@ -78,6 +78,22 @@ class Schema:
         """The number of indices of each categorical column, that of the unknown value included."""
         return [column.size for column in self.categorical]
 
+    def with_features(self, names: Sequence[str]) -> Schema:
+        """The schema with other names for its features, in their order.
+
+        Raises:
+            UserError: there are more or fewer names than features.
+        """
+        if len(set(names)) != len(self.features) or len(names) != len(self.features):
+            raise UserError(f"the model has {len(self.features)} features, but {len(set(names))} are named")
+        new = dict(zip(self.features, names, strict=True))
+        return dataclasses.replace(
+            self,
+            numeric=tuple(dataclasses.replace(column, name=new[column.name]) for column in self.numeric),
+            categorical=tuple(dataclasses.replace(column, name=new[column.name]) for column in self.categorical),
+            named=True,
+        )
+
     def describe(self) -> list[tuple[str, str]]:
         """The name of each feature, and in words what training found in it and how it is encoded."""
         return describe_columns(self.columns)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bilstm.data.arrays import column, read_sequences
+from bilstm.data.arrays import read_sequences, read_values
 from bilstm.data.frames import is_frame, read_cells, read_frame, repeated
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.schema import Schema
@@ -78,6 +78,11 @@ def open_for(schema: Schema, data: Any, *, label: str = "X", steps: Sequence[str
         sequence=schema.sequence,
     )
     if not isinstance(table, MemoryTable) or table.form == "frame":
+        if not schema.named and not set(schema.features) <= set(table.names):
+            raise UserError(
+                f"the model was fitted on arrays, whose {len(schema.features)} features have no names: name the "
+                f"columns of {table.label} that are these features, in order, with --features (features=[…])"
+            )
         return table
     positional = all(name.isdigit() for name in table.names) or table.names == ["words"]
     if positional and table.names != schema.features:
@@ -125,8 +130,8 @@ def _read_dictionary(data: Mapping[str, Any], sequence: str | None, label: str, 
     """Columns of a long table, of texts, or of one sequence."""
     if sequence in data or text is not None:
         columns = {
-            name: column(np.asarray(v)) if isinstance(v, np.ndarray) else read_cells(list(v))
-            for name, v in data.items()
+            name: read_values(values) if isinstance(values, np.ndarray) else read_cells(list(values))
+            for name, values in data.items()
         }
         lengths = {name: len(cells.values) for name, cells in columns.items()}
         if len(set(lengths.values())) > 1:

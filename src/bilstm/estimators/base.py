@@ -1,10 +1,9 @@
-"""What the estimators have in common: fitting, the network, and scikit-learn's protocol."""
+"""What the estimators have in common: scikit-learn's protocol over the trained model."""
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,153 +19,237 @@ except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
-from bilstm.data.features import describe_columns
-from bilstm.engine.plans import Targets
-from bilstm.errors import DivergedError
-from bilstm.inputs.frames import Frame, is_frame
-from bilstm.inputs.labels import Indicators, Labels, as_classes
-from bilstm.inputs.steps import StepEncoder, Steps, read_steps
-from bilstm.layers import ColumnEmbedding, Dense, Layer
-from bilstm.models import Sequential
+from bilstm.data.arrays import INCONSISTENT, as_array, read_rows, read_values
+from bilstm.data.dataset import Dataset
+from bilstm.data.frames import read_column, repeated
+from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.sources import open_for, open_table
+from bilstm.data.table import Table
+from bilstm.errors import DivergedError, UserError
+from bilstm.files import AnyPath
+from bilstm.model.network import build_network, optimizer
+from bilstm.model.prepare import ColumnOptions, prepare, read_dataset
+from bilstm.model.trained import TrainedModel
+from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.models.fitting import FitData
-from bilstm.ragged import FloatArray, IndexArray, Ragged, steps_of
-from bilstm.splitting import hold_out, share_to_hold_out
-from bilstm.training.classweights import ClassWeight as ClassWeight
-from bilstm.training.loop import Progress, TrainingInterrupted, batches_by_length, train_model
-from bilstm.training.network import depth, dropout, embedding_dimension, optimizer, recurrent
+from bilstm.ragged import Ragged
+from bilstm.tasks import LabelTask
+from bilstm.tasks.classweights import ClassWeight as ClassWeight
+from bilstm.training.loop import Progress, batches_by_length
 from bilstm.training.options import TrainingOptions
 
-
-class Learnt(Protocol):
-    """What is known of rows: see `Labels`, `Indicators` and `Quantities`."""
-
-    @property
-    def labelled(self) -> npt.NDArray[np.bool_]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """The last layer, and how it is judged."""
-
-    units: int
-    activation: str
-    loss: str
-    metrics: tuple[str, ...] = ()
+_GROUPS = "groups"  # the column of groups that were passed beside X
 
 
 class SequenceEstimator(BaseEstimator):
-    """What all estimators do alike. They differ in what is learnt, a label or a quantity, and of what, a step or a
-    sequence.
+    """What all estimators do alike; they differ in the task, and its unit, a step or a sequence.
+
+    X is a list of (steps, features) arrays of any lengths, a (n, steps, features) array, a `Ragged`, or a list of lists
+    of strings, one a step; (steps,) arrays and a (n, steps) array have one feature. A missing value, NaN, is imputed
+    with the mean, and flagged for the network if training had any.
+
+    X may also be a table with a row for each time step: a data frame of pandas, Polars or PyArrow, or a file, whose
+    column `sequence` identifies the sequences. Its other columns are the features: numbers and booleans, and strings
+    and categories, which are embedded. Then y and groups have an entry for each row, or are the names of columns, which
+    then are no features; y and groups of sequences may have an entry for each sequence, too.
+
+    Args:
+        units: of each LSTM, in each direction.
+        layers: number of recurrent layers; None: 3 for labels of steps that are strings, otherwise 2.
+        merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
+        direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place:
+            what remains without context.
+        pooling: for one answer a sequence, how its steps become one row: "mean" (the default) or "max" of the last
+            layer's outputs; "last": what each direction has computed when it has read the whole sequence; "attention":
+            a mean whose weights are learned, see `GlobalAttentionPooling1D`.
+        dropout: share of values dropped after each recurrent layer and after the embedding.
+        variational_dropout: whether a sequence loses the same values at all of its steps, rather than others at each.
+        embedding: dimensions of a string's embedding; None chooses by the number of different strings. Strings that
+            occur once in training count as unknown, as new ones do later.
+        epochs: passes over the training sequences; None chooses by their number of steps.
+        batch_size: sequences (or pieces of long ones) in a training step; None chooses by their length.
+        learning_rate: the highest reached; it rises at first and falls to zero at the end.
+        weight_decay: the share of each weight, times the learning rate, that a training step takes away (AdamW).
+        class_weight: class -> weight of its rows' losses, 1 where it is not named; "balanced": inverse to its number of
+            rows. The weighted loss on the validation set then decides which epoch is the best, otherwise accuracy. For
+            one label at a time only.
+        calibrate: whether probabilities are scaled by a temperature found on the validation set; None: if that is
+            large enough. The likeliest label does not change.
+        patience: epochs without a better validation score after which training stops.
+        time_limit: seconds after which training stops with the best model until then.
+        validation_split: the share of sequences, or of groups, for the validation set; None: a tenth, but at most 1,000
+            sequences, and none of fewer than 500 sequences with one answer each.
+        standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
+        spelling: whether the first and last letters and the shape of strings count besides the whole, so that unknown
+            ones differ; None: where they look like words.
+        missing_label: what stands for "unlabelled" in y besides None and NaN, such as -1.
+        sequence: of a table, the column whose value all rows of one sequence share.
+        order: of a table, the column by which a sequence's rows are sorted: numbers, dates or times. None: they are in
+            order.
+        baseline: whether to train the network without recurrence as well, for comparison.
+        random_state: an integer gives the same model for the same data, bit for bit; see scikit-learn's glossary.
+        verbose: print what was found of each feature, and a line for each epoch.
+
+    Attributes:
+        model_: the `bilstm.TrainedModel`.
+        training_: how training went, plain data: "epochs", "best_epoch", "stopped", "history", "validation_sequences" …
+        n_features_in_: features of a step; 1 for strings.
+        feature_names_in_: of a table, the columns that are features; other columns are ignored in prediction.
     """
 
-    _one_row_each: ClassVar[bool] = False
-    sequence: str | None
-    order: str | None
+    _what: ClassVar[str] = "label"  # what is predicted: "label" or "quantity"
+    _unit: ClassVar[str] = "step"
+
+    model_: TrainedModel
+
+    def __init__(
+        self,
+        *,
+        units: int = 128,
+        layers: int | None = None,
+        merge_mode: str = "concat",
+        direction: str = "both",
+        pooling: str | None = None,
+        dropout: float = 0.3,
+        variational_dropout: bool = False,
+        embedding: int | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float = 0.004,
+        weight_decay: float = 0.0,
+        class_weight: ClassWeight = None,
+        calibrate: bool | None = None,
+        patience: int = 10,
+        time_limit: float | None = None,
+        validation_split: float | None = None,
+        standardize: bool = True,
+        spelling: bool | None = None,
+        missing_label: Any = None,
+        sequence: str | None = None,
+        order: str | None = None,
+        baseline: bool = False,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.units = units
+        self.layers = layers
+        self.merge_mode = merge_mode
+        self.direction = direction
+        self.pooling = pooling
+        self.dropout = dropout
+        self.variational_dropout = variational_dropout
+        self.embedding = embedding
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.class_weight = class_weight
+        self.calibrate = calibrate
+        self.patience = patience
+        self.time_limit = time_limit
+        self.validation_split = validation_split
+        self.standardize = standardize
+        self.spelling = spelling
+        self.missing_label = missing_label
+        self.sequence = sequence
+        self.order = order
+        self.baseline = baseline
+        self.random_state = random_state
+        self.verbose = verbose
 
     # --- Training ------------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None, *, validation_data: tuple[Any, Any] | None = None) -> Self:
         """Train a new model.
 
         Args:
             X: n sequences; see the class.
-            y: their labels; see the class.
-            groups: (n,) which sequences belong together, such as one patient's: all of a group are held out, or none.
-                Of a table, a column's name, or for each row.
+            y: their labels or quantities; see the class.
+            groups: (n,) which sequences belong together, such as one patient's: the validation set takes all of a
+                group or none. Of a table, a column's name, or an entry for each row.
+            validation_data: (X, y) to validate on, instead of a part of X.
 
         Raises:
             ValueError: a parameter is impossible, or X, y and groups do not fit together.
             DivergedError: the loss is not finite in the first epoch.
-            TrainingInterrupted: Ctrl-C after the first epoch, a KeyboardInterrupt; the estimator then has the best
+            ModelInterrupted: Ctrl-C after the first epoch, a KeyboardInterrupt; the estimator then has the best
                 weights until then.
         """
-        seed = self._new_seed()
-        steps, labels, groups = self._read(X, y, groups)
-        options = self._options(seed, len(steps) if groups is None else None)
-        training, held_out = self._divide(steps, labels, groups, options)
-        targets = self._learn(labels, self._rows_of(steps, training))
-        self._start(steps.take(training), options)
-        data = self.encoder_.encode(steps)
+        options = self._options(self._seed())
+        table, columns = self._open(X, y, groups)
+        valid = None
+        if validation_data is not None:
+            if len(validation_data) != 2:
+                raise ValueError("validation_data is (X, y)")
+            valid, others = self._open(*validation_data, None)
+            if others.label != columns.label:
+                raise ValueError(f"the labels of validation_data are called {others.label}, those of y {columns.label}")
+        split = options.validation_split
+        prepared = prepare(table, columns, valid=valid, validation_split=split, seed=options.seed)
+        if self.verbose:
+            for name, found in prepared.schema.describe() if prepared.schema.named else ():
+                print(f"{name}: {found}")
+            print("\n".join(prepared.notes), end="\n" if prepared.notes else "")
         try:
-            self.training_ = train_model(
-                self.model_,
-                FitData(data, targets, training),
-                FitData(data, targets, held_out) if len(held_out) else None,
-                options,
-                progress=self._progress(),
-            )
-        except TrainingInterrupted as interrupt:
-            self.training_ = interrupt.summary
+            model = train_prepared(prepared, options, baseline=self.baseline, progress=self._progress())
+        except ModelInterrupted as interrupt:
+            self._become(interrupt.model, table)
             raise
+        return self._become(model, table)
+
+    def _become(self, model: TrainedModel, table: Table) -> Self:
+        self.model_ = model
+        self.training_ = model.training
+        self.n_features_in_ = len(model.schema.features)
+        if model.schema.named:
+            self.feature_names_in_ = np.array(model.schema.features, object)
+        elif hasattr(self, "feature_names_in_"):  # of an earlier fit
+            del self.feature_names_in_
+        if model.task.what != "quantity":
+            self.multilabel_ = model.task.what == "labels"
+            self.classes_ = self._classes(model)
+        self._trained_on = _sequence_names(model, table)
         return self
 
-    def _train_once(self, steps: Steps, targets: Targets) -> Self:
-        """What `partial_fit` does with sequences and what is to be learnt of them."""
+    def _train_once(self, X: Any, y: Any, classes: Any = None) -> Self:
+        """What `partial_fit` does."""
         options = self._options(0)
-        data = FitData.all_of(self.encoder_.encode(steps), targets)
-        self.model_.optimizer = optimizer(options)  # its moments are the network's
-        for batch in batches_by_length(data.data.lengths, options.batch_size or 32, self.model_.random):
-            scores = self.model_.train_batches(data, batch, np.array([0, len(batch)], np.int64))
+        if not hasattr(self, "model_"):
+            options = self._options(self._seed())
+            table, columns = self._open(X, y, None, classes=classes)
+            prepared = prepare(table, columns, validation_split=0.0, seed=options.seed)
+            network = build_network(prepared.schema, prepared.task, options)
+            self._become(TrainedModel(prepared.schema, prepared.task, network, {}), table)
+            data = prepared.training
+        else:
+            data = self._labelled(X, y)
+            self._check_unseen(data)
+        task, network = self.model_.task, self.model_.network
+        fit_data = FitData.all_of(data.values, task.targets(data.known, options.class_weight, data.known))
+        network.optimizer = optimizer(options)  # its moments are the network's
+        for batch in batches_by_length(data.values.lengths, options.batch_size or 32, network.random):
+            scores = network.train_batches(fit_data, batch, np.array([0, len(batch)], np.int64))
             if not np.isfinite(scores[0, 0]):
                 raise DivergedError("the loss is no longer a finite number: try a smaller learning_rate")
         return self
 
-    def _start(self, steps: Steps, options: TrainingOptions) -> None:
-        """Become an untrained estimator for sequences like these."""
-        self.encoder_ = StepEncoder.fit(steps, standardize=self.standardize, spelling=self.spelling)
-        self.n_features_in_ = len(steps.columns)
-        if steps.rows is not None:
-            self.feature_names_in_ = np.array([*steps.columns], object)
-        elif hasattr(self, "feature_names_in_"):  # of an earlier fit
-            del self.feature_names_in_
-        if self.verbose and steps.rows is not None:
-            for name, found in describe_columns(self.encoder_.columns):
-                print(f"{name}: {found}")
-        self.model_ = self._build(options)
+    def _check_unseen(self, data: Dataset) -> None:
+        for label in data.unseen:
+            raise ValueError(f"y has the label {label!r}, which is none of the classes {self.classes_.tolist()}")
 
-    def _new_seed(self) -> int:
+    def _seed(self) -> int:
+        if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
+            return int(self.random_state)
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _options(self, seed: int, sequences: int | None = None) -> TrainingOptions:
-        """The parameters, checked; for so many sequences, if they may be held out one by one."""
-        options = TrainingOptions(
-            units=self.units,
-            layers=self.layers,
-            merge_mode=self.merge_mode,
-            direction=self.direction,
-            dropout=self.dropout,
-            variational_dropout=self.variational_dropout,
-            embedding=self.embedding,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            validation_split=self._share(sequences),
-            seed=seed,
-        )
-        for name in ("standardize", "verbose"):
+    def _options(self, seed: int) -> TrainingOptions:
+        """The parameters, checked."""
+        names = TrainingOptions.__dataclass_fields__.keys() & self.get_params(deep=False).keys()
+        options = TrainingOptions(**{name: getattr(self, name) for name in names}, seed=seed)
+        for name in ("standardize", "verbose", "baseline"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
         check_choice(type(self).__name__, "spelling", self.spelling, (None, True, False))
         return options
-
-    def _share(self, sequences: int | None) -> float:
-        """How many to hold out."""
-        return share_to_hold_out(self.validation_split, sequences or 0)
-
-    def _divide(
-        self, steps: Steps, labels: Learnt, groups: Any, options: TrainingOptions
-    ) -> tuple[IndexArray, IndexArray]:
-        """The sequences to train on and those held out: of the latter each has a label."""
-        count = len(steps)
-        if groups is not None and np.shape(groups) != (count,):
-            raise ValueError(f"groups has shape {np.shape(groups)}, but X has {count} sequences")
-        labelled, classes = labels.labelled, None
-        if not self._one_row_each:
-            labelled = np.logical_or.reduceat(labelled, steps.offsets[:-1])
-        elif isinstance(labels, Labels):
-            classes = labels.codes(labels.classes())
-        return hold_out(labelled, options.validation_split or 0.0, seed=options.seed, groups=groups, classes=classes)
 
     def _progress(self) -> Progress | None:
         if not self.verbose:
@@ -179,121 +262,202 @@ class SequenceEstimator(BaseEstimator):
 
         return line
 
-    # --- The network ---------------------------------------------------------------------------------------------
-
-    def _build(self, options: TrainingOptions) -> Sequential:
-        encoder, layers = self.encoder_, list[Layer]()
-        if encoder.vocabularies:
-            dimensions = [options.embedding or embedding_dimension(size) for size in encoder.vocabularies]
-            layers += [ColumnEmbedding(encoder.numeric_width, encoder.vocabularies, dimensions)]
-            layers += [dropout(options)]
-        for _ in range(depth(options, encoder.numeric_width) - 1):
-            layers += [*recurrent(options), dropout(options)]
-        layers += [*self._last_layers(options), dropout(options, sequences=not self._one_row_each)]
-        head = self._head()
-        layers.append(Dense(head.units, head.activation))
-        model = Sequential(layers, seed=options.seed)
-        model.build((None, encoder.numeric_width + len(encoder.vocabularies)))
-        model.compile(optimizer(options), head.loss, head.metrics)
-        return model
-
-    def _last_layers(self, options: TrainingOptions) -> list[Layer]:
-        """The last recurrent layer, and what follows it before the last of all."""
-        return recurrent(options)
-
-    def _learn(self, labels: Any, counted: IndexArray) -> Targets:
-        """What is to be learnt; keeps what predictions need to know of it.
-
-        Args:
-            counted: the rows to train on.
-        """
-        raise NotImplementedError
-
-    def _head(self) -> Head:
-        raise NotImplementedError
-
     # --- Reading -------------------------------------------------------------------------------------------------
 
-    def _read(self, X: Any, y: Any, groups: Any = None, *, known: bool = False) -> tuple[Steps, Any, Any]:
-        """Sequences with their labels, and the group of each sequence if any.
-
-        Args:
-            known: whether they have to be like those of the fit.
-        """
+    def _open(self, X: Any, y: Any, groups: Any, classes: Any = None) -> tuple[Table, ColumnOptions]:
+        """Sequences and what belongs to them as one table, and which column is what."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        if not is_frame(X):
-            steps = self._read_known(X) if known else self._read_sequences(X)
-            return steps, self._labels_of(y, steps), groups
-        frame = Frame(X, self.sequence, self.order)
-        steps = self._read_known(frame) if known else frame.steps(frame.features(y=y, groups=groups))
-        labels = self._labels_of((frame.by_sequence if self._one_row_each else frame.by_step)(y, "y"), steps)
-        return steps, labels, None if groups is None else frame.by_sequence(groups, "groups")
+        table = X if isinstance(X, Table) else open_table(X, sequence=self.sequence)
+        self._check_columns(table)
+        table, labels = self._with_targets(table, y)
+        group = None
+        if groups is not None:
+            table, group = self._with_groups(table, groups)
+        what = "labels" if len(labels) > 1 and self._what == "label" else self._what
+        return table, ColumnOptions(
+            sequence=self.sequence,
+            label=labels,
+            order=self.order,
+            spelling=self.spelling,
+            standardize=self.standardize,
+            group=group,
+            task=f"{self._unit}-{what}",
+            classes=None if classes is None or what == "labels" else list(classes),
+        )
 
-    def _read_known(self, X: Any) -> Steps:
-        """Sequences like those of the fit."""
-        names = getattr(self, "feature_names_in_", None)
-        if is_frame(X):
-            X = Frame(X, self.sequence, self.order)
-        if isinstance(X, Frame):
-            if names is None:
-                raise ValueError(f"X is a table, but {type(self).__name__} was fitted to what is none")
-            return X.steps(names)
-        steps = self._read_sequences(X)
-        if names is not None:
-            raise ValueError(f"X is no table, but {type(self).__name__} was fitted to one")
-        if len(steps.columns) != self.n_features_in_:
-            raise ValueError(
-                f"X has {len(steps.columns)} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                f"features as input"
-            )
-        return steps
-
-    def _read_sequences(self, X: Any) -> Steps:
+    def _check_columns(self, table: Table) -> None:
+        if not table.divided:
+            return
         for name in ("sequence", "order"):
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X is no table")
-        return read_steps(X)
+            if getattr(self, name) is not None and getattr(self, name) not in table.names:
+                raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X has no such column")
 
-    def _labels_of(self, y: Any, steps: Steps) -> Learnt:
-        raise NotImplementedError
+    def _with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
+        """The table with y as columns, unless y names some of its columns."""
+        if isinstance(y, str):
+            return table, (table.require(y, "y"),)
+        several = isinstance(y, (list, tuple)) and len(y) > 1 and all(isinstance(name, str) for name in y)
+        if several and not table.divided and set(y) <= set(table.names):
+            return table, tuple(y)
+        if not isinstance(table, MemoryTable):
+            raise ValueError(f"X is the file {table.label}: pass the name of the label's column as y")
+        columns = self._target_columns(table, y)
+        return table.with_columns(columns), tuple(columns)
 
-    def _rows_of(self, steps: Steps, sequences: IndexArray) -> IndexArray:
-        return sequences if self._one_row_each else steps_of(steps.offsets, sequences)
+    def _target_columns(self, table: MemoryTable, y: Any) -> dict[str, Cells]:
+        y = self._checked_targets(y)
+        if table.offsets is not None:
+            return read_rows(y, table.offsets, self._unit == "sequence")
+        named = read_column(y)
+        if named is None:
+            array = as_array(y)
+            array = array[:, np.newaxis] if array.ndim == 1 else array
+            names = ["label"] if array.shape[1] == 1 else [f"label {place}" for place in range(array.shape[1])]
+            columns = {name: read_values(array[:, place]) for place, name in enumerate(names)}
+        else:
+            name, cells = named
+            if name in table.names:
+                raise ValueError(
+                    f"y is called {name!r}, as is a column of X, which would be a feature: drop that from X, or pass "
+                    f"y={name!r}"
+                )
+            columns = {name or "label": cells}
+        return {name: self._by_row(table, cells, "y") for name, cells in columns.items()}
+
+    def _by_row(self, table: MemoryTable, cells: Cells, name: str) -> Cells:
+        """What was passed beside a long table: an entry for each row, or for each sequence in the order they begin."""
+        count = len(cells.values)
+        if count == table.rows:
+            return cells
+        sequences = table.sequences(self.sequence, self.order)
+        if count == len(sequences) and (self._unit == "sequence" or name == _GROUPS):
+            rows = np.empty(table.rows, np.int64)
+            rows[sequences.rows] = np.repeat(np.arange(count), np.diff(sequences.offsets))
+            return repeated(Cells(cells.kind, cells.values[rows], problem=cells.problem), np.ones(table.rows, np.int64))
+        per = f" and {len(sequences)} sequences" if self._unit == "sequence" else ""
+        raise ValueError(f"{INCONSISTENT}: X has {table.rows} rows{per}, but {name} has {count} entries")
+
+    def _with_groups(self, table: Table, groups: Any) -> tuple[Table, str]:
+        if isinstance(groups, str):
+            return table, table.require(groups, "groups")
+        if not isinstance(table, MemoryTable):
+            raise ValueError(f"X is the file {table.label}: pass the name of the groups' column")
+        if table.offsets is not None:
+            if np.shape(groups) != (len(table.offsets) - 1,):
+                raise ValueError(f"groups has shape {np.shape(groups)}, but X has {len(table.offsets) - 1} sequences")
+            return table.with_columns(read_rows(groups, table.offsets, True, _GROUPS, _GROUPS)), _GROUPS
+        named = read_column(groups)
+        cells = read_values(as_array(groups)) if named is None else named[1]
+        return table.with_columns({_GROUPS: self._by_row(table, cells, _GROUPS)}), _GROUPS
+
+    def _checked_targets(self, y: Any) -> Any:
+        """The targets with None in place of `missing_label`."""
+        if self.missing_label is None:
+            return y
+        if isinstance(y, (list, tuple)) and any(np.ndim(row) for row in y):
+            return [_with_none(row, self.missing_label) for row in y]
+        return y if isinstance(y, str) else _with_none(y, self.missing_label)
+
+    def _labelled(self, X: Any, y: Any) -> Dataset:
+        """Sequences like those of the fit, with their true answers.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        check_is_fitted(self, "model_")
+        table = self._open_known(X)
+        table, labels = self._with_targets(table, y)
+        columns = self.model_.task.columns
+        if len(labels) != len(columns):
+            raise ValueError(
+                f"y has {len(labels)} {'labels' if self._what == 'label' else 'quantities'} a {self._unit}, but "
+                f"{type(self).__name__} was fitted on {len(columns)}"
+            )
+        model = self.model_.adapted(label=labels)
+        data = read_dataset(model.schema, model.task, table, with_truth=True)
+        self._warn_of_rows(table)
+        return data
+
+    def _open_known(self, X: Any) -> Table:
+        table = X if isinstance(X, Table) else open_for(self.model_.schema, X)
+        self._warn_of_rows(table)
+        return table
+
+    def _warn_of_rows(self, table: Table) -> None:
+        """Warn where sequences of the training data come again with other rows: whoever cut them apart learns nothing
+        of new sequences from the score.
+        """
+        if not self._trained_on or not isinstance(table, MemoryTable) or table.offsets is not None:
+            return
+        lengths = _sequence_names(self.model_, table)
+        cut = [name for name, rows in lengths.items() if self._trained_on.get(name, rows) != rows]
+        if cut:
+            warnings.warn(
+                f"sequence {cut[0]!r} of X was in the training data with other rows: sequences were cut apart; divide "
+                f"tables between sequences, such as with GroupKFold and groups=X[{self.sequence!r}]",
+                stacklevel=4,
+            )
 
     # --- Prediction ----------------------------------------------------------------------------------------------
 
-    def _read_fitted(self, X: Any) -> Steps:
-        """Sequences like those of the fit.
+    def predict(self, X: Any) -> Any:
+        """What is predicted, in the form of X: see `TrainedModel.predict`.
 
         Raises:
-            NotFittedError: there was none.
+            NotFittedError: before `fit`.
+            ValueError: X is not like that of the fit.
         """
-        check_is_fitted(self)
-        return self._read_known(X)
+        check_is_fitted(self, "model_")
+        return self.model_.predict(self._open_known(X))
 
-    def _outputs(self, steps: Steps) -> FloatArray:
-        """(rows, outputs) of the network."""
-        encoded = self.encoder_.encode(steps)
-        if steps.rows is not None:
-            for note in self.encoder_.notes(encoded):
-                warnings.warn(f"column {note}", stacklevel=3)
-        return self.model_.predict_rows(encoded)
+    def report(self, path: AnyPath, X: Any, y: Any) -> dict[str, Any]:
+        """Write a page about the model's performance on sequences X with true answers y: see `bilstm.report`."""
+        from bilstm.report import write_report
 
-    def _divided(self, rows: npt.NDArray[Any], steps: Steps, X: Any) -> Any:
-        """What is predicted of all steps, in the form of X."""
-        if steps.rows is not None:
-            return steps.in_rows(rows)
-        if steps.array:
-            return rows.reshape(len(steps), -1, *rows.shape[1:])
-        parts = np.split(rows, steps.offsets[1:-1])
-        if isinstance(X, (list, tuple, Ragged)):
-            return parts
-        objects = np.empty(len(parts), object)
-        objects[:] = parts
-        return objects
+        check_is_fitted(self, "model_")
+        table, labels = self._with_targets(self._open_known(X), y)
+        return write_report(path, self.model_.adapted(label=labels), table)
 
-    # --- scikit-learn's ------------------------------------------------------------------------------------------
+    # --- Files and scikit-learn ----------------------------------------------------------------------------------
+
+    def save(self, path: AnyPath) -> None:
+        """Write the trained model to one file, which `bilstm evaluate`, `predict` and `inspect` read, too.
+
+        Raises:
+            NotFittedError: before `fit`.
+            UserError: the file cannot be written.
+        """
+        check_is_fitted(self, "model_")
+        self.model_.save(path)
+
+    @classmethod
+    def load(cls, path: AnyPath) -> Self:
+        """A fitted estimator with the model of a file that `save` or `bilstm train` wrote, and its parameters.
+
+        Raises:
+            ModelFileError: the file is not a trained model.
+            UserError: the model is for another task than this estimator's.
+        """
+        model = TrainedModel.load(path)
+        if (model.task.unit != cls._unit and cls._what == "label") or (model.task.what == "quantity") != (
+            cls._what == "quantity"
+        ):
+            raise UserError(f"{path} holds a model for the task {model.task.kind}, which {cls.__name__} is not for")
+        known = cls._get_param_names()
+        options = {name: value for name, value in model.training["options"].items() if name in known}
+        return cls(**options | cls._loaded_parameters(model))._become(model, MemoryTable({}, rows=1))
+
+    @classmethod
+    def _loaded_parameters(cls, model: TrainedModel) -> dict[str, Any]:
+        seed = model.training["options"].get("seed")
+        return {"sequence": model.schema.sequence, "order": model.schema.order, "random_state": seed}
+
+    def _classes(self, model: TrainedModel) -> npt.NDArray[Any]:
+        if isinstance(model.task, LabelTask):
+            return model.task.labels
+        names = model.task.columns
+        return np.arange(len(names)) if names[0].startswith("label ") else np.array(names)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -303,42 +467,12 @@ class SequenceEstimator(BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return state | {"model_": _frozen(self.model_)} if "model_" in state else state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "model_" in state:
-            self.model_ = _thawed(state["model_"])
-
-
-_ARRAYS = ("weights", "first_moments", "second_moments")
-
-
-def _frozen(model: Sequential) -> dict[str, Any]:
-    """All that it takes to make the same model, and to train it on, without the engine's own memory."""
-    assert model.network is not None
-    arrays = {name: model.network.read(name) for name in _ARRAYS}
-    plain = {"config": model.get_config(), "seed": model.seed, "random": model.random}
-    return plain | {"arrays": arrays, "iteration": model.network.iteration}
-
-
-def _thawed(state: dict[str, Any]) -> Sequential:
-    model = Sequential.from_config(state["config"], seed=state["seed"], draw=False)
-    assert model.network is not None
-    for name in _ARRAYS:
-        model.network.write(state["arrays"][name], name)
-    model.network.iteration = state["iteration"]
-    model.random = state["random"]
-    return model
-
 
 class LabelEstimator(SequenceEstimator):
     """What learns labels."""
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
-        """Train on these sequences once, from the weights reached; nothing is held out, nor is patience needed.
+        """Train on these sequences once, from the weights reached, without validation or patience.
 
         The learning rate is `learning_rate` throughout, a batch has `batch_size` sequences or 32. Means, scales and
         vocabulary are those of the first call, or of `fit`.
@@ -351,42 +485,61 @@ class LabelEstimator(SequenceEstimator):
             ValueError: as for `fit`; classes are missing, or others than before.
             DivergedError: the loss is not finite.
         """
-        known = hasattr(self, "model_")
-        steps, labels, _ = self._read(X, y, known=known)
-        self._options(0)  # which checks the parameters
-        if not known:
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            found = as_classes(classes)
-            targets = self._know(labels, found)
-            self._start(steps, self._options(self._new_seed()))
+        if not hasattr(self, "model_") and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        known = hasattr(self, "model_") and classes is not None
+        if known and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+            raise ValueError(f"classes={classes!r} are not those of before: {self.classes_!r}")
+        return self._train_once(X, y, classes)
+
+    def predict_proba(self, X: Any) -> Any:
+        """The probability of each class, float32, in the form of `predict` with a last dimension for the classes.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: X is not like that of the fit.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.predict_proba(self._open_known(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of labelled steps, or of sequences, that are predicted right; of several labels all must be right.
+
+        Args:
+            sample_weight: (n,) how much each sequence counts; for tasks with one answer a sequence.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: y has no label, or X is not like that of the fit.
+        """
+        data = self._labelled(X, y)
+        if sample_weight is not None and not data.per_sequence:
+            raise ValueError("sample_weight is for one label a sequence")
+        task = self.model_.task
+        labelled = task.labelled(data.known)
+        outputs = self.model_.outputs(data.values)
+        if isinstance(task, LabelTask):
+            right = outputs.argmax(axis=1) == data.known
         else:
-            if classes is not None and not np.array_equal(as_classes(classes), self.classes_):
-                raise ValueError(f"classes={classes!r} are not those of before: {self.classes_!r}")
-            self._check_kind(labels)
-            targets = labels.targets(self.classes_, self.class_weight)
-        return self._train_once(steps, targets)
+            right = (task.predicted(outputs) == data.known).all(axis=1)
+        weights = None if sample_weight is None else np.asarray(sample_weight)[labelled]
+        return float(np.average(right[labelled], weights=weights))
 
-    def _learn(self, labels: Labels | Indicators, counted: IndexArray) -> Targets:
-        return self._know(labels, labels.classes(), counted)
 
-    def _know(
-        self, labels: Labels | Indicators, classes: npt.NDArray[Any], counted: IndexArray | None = None
-    ) -> Targets:
-        targets = labels.targets(classes, self.class_weight, counted)
-        self.classes_ = classes
-        self.multilabel_ = isinstance(labels, Indicators)
-        return targets
+def _sequence_names(model: TrainedModel, table: Table) -> dict[str, int]:
+    """The rows of each sequence of a long table in memory, by its name."""
+    name = model.schema.sequence
+    if name is None or not isinstance(table, MemoryTable) or table.offsets is not None or name not in table.names:
+        return {}
+    texts, counts = np.unique(np.array(["" if t is None else t for t in table.texts(name)]), return_counts=True)
+    return dict(zip(texts.tolist(), counts.tolist(), strict=True))
 
-    def _check_kind(self, labels: Labels | Indicators) -> None:
-        """Whether rows have one label each or several has to be as it was in the fit."""
-        if isinstance(labels, Indicators) != self.multilabel_:
-            had, has = ("several labels", "one") if self.multilabel_ else ("one label", "several")
-            raise ValueError(f"y has {has} a step, but {type(self).__name__} was fitted to {had}")
 
-    def _head(self) -> Head:
-        if self.multilabel_:
-            return Head(len(self.classes_), "sigmoid", "binary_crossentropy")
-        # By accuracy, an epoch that forgets the rare classes could be the best.
-        metrics = ("accuracy",) if self.class_weight is None else ()
-        return Head(len(self.classes_), "softmax", "sparse_categorical_crossentropy", metrics)
+def _with_none(labels: Any, missing: Any) -> npt.NDArray[Any]:
+    array = as_array(labels.values if isinstance(labels, Ragged) else labels)
+    if array.dtype != object and (array.dtype.kind == "U") != isinstance(missing, str):
+        return array
+    objects = array.astype(object)
+    same = [isinstance(label, str) == isinstance(missing, str) and bool(label == missing) for label in objects.flat]
+    objects[np.array(same, np.bool_).reshape(objects.shape)] = None
+    return objects

@@ -1,4 +1,4 @@
-"""SequenceRegressor: quantities for the steps of sequences, by scikit-learn's protocol."""
+"""SequenceRegressor: quantities for time steps or sequences, by scikit-learn's protocol."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ from typing import Any, Self
 
 import numpy as np
 
-from bilstm.engine.plans import Targets
-from bilstm.estimators.base import Head, RegressorMixin, SequenceEstimator, check_is_fitted
-from bilstm.inputs.quantities import Quantities, read_quantities
-from bilstm.inputs.steps import Steps
-from bilstm.ragged import IndexArray
+from bilstm.estimators.base import RegressorMixin, SequenceEstimator
+from bilstm.model.trained import TrainedModel
 
 
 class SequenceRegressor(RegressorMixin, SequenceEstimator):
-    """Learns a quantity for every step of a sequence, or several.
+    __doc__ = f"""Learns a quantity for every time step of a sequence, or for every sequence, or several.
 
-    X is as for `SequenceTagger`. y is a list with a (steps,) array of numbers for each sequence, or a (steps, outputs)
-    array of several quantities, a (n, steps) or (n, steps, outputs) array, or a `Ragged`. Steps of None or NaN are
-    context only: neither learnt nor scored. What is learnt is scaled to mean 0 and standard deviation 1 in the training
-    part, by mean squared error, which on the sequences held out also decides what is best.
+    y is a list with a (steps,) array of numbers for each sequence, or a (steps, outputs) array of several quantities, a
+    (n, steps) or (n, steps, outputs) array, or a `Ragged`; with `per_sequence`, (n,) or (n, outputs). Rows of None or
+    NaN are context only: neither learned nor scored. Quantities are scaled to mean 0 and standard deviation 1 in the
+    training part and learned by mean squared error, which on the validation set also decides which epoch is the best.
 
-    The arguments are those of `SequenceTagger`.
-
-    Attributes:
+    {(SequenceEstimator.__doc__ or "").partition("a sequence.")[2].strip()}
         mean_: (outputs,) of the quantities in the training part.
         scale_: (outputs,) their standard deviations there.
 
-    The other attributes, but for the classes, are those of `SequenceTagger`, too.
+    The argument `per_sequence` says whether there is one answer for each sequence.
     """
+
+    _what = "quantity"
 
     def __init__(
         self,
         *,
+        per_sequence: bool = False,
         units: int = 128,
-        layers: int = 2,
+        layers: int | None = None,
         merge_mode: str = "concat",
         direction: str = "both",
+        pooling: str | None = None,
         dropout: float = 0.3,
         variational_dropout: bool = False,
         embedding: int | None = None,
@@ -45,36 +44,27 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         learning_rate: float = 0.004,
         weight_decay: float = 0.0,
         patience: int = 10,
+        time_limit: float | None = None,
         validation_split: float | None = None,
         standardize: bool = True,
         spelling: bool | None = None,
+        missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
+        baseline: bool = False,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
-        self.units = units
-        self.layers = layers
-        self.merge_mode = merge_mode
-        self.direction = direction
-        self.dropout = dropout
-        self.variational_dropout = variational_dropout
-        self.embedding = embedding
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.patience = patience
-        self.validation_split = validation_split
-        self.standardize = standardize
-        self.spelling = spelling
-        self.sequence = sequence
-        self.order = order
-        self.random_state = random_state
-        self.verbose = verbose
+        super().__init__(**{name: value for name, value in locals().items() if name in _SHARED})
+        self.per_sequence = per_sequence
+        del self.class_weight, self.calibrate  # of labels only
+
+    @property
+    def _unit(self) -> str:  # type: ignore[override]
+        return "sequence" if self.per_sequence else "step"
 
     def partial_fit(self, X: Any, y: Any) -> Self:
-        """Train on these sequences once, from the weights reached; nothing is held out, nor is patience needed.
+        """Train on these sequences once, from the weights reached, without validation or patience.
 
         The learning rate is `learning_rate` throughout, a batch has `batch_size` sequences or 32. Means, scales and
         vocabulary are those of the first call, or of `fit`.
@@ -83,62 +73,45 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
             ValueError: as for `fit`, or steps have another number of quantities than before.
             DivergedError: the loss is not finite.
         """
-        known = hasattr(self, "model_")
-        steps, quantities, _ = self._read(X, y, known=known)
-        self._options(0)  # which checks the parameters
-        if known:
-            targets = self._known(quantities).targets(self.mean_, self.scale_)
-        else:
-            targets = self._learn(quantities, np.arange(len(quantities.labelled)))
-            self._start(steps, self._options(self._new_seed()))
-        return self._train_once(steps, targets)
+        return self._train_once(X, y)
+
+    def score(self, X: Any, y: Any) -> float:
+        """R² over all rows whose quantities are known, the mean of it where there are several quantities: 1 at best, 0
+        for guessing their means.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: no row has a value, or X is not like that of the fit.
+        """
+        from sklearn.metrics import r2_score
+
+        data = self._labelled(X, y)
+        task = self.model_.task
+        known = task.labelled(data.known)
+        return float(r2_score(data.known[known], task.predicted(self.model_.outputs(data.values))[known]))
 
     def predict(self, X: Any) -> Any:
-        """The quantities of each step, float64.
-
-        Returns:
-            (n, steps, outputs) for X of one array; (rows, outputs) for a table; otherwise a list of (steps, outputs)
-            arrays, or an array of objects for an array of objects. Without the last dimension where y had none.
+        """The quantities, float64, in the form of X; without the last dimension where y had none.
 
         Raises:
             NotFittedError: before `fit`.
             ValueError: X is not like that of the fit.
         """
-        steps = self._read_fitted(X)
-        found = self._outputs(steps) * self.scale_ + self.mean_
-        return self._divided(found[:, 0] if self._flat else found, steps, X)
+        return super().predict(X)
 
-    def score(self, X: Any, y: Any) -> float:
-        """R² over all steps whose quantities are known, the mean of it where there are several quantities: 1 at best, 0
-        for guessing their means.
+    @property
+    def mean_(self) -> np.ndarray:
+        """(outputs,) the means of the quantities in the training part."""
+        return np.array(self.model_.task.mean)
 
-        Raises:
-            ValueError: no step has a value, or see `predict`.
-        """
-        from sklearn.metrics import r2_score
+    @property
+    def scale_(self) -> np.ndarray:
+        """(outputs,) the standard deviations of the quantities in the training part."""
+        return np.array(self.model_.task.scale)
 
-        check_is_fitted(self)
-        steps, quantities, _ = self._read(X, y, known=True)
-        known = self._known(quantities).labelled
-        if not known.any():
-            raise ValueError("no step of y has a value, so there is nothing to score")
-        found = self._outputs(steps) * self.scale_ + self.mean_
-        return float(r2_score(quantities.values[known], found[known]))
+    @classmethod
+    def _loaded_parameters(cls, model: TrainedModel) -> dict[str, Any]:
+        return super()._loaded_parameters(model) | {"per_sequence": model.task.per_sequence}
 
-    def _labels_of(self, y: Any, steps: Steps) -> Quantities:
-        return read_quantities(y, steps.offsets)
 
-    def _learn(self, labels: Quantities, counted: IndexArray) -> Targets:
-        self.mean_, self.scale_ = labels.scale(counted)
-        self._flat = labels.flat
-        return labels.targets(self.mean_, self.scale_)
-
-    def _known(self, quantities: Quantities) -> Quantities:
-        """Quantities like those of the fit."""
-        if quantities.values.shape[1] != len(self.mean_):
-            counts = quantities.values.shape[1], len(self.mean_)
-            raise ValueError("y has {} quantities a step, but SequenceRegressor was fitted to {}".format(*counts))
-        return quantities
-
-    def _head(self) -> Head:
-        return Head(len(self.mean_), "linear", "mean_squared_error")
+_SHARED = frozenset(SequenceEstimator._get_param_names())

@@ -14,8 +14,8 @@ from bilstm.data.dataset import Dataset
 from bilstm.data.features import CategoricalColumn, NumericColumn, whole_number
 from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.table import Sequences, Table
-from bilstm.data.texts import TextColumn
 from bilstm.data.textfiles import LABEL, SEQUENCE, TOKEN
+from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.ragged import IndexArray, portions, steps_of
 from bilstm.splitting import default_share, split
@@ -122,7 +122,9 @@ def prepare(
     share = 0.0 if valid else default_share(validation_split, len(sequences), task.per_sequence and not grouped)
     if grouped and not share:
         other = "a validation table" if valid else "validation_split=0"
-        raise UserError(f"groups stay together in the validation set, and with {other} none is set aside: leave them out")
+        raise UserError(
+            f"groups stay together in the validation set, and with {other} none is set aside: leave them out"
+        )
     groups = None if options.group is None else read_groups(table, options.group, sequences)
     classes = truth if task.per_sequence and isinstance(task, LabelTask) and groups is None else None
     training, aside = split(labelled, share, seed=seed, groups=groups, classes=classes)

@@ -136,7 +136,9 @@ def _is_calibration(found: Any) -> bool:
     if found is None:
         return True
     names = ("temperature", "log_loss_before", "log_loss", "calibration_error_before", "calibration_error")
-    return isinstance(found, dict) and all(type(found.get(n)) in (int, float) for n in names) and found["temperature"] > 0
+    return (
+        isinstance(found, dict) and all(type(found.get(n)) in (int, float) for n in names) and found["temperature"] > 0
+    )
 
 
 def _is_fingerprint(found: Any) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,9 +98,7 @@ class TrainedModel:
         """(rows, outputs) float32 of the network for encoded sequences: probabilities, or scaled quantities."""
         return self.network.predict_rows(values, precision=self.precision)
 
-    def output_portions(
-        self, values: Ragged, *, width: int | None = None
-    ) -> Iterator[tuple[slice, slice, FloatArray]]:
+    def output_portions(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, FloatArray]]:
         """The outputs of some sequences at a time, where memory may not hold those of all.
 
         Args:
@@ -114,15 +113,43 @@ class TrainedModel:
             steps = slice(int(offsets[0]), int(offsets[-1]))
             yield group, steps, self.outputs(Ragged(values.values[steps], offsets - offsets[0]))
 
+    def adapted(
+        self,
+        *,
+        sequence: str | None = None,
+        order: str | None = None,
+        label: Sequence[str] = (),
+        features: Sequence[str] | None = None,
+    ) -> TrainedModel:
+        """The model for data that have other names for its columns.
+
+        Args:
+            sequence, order: the columns' names; None: as in training.
+            label: the target columns' names, in their order.
+            features: the features' names, in their order.
+
+        Raises:
+            UserError: there are more or fewer names than columns.
+        """
+        schema = self.schema if features is None else self.schema.with_features(features)
+        schema = dataclasses.replace(schema, sequence=sequence or schema.sequence, order=order or schema.order)
+        task = self.task
+        if label:
+            if len(label) != len(task.columns):
+                raise UserError(f"the model has {len(task.columns)} target columns, but {len(label)} are named")
+            task = dataclasses.replace(task, columns=tuple(label))
+        baseline = self.baseline and TrainedModel(schema, task, self.baseline.network, self.baseline.training)
+        model = TrainedModel(schema, task, self.network, self.training, baseline)
+        model.precision, model.warn = self.precision, self.warn
+        return model
+
     # --- Reading -------------------------------------------------------------------------------------------------
 
     def open(self, data: Any, label: str = "X") -> Table:
         """Read what holds sequences, without encoding it; `label` is what messages call it, if it is not a file."""
         return open_for(self.schema, data, label=label, steps=self.task.columns)
 
-    def read(
-        self, data: Any, *, labels: Any = None, group: str | None = None, with_truth: bool = False
-    ) -> Dataset:
+    def read(self, data: Any, *, labels: Any = None, group: str | None = None, with_truth: bool = False) -> Dataset:
         """Encode sequences as the network takes them.
 
         Args:
@@ -199,8 +226,8 @@ class TrainedModel:
 
         from bilstm.inspection import describe_model, model_lines
 
-        lines = model_lines(describe_model(self))
-        return f"<details open><summary>{html.escape(repr(self))}</summary><pre>{html.escape(chr(10).join(lines))}</pre></details>"
+        lines = html.escape("\n".join(model_lines(describe_model(self))))
+        return f"<details open><summary>{html.escape(repr(self))}</summary><pre>{lines}</pre></details>"
 
 
 def load(path: str | os.PathLike[str]) -> TrainedModel:

@@ -136,8 +136,8 @@ def _what(table: Table, columns: Sequence[str]) -> str:
         if numeric[0] and fraction is not None:
             raise UserError(
                 f"{table.place(fraction)}: column {columns[0]!r} holds numbers with fractions, such as "
-                f"{table.cell(columns[0], fraction)}. Are they quantities (--task step-quantity, or sequence-quantity), "
-                f"or labels (--task step-label, or sequence-label)?"
+                f"{table.cell(columns[0], fraction)}. Are they quantities (--task step-quantity or sequence-quantity) "
+                f"or labels (--task step-label or sequence-label)?"
             )
         return "label"
     if not all(numeric):

@@ -112,7 +112,7 @@ def train_model(
 
     Returns:
         Plain data: "epochs" done, "best_epoch" (from 1), "stopped" (why), "history" (of each epoch),
-        "sequences" and "steps" trained on, "held_out_sequences", "batch_size", and "options" as given.
+        "sequences" and "steps" trained on, "validation_sequences", "batch_size", and "options" as given.
 
     Raises:
         ValueError: there is no sequence to train on, or no labelled row to validate on.
@@ -222,7 +222,7 @@ class _Run:
             "history": {name: [logs[name] for logs in self.logs] for name in self.logs[0] if name not in _NOT_SCORES},
             "sequences": len(self.data),
             "steps": self.data.total_steps,
-            "held_out_sequences": len(self.validation.chosen) if self.validation else 0,
+            "validation_sequences": len(self.validation.chosen) if self.validation else 0,
             "batch_size": self.batch_size,
             "options": asdict(self.options),
         }
