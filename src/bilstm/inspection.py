@@ -5,72 +5,82 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from bilstm.data.columns import Columns
+from bilstm.data.schema import Schema
 from bilstm.errors import counted, listed, shown
 from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Layer, TimeDistributed
+from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
 from bilstm.models import Sequential, load_model
-from bilstm.tagging.tagger import Tagger
+from bilstm.tasks import LabelTask
 from bilstm.wording import aligned, reached
 
 _MOST_LISTED = 60  # features
+_TASKS = {
+    "label": "predicts a label for each {unit}",
+    "labels": "predicts several labels for each {unit}",
+    "quantity": "predicts quantities for each {unit}",
+}
 
 
 def inspect_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Tell what a model file holds.
+    """Describe what a model file holds.
 
     Returns:
-        Plain data: "file", "bytes", "kind" ("tagger", "sequential" or "checkpoint") and "versions" of the packages that
-        wrote it. Of a tagger "columns" ("sequence", "order", "label" and "features": see `describe_columns`),
-        "classes", "network" (see `describe_network`), "training" (the summary of `train_model`), and "baseline", its
-        "network" and "training", or None; of a Sequential model "network"; of a checkpoint "epochs" done, "best_epoch"
-        (from 1, None before the first has ended), "history" and "seconds".
+        Plain data: "file", "bytes", "kind" ("model", "sequential" or "checkpoint") and "versions" of the packages that
+        wrote it. Of a trained model see `describe_model`; of a Sequential network "network"; of a checkpoint "epochs"
+        done, "best_epoch" (from 1, None before the first has ended), "history" and "seconds".
 
     Raises:
-        ModelFileError: the file is no such thing; the message says why.
+        ModelFileError: the file is none of these; the message says why.
     """
     _, header = read_model(path)
-    facts = {
-        "file": os.fspath(path),
-        "bytes": os.path.getsize(path),
-        "kind": header["kind"],
-        "versions": header["versions"],
-    }
-    if header["kind"] == "tagger":
-        return facts | describe_tagger(Tagger.load(path))
-    if header["kind"] == "sequential":
+    kind = "model" if header["kind"] == "tagger" else header["kind"]
+    facts = {"file": os.fspath(path), "bytes": os.path.getsize(path), "kind": kind, "versions": header["versions"]}
+    if kind == "model":
+        return facts | describe_model(TrainedModel.load(path))
+    if kind == "sequential":
         return facts | {"network": describe_network(load_model(path))}
     return facts | _checkpoint(header)
 
 
-def describe_tagger(tagger: Tagger) -> dict[str, Any]:
-    """What `inspect_file` tells of one."""
-    baseline = tagger.baseline
+def describe_model(model: TrainedModel) -> dict[str, Any]:
+    """Describe a trained model.
+
+    Returns:
+        Plain data: "task" (its kind), "targets" (the columns that are predicted), "classes" (None where quantities
+        are), "columns" (see `describe_columns`), "network" (see `describe_network`), "training" (the record of the
+        training), and "baseline", its "network" and "training", or None.
+    """
+    task, baseline = model.task, model.baseline
+    classes = task.classes if isinstance(task, LabelTask) else task.columns if task.what == "labels" else None
     return {
-        "columns": describe_columns(tagger.columns),
-        "classes": list(tagger.columns.classes),
-        "network": describe_network(tagger.model),
-        "training": tagger.training,
-        "baseline": baseline and {"network": describe_network(baseline.model), "training": baseline.training},
+        "task": task.kind,
+        "targets": list(task.columns),
+        "classes": None if classes is None else list(classes),
+        "columns": describe_columns(model.schema),
+        "network": describe_network(model.network),
+        "training": {name: value for name, value in model.training.items() if name != "fingerprint"},
+        "baseline": baseline and {"network": describe_network(baseline.network), "training": baseline.training},
     }
 
 
-def describe_columns(columns: Columns) -> dict[str, Any]:
-    """What is expected of a table: "sequence", "order", "label", "conll_columns", and of each of the "features" its
-    "name", "kind" ("number" or "text"), and of numbers the training rows' "mean", "deviation" and "missing" cells, of
-    text the number of "known" and of "different" values."""
+def describe_columns(schema: Schema) -> dict[str, Any]:
+    """What a model reads: "sequence", "order", "conll_columns", "text" (the column of texts and what their steps are),
+    and of each of the "features" its "name", "kind" ("number" or "text"), and of numbers the training rows' "mean",
+    "deviation" and "missing" cells, of text the number of "known" and of "different" values."""
     features: dict[str, dict[str, Any]] = {}
-    for number in columns.numeric:
+    for number in schema.numeric:
         fitted = {"mean": number.mean, "deviation": number.scale, "missing": number.missing}
         features[number.name] = {"name": number.name, "kind": "number", **fitted}
-    for text in columns.categorical:
+    for text in schema.categorical:
         known = {"known": len(text.vocabulary), "different": text.distinct}
         features.setdefault(text.name, {"name": text.name, "kind": "text", **known})
     return {
-        "sequence": columns.sequence,
-        "order": columns.order,
-        "label": columns.label,
-        "conll_columns": columns.conll_columns,
+        "sequence": schema.sequence,
+        "order": schema.order,
+        "named": schema.named,
+        "conll_columns": schema.conll_columns,
+        "text": schema.text and {"column": schema.text.column, "tokens": schema.text.tokens},
         "features": list(features.values()),
     }
 
@@ -105,12 +115,12 @@ def _in_words(layer: Layer) -> str:
         sizes = [
             f"{values:,} values by {size}" for values, size in zip(layer.vocabularies, layer.dimensions, strict=True)
         ]
-        return f"embedding of {', '.join(sizes)} numbers"
+        return f"embedding of {', '.join(sizes)} dimensions"
     return type(layer).__name__
 
 
 def _checkpoint(header: dict[str, Any]) -> dict[str, Any]:
-    """Of an unfinished training, whose header nobody vouches for."""
+    """An unfinished training, from an untrusted header."""
     logs, best = header.get("logs"), header.get("best")
     logs = [log for log in logs if isinstance(log, dict)] if isinstance(logs, list) else []
     epoch = best.get("epoch") if isinstance(best, dict) else None
@@ -124,47 +134,64 @@ def _checkpoint(header: dict[str, Any]) -> dict[str, Any]:
 
 def inspection(facts: dict[str, Any]) -> list[str]:
     """What `inspect_file` found, in lines to print."""
-    kinds = {
-        "tagger": "labels every step of a sequence",
-        "sequential": "a Sequential network",
-        "checkpoint": "an unfinished training",
-    }
+    kinds = {"sequential": "a Sequential network", "checkpoint": "an unfinished training"}
+    what = kinds.get(facts["kind"]) or _task(facts["task"])
     written = f"written by bilstm {facts['versions'].get('bilstm', 'of an unknown version')}"
-    lines = [f"{facts['file']}: {kinds[facts['kind']]}; {-(-facts['bytes'] // 1000):,} kB, {written}"]
+    lines = [f"{facts['file']}: {what}; {-(-facts['bytes'] // 1000):,} kB, {written}"]
     if facts["kind"] == "checkpoint":
         return lines + _unfinished(facts)
-    if facts["kind"] == "tagger":
-        lines += _expected(facts["columns"], facts["classes"])
-    lines += _network_lines(facts["network"])
-    if facts["kind"] == "tagger":
-        lines += _training_lines(facts["training"])
-        if baseline := facts["baseline"]:
-            parameters = counted(baseline["network"]["parameters"], "parameter")
-            lines.append(f"baseline: the same without recurrence, {parameters}; {_kept(baseline['training'])}")
-        else:
-            lines.append("baseline: none")
-    return lines
+    if facts["kind"] == "sequential":
+        return lines + _network_lines(facts["network"])
+    return lines + model_lines(facts)
 
 
-def _expected(columns: dict[str, Any], classes: list[str]) -> list[str]:
-    """What a table must have."""
+def model_lines(facts: dict[str, Any]) -> list[str]:
+    """What `describe_model` found, in lines to print."""
+    lines = [*_expected(facts["columns"]), _predicted(facts), *_network_lines(facts["network"])]
+    lines += _training_lines(facts["training"])
+    if baseline := facts["baseline"]:
+        parameters = counted(baseline["network"]["parameters"], "parameter")
+        return [*lines, f"baseline: the network without recurrence, {parameters}; {_kept(baseline['training'])}"]
+    return [*lines, "baseline: none"]
+
+
+def _task(kind: str) -> str:
+    unit, _, what = kind.partition("-")
+    return _TASKS[what].format(unit="time step" if unit == "step" else unit)
+
+
+def _predicted(facts: dict[str, Any]) -> str:
+    targets = listed(facts["targets"])
+    if facts["task"].endswith("-label"):
+        return f"predicts {counted(len(facts['classes']), 'class')} of {targets}: {listed(facts['classes'])}"
+    return f"predicts {targets}"
+
+
+def _expected(columns: dict[str, Any]) -> list[str]:
+    """What the data must have."""
     if columns["conll_columns"]:
-        lines = [f"expects CoNLL-style columns, {columns['conll_columns']} in training, with the features:"]
+        lines = [f"reads CoNLL-style columns, {columns['conll_columns']} in training, with the features:"]
+    elif columns["text"]:
+        lines = [f"reads a table with a text in each row of {shown(columns['text']['column'])}; features:"]
+    elif not columns["named"]:
+        lines = ["reads arrays, or a table whose columns are named with --features; features:"]
+    elif columns["sequence"] is None:
+        lines = ["reads a table with a sequence in each row; features:"]
     else:
         order = f", ordered by {shown(columns['order'])}" if columns["order"] else ", in order"
-        lines = [f"expects a table with a row a step: the sequences in {shown(columns['sequence'])}{order}; features:"]
+        lines = [f"reads a table with a row a time step: sequences in {shown(columns['sequence'])}{order}; features:"]
     features = columns["features"]
     rows = [(shown(feature["name"])[1:-1], _feature(feature)) for feature in features[:_MOST_LISTED]]
     width = max(len(name) for name, _ in rows)
     lines += [f"  {name:{width}}  {text}" for name, text in rows]
     if len(features) > _MOST_LISTED:
         lines.append(f"  … and {len(features) - _MOST_LISTED} more")
-    return [*lines, f"gives {counted(len(classes), 'class')} of {shown(columns['label'])}: {listed(classes)}"]
+    return lines
 
 
 def _feature(feature: dict[str, Any]) -> str:
     if feature["kind"] == "text":
-        return f"text, {counted(feature['known'], 'value')} known of {feature['different']:,} met in training"
+        return f"text, {counted(feature['known'], 'value')} in the vocabulary, of {feature['different']:,} in training"
     missing = f", {feature['missing']:,} missing" if feature["missing"] else ""
     return f"number, in training of mean {feature['mean']:.4g}, standard deviation {feature['deviation']:.4g}{missing}"
 
@@ -180,12 +207,14 @@ def _network_lines(network: dict[str, Any]) -> list[str]:
 
 def _training_lines(training: dict[str, Any]) -> list[str]:
     data = f"{counted(training['sequences'], 'sequence')}, {counted(training['steps'], 'step')}"
-    held_out = training["held_out_sequences"]
-    judged = f"judged by {held_out:,} more" if held_out else "none was held out to judge by"
+    validation = training["validation_sequences"]
+    judged = f"validated on {validation:,} more" if validation else "no validation set"
+    calibration = training.get("calibration")
     chosen = ", ".join(f"{name} {value}" for name, value in training["options"].items() if value is not None)
     return [
         f"trained on {data}; {judged}",
         f"{_kept(training)}; {training['stopped']}",
+        *([f"probabilities are scaled by a temperature of {calibration['temperature']:.3g}"] if calibration else []),
         *([f"options: {chosen}"] if chosen else []),
     ]
 

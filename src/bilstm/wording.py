@@ -1,4 +1,4 @@
-"""What the command line says about data and models: what was found, not what was done."""
+"""What the command line prints about data and models: what was found, not what was done."""
 
 from __future__ import annotations
 
@@ -7,68 +7,106 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bilstm.data import scratch
-from bilstm.errors import counted, shown
+from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
+from bilstm.tasks import LabelTask, QuantityTask
+from bilstm.tasks.labels import majority
 
 if TYPE_CHECKING:
-    from bilstm.data.columns import Encoded
-    from bilstm.data.prepare import Prepared
-    from bilstm.data.table import Table
-    from bilstm.tagging.tagger import Tagger
+    from bilstm.data.dataset import Dataset
+    from bilstm.model.prepare import Prepared
+    from bilstm.model.trained import TrainedModel
 
 MOST_LINES = 60  # of features or classes
+_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "mean F1",
+    "micro_f1": "micro F1",
+    "subset_accuracy": "all labels right",
+    "hamming_loss": "wrong labels",
+    "macro_average_precision": "average precision",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
+}
+_LEADING = {"label": ("accuracy", "macro_f1"), "labels": ("macro_f1", "subset_accuracy"), "quantity": ("rmse", "r2")}
 
 
-def before_training(table: Table, prepared: Prepared) -> list[str]:
-    """What was found in the table, and what is held out of it."""
-    columns, training, held_out = prepared.columns, prepared.training, prepared.validation
-    described = columns.describe()
-    lines = [f"{table.path}: {counted(table.rows, 'row')}", *_features(described)]
-    blocks = np.array_split(training.labels, -(-len(training.labels) // scratch.BLOCK))
-    counts = np.sum([np.bincount(block[block >= 0], minlength=len(columns.classes)) for block in blocks], axis=0)
-    commonest = int(counts.argmax())
-    lines.append(
-        f"{len(columns.classes)} classes in {shown(columns.label)}; the commonest, "
-        f"{shown(columns.classes[commonest])}, is {percent(counts[commonest] / counts.sum())} of the labelled steps"
-    )
-    lines.append(f"to train on: {_extent(Extent().add(training.values.lengths))}")
-    if held_out:
-        lines.append(f"held out to judge by: {_extent(Extent().add(held_out.values.lengths))}")
-        lines += [f"note on these: {note}" for note in held_out.notes]
+def before_training(prepared: Prepared) -> list[str]:
+    """What was found in the table, and what is set aside of it."""
+    table, schema, task = prepared.table, prepared.schema, prepared.task
+    lines = [f"{table.label}: {counted(table.rows, 'row')}", *_features(schema.describe()), _task(prepared)]
+    lines.append(f"training set: {extent_of(prepared.training)}")
+    if prepared.validation:
+        lines.append(f"validation set: {extent_of(prepared.validation)}")
+        lines += [f"note on the validation set: {note}" for note in prepared.validation.notes]
+    elif task.per_sequence:
+        lines.append("no validation set: all epochs are run, and the last one is kept")
     return lines + [f"note: {note}" for note in prepared.notes]
 
 
-def to_score_by(test: Encoded) -> list[str]:
-    """The sequences that models are compared by."""
-    extent = _extent(Extent().add(test.values.lengths))
-    return [f"to score by: {extent}", *(f"note on these: {note}" for note in test.notes)]
+def _task(prepared: Prepared) -> str:
+    """What is predicted, and what guessing would reach."""
+    task, truth = prepared.task, prepared.training.known
+    unit = "time step" if task.unit == "step" else "sequence"
+    columns = listed(task.columns)
+    if isinstance(task, LabelTask):
+        name, share = majority(task, truth)
+        return (
+            f"task: a label for each {unit}, {len(task.classes)} classes in {columns}; the majority class, "
+            f"{shown(name)}, is {percent(share)} of the labelled {task.unit}s"
+        )
+    if isinstance(task, QuantityTask):
+        ranges = (
+            f"{name} {mean:.4g} ± {scale:.4g}"
+            for name, mean, scale in zip(task.columns, task.mean, task.scale, strict=True)
+        )
+        return f"task: quantities for each {unit}: {', '.join(ranges)} (mean ± standard deviation)"
+    known = truth[task.labelled(truth)]
+    shares = (f"{name} {percent(share)}" for name, share in zip(task.columns, known.mean(axis=0).tolist(), strict=True))
+    return f"task: several labels for each {unit}: {', '.join(shares)}"
 
 
-def after_training(tagger: Tagger, seconds: float, path: str) -> list[str]:
+def extent_of(data: Dataset) -> str:
+    """`240 sequences of 379 to 1,795 steps, 225,835 in all`."""
+    return _extent(Extent().add(data.values.lengths))
+
+
+def after_training(model: TrainedModel, seconds: float, path: str) -> list[str]:
     """How training the model went, how long it took, and where the model is."""
-    training, baseline = tagger.training, tagger.baseline
+    training, baseline = model.training, model.baseline
+    calibration = training.get("calibration")
+    scaled = (
+        []
+        if calibration is None
+        else [
+            f"probabilities scaled by a temperature of {calibration['temperature']:.3g}: calibration error "
+            f"{calibration['calibration_error_before']:.4f} -> {calibration['calibration_error']:.4f} on the validation set"
+        ]
+    )
     return [
         f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
         f"{kept(training)}, with {reached(training)}",
-        *([f"without recurrence, each step by itself: {reached(baseline.training)}"] if baseline else []),
+        *scaled,
+        *([f"without recurrence, each step alone: {reached(baseline.training)}"] if baseline else []),
         f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]
 
 
 def when_stopped(training: dict[str, Any], path: str) -> str:
-    """The same in a line, of a training that the user stopped."""
+    """How a training went that the user stopped, in one line."""
     return f"{training['stopped']}; {path} holds epoch {training['best_epoch']}, with {reached(training)}"
 
 
 def kept(training: dict[str, Any]) -> str:
     """Which epoch's weights were kept."""
-    if training["held_out_sequences"]:
+    if training["validation_sequences"]:
         return f"the best was epoch {training['best_epoch']}"
-    return "nothing was held out to tell epochs apart: the last was kept"
+    return "no validation set: the last epoch was kept"
 
 
 def reached(training: dict[str, Any]) -> str:
@@ -77,35 +115,87 @@ def reached(training: dict[str, Any]) -> str:
     scores = f"a loss of {history['loss'][best]:.4f}"
     if "val_loss" in history:
         accuracy = f"an accuracy of {history['val_accuracy'][best]:.4f} and " if "val_accuracy" in history else ""
-        scores += f", and on the held-out part {accuracy}a loss of {history['val_loss'][best]:.4f}"
+        scores += f", and on the validation set {accuracy}a loss of {history['val_loss'][best]:.4f}"
     return scores
 
 
 def evaluation(path: str, report: dict[str, Any]) -> list[str]:
-    """What `evaluate_tagger` found."""
-    names = ["accuracy", "balanced accuracy", "mean F1", "log loss", "calibration error"]
-    keys = ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"]
-    width = max(map(len, names))
-    lines = [f"{path}: {counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'labelled step')}"]
-    lines += [f"{name:{width}}  {_figure(report, key)}" for name, key in zip(names, keys, strict=True)]
-    lines.append(f"always guessing the commonest class: an accuracy of {report['majority']:.4f}")
+    """What `evaluate` found."""
+    keys = [key for key in _TITLES if key in report]
+    width = max(len(_TITLES[key]) for key in keys)
+    sequences = counted(report["sequences"], "sequence")
+    labelled = report.get("labelled_sequences")
+    rows = counted(report["steps"], "labelled step") if labelled is None else f"{labelled:,} of them labelled"
+    lines = [f"{path}: {sequences}, {rows}"]
+    lines += [f"{_TITLES[key]:{width}}  {_figure(report, key)}" for key in keys]
+    lines += _further(report)
+    lines.append(_guessing(report))
     if baseline := report["baseline"]:
-        accuracy, mean_f1 = _figure(baseline, "accuracy"), _figure(baseline, "macro_f1")
-        lines.append(f"without recurrence, each step by itself: an accuracy of {accuracy}, a mean F1 of {mean_f1}")
-        lines.append(f"what context adds to the accuracy: {_figure(baseline, 'gain')}")
+        leading = _LEADING[report["task"].partition("-")[2]]
+        figures = ", ".join(f"{_TITLES[key]} {_figure(baseline, key)}" for key in leading)
+        lines.append(f"without recurrence, each step alone: {figures}")
+        lines.append(f"what context adds to the {_TITLES[leading[0]]}: {_figure(baseline, 'gain')}")
     if report["intervals"]:
-        lines.append(f"in brackets: 95 % intervals, from drawing whole sequences again {RESAMPLES:,} times")
-    lines += _by_class(report["per_class"], "class", "steps")
-    if report["spans"]:
+        lines.append(f"in brackets: 95 % intervals, from resampling {_clusters(report)} {RESAMPLES:,} times")
+    if report.get("caution"):
+        lines.append(f"caution: {report['caution']}")
+    lines += _by_name(report)
+    if report.get("spans"):
         lines.append(f"spans: {_detected(report['spans'])}")
         lines += [f"without recurrence: {_detected(baseline['spans'])}"] if baseline else []
         lines += _by_class(report["spans"]["per_class"], "type", "spans")
-    if report["events"]:
+    if report.get("events"):
         within = counted(report["events"]["tolerance"], "step")
         lines.append(f"events, first and last step off by {within} at most: {_detected(report['events'])}")
         lines += [f"without recurrence: {_detected(baseline['events'])}"] if baseline else []
         lines += _by_class(report["events"]["per_class"], "event", "events")
     return lines + [f"note: {note}" for note in report["notes"]]
+
+
+def _clusters(report: dict[str, Any]) -> str:
+    return f"whole {report.get('clusters_of', 'sequences')}"
+
+
+def _further(report: dict[str, Any]) -> list[str]:
+    """Scores of sequences, and the probabilities before they were scaled."""
+    lines = []
+    if report.get("top_k"):
+        figures = ", ".join(f"{k} {value:.4f}" for k, value in report["top_k"].items())
+        lines.append(f"true class among the k likeliest: {figures}")
+    if (areas := report.get("roc_auc")) and areas["macro"] is not None:
+        lines.append(f"mean area under the ROC curves: {areas['macro']:.4f}")
+    if raw := report.get("uncalibrated"):
+        lines.append(
+            f"before scaling by a temperature of {report['temperature']:.3g}: log loss {raw['log_loss']:.4f}, "
+            f"calibration error {raw['calibration_error']:.4f}"
+        )
+    return lines
+
+
+def _guessing(report: dict[str, Any]) -> str:
+    if guess := report.get("mean_guess"):
+        return (
+            f"always guessing the training mean: mae {guess['mae']:.4f}, rmse {guess['rmse']:.4f}, R² {guess['r2']:.4f}"
+        )
+    if "per_label" in report:
+        return f"always guessing the most frequent answer for each label: all labels right {report['majority']:.4f}"
+    return f"always guessing the majority class: accuracy {report['majority']:.4f}"
+
+
+def _by_name(report: dict[str, Any]) -> list[str]:
+    """A table of the classes, labels or quantities."""
+    rows = "steps" if "steps" in report else "sequences"
+    if "per_class" in report:
+        return _by_class(report["per_class"], "class", rows)
+    if "per_label" in report:
+        return _by_class(report["per_label"], "label", rows, {"average_precision": "average precision"})
+    quantities = report["per_quantity"]
+    if len(quantities) < 2:
+        return []
+    lines = [("quantity", "mae", "rmse", "R²", "bias")]
+    for name, scores in quantities.items():
+        lines.append((shown(name)[1:-1], *(f"{scores[key]:.4g}" for key in ("mae", "rmse", "r2", "bias"))))
+    return aligned(lines)
 
 
 def _figure(report: dict[str, Any], key: str) -> str:
@@ -118,19 +208,26 @@ def _detected(report: dict[str, Any]) -> str:
     return f"F1 {_figure(report, 'f1')}, precision {report['precision']:.4f}, recall {report['recall']:.4f}"
 
 
-def _by_class(scores: dict[str, dict[str, Any]], heading: str, counted_things: str) -> list[str]:
+def _by_class(
+    scores: dict[str, dict[str, Any]], heading: str, counted_things: str, more: dict[str, str] | None = None
+) -> list[str]:
     """A table of precision, recall, F1 and number, of the most frequent classes where there are many."""
+    columns = {"precision": "precision", "recall": "recall", "f1": "F1"} | (more or {})
     named = set(sorted(scores, key=lambda name: -scores[name]["support"])[:MOST_LINES])
-    rows: list[Sequence[str]] = [(heading, "precision", "recall", "F1", counted_things)]
+    rows: list[Sequence[str]] = [(heading, *columns.values(), counted_things)]
     for name in (name for name in scores if name in named):
-        figures = (f"{scores[name][figure]:.4f}" for figure in ("precision", "recall", "f1"))
+        figures = (_score(scores[name][figure]) for figure in columns)
         rows.append((shown(name)[1:-1] or "any", *figures, f"{scores[name]['support']:,}"))
     rest = [f"  … and {counted(len(scores) - len(named), f'rarer {heading}')}"] if len(scores) > len(named) else []
     return [*aligned(rows), *rest]
 
 
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def prediction(path: str, extent: Extent, notes: Sequence[str]) -> list[str]:
-    """What was predicted, and what was strange about it."""
+    """What was predicted, and what a person should know about it."""
     return [f"{path}: {_extent(extent)}", *(f"note: {note}" for note in notes)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -186,13 +186,15 @@ def _join_dictionaries(sequences: Sequence[Mapping[str, Any]], label: str) -> Me
         lengths.append(steps[first])
         for name in names:
             value = sequence.get(name)
-            columns.setdefault(name, []).extend(value if name in steps else [value] * steps[first])
+            listed = isinstance(value, Iterable) and name in steps
+            columns.setdefault(name, []).extend(value if listed else [value] * steps[first])
     table = MemoryTable(
         {name: read_cells(values) for name, values in columns.items()}, offsets_of(lengths), form="list", label=label
     )
     empty = np.flatnonzero(np.array(lengths) == 0)
     if len(empty):
         raise UserError(f"sequence {empty[0]} of {label} has no steps")
+    table.named = True
     table.lists = [name for name in names if any(_is_listed(sequence.get(name)) for sequence in sequences)]
     return table
 

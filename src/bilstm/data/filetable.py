@@ -77,6 +77,16 @@ class FileTable(Table):
     def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
         return find_sequences(self, sequence, order)
 
+    @property
+    def input_count(self) -> int:
+        """The number of rows of the input, where each of them is a sequence."""
+        return int(self.query("SELECT count(*) FROM lists")[0][0])
+
+    def input_rows(self, rows: IndexArray) -> IndexArray:
+        """The rows of the input from which some rows come, where each row of the input is a sequence."""
+        found: IndexArray = np.concatenate([self.block("list_row", *block) for block in self.blocks()])[rows]
+        return found
+
     def place(self, row: int) -> str:
         step = ""
         if self.lists:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +47,7 @@ class Cells:
     def missing(self) -> npt.NDArray[np.bool_]:
         """(rows,) where there is no value."""
         if self.numeric:
-            return np.isnan(self.values)
+            return np.asarray(np.isnan(self.values))
         return np.fromiter((value is None for value in self.values), np.bool_, len(self.values))
 
     def texts(self, rows: slice | IndexArray = slice(None)) -> npt.NDArray[np.object_]:
@@ -80,6 +80,9 @@ class MemoryTable(Table):
         form: what the data were; predictions have that form, too.
         label: what messages call the data.
 
+    Attributes:
+        named: whether the columns have names of their own, rather than positions in an array, whose steps are in order.
+
     Raises:
         UserError: there is no row.
     """
@@ -99,6 +102,7 @@ class MemoryTable(Table):
         self.offsets = offsets
         self.form: Form = form
         self.label = label
+        self.named = form == "frame"
         self.names = list(columns)
         self.rows = len(next(iter(columns.values())).values) if rows is None else rows
         self.kinds = {name: cells.kind for name, cells in self.columns.items()}
@@ -112,13 +116,16 @@ class MemoryTable(Table):
 
     def with_columns(self, columns: Mapping[str, Cells]) -> MemoryTable:
         """The table with more columns, such as the labels that were passed beside it."""
-        more = MemoryTable(self.columns | columns, self.offsets, form=self.form, label=self.label, rows=self.rows)
-        more.lists = self.lists if self.offsets is None else more.lists
+        more = MemoryTable({**self.columns, **columns}, self.offsets, form=self.form, label=self.label, rows=self.rows)
+        more.lists, more.named = self.lists, self.named
         return more
 
     def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
         if self.offsets is not None:
-            return Sequences(self.offsets, np.arange(self.rows))
+            if order is None or not self.named:
+                return Sequences(self.offsets, np.arange(self.rows))
+            codes = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+            return Sequences(self.offsets, self._sorted(codes, codes, order))
         codes, cells = self._sequence_codes(str(sequence))
         offsets = offsets_of(np.bincount(codes))
         if order is not None:
@@ -193,7 +200,7 @@ class MemoryTable(Table):
             raise UserError(f"{self.place(row)}: the cell in column {name!r}, {role}, is missing")
         return cells
 
-    def _sorted(self, codes: IndexArray, sequences: Sequence[Any], order: str) -> IndexArray:
+    def _sorted(self, codes: IndexArray, sequences: npt.NDArray[Any], order: str) -> IndexArray:
         self.require(order, "the order within a sequence")
         cells = self._present(order, "the order")
         keys = cells.integers if cells.integers is not None else cells.values if cells.numeric else cells.keys

@@ -222,13 +222,13 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
 
 
 def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
-    """The JSON object that a line holds; its numbers stay the text that they are.
+    """The JSON object that a line holds.
 
     Raises:
         UserError: it holds none; the message names the line.
     """
     try:
-        found = json.loads(line, parse_int=str, parse_float=str)
+        found = json.loads(line)
         cause = "it is not an object"
     except (ValueError, RecursionError) as error:
         found, cause = None, str(error)

@@ -122,7 +122,7 @@ def divide_texts(table: MemoryTable, text: TextColumn) -> MemoryTable:
     columns[text.column] = Cells("text", np.array([word for words in tokens for word in words], object))
     form = "list" if table.form == "list" or len(table.columns) == 1 else table.form
     divided = MemoryTable(columns, offsets_of(lengths), form=form, label=table.label)
-    divided.lists = [text.column]
+    divided.lists, divided.named = [text.column], True
     return divided
 
 

@@ -17,6 +17,7 @@ from bilstm.data.table import Format
 from bilstm.data.textfiles import ConllRows, CsvRows, write_conll
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, replacing
+from bilstm.ragged import IndexArray
 
 WRITTEN_AS = {  # codes such as 007 match none of these: they stay text
     "BIGINT": "-?(0|[1-9][0-9]{0,17})",
@@ -45,8 +46,11 @@ class DictionaryColumn:
 Addition = DictionaryColumn | npt.NDArray[Any]  # of text or numbers, (rows,)
 
 
-def check_output(table: FileTable, names: Sequence[str], path: AnyPath) -> Format:
+def check_output(table: FileTable, names: Sequence[str], path: AnyPath, *, lists: bool = True) -> Format:
     """The format in which the table, extended by columns of these names, will be written to this path.
+
+    Args:
+        lists: whether the columns hold lists where each row of the table is a sequence.
 
     Raises:
         UserError: the format is unknown or cannot hold this table, or it has such columns already.
@@ -56,7 +60,7 @@ def check_output(table: FileTable, names: Sequence[str], path: AnyPath) -> Forma
         output = "conll"
     if output == "conll" and table.format != "conll":
         raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
-    if table.lists and output == "csv":
+    if table.lists and output == "csv" and (lists or table.format != "csv"):
         raise UserError(
             f"cannot write {path}: in {table.path} each row is a sequence with lists of steps, which CSV cannot hold; "
             f"use .parquet or .ndjson"
@@ -113,6 +117,42 @@ def write_table(table: FileTable, additions: Mapping[str, Addition], path: AnyPa
         write_query(table, f"SELECT {', '.join(columns)} FROM {source}", path, output)
 
 
+def write_sequences(
+    table: FileTable,
+    additions: Mapping[str, Addition],
+    path: AnyPath,
+    output: Format,
+    firsts: IndexArray | None = None,
+    sequence: str | None = None,
+) -> None:
+    """Write a row for each sequence, wholly or not at all.
+
+    Args:
+        additions: the new columns by name, with a value for each sequence.
+        output: the file's format.
+        firsts: (n_sequences,) the first row of each sequence of a long table, whose identifier is written; None: each
+            row of the input is a sequence, and is written as it was.
+        sequence: the column of the identifier.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
+    columns = [f"{_value(key, added[key])} AS {identifier(name)}" for key, name in zip(added, additions, strict=True)]
+    arrays = {key: a.codes if isinstance(a, DictionaryColumn) else a for key, a in added.items()}
+    if firsts is None:
+        own = [f"{_exported_list(table, name, output)} AS {identifier(name)}" for name in table.names]
+        source = "lists POSITIONAL JOIN additions"
+    else:
+        own = []
+        if sequence in table.names:
+            own = [f"{exported(table, str(sequence), output)} AS {identifier(str(sequence))}"]
+        arrays["first_row"] = firsts
+        source = "additions JOIN cells ON cells.rowid = additions.first_row ORDER BY first_row"
+    with table.additions(arrays):
+        write_query(table, f"SELECT {', '.join([*own, *columns])} FROM {source}", path, output)
+
+
 def write_query(table: FileTable, sql: str, path: AnyPath, output: Format) -> None:
     """Write what an SQL query on a table's database returns, wholly or not at all.
 
@@ -165,7 +205,7 @@ def exported(table: FileTable, name: str, output: Format) -> str:
 def _exported_list(table: FileTable, name: str, output: Format) -> str:
     """SQL: the same where each row is a sequence: lists and objects stay what they are where the format holds them."""
     column = f"lists.{table.column(name)}"
-    return column if table.format in ("parquet", output) else f"{column}->>'$'"
+    return f"{column}->>'$'" if table.format == "ndjson" != output else column
 
 
 def _copy_options(table: FileTable, path: AnyPath, output: Format, compress: bool) -> str:

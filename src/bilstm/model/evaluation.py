@@ -91,7 +91,7 @@ class _Evaluation:
             self.baseline.add(truth, others, offsets)
         if self.raw is not None:
             several = not isinstance(task, LabelTask)
-            before = with_temperature(outputs, 1 / self.temperature, several=several)
+            before = with_temperature(outputs, 1 / self.temperature, several=several).astype(np.float32)
             self.raw.add(truth, task.widened(before, unseen), offsets)
         if isinstance(task, LabelTask):
             known = truth >= 0
@@ -142,7 +142,7 @@ class _Scores:
             self.rows.add(truth, task.predicted(outputs), offsets)
             return
         self.rows.add(truth, task.widened(outputs, self._unseen), offsets)
-        predicted = outputs.argmax(axis=1) if self._spans or self._events else None
+        predicted = outputs.argmax(axis=1)
         if self._spans:
             self._spans.add_spans(truth, predicted, offsets)
         if self._events and run.tolerance is not None:

@@ -84,7 +84,8 @@ def read_parts(path: AnyPath) -> Parts:
 
 def _of_version_0_1(header: dict[str, Any]) -> dict[str, Any]:
     """The header of a file that version 0.1 wrote, which knew labels of time steps only."""
-    columns = header.get("columns") if isinstance(header.get("columns"), dict) else {}
+    columns: Any = header.get("columns")
+    columns = columns if isinstance(columns, dict) else {}
     label = {"kind": "step-label", "columns": [columns.get("label")], "classes": columns.get("classes"), "type": "text"}
 
     def part(described: Any) -> Any:

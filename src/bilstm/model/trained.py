@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -138,7 +139,8 @@ class TrainedModel:
             if len(label) != len(task.columns):
                 raise UserError(f"the model has {len(task.columns)} target columns, but {len(label)} are named")
             task = dataclasses.replace(task, columns=tuple(label))
-        baseline = self.baseline and TrainedModel(schema, task, self.baseline.network, self.baseline.training)
+        other = self.baseline
+        baseline = TrainedModel(schema, task, other.network, other.training) if other else None
         model = TrainedModel(schema, task, self.network, self.training, baseline)
         model.precision, model.warn = self.precision, self.warn
         return model
@@ -201,7 +203,7 @@ class TrainedModel:
         Raises:
             UserError: the file cannot be written.
         """
-        baseline = self.baseline and (self.baseline.network, self.baseline.training)
+        baseline = (self.baseline.network, self.baseline.training) if self.baseline else None
         write_parts(path, Parts(self.schema, self.task, self.network, self.training, baseline))
 
     @classmethod
@@ -212,7 +214,7 @@ class TrainedModel:
             ModelFileError: the file is not a trained model; the message says why.
         """
         parts = read_parts(path)
-        baseline = parts.baseline and cls(parts.schema, parts.task, *parts.baseline)
+        baseline = cls(parts.schema, parts.task, *parts.baseline) if parts.baseline else None
         return cls(parts.schema, parts.task, parts.network, parts.training, baseline)
 
     def __repr__(self) -> str:
@@ -222,12 +224,15 @@ class TrainedModel:
         return f"TrainedModel({self.task.kind}: {features} -> {', '.join(self.task.columns)}{classes}; {size})"
 
     def _repr_html_(self) -> str:
-        import html
-
-        from bilstm.inspection import describe_model, model_lines
-
-        lines = html.escape("\n".join(model_lines(describe_model(self))))
-        return f"<details open><summary>{html.escape(repr(self))}</summary><pre>{lines}</pre></details>"
+        record = self.training
+        rows = {
+            "predicts": f"{self.task.kind}: {', '.join(self.task.columns)}",
+            "features": ", ".join(self.schema.features),
+            "parameters": f"{self.network.count_params():,}",
+            "trained": f"{record.get('sequences', 0):,} sequences, epoch {record.get('best_epoch')} was kept",
+        }
+        cells = "".join(f"<tr><th>{name}</th><td>{html.escape(text[:200])}</td></tr>" for name, text in rows.items())
+        return f"<table><caption>TrainedModel</caption>{cells}</table>"
 
 
 def load(path: str | os.PathLike[str]) -> TrainedModel:

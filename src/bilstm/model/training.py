@@ -192,7 +192,7 @@ def train_prepared(
         checkpoint.belongs_to(_facts(schema, task))
     try:
         data = _fit_data(prepared.training, prepared, options)
-        aside = prepared.validation and _fit_data(prepared.validation, prepared, options)
+        aside = _fit_data(prepared.validation, prepared, options) if prepared.validation else None
         record = train_model(network, data, aside, options, progress=progress, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
         model = _finished(prepared, network, interrupt.summary, options)

@@ -1,0 +1,272 @@
+"""What a model predicts, as columns to be written: for each time step, each sequence, or each run of equal labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.data import scratch
+from bilstm.data.dataset import Dataset
+from bilstm.data.filetable import FileTable, literal
+from bilstm.data.reading import format_of
+from bilstm.data.table import Format
+from bilstm.data.writing import (
+    Addition,
+    DictionaryColumn,
+    check_output,
+    exported,
+    write_query,
+    write_sequences,
+    write_table,
+)
+from bilstm.errors import UserError, counted, listed
+from bilstm.files import AnyPath
+from bilstm.metrics.events import find_events
+from bilstm.model.trained import TrainedModel
+from bilstm.ragged import FloatArray, IndexArray
+from bilstm.tasks import LabelSetTask, LabelTask, Task
+from bilstm.tasks.labels import check_background
+
+DECIMALS = 6
+EVENTS = ("sequence", "start", "end", "label", "confidence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """What predictions consist of.
+
+    Attributes:
+        probabilities: whether to give each label's probability as well.
+        top: how many of the likeliest labels to give, each with its probability.
+        events: whether to give runs of equal labels instead of steps.
+        background: the label that is no event.
+    """
+
+    probabilities: bool = False
+    top: int = 1
+    events: bool = False
+    background: str | None = None
+
+    def check(self, task: Task) -> None:
+        """Refuse what a model for this task cannot give.
+
+        Raises:
+            UserError: the message says why.
+        """
+        if not isinstance(task, LabelTask):
+            names = {"probabilities": self.probabilities, "top": self.top > 1, "events": self.events}
+            asked = [
+                name for name, value in names.items() if value and (name != "probabilities" or task.what != "labels")
+            ]
+            if asked:
+                raise UserError(f"--{asked[0]} is for one label at a time, but the model's task is {task.kind}")
+            return
+        if self.events and task.per_sequence:
+            raise UserError("--events is for labels of time steps, but the model gives one label for each sequence")
+        if self.top > len(task.classes):
+            raise UserError(f"the model knows {counted(len(task.classes), 'label')}, so it has no {self.top} likeliest")
+        check_background(task.classes, self.background)
+        lower = [name.lower() for name in task.classes]
+        twice = [name for name in task.classes if lower.count(name.lower()) > 1] if self.probabilities else []
+        if twice:
+            raise UserError(
+                f"the labels {listed(twice)} differ in capitals only, so that columns cannot be named after them; "
+                f"--top gives probabilities, too"
+            )
+
+    def names(self, task: Task) -> list[str]:
+        """The names of the columns."""
+        if isinstance(task, LabelTask):
+            ranks = ["", *(f"_{rank}" for rank in range(2, self.top + 1))]
+            likeliest = [f"{what}{rank}" for rank in ranks for what in ("predicted", "probability")]
+            return likeliest + [f"probability_of_{name}" for name in task.classes if self.probabilities]
+        if len(task.columns) == 1:
+            return ["predicted"]
+        names = [f"predicted_{name}" for name in task.columns]
+        return names + [f"probability_of_{name}" for name in task.columns if self.probabilities]
+
+
+def predicted_columns(
+    model: TrainedModel, data: Dataset, options: PredictionOptions, places: IndexArray, length: int
+) -> dict[str, Addition]:
+    """Columns of predictions, by their names.
+
+    Args:
+        places: for each row of outputs its row in the columns.
+        length: the number of rows of the columns.
+    """
+    task, names = model.task, options.names(model.task)
+    columns: list[npt.NDArray[Any]] = []
+    for group, steps, outputs in model.output_portions(data.values):
+        rows = places[group if data.per_sequence else steps]
+        values = _values(task, outputs, options)
+        if not columns:
+            columns = [_empty(length, value.dtype) for value in values]
+        for column, value in zip(columns, values, strict=True):
+            column[rows] = value
+    if isinstance(task, LabelTask):
+        likeliest = 2 * options.top
+        coded = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
+        return dict(zip(names, [*_interleaved(coded, columns[1:likeliest:2]), *columns[likeliest:]], strict=True))
+    return dict(zip(names, columns, strict=True))
+
+
+def _empty(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Rows that no prediction fills have none."""
+    column = scratch.empty(length, dtype)
+    column[:] = -1 if np.dtype(dtype).kind == "i" else np.nan
+    return column
+
+
+def _interleaved(codes: list[DictionaryColumn], confidences: list[npt.NDArray[Any]]) -> list[Addition]:
+    return [column for pair in zip(codes, confidences, strict=True) for column in pair]
+
+
+def _values(task: Task, outputs: FloatArray, options: PredictionOptions) -> list[npt.NDArray[Any]]:
+    """The values of some rows, a (rows,) array for each column."""
+    if isinstance(task, LabelTask):
+        ranked = _likeliest(outputs, options.top)
+        values: list[npt.NDArray[Any]] = []
+        for rank in range(options.top):
+            codes = ranked[:, rank]
+            values += [codes.astype(np.int32), rounded(outputs[np.arange(len(codes)), codes])]
+        return values + [rounded(column) for column in outputs.T if options.probabilities]
+    predicted = list(task.predicted(outputs).T)
+    if isinstance(task, LabelSetTask) and options.probabilities:
+        return predicted + [rounded(column) for column in outputs.T]
+    return predicted
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of equal labels.
+
+    Attributes:
+        first, last: (runs,) the positions of their first and last steps in the data.
+        first_step, last_step: (runs,) the same, counted from their sequence's first step.
+        codes: (runs,) their labels.
+        confidences: (runs,) the mean probability of the label over their steps.
+    """
+
+    first: IndexArray
+    last: IndexArray
+    first_step: IndexArray
+    last_step: IndexArray
+    codes: IndexArray
+    confidences: npt.NDArray[np.float64]
+
+
+def find_runs(model: TrainedModel, data: Dataset, background: str | None) -> list[Runs]:
+    """The runs of equal predicted labels, without those of the background; some sequences in each part."""
+    assert isinstance(model.task, LabelTask)
+    ground = check_background(model.task.classes, background)
+    parts = []
+    for group, steps, outputs in model.output_portions(data.values):
+        offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
+        runs = find_events(outputs.argmax(axis=1), offsets)
+        first, last = offsets[runs.sequences] + runs.onsets, offsets[runs.sequences] + runs.offsets
+        sums = np.add.reduceat(outputs.max(axis=1).astype(np.float64), first)
+        kept = runs.classes != (-1 if ground is None else ground)
+        found = (first + steps.start, last + steps.start, runs.onsets, runs.offsets, runs.classes)
+        confidences = rounded(sums / (last + 1 - first))
+        parts.append(Runs(*(each[kept] for each in (*found, confidences))))
+    return parts
+
+
+def check_predictions(table: FileTable, options: PredictionOptions, task: Task, path: AnyPath) -> Format:
+    """The format in which predictions for a table will be written to this path.
+
+    Raises:
+        UserError: they cannot be.
+    """
+    options.check(task)
+    output = format_of(path)
+    own_table = options.events or (task.per_sequence and not table.lists)
+    if not own_table:
+        return check_output(table, options.names(task), path, lists=not task.per_sequence)
+    if output == "conll":
+        what = "events" if options.events else "predictions for sequences"
+        raise UserError(f"cannot write {path}: {what} are a table of their own; use .csv, .parquet or .ndjson")
+    return output
+
+
+def write_predictions(
+    model: TrainedModel, table: FileTable, data: Dataset, options: PredictionOptions, path: AnyPath
+) -> None:
+    """Write a table with what the model predicts for each row, a table of sequences, or a table of events.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    output = check_predictions(table, options, model.task, path)
+    if options.events:
+        _write_events(model, table, data, options, path, output)
+    elif not model.task.per_sequence:
+        write_table(table, predicted_columns(model, data, options, data.rows, len(data.rows)), path)
+    else:
+        firsts = data.rows[data.values.offsets[:-1]]
+        if table.lists:
+            rows = table.input_rows(firsts)
+            columns = predicted_columns(model, data, options, rows, table.input_count)
+            write_sequences(table, columns, path, output)
+        else:
+            columns = predicted_columns(model, data, options, np.arange(len(data)), len(data))
+            write_sequences(table, columns, path, output, firsts, model.schema.sequence)
+
+
+def _write_events(
+    model: TrainedModel,
+    table: FileTable,
+    data: Dataset,
+    options: PredictionOptions,
+    path: AnyPath,
+    output: Format,
+) -> None:
+    """Collect the runs in the table's database, which joins them with the cells that name their ends."""
+    assert isinstance(model.task, LabelTask)
+    create = "CREATE OR REPLACE TABLE runs AS SELECT * FROM additions"
+    for runs in find_runs(model, data, options.background):
+        columns = {
+            "first_row": data.rows[runs.first],
+            "last_row": data.rows[runs.last],
+            "first_step": runs.first_step,
+            "last_step": runs.last_step,
+            "code": runs.codes,
+            "confidence": runs.confidences,
+        }
+        with table.additions(columns):
+            table.query(create)
+        create = "INSERT INTO runs SELECT * FROM additions"
+    schema = model.schema
+    sequence = "list_row + 1" if table.lists else "NULL"
+    if schema.sequence in table.names:
+        sequence = exported(table, str(schema.sequence), output)
+    start, end, joins = "first_step", "last_step", ""
+    if schema.order is not None:
+        start, end = "a.moment", "z.moment"
+        moments = f"(SELECT rowid AS r, {exported(table, schema.order, output)} AS moment FROM cells)"
+        joins = f"JOIN {moments} AS a ON a.r = first_row JOIN {moments} AS z ON z.r = last_row"
+    names = ", ".join(map(literal, model.task.classes))
+    values = ("s.key", start, end, f"([{names}])[1 + code]", "confidence")
+    selected = ", ".join(f'{value} AS "{name}"' for value, name in zip(values, EVENTS, strict=True))
+    sql = (
+        f"SELECT {selected} FROM (SELECT rowid AS number, * FROM runs) "
+        f"JOIN (SELECT rowid AS r, {sequence} AS key FROM cells) AS s ON s.r = first_row {joins} ORDER BY number"
+    )
+    write_query(table, sql, path, output)
+
+
+def _likeliest(probabilities: FloatArray, count: int) -> npt.NDArray[np.int64]:
+    """(rows, count) the likeliest classes, of equally likely ones the first."""
+    ranked: npt.NDArray[np.int64] = probabilities.argmax(axis=1)[:, np.newaxis]
+    if count > 1:
+        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
+    return ranked
+
+
+def rounded(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Probabilities as they are written."""
+    return np.asarray(np.round(probabilities.astype(np.float64), DECIMALS), np.float64)

@@ -1,0 +1,261 @@
+"""Predictions on a stream of JSON objects, one a line: for each sequence as soon as it is complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import select
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from bilstm.data.arrays import read_sequences
+from bilstm.data.dataset import Dataset, Observations
+from bilstm.data.frames import read_cells
+from bilstm.data.memory import MemoryTable
+from bilstm.data.reading import check_json
+from bilstm.data.sources import divide_texts
+from bilstm.data.writing import DictionaryColumn
+from bilstm.errors import UserError, suggestion
+from bilstm.model.predictions import EVENTS, PredictionOptions, find_runs, predicted_columns
+from bilstm.model.prepare import read_dataset
+from bilstm.model.trained import TrainedModel
+from bilstm.ragged import Extent
+from bilstm.tasks import LabelTask
+
+_NAME = "standard input"
+_AT_ONCE = 1 << 22  # bytes that are read before what is complete in them is predicted
+_KEY = "\0sequence"  # a column that no object can have
+
+
+@dataclasses.dataclass
+class Line:
+    """A line with a JSON object.
+
+    Attributes:
+        number: counted from 1.
+        text: without blanks around it.
+        cells: what the object holds.
+        key: the text of its sequence, or None where it is a sequence of its own.
+    """
+
+    number: int
+    text: str
+    cells: dict[str, Any]
+    key: str | None
+
+
+class _Lines(MemoryTable):
+    """Lines as a table: a row is a line or, where each is a sequence, one of its steps."""
+
+    def __init__(self, table: MemoryTable, lines: Sequence[Line]) -> None:
+        super().__init__(table.columns, table.offsets, form=table.form, label=_NAME, rows=table.rows)
+        self.lists, self._lines = table.lists, lines
+
+    def place(self, row: int) -> str:
+        if self.offsets is None:
+            return f"{_NAME}, line {self._lines[row].number}"
+        line = int(np.searchsorted(self.offsets, row, "right")) - 1
+        return f"{_NAME}, line {self._lines[line].number}, step {row - self.offsets[line] + 1}"
+
+
+@dataclasses.dataclass
+class Streamed:
+    """What a stream held: how many sequences, of how many steps, and what was noticed while encoding them."""
+
+    extent: Extent = dataclasses.field(default_factory=Extent)
+    observations: Observations = dataclasses.field(default_factory=Observations)
+
+
+def predict_stream(source: IO[bytes], target: IO[bytes], model: TrainedModel, options: PredictionOptions) -> Streamed:
+    """Predict for sequences as they come.
+
+    The rows of a sequence are contiguous. A sequence is complete when a row of another one comes, or the end; then its
+    rows are written, each with what the model predicts; or its events; or, where there is one answer a sequence, one
+    object. An object that is a sequence of its own, with lists of steps or a text, is written with its answers.
+
+    Args:
+        source: JSON objects, one a line.
+        target: where the answers go.
+
+    Raises:
+        UserError: a line is not a JSON object, or not one that the model can take; what stands before it is written.
+    """
+    options.check(model.task)
+    streamed = Streamed()
+
+    def predict(lines: Sequence[Line]) -> None:
+        table, data = _read(lines, model)
+        _check_new_names(lines, options.names(model.task) if not options.events else ())
+        answers = (
+            _events(model, table, data, lines, options) if options.events else _answers(model, data, lines, options)
+        )
+        target.writelines(answers)
+        target.flush()
+        streamed.extent.add(data.values.lengths)
+        streamed.observations.add(data.observations)
+
+    waiting: list[Line] = []
+    for came in _arrivals(source, model):
+        waiting += came
+        last = len(waiting)
+        if waiting and waiting[-1].key is not None:
+            last = next((i for i in range(len(waiting) - 1, 0, -1) if waiting[i - 1].key != waiting[-1].key), 0)
+        if last:
+            predict(waiting[:last])
+            del waiting[:last]
+    if waiting:
+        predict(waiting)
+    if not streamed.extent.steps:
+        raise UserError(f"{_NAME} is empty: it has no JSON object with a step")
+    return streamed
+
+
+def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Dataset]:
+    schema = model.schema
+    if lines[0].key is None:
+        if schema.text is None:
+            table = read_sequences([line.cells for line in lines], _NAME)
+        else:
+            texts = {schema.text.column: read_cells([line.cells[schema.text.column] for line in lines])}
+            table = divide_texts(MemoryTable(texts, label=_NAME), schema.text)
+    else:
+        names = [*schema.features, *([schema.order] if schema.order else [])]
+        columns = {name: read_cells([line.cells.get(name) for line in lines]) for name in names}
+        changes = [i == 0 or line.key != lines[i - 1].key for i, line in enumerate(lines)]
+        columns[_KEY] = read_cells(np.cumsum(changes).tolist())
+        table = MemoryTable(columns, label=_NAME)
+        schema = dataclasses.replace(schema, sequence=_KEY)
+    table = _Lines(table, lines)
+    return table, read_dataset(schema, model.task, table, with_truth=False)
+
+
+def _check_new_names(lines: Sequence[Line], names: Sequence[str]) -> None:
+    for line in lines:
+        for name in names:
+            if name in line.cells:
+                raise UserError(f"{_NAME}, line {line.number}: there is a value {name!r} already, which would be lost")
+
+
+def _answers(model: TrainedModel, data: Dataset, lines: Sequence[Line], options: PredictionOptions) -> Iterator[bytes]:
+    own = lines[0].key is None
+    count = len(data) if data.per_sequence else len(data.rows)
+    places = np.arange(len(data)) if data.per_sequence else data.rows
+    columns = predicted_columns(model, data, options, places, count)
+    values = {
+        name: column.texts(0, count) if isinstance(column, DictionaryColumn) else column.tolist()
+        for name, column in columns.items()
+    }
+    if not own and data.per_sequence:
+        firsts = data.rows[data.values.offsets[:-1]]
+        for place, row in enumerate(firsts.tolist()):
+            answer = {str(model.schema.sequence): lines[row].cells[str(model.schema.sequence)]}
+            yield _written(answer | {name: column[place] for name, column in values.items()})
+        return
+    bounds = data.values.offsets if own and not data.per_sequence else None
+    for place, line in enumerate(lines):
+        chosen = place if bounds is None else slice(bounds[place], bounds[place + 1])
+        yield _extended(line.text, {name: column[chosen] for name, column in values.items()})
+
+
+def _events(
+    model: TrainedModel, table: MemoryTable, data: Dataset, lines: Sequence[Line], options: PredictionOptions
+) -> Iterator[bytes]:
+    assert isinstance(model.task, LabelTask)
+    sequence, order = model.schema.sequence, model.schema.order
+    for runs in find_runs(model, data, options.background):
+        for place in range(len(runs.codes)):
+            first, last = int(data.rows[runs.first[place]]), int(data.rows[runs.last[place]])
+            ends: list[Any] = [int(runs.first_step[place]), int(runs.last_step[place])]
+            if table.offsets is None:
+                key = lines[first].cells[str(sequence)]
+                if order is not None:
+                    ends = [lines[row].cells[order] for row in (first, last)]
+            else:
+                line = int(np.searchsorted(table.offsets, first, "right")) - 1
+                key = lines[line].cells.get(str(sequence), lines[line].number)
+                if order is not None:
+                    ends = [lines[line].cells[order][row - table.offsets[line]] for row in (first, last)]
+            label = model.task.classes[runs.codes[place]]
+            values = (key, *ends, label, float(runs.confidences[place]))
+            yield _written(dict(zip(EVENTS, values, strict=True)))
+
+
+def _written(answer: dict[str, Any]) -> bytes:
+    return f"{json.dumps(answer, ensure_ascii=False)}\n".encode()
+
+
+def _extended(text: str, added: dict[str, Any]) -> bytes:
+    return f"{text[:-1].rstrip()}, {json.dumps(added, ensure_ascii=False)[1:]}\n".encode()
+
+
+def _arrivals(source: IO[bytes], model: TrainedModel) -> Iterator[list[Line]]:
+    """The lines that have come since they were last asked for; waits until there are some."""
+    number, rest = 0, b""
+    while True:
+        chunk = _available(source)
+        *complete, rest = (rest + chunk).split(b"\n") if chunk else (rest, b"")
+        came = []
+        for line in complete:
+            number += 1
+            text = _decoded(number, line).strip()
+            if text:
+                came.append(_line(number, text, model))
+        yield came
+        if not chunk:
+            return
+
+
+def _available(source: IO[bytes]) -> bytes:
+    """What can be read now, or after waiting; nothing at the end."""
+    chunks = []
+    size = 0
+    while size < _AT_ONCE:
+        chunk = source.read1(_AT_ONCE)  # type: ignore[attr-defined]
+        chunks.append(chunk)
+        size += len(chunk)
+        if not chunk or not _has_more(source):
+            break
+    return b"".join(chunks)
+
+
+def _has_more(source: IO[bytes]) -> bool:
+    """Whether there is more to read at once, as far as this can be told."""
+    try:
+        return bool(select.select([source.fileno()], [], [], 0)[0])
+    except (OSError, io.UnsupportedOperation):  # not a pipe, or Windows
+        return False
+
+
+def _decoded(number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        raise UserError(f"{_NAME}, line {number}: not UTF-8 text (byte 0x{byte:02x})") from None
+
+
+def _line(number: int, text: str, model: TrainedModel) -> Line:
+    schema = model.schema
+    cells = check_json(_NAME, number, text)
+    own = schema.text is not None or any(
+        isinstance(cells.get(n), list) for n in (*schema.features, *model.task.columns)
+    )
+    roles = {} if own else {str(schema.sequence): "the sequence of each row"}
+    roles |= dict.fromkeys(schema.features, "a feature of the model")
+    if schema.order is not None:
+        roles[schema.order] = "the order within a sequence"
+    for name, role in roles.items():
+        if name not in cells:  # in a file, other rows may have it; here, none may come
+            raise UserError(
+                f"{_NAME}, line {number}: there is no {name!r} ({role}).{suggestion(name, cells)} "
+                f"Where its value is missing, give null"
+            )
+    if own:
+        return Line(number, text, cells, None)
+    key = cells[str(schema.sequence)]
+    if key is None or key == "":
+        raise UserError(f"{_NAME}, line {number}: {schema.sequence!r}, the row's sequence, is missing")
+    return Line(number, text, cells, key if isinstance(key, str) else json.dumps(key))
