@@ -138,9 +138,9 @@ def with_temperature(probabilities: npt.ArrayLike, temperature: float, *, severa
         several: whether several labels may hold at once.
 
     Returns:
-        An array of the same shape, float32 if the given one is, otherwise float64. Probabilities of exactly 0 and 1
-        stay so. No prediction changes: neither a row's first largest class nor, with `several`, which labels have
-        probabilities above a half.
+        An array of the same shape, float32 if the given one is, otherwise float64. No prediction changes:
+        neither a row's first largest class nor, with `several`, which labels have probabilities above a half.
+        Probabilities of exactly 0 stay 0.
 
     Raises:
         ValueError: the temperature is not a finite number above 0, another shape, or values out of range.
