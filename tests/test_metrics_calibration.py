@@ -122,6 +122,20 @@ def test_nothing_gained_is_one() -> None:
     assert find_temperature([[1, 0]], [[0.5, 0.5]], several=True) == 1
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_impossible_truths_do_not_decide_the_temperature(several: bool) -> None:
+    """Where the truth has a probability of exactly 0, no temperature helps."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 1.5, (2000, 3))
+    labels, rows = draw(rng, logits, several), (sigmoid if several else softmax)(3 * logits)
+    wrong = np.zeros((50, 3)) if several else np.eye(3)[np.zeros(50, int)]
+    more = np.ones((50, 3)) if several else np.ones(50, int)
+    expected = find_temperature(labels, rows, several=several)
+    assert expected > 2
+    found = find_temperature(np.concatenate([labels, more]), np.concatenate([rows, wrong]), several=several)
+    assert found == expected
+
+
 def test_many_rows_are_taken_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     import bilstm.metrics.calibration as module
 

@@ -50,7 +50,7 @@ def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, several: bo
 def calibration_curve(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS, *, several: bool = False
 ) -> list[dict[str, Any]]:
-    """How often predictions are right, by the probability they are given: what a reliability diagram shows.
+    """How often predictions are right, by the probability they are given, as in a reliability diagram.
 
     The confidence of a step is the largest of its probabilities, and its prediction is right if it is of the true
     class. With `several`, each label of each step is a prediction of its own: its confidence is the label's
