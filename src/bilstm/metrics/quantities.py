@@ -149,18 +149,17 @@ class QuantityScores(Scorer[QuantitySums]):
         """
         require_labelled(self.sums.steps)
         total = self.sums.total()
-        ends, ends_by_output = self.intervals(_SCORES), self.intervals(_BY_OUTPUT)
+        ends = self.intervals({**_SCORES, **{f"each_{name}": score for name, score in _BY_OUTPUT.items()}})
         return {
             self._count: int(total.steps),
             **{name: float(score(total)) for name, score in _SCORES.items()},
-            "intervals": ends and {name: end.tolist() for name, end in ends.items()},
+            "intervals": ends and {name: ends[name].tolist() for name in _SCORES},
             "caution": self.caution,
             "mean_guess": {name: float(score(total.of_reference())) for name, score in _SCORES.items()},
             "per_quantity": [
                 {
                     **{name: float(score(total)[output]) for name, score in _BY_OUTPUT.items()},
-                    "intervals": ends_by_output
-                    and {name: end[output].tolist() for name, end in ends_by_output.items()},
+                    "intervals": ends and {name: ends[f"each_{name}"][output].tolist() for name in _BY_OUTPUT},
                 }
                 for output in range(len(self._means))
             ],
