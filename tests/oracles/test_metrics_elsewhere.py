@@ -13,6 +13,9 @@ import sklearn.metrics as theirs
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from bilstm.metrics import (
+    ClassScores,
+    LabelSetScores,
+    QuantityScores,
     calibration_curve,
     classification_report,
     confusion_matrix,
@@ -78,6 +81,89 @@ def test_scores_of_probabilities(seed: int, classes: int) -> None:
     if classes > 2 and given.dtype == np.float64:  # scikit-learn refuses float32 rows, whose sums are not exactly 1
         expected = theirs.roc_auc_score(labels, given, multi_class="ovr", average="macro")
         assert areas["macro"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_scores_of_whole_sequences(seed: int, classes: int) -> None:
+    """scikit-learn is given the probabilities as they are kept, as float32."""
+    labels, given = answers(seed, classes)
+    scorer = ClassScores(np.ones(400, bool), classes, per_sequence=True)
+    scorer.add(labels, given, np.arange(401))
+    report, kept = scorer.report(), given.astype(np.float32)
+    assert report["labelled_sequences"] == 400
+    for k in (2, 3, 5):
+        if k < classes:
+            assert report["top_k"][str(k)] == theirs.top_k_accuracy_score(labels, kept, k=k, labels=range(classes))
+    for name, score in (("roc_auc", theirs.roc_auc_score), ("average_precision", theirs.average_precision_score)):
+        expected = [score(labels == class_, kept[:, class_]) for class_ in range(classes)]
+        assert report[name]["per_class"] == pytest.approx(expected)
+        assert report[name]["macro"] == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("levels", [4, 1000])  # with few levels, many probabilities are equal
+@pytest.mark.parametrize("seed", SEEDS)
+def test_scores_of_label_sets(seed: int, levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((300, 5)) < [0.02, 0.2, 0.5, 0.9, 0.0]).astype(float)
+    given = np.round(levels * (0.3 * truth + 0.7 * rng.random(truth.shape))) / levels
+    given = given.astype(np.float32) if seed % 2 == 0 else given
+    predicted, offsets = given > 0.5, np.sort([0, 300, *rng.integers(0, 301, 40)])
+    scorer = LabelSetScores(np.diff(offsets) > 0, 5)
+    scorer.add(truth, given, offsets)
+    report = scorer.report()
+    expected = {
+        "micro_f1": theirs.f1_score(truth, predicted, average="micro"),
+        "macro_f1": theirs.f1_score(truth, predicted, average="macro", zero_division=np.nan),
+        "subset_accuracy": theirs.accuracy_score(truth, predicted),
+        "hamming_loss": theirs.hamming_loss(truth, predicted),
+        "log_loss": theirs.log_loss(truth.ravel(), given.ravel()),
+    }
+    assert {name: report[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    by_label = theirs.precision_recall_fscore_support(truth, predicted, zero_division=0)
+    for name, scores in zip(("precision", "recall", "f1", "support"), by_label, strict=True):
+        np.testing.assert_allclose([label[name] for label in report["per_label"]], scores)
+    areas = [theirs.average_precision_score(truth[:, label], given[:, label].astype(np.float32)) for label in range(4)]
+    assert [label["average_precision"] for label in report["per_label"]] == [*map(pytest.approx, areas), None]
+    assert report["macro_average_precision"] == pytest.approx(np.mean(areas))
+    most = np.tile(truth.mean(axis=0) > 0.5, (300, 1))
+    assert report["majority"] == theirs.accuracy_score(truth, most)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_scores_of_quantities(seed: int, outputs: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(1000, 1 + 9 * np.arange(outputs), (300, outputs))
+    given = truth + rng.normal(0.5, 3, truth.shape)
+    means, offsets = truth.mean(axis=0) + rng.normal(size=outputs), np.sort([0, 300, *rng.integers(0, 301, 40)])
+    scorer = QuantityScores(np.diff(offsets) > 0, outputs, means)
+    scorer.add(truth, given, offsets)
+    report = scorer.report()
+    scores: dict[str, Any] = {
+        "mae": theirs.mean_absolute_error,
+        "rmse": theirs.root_mean_squared_error,
+        "r2": theirs.r2_score,
+    }
+    for name, score in scores.items():
+        assert report[name] == pytest.approx(score(truth, given))
+        assert report["mean_guess"][name] == pytest.approx(score(truth, np.tile(means, (300, 1))))
+        by_output = score(truth, given, multioutput="raw_values")
+        np.testing.assert_allclose([output[name] for output in report["per_quantity"]], by_output)
+
+
+@pytest.mark.parametrize("bins", [5, 15])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_calibration_curve_of_several_labels(seed: int, bins: int) -> None:
+    from sklearn.calibration import calibration_curve as their_curve
+
+    rng = np.random.default_rng(seed)
+    given = rng.random((200, 3))
+    truth = (rng.random(given.shape) < given**2).astype(float)
+    accuracies, confidences = their_curve(truth.ravel(), given.ravel(), n_bins=bins, strategy="uniform")
+    ours = calibration_curve(truth, given, bins, several=True)
+    np.testing.assert_allclose([entry["accuracy"] for entry in ours], accuracies)
+    np.testing.assert_allclose([entry["confidence"] for entry in ours], confidences)
 
 
 @pytest.mark.parametrize("bins", [5, 15])

@@ -9,7 +9,6 @@ from bilstm.metrics.calibration import (
 )
 from bilstm.metrics.classes import (
     ClassScores,
-    accuracy_gain,
     classification_report,
     confusion_matrix,
     step_intervals,
@@ -29,7 +28,6 @@ __all__ = [
     "LabelSetScores",
     "QuantityScores",
     "SpanScores",
-    "accuracy_gain",
     "average_precision",
     "calibration_curve",
     "calibration_error",

@@ -50,7 +50,7 @@ def log_loss(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, several: bo
 def calibration_curve(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS, *, several: bool = False
 ) -> list[dict[str, Any]]:
-    """How often predictions are right, by the probability they are given: what a reliability diagram shows.
+    """How often predictions are right, by the probability they are given, as in a reliability diagram.
 
     The confidence of a step is the largest of its probabilities, and its prediction is right if it is of the true
     class. With `several`, each label of each step is a prediction of its own: its confidence is the label's
@@ -138,9 +138,9 @@ def with_temperature(probabilities: npt.ArrayLike, temperature: float, *, severa
         several: whether several labels may hold at once.
 
     Returns:
-        An array of the same shape, float32 if the given one is, otherwise float64. Probabilities of exactly 0 and 1
-        stay so. No prediction changes: neither a row's first largest class nor, with `several`, which labels have
-        probabilities above a half.
+        An array of the same shape, float32 if the given one is, otherwise float64. No prediction changes:
+        neither a row's first largest class nor, with `several`, which labels have probabilities above a half.
+        Probabilities of exactly 0 stay 0.
 
     Raises:
         ValueError: the temperature is not a finite number above 0, another shape, or values out of range.
@@ -154,13 +154,13 @@ def with_temperature(probabilities: npt.ArrayLike, temperature: float, *, severa
         return rows.copy()
     scaled: npt.NDArray[Any]
     if several:
-        scaled = np.exp(_log_softmax(_pairs(rows), temperature)[..., 1]).astype(rows.dtype)
+        scaled = np.exp(-np.logaddexp(0, -_logits(rows) / temperature)).astype(rows.dtype)
         below, above = (np.nextafter(rows.dtype.type(0.5), rows.dtype.type(end)) for end in (0, 1))
         # Rounding may move a probability next to a half onto it.
         scaled[rows > 0.5] = np.maximum(scaled[rows > 0.5], above)
         scaled[rows < 0.5] = np.minimum(scaled[rows < 0.5], below)
         return scaled
-    scaled = np.exp(_log_softmax(_log(rows), temperature)).astype(rows.dtype)
+    scaled = np.exp(_scaled_logs(rows, temperature)).astype(rows.dtype)
     best = rows.argmax(axis=1)
     changed = np.flatnonzero(scaled.argmax(axis=1) != best)  # rounding may make two classes equal
     scaled[changed, best[changed]] = np.nextafter(scaled[changed].max(axis=1), rows.dtype.type(2))
@@ -245,26 +245,26 @@ def _logit_losses(truth: Classes | Known, rows: Probabilities, temperature: floa
     at_once = max(1, _AT_ONCE // rows.shape[1])
     for start in range(0, len(rows), at_once):
         part, of_part = rows[start : start + at_once], truth[start : start + at_once]
-        logs = (_pairs(part) if several else _log(part)).reshape(-1, 2 if several else rows.shape[1])
-        true = _log_softmax(logs, temperature)[np.arange(len(logs)), of_part.ravel().astype(np.int64)]
+        if several:
+            logits = _logits(part)
+            true = -np.logaddexp(0, np.where(of_part, -logits, logits) / temperature)
+        else:
+            true = _scaled_logs(part, temperature)[np.arange(len(part)), of_part]
         yield -float(true[true > -np.inf].sum())
 
 
-def _pairs(rows: Probabilities) -> Scores:
-    """(…, 2) the logarithms of the probabilities that a label does not hold, and that it does."""
+def _logits(rows: Probabilities) -> Scores:
+    """log(p / (1 - p)) as float64, infinite for 0 and 1."""
     exact = rows.astype(np.float64)
-    return _log(np.stack([1 - exact, exact], axis=-1))
-
-
-def _log(rows: npt.NDArray[Any]) -> Scores:
-    """Natural logarithms as float64, minus infinity of 0."""
     with np.errstate(divide="ignore"):
-        logs: Scores = np.log(rows.astype(np.float64))
-    return logs
+        logits: Scores = np.log(exact) - np.log(1 - exact)
+    return logits
 
 
-def _log_softmax(logs: Scores, temperature: float) -> Scores:
-    """The logarithms of probabilities along the last axis, of logits divided by a temperature."""
-    scaled = (logs - logs.max(axis=-1, keepdims=True)) / temperature
-    normalised: Scores = scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+def _scaled_logs(rows: Probabilities, temperature: float) -> Scores:
+    """The logarithms of rows of probabilities after dividing their logits by a temperature, as float64."""
+    with np.errstate(divide="ignore"):
+        scaled = np.log(rows.astype(np.float64)) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    normalised: Scores = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
     return normalised

@@ -83,9 +83,11 @@ def classification_report(labels: npt.ArrayLike, predicted: npt.ArrayLike, n_cla
     Raises:
         ValueError: no step is labelled, another shape or a class out of range.
     """
-    matrix = confusion_matrix(labels, predicted, n_classes)
-    require_labelled(matrix)
-    return {"steps": int(matrix.sum()), **_of_counts(Counts(matrix.diagonal(), matrix.sum(1), matrix.sum(0)))}
+    truth, guess = check_classes(labels, predicted, n_classes)
+    truth, guess = truth[truth >= 0], guess[truth >= 0]
+    require_labelled(len(truth))
+    counts = Counts(*(np.bincount(each, minlength=n_classes) for each in (truth[truth == guess], truth, guess)))
+    return {"steps": len(truth), **_of_counts(counts)}
 
 
 def step_intervals(
@@ -145,43 +147,6 @@ def step_report(labels: npt.ArrayLike, probabilities: npt.ArrayLike, offsets: np
     return _scorer(labels, probabilities, offsets).report()
 
 
-def accuracy_gain(
-    labels: npt.ArrayLike,
-    predicted: npt.ArrayLike,
-    others: npt.ArrayLike,
-    offsets: npt.ArrayLike,
-    n_classes: int,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[float, Scores | None]:
-    """How much higher the accuracy of predictions is than that of other predictions for the same steps.
-
-    Args:
-        labels: (steps,) integers from -1 to n_classes - 1.
-        predicted, others: (steps,) integers from 0 to n_classes - 1.
-        offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
-        level: the share of the resamples that lies within the interval.
-        resamples: how many resamples.
-        seed: the same seed gives the same interval.
-
-    Returns:
-        The difference of the accuracies, and its (2,) interval, None where fewer than three sequences have labels. It
-        is paired: both are scored on the same sequences in every resample, so what is hard for both does not widen it.
-
-    Raises:
-        ValueError: no step is labelled, or an argument is not one of the above.
-    """
-    scorers = []
-    for guesses in (predicted, others):
-        truth, guess = check_classes(labels, guesses, n_classes)
-        certain = np.eye(n_classes, dtype=np.float32)[np.where(truth >= 0, guess, 0)]
-        scorers.append(_scorer(truth, certain, offsets))
-    gain = scorers[0].gain(scorers[1], level=level, resamples=resamples, seed=seed)
-    return gain["value"], None if gain["interval"] is None else np.array(gain["interval"])
-
-
 class ClassScores(Scorer[ProbabilitySums]):
     """Scores of labels of one class each, for sequences that come some at a time.
 
@@ -218,7 +183,7 @@ class ClassScores(Scorer[ProbabilitySums]):
         Args:
             labels: (steps,) integers from -1, which is unlabelled, to n_classes - 1.
             probabilities: (steps, n_classes), each row adding up to 1.
-            offsets: (sequences + 1,) where these sequences begin and end; a sequence with one label is one step.
+            offsets: (sequences + 1,) where these sequences begin and end.
 
         Raises:
             ValueError: an argument is not one of the above.
@@ -243,8 +208,8 @@ class ClassScores(Scorer[ProbabilitySums]):
             "steps": how many are labelled, or with `per_sequence` "labelled_sequences"; the other scores of
             `classification_report`; "log_loss"; "calibration_error" and the "calibration" curve, see
             `calibration_curve`; "intervals": of each mean and the log loss its 95 % interval [low, high], or None
-            where fewer than three sequences or groups have labels; in "per_class" likewise the "f1_interval" of each
-            class; "caution": a sentence where the intervals rest on few sequences or groups, otherwise None. With
+            where fewer than three sequences or groups have labels; in "per_class" also each class's "f1_interval", or
+            None; "caution": a sentence where the intervals rest on few sequences or groups, otherwise None. With
             `per_sequence` also "top_k": by "2", "3" and "5", where there are more classes, the share of sequences
             whose class is among so many likeliest; "roc_auc" and "average_precision": see the functions of that name.
 

@@ -107,8 +107,3 @@ def ratio(part: Numbers, whole: Numbers) -> Scores:
 def mean_where(scores: Scores, chosen: npt.NDArray[np.bool_]) -> Scores:
     """(…,) the mean of the chosen among (…, n) scores, 0 where none is chosen."""
     return ratio((scores * chosen).sum(-1), chosen.sum(-1))
-
-
-def count_classes(units: npt.NDArray[np.int64], classes: npt.NDArray[np.int64], shape: tuple[int, int]) -> Numbers:
-    """(n_units, n_classes) how many things each unit has of each class; `shape` gives these two numbers."""
-    return np.bincount(units * shape[1] + classes, minlength=shape[0] * shape[1]).reshape(shape)

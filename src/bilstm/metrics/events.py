@@ -191,19 +191,10 @@ class DetectionScores(Scorer[Counts]):
         guess = np.where(truth >= 0, guess, -1)
         true, found = find_events(truth, offsets, background), find_events(guess, offsets, background)
         pairs = match_events(true, found, onset_tolerance=onset_tolerance, offset_tolerance=offset_tolerance)
-        self.add(true, found, pairs, len(np.asarray(offsets)) - 1)
+        self._count(true, found, pairs, len(np.asarray(offsets)) - 1)
 
-    def add(self, true: Events, predicted: Events, pairs: npt.NDArray[np.int64], sequences: int) -> None:
-        """Count the events of the next sequences, so many of them, which are matched already.
-
-        Args:
-            true, predicted: the events, whose sequences are counted from the first of these.
-            pairs: (n_pairs, 2) indices of a true and of a predicted event, as `match_events` returns them.
-            sequences: how many there are.
-
-        Raises:
-            ValueError: there are more sequences than were declared, or events where `labelled` is False.
-        """
+    def _count(self, true: Events, predicted: Events, pairs: npt.NDArray[np.int64], sequences: int) -> None:
+        """Count the matched events of so many next sequences."""
         clusters, right = self._clusters(sequences), pairs[:, 0]
         add_at(self.sums.correct, clusters[true.sequences[right]], true.classes[right])
         add_at(self.sums.true, clusters[true.sequences], true.classes)

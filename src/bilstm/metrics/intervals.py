@@ -114,11 +114,7 @@ def intervals(
 
 
 def tails(level: float) -> list[float]:
-    """The quantiles at which an interval that holds this share begins and ends.
-
-    Raises:
-        ValueError: the share is not between 0 and 1.
-    """
+    """The quantiles at which an interval with this share begins and ends; a ValueError if it is not within (0, 1)."""
     if not 0 < level < 1:
         raise ValueError(f"level must be a number between 0 and 1, such as 0.95, not {level!r}")
     return [(1 - level) / 2, (1 + level) / 2]
@@ -127,13 +123,10 @@ def tails(level: float) -> list[float]:
 def resampled_scores(
     sums: S, scores: Mapping[str, Callable[[S], Scores]], *, resamples: int, seed: int
 ) -> dict[str, Scores]:
-    """Some scores of the same resamples. The resamples depend only on the seed and the number of clusters.
+    """Some scores of the same resamples, which depend only on the seed and the number of clusters.
 
     Args:
-        sums: what each cluster contributes; the first axis of every field is the cluster.
-        scores: functions of such sums, added up over the clusters of a resample; the first axis is then the resample.
-        resamples: how many, at least 1.
-        seed: the same seed gives the same resamples.
+        sums, scores, resamples, seed: as for `intervals`.
 
     Returns:
         For each score an array whose first axis is the resample.
@@ -163,6 +156,3 @@ def _draws(rng: np.random.Generator, resamples: int, clusters: int) -> Scores:
     """(resamples, clusters) how often each cluster is drawn, `clusters` times in all."""
     drawn = rng.integers(0, clusters, (resamples, clusters)) + clusters * np.arange(resamples)[:, np.newaxis]
     return np.bincount(drawn.ravel(), minlength=resamples * clusters).reshape(resamples, clusters).astype(np.float64)
-
-
-units_of = clusters_of  # until its callers are rewritten

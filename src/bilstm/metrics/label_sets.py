@@ -79,8 +79,7 @@ class LabelSetScores(Scorer[LabelSetSums]):
         Args:
             labels: (steps, n_labels) of 0 and 1; a step with a NaN is unlabelled.
             probabilities: (steps, n_labels) numbers from 0 to 1.
-            offsets: (sequences + 1,) where these sequences begin and end; a sequence with one set of labels is one
-                step.
+            offsets: (sequences + 1,) where these sequences begin and end.
 
         Raises:
             ValueError: an argument is not one of the above.

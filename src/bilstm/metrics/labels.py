@@ -40,12 +40,7 @@ def check_classes(labels: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: in
 def check_probabilities(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, n_classes: int | None = None
 ) -> tuple[Known, Classes, Probabilities]:
-    """Check labels of one class each, and the probabilities of the classes.
-
-    Args:
-        labels: (steps,) integers from -1, which is unlabelled, to n_classes - 1.
-        probabilities: (steps, n_classes), each row adding up to 1.
-        n_classes: how many classes there must be; None: any number.
+    """Check (steps,) labels of one class each, -1 for none, and (steps, n_classes) probabilities of the classes.
 
     Returns:
         (steps,) whether a step is labelled; and of the labelled steps the labels as int64 and the probabilities, which
@@ -71,12 +66,7 @@ def check_probabilities(
 def check_label_sets(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, n_labels: int | None = None
 ) -> tuple[Known, Known, Probabilities]:
-    """Check labels of which several may hold at once, and the probability of each.
-
-    Args:
-        labels: (steps, n_labels) of 0 and 1; a step with a NaN is unlabelled.
-        probabilities: (steps, n_labels) numbers from 0 to 1.
-        n_labels: how many labels there must be; None: any number.
+    """Check (steps, n_labels) labels of 0 and 1, with NaN where a step is unlabelled, and the probability of each.
 
     Returns:
         (steps,) whether a step is labelled; and of the labelled steps the labels as booleans and the probabilities,
@@ -98,12 +88,7 @@ def check_label_sets(
 def check_quantities(
     quantities: npt.ArrayLike, predicted: npt.ArrayLike, n_outputs: int
 ) -> tuple[Known, Quantities, Quantities]:
-    """Check quantities and their predictions.
-
-    Args:
-        quantities: (steps, n_outputs) finite numbers; a step with a NaN is unlabelled.
-        predicted: (steps, n_outputs) finite numbers.
-        n_outputs: how many quantities there must be.
+    """Check (steps, n_outputs) finite quantities, with NaN where a step is unlabelled, and their predictions.
 
     Returns:
         (steps,) whether a step is labelled; and of the labelled steps the quantities and predictions as float64.

@@ -44,13 +44,17 @@ class QuantitySums(Sums):
             self, error=self.deviation, absolute=self.absolute_deviation, squared=self.squared_deviation
         )
 
+    def mean(self, sums_over_steps: Numbers) -> Scores:
+        """(…, n_outputs) the mean over steps."""
+        return ratio(sums_over_steps, self.steps[..., np.newaxis])
+
     @property
     def r2(self) -> Scores:
         """(…, n_outputs) 1 - squared errors / squared deviations from the mean.
 
         As in scikit-learn, it is 1 or 0 where the true values are constant: 1 if every prediction is right.
         """
-        variation = self.squared_deviation - self.deviation * ratio(self.deviation, self.steps[..., np.newaxis])
+        variation = self.squared_deviation - self.deviation * self.mean(self.deviation)
         varies = variation > _CONSTANT * self.squared_deviation
         constant = np.where(self.squared > 0, 0.0, 1.0)
         shares = np.divide(self.squared, variation, out=np.zeros(variation.shape), where=varies)
@@ -58,10 +62,10 @@ class QuantitySums(Sums):
 
 
 _BY_OUTPUT: dict[str, Callable[[QuantitySums], Scores]] = {
-    "mae": lambda sums: ratio(sums.absolute, sums.steps[..., np.newaxis]),
-    "rmse": lambda sums: np.sqrt(ratio(sums.squared, sums.steps[..., np.newaxis])),
+    "mae": lambda sums: sums.mean(sums.absolute),
+    "rmse": lambda sums: np.sqrt(sums.mean(sums.squared)),
     "r2": lambda sums: sums.r2,
-    "bias": lambda sums: ratio(sums.error, sums.steps[..., np.newaxis]),
+    "bias": lambda sums: sums.mean(sums.error),
 }
 _SCORES: dict[str, Callable[[QuantitySums], Scores]] = {
     "mae": lambda sums: _BY_OUTPUT["mae"](sums).mean(-1),
@@ -112,8 +116,7 @@ class QuantityScores(Scorer[QuantitySums]):
         Args:
             quantities: (steps, n_outputs) finite numbers; a step with a NaN is left out.
             predicted: (steps, n_outputs) finite numbers.
-            offsets: (sequences + 1,) where these sequences begin and end; a sequence with quantities of its own is one
-                step.
+            offsets: (sequences + 1,) where these sequences begin and end.
 
         Raises:
             ValueError: an argument is not one of the above.
@@ -146,19 +149,17 @@ class QuantityScores(Scorer[QuantitySums]):
         """
         require_labelled(self.sums.steps)
         total = self.sums.total()
-        by_output = {name: score(total) for name, score in _BY_OUTPUT.items()}
-        ends, ends_by_output = self.intervals(_SCORES), self.intervals(_BY_OUTPUT)
+        ends = self.intervals({**_SCORES, **{f"each_{name}": score for name, score in _BY_OUTPUT.items()}})
         return {
             self._count: int(total.steps),
             **{name: float(score(total)) for name, score in _SCORES.items()},
-            "intervals": ends and {name: end.tolist() for name, end in ends.items()},
+            "intervals": ends and {name: ends[name].tolist() for name in _SCORES},
             "caution": self.caution,
             "mean_guess": {name: float(score(total.of_reference())) for name, score in _SCORES.items()},
             "per_quantity": [
                 {
-                    **{name: float(scores[output]) for name, scores in by_output.items()},
-                    "intervals": ends_by_output
-                    and {name: end[output].tolist() for name, end in ends_by_output.items()},
+                    **{name: float(score(total)[output]) for name, score in _BY_OUTPUT.items()},
+                    "intervals": ends and {name: ends[f"each_{name}"][output].tolist() for name in _BY_OUTPUT},
                 }
                 for output in range(len(self._means))
             ],

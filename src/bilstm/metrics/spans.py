@@ -110,7 +110,7 @@ class SpanScores(DetectionScores):
         true, _ = find_spans(truth, offsets, self._classes)
         found, _ = find_spans(np.where(truth >= 0, guess, -1), offsets, self._classes)
         pairs = match_events(true, found, onset_tolerance=0, offset_tolerance=0)
-        self.add(true, found, pairs, len(np.asarray(offsets)) - 1)
+        self._count(true, found, pairs, len(np.asarray(offsets)) - 1)
 
     def report(self) -> dict[str, Any]:
         """All scores, as plain data: what `span_report` returns."""
