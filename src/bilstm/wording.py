@@ -61,11 +61,9 @@ def _task(prepared: Prepared) -> str:
             f"{shown(name)}, is {percent(share)} of the labelled {task.unit}s"
         )
     if isinstance(task, QuantityTask):
-        ranges = (
-            f"{name} {mean:.4g} ± {scale:.4g}"
-            for name, mean, scale in zip(task.columns, task.mean, task.scale, strict=True)
-        )
-        return f"task: quantities for each {unit}: {', '.join(ranges)} (mean ± standard deviation)"
+        fitted = zip(task.columns, task.mean, task.scale, strict=True)
+        ranges = ", ".join(f"{name} {mean:.4g} ± {scale:.4g}" for name, mean, scale in fitted)
+        return f"task: quantities for each {unit}: {ranges} (mean ± standard deviation)"
     known = truth[task.labelled(truth)]
     shares = (f"{name} {percent(share)}" for name, share in zip(task.columns, known.mean(axis=0).tolist(), strict=True))
     return f"task: several labels for each {unit}: {', '.join(shares)}"
@@ -174,9 +172,8 @@ def _further(report: dict[str, Any]) -> list[str]:
 
 def _guessing(report: dict[str, Any]) -> str:
     if guess := report.get("mean_guess"):
-        return (
-            f"always guessing the training mean: mae {guess['mae']:.4f}, rmse {guess['rmse']:.4f}, R² {guess['r2']:.4f}"
-        )
+        figures = ", ".join(f"{_TITLES[key]} {guess[key]:.4f}" for key in ("mae", "rmse", "r2"))
+        return f"always guessing the training mean: {figures}"
     if "per_label" in report:
         return f"always guessing the most frequent answer for each label: all labels right {report['majority']:.4f}"
     return f"always guessing the majority class: accuracy {report['majority']:.4f}"

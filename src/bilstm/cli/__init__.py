@@ -30,9 +30,9 @@ def main() -> None:
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bilstm", message="%(prog)s %(version)s")
 def commands() -> None:
-    """Label every step of your sequences with a bidirectional LSTM.
+    """Learn to label sequences with bidirectional LSTMs: each time step, or whole sequences.
 
-    A TABLE has one row a step: .csv, .tsv, .parquet, .ndjson, or CoNLL-style columns (.conll).
+    A TABLE has one row a time step, or one a sequence: .csv, .tsv, .parquet, .ndjson, or CoNLL-style columns (.conll).
 
     \b
     bilstm train train.csv --sequence id --order time --label state --out model.safetensors

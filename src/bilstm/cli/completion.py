@@ -6,10 +6,10 @@ import click
 from click.shell_completion import get_completion_class
 
 
-@click.command(short_help="Make a SHELL complete what is typed.")
+@click.command(short_help="Print the shell's completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes a SHELL complete commands, options and names of files.
+    """Print the script by which a SHELL completes commands, options and names of files.
 
     \b
     In ~/.bashrc:                      eval "$(bilstm completion bash)"

@@ -6,15 +6,24 @@ import json
 
 import click
 
-from bilstm.cli.options import FILE, column_option, open_model, precision_option, say, use_threads
+from bilstm.cli.options import (
+    FILE,
+    column_option,
+    model_columns,
+    open_model,
+    precision_option,
+    say,
+    use_threads,
+)
 
 
 @click.command(short_help="Score a MODEL on a labelled TABLE.")
 @click.argument("model", type=FILE)
 @click.argument("table", type=FILE)
-@column_option("--sequence", "Its name in this table, if it is not the training table's.")
-@column_option("--order", "Likewise.")
-@column_option("--label", "Likewise.")
+@model_columns
+@column_option("--label", "The target columns, in the order of training's, if their names differ.", multiple=True)
+@click.option("--labels", metavar="FILE", type=FILE, help="A table with the label of each sequence in a row.")
+@column_option("--group", "Whose sequences belong together, such as a patient's: intervals resample whole groups.")
 @click.option(
     "--events",
     metavar="TOLERANCE",
@@ -30,51 +39,45 @@ from bilstm.cli.options import FILE, column_option, open_model, precision_option
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @precision_option
-@click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU.")
 def evaluate(
     model: str,
     table: str,
+    sequence: str | None,
+    order: str | None,
+    features: tuple[str, ...],
+    label: tuple[str, ...],
+    labels: str | None,
+    group: str | None,
     events: int | None,
     background: str | None,
     report: str | None,
     as_json: bool,
     precision: str,
     threads: int | None,
-    **names: str | None,
 ) -> None:
-    """Compare a MODEL's predictions with the labels of a TABLE.
+    """Compare a MODEL's predictions with the true answers of a TABLE.
 
     Labels of the form B-X, I-X and O are scored as spans, too.
     """
-    from bilstm.tagging.evaluation import evaluate_tagger
     from bilstm.wording import evaluation
 
     if report is not None:
         from bilstm.report import check_report_path
 
-        check_report_path(report, inputs=[model, table])
+        check_report_path(report, inputs=[path for path in (model, table, labels) if path])
     if background is not None and events is None:
         raise click.UsageError("--background says which label is no event: it needs --events")
-    tagger, columns, source = open_model(model, table, names)
-    tagger.precision = precision
-    encoded = columns.encode(source, need_labels=True, allow_unseen=True)
+    trained = open_model(model, sequence, order, label, features)
+    trained.precision = precision
     use_threads(threads)
-    if report is not None:
+    options = {"labels": labels, "group": group, "tolerance": events, "background": background}
+    if report is None:
+        scores = trained.evaluate(table, **options)
+    else:
         from bilstm.report import write_report
 
-        findings = write_report(
-            report,
-            tagger,
-            source,
-            columns=columns,
-            encoded=encoded,
-            tolerance=events,
-            background=background,
-            model=model,
-        )
-        scores = findings["scores"]
-    else:
-        scores = evaluate_tagger(tagger, encoded, tolerance=events, background=background)
+        scores = write_report(report, trained, table, name=model, **options)["scores"]
     if as_json:
         click.echo(json.dumps({"model": model, "table": table, **scores}, ensure_ascii=False, indent=2))
     else:

@@ -9,11 +9,11 @@ import click
 from bilstm.cli.options import FILE, say
 
 
-@click.command(short_help="Tell what a MODEL file holds.")
+@click.command(short_help="Describe what a MODEL file holds.")
 @click.argument("model", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(model: str, as_json: bool) -> None:
-    """Tell what a MODEL file holds: what it expects of a table, its labels, its network, and how it was trained.
+    """Describe what a MODEL file holds: the data that it reads, its task, its network, and how it was trained.
 
     It may also be a network saved from Python, or the --checkpoint of an unfinished training.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,11 +12,8 @@ import click
 from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
-    from bilstm.data.columns import Columns
-    from bilstm.data.prepare import Roles
-    from bilstm.data.table import Table
-    from bilstm.tagging.tagger import Tagger
-    from bilstm.training.classweights import ClassWeight
+    from bilstm.model.trained import TrainedModel
+    from bilstm.tasks.classweights import ClassWeight
     from bilstm.training.options import TrainingOptions
 
 Decorator = Callable[[Any], Any]
@@ -27,28 +24,34 @@ FROM_ZERO = click.FloatRange(0)
 COUNT = click.IntRange(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
-# Those of `TrainingOptions`: what values they take, and what help says.
+POOLING = click.Choice(["mean", "max", "attention", "last"])
+# The options of `TrainingOptions`: what values they take, and their help.
 TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "units": (COUNT, "LSTM units in each direction."),
-    "layers": (COUNT, "LSTM layers. By itself: 3 where all features are text, else 2."),
-    "direction": (DIRECTION, "Which way the sequences are read; none: each step by itself."),
+    "layers": (COUNT, "LSTM layers. Default: 3 for steps whose features are all text, otherwise 2."),
+    "direction": (DIRECTION, "Which way the sequences are read; none: each step alone."),
     "merge_mode": (MERGE_MODE, "How the two directions are joined."),
-    "embedding": (COUNT, "Numbers that stand for a text value. By itself: more for more values."),
-    "dropout": (FRACTION, "Share of numbers left out at random in training."),
-    "variational_dropout": (click.BOOL, "Leave out the same ones at all steps of a sequence."),
+    "pooling": (POOLING, "How steps become one answer for each sequence. Default: mean."),
+    "embedding": (COUNT, "Dimensions of a text value's embedding. Default: more for more values."),
+    "dropout": (FRACTION, "Share of values left out at random in training."),
+    "variational_dropout": (click.BOOL, "Leave out the same values at all steps of a sequence."),
     "epochs": (COUNT, "Passes over the training sequences, at most."),
-    "batch_size": (COUNT, "Sequences in a training step. By itself: fewer where they are long."),
-    "learning_rate": (POSITIVE, "The highest that Adam reaches."),
+    "batch_size": (COUNT, "Sequences in a training step. Default: fewer where they are long."),
+    "learning_rate": (POSITIVE, "The highest learning rate that Adam reaches."),
     "weight_decay": (FROM_ZERO, "Share of each weight, times the rate, that a training step takes away."),
-    "patience": (COUNT, "Epochs without a better score on the held-out part before training stops."),
-    "validation_split": (FRACTION, "Share of the sequences held out. By itself: a tenth, but 1,000 sequences at most."),
+    "patience": (COUNT, "Epochs without a better validation score before training stops."),
+    "validation_split": (
+        FRACTION,
+        "Share of the sequences for validation. Default: a tenth, but at most 1,000 sequences, and none of fewer than "
+        "500 with one label each.",
+    ),
     "seed": (click.IntRange(0, 2**32 - 1), "The same seed and data give the same model."),
     "time_limit": (POSITIVE, "Seconds after which training stops, with the best model until then."),
 }
 
 
 class TrainingOption(click.Option):
-    """An option that is one of `TrainingOptions`. Its default is looked up only when help is asked for.
+    """An option of `TrainingOptions`. Its default is looked up only when help is asked for.
 
     Attributes:
         own_default: the command's, where it is not that of `TrainingOptions`; ... where it is.
@@ -78,10 +81,10 @@ def together(*options: Decorator) -> Decorator:
 
 
 def training_flags(texts: Mapping[str, str] | None = None, defaults: Mapping[str, Any] | None = None) -> Decorator:
-    """An option for each of TRAINING.
+    """An option for each entry of TRAINING.
 
     Args:
-        texts, defaults: what a command says otherwise, by name.
+        texts, defaults: help texts and defaults of this command that differ, by name.
     """
     texts, defaults = texts or {}, defaults or {}
 
@@ -106,43 +109,56 @@ precision_option = click.option(
 )
 
 column_flags = together(
-    column_option("--sequence", "Tells the sequences apart. CoNLL-style files need none: empty lines do."),
-    column_option("--label", "What to predict; an empty cell is unlabelled. In CoNLL-style files, the last column."),
-    column_option("--order", "Sorts the rows of a sequence. Without it, they stand in order."),
+    column_option("--sequence", "Identifies the sequences. CoNLL-style files need none: empty lines separate them."),
     column_option(
-        "--features",
-        "What to predict from, separated by commas. Without it, all other columns; of CoNLL-style files, the first.",
+        "--label",
+        "What to predict; an empty cell is unlabelled. Several columns, separated by commas: several labels (0 or 1) or "
+        "quantities. In CoNLL-style files, the last column.",
         multiple=True,
     ),
+    click.option("--labels", metavar="FILE", type=FILE, help="A table with the label of each sequence in a row."),
+    column_option("--order", "Sorts the rows of a sequence. Default: they are in order."),
+    column_option(
+        "--features",
+        "What to predict from, separated by commas. Default: all other columns; of CoNLL-style files, the first.",
+        multiple=True,
+    ),
+    column_option("--drop", "Columns to leave out of the features.", multiple=True),
     column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True),
+    column_option("--text", "Each row is a text in this column, whose words are the steps."),
+    click.option(
+        "--tokens",
+        type=click.Choice(["words", "characters"]),
+        default="words",
+        show_default=True,
+        help="What the steps of a --text are.",
+    ),
+    click.option(
+        "--task",
+        type=click.Choice(
+            [f"{unit}-{what}" for unit in ("step", "sequence") for what in ("label", "labels", "quantity")]
+        ),
+        help="What to predict, where the table leaves that open.",
+    ),
     click.option(
         "--spelling/--no-spelling",
         default=None,
-        help="Learn from first and last letters and the shape of texts, too. By itself: where they look like words.",
+        help="Learn from first and last letters and the shape of texts, too. Default: where they look like words.",
     ),
-    column_option("--group", "Whose sequences are held out together, such as a patient's. It is no feature."),
+    click.option(
+        "--standardize/--no-standardize",
+        default=True,
+        help="Scale numbers to mean 0 and standard deviation 1.  [default: standardize]",
+    ),
+    column_option("--group", "Whose sequences stay together in the validation set, such as a patient's. No feature."),
 )
 
 
-def named_columns(given: Mapping[str, Any]) -> list[str]:
-    """The label and the features that these options name: columns whose lists are steps."""
-    features = [*given["features"], *(name for text in given["features"] for name in text.split(","))]
-    return features if given["label"] is None else [given["label"], *features]
-
-
-def roles(source: Table, given: Mapping[str, Any]) -> Roles:
-    """What the options of `column_flags` say about the columns of a table."""
-    from bilstm.data.prepare import Roles
-
-    return Roles(
-        sequence=given["sequence"],
-        label=given["label"],
-        order=given["order"],
-        features=split_names(given["features"], source) if given["features"] else None,
-        categorical=split_names(given["categorical"], source),
-        spelling=given["spelling"],
-        group=given["group"],
-    )
+def column_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `bilstm.train` that the options of `column_flags` give."""
+    names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
+    found = {name: given[name] for name in (*names, "spelling", "standardize", "group")}
+    return found | {"features": given["features"] or None}
 
 
 def class_weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> ClassWeight:
@@ -181,36 +197,27 @@ def training_options(given: Mapping[str, Any], defaults: Mapping[str, Any] | Non
         raise UserError(str(error)) from None
 
 
-def open_model(model: str, table: str, names: dict[str, str | None]) -> tuple[Tagger, Columns, Table]:
-    """A model, what it expects of this table, and the table."""
-    tagger, columns = known_columns(model, names)
-    return tagger, columns, open_table(table, columns)
+def open_model(
+    path: str, sequence: str | None, order: str | None, label: tuple[str, ...] = (), features: tuple[str, ...] = ()
+) -> TrainedModel:
+    """A model for a table whose columns have these names."""
+    from bilstm.model.trained import TrainedModel
+
+    model = TrainedModel.load(path)
+    columns = split_names(label, model.task.columns)
+    named = split_names(features, ()) if features else None
+    return model.adapted(sequence=sequence, order=order, label=columns, features=named)
 
 
-def known_columns(model: str, names: dict[str, str | None]) -> tuple[Tagger, Columns]:
-    """A model, and what it expects of a table that has these names for its columns."""
-    from bilstm.tagging.tagger import Tagger
-
-    tagger = Tagger.load(model)
-    known = tagger.columns
-    columns = dataclasses.replace(
-        known,
-        sequence=names.get("sequence") or known.sequence,
-        order=names.get("order") or known.order,
-        label=names.get("label") or known.label,
-    )
-    return tagger, columns
-
-
-def open_table(table: str, columns: Columns) -> Table:
-    """The table of which a model expects these columns."""
-    from bilstm.data.reading import read_table
-
-    return read_table(table, conll_columns=columns.conll_columns, steps=[*columns.features, columns.label])
+model_columns = together(
+    column_option("--sequence", "The column that identifies the sequences, if its name differs from training's."),
+    column_option("--order", "The column that sorts the rows of a sequence, if its name differs from training's."),
+    column_option("--features", "The features, in the order of training's, if their names differ.", multiple=True),
+)
 
 
 def check_apart(paths: dict[str, str | None]) -> None:
-    """Whatever is trained on, or chosen by, would be flattered by its own sequences."""
+    """Refuse tables that are the same file: a score on the training set would be too good."""
     seen: dict[str, str] = {}
     for what, path in paths.items():
         if path is not None and (other := seen.setdefault(os.path.realpath(path), what)) != what:
@@ -224,12 +231,12 @@ def use_threads(threads: int | None) -> None:
         set_threads(threads)
 
 
-def split_names(given: tuple[str, ...], table: Table) -> list[str]:
-    """`a,b` is two columns, unless one is called that."""
-    names: list[str] = []
+def split_names(given: Sequence[str], names: Sequence[str]) -> list[str]:
+    """`a,b` is two columns, unless one has this name."""
+    found: list[str] = []
     for text in given:
-        names += [text] if text in table.names else [name.strip() for name in text.split(",") if name.strip()]
-    return names
+        found += [text] if text in names else [name.strip() for name in text.split(",") if name.strip()]
+    return found
 
 
 def say(lines: list[str], quiet: bool, *, err: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,8 @@ from bilstm.cli.options import (
     POSITIVE,
     check_apart,
     class_weights,
+    column_arguments,
     column_flags,
-    named_columns,
-    roles,
     say,
     training_flags,
     training_options,
@@ -26,10 +24,8 @@ from bilstm.console import Progress, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
-    from bilstm.data.columns import Columns, Encoded
-    from bilstm.data.prepare import Prepared
-    from bilstm.data.table import Table
-    from bilstm.tagging.tagger import Tagger
+    from bilstm.model.prepare import Prepared
+    from bilstm.model.trained import TrainedModel
     from bilstm.training.checkpoints import Checkpoint
     from bilstm.training.epochlog import EpochLog
     from bilstm.training.options import TrainingOptions
@@ -39,7 +35,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("table", type=FILE)
 @column_flags
-@click.option("--valid", metavar="TABLE", type=FILE, help="Sequences to stop early by, instead of a part held out.")
+@click.option("--valid", metavar="TABLE", type=FILE, help="Sequences to validate on, instead of a part of TABLE.")
+@click.option("--valid-labels", metavar="FILE", type=FILE, help="The labels of the sequences in --valid.")
 @click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
 @training_flags(
     texts={
@@ -55,73 +52,72 @@ if TYPE_CHECKING:
     help="balanced: rare labels count for more; or LABEL=NUMBER, for each that is not to count 1.",
 )
 @click.option(
+    "--calibrate/--no-calibrate",
+    default=None,
+    help="Scale probabilities by a temperature found on the validation set. Default: if that is large enough.",
+)
+@click.option(
     "--baseline/--no-baseline",
     default=True,
-    help="Whether to train the same network without recurrence as well, and keep it in the model: evaluate then says "
-    "what context is worth.",
+    help="Train the network without recurrence as well, and keep it in the model: evaluate then reports what context "
+    "is worth.  [default: baseline]",
 )
 @click.option("--checkpoint", metavar="FILE", type=FILE, help="Keep training's state here until the model is written.")
-@click.option("--checkpoint-minutes", type=POSITIVE, help="How often. Without it, after every epoch.")
-@click.option("--resume", is_flag=True, help="Go on from --checkpoint, if it is there: to the very same model.")
+@click.option("--checkpoint-minutes", type=POSITIVE, help="Minutes between checkpoints. Default: after every epoch.")
+@click.option("--resume", is_flag=True, help="Continue from --checkpoint, if it is there: to the very same model.")
 @click.option("--log", metavar="FILE", type=FILE, help="Write the scores of each epoch, a JSON object in a line.")
 @click.option("--tensorboard", metavar="FOLDER", type=FILE, help="Write the scores of each epoch for TensorBoard.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Without it, one a processor. The model is the same.")
-@click.option("--quiet", is_flag=True, help="Print mistakes only.")
-def train(table: str, out: str, valid: str | None, threads: int | None, quiet: bool, **given: Any) -> None:
+@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU. The model is the same.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+def train(table: str, out: str, threads: int | None, quiet: bool, **given: Any) -> None:
     """Train a model on a TABLE of labelled sequences.
 
     Ctrl-C stops training after the first epoch with the best model until then, which is written. With --checkpoint,
-    the same command with --resume goes on, after whatever ended it.
+    the same command with --resume continues, whatever ended it.
     """
+    from bilstm.model.training import ModelInterrupted, train_prepared
     from bilstm.modelfile import check_model_path
-    from bilstm.tagging.training import TaggerInterrupted, train_tagger
     from bilstm.wording import after_training, before_training, when_stopped
 
-    check_apart({"TABLE": table, "--valid": valid})
-    inputs = [table, valid] if valid else [table]
+    inputs = [table, *(path for name in ("labels", "valid", "valid_labels") if (path := given[name]))]
+    check_apart({"TABLE": table, "--valid": given["valid"]})
     check_model_path(out, inputs=inputs)
     options = training_options(given)
     checkpoint, logs = _kept_files(out, inputs, given)
-    source, prepared = _prepare(table, valid, options, given)
-    if prepared.validation is None:
-        options = dataclasses.replace(options, validation_split=0.0)
-    say(before_training(source, prepared), quiet)
+    prepared = _prepare(table, options, given)
+    say(before_training(prepared), quiet)
     use_threads(threads)
-    parts = (prepared.columns, prepared.training, prepared.validation)
     interrupt = None
     with saying_if_stopped("before the first epoch ended: no model was written"):
         try:
             with Progress(quiet=quiet) as progress:
-                told = _all_of(progress, *logs)
-                tagger = train_tagger(*parts, options=options, progress=told, checkpoint=checkpoint)
-        except TaggerInterrupted as caught:
-            interrupt, tagger = caught, caught.tagger
+                notify = _all_of(progress, *logs)
+                model = train_prepared(prepared, options, progress=notify, checkpoint=checkpoint)
+        except ModelInterrupted as caught:
+            interrupt, model = caught, caught.model
     with saying_if_stopped("while the model was being written: it was not"):
-        _save(tagger, out, checkpoint)
+        _save(model, out, checkpoint)
     for log in logs:
         if log.problem:
             click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
     if interrupt:
-        fail(when_stopped(tagger.training, out) + _how_to_go_on(checkpoint), stop_status(interrupt))
+        fail(when_stopped(model.training, out) + _how_to_continue(checkpoint), stop_status(interrupt))
     if given["baseline"] and options.direction != "none":
-        with saying_if_stopped(f"in training the baseline: {out} has none{_how_to_go_on(checkpoint)}"):
-            tagger.baseline = _train_baseline(parts, options, quiet)
-            _save(tagger, out, checkpoint)
+        with saying_if_stopped(f"in training the baseline: {out} has none{_how_to_continue(checkpoint)}"):
+            model.baseline = _train_baseline(prepared, options, quiet)
+            _save(model, out, checkpoint)
     if checkpoint:
         checkpoint.remove()
-    say(after_training(tagger, progress.seconds, out), quiet)
+    say(after_training(model, progress.seconds, out), quiet)
 
 
-def _prepare(table: str, valid: str | None, options: TrainingOptions, given: dict[str, Any]) -> tuple[Table, Prepared]:
-    """The table, and what training takes of it."""
-    from bilstm.data.prepare import prepare
-    from bilstm.data.reading import read_table
+def _prepare(table: str, options: TrainingOptions, given: dict[str, Any]) -> Prepared:
+    from bilstm.model.training import column_options, prepare_data
 
-    columns = named_columns(given)
-    source = read_table(table, steps=columns)
-    validation = read_table(valid, conll_columns=source.conll_columns, steps=columns) if valid else None
-    split, seed = options.validation_split, options.seed
-    return source, prepare(source, roles(source, given), valid=validation, validation_split=split, seed=seed)
+    columns = column_arguments(given)
+    tables = {name: given[name] for name in ("valid", "valid_labels")}
+    labels = columns.pop("labels")
+    return prepare_data(table, column_options(**columns), options, labels=labels, **tables)
 
 
 def _kept_files(
@@ -148,35 +144,31 @@ def _kept_files(
     return checkpoint, [*logs, TensorBoardLog(board, resume=given["resume"])] if board else logs
 
 
-def _train_baseline(
-    parts: tuple[Columns, Encoded, Encoded | None], options: TrainingOptions, quiet: bool
-) -> Tagger | None:
+def _train_baseline(prepared: Prepared, options: TrainingOptions, quiet: bool) -> TrainedModel | None:
     """After the model has been written: whatever happens here, it is not lost."""
-    from bilstm.errors import DivergedError
-    from bilstm.tagging.training import train_baseline
+    from bilstm.model.training import train_baseline
 
+    with Progress(quiet=quiet, what="without recurrence: ") as progress:
+        baseline = train_baseline(prepared, options, progress=progress)
+    if baseline is None:
+        click.echo("bilstm: there is no baseline, since its loss was not finite", err=True)
+    return baseline
+
+
+def _save(model: TrainedModel, out: str, checkpoint: Checkpoint | None) -> None:
     try:
-        with Progress(quiet=quiet, what="without recurrence: ") as progress:
-            return train_baseline(*parts, options=options, progress=progress)
-    except DivergedError as error:
-        click.echo(f"bilstm: there is no baseline, since without recurrence {error}", err=True)
-        return None
-
-
-def _save(tagger: Tagger, out: str, checkpoint: Checkpoint | None) -> None:
-    try:
-        tagger.save(out)
+        model.save(out)
     except UserError as error:
-        raise UserError(f"{error}{_how_to_go_on(checkpoint)}") from error
+        raise UserError(f"{error}{_how_to_continue(checkpoint)}") from error
 
 
-def _how_to_go_on(checkpoint: Checkpoint | None) -> str:
-    return "; the same command with --resume goes on" if checkpoint and os.path.exists(checkpoint.path) else ""
+def _how_to_continue(checkpoint: Checkpoint | None) -> str:
+    return "; the same command with --resume continues" if checkpoint and os.path.exists(checkpoint.path) else ""
 
 
 def _all_of(*listeners: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-    def tell(figures: dict[str, Any]) -> None:
+    def notify(figures: dict[str, Any]) -> None:
         for listener in listeners:
             listener(figures)
 
-    return tell
+    return notify

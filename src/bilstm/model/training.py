@@ -146,6 +146,7 @@ def prepare_data(
 ) -> Prepared:
     """Read the data and decide what is what: see `train` and `prepare`."""
     table = _opened(data, columns)
+    columns = _separated(columns, table)
     steps = _opened(valid, columns, table) if valid is not None else None
     tables = [None if each is None else open_table(each, label="labels") for each in (labels, valid_labels)]
     split, seed = options.validation_split, options.seed
@@ -158,11 +159,23 @@ def _opened(data: Any, columns: ColumnOptions, like: Table | None = None) -> Tab
     return open_table(
         data,
         label="data",
-        steps=[*columns.label, *(columns.features or ())],
+        steps=[part for name in (*columns.label, *(columns.features or ())) for part in (name, *name.split(","))],
         conll_columns=like.conll_columns if like else None,
         text=columns.text,
         sequence=columns.sequence,
     )
+
+
+def _separated(columns: ColumnOptions, table: Table) -> ColumnOptions:
+    """The options with `a,b` as two columns, unless the table has one of this name."""
+
+    def names(given: Any) -> tuple[str, ...]:
+        parts = ([name] if name in table.names else name.split(",") for name in given)
+        return tuple(name.strip() for part in parts for name in part if name.strip())
+
+    features = None if columns.features is None else names(columns.features)
+    several = {name: names(getattr(columns, name)) for name in ("label", "categorical", "drop")}
+    return dataclasses.replace(columns, features=features, **several)
 
 
 def train_prepared(
