@@ -153,7 +153,7 @@ CASES = [
     case("balanced and otherwise", f"train train.csv {COLUMNS} --out out --class-weight balanced --class-weight a=2", "invalid value for '--class-weight': 'balanced' is neither 'balanced', alone, nor a label and its weight, such as rare=3."),
     case("two weights", f"train train.csv {COLUMNS} --out out --class-weight p=1 --class-weight p=2", "invalid value for '--class-weight': the label 'p' has two weights."),
     case("weight of an unknown label", f"train train.csv {COLUMNS} --out out --class-weight nobody=2", "class_weight has 'nobody', which is none of the classes 'p', 'q'"),
-    case("recurrent dropout", "train train.csv --out out --recurrent-dropout 0.2", "no such option '--recurrent-dropout'. (Did you mean one of: '--dropout', '--variational-dropout'?)"),
+    case("recurrent dropout", "train train.csv --out out --recurrent-dropout 0.2", "no such option '--recurrent-dropout'. Did you mean '--dropout'?"),
     case("negative patience", "train train.csv --out out --patience -2", "invalid value for '--patience': -2 is not in the range x>=1."),
     case("everything held out", "train train.csv --out out --validation-split 1", "invalid value for '--validation-split': 1.0 is not in the range 0<=x<1."),
     case("negative seed", "train train.csv --out out --seed -1", "invalid value for '--seed': -1 is not in the range 0<=x<=4294967295."),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 
 import click
 
 from bilstm.cli.options import FILE, column_option, open_model, precision_option, say, use_threads
+from bilstm.console import echo_json
 
 
 @click.command(short_help="Score a MODEL on a labelled TABLE.")
@@ -76,7 +76,7 @@ def evaluate(
     else:
         scores = evaluate_tagger(tagger, encoded, tolerance=events, background=background)
     if as_json:
-        click.echo(json.dumps({"model": model, "table": table, **scores}, ensure_ascii=False, indent=2))
+        echo_json({"model": model, "table": table, **scores})
     else:
         say(evaluation(table, scores), quiet=False)
         say([f"{report}: the report"] if report else [], quiet=not report)

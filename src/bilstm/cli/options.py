@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bilstm.console import echo
 from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -235,4 +236,5 @@ def split_names(given: tuple[str, ...], table: Table) -> list[str]:
 def say(lines: list[str], quiet: bool, *, err: bool = False) -> None:
     """Print lines, on standard error where standard output is for data."""
     if not quiet:
-        click.echo("\n".join(lines), err=err)
+        for line in lines:
+            echo(line, err=err)

@@ -22,7 +22,7 @@ from bilstm.cli.options import (
     training_options,
     use_threads,
 )
-from bilstm.console import Progress, fail, saying_if_stopped, stop_status
+from bilstm.console import Progress, echo, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def train(table: str, out: str, valid: str | None, threads: int | None, quiet: b
         _save(tagger, out, checkpoint)
     for log in logs:
         if log.problem:
-            click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
+            echo(f"bilstm: {log.problem}; training went on without it", err=True)
     if interrupt:
         fail(when_stopped(tagger.training, out) + _how_to_go_on(checkpoint), stop_status(interrupt))
     if given["baseline"] and options.direction != "none":
@@ -159,7 +159,7 @@ def _train_baseline(
         with Progress(quiet=quiet, what="without recurrence: ") as progress:
             return train_baseline(*parts, options=options, progress=progress)
     except DivergedError as error:
-        click.echo(f"bilstm: there is no baseline, since without recurrence {error}", err=True)
+        echo(f"bilstm: there is no baseline, since without recurrence {error}", err=True)
         return None
 
 
