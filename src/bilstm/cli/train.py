@@ -145,7 +145,7 @@ def _kept_files(
         minutes = given["checkpoint_minutes"]
         checkpoint = Checkpoint(path, resume=given["resume"], minutes=minutes, inputs=inputs)
     logs: list[EpochLog | TensorBoardLog] = [EpochLog(log, inputs=inputs)] if log else []
-    return checkpoint, [*logs, TensorBoardLog(board, resume=given["resume"])] if board else logs
+    return checkpoint, [*logs, TensorBoardLog(board)] if board else logs
 
 
 def _train_baseline(

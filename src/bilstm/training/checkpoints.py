@@ -77,22 +77,30 @@ class Checkpoint:
         resume: go on with what it holds; without the file, training starts from the beginning.
         minutes: write it whenever so many have passed, within an epoch too, instead of after every epoch.
         inputs: files that are being read, and must not be overwritten.
+        force: without `resume`, replace an existing file of any content.
 
     Raises:
-        UserError: the file cannot be written, is no checkpoint, or is one that is not to be gone on with.
+        UserError: the file cannot be written, is no checkpoint, or exists and neither `resume` nor `force` is True.
     """
 
     def __init__(
-        self, path: AnyPath, *, resume: bool = False, minutes: float | None = None, inputs: Iterable[AnyPath] = ()
+        self,
+        path: AnyPath,
+        *,
+        resume: bool = False,
+        minutes: float | None = None,
+        inputs: Iterable[AnyPath] = (),
+        force: bool = False,
     ) -> None:
         if minutes is not None and not 0 < minutes < math.inf:
             raise UserError(f"the minutes between two checkpoints must be a positive number, not {minutes!r}")
         check_writable(path, inputs=inputs)
-        self.path, self.minutes = path, minutes
+        self.path, self.minutes, self._force = path, minutes, force and not resume
         self._facts: dict[str, Any] = {}
         self._found: tuple[Tensors, dict[str, Any]] | None = None
+        self._resumable = False  # whether the file holds a part of this training
         self._written = time.monotonic()
-        if not os.path.exists(path):
+        if self._force or not os.path.exists(path):
             return
         tensors, header = read_model(path)
         if header["kind"] != "checkpoint":
@@ -102,6 +110,7 @@ class Checkpoint:
                 f"{path} holds an unfinished training: go on with it with --resume, or remove it to start anew"
             )
         self._found = tensors, header
+        self._resumable = True
 
     def belongs_to(self, facts: Mapping[str, Any]) -> None:
         """Add to what tells this training from others.
@@ -167,10 +176,11 @@ class Checkpoint:
             tensors["best"] = snapshot.best.weights
             header["best"] = {"score": snapshot.best.score, "epoch": snapshot.best.epoch}
         try:
-            write_model(self.path, tensors, header)
+            write_model(self.path, tensors, header, force=self._force)
         except UserError as error:
-            kept = ", and the same command with --resume goes on" if os.path.exists(self.path) else ""
+            kept = ", and the same command with --resume goes on" if self._resumable else ""
             raise UserError(f"{error}; training was stopped{kept}") from error
+        self._resumable = True
         self._written = time.monotonic()
 
     def remove(self) -> None:
