@@ -25,6 +25,10 @@ class UserError(ValueError):
 class ModelFileError(UserError):
     """A file is not a model that this version can read: missing, damaged, foreign, or written by a newer version."""
 
+    def __init__(self, message: str = "") -> None:
+        text = printable(message)
+        super().__init__(text if len(text) <= 1500 else f"{text[:1000]} … {text[-400:]}")  # it may quote a file
+
 
 class DivergedError(ArithmeticError):
     """The loss became NaN or infinite. The weights are those before the step that would have spoilt them."""
