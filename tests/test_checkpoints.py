@@ -198,7 +198,7 @@ def change(path: Path, **changes: Any) -> None:
 
 
 def test_it_is_not_overwritten_by_mistake(unfinished: Path) -> None:
-    with pytest.raises(UserError, match="holds an unfinished training: go on with it with --resume, or remove it"):
+    with pytest.raises(UserError, match="holds an unfinished training: continue it with --resume, or start"):
         Checkpoint(unfinished)
 
 

@@ -86,7 +86,7 @@ def test_something_else_is_replaced_by_force_only(tmp_path: Path, content: str, 
         EpochLog(tmp_path / "log", force=True)(ended(1))
         assert len(lines(tmp_path / "log")) == 1
         return
-    with pytest.raises(UserError, match="log exists and is not a log of training: give another name, remove it first"):
+    with pytest.raises(UserError, match="log exists and is not a log of training: give another name, or replace"):
         EpochLog(tmp_path / "log")
     assert (tmp_path / "log").read_text(encoding="latin-1") == content
 

@@ -190,7 +190,11 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         ({}, {"kind": "other"}, "its kind is none of"),
         ({}, {}, "its kind is none of"),
         ({}, {"kind": "tagger", "x": "y" * MAXIMUM_HEADER}, "description is larger than"),
-        ({}, {"kind": "tagger", "x": ["a", "b\ud83d"]}, r"the model cannot be stored: '\\ud83d' is no Unicode character"),
+        (
+            {},
+            {"kind": "tagger", "x": ["a", "b\ud83d"]},
+            r"the model cannot be stored: '\\ud83d' is no Unicode character",
+        ),
         ({}, {"kind": "tagger", "\udc00": 1}, r"the model cannot be stored: '\\udc00' is no Unicode character"),
         ({"\udc00": [1]}, HEADER, r"the model cannot be stored: '\\udc00' is no Unicode character"),
         ({}, {"kind": "tagger", "x": 10**400}, "the model cannot be stored: .* 10000000000000000000 is too large"),
@@ -249,7 +253,7 @@ def test_other_files_are_replaced_by_force_only(tmp_path: Path, content: bytes, 
         if force:
             write(path, force=True)
         else:
-            with pytest.raises(UserError, match="m exists and is not a bilstm model: give another name, remove it"):
+            with pytest.raises(UserError, match="m exists and is not a bilstm model: give another name, or re"):
                 write(path)
             assert path.read_bytes() == content
     if force:

@@ -130,27 +130,29 @@ def places(data: Any) -> Iterator[tuple[Any, Any]]:
 
 def mutate(data: Any, rng: random.Random) -> None:
     """Change one thing anywhere in plain data."""
-    container, key = rng.choice(list(places(data)))
-    other, other_key = rng.choice(list(places(data)))
-    value = container[key]
+    found = list(places(data))
+    if not found:
+        return
+    (container, key), (other, other_key) = rng.choice(found), rng.choice(found)
+    value, new = container[key], copy.deepcopy(rng.choice(VALUES))
     match rng.randrange(9):
         case 0:
             del container[key]
         case 1:
             container[key] = copy.deepcopy(other[other_key])
         case 2 if isinstance(container, dict):
-            container[str(rng.choice(VALUES))] = container.pop(key)
+            container[str(new)] = container.pop(key)
         case 2 | 3 if isinstance(container, list):
             container.insert(key, copy.deepcopy(value))
         case 4 if isinstance(container, list):
             rng.shuffle(container)
         case 5 if type(value) in (int, float):
-            container[key] = rng.choice([-value, value + 1, value - 1, value * 10**20, float(value), str(value)])
+            container[key] = rng.choice([-value, value + 1, value - 1, value * 10**20, value / 2, str(value)])
         case 5 if isinstance(value, str):
             place = rng.randrange(len(value) + 1)
-            container[key] = value[:place] + str(rng.choice(VALUES)) + value[place:]
+            container[key] = value[:place] + str(new) + value[place:]
         case _:
-            container[key] = rng.choice(VALUES)
+            container[key] = new
 
 
 def written(data: Any, rng: random.Random) -> str:

@@ -103,7 +103,7 @@ def test_other_events_are_replaced_by_force_only(tmp_path: Path, force: bool) ->
         assert scalars(tmp_path) == {"loss/training": [(1, 1.0)]}
         assert len(os.listdir(tmp_path)) == 1
         return
-    with pytest.raises(UserError, match="holds the events of another program: give another folder, or force their"):
+    with pytest.raises(UserError, match="holds the events of another program: give another folder, or replace them w"):
         TensorBoardLog(tmp_path)
     assert len(os.listdir(tmp_path)) == 2
 

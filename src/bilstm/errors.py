@@ -60,18 +60,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     "validation-split"), where `name` has all its words and others ("out-file" for "out"), or where `name` is the
     initials of its words ("lr" for "learning-rate"). Case and what separates words do not count.
     """
-    words, candidates = _words(name), [(other, _words(other)) for other in dict.fromkeys(known)]
-    spelt = {" ".join(others): other for other, others in reversed(candidates)}
-    if found := difflib.get_close_matches(" ".join(words), spelt, n=1, cutoff=0.75):
-        return f" Did you mean {spelt[found[0]]!r}?"
-    if len("".join(words)) < 2:
-        return ""
-    initials = [other for other, others in candidates if len(others) > 1 and words == ["".join(w[0] for w in others)]]
-    longer = [other for other, others in candidates if _begin(words, others)]
-    shorter = [other for other, others in candidates if others and set(others) <= set(words)]
-    for similar in (initials, longer, shorter):
-        similar.sort(key=lambda other: len(_words(other)), reverse=similar is shorter)
-        if len(similar) == 1 or (similar and len(_words(similar[0])) != len(_words(similar[1]))):
+    words, candidates = _words(name), {other: _words(other) for other in known}
+    spelt = {" ".join(others): other for other, others in reversed(candidates.items())}
+    close = [spelt[each] for each in difflib.get_close_matches(" ".join(words), spelt, n=1, cutoff=0.75)]
+    initials = [other for other, others in candidates.items() if words == ["".join(word[:1] for word in others)]]
+    longer = [other for other, others in candidates.items() if _begin(words, others)]
+    shorter = [other for other, others in candidates.items() if set(others) <= set(words)]
+    longer.sort(key=lambda other: len(candidates[other]))
+    shorter.sort(key=lambda other: -len(candidates[other]))
+    for similar in (longer, close, initials, shorter):
+        if len(similar) == 1 or (similar and len(candidates[similar[0]]) != len(candidates[similar[1]])):
             return f" Did you mean {similar[0]!r}?"
     return ""
 
@@ -81,9 +79,9 @@ def _words(name: str) -> list[str]:
 
 
 def _begin(words: list[str], others: list[str]) -> bool:
-    """Whether each word is the beginning of one of the others, in their order."""
+    """Whether each word is the beginning of one of the others, in their order; a single letter says too little."""
     rest = iter(others)
-    return bool(words) and all(any(other.startswith(word) for other in rest) for word in words)
+    return len("".join(words)) > 1 and all(any(other.startswith(word) for other in rest) for word in words)
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

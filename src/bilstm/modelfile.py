@@ -49,9 +49,7 @@ def check_model_path(path: AnyPath, *, inputs: Iterable[AnyPath] = (), force: bo
     """
     check_writable(path, inputs=inputs)
     if not force and not _may_be_replaced(path):
-        raise UserError(
-            f"{path} exists and is not a bilstm model: give another name, remove it first, or force its replacement"
-        )
+        raise UserError(f"{path} exists and is not a bilstm model: give another name, or replace it with --force")
 
 
 def write_model(
@@ -87,7 +85,8 @@ def write_model(
         if not np.isfinite(tensor).all():
             raise ValueError(f"the tensor {name!r} holds NaN or infinity")
     content = save(stored, {"bilstm": text})
-    check_model_path(path, force=force)
+    if not force and not _may_be_replaced(path):
+        raise UserError(f"{path} exists and is not a bilstm model: give another name, or remove it first")
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -210,7 +209,9 @@ def _parse(text: str) -> dict[str, Any]:
     version = header.get("format")
     if type(version) is not int or version < 1:
         raise ValueError("its description has no valid format number")
-    if version <= FORMAT and header.get("kind") not in KINDS:
+    if version > FORMAT:
+        return header
+    if header.get("kind") not in KINDS:
         raise ValueError(f"its kind is none of {', '.join(KINDS)}")
     versions = header.get("versions")
     if not isinstance(versions, dict) or not all(isinstance(value, str) for value in versions.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import click
 
 from bilstm.cli.options import FILE, column_option, open_model, precision_option, say, use_threads

@@ -71,11 +71,15 @@ class Tagger:
         classes: npt.NDArray[np.int64] = self.predict_proba(values).argmax(axis=1)
         return classes
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write everything needed for prediction to one file, wholly or not at all.
 
+        Args:
+            path: the file to write.
+            force: replace an existing file that is not a bilstm model.
+
         Raises:
-            UserError: the file cannot be written.
+            UserError: the file cannot be written, or exists and is not a bilstm model.
         """
         header = {
             "kind": "tagger",
@@ -87,7 +91,7 @@ class Tagger:
         if self.baseline:
             header["baseline"] = {"model": self.baseline.model.get_config(), "training": self.baseline.training}
             tensors |= {_BASELINE + name: tensor for name, tensor in self.baseline.model.tensors().items()}
-        write_model(path, tensors, header)
+        write_model(path, tensors, header, force=force)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Tagger:

@@ -107,7 +107,7 @@ class Checkpoint:
             raise UserError(f"{path} is a model, not a checkpoint: give another name")
         if not resume:
             raise UserError(
-                f"{path} holds an unfinished training: go on with it with --resume, or remove it to start anew"
+                f"{path} holds an unfinished training: continue it with --resume, or start anew with --force"
             )
         self._found = tensors, header
         self._resumable = True
@@ -226,7 +226,7 @@ def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snap
     arrays = {name: tensors[name] for name in _ARRAYS}
     logs, best = header["logs"], header.get("best")
     if best is not None:
-        accuracy, loss = map(float, best["score"])
+        accuracy, loss = map(_number, best["score"])
         arrays["best"] = tensors["best"]
         if not 0 <= _count(best["epoch"]) < len(logs):
             raise ValueError("the best epoch is not among those done")
@@ -249,14 +249,20 @@ def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snap
         iteration=_count(header["iteration"]),
         random=random,
         batches=_count(header["batches"]),
-        sums=np.array(header["sums"], np.float64).reshape(5),
-        logs=[{str(name): float(value) for name, value in log.items()} for log in logs],
+        sums=np.array([_number(value) for value in header["sums"]]).reshape(5),
+        logs=[{str(name): _number(value) for name, value in log.items()} for log in logs],
         best=best,
-        seconds=float(header["seconds"]),
+        seconds=_number(header["seconds"]),
     )
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{shown(value)} is not a number")
+    return float(value)
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
-        raise ValueError(f"{value!r} is not a count")
+        raise ValueError(f"{shown(value)} is not a count")
     return value

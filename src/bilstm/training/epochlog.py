@@ -57,12 +57,10 @@ class EpochLog:
         except OSError as error:
             self.problem = f"cannot write {self.path}: {reason(error)}"
 
-
     def _check_replaceable(self) -> None:
         if not self._force and not _may_be_replaced(self.path):
             raise UserError(
-                f"{self.path} exists and is not a log of training: give another name, remove it first, or force its "
-                f"replacement"
+                f"{self.path} exists and is not a log of training: give another name, or replace it with --force"
             )
 
 

@@ -46,7 +46,7 @@ class TensorBoardLog:
         self._replaced = list(self.folder.glob(_EVENTS))
         if not force and any(not path.name.endswith(_OURS) for path in self._replaced):
             raise UserError(
-                f"{folder} holds the events of another program: give another folder, or force their replacement"
+                f"{folder} holds the events of another program: give another folder, or replace them with --force"
             )
         self._file: Path | None = None
         self._started = 0.0  # interruptions left out
