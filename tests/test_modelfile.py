@@ -117,7 +117,7 @@ HOSTILE = {
     "description with NaN": (described('{"x": NaN}'), "NaN is not a JSON number"),
     "description with infinity": (described('{"x": 1e999}'), "1e999 is too large"),
     "description with a million digits": (described('{"x": ' + "9" * 10**6 + "}"), "its description is not JSON"),
-    "description with a number beyond all floats": (described('{"x": ' + "9" * 400 + "}"), "99999999999999999999 is too"),
+    "description with a number beyond all floats": (described('{"x": ' + "9" * 400 + "}"), "99999 is too large"),
     "description with half a character": (described({**VALID, "x": ["\udc80"]}), r"'\udc80' is no Unicode character"),
     "a name with half a character": (described({**VALID, "\ud83d": 1}), r"'\ud83d' is no Unicode character"),
     "description a list": (described([VALID]), "its description is not an object"),

@@ -114,8 +114,10 @@ RAW = {  # what `json.dumps` would not write
 VALUES = [
     *(None, True, False, -1, 0, 1, 2, 3, 7, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 10**30, -(10**30), 10**300),
     *(0.5, -0.0, 1.5, 1e-320, 1e308, -1e308, 3.0),
-    *("", "a", "both", "LSTM", "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe", "a\nb", "\x9b31m", "x" * 10_000, "ß", "1", "é\u2028"),
-    *([], {}, [[]], [None], [1, 2], ["a", "a"], {"a": 1}, {"units": 3}, [0] * 1000, list("abc"), {"class_name": "Dense"}),
+    *("", "a", "both", "LSTM", "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe", "a\nb", "\x9b31m", "é\u2028", "ß", "1"),
+    "x" * 10_000,
+    *([], {}, [[]], [None], [1, 2], ["a", "a"], {"a": 1}, {"units": 3}, [0] * 1000, list("abc")),
+    {"class_name": "Dense"},
     *RAW,
 ]  # fmt: skip
 
