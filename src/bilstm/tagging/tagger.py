@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.errors import ModelFileError
-from bilstm.layers import ColumnEmbedding
+from bilstm.layers import ColumnEmbedding, TimeDistributed
 from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.ragged import FloatArray, Ragged, portions
@@ -153,11 +153,14 @@ def _is_summary(training: dict[str, Any]) -> bool:
 
 
 def _fit(columns: Columns, model: Sequential) -> bool:
-    """Whether the network takes what the columns give, and has an output for each class at each step."""
+    """Whether the network takes what the columns give, and gives a probability for each class at each step."""
     network, first = model.network, model.layers[0] if model.layers else None
     if network is None or network.one_row_each or network.outputs != len(columns.classes):
         return False
     taken: tuple[int, tuple[int, ...]] = (network.features, ())
+    last = model.layers[-1]
+    if getattr(last.layer if isinstance(last, TimeDistributed) else last, "activation", None) != "softmax":
+        return False
     if isinstance(first, ColumnEmbedding):
         taken = (first.numeric, first.vocabularies)
     return taken == (columns.numeric_width, tuple(columns.vocabularies))
