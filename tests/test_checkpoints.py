@@ -198,8 +198,33 @@ def change(path: Path, **changes: Any) -> None:
 
 
 def test_it_is_not_overwritten_by_mistake(unfinished: Path) -> None:
-    with pytest.raises(UserError, match="holds an unfinished training: go on with it with --resume, or remove it"):
+    with pytest.raises(UserError, match="holds an unfinished training: continue it with --resume, or start"):
         Checkpoint(unfinished)
+
+
+def test_force_starts_anew_whatever_stands_there(unfinished: Path, tmp_path: Path) -> None:
+    network().save(tmp_path / "model")
+    (tmp_path / "text").write_text("something else")
+    for path in (unfinished, tmp_path / "model", tmp_path / "text"):
+        assert train(Checkpoint(path, force=True)) == train()
+        assert read_model(path)[1]["kind"] == "checkpoint"
+
+
+def test_force_does_not_lose_what_is_resumed(unfinished: Path) -> None:
+    told: list[dict[str, Any]] = []
+    assert train(Checkpoint(unfinished, resume=True, force=True), told.append) == train()
+    assert len(told[0]["resumed"]) == 1
+    unfinished.write_bytes(unfinished.read_bytes()[:-3])
+    with pytest.raises(ModelFileError, match="is damaged or was not written completely"):
+        Checkpoint(unfinished, resume=True, force=True)
+
+
+def test_what_has_come_since_is_not_lost(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint").write_text("something else")
+    with pytest.raises(UserError, match="checkpoint exists and is not a bilstm model: .*; training was stopped$"):
+        train(checkpoint)
+    assert (tmp_path / "checkpoint").read_text() == "something else"
 
 
 def test_a_model_is_no_checkpoint_nor_the_reverse(unfinished: Path, tmp_path: Path) -> None:

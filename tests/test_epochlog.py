@@ -17,7 +17,7 @@ from test_cli import COLUMNS, SMALL, bilstm, rows, write
 
 
 def ended(epoch: int, **scores: float) -> dict[str, Any]:
-    return {"epoch": epoch, "epochs": 9, "done": 1.0, **scores}
+    return {"epoch": epoch, "epochs": 9, "done": 1.0, "loss": 3.0, "seconds": 0.25, **scores}
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -51,30 +51,64 @@ def test_epochs_before_are_there_once(
     if logged and cut:
         path.write_text(path.read_text() + '{"epoch": 7, "lo')
     again = EpochLog(path)
-    resumed = [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, kept + 1)]
+    resumed = [{"epoch": epoch, "loss": 1 / epoch, "seconds": 0.25} for epoch in range(1, kept + 1)]
     again({"epoch": kept + 1, "epochs": 9, "done": 0.0, "resumed": resumed})
     again(ended(kept + 1, loss=1 / (kept + 1)))
-    assert lines(path) == [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, kept + 2)]
+    assert lines(path) == [{"epoch": epoch, "loss": 1 / epoch, "seconds": 0.25} for epoch in range(1, kept + 2)]
 
 
 def test_another_training_replaces_it(tmp_path: Path) -> None:
     for loss in (1.0, 2.0):
         EpochLog(tmp_path / "log")(ended(1, loss=loss))
-    assert lines(tmp_path / "log") == [{"epoch": 1, "loss": 2.0}]
+    assert lines(tmp_path / "log") == [{"epoch": 1, "loss": 2.0, "seconds": 0.25}]
 
 
-@pytest.mark.parametrize("content", ["id,x\n", '{"id": 1}\n', '["epoch"]', "7", "\xff", '"epoch"', "[" * 9000, "{}"])
-def test_something_else_is_not_replaced(tmp_path: Path, content: str) -> None:
+FOREIGN = [
+    "id,x\n",
+    '{"id": 1}\n',
+    '["epoch"]',
+    "7",
+    "\xff",
+    '"epoch"',
+    "[" * 9000,
+    "{}",
+    '{"epoch": 1}\n',
+    '{"epoch": 1, "train_loss": 0.5, "seconds": 3}\n',
+    '{"step": 1, "epoch": 1, "loss": 0.5, "seconds": 3}\n',
+]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+@pytest.mark.parametrize("force", [False, True])
+def test_something_else_is_replaced_by_force_only(tmp_path: Path, content: str, force: bool) -> None:
     (tmp_path / "log").write_text(content, encoding="latin-1")
-    with pytest.raises(UserError, match="log exists and is not a log of training: give another name, or remove it"):
+    if force:
+        EpochLog(tmp_path / "log", force=True)(ended(1))
+        assert len(lines(tmp_path / "log")) == 1
+        return
+    with pytest.raises(UserError, match="log exists and is not a log of training: give another name, or replace"):
         EpochLog(tmp_path / "log")
     assert (tmp_path / "log").read_text(encoding="latin-1") == content
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_something_else_that_has_come_since_is_replaced_by_force_only(tmp_path: Path, force: bool) -> None:
+    log = EpochLog(tmp_path / "log", force=force)
+    (tmp_path / "log").write_text("id,x\n")
+    for epoch in (1, 2):
+        log(ended(epoch))
+    if force:
+        assert log.problem is None
+        assert len(lines(tmp_path / "log")) == 2
+    else:
+        assert "log exists and is not a log of training" in str(log.problem)
+        assert (tmp_path / "log").read_text() == "id,x\n"
 
 
 def test_an_empty_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
     EpochLog(tmp_path / "log")(ended(1))
-    assert lines(tmp_path / "log") == [{"epoch": 1}]
+    assert lines(tmp_path / "log") == [{"epoch": 1, "loss": 3.0, "seconds": 0.25}]
 
 
 @pytest.mark.parametrize("epoch", [1, 3])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from bilstm.errors import UserError
-from bilstm.files import check_readable, check_writable, replacing
+from bilstm.files import check_readable, check_writable, locked, replacing
 
 
 def test_what_was_written_takes_the_place_of_the_file(tmp_path: Path) -> None:
@@ -139,4 +141,25 @@ def test_what_is_being_written_is_not_removed(tmp_path: Path) -> None:
             assert len(abandoned(tmp_path)) == 2
         assert target.read_text() == "second"
     assert target.read_text() == "first"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no locks of folders")
+def test_a_writer_waits_for_who_cleans_up(tmp_path: Path) -> None:
+    """Otherwise it would write without a lock, and the next who cleans up would remove its file."""
+    with contextlib.ExitStack() as cleaning:
+        assert cleaning.enter_context(locked(tmp_path, alone=True))
+        end = threading.Timer(0.05, cleaning.close)
+        end.start()
+        with replacing(tmp_path / "out.txt") as temporary:
+            temporary.write_text("whole")
+            end.join()
+            check_writable(tmp_path / "out.txt")  # cleans up
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no locks of folders")
+def test_who_locks_a_folder_for_good_stops_no_writer(tmp_path: Path) -> None:
+    with locked(tmp_path, alone=True), replacing(tmp_path / "out.txt") as temporary:
+        temporary.write_text("whole")
     assert os.listdir(tmp_path) == ["out.txt"]

@@ -139,7 +139,7 @@ def test_a_job_in_the_background_still_ignores_ctrl_c(tmp_path: Path) -> None:
     assert int(re.findall(r"after epoch (\d+)", errors)[0]) >= 9
 
 
-@pytest.mark.parametrize("old", [None, b"\x02\0\0\0\0\0\0\0{} an older model"])
+@pytest.mark.parametrize("old", [None, b'\x21\0\0\0\0\0\0\0{"__metadata__":{"bilstm":"old"}} an older model'])
 def test_a_second_ctrl_c_leaves_nothing_half_written(tmp_path: Path, old: bytes | None) -> None:
     if old is not None:
         (tmp_path / "model").write_bytes(old)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,31 @@ def test_folders_go_with_their_owners_and_with_processes_that_were_killed(
     assert not mine.exists()
     scratch.folder(owner)
     assert not theirs.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_a_folder_is_never_there_to_be_removed_before_it_is_locked(
+    in_blocks: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_blocks()
+    moments = []
+
+    def clean_up_first(real: Callable[..., Any]) -> Callable[..., Any]:
+        """Another process that looks for abandoned folders just before each step."""
+
+        def step(*arguments: Any, **options: Any) -> Any:
+            if options != {"alone": True}:
+                moments.append(real)
+                scratch._remove_abandoned()
+            return real(*arguments, **options)
+
+        return step
+
+    for module, name in ((scratch, "locked"), (Path, "rename"), (weakref, "finalize")):
+        monkeypatch.setattr(module, name, clean_up_first(getattr(module, name)))
+    owner = UserError()
+    assert scratch.folder(owner).is_dir()
+    assert len(moments) >= 2
 
 
 def test_temporary_files_go_where_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

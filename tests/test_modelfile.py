@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save
 
-from bilstm.modelfile import FORMAT, MAXIMUM_HEADER, ModelFileError, read_model, write_model
+from bilstm import modelfile
+from bilstm.errors import UserError
+from bilstm.layers import Dense
+from bilstm.modelfile import FORMAT, MAXIMUM_HEADER, ModelFileError, check_model_path, read_model, write_model
+from bilstm.models import Sequential
 
 HEADER = {"kind": "tagger", "columns": {"label": "größe"}, "numbers": [0.1, -2, None, True]}
 TENSORS = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(0, np.float32)}
@@ -113,6 +117,9 @@ HOSTILE = {
     "description with NaN": (described('{"x": NaN}'), "NaN is not a JSON number"),
     "description with infinity": (described('{"x": 1e999}'), "1e999 is too large"),
     "description with a million digits": (described('{"x": ' + "9" * 10**6 + "}"), "its description is not JSON"),
+    "description with a number beyond all floats": (described('{"x": ' + "9" * 400 + "}"), "99999 is too large"),
+    "description with half a character": (described({**VALID, "x": ["\udc80"]}), r"'\udc80' is no Unicode character"),
+    "a name with half a character": (described({**VALID, "\ud83d": 1}), r"'\ud83d' is no Unicode character"),
     "description a list": (described([VALID]), "its description is not an object"),
     "no format": (described({"kind": "tagger"}), "has no valid format number"),
     "format true": (described({**VALID, "format": True}), "has no valid format number"),
@@ -183,9 +190,111 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         ({}, {"kind": "other"}, "its kind is none of"),
         ({}, {}, "its kind is none of"),
         ({}, {"kind": "tagger", "x": "y" * MAXIMUM_HEADER}, "description is larger than"),
+        (
+            {},
+            {"kind": "tagger", "x": ["a", "b\ud83d"]},
+            r"the model cannot be stored: '\\ud83d' is no Unicode character",
+        ),
+        ({}, {"kind": "tagger", "\udc00": 1}, r"the model cannot be stored: '\\udc00' is no Unicode character"),
+        ({"\udc00": [1]}, HEADER, r"the model cannot be stored: '\\udc00' is no Unicode character"),
+        ({}, {"kind": "tagger", "x": 10**400}, "the model cannot be stored: .* 10000000000000000000 is too large"),
+        ({}, {"kind": "tagger", "format": 0}, "the model cannot be stored: .* no valid format number"),
     ],
 )
 def test_what_could_not_be_read_is_not_written(tmp_path: Path, tensors: Any, header: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write_model(tmp_path / "model", tensors, header)
     assert os.listdir(tmp_path) == []
+
+
+def test_whole_characters_may_be_written_as_escapes(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(described(json.dumps({**VALID, "x": "\U0001f600ß"}, ensure_ascii=True)))
+    assert read_model(tmp_path / "m")[1]["x"] == "\U0001f600ß"
+
+
+# --- What a model may replace ----------------------------------------------------------------------------------------
+
+FOREIGN = {
+    "text": b"id,x\n1,2\n",
+    "text with a brace": b"12345678{",
+    "a short file": b"x",
+    "JSON": b'{"bilstm": 1}',
+    "a foreign safetensors file": save({"w": np.zeros(3, np.float32)}, {"format": "pt"}),
+    "a safetensors file without metadata": save({"w": np.zeros(3, np.float32)}),
+    "metadata that is text": outer(b'{"__metadata__":"bilstm"}'),
+    "metadata that is a list": outer(b'{"__metadata__":["bilstm"]}'),
+    "a header that is a list": outer(b'["__metadata__"]'),
+    "a header that is nested without end": outer(b'{"__metadata__":{"bilstm":' + b"[" * 100_000),
+    "a tensor of our name": save({"bilstm": np.zeros(3, np.float32)}),
+    "a header that is not complete": outer(b'{"__metadata__":{"bilstm":"{}"}}')[:-1],
+}
+OURS = {
+    "an empty file": b"",
+    "a model": described(VALID),
+    "a model of a newer format": described({**VALID, "format": 9}),
+    "a model whose weights were not written completely": described(VALID, w=np.zeros(3, np.float32))[:-1],
+}
+
+
+@pytest.mark.parametrize("content", OURS.values(), ids=OURS)
+def test_a_model_is_replaced(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m").write_bytes(content)
+    check_model_path(tmp_path / "m")
+    write_model(tmp_path / "m", TENSORS, HEADER)
+    assert read_model(tmp_path / "m")[1]["columns"] == HEADER["columns"]
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("force", [False, True])
+def test_other_files_are_replaced_by_force_only(tmp_path: Path, content: bytes, force: bool) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    for write in (check_model_path, lambda path, **force: write_model(path, TENSORS, HEADER, **force)):
+        if force:
+            write(path, force=True)
+        else:
+            with pytest.raises(UserError, match="m exists and is not a bilstm model: give another name, or re"):
+                write(path)
+            assert path.read_bytes() == content
+    if force:
+        assert read_model(path)[1]["columns"] == HEADER["columns"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_what_cannot_be_read_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(FOREIGN["text"])
+    (tmp_path / "m").chmod(0o200)
+    with pytest.raises(UserError, match="cannot read .*m: permission denied"):
+        check_model_path(tmp_path / "m")
+
+
+# --- Time and memory -------------------------------------------------------------------------------------------------
+
+
+def test_too_little_memory_is_no_damage(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(modelfile, "_tensor", too_much)
+    with pytest.raises(MemoryError):
+        read_model(model)
+
+
+def test_names_of_tensors_are_not_compared_one_by_one() -> None:
+    """80,000 empty tensors in a file with 1,000 layers took seconds to refuse."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str(self) == other
+
+    network = Sequential([Dense(1, input_shape=(None, 1)) for _ in range(100)])
+    extra = {Name(f"extra.{number}"): np.zeros(0) for number in range(1000)}
+    with pytest.raises(ValueError, match=r"weights extra\.0, extra\.1, extra\.10 are unknown"):
+        network.set_tensors({**network.tensors(), **extra})
+    assert compared < 10 * len(extra)

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bilstm
-from bilstm.errors import ModelFileError
+from bilstm.cli import commands
+from bilstm.errors import ModelFileError, UserError
 from bilstm.layers import LSTM
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
@@ -81,6 +83,25 @@ def test_ways_of_saving_there_are_not(argument: str, value: Any, tmp_path: Path)
     with pytest.raises(ValueError, match=f"save: {argument}={value!r} is not supported"):
         tagger().save(tmp_path / "m", **{argument: value})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_model_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("id,x\n")
+    with pytest.raises(UserError, match="m exists and is not a bilstm model: give another name, or remove it first"):
+        tagger().save(tmp_path / "m")
+    assert (tmp_path / "m").read_text() == "id,x\n"
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    tagger().save(tmp_path / "m")
+    monkeypatch.setattr(Sequential, "from_config", too_much)
+    with pytest.raises(MemoryError):
+        load_model(tmp_path / "m")
+    result = CliRunner().invoke(commands, ["inspect", str(tmp_path / "m")])
+    assert result.stderr == "bilstm: there is not enough memory\n"
 
 
 def test_saving_what_has_no_weights(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_what_is_gone_on_with_has_its_epochs_once(tmp_path: Path, kept: int) -> 
     before = TensorBoardLog(tmp_path)
     for epoch in (1, 2, 3):
         before(ended(epoch, loss=1 / epoch))
-    again = TensorBoardLog(tmp_path, resume=True)
+    again = TensorBoardLog(tmp_path)
     resumed = [{"epoch": epoch, "loss": 1 / epoch, "seconds": epoch / 4} for epoch in range(1, kept + 1)]
     again({"epoch": kept + 1, "epochs": 9, "done": 0.0, "resumed": resumed})
     again(ended(kept + 1, loss=0.5))
@@ -94,12 +94,30 @@ def test_what_is_gone_on_with_has_its_epochs_once(tmp_path: Path, kept: int) -> 
     assert scalars(tmp_path) == {"loss/training": [*expected, (kept + 1, 0.5)]}
 
 
-@pytest.mark.parametrize(("name", "resume"), [("1.host.bilstm", False), ("1.host", False), ("1.host", True)])
-def test_other_events_are_left_alone(tmp_path: Path, name: str, resume: bool) -> None:
-    (tmp_path / f"events.out.tfevents.{name}").touch()
-    with pytest.raises(UserError, match="holds the events of another training: give each a folder of its own$"):
-        TensorBoardLog(tmp_path, resume=resume)
-    assert len(os.listdir(tmp_path)) == 1
+@pytest.mark.parametrize("force", [False, True])
+def test_other_events_are_replaced_by_force_only(tmp_path: Path, force: bool) -> None:
+    TensorBoardLog(tmp_path)(ended(1, loss=2.0))
+    (tmp_path / "events.out.tfevents.1.host").touch()
+    if force:
+        TensorBoardLog(tmp_path, force=True)(ended(1, loss=1.0))
+        assert scalars(tmp_path) == {"loss/training": [(1, 1.0)]}
+        assert len(os.listdir(tmp_path)) == 1
+        return
+    with pytest.raises(UserError, match="holds the events of another program: give another folder, or replace them w"):
+        TensorBoardLog(tmp_path)
+    assert len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("end", ["killed while it wrote", "killed before it removed the earlier events", "ended"])
+def test_the_same_command_replaces_the_events_of_a_training_however_it_ended(tmp_path: Path, end: str) -> None:
+    TensorBoardLog(tmp_path)(ended(1, loss=2.0))
+    (events_file,) = tmp_path.iterdir()
+    if end == "killed while it wrote":
+        events_file.write_bytes(events_file.read_bytes()[:-3])
+    if end == "killed before it removed the earlier events":
+        events_file.with_name("events.out.tfevents.1.host.bilstm").write_bytes(events_file.read_bytes())
+    TensorBoardLog(tmp_path)(ended(1, loss=1.0))
+    assert scalars(tmp_path) == {"loss/training": [(1, 1.0)]}
 
 
 def test_events_that_cannot_be_written_stop_no_training(tmp_path: Path) -> None:

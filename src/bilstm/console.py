@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 
 import click
 
-from bilstm.errors import UserError, suggestion
+from bilstm.errors import UserError, printable, suggestion
 from bilstm.files import reason
 
 MISTAKE, INTERRUPTED, BROKEN = 2, 130, 70  # exit statuses; the last is sysexits.h's EX_SOFTWARE
@@ -49,6 +50,8 @@ def _ending_in_one_line() -> Iterator[None]:
         yield
     except click.exceptions.Exit:  # of --help and --version
         raise
+    except click.NoSuchOption as error:
+        fail(f"no such option {error.option_name!r}.{suggestion(error.option_name, _options(error.ctx))}")
     except (UserError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         fail(message[:1].lower() + message[1:] if isinstance(error, click.ClickException) else message)
@@ -78,6 +81,13 @@ def _ending_in_one_line() -> Iterator[None]:
         )
 
 
+def _options(context: click.Context | None) -> list[str]:
+    """The long options of a command, as they are typed."""
+    parameters = context.command.get_params(context) if context else []
+    options = [option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)]
+    return [option for option in options if option.startswith("--")]
+
+
 def _discard_output() -> None:
     """Give up what standard output still holds and cannot take, or Python would fail at it once more at its end."""
     try:
@@ -96,8 +106,23 @@ def _is_expected(error: Exception) -> bool:
 
 def fail(message: str, status: int = MISTAKE) -> NoReturn:
     """Print one line on standard error, and exit."""
-    click.echo("bilstm: " + " ".join(message.split()), err=True)
+    echo("bilstm: " + " ".join(message.split()), err=True)
     sys.exit(status)
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print one line in which nothing can command the terminal, since it may quote a file from a stranger."""
+    click.echo(printable(line), err=err)
+
+
+def echo_json(data: Any) -> None:
+    """Print data as JSON on several lines; what `printable` would replace becomes an escape of JSON's."""
+    text = json.dumps(data, ensure_ascii=False, indent=2)
+    for character in set(text) - {"\n"}:
+        if printable(character) != character:
+            units = character.encode("utf-16-be", "surrogatepass").hex()
+            text = text.replace(character, "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)))
+    click.echo(text)
 
 
 class Stopped(KeyboardInterrupt):

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ if sys.platform != "win32":
 from bilstm.errors import UserError, suggestion
 
 AnyPath = str | os.PathLike[str]
+_PATIENCE = (0.0, 0.01, 0.03, 0.1, 0.3)  # seconds between attempts
 
 
 @contextlib.contextmanager
@@ -91,7 +93,7 @@ def check_readable(path: AnyPath) -> None:
             raise UserError(f"{path} is a folder: give the name of a file")
         if not path.exists():
             siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise UserError(f"there is no file {path}.{suggestion(path.name, siblings, cutoff=0.75)}".rstrip("."))
+            raise UserError(f"there is no file {path}.{suggestion(path.name, siblings)}".rstrip("."))
         if not path.is_file():
             raise UserError(f"{path} is not an ordinary file: write it to one first")
         with open(path, "rb") as file:
@@ -111,6 +113,7 @@ def reason(error: OSError) -> str:
 def locked(folder: Path, *, alone: bool) -> Iterator[bool]:
     """Lock a folder for the block, alone or with others who use it, and tell whether that was possible.
 
+    Who locks it with others waits for a moment while somebody has it alone, to remove what killed processes left.
     The lock of a process that is killed ends with it. It is the folder's, since what writes a file may lock that.
     """
     if sys.platform == "win32":  # where a folder cannot be opened
@@ -118,14 +121,19 @@ def locked(folder: Path, *, alone: bool) -> Iterator[bool]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            locked = True
-        except OSError:
-            locked = False
-        yield locked
+        yield any(_lock(handle, alone, after) for after in (_PATIENCE[:1] if alone else _PATIENCE))
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, alone: bool, after: float) -> bool:
+    """Try to lock an open folder after some seconds, and tell whether it is locked now."""
+    time.sleep(after)
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _temporary(target: Path) -> Path:

@@ -77,15 +77,13 @@ def extent_of(data: Dataset) -> str:
 def after_training(model: TrainedModel, seconds: float, path: str) -> list[str]:
     """How training the model went, how long it took, and where the model is."""
     training, baseline = model.training, model.baseline
-    calibration = training.get("calibration")
-    scaled = (
-        []
-        if calibration is None
-        else [
-            f"probabilities scaled by a temperature of {calibration['temperature']:.3g}: calibration error "
-            f"{calibration['calibration_error_before']:.4f} -> {calibration['calibration_error']:.4f} on the validation set"
+    scaled = []
+    if calibration := training.get("calibration"):
+        errors = f"{calibration['calibration_error_before']:.4f} to {calibration['calibration_error']:.4f}"
+        scaled = [
+            f"probabilities are scaled by a temperature of {calibration['temperature']:.3g}, which changes the calibration "
+            f"error on the validation set from {errors}"
         ]
-    )
     return [
         f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
         f"{kept(training)}, with {reached(training)}",

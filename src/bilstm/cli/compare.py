@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +21,7 @@ from bilstm.cli.options import (
     training_options,
     use_threads,
 )
-from bilstm.console import Progress, fail, saying_if_stopped, stop_status
+from bilstm.console import Progress, echo_json, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError, listed, suggestion
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def compare(
         except ComparisonInterrupted as caught:
             interrupt, report = caught, caught.report
     if as_json:
-        click.echo(json.dumps({"table": table, "test": test, **report}, ensure_ascii=False, indent=2))
+        echo_json({"table": table, "test": test, **report})
     else:
         notes = [f"note: {note}" for note in report["notes"]]
         say([*scores(report), *notes, report["sentence"]], quiet=False)

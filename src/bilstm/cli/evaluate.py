@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from bilstm.cli.options import (
@@ -15,6 +13,7 @@ from bilstm.cli.options import (
     say,
     use_threads,
 )
+from bilstm.console import echo_json
 
 
 @click.command(short_help="Score a MODEL on a labelled TABLE.")
@@ -79,7 +78,7 @@ def evaluate(
 
         scores = write_report(report, trained, table, name=model, **options)["scores"]
     if as_json:
-        click.echo(json.dumps({"model": model, "table": table, **scores}, ensure_ascii=False, indent=2))
+        echo_json({"model": model, "table": table, **scores})
     else:
         say(evaluation(table, scores), quiet=False)
         say([f"{report}: the report"] if report else [], quiet=not report)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from bilstm.cli.options import FILE, say
+from bilstm.console import echo_json
 
 
 @click.command(short_help="Describe what a MODEL file holds.")
@@ -21,6 +20,6 @@ def inspect(model: str, as_json: bool) -> None:
 
     facts = inspect_file(model)
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+        echo_json(facts)
     else:
         say(inspection(facts), quiet=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bilstm.console import echo
 from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ FROM_ZERO = click.FloatRange(0)
 COUNT = click.IntRange(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
+UNITS = ("step", "sequence")  # what a task has an answer for
 POOLING = click.Choice(["mean", "max", "attention", "last"])
 # The options of `TrainingOptions`: what values they take, and their help.
 TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
@@ -112,8 +114,8 @@ column_flags = together(
     column_option("--sequence", "Identifies the sequences. CoNLL-style files need none: empty lines separate them."),
     column_option(
         "--label",
-        "What to predict; an empty cell is unlabelled. Several columns, separated by commas: several labels (0 or 1) or "
-        "quantities. In CoNLL-style files, the last column.",
+        "What to predict; an empty cell is unlabelled. Several columns, separated by commas, are several labels (0 or "
+        "1) or quantities. In CoNLL-style files, the last column.",
         multiple=True,
     ),
     click.option("--labels", metavar="FILE", type=FILE, help="A table with the label of each sequence in a row."),
@@ -242,4 +244,5 @@ def split_names(given: Sequence[str], names: Sequence[str]) -> list[str]:
 def say(lines: list[str], quiet: bool, *, err: bool = False) -> None:
     """Print lines, on standard error where standard output is for data."""
     if not quiet:
-        click.echo("\n".join(lines), err=err)
+        for line in lines:
+            echo(line, err=err)

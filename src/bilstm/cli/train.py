@@ -20,7 +20,7 @@ from bilstm.cli.options import (
     training_options,
     use_threads,
 )
-from bilstm.console import Progress, fail, saying_if_stopped, stop_status
+from bilstm.console import Progress, echo, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Continue from --checkpoint, if it is there: to the very same model.")
 @click.option("--log", metavar="FILE", type=FILE, help="Write the scores of each epoch, a JSON object in a line.")
 @click.option("--tensorboard", metavar="FOLDER", type=FILE, help="Write the scores of each epoch for TensorBoard.")
+@click.option("--force", is_flag=True, help="Replace files that bilstm did not write, too.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU. The model is the same.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def train(table: str, out: str, threads: int | None, quiet: bool, **given: Any) -> None:
@@ -81,7 +82,7 @@ def train(table: str, out: str, threads: int | None, quiet: bool, **given: Any) 
 
     inputs = [table, *(path for name in ("labels", "valid", "valid_labels") if (path := given[name]))]
     check_apart({"TABLE": table, "--valid": given["valid"]})
-    check_model_path(out, inputs=inputs)
+    check_model_path(out, inputs=inputs, force=given["force"])
     options = training_options(given)
     checkpoint, logs = _kept_files(out, inputs, given)
     prepared = _prepare(table, options, given)
@@ -96,16 +97,16 @@ def train(table: str, out: str, threads: int | None, quiet: bool, **given: Any) 
         except ModelInterrupted as caught:
             interrupt, model = caught, caught.model
     with saying_if_stopped("while the model was being written: it was not"):
-        _save(model, out, checkpoint)
+        _save(model, out, checkpoint, given["force"])
     for log in logs:
         if log.problem:
-            click.echo(f"bilstm: {log.problem}; training went on without it", err=True)
+            echo(f"bilstm: {log.problem}; training went on without it", err=True)
     if interrupt:
         fail(when_stopped(model.training, out) + _how_to_continue(checkpoint), stop_status(interrupt))
     if given["baseline"] and options.direction != "none":
         with saying_if_stopped(f"in training the baseline: {out} has none{_how_to_continue(checkpoint)}"):
             model.baseline = _train_baseline(prepared, options, quiet)
-            _save(model, out, checkpoint)
+            _save(model, out, checkpoint, given["force"])
     if checkpoint:
         checkpoint.remove()
     say(after_training(model, progress.seconds, out), quiet)
@@ -128,7 +129,7 @@ def _kept_files(
     from bilstm.training.epochlog import EpochLog
     from bilstm.training.tensorboard import TensorBoardLog
 
-    path, log, board = given["checkpoint"], given["log"], given["tensorboard"]
+    path, log, board, force = (given[name] for name in ("checkpoint", "log", "tensorboard", "force"))
     if path is None and (given["resume"] or given["checkpoint_minutes"]):
         option = "--resume" if given["resume"] else "--checkpoint-minutes"
         raise UserError(f"{option} needs the file that holds the training: name it with --checkpoint")
@@ -139,9 +140,9 @@ def _kept_files(
     checkpoint = None
     if path is not None:
         minutes = given["checkpoint_minutes"]
-        checkpoint = Checkpoint(path, resume=given["resume"], minutes=minutes, inputs=inputs)
-    logs: list[EpochLog | TensorBoardLog] = [EpochLog(log, inputs=inputs)] if log else []
-    return checkpoint, [*logs, TensorBoardLog(board, resume=given["resume"])] if board else logs
+        checkpoint = Checkpoint(path, resume=given["resume"], minutes=minutes, inputs=inputs, force=force)
+    logs: list[EpochLog | TensorBoardLog] = [EpochLog(log, inputs=inputs, force=force)] if log else []
+    return checkpoint, [*logs, TensorBoardLog(board, force=force)] if board else logs
 
 
 def _train_baseline(prepared: Prepared, options: TrainingOptions, quiet: bool) -> TrainedModel | None:
@@ -151,13 +152,13 @@ def _train_baseline(prepared: Prepared, options: TrainingOptions, quiet: bool) -
     with Progress(quiet=quiet, what="without recurrence: ") as progress:
         baseline = train_baseline(prepared, options, progress=progress)
     if baseline is None:
-        click.echo("bilstm: there is no baseline, since its loss was not finite", err=True)
+        echo("bilstm: there is no baseline, since its loss was not finite", err=True)
     return baseline
 
 
-def _save(model: TrainedModel, out: str, checkpoint: Checkpoint | None) -> None:
+def _save(model: TrainedModel, out: str, checkpoint: Checkpoint | None, force: bool) -> None:
     try:
-        model.save(out)
+        model.save(out, force=force)
     except UserError as error:
         raise UserError(f"{error}{_how_to_continue(checkpoint)}") from error
 

@@ -60,12 +60,16 @@ def folder(owner: object) -> Path:
     """
     try:
         _remove_abandoned()
-        made = Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, place()))
+        unlocked = Path(tempfile.mkdtemp(".new", _PREFIX, place()))
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, unlocked, ignore_errors=True)
+            stack.enter_context(locked(unlocked, alone=False))
+            # Locked first, and then given the name that others look for: they remove what nobody has locked.
+            made = unlocked.rename(unlocked.with_suffix(_SUFFIX))
+            stack.callback(shutil.rmtree, made, ignore_errors=True)
+            end = stack.pop_all()
     except OSError as error:
         raise UserError(f"cannot write into {place()}: {reason(error)}{_ADVICE}") from None
-    end = contextlib.ExitStack()
-    end.callback(shutil.rmtree, made, ignore_errors=True)
-    end.enter_context(locked(made, alone=False))
     weakref.finalize(owner, end.close)
     return made
 

@@ -421,15 +421,18 @@ class SequenceEstimator(BaseEstimator):
 
     # --- Files and scikit-learn ----------------------------------------------------------------------------------
 
-    def save(self, path: AnyPath) -> None:
+    def save(self, path: AnyPath, *, force: bool = False) -> None:
         """Write the trained model to one file, which `bilstm evaluate`, `predict` and `inspect` read, too.
+
+        Args:
+            force: whether to replace a file that bilstm did not write.
 
         Raises:
             NotFittedError: before `fit`.
             UserError: the file cannot be written.
         """
         check_is_fitted(self, "model_")
-        self.model_.save(path)
+        self.model_.save(path, force=force)
 
     @classmethod
     def load(cls, path: AnyPath) -> Self:

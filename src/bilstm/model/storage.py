@@ -9,7 +9,7 @@ from typing import Any
 from bilstm.data.schema import Schema
 from bilstm.errors import ModelFileError
 from bilstm.files import AnyPath
-from bilstm.layers import ColumnEmbedding
+from bilstm.layers import ColumnEmbedding, Dense, TimeDistributed
 from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.tasks import Task, task_from_json
@@ -29,7 +29,7 @@ class Parts:
     baseline: tuple[Sequential, dict[str, Any]] | None
 
 
-def write_parts(path: AnyPath, parts: Parts) -> None:
+def write_parts(path: AnyPath, parts: Parts, *, force: bool = False) -> None:
     """Write a model file, wholly or not at all.
 
     Raises:
@@ -47,7 +47,7 @@ def write_parts(path: AnyPath, parts: Parts) -> None:
         network, training = parts.baseline
         header["baseline"] = {"network": network.get_config(), "training": training}
         tensors |= {_BASELINE + name: tensor for name, tensor in network.tensors().items()}
-    write_model(path, tensors, header)
+    write_model(path, tensors, header, force=force)
 
 
 def read_parts(path: AnyPath) -> Parts:
@@ -150,6 +150,10 @@ def _fits(schema: Schema, task: Task, model: Sequential) -> bool:
     """Whether the network takes what the schema gives, and has the task's outputs."""
     network, first = model.network, model.layers[0] if model.layers else None
     if network is None or network.one_row_each != task.per_sequence or network.outputs != task.outputs:
+        return False
+    last = model.layers[-1]
+    dense = last.layer if isinstance(last, TimeDistributed) else last
+    if not isinstance(dense, Dense) or dense.activation != task.head().activation:
         return False
     taken: tuple[int, tuple[int, ...]] = (network.features, ())
     if isinstance(first, ColumnEmbedding):

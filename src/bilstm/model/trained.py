@@ -197,14 +197,17 @@ class TrainedModel:
 
     # --- Files ---------------------------------------------------------------------------------------------------
 
-    def save(self, path: AnyPath) -> None:
+    def save(self, path: AnyPath, *, force: bool = False) -> None:
         """Write everything needed for prediction to one file, wholly or not at all.
 
+        Args:
+            force: whether to replace a file that bilstm did not write.
+
         Raises:
-            UserError: the file cannot be written.
+            UserError: the file cannot be written, or another program's file would be replaced.
         """
         baseline = (self.baseline.network, self.baseline.training) if self.baseline else None
-        write_parts(path, Parts(self.schema, self.task, self.network, self.training, baseline))
+        write_parts(path, Parts(self.schema, self.task, self.network, self.training, baseline), force=force)
 
     @classmethod
     def load(cls, path: AnyPath) -> TrainedModel:

@@ -232,7 +232,7 @@ class Chain:
         """
         self._built_network()
         names = _tensor_names(self._specs)
-        missing, extra = [n for n in names if n not in tensors], [n for n in tensors if n not in names]
+        missing, extra = [n for n in names if n not in tensors], sorted(set(tensors).difference(names))
         if missing or extra:
             raise ValueError(
                 f"weights {', '.join((missing or extra)[:3])} {'are missing' if missing else 'are unknown'}"

@@ -29,6 +29,7 @@ def model_from_parts(path: str | os.PathLike[str], tensors: Mapping[str, FloatAr
 
     Raises:
         ModelFileError: they do not belong together.
+        MemoryError: there is too little memory for the model.
     """
     try:
         if not isinstance(config, dict):
@@ -36,7 +37,7 @@ def model_from_parts(path: str | os.PathLike[str], tensors: Mapping[str, FloatAr
         _check_sizes(config, tensors)
         model = Sequential.from_config(config, draw=False)
         model.set_tensors(tensors)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{os.fspath(path)} is not a valid model: {error}") from None
     return model
 

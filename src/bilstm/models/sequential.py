@@ -340,7 +340,7 @@ class Sequential(PredictingChain):
         The optimizer's moments are not kept, so that the file stays small.
 
         Raises:
-            UserError: the file cannot be written.
+            UserError: the file cannot be written, or exists and is not a bilstm model.
         """
         refuse_unsupported("save", keywords, {"include_optimizer": False, "save_format": None, "zipped": None})
         if not overwrite and os.path.exists(path):

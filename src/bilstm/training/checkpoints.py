@@ -77,31 +77,40 @@ class Checkpoint:
         resume: go on with what it holds; without the file, training starts from the beginning.
         minutes: write it whenever so many have passed, within an epoch too, instead of after every epoch.
         inputs: files that are being read, and must not be overwritten.
+        force: without `resume`, replace an existing file of any content.
 
     Raises:
-        UserError: the file cannot be written, is no checkpoint, or is one that is not to be gone on with.
+        UserError: the file cannot be written, is no checkpoint, or exists and neither `resume` nor `force` is True.
     """
 
     def __init__(
-        self, path: AnyPath, *, resume: bool = False, minutes: float | None = None, inputs: Iterable[AnyPath] = ()
+        self,
+        path: AnyPath,
+        *,
+        resume: bool = False,
+        minutes: float | None = None,
+        inputs: Iterable[AnyPath] = (),
+        force: bool = False,
     ) -> None:
         if minutes is not None and not 0 < minutes < math.inf:
             raise UserError(f"the minutes between two checkpoints must be a positive number, not {minutes!r}")
         check_writable(path, inputs=inputs)
-        self.path, self.minutes = path, minutes
+        self.path, self.minutes, self._force = path, minutes, force and not resume
         self._facts: dict[str, Any] = {}
         self._found: tuple[Tensors, dict[str, Any]] | None = None
+        self._resumable = False  # whether the file holds a part of this training
         self._written = time.monotonic()
-        if not os.path.exists(path):
+        if self._force or not os.path.exists(path):
             return
         tensors, header = read_model(path)
         if header["kind"] != "checkpoint":
             raise UserError(f"{path} is a model, not a checkpoint: give another name")
         if not resume:
             raise UserError(
-                f"{path} holds an unfinished training: go on with it with --resume, or remove it to start anew"
+                f"{path} holds an unfinished training: continue it with --resume, or start anew with --force"
             )
         self._found = tensors, header
+        self._resumable = True
 
     def belongs_to(self, facts: Mapping[str, Any]) -> None:
         """Add to what tells this training from others.
@@ -167,10 +176,11 @@ class Checkpoint:
             tensors["best"] = snapshot.best.weights
             header["best"] = {"score": snapshot.best.score, "epoch": snapshot.best.epoch}
         try:
-            write_model(self.path, tensors, header)
+            write_model(self.path, tensors, header, force=self._force)
         except UserError as error:
-            kept = ", and the same command with --resume goes on" if os.path.exists(self.path) else ""
+            kept = ", and the same command with --resume goes on" if self._resumable else ""
             raise UserError(f"{error}; training was stopped{kept}") from error
+        self._resumable = True
         self._written = time.monotonic()
 
     def remove(self) -> None:
@@ -216,7 +226,7 @@ def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snap
     arrays = {name: tensors[name] for name in _ARRAYS}
     logs, best = header["logs"], header.get("best")
     if best is not None:
-        accuracy, loss = map(float, best["score"])
+        accuracy, loss = map(_number, best["score"])
         arrays["best"] = tensors["best"]
         if not 0 <= _count(best["epoch"]) < len(logs):
             raise ValueError("the best epoch is not among those done")
@@ -239,14 +249,20 @@ def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snap
         iteration=_count(header["iteration"]),
         random=random,
         batches=_count(header["batches"]),
-        sums=np.array(header["sums"], np.float64).reshape(5),
-        logs=[{str(name): float(value) for name, value in log.items()} for log in logs],
+        sums=np.array([_number(value) for value in header["sums"]]).reshape(5),
+        logs=[{str(name): _number(value) for name, value in log.items()} for log in logs],
         best=best,
-        seconds=float(header["seconds"]),
+        seconds=_number(header["seconds"]),
     )
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{shown(value)} is not a number")
+    return float(value)
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
-        raise ValueError(f"{value!r} is not a count")
+        raise ValueError(f"{shown(value)} is not a count")
     return value

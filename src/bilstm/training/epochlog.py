@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from bilstm.errors import UserError
 from bilstm.files import AnyPath, check_writable, reason, replacing
 
 _NOT_SCORES = ("epochs", "done", "resumed")
+_ALWAYS = ("epoch", "loss", "seconds")  # in each line; "epoch" is the first
 
 
 class EpochLog:
@@ -21,21 +21,21 @@ class EpochLog:
     that is gone on with has the lines of its earlier epochs once.
 
     Args:
-        path: the file to write; one that is there is replaced.
+        path: the file to write; an earlier log is replaced.
         inputs: files that are being read, and must not be overwritten.
+        force: replace an existing file of any content.
 
     Attributes:
         problem: why the file could not be written to its end, or None. It does not stop training.
 
     Raises:
-        UserError: the file cannot be written, or something else stands there.
+        UserError: the file cannot be written, or exists and is not a log of training.
     """
 
-    def __init__(self, path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
+    def __init__(self, path: AnyPath, *, inputs: Iterable[AnyPath] = (), force: bool = False) -> None:
         check_writable(path, inputs=inputs)
-        if not _may_be_replaced(path):
-            raise UserError(f"{path} exists and is not a log of training: give another name, or remove it first")
-        self.path = path
+        self.path, self._force = path, force
+        self._check_replaceable()
         self.problem: str | None = None
         self._begun = False
 
@@ -45,6 +45,7 @@ class EpochLog:
             return
         try:
             if not self._begun:
+                self._check_replaceable()  # again: training may have begun hours after the first time
                 with replacing(self.path) as new:
                     new.write_text("".join(map(_line, figures.get("resumed", ()))), encoding="utf-8")
                 self._begun = True
@@ -56,17 +57,25 @@ class EpochLog:
         except OSError as error:
             self.problem = f"cannot write {self.path}: {reason(error)}"
 
+    def _check_replaceable(self) -> None:
+        if not self._force and not _may_be_replaced(self.path):
+            raise UserError(
+                f"{self.path} exists and is not a log of training: give another name, or replace it with --force"
+            )
+
 
 def _line(scores: Mapping[str, Any]) -> str:
     return json.dumps(scores) + "\n"
 
 
 def _may_be_replaced(path: AnyPath) -> bool:
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-        try:
+    """Whether nothing is lost with the file: it does not exist, is empty, or its first line is one of ours."""
+    try:
+        with open(path, "rb") as file:
             first = file.readline(10_000)
-            epoch = json.loads(first) if first else {"epoch": 1}
-        except (ValueError, RecursionError):
-            return False
-        return isinstance(epoch, dict) and "epoch" in epoch
-    return True
+        line = json.loads(first) if first else dict.fromkeys(_ALWAYS)
+    except FileNotFoundError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(line, dict) and list(line)[:1] == ["epoch"] and line.keys() >= set(_ALWAYS)

@@ -24,17 +24,18 @@ class TensorBoardLog:
     "accuracy/validation" and "learning_rate". A training that is gone on with has its earlier epochs once.
 
     Args:
-        folder: of this training alone; made when the first event is written.
-        resume: replace what an earlier part of this training has left there.
+        folder: of this training alone; made when the first event is written. Events of an earlier training of bilstm,
+            or of an earlier part of this one, are replaced.
+        force: replace events of other programs, too.
 
     Attributes:
         problem: why events could not be written to the end, or None. It does not stop training.
 
     Raises:
-        UserError: tensorboardX is not installed, the folder cannot be written, or holds other events.
+        UserError: tensorboardX is not installed, the folder cannot be written, or holds events of another program.
     """
 
-    def __init__(self, folder: AnyPath, *, resume: bool = False) -> None:
+    def __init__(self, folder: AnyPath, *, force: bool = False) -> None:
         try:
             from tensorboardX.proto.event_pb2 import Event  # noqa: F401 - whether it is there
         except ModuleNotFoundError:
@@ -43,8 +44,10 @@ class TensorBoardLog:
         self.problem: str | None = None
         _check_folder(self.folder)
         self._replaced = list(self.folder.glob(_EVENTS))
-        if any(not (resume and path.name.endswith(_OURS)) for path in self._replaced):
-            raise UserError(f"{folder} holds the events of another training: give each a folder of its own")
+        if not force and any(not path.name.endswith(_OURS) for path in self._replaced):
+            raise UserError(
+                f"{folder} holds the events of another program: give another folder, or replace them with --force"
+            )
         self._file: Path | None = None
         self._started = 0.0  # interruptions left out
 
