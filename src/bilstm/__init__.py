@@ -12,13 +12,14 @@ from bilstm._version import __version__
 
 if TYPE_CHECKING:
     from bilstm import callbacks as callbacks
+    from bilstm import compare as compare
     from bilstm import layers as layers
     from bilstm import metrics as metrics
     from bilstm import models as models
     from bilstm import optimizers as optimizers
     from bilstm import problems as problems
+    from bilstm import report as report
     from bilstm import utils as utils
-    from bilstm.compare import compare
     from bilstm.errors import UserError
     from bilstm.estimators.classifier import SequenceClassifier
     from bilstm.estimators.regressor import SequenceRegressor
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from bilstm.model.training import train
     from bilstm.models import Sequential, load_model
     from bilstm.ragged import Ragged
-    from bilstm.report import report
     from bilstm.training.options import TrainingOptions
 
-_MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
+_MODULES = ("callbacks", "compare", "layers", "metrics", "models", "optimizers", "problems", "report", "utils")
 _NAMES = {
     "Ragged": "ragged",
     "SequenceClassifier": "estimators",
@@ -40,10 +40,8 @@ _NAMES = {
     "TrainedModel": "model.trained",
     "TrainingOptions": "training.options",
     "UserError": "errors",
-    "compare": "compare",
     "load": "model.trained",
     "load_model": "models",
-    "report": "report",
     "train": "model.training",
 }
 

@@ -81,8 +81,8 @@ def after_training(model: TrainedModel, seconds: float, path: str) -> list[str]:
     if calibration := training.get("calibration"):
         errors = f"{calibration['calibration_error_before']:.4f} to {calibration['calibration_error']:.4f}"
         scaled = [
-            f"probabilities are scaled by a temperature of {calibration['temperature']:.3g}, which changes the calibration "
-            f"error on the validation set from {errors}"
+            f"probabilities are scaled by a temperature of {calibration['temperature']:.3g}: calibration error on the "
+            f"validation set from {errors}"
         ]
     return [
         f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
@@ -187,7 +187,7 @@ def _by_name(report: dict[str, Any]) -> list[str]:
     quantities = report["per_quantity"]
     if len(quantities) < 2:
         return []
-    lines = [("quantity", "mae", "rmse", "R²", "bias")]
+    lines: list[Sequence[str]] = [("quantity", "mae", "rmse", "R²", "bias")]
     for name, scores in quantities.items():
         lines.append((shown(name)[1:-1], *(f"{scores[key]:.4g}" for key in ("mae", "rmse", "r2", "bias"))))
     return aligned(lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from bilstm.cli.options import (
@@ -70,7 +72,7 @@ def evaluate(
     trained = open_model(model, sequence, order, label, features)
     trained.precision = precision
     use_threads(threads)
-    options = {"labels": labels, "group": group, "tolerance": events, "background": background}
+    options: dict[str, Any] = {"labels": labels, "group": group, "tolerance": events, "background": background}
     if report is None:
         scores = trained.evaluate(table, **options)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -186,8 +186,8 @@ def _join_dictionaries(sequences: Sequence[Mapping[str, Any]], label: str) -> Me
         lengths.append(steps[first])
         for name in names:
             value = sequence.get(name)
-            listed = isinstance(value, Iterable) and name in steps
-            columns.setdefault(name, []).extend(value if listed else [value] * steps[first])
+            cells: Any = value if name in steps else [value] * steps[first]
+            columns.setdefault(name, []).extend(cells)
     table = MemoryTable(
         {name: read_cells(values) for name, values in columns.items()}, offsets_of(lengths), form="list", label=label
     )

@@ -174,8 +174,10 @@ def _separated(columns: ColumnOptions, table: Table) -> ColumnOptions:
         return tuple(name.strip() for part in parts for name in part if name.strip())
 
     features = None if columns.features is None else names(columns.features)
-    several = {name: names(getattr(columns, name)) for name in ("label", "categorical", "drop")}
-    return dataclasses.replace(columns, features=features, **several)
+    categorical, drop = names(columns.categorical), names(columns.drop)
+    return dataclasses.replace(
+        columns, label=names(columns.label), features=features, categorical=categorical, drop=drop
+    )
 
 
 def train_prepared(
