@@ -1,4 +1,4 @@
-"""One training and its score on the test sequences: by the command line, the estimator, or the twin in PyTorch.
+"""One training and its score on the test sequences: by the command line, or the twin in PyTorch.
 
     python -m benchmarks.accuracy.runs CONTENDER DATA_SET SEED FOLDER [OPTION=VALUE ...]
 
@@ -16,15 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.accuracy.datasets import DATASETS, DataSet, labelled_sequences
-from bilstm import SequenceClassifier
-from bilstm.engine.plans import Targets
-from bilstm.metrics import step_report
+from benchmarks.accuracy.datasets import DATASETS, DataSet
+from bilstm.model.evaluation import evaluate
+from bilstm.model.trained import TrainedModel
+from bilstm.model.training import calibrate, column_options, prepare_data
 from bilstm.models.fitting import FitData
-from bilstm.data.prepare import prepare
-from bilstm.data.reading import read_table
 from bilstm.training.loop import train_model
 from bilstm.training.options import TrainingOptions
 
@@ -33,75 +29,62 @@ CONTENDERS = (OURS, TWIN, FORWARD)
 Run = dict[str, Any]
 
 
-def tag(contender: str, data_set: DataSet, seed: int, data: Path, options: dict[str, Any]) -> Run:
+def train(contender: str, data_set: DataSet, seed: int, data: Path, options: dict[str, Any]) -> Run:
     """`bilstm train` with its default flags, and `bilstm evaluate`."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     flags += ["--direction=forward"] if contender == FORWARD else []
-    table = data_set.file(data, "train")
-    columns = [] if table.endswith(".conll") else ["--sequence", "seq", "--order", "t", "--label", "label"]
     with tempfile.TemporaryDirectory() as temporary:
-        model, log = str(Path(temporary) / "model"), Path(temporary) / "log"
+        folder = Path(temporary)
+        model, log = str(folder / "model"), folder / "log"
+        training, test = (data_set.tables(data, parts, folder) for parts in (data_set.training_parts, ["test"]))
+        columns = [f"--{role}={name}" for role, name in data_set.columns(training["data"]).items()]
         started = time.perf_counter()
-        _bilstm("train", table, *columns, "--out", model, "--log", str(log), f"--seed={seed}", "--quiet", *flags)
+        _bilstm("train", *_named(training), *columns, "--out", model, "--log", str(log), f"--seed={seed}", *flags)
         seconds = time.perf_counter() - started
-        report = json.loads(_bilstm("evaluate", model, data_set.file(data, "test"), "--json"))
+        report = json.loads(_bilstm("evaluate", model, *_named(test), "--json"))
         epochs = [json.loads(line) for line in log.read_text().splitlines()]
     return {"whole_command": seconds, **_curve(epochs), **_scores(report)}
 
 
+def _named(files: dict[str, str]) -> list[str]:
+    return [files["data"], *(["--labels", files["labels"]] if "labels" in files else [])]
+
+
 def _bilstm(*arguments: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "bilstm", *arguments], check=True, stdout=subprocess.PIPE
-    ).stdout.decode()
+    command = [sys.executable, "-m", "bilstm", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
 
 
-def tag_with_twin(data_set: DataSet, seed: int, data: Path, given: dict[str, Any]) -> Run:
-    """The same on the numbers that `bilstm train` makes of the table, and with the sequences held out that it does."""
+def train_twin(data_set: DataSet, seed: int, data: Path, given: dict[str, Any]) -> Run:
+    """The twin, on the values that `bilstm train` makes of the table, with its validation set and its temperature."""
     from benchmarks.accuracy.twin import Twin, TwinModel
 
     options = TrainingOptions(seed=seed, **given)
-    table = read_table(data_set.file(data, "train"))
-    prepared = prepare(table, data_set.roles(str(table.path)), validation_split=options.validation_split, seed=seed)
-    columns, held_out = prepared.columns, prepared.validation
-    assert held_out
-    training, validation = (
-        FitData.all_of(part.values, Targets(labels=part.labels)) for part in (prepared.training, held_out)
-    )
-    twin = Twin(columns.numeric_width, columns.vocabularies, len(columns.classes), options)
-    model, epochs = TwinModel(twin, options), list[dict[str, Any]]()
-    train_model(model, training, validation, options, progress=_keep(epochs))  # type: ignore[arg-type]
-    test = columns.encode(read_table(data_set.file(data, "test"), conll_columns=table.conll_columns), need_labels=True)
-    report = step_report(test.labels, model.predict_rows(test.values), test.values.offsets)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        training, test = (data_set.tables(data, parts, folder) for parts in (data_set.training_parts, ["test"]))
+        columns = column_options(**data_set.columns(training["data"]))
+        prepared = prepare_data(training["data"], columns, options, labels=training.get("labels"))
+        schema, task = prepared.schema, prepared.task
+
+        def fit_data(part: Any) -> FitData:
+            return FitData.all_of(part.values, task.targets(part.known, None, part.known))
+
+        pooled = data_set.classified
+        twin = Twin(schema.numeric_width, schema.vocabularies, task.outputs, options, pooled=pooled)
+        network, epochs = TwinModel(twin, options), list[dict[str, Any]]()
+        validation = fit_data(prepared.validation) if prepared.validation else None
+        record = train_model(
+            network,  # type: ignore[arg-type]
+            fit_data(prepared.training),
+            validation,
+            options,
+            progress=_keep(epochs),
+        )
+        model = TrainedModel(schema, task, network, record)  # type: ignore[arg-type]
+        record["calibration"] = calibrate(model, prepared.validation, None)
+        report = evaluate(model, model.read(test["data"], labels=test.get("labels"), with_truth=True))
     return {**_curve(epochs), **_scores(report)}
-
-
-def classify(contender: str, data_set: DataSet, seed: int, data: Path, options: dict[str, Any]) -> Run:
-    """`SequenceClassifier` with its default parameters; the twin takes the place of its network."""
-    epochs = list[dict[str, Any]]()
-
-    class Classifier(SequenceClassifier):
-        def _progress(self) -> Callable[[dict[str, Any]], None]:
-            return _keep(epochs)
-
-    class TwinClassifier(Classifier):
-        def _build(self, options: TrainingOptions) -> Any:
-            from benchmarks.accuracy.twin import Twin, TwinModel
-
-            encoder = self.encoder_
-            classes = len(self.classes_)
-            twin = Twin(encoder.numeric_width, encoder.vocabularies, classes, options, pooled=True)
-            return TwinModel(twin, options)
-
-    parameters = {name: value for name, value in options.items() if name != "seed"}
-    parameters |= {"direction": "forward"} if contender == FORWARD else {}
-    kind = TwinClassifier if contender == TWIN else Classifier
-    X, y = labelled_sequences(data_set, data, "train", "dev")
-    started = time.perf_counter()
-    classifier = kind(random_state=seed, **parameters).fit(X, y)
-    seconds = time.perf_counter() - started
-    X, y = labelled_sequences(data_set, data, "test")
-    commonest = float(np.unique(y, return_counts=True)[1].max() / len(y))
-    return {"whole_command": seconds, **_curve(epochs), "accuracy": classifier.score(X, y), "majority": commonest}
 
 
 def _keep(epochs: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
@@ -113,7 +96,8 @@ def _keep(epochs: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
 
 
 def _curve(epochs: list[dict[str, Any]]) -> Run:
-    """The training seconds in all, and when the held-out accuracy was what; if none is held out, minus the loss."""
+    """The training seconds in all, and when the validation accuracy was what; without a validation set, minus the
+    loss."""
     return {
         "seconds": epochs[-1]["seconds"],
         "curve": [[epoch["seconds"], round(epoch.get("val_accuracy", -epoch["loss"]), 5)] for epoch in epochs],
@@ -121,17 +105,17 @@ def _curve(epochs: list[dict[str, Any]]) -> Run:
 
 
 def _scores(report: dict[str, Any]) -> Run:
-    return {name: report[name] for name in ("accuracy", "macro_f1", "majority")}
+    names = ("accuracy", "macro_f1", "majority", "calibration_error", "log_loss", "temperature", "uncalibrated")
+    spans = {"span_f1": report["spans"]["f1"]} if report.get("spans") else {}
+    return {name: report[name] for name in names} | spans
 
 
 def run(contender: str, name: str, seed: int, data: Path, options: dict[str, Any]) -> Run:
     data_set = DATASETS[name]
-    if data_set.classified:
-        found = classify(contender, data_set, seed, data, options)
-    elif contender == TWIN:
-        found = tag_with_twin(data_set, seed, data, options)
+    if contender == TWIN:
+        found = train_twin(data_set, seed, data, options)
     else:
-        found = tag(contender, data_set, seed, data, options)
+        found = train(contender, data_set, seed, data, options)
     return {"contender": contender, "data_set": name, "seed": seed, **found}
 
 

@@ -1,8 +1,8 @@
-"""The networks of `bilstm train` and `SequenceClassifier` written plainly in PyTorch.
+"""The networks of `bilstm train` written plainly in PyTorch.
 
 Its layers, first weights, gradients and Adam are PyTorch's. What surrounds them, `bilstm.training.loop.train_model`, is
-the same for both: the batches, their order, the learning rate in each, the average of the weights, the sequences held
-out, and which epoch is the best.
+shared: the batches, their order, the learning rate in each, the average of the weights, the validation set, and which
+epoch is the best.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from bilstm.model.network import depth, embedding_dimension
 from bilstm.models.fitting import FitData
 from bilstm.ragged import FloatArray, IndexArray, Ragged
-from bilstm.training.network import depth, embedding_dimension
 from bilstm.training.options import TrainingOptions
 
 _STEPS_AT_ONCE = 20_000  # in prediction, padding included
@@ -42,7 +42,7 @@ class Twin(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(*shape) for shape in zip(vocabularies, dimensions, strict=True))
         width = numeric + sum(dimensions)
         self.lstms = nn.ModuleList()
-        for _ in range(depth(options, numeric)):
+        for _ in range(depth(options, numeric, pooled)):
             self.lstms += [nn.LSTM(width, options.units), nn.LSTM(width, options.units)]
             width = 2 * options.units
         self.dropout = nn.Dropout(options.dropout)
@@ -72,7 +72,7 @@ def _turn(x: torch.Tensor, turned: torch.Tensor) -> torch.Tensor:
 
 
 class TwinModel:
-    """A twin, with what `train_model` and the estimators ask of a `Sequential`.
+    """A twin, with what training and prediction ask of a `Sequential`.
 
     Attributes:
         network: itself: its weights are read and written here.
@@ -102,6 +102,14 @@ class TwinModel:
             return
         with torch.no_grad():
             nn.utils.vector_to_parameters(torch.from_numpy(values.copy()), self.twin.parameters())
+
+    def get_weights(self) -> list[FloatArray]:
+        return [weight.detach().numpy().copy() for weight in self.twin.parameters()]
+
+    def set_weights(self, weights: list[FloatArray]) -> None:
+        with torch.no_grad():
+            for parameter, weight in zip(self.twin.parameters(), weights, strict=True):
+                parameter.copy_(torch.from_numpy(weight))
 
     def average(self, share: float) -> None:
         with torch.no_grad():
@@ -152,7 +160,7 @@ class TwinModel:
     def logs_of(self, sums: npt.NDArray[np.float64]) -> dict[str, float]:
         return {"loss": sums[0] / sums[1], "accuracy": sums[2] / sums[1]}
 
-    def predict_rows(self, data: Ragged) -> FloatArray:
+    def predict_rows(self, data: Ragged, precision: str = "float32") -> FloatArray:
         """(rows, classes) probabilities: in batches of sequences of similar lengths, put back into their order."""
         self.twin.eval()
         order = np.argsort(data.lengths, kind="stable")

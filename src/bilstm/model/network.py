@@ -46,8 +46,7 @@ def build_network(schema: Schema, task: Task, options: TrainingOptions) -> Seque
     if schema.vocabularies:
         dimensions = [options.embedding or embedding_dimension(size) for size in schema.vocabularies]
         layers += [ColumnEmbedding(schema.numeric_width, schema.vocabularies, dimensions), _dropout(options)]
-    depth = options.layers or (2 if schema.numeric_width or task.per_sequence else 3)
-    for _ in range(depth - 1):
+    for _ in range(depth(options, schema.numeric_width, task.per_sequence) - 1):
         layers += [*_recurrent(options), _dropout(options)]
     layers += POOLS[options.pooling or "mean"](options) if task.per_sequence else _recurrent(options)
     layers.append(Dropout(options.dropout) if task.per_sequence else _dropout(options))
@@ -77,6 +76,11 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
 def optimizer(options: TrainingOptions) -> Adam:
     """The optimizer that trains a network."""
     return Adam(options.learning_rate, weight_decay=options.weight_decay or None, global_clipnorm=1.0)
+
+
+def depth(options: TrainingOptions, numeric_width: int, per_sequence: bool) -> int:
+    """The number of recurrent layers."""
+    return options.layers or (2 if numeric_width or per_sequence else 3)
 
 
 def embedding_dimension(vocabulary: int) -> int:
