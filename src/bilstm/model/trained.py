@@ -224,9 +224,7 @@ class TrainedModel:
     def _repr_html_(self) -> str:
         import html
 
-        from bilstm.inspection import describe_model, model_lines
-
-        lines = html.escape("\n".join(model_lines(describe_model(self))))
+        lines = html.escape("\n".join(f"{name}: {found}" for name, found in self.schema.describe()))
         return f"<details open><summary>{html.escape(repr(self))}</summary><pre>{lines}</pre></details>"
 
 
