@@ -87,11 +87,13 @@ class Schema:
         if len(set(names)) != len(self.features) or len(names) != len(self.features):
             raise UserError(f"the model has {len(self.features)} features, but {len(set(names))} are named")
         new = dict(zip(self.features, names, strict=True))
+        text = self.text and dataclasses.replace(self.text, column=new.get(self.text.column, self.text.column))
         return dataclasses.replace(
             self,
             numeric=tuple(dataclasses.replace(column, name=new[column.name]) for column in self.numeric),
             categorical=tuple(dataclasses.replace(column, name=new[column.name]) for column in self.categorical),
             named=True,
+            text=text,
         )
 
     def describe(self) -> list[tuple[str, str]]:
@@ -215,7 +217,8 @@ def _encode_numbers(
     observed.missing[column.name] = missing
     if missing and not column.missing:
         observed.unexpected.add(column.name)
-    if len(rows) > missing and distance / (len(rows) - missing) > FAR:
+    scaled = (column.mean, column.scale) != (0.0, 1.0)  # others are not standardised
+    if scaled and len(rows) > missing and distance / (len(rows) - missing) > FAR:
         observed.far[column.name] = distance / (len(rows) - missing)
 
 

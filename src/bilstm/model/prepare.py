@@ -207,7 +207,9 @@ def target_of(
         raise UserError(f"which column of {labels.label} is the label? Name it with --label: {listed(labels.names)}")
     found = dict[str, int]()
     for row, cell in enumerate(labels.texts(key)):
-        text = whole_number("" if cell is None else cell.strip())
+        if cell is None:
+            raise UserError(f"{labels.place(row)}: the cell in column {key!r}, the row's sequence, is missing")
+        text = whole_number(cell.strip())
         if text in found:
             raise UserError(f"{labels.place(row)}: sequence {shown(text)} has a second label")
         found[text] = row
@@ -310,7 +312,8 @@ def read_groups(table: Table, name: str, sequences: Sequences, least: int = 2) -
             f"{table.label} has one group only, {shown(names[0])} in column {name!r}, so none can be set aside for "
             f"validation; leave groups out, or pass validation data"
         )
-    return firsts.astype(np.int64)
+    _, first, group = np.unique(firsts, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]  # by sequence: the order of the table's rows does not matter
 
 
 def _resolved(table: Table, options: ColumnOptions, labels: Table | None) -> ColumnOptions:

@@ -162,7 +162,7 @@ class TrainedModel:
         """
         table = self.open(data)
         if labels is not None:
-            labels = open_table(labels, label="labels")
+            labels = open_table(labels, label="labels", sequence=self.schema.sequence)
         dataset = read_dataset(self.schema, self.task, table, labels=labels, group=group, with_truth=with_truth)
         if self.warn and isinstance(table, MemoryTable):
             for note in dataset.observations.notes:
