@@ -201,7 +201,7 @@ class TrainedModel:
         Raises:
             UserError: the file cannot be written.
         """
-        baseline = self.baseline and (self.baseline.network, self.baseline.training)
+        baseline = None if self.baseline is None else (self.baseline.network, self.baseline.training)
         write_parts(path, Parts(self.schema, self.task, self.network, self.training, baseline))
 
     @classmethod

@@ -195,7 +195,7 @@ def train_prepared(
         checkpoint.belongs_to(_facts(schema, task))
     try:
         data = _fit_data(prepared.training, prepared, options)
-        aside = prepared.validation and _fit_data(prepared.validation, prepared, options)
+        aside = None if prepared.validation is None else _fit_data(prepared.validation, prepared, options)
         record = train_model(network, data, aside, options, progress=progress, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
         model = _finished(prepared, network, interrupt.summary, options)
