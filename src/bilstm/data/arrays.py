@@ -129,23 +129,21 @@ def _table(values: npt.NDArray[Any], offsets: IndexArray, form: Form, label: str
     """A table of (total_steps, features) numbers or (total_steps,) strings."""
     if len(offsets) < 2:
         raise UserError(f"{label} has no sequences: 0 sample(s) while a minimum of 1 is required.")
-    empty = np.flatnonzero(np.diff(offsets) == 0)
     if values.ndim == 2 and not values.shape[1]:
         shape = (len(offsets) - 1, 0)
         raise UserError(f"{label} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
-    if len(empty):
-        raise UserError(f"sequence {empty[0]} of {label} has no steps")
+    _check_steps(offsets, label)
     if values.ndim == 1:
         return MemoryTable({WORDS: Cells("text", values)}, offsets, form=form, label=label)
     columns = {str(feature): Cells("number", cells) for feature, cells in enumerate(values.T)}
     table = MemoryTable(columns, offsets, form=form, label=label)
-    for name, cells in columns.items():
-        infinite = np.flatnonzero(np.isinf(cells.values))
-        if len(infinite):
-            where = f"{table.place(int(infinite[0]))}, feature {name}"
-            raise UserError(
-                f"{label} has {cells.values[infinite[0]]} in {where}: pass finite numbers, or NaN for a missing value"
-            )
+    infinite = np.isinf(values)
+    if infinite.any():
+        step, feature = np.argwhere(infinite)[0].tolist()
+        raise UserError(
+            f"{label} has {values[step, feature]} in {table.place(step)}, feature {feature}: pass finite numbers, or "
+            f"NaN for a missing value"
+        )
     return table
 
 
@@ -199,11 +197,15 @@ def _join_dictionaries(sequences: Sequence[Mapping[str, Any]], label: str) -> Me
     table = MemoryTable(
         {name: read_cells(values) for name, values in columns.items()}, offsets_of(lengths), form="list", label=label
     )
-    empty = np.flatnonzero(np.array(lengths) == 0)
-    if len(empty):
-        raise UserError(f"sequence {empty[0]} of {label} has no steps")
+    _check_steps(table.offsets, label)
     table.lists = [name for name in names if any(_is_listed(sequence.get(name)) for sequence in sequences)]
     return table
+
+
+def _check_steps(offsets: IndexArray | None, label: str) -> None:
+    """Refuse sequences without steps."""
+    if offsets is not None and (offsets[1:] == offsets[:-1]).any():
+        raise UserError(f"sequence {int((offsets[1:] == offsets[:-1]).argmax())} of {label} has no steps")
 
 
 def _is_listed(value: Any) -> bool:

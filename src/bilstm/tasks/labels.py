@@ -194,7 +194,7 @@ class _Codes(dict[Any, int]):
         text = label_text(cell)
         if text is not None and self._ignore_case:
             text = text.lower()
-        code = -1 if text is None else int(self._lookup([text])[0])
+        code = -1 if text is None else self._lookup(text)
         if text is not None and code < 0:
             code = self.unseen.setdefault(text, self._classes + len(self.unseen))
         self[cell] = code
