@@ -185,8 +185,13 @@ def read_numbers(table: Table, name: str, role: str = "") -> npt.NDArray[np.floa
         UserError: a cell is not a number, or infinite.
     """
     numbers = table.numbers(name)
-    if all(np.isfinite(numbers[start:stop]).all() for start, stop in table.blocks()):
-        return numbers
+    if not all(np.isfinite(numbers[start:stop]).all() for start, stop in table.blocks()):
+        _check_numbers(table, name, role)
+    return numbers
+
+
+def _check_numbers(table: Table, name: str, role: str = "") -> None:
+    """Refuse cells that are not finite numbers, other than missing ones."""
     profile = table.profile(name)
     if profile.other is not None:
         cell = shown(table.cell(name, profile.other))
@@ -200,7 +205,6 @@ def read_numbers(table: Table, name: str, role: str = "") -> npt.NDArray[np.floa
             f"{table.place(profile.infinite)}: {cell} in column {name!r}{role} is infinite; give a finite number, or "
             f"leave the cell empty"
         )
-    return numbers
 
 
 def _blocks(steps: int) -> Iterator[slice]:
@@ -216,14 +220,18 @@ def _encode_numbers(
     observed: Observations,
 ) -> None:
     """Fill the (total_steps, width) inputs of some columns."""
-    numbers = [read_numbers(table, column.name) for column in columns]
+    numbers = [table.numbers(column.name) for column in columns]
     mean, scale = np.array([(column.mean, column.scale) for column in columns]).T
     values = offsets_of([column.width for column in columns])[:-1]
     flagged = [place for place, column in enumerate(columns) if column.missing]
     missing, distance = np.zeros(len(columns), np.int64), np.zeros(len(columns))
+    checked = np.zeros(len(columns), np.bool_)
     for block in _blocks(len(rows)):
         cells = np.stack([column[rows[block]] for column in numbers], axis=1)
-        absent = np.isnan(cells)
+        absent = ~np.isfinite(cells)
+        for place in np.flatnonzero(absent.any(axis=0) & ~checked).tolist() if absent.any() else ():
+            _check_numbers(table, columns[place].name)
+            checked[place] = True
         inputs = np.where(absent, 0.0, standardised(cells, mean, scale))
         distances = np.abs(inputs)
         if not distances.max(initial=0.0) <= np.finfo(np.float32).max:
