@@ -244,7 +244,7 @@ def _encode_numbers(
     for column, absences, total in zip(columns, missing.tolist(), distance.tolist(), strict=True):
         observed.missing[column.name] = absences
         if absences and not column.missing:
-            observed.unexpected.add(column.name)
+            observed.unexpected.append(column.name)
         is_scaled = (column.mean, column.scale) != (0.0, 1.0)  # else nothing is known of the training values
         if is_scaled and absences < len(rows) and total / (len(rows) - absences) > FAR:
             observed.far[column.name] = total / (len(rows) - absences)

@@ -26,7 +26,7 @@ from bilstm.data.frames import read_columns
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.sources import open_for, open_table
 from bilstm.data.table import Table
-from bilstm.errors import DivergedError, UserError
+from bilstm.errors import DivergedError, UserError, listed
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import ColumnOptions, check_sequence, prepare, read_dataset
@@ -189,7 +189,8 @@ class SequenceEstimator(BaseEstimator):
         if self.verbose:
             for name, found in prepared.schema.describe() if prepared.schema.named else ():
                 print(f"{name}: {found}")
-            print("\n".join(prepared.notes), end="\n" if prepared.notes else "")
+            for note in prepared.notes:
+                print(note)
         try:
             model = train_prepared(prepared, options, baseline=self.baseline, progress=self._progress())
         except ModelInterrupted as interrupt:
@@ -235,7 +236,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _check_unseen(self, data: Dataset) -> None:
         for label in data.unseen:
-            raise ValueError(f"y has the label {label!r}, which is none of the classes {self.classes_.tolist()}")
+            raise ValueError(f"y has the label {label!r}, which is none of the classes {listed(map(str, self.classes_))}")
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
@@ -375,7 +376,7 @@ class SequenceEstimator(BaseEstimator):
                 f"{type(self).__name__} was fitted on {len(columns)}"
             )
         model = self.model_.adapted(label=labels)
-        return read_dataset(model.schema, model.task, table, with_truth=True)
+        return read_dataset(model.schema, model.task, table, most_unseen=1.0)
 
     def _open_known(self, X: Any) -> Table:
         table = X if isinstance(X, Table) else open_for(self.model_.schema, X)

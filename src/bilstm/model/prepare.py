@@ -157,13 +157,15 @@ def read_dataset(
     labels: Table | None = None,
     group: str | None = None,
     with_truth: bool = True,
+    most_unseen: float = 0.5,
 ) -> Dataset:
-    """The sequences of a table as a model takes them; labels that it has never seen are allowed.
+    """The sequences of a table as a model takes them.
 
     Args:
         labels: a table with one row a sequence that holds the true answers.
         group: the column that tells which sequences belong together.
         with_truth: whether to read the true answers, of which there must be at least one.
+        most_unseen: the share of labels that the model may never have seen; if more are, it is another column.
 
     Raises:
         UserError: a column is missing, or a cell is not what the model expects; the message says where.
@@ -174,7 +176,7 @@ def read_dataset(
     if with_truth:
         options = ColumnOptions(schema.sequence, task.columns, text=schema.text)
         target = target_of(table, sequences, options, labels, [])
-        truth, unseen = read_truth(task, target, sequences, allow_unseen=True)
+        truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen)
         data = dataclasses.replace(data, truth=truth, unseen=unseen)
     if group is not None:
         data = dataclasses.replace(data, groups=read_groups(table, group, sequences, least=1))

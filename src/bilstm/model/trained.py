@@ -64,7 +64,7 @@ class TrainedModel:
         self.network = network
         self.training = training
         self.baseline = baseline
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     # --- Prediction ----------------------------------------------------------------------------------------------
 
@@ -166,8 +166,8 @@ class TrainedModel:
             labels = open_table(labels, label="labels", sequence=self.schema.sequence)
         dataset = read_dataset(self.schema, self.task, table, labels=labels, group=group, with_truth=with_truth)
         if self.warn and isinstance(table, MemoryTable):
-            for note in dataset.observations.notes:
-                if (kind := note.partition(":")[0]) not in self._warned:
+            for kind, note in dataset.observations.surprises.items():
+                if kind not in self._warned:
                     self._warned.add(kind)
                     warnings.warn(f"column {note}", stacklevel=3)
         return dataset

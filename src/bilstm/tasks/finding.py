@@ -70,9 +70,12 @@ def find_task(
 
 
 def read_truth(
-    task: Task, target: TargetTable, sequences: Sequences, *, allow_unseen: bool = False
+    task: Task, target: TargetTable, sequences: Sequences, *, most_unseen: float = 0.0
 ) -> tuple[Truth, dict[str, int]]:
     """The true answers of sequences for a known task, and how often each label occurs that the model does not know.
+
+    Args:
+        most_unseen: the share of the labels that may be unknown to the model.
 
     Raises:
         UserError: a column is missing, or a cell is wrong; the message says where.
@@ -80,7 +83,7 @@ def read_truth(
     for name in target.columns:
         target.table.require(name, "a target" if len(target.columns) > 1 else "the label")
     task = dataclasses.replace(task, columns=target.columns)
-    steps, unseen = task.read(target.table, allow_unseen=allow_unseen)
+    steps, unseen = task.read(target.table, most_unseen=most_unseen)
     if target.rows is not None:
         if not task.per_sequence:
             raise UserError(f"{target.table.label} has one row for each sequence, but the model labels time steps")

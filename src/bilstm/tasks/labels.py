@@ -106,7 +106,7 @@ class LabelTask(Task):
         """Whether the labels are of the form B-X, I-X and O."""
         return not self.per_sequence and is_bio(self.classes)
 
-    def read(self, table: Table, *, allow_unseen: bool = False) -> tuple[Truth, dict[str, int]]:
+    def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         (name,) = self.columns
         codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
         known = _Codes(self.classes, ignore_case=self.type == "boolean")
@@ -119,15 +119,15 @@ class LabelTask(Task):
             block = np.bincount(found + 1, minlength=len(known.unseen) + len(self.classes) + 1)
             counts = np.pad(counts, (0, len(block) - len(counts))) + block
         unseen = dict(zip(known.unseen, counts[len(self.classes) + 1 :].tolist(), strict=True))
-        self._check_unseen(table, unseen, rows, int(counts[1:].sum()), allow_unseen)
+        self._check_unseen(table, unseen, rows, most_unseen * counts[1:].sum(), most_unseen < 1)
         return codes, unseen
 
     def _check_unseen(
-        self, table: Table, unseen: dict[str, int], rows: dict[str, int], labelled: int, allowed: bool
+        self, table: Table, unseen: dict[str, int], rows: dict[str, int], allowed: float, limited: bool
     ) -> None:
-        """Refuse unknown labels: where they are not allowed, are most of the column's, or have another form."""
-        wrong = list(unseen) if not allowed or 2 * sum(unseen.values()) > labelled else []
-        if not wrong and is_bio(self.classes):
+        """Refuse unknown labels: where they are too many, or have another form than the classes."""
+        wrong = list(unseen) if sum(unseen.values()) > allowed else []
+        if not wrong and limited and is_bio(self.classes):
             wrong = [text for text in unseen if not is_bio((*self.classes, text))]
         if wrong:
             raise UserError(

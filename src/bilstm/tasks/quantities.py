@@ -40,7 +40,7 @@ class QuantityTask(Task):
     def outputs(self) -> int:
         return len(self.columns)
 
-    def read(self, table: Table, *, allow_unseen: bool = False) -> tuple[Truth, dict[str, int]]:
+    def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         truth = np.stack([read_numbers(table, name, ", a quantity,") for name in self.columns], axis=1)
         missing = np.isnan(truth)
         partly = np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1))
