@@ -23,9 +23,9 @@ from sklearn.utils._tags import get_tags
 import bilstm
 from bilstm import SequenceClassifier, SequenceTagger, problems
 from bilstm.errors import DivergedError
-from bilstm.estimators import base
 from bilstm.layers import Dropout
 from bilstm.data.spelling import PARTS
+from bilstm.model import prepare as preparing
 from bilstm.training.loop import TrainingInterrupted
 from oracles.models import bits, weight_bits
 
@@ -70,7 +70,7 @@ def probabilities(estimator: Any, X: Any) -> list[bytes]:
 
 
 def layers_of(estimator: Any) -> list[dict[str, Any]]:
-    layers: list[dict[str, Any]] = estimator.model_.get_config()["layers"]
+    layers: list[dict[str, Any]] = estimator.model_.network.get_config()["layers"]
     return layers
 
 
@@ -217,10 +217,10 @@ def test_a_grid_search_over_a_pipeline(make: Any, form: str) -> None:
 def test_partial_fit_of_every_form(make: Any, form: str) -> None:
     X, y = data_in(form, make)
     first = make().partial_fit(X, y, classes=["high", "low"])
-    before = weight_bits(first.model_)
-    assert weight_bits(first.partial_fit(X, y).model_) != before
+    before = weight_bits(first.model_.network)
+    assert weight_bits(first.partial_fit(X, y).model_.network) != before
     again = make().partial_fit(X, y, classes=["high", "low"]).partial_fit(X, y)
-    assert weight_bits(again.model_) == weight_bits(first.model_)
+    assert weight_bits(again.model_.network) == weight_bits(first.model_.network)
     assert 0 <= again.score(X, y) <= 1
 
 
@@ -259,12 +259,13 @@ def test_the_random_state_decides_every_bit(make: Any) -> None:
     X, y = data_for(make())
     first = make(random_state=3).fit(X, y)
     again = make(random_state=3).fit(X, y)
-    assert weight_bits(first.model_) == weight_bits(again.model_)
+    assert weight_bits(first.model_.network) == weight_bits(again.model_.network)
     assert first.training_["history"] == again.training_["history"]
-    assert weight_bits(first.fit(X, y).model_) == weight_bits(again.model_)
-    for other in (4, None, np.random.RandomState(3)):
-        found = make(random_state=other).fit(X, y)
-        assert (weight_bits(found.model_) == weight_bits(first.model_)) == isinstance(other, np.random.RandomState)
+    assert weight_bits(first.fit(X, y).model_.network) == weight_bits(again.model_.network)
+    for other in (4, None):
+        assert weight_bits(make(random_state=other).fit(X, y).model_.network) != weight_bits(first.model_.network)
+    drawn = [make(random_state=np.random.RandomState(3)).fit(X, y) for _ in range(2)]
+    assert weight_bits(drawn[0].model_.network) == weight_bits(drawn[1].model_.network)
 
 
 @BOTH
@@ -274,7 +275,7 @@ def test_a_copy_predicts_and_learns_on_alike(make: Any) -> None:
     for copied in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
         assert probabilities(copied, X) == probabilities(fitted, X)
     original = fitted.partial_fit(X, y)
-    assert weight_bits(copied.partial_fit(X, y).model_) == weight_bits(original.model_)
+    assert weight_bits(copied.partial_fit(X, y).model_.network) == weight_bits(original.model_.network)
     assert pickle.loads(pickle.dumps(make())).get_params() == make().get_params()
 
 
@@ -287,7 +288,7 @@ def test_all_forms_of_sequences_give_one_model(make: Any) -> None:
     fitted = make().fit(X, y)
     forms = [objects(X), bilstm.Ragged.from_sequences(X), [sequence[:, 0] for sequence in X]]
     for form in forms:
-        assert weight_bits(make().fit(form, y).model_) == weight_bits(fitted.model_)
+        assert weight_bits(make().fit(form, y).model_.network) == weight_bits(fitted.model_.network)
         assert probabilities(fitted, form) == probabilities(fitted, X)
 
 
@@ -311,7 +312,7 @@ def test_predictions_have_the_form_of_x() -> None:
 
 def test_labels_of_steps_in_any_form() -> None:
     X, y = problems.echo(30, 6, seed=1)
-    expected = weight_bits(tagger().fit(X, y).model_)
+    expected = weight_bits(tagger().fit(X, y).model_.network)
     flat = y[:, :, 0]
     forms = [
         flat,
@@ -324,12 +325,12 @@ def test_labels_of_steps_in_any_form() -> None:
     ]
     forms.append(bilstm.Ragged.from_padded(y))
     for form in forms:
-        assert weight_bits(tagger().fit(X, form).model_) == expected
+        assert weight_bits(tagger().fit(X, form).model_.network) == expected
     assert tagger().fit(X, flat).score(X, y) == tagger().fit(list(X), list(flat)).score(X, flat)
 
 
 @pytest.mark.parametrize(
-    ("names", "kind"), [(("a", "bc"), "U"), ((-1, 1), "i"), ((False, True), "b"), ((0.0, 2.0), "f")]
+    ("names", "kind"), [(("a", "bc"), "U"), ((-1, 1), "i"), ((False, True), "b"), ((0.0, 2.0), "i")]
 )
 def test_classes_keep_their_type(names: Any, kind: str) -> None:
     X, y = beginnings()
@@ -346,7 +347,7 @@ def test_a_column_of_labels_is_warned_of() -> None:
     X, y = beginnings()
     with pytest.warns(DataConversionWarning):
         fitted = classifier().fit(X, y[:, np.newaxis])
-    assert weight_bits(fitted.model_) == weight_bits(classifier().fit(X, y).model_)
+    assert weight_bits(fitted.model_.network) == weight_bits(classifier().fit(X, y).model_.network)
 
 
 @pytest.mark.parametrize(("missing", "given"), [(None, None), (None, float("nan")), ("", ""), ("?", None)])
@@ -356,8 +357,8 @@ def test_steps_without_labels_are_neither_learnt_nor_scored(missing: Any, given:
     others = [["low" if label == given or label is None or label != label else label for label in p] for p in partly]
     fitted = tagger(missing_label=missing).fit(X, partly)
     expected = tagger().fit(X, [[None if i % 3 == 1 else la for i, la in enumerate(labels)] for labels in y])
-    assert weight_bits(fitted.model_) == weight_bits(expected.model_)
-    assert weight_bits(fitted.model_) != weight_bits(tagger().fit(X, others).model_)
+    assert weight_bits(fitted.model_.network) == weight_bits(expected.model_.network)
+    assert weight_bits(fitted.model_.network) != weight_bits(tagger().fit(X, others).model_.network)
     assert fitted.classes_.tolist() == ["high", "low"]
     found = fitted.predict(X)
     right = [
@@ -391,11 +392,12 @@ def test_words() -> None:
     assert fitted.score(X, y) > 0.95
     assert fitted.n_features_in_ == 1
     assert layers_of(fitted)[0]["config"]["dimensions"] == [4]
-    new = fitted.predict_proba([["yes", "never seen"], ["yes", "nor this"]])
+    with pytest.warns(UserWarning, match=r"^column words: 2 values of 4 \(50.0 %\) unknown to the model$"):
+        new = fitted.predict_proba([["yes", "never seen"], ["yes", "nor this"]])
     assert bits(new[0]) == bits(new[1])
     sentences = classifier(embedding=6).fit(X, [len(words) % 2 for words in X])
     assert layers_of(sentences)[0]["config"]["dimensions"] == [6]
-    assert tagger().fit(X, y).encoder_.vocabularies == [4]
+    assert tagger().fit(X, y).model_.schema.vocabularies == [4]
     for layers, count in ((None, 3), (1, 1)):
         assert [layer["class_name"] for layer in layers_of(tagger(layers=layers).fit(X, y))].count(
             "Bidirectional"
@@ -408,8 +410,11 @@ def test_missing_numbers(standardize: bool) -> None:
     holes = [np.where(np.arange(len(x))[:, np.newaxis] == 1, np.nan, x) for x in X]
     fitted = classifier(standardize=standardize).fit(holes, y)
     assert np.isfinite(fitted.predict_proba(holes)).all()
-    assert fitted.model_.input_features == 2
-    assert np.isfinite(classifier().fit(X, y).predict_proba(holes)).all()
+    assert fitted.model_.network.input_features == 2
+    whole = classifier(standardize=standardize).fit(X, y)
+    with pytest.warns(UserWarning, match="^column 0: 40 missing values, imputed with the mean of .*; training had non"):
+        assert np.isfinite(whole.predict_proba(holes)).all()
+    whole.predict(holes)  # and warns of it once
 
 
 def test_standardised_by_the_training_part_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,12 +423,12 @@ def test_standardised_by_the_training_part_only(monkeypatch: pytest.MonkeyPatch)
     fitted = classifier(validation_split=0.4).fit(X, y)
     (training, _), *_ = sides
     values = np.concatenate([X[i] for i in training])
-    (column,) = fitted.encoder_.numeric
+    (column,) = fitted.model_.schema.numeric
     assert column.mean == pytest.approx(values.mean())
     assert column.scale == pytest.approx(values.std())
     larger = [1000 * sequence + 7 for sequence in X]
     assert fitted.score(X, y) == classifier(validation_split=0.4).fit(larger, y).score(larger, y)
-    as_they_are = classifier(standardize=False).fit(X, y).encoder_.numeric[0]
+    as_they_are = classifier(standardize=False).fit(X, y).model_.schema.numeric[0]
     assert (as_they_are.mean, as_they_are.scale) == (0, 1)
 
 
@@ -431,15 +436,16 @@ def test_standardised_by_the_training_part_only(monkeypatch: pytest.MonkeyPatch)
 
 
 def divisions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], list[int]]]:
-    """Collects what fits train on and hold out."""
+    """Collects which sequences fits train on, and which they set aside."""
     sides: list[tuple[list[int], list[int]]] = []
-    train = base.train_model
+    split = preparing.split
 
-    def spy(model: Any, training: Any, validation: Any, *rest: Any, **keywords: Any) -> Any:
-        sides.append((training.chosen.tolist(), validation.chosen.tolist() if validation else []))
-        return train(model, training, validation, *rest, **keywords)
+    def spy(*arguments: Any, **keywords: Any) -> Any:
+        training, aside = split(*arguments, **keywords)
+        sides.append((training.tolist(), aside.tolist()))
+        return training, aside
 
-    monkeypatch.setattr(base, "train_model", spy)
+    monkeypatch.setattr(preparing, "split", spy)
     return sides
 
 
@@ -450,18 +456,19 @@ def test_the_network_is_what_the_parameters_say(make: Any) -> None:
     def classes_of(**parameters: Any) -> list[str]:
         return [layer["class_name"] for layer in layers_of(make(epochs=1, **parameters).fit(X, y))]
 
-    pool = ["GlobalAveragePooling1D"] if make is BOTH.args[1][1] else []
-    assert classes_of() == ["Bidirectional", *pool, "Dropout", "Dense"]
-    assert classes_of(layers=2) == ["Bidirectional", "Dropout", "Bidirectional", *pool, "Dropout", "Dense"]
-    assert classes_of(direction="forward") == ["LSTM", *pool, "Dropout", "Dense"]
-    assert classes_of(direction="backward") == ["LSTM", "Reverse", *pool, "Dropout", "Dense"]
+    pooled = make is BOTH.args[1][1]
+    pool, dense = (["GlobalAveragePooling1D"], "Dense") if pooled else ([], "TimeDistributed")
+    assert classes_of() == ["Bidirectional", *pool, "Dropout", dense]
+    assert classes_of(layers=2) == ["Bidirectional", "Dropout", "Bidirectional", *pool, "Dropout", dense]
+    assert classes_of(direction="forward") == ["LSTM", *pool, "Dropout", dense]
+    assert classes_of(direction="backward") == ["LSTM", "Reverse", *pool, "Dropout", dense]
     for merge_mode in ("sum", "ave", "mul"):
         first = layers_of(make(epochs=1, merge_mode=merge_mode, units=3).fit(X, y))[0]["config"]
         assert first["merge_mode"] == merge_mode
         assert first["layer"]["config"]["units"] == 3
     for rate in (0.1, 0.6):
         fitted = make(epochs=1, dropout=rate).fit(X, y)
-        assert [layer.rate for layer in fitted.model_.layers if isinstance(layer, Dropout)] == [rate]
+        assert [layer.rate for layer in fitted.model_.network.layers if isinstance(layer, Dropout)] == [rate]
 
 
 @BOTH
@@ -475,7 +482,7 @@ def test_one_mask_for_all_steps_of_a_sequence(make: Any) -> None:
         "SpatialDropout1D",
         "Dropout" if pooled else "SpatialDropout1D",
     ]
-    assert weight_bits(fitted[0].model_) != weight_bits(fitted[1].model_)
+    assert weight_bits(fitted[0].model_.network) != weight_bits(fitted[1].model_.network)
 
 
 @BOTH
@@ -484,10 +491,10 @@ def test_weights_decay(make: Any) -> None:
     norms = []
     for weight_decay in (0.0, 1.0, 20.0):
         fitted = make(epochs=4, weight_decay=weight_decay).fit(X, y)
-        norms.append(sum(float((weight**2).sum()) for weight in fitted.model_.get_weights()))
-        assert pickle.loads(pickle.dumps(fitted)).model_.optimizer.weight_decay == (weight_decay or None)
+        norms.append(sum(float((weight**2).sum()) for weight in fitted.model_.network.get_weights()))
+        assert pickle.loads(pickle.dumps(fitted)).model_.network.optimizer.weight_decay == (weight_decay or None)
     assert norms[0] > norms[1] > norms[2]
-    assert fitted.set_params(weight_decay=0.5).partial_fit(X, y).model_.optimizer.weight_decay == 0.5
+    assert fitted.set_params(weight_decay=0.5).partial_fit(X, y).model_.network.optimizer.weight_decay == 0.5
 
 
 @pytest.mark.parametrize("direction", ["both", "forward", "backward"])
@@ -534,7 +541,7 @@ def test_how_long_and_how_fast(make: Any) -> None:
     assert stopped["epochs"] == stopped["best_epoch"] + 2 < 60
     all_run = hasty.set_params(validation_split=0).fit(X, y).training_  # nothing tells when to stop
     assert (all_run["epochs"], all_run["best_epoch"], all_run["stopped"]) == (60, 60, "all epochs done")
-    weights = [weight_bits(make(learning_rate=rate).fit(X, y).model_) for rate in (0.001, 0.01)]
+    weights = [weight_bits(make(learning_rate=rate).fit(X, y).model_.network) for rate in (0.001, 0.01)]
     assert weights[0] != weights[1]
 
 
@@ -543,33 +550,33 @@ def test_a_share_is_held_out(make: Any) -> None:
     X, y = data_for(make())
     for share, count in ((0.0, 0), (0.1, 4), (0.5, 20)):
         training = make(validation_split=share).fit(X, y).training_
-        assert training["held_out_sequences"] == count
+        assert training["validation_sequences"] == count
         assert training["sequences"] == 40 - count
         assert ("val_accuracy" in training["history"]) == bool(count)
 
 
 def test_no_more_than_so_many_are_held_out_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     for most in (1000, 3):
-        monkeypatch.setattr("bilstm.splitting.MOST_HELD_OUT", most)
+        monkeypatch.setattr("bilstm.splitting.MOST_SET_ASIDE", most)
         for make, count in ((tagger, 40), (classifier, 600)):
             training = make(epochs=1).fit(*data_for(make(), count)).training_
-            assert training["held_out_sequences"] == min(count // 10, most)
+            assert training["validation_sequences"] == min(count // 10, most)
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(499, 0), (500, 50)])
 def test_few_labels_are_not_held_out_from_a_classifier(count: int, held_out: int) -> None:
     X, y = [np.zeros((1, 1))] * count, [i % 2 for i in range(count)]
-    assert classifier(epochs=1).fit(X, y).training_["held_out_sequences"] == held_out
-    assert classifier(epochs=1, validation_split=0.2).fit(X, y).training_["held_out_sequences"] == 100
+    assert classifier(epochs=1).fit(X, y).training_["validation_sequences"] == held_out
+    assert classifier(epochs=1, validation_split=0.2).fit(X, y).training_["validation_sequences"] == 100
     by_groups = classifier(epochs=1).fit(X, y, groups=[i % 10 for i in range(count)])
-    assert by_groups.training_["held_out_sequences"] in (count // 10, -(-count // 10))
+    assert by_groups.training_["validation_sequences"] in (count // 10, -(-count // 10))
 
 
 @pytest.mark.parametrize("spelling", [None, True, False])
 def test_spelling(spelling: bool | None) -> None:
     words = [[f"{chr(97 + i % 26)}{chr(97 + i // 26)}{end}" for end in ("ing", "ed")] for i in range(60)]
     fitted = tagger(spelling=spelling, epochs=15, learning_rate=0.05, dropout=0.0).fit(words, [[0, 1]] * 60)
-    assert len(fitted.encoder_.categorical) == (1 if spelling is False else len(PARTS))
+    assert len(fitted.model_.schema.categorical) == (1 if spelling is False else len(PARTS))
     assert fitted.n_features_in_ == 1
     backwards = [["qqed", "qqing"], ["xxed", "xxing"]]
     assert (fitted.score(backwards, [[1, 0], [1, 0]]) == 1) == (spelling is not False)
@@ -577,7 +584,9 @@ def test_spelling(spelling: bool | None) -> None:
 
 def test_spelling_of_numbers() -> None:
     X, y = data_for(tagger())
-    with pytest.raises(ValueError, match="^spelling=True, but X has no strings whose spelling could count$"):
+    with pytest.raises(
+        ValueError, match="^spelling=True, but X has no feature that is text, whose spelling could count$"
+    ):
         tagger(spelling=True).fit(X, y)
 
 
@@ -615,7 +624,7 @@ def test_class_weights_make_a_rare_class_heard() -> None:
     assert recalls[0] < 0.3 < 0.5 < min(recalls[1:])
     ones = tagger(class_weight={}, **parameters).fit(X, y)
     named = tagger(class_weight={"rare": 1, "usual": 1.0}, **parameters).fit(X, y)
-    assert weight_bits(ones.model_) == weight_bits(named.model_)
+    assert weight_bits(ones.model_.network) == weight_bits(named.model_.network)
 
 
 def test_balanced_weights_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -626,7 +635,9 @@ def test_balanced_weights_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> 
     (training, _), *_ = sides
     counts = {name: sum(labels[i] == name for i in training) for name in ("rare", "usual")}
     weights = {name: len(training) / (2 * count) for name, count in counts.items()}
-    assert weight_bits(classifier(class_weight=weights).fit(X, labels).model_) == weight_bits(balanced.model_)
+    assert weight_bits(classifier(class_weight=weights).fit(X, labels).model_.network) == weight_bits(
+        balanced.model_.network
+    )
 
 
 def test_printing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -647,18 +658,20 @@ def test_partial_fit_goes_on(make: Any) -> None:
     X, y = data_for(make())
     first, again = (make(learning_rate=0.01).partial_fit(X[:20], y[:20], classes=["low", "high"]) for _ in range(2))
     assert first.classes_.tolist() == ["high", "low"]
-    assert first.model_.network.iteration == 2  # batches of 16 and 4
+    assert first.model_.network.network.iteration == 2  # batches of 16 and 4
     for estimator in (first, again):
         estimator.partial_fit(X[20:], y[20:])
-    assert weight_bits(first.model_) == weight_bits(again.model_)
-    assert first.model_.network.iteration == 4
-    before = weight_bits(first.model_)
-    encoder = first.encoder_
+    assert weight_bits(first.model_.network) == weight_bits(again.model_.network)
+    assert first.model_.network.network.iteration == 4
+    before = weight_bits(first.model_.network)
+    encoder = first.model_.schema
     first.set_params(batch_size=None).partial_fit(X, y, classes=["high", "low"])
-    assert first.model_.network.iteration == 6  # 32 and 8
-    assert first.encoder_ is encoder
-    assert weight_bits(first.model_) != before
-    assert weight_bits(make().fit(X, y).partial_fit(X, y).model_) != weight_bits(make().fit(X, y).model_)
+    assert first.model_.network.network.iteration == 6  # 32 and 8
+    assert first.model_.schema is encoder
+    assert weight_bits(first.model_.network) != before
+    assert weight_bits(make().fit(X, y).partial_fit(X, y).model_.network) != weight_bits(
+        make().fit(X, y).model_.network
+    )
 
 
 def test_partial_fit_learns() -> None:
@@ -672,7 +685,9 @@ def test_partial_fit_heeds_class_weights_and_the_learning_rate() -> None:
     X, y = rare(20)
     found = set()
     for parameters in ({}, {"class_weight": "balanced"}, {"class_weight": {"rare": 3}}, {"learning_rate": 0.1}):
-        found.add(b"".join(weight_bits(tagger(**parameters).partial_fit(X, y, classes=["rare", "usual"]).model_)))
+        found.add(
+            b"".join(weight_bits(tagger(**parameters).partial_fit(X, y, classes=["rare", "usual"]).model_.network))
+        )
     assert len(found) == 4
 
 
@@ -688,20 +703,20 @@ def test_partial_fit_heeds_class_weights_and_the_learning_rate() -> None:
             lambda e, X, y: e.partial_fit(X[:1], ["other"]),
             "y has the label 'other', which is none of the classes 'high'",
         ),
+        (lambda e, X, y: e.partial_fit([np.zeros((3, 2))], ["low"]), "X has 2 features, but the model is expecting 1 "),
         (
-            lambda e, X, y: e.partial_fit([np.zeros((3, 2))], ["low"]),
-            "X has 2 features, but SequenceClassifier is expect",
+            lambda e, X, y: clone(e).partial_fit(X, y, classes=["low"]),
+            "X has one class, 'low' in column 'label': labels of at least two classes are needed",
         ),
-        (lambda e, X, y: clone(e).partial_fit(X, y, classes=["low"]), "labels of at least two classes are needed"),
     ],
 )
 def test_partial_fit_refuses(change: Any, message: str) -> None:
     X, y = beginnings()
     fitted = classifier().fit(X, y)
-    before = weight_bits(fitted.model_)
+    before = weight_bits(fitted.model_.network)
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         change(fitted, X, y)
-    assert weight_bits(fitted.model_) == before
+    assert weight_bits(fitted.model_.network) == before
 
 
 # --- When it goes wrong ----------------------------------------------------------------------------------------------
@@ -720,7 +735,7 @@ def test_partial_fit_refuses(change: Any, message: str) -> None:
         ({"standardize": "yes"}, "SequenceClassifier: standardize must be one of True, False, not 'yes'"),
         (
             {"pooling": "sum"},
-            "SequenceClassifier: pooling must be one of 'last', 'mean', 'max', 'attention', not 'sum'",
+            "training: pooling must be one of None, 'mean', 'max', 'attention', 'last', not 'sum'",
         ),
         ({"variational_dropout": 0.5}, "training: variational_dropout must be one of True, False, not 0.5"),
         ({"weight_decay": -0.1}, "training: weight_decay must be a number from 0 to below 1 / learning_rate, not -0.1"),
@@ -753,23 +768,21 @@ def test_impossible_parameters(parameters: dict[str, Any], message: str) -> None
         (lambda X, y: classifier().fit(X, y, groups=[1, 2]), "groups has shape (2,), but X has 40 sequences"),
         (
             lambda X, y: classifier().fit(X, [1] * 40),
-            "labels of at least two classes are needed to learn the difference",
+            "X has one class, '1' in column 'label': labels of at least two classes are needed to learn the difference",
         ),
-        (lambda X, y: classifier().fit(X, [None, *y[1:]]), "y: sequence 0 has no label"),
+        (lambda X, y: classifier().fit(X, np.linspace(0, 1, 40)), "Unknown label type: continuous. Labels are classes"),
         (lambda X, y: tagger().fit(X, y), "y: sequence 0 has shape (), but "),
-        (lambda X, y: tagger().fit(X, [[None] * len(x) for x in X]), "labels of at least two classes are needed"),
+        (lambda X, y: tagger().fit(X, [[None] * len(x) for x in X]), "X has no label in column 'label': labels of at "),
         (
             lambda X, y: classifier().fit(X, y).predict([[[1.0, 2.0]]]),
-            "X has 2 features, but SequenceClassifier is expect",
+            "X has 2 features, but the model is expecting 1 ",
         ),
         (
             lambda X, y: classifier().fit(X, y).predict([["a"]]),
-            "the steps of X are strings, but those of the fit were num",
+            "the steps of X are strings, but those of the training data were num",
         ),
-        (
-            lambda X, y: tagger().fit(*echoes()).score([[1.0]], [[None]]),
-            "no step of y is labelled, so there is nothing",
-        ),
+        (lambda X, y: tagger().fit(*echoes()).score([[1.0]], [[None]]), "X has no label in column 'label'"),
+        (lambda X, y: classifier().fit(X, y, validation_data=(X,)), "validation_data is (X, y)"),
     ],
 )
 def test_data_that_do_not_fit(fit: Any, message: str) -> None:

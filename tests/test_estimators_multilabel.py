@@ -36,7 +36,7 @@ def test_several_labels_are_learnt() -> None:
     fitted = tagger(units=10, epochs=30, learning_rate=0.03).fit(*train)
     assert fitted.multilabel_
     assert fitted.classes_.tolist() == [0, 1, 2]
-    assert fitted.model_.get_config()["layers"][-1]["config"] == {"units": 3, "activation": "sigmoid"}
+    assert fitted.model_.network.get_config()["layers"][-1]["config"] == {"units": 3, "activation": "sigmoid"}
     assert set(fitted.training_["history"]) == {"loss", "val_loss"}
     predicted, probable = fitted.predict(X), fitted.predict_proba(X)
     for labels, probabilities, truth in zip(predicted, probable, y, strict=True):
@@ -58,7 +58,7 @@ def test_in_the_form_of_what_was_given() -> None:
     ragged = Ragged(X.reshape(-1, 2), np.arange(21) * 4)
     assert bits(np.stack(fitted.predict_proba(ragged))) == bits(fitted.predict_proba(X))
     again = tagger().fit(ragged, Ragged(y.reshape(-1, 2), np.arange(21) * 4))
-    assert weight_bits(again.model_) == weight_bits(fitted.model_)
+    assert weight_bits(again.model_.network) == weight_bits(fitted.model_.network)
 
 
 def test_unlabelled_steps_are_context_only() -> None:
@@ -68,8 +68,8 @@ def test_unlabelled_steps_are_context_only() -> None:
         labels[1] = NAN
     marked = [np.where(np.isnan(labels), -1, labels) for labels in some]
     fitted = tagger().fit(X, some)
-    assert weight_bits(tagger(missing_label=-1).fit(X, marked).model_) == weight_bits(fitted.model_)
-    assert weight_bits(tagger().fit(X, y).model_) != weight_bits(fitted.model_)
+    assert weight_bits(tagger(missing_label=-1).fit(X, marked).model_.network) == weight_bits(fitted.model_.network)
+    assert weight_bits(tagger().fit(X, y).model_.network) != weight_bits(fitted.model_.network)
     right = [(p == t).all(axis=1)[~np.isnan(t[:, 0])] for p, t in zip(fitted.predict(X), some, strict=True)]
     assert fitted.score(X, some) == pytest.approx(np.concatenate(right).mean())
 
@@ -85,8 +85,8 @@ def test_in_scikit_learns_tools() -> None:
 def test_partial_fit() -> None:
     X, y = echoes()
     fitted = tagger().partial_fit(X, y, classes=[0, 1, 2])
-    before = weight_bits(fitted.model_)
-    assert weight_bits(fitted.partial_fit(X, y).model_) != before
+    before = weight_bits(fitted.model_.network)
+    assert weight_bits(fitted.partial_fit(X, y).model_.network) != before
     with pytest.raises(ValueError, match="^y has 3 labels a step, which are not the classes"):
         tagger().partial_fit(X, y, classes=[0, 1])
 

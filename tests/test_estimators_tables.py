@@ -65,10 +65,10 @@ def test_a_table_is_the_sequences_in_it(make: Any, which: Any) -> None:
     table = make(columns)
     fitted = which(sequence="id", order="t").fit(table, y="label", groups="patient")
     by_groups = which().fit(X, y, groups=[f"p{i % 8}" for i in range(len(X))])
-    assert weight_bits(fitted.model_) == weight_bits(by_groups.model_)
+    assert weight_bits(fitted.model_.network) == weight_bits(by_groups.model_.network)
     without = make({name: column for name, column in columns.items() if name not in ("patient", "label")})
     fitted = which(sequence="id", order="t").fit(without, columns["label"])
-    assert weight_bits(fitted.model_) == weight_bits(expected.model_)
+    assert weight_bits(fitted.model_.network) == weight_bits(expected.model_.network)
     assert fitted.feature_names_in_.tolist() == ["x"]
     assert fitted.n_features_in_ == 1
     assert fitted.classes_.tolist() == ["high", "low"]
@@ -96,9 +96,9 @@ def test_partial_fit(which: Any) -> None:
     table = pd.DataFrame(columns).drop(columns="patient")
     fitted = which(sequence="id", order="t").partial_fit(table, y="label", classes=["low", "high"])
     expected = which().partial_fit(X, y, classes=["low", "high"])
-    assert weight_bits(fitted.model_) == weight_bits(expected.model_)
-    assert weight_bits(fitted.partial_fit(table, columns["label"]).model_) == weight_bits(
-        expected.partial_fit(X, y).model_
+    assert weight_bits(fitted.model_.network) == weight_bits(expected.model_.network)
+    assert weight_bits(fitted.partial_fit(table, columns["label"]).model_.network) == weight_bits(
+        expected.partial_fit(X, y).model_.network
     )
     with pytest.raises(ValueError, match="X has no column 'x'"):
         fitted.partial_fit(table.rename(columns={"x": "z"}), y="label")
@@ -141,12 +141,12 @@ def test_columns_are_what_they_are_in_a_file(make: Any, tmp_path: Path) -> None:
     pd.DataFrame(columns).to_csv(tmp_path / "table.csv", index=False)
     prepared = prepare(read_table(tmp_path / "table.csv"), Roles("id", "label"), validation_split=0)
     fitted = tagger(sequence="id", validation_split=0).fit(make(columns), y="label")
-    for found, expected in zip(fitted.encoder_.numeric, prepared.columns.numeric, strict=True):
+    for found, expected in zip(fitted.model_.schema.numeric, prepared.columns.numeric, strict=True):
         assert (found.name, found.missing) == (expected.name, expected.missing)
         assert (found.mean, found.scale) == pytest.approx((expected.mean, expected.scale))
-    assert fitted.encoder_.categorical == prepared.columns.categorical
+    assert fitted.model_.schema.categorical == prepared.columns.categorical
     assert fitted.feature_names_in_.tolist() == ["x", "word", "flag"]
-    assert fitted.model_.input_features == prepared.training.values.features
+    assert fitted.model_.network.input_features == prepared.training.values.features
 
 
 @EACH
@@ -164,8 +164,8 @@ def test_standardised_by_the_training_part_only(monkeypatch: pytest.MonkeyPatch)
     fitted = classifier(sequence="id", order="t", validation_split=0.4).fit(table, y="label")
     ((training, _),) = sides
     values = table["x"][table["id"].isin([f"s{i}" for i in training])]
-    assert fitted.encoder_.numeric[0].mean == pytest.approx(values.mean())
-    assert fitted.encoder_.numeric[0].scale == pytest.approx(values.std(ddof=0))
+    assert fitted.model_.schema.numeric[0].mean == pytest.approx(values.mean())
+    assert fitted.model_.schema.numeric[0].scale == pytest.approx(values.std(ddof=0))
 
 
 def test_unknown_values_are_counted_and_reported() -> None:

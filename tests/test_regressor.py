@@ -52,7 +52,7 @@ def test_quantities_are_learnt() -> None:
 def test_the_unit_in_which_quantities_are_given_is_nothing() -> None:
     X, y = data()
     once, scaled = (regressor().fit(X, [factor * row for row in y]) for factor in (1.0, 2.0**40))
-    assert weight_bits(once.model_) == weight_bits(scaled.model_)
+    assert weight_bits(once.model_.network) == weight_bits(scaled.model_.network)
     assert once.score(X, y) == pytest.approx(scaled.score(X, [2.0**40 * row for row in y]))
     constant = regressor(epochs=40, learning_rate=0.1).fit(X, [np.full(len(row), 7.0) for row in y])
     assert constant.scale_.tolist() == [1.0]
@@ -117,9 +117,9 @@ def test_in_scikit_learns_tools() -> None:
 def test_partial_fit() -> None:
     X, y = data()
     fitted = regressor().partial_fit(X, y)
-    first = weight_bits(fitted.model_), fitted.mean_
+    first = weight_bits(fitted.model_.network), fitted.mean_
     fitted.partial_fit(X, [row + 5 for row in y])
-    assert weight_bits(fitted.model_) != first[0]
+    assert weight_bits(fitted.model_.network) != first[0]
     assert fitted.mean_ is first[1]
     with pytest.raises(ValueError, match="^y has 2 quantities a step, but SequenceRegressor was fitted to 1$"):
         fitted.partial_fit(X, [np.stack([row, row], axis=1) for row in y])

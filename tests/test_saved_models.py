@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 import bilstm
 from bilstm.cli import commands
 from bilstm.errors import ModelFileError, UserError
-from bilstm.layers import LSTM
+from bilstm.layers import LSTM, Dense, Dropout
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
 from bilstm.optimizers import SGD, Adam, AdamW, Optimizer
@@ -239,3 +241,22 @@ def test_the_file_holds_no_more_than_it_says(tmp_path: Path) -> None:
     tensors, header = read_model(tmp_path / "m")
     assert list(header) == ["format", "versions", "kind", "model"]
     assert {name: array.shape for name, array in tensors.items()} == {n: a.shape for n, a in model.tensors().items()}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_copy_predicts_and_trains_on_alike(copied: Any, fitted: bool) -> None:
+    x = numbers(6, 5, 3)
+    model = Sequential([LSTM(4, return_sequences=True), Dropout(0.5), Dense(2)], seed=1)
+    model.compile("adam", "mse", recompute=True)
+    assert not copied(model).built
+    model.build((None, 3))
+    y = numbers(6, 5, 2)
+    if fitted:
+        model.fit(x, y, epochs=2, verbose=0)
+    other = copied(model)
+    assert bits(other.predict(x)) == bits(model.predict(x))
+    for each in (model, other):
+        each.fit(x, y, epochs=2, verbose=0)
+    assert weight_bits(other) == weight_bits(model)
+    assert other.history.history == model.history.history

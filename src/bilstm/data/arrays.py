@@ -43,7 +43,7 @@ def read_sequences(X: Any, label: str = "X") -> MemoryTable:
 
 
 def read_rows(
-    y: Any, offsets: IndexArray, per_sequence: bool, name: str = "y", column: str = "label"
+    y: Any, offsets: IndexArray, per_sequence: bool, name: str = "y", column: str = "label", missing: Any = None
 ) -> dict[str, Cells]:
     """Targets or groups that were passed beside sequences, as columns with a row for each time step.
 
@@ -54,6 +54,7 @@ def read_rows(
         per_sequence: whether y has an entry for each sequence.
         name: what messages call y.
         column: the name of the column; of several "label 0", "label 1" and so on.
+        missing: what stands for a missing value besides None and NaN.
 
     Raises:
         UserError: y has none of these forms, or another number of sequences or steps.
@@ -64,7 +65,7 @@ def read_rows(
         if array.ndim not in (1, 2) or len(array) != count:
             found = f"{name} has shape {array.shape}"
             raise UserError(f"{INCONSISTENT}: X has {count} sequences and needs one entry for each, but {found}")
-        return {key: repeated(cells, lengths) for key, cells in _columns(array, name, column).items()}
+        return {key: repeated(cells, lengths) for key, cells in read_matrix(array, name, column, missing).items()}
     if not isinstance(y, (list, tuple)):
         y = list(y if isinstance(y, Ragged) else np.atleast_1d(np.asarray(y)))
     if len(y) != count:
@@ -78,7 +79,7 @@ def read_rows(
     alike = kinds <= set("biuf") or kinds == {"U"}
     rows = [array.reshape(len(array), -1) for array in arrays]
     joined = np.concatenate(rows if alike else [array.astype(object) for array in rows])
-    return _columns(joined[:, 0] if row == () else joined, name, column)
+    return read_matrix(joined[:, 0] if row == () else joined, name, column, missing)
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
@@ -92,51 +93,57 @@ def as_array(values: Any) -> npt.NDArray[Any]:
     return np.array(values) if simple and len(texts) == 1 else given
 
 
-def read_values(values: npt.NDArray[Any]) -> Cells:
-    """A (rows,) array as a column."""
+def read_values(values: npt.NDArray[Any], missing: Any = None) -> Cells:
+    """A (rows,) array as a column, in which None, NaN and `missing` are no values."""
     kind = values.dtype.kind
     if kind == "f":
-        return Cells("number", values.astype(np.float64))
+        return Cells("number", values.astype(np.float64)).without(missing)
     if kind in "iu":
-        return Cells("number", values.astype(np.float64), integers=values.astype(np.int64))
+        return Cells("number", values.astype(np.float64), integers=values).without(missing)
     if kind == "b":
-        return Cells("boolean", values.astype(np.float64))
+        return Cells("boolean", values.astype(np.float64)).without(missing)
     if kind == "M":
         return Cells("time", values.astype(str).astype(object), keys=values)
-    return read_cells(values.tolist())
+    cells = values.tolist()
+    if missing is not None:  # before their kind is found: it may be a number among strings
+        cells = [None if type(cell) is type(missing) and cell == missing else cell for cell in cells]
+    return read_cells(cells).without(missing)
 
 
-def _columns(values: npt.NDArray[Any], name: str, column: str) -> dict[str, Cells]:
+def read_matrix(values: npt.NDArray[Any], name: str, column: str, missing: Any = None) -> dict[str, Cells]:
+    """A (rows,) or (rows, columns) array as columns: see `read_rows`.
+
+    Raises:
+        UserError: it has another shape.
+    """
     if values.ndim == 1:
-        return {column: read_values(values)}
-    if values.shape[1] == 0:
-        raise UserError(f"{name} has shape {values.shape}: it has no column")
+        return {column: read_values(values, missing)}
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise UserError(f"{name} has shape {values.shape}, but needs one entry, or a row of entries, for each")
     if values.shape[1] == 1:
-        return {column: read_values(values[:, 0])}
-    return {f"{column} {place}": read_values(values[:, place]) for place in range(values.shape[1])}
+        return {column: read_values(values[:, 0], missing)}
+    return {f"{column} {place}": read_values(values[:, place], missing) for place in range(values.shape[1])}
 
 
 def _table(values: npt.NDArray[Any], offsets: IndexArray, form: Form, label: str) -> MemoryTable:
     """A table of (total_steps, features) numbers or (total_steps,) strings."""
     if len(offsets) < 2:
         raise UserError(f"{label} has no sequences: 0 sample(s) while a minimum of 1 is required.")
-    empty = np.flatnonzero(np.diff(offsets) == 0)
     if values.ndim == 2 and not values.shape[1]:
         shape = (len(offsets) - 1, 0)
         raise UserError(f"{label} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
-    if len(empty):
-        raise UserError(f"sequence {empty[0]} of {label} has no steps")
+    _check_steps(offsets, label)
     if values.ndim == 1:
         return MemoryTable({WORDS: Cells("text", values)}, offsets, form=form, label=label)
     columns = {str(feature): Cells("number", cells) for feature, cells in enumerate(values.T)}
     table = MemoryTable(columns, offsets, form=form, label=label)
-    for name, cells in columns.items():
-        infinite = np.flatnonzero(np.isinf(cells.values))
-        if len(infinite):
-            where = f"{table.place(int(infinite[0]))}, feature {name}"
-            raise UserError(
-                f"{label} has {cells.values[infinite[0]]} in {where}: pass finite numbers, or NaN for a missing value"
-            )
+    infinite = np.isinf(values)
+    if infinite.any():
+        step, feature = np.argwhere(infinite)[0].tolist()
+        raise UserError(
+            f"{label} has {values[step, feature]} in {table.place(step)}, feature {feature}: pass finite numbers, or "
+            f"NaN for a missing value"
+        )
     return table
 
 
@@ -191,12 +198,15 @@ def _join_dictionaries(sequences: Sequence[Mapping[str, Any]], label: str) -> Me
     table = MemoryTable(
         {name: read_cells(values) for name, values in columns.items()}, offsets_of(lengths), form="list", label=label
     )
-    empty = np.flatnonzero(np.array(lengths) == 0)
-    if len(empty):
-        raise UserError(f"sequence {empty[0]} of {label} has no steps")
-    table.named = True
+    _check_steps(table.offsets, label)
     table.lists = [name for name in names if any(_is_listed(sequence.get(name)) for sequence in sequences)]
     return table
+
+
+def _check_steps(offsets: IndexArray | None, label: str) -> None:
+    """Refuse sequences without steps."""
+    if offsets is not None and (offsets[1:] == offsets[:-1]).any():
+        raise UserError(f"sequence {int((offsets[1:] == offsets[:-1]).argmax())} of {label} has no steps")
 
 
 def _is_listed(value: Any) -> bool:

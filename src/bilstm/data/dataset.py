@@ -30,7 +30,7 @@ class Observations:
 
     steps: int = 0
     missing: dict[str, int] = dataclasses.field(default_factory=dict)
-    unexpected: set[str] = dataclasses.field(default_factory=set)
+    unexpected: list[str] = dataclasses.field(default_factory=list)
     unknown: dict[str, int] = dataclasses.field(default_factory=dict)
     far: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -39,28 +39,38 @@ class Observations:
         self.steps += other.steps
         for mine, others in ((self.missing, other.missing), (self.unknown, other.unknown)):
             mine.update({name: mine.get(name, 0) + count for name, count in others.items()})
-        self.unexpected |= other.unexpected
+        self.unexpected += [name for name in other.unexpected if name not in self.unexpected]
         self.far.update({name: max(distance, self.far.get(name, 0.0)) for name, distance in other.far.items()})
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know about the data, one sentence each."""
-        found = []
-        for name, count in self.missing.items():
-            if count:
-                training = "; training had none" if name in self.unexpected else ""
-                missing = counted(count, "missing value")
-                found.append(f"{name}: {missing}, imputed with the mean of the training rows{training}")
+        expected = (
+            f"{name}: {counted(count, 'missing value')}, imputed with the mean of the training rows"
+            for name, count in self.missing.items()
+            if count and name not in self.unexpected
+        )
+        return (*expected, *self.surprises.values())
+
+    @property
+    def surprises(self) -> dict[tuple[str, str], str]:
+        """What training data had nothing of, one sentence for each kind and feature."""
+        found = {}
+        for name in self.unexpected:
+            missing = counted(self.missing[name], "missing value")
+            found["missing", name] = f"{name}: {missing}, imputed with the mean of the training rows; training had none"
         for name, count in self.unknown.items():
             if count:
                 share = f"{count / max(1, self.steps):.1%}".replace("%", " %")
-                found.append(f"{name}: {counted(count, 'value')} of {self.steps:,} ({share}) unknown to the model")
+                found["unknown", name] = (
+                    f"{name}: {counted(count, 'value')} of {self.steps:,} ({share}) unknown to the model"
+                )
         for name, distance in self.far.items():
-            found.append(
+            found["far", name] = (
                 f"{name}: values lie {distance:.1f} standard deviations from the training mean on average; are the "
                 f"units the same as in training?"
             )
-        return tuple(found)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,7 +56,7 @@ class NumericColumn:
             return cls(name, 0.0, 1.0, total)
 
         def scaled(centre: float) -> Iterator[npt.NDArray[np.float64]]:
-            return (_distances(block, centre, largest) for block in blocks())
+            return (standardised(block, centre, largest) for block in blocks())
 
         largest = max(float(np.abs(block).max(initial=0.0)) for block in blocks()) or 1.0
         # Numbers near 1.8e308 do not overflow in the sum, nor does its rounding.
@@ -71,13 +71,6 @@ class NumericColumn:
     def width(self) -> int:
         """The number of inputs: 1, or 2 with the one that says where it is missing."""
         return 2 if self.missing else 1
-
-    def encode(self, numbers: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
-        """The inputs of some cells, NaN where missing: one (n,) array, or two with the one that flags missing cells."""
-        absent = np.isnan(numbers)
-        distances = _distances(numbers, self.mean, self.scale)  # the caller refuses what is too large
-        values = np.where(absent, 0.0, distances)
-        return [values, absent.astype(np.float64)] if self.missing else [values]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,14 +121,24 @@ class CategoricalColumn:
 
     def encode(self, texts: Sequence[str | None]) -> IndexArray:
         """(n,) the index of each cell, 0 where it is not in the vocabulary; None is a missing cell."""
-        part, distinct = PARTS[self.part], list(set(texts))
-        indices = self._lookup([part(text or "") for text in distinct]) + 1
-        known = dict(zip(distinct, indices.tolist(), strict=True))
-        return np.array([known[text] for text in texts], np.int64)
+        return encode_texts([self], texts)[:, 0]
 
     @cached_property
-    def _lookup(self) -> Lookup:
+    def lookup(self) -> Lookup:
+        """Finds a value's index in the vocabulary."""
         return Lookup(self.vocabulary)
+
+
+def encode_texts(columns: Sequence[CategoricalColumn], texts: Sequence[str | None]) -> IndexArray:
+    """(n, columns) the indices of the parts of each cell, 0 where not in the vocabulary; None is a missing cell."""
+    lookups = [(PARTS[column.part], column.lookup) for column in columns]
+    rows, indices = dict[str | None, int](), list[list[int]]()
+    for text in texts:
+        if text not in rows:
+            rows[text] = len(indices)
+            indices.append([1 + lookup(part(text or "")) for part, lookup in lookups])
+    found: IndexArray = np.array(indices, np.int64).reshape(-1, len(columns))
+    return found[[rows[text] for text in texts]] if len(texts) != len(indices) else found
 
 
 class _Vocabulary:
@@ -219,11 +222,9 @@ class Lookup:
         if self._numbers:
             self._indices = {whole_number(text): index for text, index in self._indices.items()} | self._indices
 
-    def __call__(self, texts: Iterable[str | None]) -> IndexArray:
-        """(n,) the index of each text, -1 where it is not known; None is the text ''."""
-        if self._numbers:
-            texts = [whole_number(text or "") for text in texts]
-        return np.array([self._indices.get(text or "", -1) for text in texts], np.int64)
+    def __call__(self, text: str) -> int:
+        """The index of a text, -1 where it is not known."""
+        return self._indices.get(whole_number(text) if self._numbers else text, -1)
 
 
 def whole_number(text: str) -> str:
@@ -232,12 +233,13 @@ def whole_number(text: str) -> str:
     return match[1] if match else text
 
 
-def _distances(numbers: npt.NDArray[np.float64], centre: float, unit: float) -> npt.NDArray[np.float64]:
-    """(numbers - centre) / unit, infinite only where this itself is too large: the difference may be."""
+def standardised(numbers: npt.NDArray[np.float64], mean: Any, scale: Any) -> npt.NDArray[np.float64]:
+    """(numbers - mean) / scale, infinite only where this itself is too large: the difference may be."""
     with np.errstate(over="ignore"):
-        distances = (numbers - centre) / unit
-        lost = np.isinf(distances)
-        distances[lost] = (numbers[lost] / 2 - centre / 2) / unit * 2
+        distances: npt.NDArray[np.float64] = (numbers - mean) / scale
+        if np.isinf(distances).any():
+            halves = (numbers / 2 - np.divide(mean, 2)) / scale * 2
+            distances = np.where(np.isinf(distances), halves, distances)
     return distances
 
 

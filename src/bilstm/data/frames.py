@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = (numbers.Real, decimal.Decimal, np.bool_)
 _TIMES = (datetime.date, datetime.time, datetime.timedelta)
+_IS_NESTED = "holds lists, bytes or objects: a cell is one value"
 _NESTED = (list, tuple, set, dict, bytes, np.ndarray)
 _MIXED = "holds values of several kinds: make it all numbers or all strings, or leave it out"
 
@@ -33,13 +35,15 @@ def is_frame(X: Any) -> bool:
     return not hasattr(type(X), "to_numpy") or any(isinstance(name, str) for name in X.columns)
 
 
-def read_frame(X: Any, label: str = "X") -> MemoryTable:
+def read_frame(X: Any, label: str = "X", steps: Sequence[str] = (), *, long: bool = False) -> MemoryTable:
     """A data frame as a table; where columns hold lists, each row is a sequence, and the lists are its steps.
 
     Args:
         X: a data frame of pandas, Polars, PyArrow or another library that narwhals knows, or an object with Arrow's
             PyCapsule interface; not a lazy one.
         label: what messages call it.
+        steps: columns that have a value for each step: if one of them holds lists, each row is a sequence.
+        long: whether each row is a step unless `steps` tell otherwise, whatever other columns hold.
 
     Raises:
         UserError: it is none of these, has no row, or the lists of a row have different lengths.
@@ -50,20 +54,21 @@ def read_frame(X: Any, label: str = "X") -> MemoryTable:
     if odd:
         raise UserError(f"{label} has a column named {odd[0]!r}: the names of columns must be strings")
     lists = [name for name in table.columns if _is_list(table[name])]
-    if lists:
-        return _read_lists(table, lists, label)
+    given = [name for name in lists if name in steps] or ([] if long else lists)
+    if given:
+        return _read_lists(table, given, lists, label)
     return MemoryTable({name: read_series(table[name]) for name in table.columns}, label=label, rows=len(table))
 
 
-def read_column(given: Any) -> tuple[str | None, Cells] | None:
-    """The name and the cells of a data frame's column, or of a frame with one; None for anything else."""
+def read_columns(given: Any) -> list[tuple[str | None, Cells]] | None:
+    """The name and the cells of a data frame's column, or of each column of a frame; None for anything else."""
     import narwhals.stable.v2 as nw
 
     if is_frame(given):
         table = _in_memory(given, "y")
-        return (table.columns[0], read_series(table[table.columns[0]])) if len(table.columns) == 1 else None
+        return [(name, read_series(table[name])) for name in table.columns]
     series = nw.from_native(given, series_only=True, pass_through=True)
-    return (series.name, read_series(series)) if isinstance(series, nw.Series) else None
+    return [(series.name, read_series(series))] if isinstance(series, nw.Series) else None
 
 
 def read_series(series: nw.Series[Any]) -> Cells:
@@ -74,11 +79,11 @@ def read_series(series: nw.Series[Any]) -> Cells:
     if dtype == nw.Boolean:
         return Cells("boolean", _floats(series))
     if dtype.is_numeric():
-        whole = dtype.is_integer() and not series.is_null().any()
-        return Cells("number", _floats(series), integers=series.cast(nw.Int64).to_numpy() if whole else None)
+        integers = series.fill_null(0).to_numpy() if dtype.is_integer() else None
+        return Cells("number", _floats(series), integers=integers)
     missing = _missing(series)
     if dtype.is_nested() or dtype == nw.Binary:
-        return Cells("nested", _objects(series.to_list(), missing), problem="holds lists or bytes: a cell is one value")
+        return Cells("nested", _texts(series, missing), problem=_IS_NESTED)
     if dtype.is_temporal():
         return Cells("time", _texts(series, missing), keys=series.to_numpy())
     if series.is_null().all():
@@ -106,15 +111,16 @@ def _read_objects(series: nw.Series[Any], missing: npt.NDArray[np.bool_]) -> Cel
     if are(_TIMES):
         return Cells("time", texts, keys=series.to_numpy())
     if are(_NESTED):
-        return Cells("nested", texts, problem="holds lists or objects: a cell is one value")
+        return Cells("nested", texts, problem=_IS_NESTED)
     return Cells("text", texts, problem=_MIXED)
 
 
-def _read_lists(table: nw.DataFrame[Any], lists: list[str], label: str) -> MemoryTable:
-    """Each row is a sequence; what is not a list is repeated for each step."""
+def _read_lists(table: nw.DataFrame[Any], given: list[str], lists: list[str], label: str) -> MemoryTable:
+    """Each row is a sequence of the steps in given lists; other lists of the same lengths run alongside, and what else
+    there is is repeated for each step."""
     lengths = {name: _lengths(table[name]) for name in lists}
-    first = lists[0]
-    for name in lists[1:]:
+    first = given[0]
+    for name in given[1:]:
         differs = np.flatnonzero(lengths[name] != lengths[first])
         if len(differs):
             row = int(differs[0])
@@ -122,26 +128,29 @@ def _read_lists(table: nw.DataFrame[Any], lists: list[str], label: str) -> Memor
                 f"row {row} of {label}: column {name!r} has a list of {lengths[name][row]} steps, but {first!r} has "
                 f"{lengths[first][row]}: the lists of one row are one sequence"
             )
+    alongside = [name for name in lists if np.array_equal(lengths[name], lengths[first])]
+    empty = np.flatnonzero(lengths[first] == 0)
+    if len(empty):
+        raise UserError(f"row {empty[0]} of {label}: the list in column {first!r} has no steps")
     columns = {}
     for name in table.columns:
-        if name in lists:
+        if name in alongside:
             columns[name] = read_cells([cell for row in table[name].to_list() for cell in row or ()])
         else:
             columns[name] = repeated(read_series(table[name]), lengths[first])
     flat = MemoryTable(columns, offsets_of(lengths[first]), form="frame", label=label)
-    flat.lists = lists
+    flat.lists = alongside
     return flat
 
 
 def repeated(cells: Cells, lengths: npt.NDArray[np.int64]) -> Cells:
     """Cells of sequences as cells of their steps."""
-    keys, integers = (each if each is None else np.repeat(each, lengths) for each in (cells.keys, cells.integers))
-    return Cells(cells.kind, np.repeat(cells.values, lengths), keys, integers, cells.problem)
+    return cells.take(np.repeat(np.arange(len(lengths)), lengths))
 
 
 def read_cells(values: list[Any]) -> Cells:
     """A list of Python values as a column: None and NaN are missing."""
-    missing = np.fromiter((value is None or value != value for value in values), np.bool_, len(values))
+    missing = np.fromiter(map(_is_absent, values), np.bool_, len(values))
     kinds = {type(value) for value, absent in zip(values, missing, strict=True) if not absent}
     if all(issubclass(kind, str) for kind in kinds) and kinds:
         return Cells("text", _objects([str(value) for value in values], missing))
@@ -149,18 +158,30 @@ def read_cells(values: list[Any]) -> Cells:
         return Cells("boolean", np.array([np.nan if a else float(v) for v, a in zip(values, missing, strict=True)]))
     if all(issubclass(kind, _NUMBERS) for kind in kinds):
         array = np.array([np.nan if a else float(v) for v, a in zip(values, missing, strict=True)], np.float64)
-        whole = all(issubclass(kind, numbers.Integral) for kind in kinds) and kinds and not missing.any()
-        return Cells("number", array, integers=_int64(values) if whole else None)
+        whole = kinds and all(issubclass(kind, numbers.Integral) for kind in kinds)
+        return Cells("number", array, integers=_integers(values, missing) if whole else None)
     if all(issubclass(kind, _TIMES) for kind in kinds):
         return Cells("time", _objects([str(value) for value in values], missing), keys=np.array(values))
     if any(issubclass(kind, _NESTED) for kind in kinds):
-        return Cells("nested", _objects(values, missing), problem="holds lists or objects: a cell is one value")
+        return Cells(
+            "nested",
+            _objects([str(value) for value in values], missing),
+            problem=_IS_NESTED,
+        )
     return Cells("text", _objects([str(value) for value in values], missing), problem=_MIXED)
 
 
-def _int64(values: list[Any]) -> npt.NDArray[np.int64] | None:
+def _is_absent(value: Any) -> bool:
+    """Whether a Python value says that there is none: None, NaN, or pandas' NaT and NA."""
+    if value is None or isinstance(value, (str, int)):
+        return value is None
+    different = value != value
+    return different is value or (isinstance(different, (bool, np.bool_)) and bool(different))
+
+
+def _integers(values: list[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:
     try:
-        return np.array(values, np.int64)
+        return np.array([0 if a else int(v) for v, a in zip(values, missing, strict=True)], np.int64)
     except OverflowError:
         return None
 
@@ -217,9 +238,10 @@ def _floats(series: nw.Series[Any]) -> npt.NDArray[np.float64]:
     return np.array(series.cast(nw.Float64).to_numpy(), np.float64)
 
 
-def _objects(values: list[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.object_]:
-    found = np.empty(len(values), object)
-    found[:] = values
+def _objects(texts: list[str], missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.object_]:
+    """Texts as cells, None where missing or empty."""
+    found = np.empty(len(texts), object)
+    found[:] = [text or None for text in texts]
     found[missing] = None
     return found
 

@@ -33,6 +33,8 @@ def unnest(
     names: Sequence[str],
     steps: Sequence[str],
     source: Source | None,
+    *,
+    long: bool = True,
 ) -> list[str]:
     """Where one of some columns holds lists, make `cells` a table with a row a step.
 
@@ -42,6 +44,7 @@ def unnest(
         steps: those whose lists make a table one with a row a sequence: features and labels. Others of as many elements
             run alongside.
         source: the text it was read from.
+        long: whether lists of other columns alone change nothing.
 
     Returns:
         The columns whose lists run alongside; none if there were no lists.
@@ -50,7 +53,7 @@ def unnest(
         UserError: such lists in one row have different lengths.
     """
     lists = _lists(connection, table_format, len(names))
-    given = [place for place, name in enumerate(names) if name in steps and place in lists]
+    given = [place for place in lists if names[place] in steps] or ([] if long else [*lists])
     if not given:
         return []
     length = f"greatest({', '.join(f'len({lists[place]})' for place in given)})"

@@ -50,6 +50,20 @@ class Cells:
             return np.asarray(np.isnan(self.values))
         return np.fromiter((value is None for value in self.values), np.bool_, len(self.values))
 
+    def take(self, rows: IndexArray) -> Cells:
+        """The cells of some rows."""
+        keys, integers = (each if each is None else each[rows] for each in (self.keys, self.integers))
+        return Cells(self.kind, self.values[rows], keys, integers, self.problem)
+
+    def without(self, value: Any) -> Cells:
+        """The cells with those of a value as missing; None for no value."""
+        if value is None or isinstance(value, str) == self.numeric:
+            return self
+        same = self.values == value
+        values = self.values.copy()
+        values[same] = np.nan if self.numeric else None
+        return dataclasses.replace(self, values=values)
+
     def texts(self, rows: slice | IndexArray = slice(None)) -> npt.NDArray[np.object_]:
         """The cells of some rows as text, None where missing."""
         values = self.values[rows]
@@ -67,7 +81,7 @@ class Cells:
 
 def number_text(value: float) -> str:
     """A number as text, whole ones without `.0`."""
-    return str(int(value)) if value.is_integer() else repr(value)
+    return repr(value).removesuffix(".0")
 
 
 class MemoryTable(Table):
@@ -79,9 +93,6 @@ class MemoryTable(Table):
             table, whose columns identify them.
         form: what the data were; predictions have that form, too.
         label: what messages call the data.
-
-    Attributes:
-        named: whether the columns have names of their own, rather than positions in an array, whose steps are in order.
 
     Raises:
         UserError: there is no row.
@@ -102,7 +113,6 @@ class MemoryTable(Table):
         self.offsets = offsets
         self.form: Form = form
         self.label = label
-        self.named = form == "frame"
         self.names = list(columns)
         self.rows = len(next(iter(columns.values())).values) if rows is None else rows
         self.kinds = {name: cells.kind for name, cells in self.columns.items()}
@@ -117,19 +127,19 @@ class MemoryTable(Table):
     def with_columns(self, columns: Mapping[str, Cells]) -> MemoryTable:
         """The table with more columns, such as the labels that were passed beside it."""
         more = MemoryTable({**self.columns, **columns}, self.offsets, form=self.form, label=self.label, rows=self.rows)
-        more.lists, more.named = self.lists, self.named
+        more.lists = self.lists
         return more
 
     def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
         if self.offsets is not None:
-            if order is None or not self.named:
+            if order not in self.columns:  # arrays are in order
                 return Sequences(self.offsets, np.arange(self.rows))
             codes = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-            return Sequences(self.offsets, self._sorted(codes, codes, order))
+            return Sequences(self.offsets, self._sorted(codes, str(order)))
         codes, cells = self._sequence_codes(str(sequence))
         offsets = offsets_of(np.bincount(codes))
         if order is not None:
-            return Sequences(offsets, self._sorted(codes, cells, order))
+            return Sequences(offsets, self._sorted(codes, order, cells))
         starts = np.flatnonzero(np.diff(codes, prepend=-1))
         again = starts[codes[starts] != np.arange(len(starts))]
         if len(again):
@@ -200,7 +210,7 @@ class MemoryTable(Table):
             raise UserError(f"{self.place(row)}: the cell in column {name!r}, {role}, is missing")
         return cells
 
-    def _sorted(self, codes: IndexArray, sequences: npt.NDArray[Any], order: str) -> IndexArray:
+    def _sorted(self, codes: IndexArray, order: str, sequences: Sequence[Any] | None = None) -> IndexArray:
         self.require(order, "the order within a sequence")
         cells = self._present(order, "the order")
         keys = cells.integers if cells.integers is not None else cells.values if cells.numeric else cells.keys
@@ -214,8 +224,9 @@ class MemoryTable(Table):
         repeated = np.flatnonzero((np.diff(ranks[rows]) == 0) & (np.diff(codes[rows]) == 0))
         if len(repeated):
             before, row = int(rows[repeated[0]]), int(rows[repeated[0] + 1])
+            which = "the sequence" if sequences is None else f"sequence {shown(sequences[row])}"
             raise UserError(
-                f"{self.place(row)}: sequence {shown(sequences[row])} has {order} {shown(self.cell(order, row))} a "
-                f"second time, after {self.place(before)}"
+                f"{self.place(row)}: {which} has {order} {shown(self.cell(order, row))} a second time, after "
+                f"{self.place(before)}"
             )
         return rows

@@ -60,7 +60,12 @@ def format_of(path: AnyPath) -> Format:
 
 
 def read_table(
-    path: AnyPath, *, conll_columns: int | None = None, steps: Sequence[str] = (), text: TextColumn | None = None
+    path: AnyPath,
+    *,
+    conll_columns: int | None = None,
+    steps: Sequence[str] = (),
+    text: TextColumn | None = None,
+    long: bool = True,
 ) -> FileTable:
     """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
 
@@ -72,6 +77,7 @@ def read_table(
         conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
         steps: columns that have a value for each step. If one of them holds lists, each row is a sequence.
         text: a column whose texts are sequences: each row is one, and its words or characters are the steps.
+        long: whether each row is a step unless `steps` tell otherwise, whatever other columns hold.
 
     Raises:
         UserError: the file is missing, empty, damaged, not UTF-8, or not what its name says.
@@ -84,14 +90,14 @@ def read_table(
         table_format = "conll"
     if table_format == "parquet":
         names = _load_parquet(connection, path)
-        lists = _divide(connection, path, table_format, names, steps, text, None)
+        lists = _divide(connection, path, table_format, names, steps, text, None, long)
         return FileTable(path, connection, table_format, names, lists=lists)
     if path.stat().st_size * (20 if is_gzip(path) else 1) > LARGE_TEXT:
         _limit_memory(connection)
     if table_format == "ndjson":
         source = JsonLines(path)
         names = _load_ndjson(connection, path)
-        lists = _divide(connection, path, table_format, names, steps, text, source)
+        lists = _divide(connection, path, table_format, names, steps, text, source, long)
         return FileTable(path, connection, table_format, names, source, lists=lists)
     rows = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
     _check_names(path, rows.names)
@@ -108,10 +114,11 @@ def _divide(
     steps: Sequence[str],
     text: TextColumn | None,
     source: Source | None,
+    long: bool = True,
 ) -> list[str]:
     """Where each row is a sequence, make `cells` a table of their steps; returns the columns that have steps."""
     if text is None:
-        return unnest(connection, path, table_format, names, steps, source)
+        return unnest(connection, path, table_format, names, steps, source, long=long)
     if text.column not in names:
         raise UserError(
             f"{path} has no column {text.column!r} (the text).{suggestion(text.column, names)} Its columns: "

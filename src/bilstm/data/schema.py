@@ -18,15 +18,17 @@ from bilstm.data.features import (
     NumericColumn,
     categorical_from_json,
     describe_columns,
+    encode_texts,
     numeric_from_json,
     spelled_columns,
+    standardised,
 )
 from bilstm.data.fields import Fields
 from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, shown
-from bilstm.ragged import IndexArray, Ragged
+from bilstm.ragged import IndexArray, Ragged, offsets_of
 
 FAR = 3.0  # standard deviations from the training mean, on average: then a column is probably in other units
 
@@ -87,11 +89,13 @@ class Schema:
         if len(set(names)) != len(self.features) or len(names) != len(self.features):
             raise UserError(f"the model has {len(self.features)} features, but {len(set(names))} are named")
         new = dict(zip(self.features, names, strict=True))
+        text = self.text and dataclasses.replace(self.text, column=new.get(self.text.column, self.text.column))
         return dataclasses.replace(
             self,
             numeric=tuple(dataclasses.replace(column, name=new[column.name]) for column in self.numeric),
             categorical=tuple(dataclasses.replace(column, name=new[column.name]) for column in self.categorical),
             named=True,
+            text=text,
         )
 
     def describe(self) -> list[tuple[str, str]]:
@@ -113,10 +117,12 @@ class Schema:
         values = scratch.empty((steps, self.numeric_width + len(self.categorical)), np.float32)
         observed = Observations(steps)
         place = 0
-        for numeric in self.numeric:
-            columns = slice(place, place + numeric.width)
-            _encode_numbers(table, numeric, sequences.rows, values[:, columns], observed)
-            place += numeric.width
+        at_once = max(1, scratch.BLOCK // max(1, steps))  # columns
+        for first in range(0, len(self.numeric), at_once):
+            numeric = self.numeric[first : first + at_once]
+            width = sum(column.width for column in numeric)
+            _encode_numbers(table, numeric, sequences.rows, values[:, place : place + width], observed)
+            place += width
         for _, group in itertools.groupby(self.categorical, lambda column: column.name):
             parts = list(group)
             _encode_texts(table, parts, sequences.rows, values[:, place : place + len(parts)], observed)
@@ -178,6 +184,14 @@ def read_numbers(table: Table, name: str, role: str = "") -> npt.NDArray[np.floa
     Raises:
         UserError: a cell is not a number, or infinite.
     """
+    numbers = table.numbers(name)
+    if not all(np.isfinite(numbers[start:stop]).all() for start, stop in table.blocks()):
+        _check_numbers(table, name, role)
+    return numbers
+
+
+def _check_numbers(table: Table, name: str, role: str = "") -> None:
+    """Refuse cells that are not finite numbers, other than missing ones."""
     profile = table.profile(name)
     if profile.other is not None:
         cell = shown(table.cell(name, profile.other))
@@ -191,7 +205,6 @@ def read_numbers(table: Table, name: str, role: str = "") -> npt.NDArray[np.floa
             f"{table.place(profile.infinite)}: {cell} in column {name!r}{role} is infinite; give a finite number, or "
             f"leave the cell empty"
         )
-    return table.numbers(name)
 
 
 def _blocks(steps: int) -> Iterator[slice]:
@@ -200,23 +213,41 @@ def _blocks(steps: int) -> Iterator[slice]:
 
 
 def _encode_numbers(
-    table: Table, column: NumericColumn, rows: IndexArray, out: npt.NDArray[np.float32], observed: Observations
+    table: Table,
+    columns: Sequence[NumericColumn],
+    rows: IndexArray,
+    out: npt.NDArray[np.float32],
+    observed: Observations,
 ) -> None:
-    """Fill (total_steps, width) inputs."""
-    numbers = read_numbers(table, column.name)
-    missing, distance = 0, 0.0
+    """Fill the (total_steps, width) inputs of some columns."""
+    numbers = [table.numbers(column.name) for column in columns]
+    mean, scale = np.array([(column.mean, column.scale) for column in columns]).T
+    values = offsets_of([column.width for column in columns])[:-1]
+    flagged = [place for place, column in enumerate(columns) if column.missing]
+    missing, distance = np.zeros(len(columns), np.int64), np.zeros(len(columns))
+    checked = np.zeros(len(columns), np.bool_)
     for block in _blocks(len(rows)):
-        found = numbers[rows[block]]
-        encoded = column.encode(found)
-        _check_size(table, column.name, encoded[0], rows[block])
-        out[block] = np.stack(encoded, axis=1)
-        missing += int(np.isnan(found).sum())
-        distance += float(np.abs(encoded[0], dtype=np.float64).clip(max=1e30).sum())
-    observed.missing[column.name] = missing
-    if missing and not column.missing:
-        observed.unexpected.add(column.name)
-    if len(rows) > missing and distance / (len(rows) - missing) > FAR:
-        observed.far[column.name] = distance / (len(rows) - missing)
+        cells = np.stack([column[rows[block]] for column in numbers], axis=1)
+        absent = ~np.isfinite(cells)
+        for place in np.flatnonzero(absent.any(axis=0) & ~checked).tolist() if absent.any() else ():
+            _check_numbers(table, columns[place].name)
+            checked[place] = True
+        inputs = np.where(absent, 0.0, standardised(cells, mean, scale))
+        distances = np.abs(inputs)
+        if not distances.max(initial=0.0) <= np.finfo(np.float32).max:
+            raise _too_far(table, columns, distances, rows[block])
+        out[block, values] = inputs
+        if flagged:
+            out[block, values[flagged] + 1] = absent[:, flagged]
+        missing += absent.sum(axis=0)
+        distance += distances.sum(axis=0)
+    for column, absences, total in zip(columns, missing.tolist(), distance.tolist(), strict=True):
+        observed.missing[column.name] = absences
+        if absences and not column.missing:
+            observed.unexpected.append(column.name)
+        is_scaled = (column.mean, column.scale) != (0.0, 1.0)  # else nothing is known of the training values
+        if is_scaled and absences < len(rows) and total / (len(rows) - absences) > FAR:
+            observed.far[column.name] = total / (len(rows) - absences)
 
 
 def _encode_texts(
@@ -227,23 +258,23 @@ def _encode_texts(
     observed: Observations,
 ) -> None:
     """Fill (total_steps, parts) indices of the parts of one feature's texts."""
-    name = parts[0].name
+    name, whole = parts[0].name, [column.part for column in parts].index(WHOLE)
     indices = scratch.empty((table.rows, len(parts)), np.int32)
     for start, stop in table.blocks():
-        texts = table.texts(name, start, stop).tolist()
-        for place, column in enumerate(parts):
-            indices[start:stop, place] = column.encode(texts)
-    whole = [column.part == WHOLE for column in parts]
-    observed.unknown[name] = 0
+        indices[start:stop] = encode_texts(parts, table.texts(name, start, stop).tolist())
+    unknown = 0
     for block in _blocks(len(rows)):
-        found = indices[rows[block]]
-        out[block] = found
-        observed.unknown[name] += int((found[:, whole] == 0).sum())
+        out[block] = indices[rows[block]]
+        unknown += int((out[block, whole] == 0).sum())
+    observed.unknown[name] = unknown
 
 
-def _check_size(table: Table, name: str, inputs: npt.NDArray[np.float64], rows: IndexArray) -> None:
-    if not len(inputs) or np.abs(inputs).max() <= np.finfo(np.float32).max:
-        return
-    row = int(rows[np.abs(inputs) > np.finfo(np.float32).max].min())
+def _too_far(
+    table: Table, columns: Sequence[NumericColumn], distances: npt.NDArray[np.float64], rows: IndexArray
+) -> UserError:
+    """The mistake of a value that is too far from those of training for the network's inputs."""
+    far = ~(distances <= np.finfo(np.float32).max)
+    place = int(far.any(axis=0).argmax())
+    name, row = columns[place].name, int(rows[far[:, place]].min())
     cell = shown(table.cell(name, row))
-    raise UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the values of the training rows")
+    return UserError(f"{table.place(row)}: {cell} in column {name!r} is too far from the values of the training rows")

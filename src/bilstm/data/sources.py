@@ -14,7 +14,7 @@ from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.schema import Schema
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
-from bilstm.errors import UserError, listed
+from bilstm.errors import UserError, listed, shown
 from bilstm.ragged import offsets_of
 
 
@@ -33,10 +33,11 @@ def open_table(
         data: a path; a data frame of pandas, Polars or PyArrow, or an object with Arrow's PyCapsule interface; a
             dictionary of columns; arrays and lists of sequences (see `read_sequences`); a list of texts with `text`.
         label: what messages call it, if it is not a file.
-        steps: for files, the columns that have a value for each time step, if they hold lists.
+        steps: columns that have a value for each time step. If one of them holds lists, each row is a sequence; without
+            a `sequence` column it is one if any column holds lists.
         conll_columns: for CoNLL-style files, how many columns the model was trained on.
         text: the column whose texts are sequences.
-        sequence: the column that identifies the sequences of a dictionary of columns.
+        sequence: the column that identifies the sequences of a long table.
 
     Raises:
         UserError: the data cannot be read; the message says why.
@@ -46,10 +47,10 @@ def open_table(
     if isinstance(data, (str, os.PathLike)):
         from bilstm.data.reading import read_table
 
-        return read_table(data, conll_columns=conll_columns, steps=steps, text=text)
+        return read_table(data, conll_columns=conll_columns, steps=steps, text=text, long=sequence is not None)
     if is_frame(data):
-        table = read_frame(data, label)
-    elif isinstance(data, Mapping):
+        table = read_frame(data, label, steps, long=sequence is not None)
+    elif isinstance(data, Mapping) and not hasattr(data, "tocsr"):  # a sparse matrix may be one
         table = _read_dictionary(data, sequence, label, text)
     elif text is not None and isinstance(data, (list, tuple)) and data and isinstance(data[0], str):
         table = MemoryTable({text.column: read_cells(list(data))}, label=label)
@@ -122,13 +123,18 @@ def divide_texts(table: MemoryTable, text: TextColumn) -> MemoryTable:
     columns[text.column] = Cells("text", np.array([word for words in tokens for word in words], object))
     form = "list" if table.form == "list" or len(table.columns) == 1 else table.form
     divided = MemoryTable(columns, offsets_of(lengths), form=form, label=table.label)
-    divided.lists, divided.named = [text.column], True
+    divided.lists = [text.column]
     return divided
 
 
 def _read_dictionary(data: Mapping[str, Any], sequence: str | None, label: str, text: TextColumn | None) -> MemoryTable:
     """Columns of a long table, of texts, or of one sequence."""
     if sequence in data or text is not None:
+        for name, values in data.items():
+            if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+                raise UserError(
+                    f"column {name!r} of {label} is {shown(values)}: a column is a list or an array of cells"
+                )
         columns = {
             name: read_values(values) if isinstance(values, np.ndarray) else read_cells(list(values))
             for name, values in data.items()

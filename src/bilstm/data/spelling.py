@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 
 WHOLE = "whole"
 # Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
@@ -20,6 +21,7 @@ _FEWEST_WORDS = 100
 _LETTERS = 3  # in a word
 
 
+@lru_cache(maxsize=1 << 16)
 def shape(text: str) -> str:
     """A for capital letters, a for others, 0 for digits, all else as it is; a run of one kind counts once.
 

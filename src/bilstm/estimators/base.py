@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,20 +20,19 @@ except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
-from bilstm.data.arrays import INCONSISTENT, as_array, read_rows, read_values
+from bilstm.data.arrays import INCONSISTENT, as_array, read_matrix, read_rows, read_values
 from bilstm.data.dataset import Dataset
-from bilstm.data.frames import read_column, repeated
+from bilstm.data.frames import read_columns
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.sources import open_for, open_table
 from bilstm.data.table import Table
-from bilstm.errors import DivergedError, UserError
+from bilstm.errors import DivergedError, UserError, listed
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
-from bilstm.model.prepare import ColumnOptions, prepare, read_dataset
+from bilstm.model.prepare import ColumnOptions, check_sequence, prepare, read_dataset
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.models.fitting import FitData
-from bilstm.ragged import Ragged
 from bilstm.tasks import LabelTask
 from bilstm.tasks.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import Progress, batches_by_length
@@ -189,7 +189,8 @@ class SequenceEstimator(BaseEstimator):
         if self.verbose:
             for name, found in prepared.schema.describe() if prepared.schema.named else ():
                 print(f"{name}: {found}")
-            print("\n".join(prepared.notes), end="\n" if prepared.notes else "")
+            for note in prepared.notes:
+                print(note)
         try:
             model = train_prepared(prepared, options, baseline=self.baseline, progress=self._progress())
         except ModelInterrupted as interrupt:
@@ -235,7 +236,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _check_unseen(self, data: Dataset) -> None:
         for label in data.unseen:
-            raise ValueError(f"y has the label {label!r}, which is none of the classes {self.classes_.tolist()}")
+            raise ValueError(f"y has the label {label!r}, which is none of the classes {listed(map(str, self.classes_))}")
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
@@ -268,13 +269,18 @@ class SequenceEstimator(BaseEstimator):
         """Sequences and what belongs to them as one table, and which column is what."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        table = X if isinstance(X, Table) else open_table(X, sequence=self.sequence)
-        self._check_columns(table)
+        names = _column_names(y)
+        table = X if isinstance(X, Table) else open_table(X, sequence=self.sequence, steps=names)
+        for name in ("sequence", "order") if table.divided else ():
+            if getattr(self, name) is not None and getattr(self, name) not in table.names:
+                raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X has no such column")
         table, labels = self._with_targets(table, y)
         group = None
         if groups is not None:
             table, group = self._with_groups(table, groups)
         what = "labels" if len(labels) > 1 and self._what == "label" else self._what
+        if classes is not None and what == "labels" and len(classes) != len(labels):
+            raise ValueError(f"y has {len(labels)} labels a {self._unit}, which are not the classes {list(classes)}")
         return table, ColumnOptions(
             sequence=self.sequence,
             label=labels,
@@ -286,43 +292,45 @@ class SequenceEstimator(BaseEstimator):
             classes=None if classes is None or what == "labels" else list(classes),
         )
 
-    def _check_columns(self, table: Table) -> None:
-        if not table.divided:
-            return
-        for name in ("sequence", "order"):
-            if getattr(self, name) is not None and getattr(self, name) not in table.names:
-                raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X has no such column")
-
     def _with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
         """The table with y as columns, unless y names some of its columns."""
-        if isinstance(y, str):
-            return table, (table.require(y, "y"),)
-        several = isinstance(y, (list, tuple)) and len(y) > 1 and all(isinstance(name, str) for name in y)
-        if several and not table.divided and set(y) <= set(table.names):
-            return table, tuple(y)
-        if not isinstance(table, MemoryTable):
+        names = _column_names(y)
+        if names and (isinstance(y, str) or set(names) <= set(table.names)):
+            for name in names:
+                table.require(name, "y")
+            if isinstance(table, MemoryTable):
+                columns = {name: table.columns[name].without(self.missing_label) for name in names}
+            elif self.missing_label is not None:
+                raise ValueError("missing_label has no effect on a file: leave the cells of missing labels empty")
+            else:
+                return table, names
+        elif isinstance(table, MemoryTable):
+            columns = self._target_columns(table, y)
+        else:
             raise ValueError(f"X is the file {table.label}: pass the name of the label's column as y")
-        columns = self._target_columns(table, y)
+        for cells in columns.values() if self._what == "label" else ():
+            if cells.numeric and (cells.values % 1 > 0).any():
+                fraction = cells.values[cells.values % 1 > 0][0]
+                raise ValueError(
+                    f"Unknown label type: continuous. Labels are classes, but y has {fraction}; use SequenceRegressor "
+                    f"for quantities"
+                )
         return table.with_columns(columns), tuple(columns)
 
     def _target_columns(self, table: MemoryTable, y: Any) -> dict[str, Cells]:
-        y = self._checked_targets(y)
         if table.offsets is not None:
-            return read_rows(y, table.offsets, self._unit == "sequence")
-        named = read_column(y)
+            return read_rows(y, table.offsets, self._unit == "sequence", missing=self.missing_label)
+        named = read_columns(y)
         if named is None:
-            array = as_array(y)
-            array = array[:, np.newaxis] if array.ndim == 1 else array
-            names = ["label"] if array.shape[1] == 1 else [f"label {place}" for place in range(array.shape[1])]
-            columns = {name: read_values(array[:, place]) for place, name in enumerate(names)}
+            columns = read_matrix(as_array(y), "y", "label", self.missing_label)
         else:
-            name, cells = named
+            columns = {name or "label": cells.without(self.missing_label) for name, cells in named}
+        for name, _ in named or ():
             if name in table.names:
                 raise ValueError(
                     f"y is called {name!r}, as is a column of X, which would be a feature: drop that from X, or pass "
                     f"y={name!r}"
                 )
-            columns = {name or "label": cells}
         return {name: self._by_row(table, cells, "y") for name, cells in columns.items()}
 
     def _by_row(self, table: MemoryTable, cells: Cells, name: str) -> Cells:
@@ -330,12 +338,13 @@ class SequenceEstimator(BaseEstimator):
         count = len(cells.values)
         if count == table.rows:
             return cells
+        check_sequence(table, self.sequence)
         sequences = table.sequences(self.sequence, self.order)
         if count == len(sequences) and (self._unit == "sequence" or name == _GROUPS):
             rows = np.empty(table.rows, np.int64)
             rows[sequences.rows] = np.repeat(np.arange(count), np.diff(sequences.offsets))
-            return repeated(Cells(cells.kind, cells.values[rows], problem=cells.problem), np.ones(table.rows, np.int64))
-        per = f" and {len(sequences)} sequences" if self._unit == "sequence" else ""
+            return cells.take(rows)
+        per = f" and {len(sequences)} sequences" if self._unit == "sequence" or name == _GROUPS else ""
         raise ValueError(f"{INCONSISTENT}: X has {table.rows} rows{per}, but {name} has {count} entries")
 
     def _with_groups(self, table: Table, groups: Any) -> tuple[Table, str]:
@@ -347,17 +356,9 @@ class SequenceEstimator(BaseEstimator):
             if np.shape(groups) != (len(table.offsets) - 1,):
                 raise ValueError(f"groups has shape {np.shape(groups)}, but X has {len(table.offsets) - 1} sequences")
             return table.with_columns(read_rows(groups, table.offsets, True, _GROUPS, _GROUPS)), _GROUPS
-        named = read_column(groups)
-        cells = read_values(as_array(groups)) if named is None else named[1]
+        named = read_columns(groups)
+        cells = read_values(as_array(groups)) if named is None else named[0][1]
         return table.with_columns({_GROUPS: self._by_row(table, cells, _GROUPS)}), _GROUPS
-
-    def _checked_targets(self, y: Any) -> Any:
-        """The targets with None in place of `missing_label`."""
-        if self.missing_label is None:
-            return y
-        if isinstance(y, (list, tuple)) and any(np.ndim(row) for row in y):
-            return [_with_none(row, self.missing_label) for row in y]
-        return y if isinstance(y, str) else _with_none(y, self.missing_label)
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         """Sequences like those of the fit, with their true answers.
@@ -375,9 +376,7 @@ class SequenceEstimator(BaseEstimator):
                 f"{type(self).__name__} was fitted on {len(columns)}"
             )
         model = self.model_.adapted(label=labels)
-        data = read_dataset(model.schema, model.task, table, with_truth=True)
-        self._warn_of_rows(table)
-        return data
+        return read_dataset(model.schema, model.task, table, most_unseen=1.0)
 
     def _open_known(self, X: Any) -> Table:
         table = X if isinstance(X, Table) else open_for(self.model_.schema, X)
@@ -454,7 +453,8 @@ class SequenceEstimator(BaseEstimator):
     @classmethod
     def _loaded_parameters(cls, model: TrainedModel) -> dict[str, Any]:
         seed = model.training["options"].get("seed")
-        return {"sequence": model.schema.sequence, "order": model.schema.order, "random_state": seed}
+        columns = {"sequence": model.schema.sequence, "order": model.schema.order}
+        return columns | {"baseline": model.baseline is not None, "random_state": seed}
 
     def _classes(self, model: TrainedModel) -> npt.NDArray[Any]:
         if isinstance(model.task, LabelTask):
@@ -534,15 +534,12 @@ def _sequence_names(model: TrainedModel, table: Table) -> dict[str, int]:
     name = model.schema.sequence
     if name is None or not isinstance(table, MemoryTable) or table.offsets is not None or name not in table.names:
         return {}
-    texts, counts = np.unique(np.array(["" if t is None else t for t in table.texts(name)]), return_counts=True)
-    return dict(zip(texts.tolist(), counts.tolist(), strict=True))
+    return Counter(table.texts(name).tolist())
 
 
-def _with_none(labels: Any, missing: Any) -> npt.NDArray[Any]:
-    array = as_array(labels.values if isinstance(labels, Ragged) else labels)
-    if array.dtype != object and (array.dtype.kind == "U") != isinstance(missing, str):
-        return array
-    objects = array.astype(object)
-    same = [isinstance(label, str) == isinstance(missing, str) and bool(label == missing) for label in objects.flat]
-    objects[np.array(same, np.bool_).reshape(objects.shape)] = None
-    return objects
+def _column_names(y: Any) -> tuple[str, ...]:
+    """The columns that y names, if it does: a name, or several."""
+    if isinstance(y, str):
+        return (y,)
+    several = isinstance(y, (list, tuple)) and len(y) > 1 and all(isinstance(name, str) for name in y)
+    return tuple(y) if several else ()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bilstm.data.memory import Cells, MemoryTable
 from bilstm.estimators.base import ClassifierMixin, LabelEstimator, column_or_1d
 
 
@@ -22,8 +23,7 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
 
     _unit = "sequence"
 
-    def _checked_targets(self, y: Any) -> Any:
-        array = np.asarray(y) if not isinstance(y, (list, tuple)) and hasattr(y, "ndim") else y
-        if isinstance(array, np.ndarray) and array.ndim == 2 and array.shape[1] == 1:
-            y = column_or_1d(array, warn=True)
-        return super()._checked_targets(y)
+    def _target_columns(self, table: MemoryTable, y: Any) -> dict[str, Cells]:
+        if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return super()._target_columns(table, y)

@@ -157,13 +157,15 @@ def read_dataset(
     labels: Table | None = None,
     group: str | None = None,
     with_truth: bool = True,
+    most_unseen: float = 0.5,
 ) -> Dataset:
-    """The sequences of a table as a model takes them; labels that it has never seen are allowed.
+    """The sequences of a table as a model takes them.
 
     Args:
         labels: a table with one row a sequence that holds the true answers.
         group: the column that tells which sequences belong together.
         with_truth: whether to read the true answers, of which there must be at least one.
+        most_unseen: the share of labels that the model may never have seen; if more are, it is another column.
 
     Raises:
         UserError: a column is missing, or a cell is not what the model expects; the message says where.
@@ -174,7 +176,7 @@ def read_dataset(
     if with_truth:
         options = ColumnOptions(schema.sequence, task.columns, text=schema.text)
         target = target_of(table, sequences, options, labels, [])
-        truth, unseen = read_truth(task, target, sequences, allow_unseen=True)
+        truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen)
         data = dataclasses.replace(data, truth=truth, unseen=unseen)
     if group is not None:
         data = dataclasses.replace(data, groups=read_groups(table, group, sequences, least=1))
@@ -207,7 +209,9 @@ def target_of(
         raise UserError(f"which column of {labels.label} is the label? Name it with --label: {listed(labels.names)}")
     found = dict[str, int]()
     for row, cell in enumerate(labels.texts(key)):
-        text = whole_number("" if cell is None else cell.strip())
+        if cell is None:
+            raise UserError(f"{labels.place(row)}: the cell in column {key!r}, the row's sequence, is missing")
+        text = whole_number(cell.strip())
         if text in found:
             raise UserError(f"{labels.place(row)}: sequence {shown(text)} has a second label")
         found[text] = row
@@ -310,7 +314,8 @@ def read_groups(table: Table, name: str, sequences: Sequences, least: int = 2) -
             f"{table.label} has one group only, {shown(names[0])} in column {name!r}, so none can be set aside for "
             f"validation; leave groups out, or pass validation data"
         )
-    return firsts.astype(np.int64)
+    _, first, group = np.unique(firsts, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]  # by sequence: the order of the table's rows does not matter
 
 
 def _resolved(table: Table, options: ColumnOptions, labels: Table | None) -> ColumnOptions:

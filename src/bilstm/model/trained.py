@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ class TrainedModel:
         self.network = network
         self.training = training
         self.baseline = baseline
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     # --- Prediction ----------------------------------------------------------------------------------------------
 
@@ -164,11 +165,11 @@ class TrainedModel:
         """
         table = self.open(data)
         if labels is not None:
-            labels = open_table(labels, label="labels")
+            labels = open_table(labels, label="labels", sequence=self.schema.sequence)
         dataset = read_dataset(self.schema, self.task, table, labels=labels, group=group, with_truth=with_truth)
         if self.warn and isinstance(table, MemoryTable):
-            for note in dataset.observations.notes:
-                if (kind := note.partition(":")[0]) not in self._warned:
+            for kind, note in dataset.observations.surprises.items():
+                if kind not in self._warned:
                     self._warned.add(kind)
                     warnings.warn(f"column {note}", stacklevel=3)
         return dataset
@@ -249,18 +250,17 @@ def load(path: str | os.PathLike[str]) -> TrainedModel:
 
 def _shaped(rows: npt.NDArray[Any], table: Table, data: Dataset) -> Any:
     """What is predicted, in the form of the data."""
-    if not isinstance(table, MemoryTable) or table.offsets is None:
-        if data.per_sequence and not isinstance(table, MemoryTable):
-            return rows
-        values = np.repeat(rows, data.values.lengths, axis=0) if data.per_sequence else rows
-        ordered = np.empty_like(values)
-        ordered[data.rows] = values
-        return ordered
-    if data.per_sequence:
+    offsets = table.offsets if isinstance(table, MemoryTable) else None
+    if data.per_sequence and (offsets is not None or not isinstance(table, MemoryTable)):
         return rows
+    values = np.repeat(rows, data.values.lengths, axis=0) if data.per_sequence else rows
+    ordered = np.empty_like(values)
+    ordered[data.rows] = values
+    if offsets is None:
+        return ordered
     if table.form == "array":
-        return rows.reshape(len(data), -1, *rows.shape[1:])
-    parts = np.split(rows, data.values.offsets[1:-1])
+        return ordered.reshape(len(data), -1, *ordered.shape[1:])
+    parts = [ordered[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
     if table.form != "objects":
         return parts
     objects = np.empty(len(parts), object)

@@ -148,7 +148,10 @@ def prepare_data(
     table = _opened(data, columns)
     columns = _separated(columns, table)
     steps = _opened(valid, columns, table) if valid is not None else None
-    tables = [None if each is None else open_table(each, label="labels") for each in (labels, valid_labels)]
+    tables = [
+        None if each is None else open_table(each, label="labels", sequence=columns.sequence)
+        for each in (labels, valid_labels)
+    ]
     split, seed = options.validation_split, options.seed
     return prepare(
         table, columns, labels=tables[0], valid=steps, valid_labels=tables[1], validation_split=split, seed=seed

@@ -312,6 +312,25 @@ class Sequential(PredictingChain):
 
     # --- Saving --------------------------------------------------------------------------------------------------
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: all it takes to predict and to continue training, bit for bit."""
+        state = vars(self).copy()
+        if self.network is not None:  # its memory is the engine's
+            state["network"] = {name: self.network.read(name) for name in _ARRAYS} | {
+                "iteration": self.network.iteration
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"network": None})
+        arrays = state["network"]
+        if arrays is not None and self.input_features is not None:
+            self._build(self.input_features, draw=False)
+            network = self._built_network()
+            for name in _ARRAYS:
+                network.write(arrays[name], name)
+            network.iteration = arrays["iteration"]
+
     def get_config(self) -> dict[str, Any]:
         """Plain data from which `from_config` makes the same model, without its weights."""
         config = super().get_config()
@@ -349,6 +368,7 @@ class Sequential(PredictingChain):
         write_model(path, tensors, {"kind": "sequential", "model": self.get_config()})
 
 
+_ARRAYS = ("weights", "first_moments", "second_moments")  # of the engine that a copy needs
 _FLOAT32 = {"precision": "float32"}  # what training is done in
 
 

@@ -65,11 +65,11 @@ class Task(ABC):
         """The number of outputs of a network for this task."""
 
     @abstractmethod
-    def read(self, table: Table, *, allow_unseen: bool = False) -> tuple[Truth, dict[str, int]]:
+    def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         """The true answers of a table's rows, and how often it has labels that the model has never seen.
 
         Args:
-            allow_unseen: whether some of the labels, up to half, may be unknown to the model.
+            most_unseen: the share of the labels that may be unknown to the model.
 
         Raises:
             UserError: a column is missing, or a cell is wrong; the message says where.

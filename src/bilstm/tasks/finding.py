@@ -15,7 +15,7 @@ from bilstm.errors import UserError, counted, listed
 from bilstm.metrics.labels import sequence_of_steps
 from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Task
-from bilstm.tasks.labels import LabelTask
+from bilstm.tasks.labels import LabelTask, label_text
 from bilstm.tasks.labelsets import LabelSetTask
 from bilstm.tasks.quantities import QuantityTask
 
@@ -70,9 +70,12 @@ def find_task(
 
 
 def read_truth(
-    task: Task, target: TargetTable, sequences: Sequences, *, allow_unseen: bool = False
+    task: Task, target: TargetTable, sequences: Sequences, *, most_unseen: float = 0.0
 ) -> tuple[Truth, dict[str, int]]:
     """The true answers of sequences for a known task, and how often each label occurs that the model does not know.
+
+    Args:
+        most_unseen: the share of the labels that may be unknown to the model.
 
     Raises:
         UserError: a column is missing, or a cell is wrong; the message says where.
@@ -80,7 +83,7 @@ def read_truth(
     for name in target.columns:
         target.table.require(name, "a target" if len(target.columns) > 1 else "the label")
     task = dataclasses.replace(task, columns=target.columns)
-    steps, unseen = task.read(target.table, allow_unseen=allow_unseen)
+    steps, unseen = task.read(target.table, most_unseen=most_unseen)
     if target.rows is not None:
         if not task.per_sequence:
             raise UserError(f"{target.table.label} has one row for each sequence, but the model labels time steps")
@@ -146,8 +149,9 @@ def _what(table: Table, columns: Sequence[str]) -> str:
             f"column {name!r} of {table.label} is not a number in every row: several target columns are labels of 0 "
             f"and 1, or quantities"
         )
-    different = {text for name in columns for text, _ in table.counts(name, np.ones(table.rows, np.bool_))}
-    return "labels" if different <= {"", "0", "1", "0.0", "1.0", "true", "false", "True", "False"} else "quantity"
+    everywhere = np.ones(table.rows, np.bool_)
+    different = {label_text(text) for name in columns for text, _ in table.counts(name, everywhere)}
+    return "labels" if different <= {None, "0", "1", "0.0", "1.0", "true", "false", "True", "False"} else "quantity"
 
 
 def _are_repeated(target: TargetTable) -> bool:
@@ -156,21 +160,25 @@ def _are_repeated(target: TargetTable) -> bool:
 
 
 def _unit_of(task: Task, target: TargetTable, truth: Truth, sequences: Sequences) -> str:
-    """Whether the answers differ within sequences.
+    """Whether the answers are of sequences or of steps.
+
+    Those of sequences are the same within each, and not all alike. Of sequences whose answer is the most frequent one,
+    such as sentences without a name, nothing can be told; nor of sequences with fewer than two answers.
 
     Raises:
-        UserError: they are the same within most sequences, but not within all.
+        UserError: they change within a few sequences only.
     """
     if target.table.format == "conll" or target.table.lists:
         return "step"
     firsts, constant = _first_answers(task, truth, sequences.offsets)
     labelled = np.add.reduceat(task.labelled(truth).astype(np.int64), sequences.offsets[:-1])
-    telling = labelled > 1
-    same = telling & constant
-    different = np.unique(truth[firsts[same]], axis=0) if same.any() else np.empty(0)
-    if len(different) < 2 or 2 * same.sum() <= telling.sum():
+    several = labelled > 1
+    changing = int((several & ~constant).sum())
+    _, counts = np.unique(truth[firsts[several & constant]], axis=0, return_counts=True)
+    telling = int(counts.sum() - counts.max(initial=0))
+    if not telling or telling < changing:
         return "step"
-    if same.sum() == telling.sum():
+    if not changing:
         return "sequence"
     raise _not_constant(task, target.table, truth, sequences, constant, said=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from bilstm.data import scratch
 from bilstm.data.dataset import Truth
 from bilstm.data.features import Lookup, whole_number
 from bilstm.data.fields import Fields
+from bilstm.data.frames import read_cells
 from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError, counted, listed, shown
@@ -60,40 +62,39 @@ class LabelTask(Task):
         Raises:
             UserError: there are fewer than two, or so many that they are not classes.
         """
-        kind = table.kinds[column]
+        kind, typed = table.kinds[column], table.format in ("memory", "parquet", "ndjson")
         if classes is None:
             everywhere = np.ones(table.rows, np.bool_)
-            found = {label_text(text): None for text, _ in table.counts(column, everywhere)}
+            cells: Iterable[str | None] = (text for text, _ in table.counts(column, everywhere))
         else:
-            found = dict.fromkeys(str(label) for label in classes)
-            kind = "boolean" if all(isinstance(label, (bool, np.bool_)) for label in classes) else kind
-        found.pop(None, None)
-        texts = [str(text) for text in found]
+            known = read_cells(list(classes))
+            kind, typed, cells = known.kind, True, known.texts()
+        texts = list(dict.fromkeys(text for text in map(label_text, cells) if text is not None))
+        if not typed and {text.lower() for text in texts} == {"false", "true"}:
+            kind, texts = "boolean", ["false", "true"]
         numbers = all(re.fullmatch(r"-?[0-9]{1,18}([.]0+)?", text) for text in texts)
         if numbers:
             texts = sorted({whole_number(text) for text in texts}, key=int)
-        name = f"column {column!r}" if table.format != "memory" else column
-        if not texts:
-            raise UserError(f"{table.label} has no label in {name}: all of its cells are missing, so y has none")
-        if len(texts) == 1:
+        if len(texts) < 2:
+            found = f"one class, {shown(texts[0])}" if texts else "no label"
             raise UserError(
-                f"{table.label} has the same label {shown(texts[0])} in every labelled row of {name}: y has only one "
-                f"class; labels of at least two classes are needed to learn the difference"
+                f"{table.label} has {found} in column {column!r}: labels of at least two classes are needed to learn "
+                f"the difference"
             )
         if len(texts) > MOST_CLASSES:
             raise UserError(
-                f"{table.label} has {len(texts):,} different labels in {name}, more than {MOST_CLASSES:,}; is it the "
-                f"column that you mean? Numbers can be predicted as quantities"
+                f"{table.label} has {len(texts):,} different labels in column {column!r}, more than {MOST_CLASSES:,}; "
+                f"is it the column that you mean? Numbers can be predicted as quantities"
             )
-        text_kind = kind == "text" and table.format in ("memory", "parquet", "ndjson")
-        kind_of = "boolean" if kind == "boolean" else "integer" if numbers and not text_kind else "text"
-        return cls((column,), per_sequence, tuple(texts if numbers else sorted(texts)), kind_of)
+        strings = kind == "text" and typed
+        type_ = "boolean" if kind == "boolean" else "integer" if numbers and not strings else "text"
+        return cls((column,), per_sequence, tuple(texts if numbers else sorted(texts)), type_)
 
     @property
     def outputs(self) -> int:
         return len(self.classes)
 
-    @property
+    @cached_property
     def labels(self) -> npt.NDArray[Any]:
         """(n_classes,) the classes as strings, int64 or booleans."""
         if self.type == "boolean":
@@ -105,10 +106,10 @@ class LabelTask(Task):
         """Whether the labels are of the form B-X, I-X and O."""
         return not self.per_sequence and is_bio(self.classes)
 
-    def read(self, table: Table, *, allow_unseen: bool = False) -> tuple[Truth, dict[str, int]]:
+    def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         (name,) = self.columns
         codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
-        known = _Codes(self.classes)
+        known = _Codes(self.classes, ignore_case=self.type == "boolean")
         counts, rows = np.zeros(0, np.int64), dict[str, int]()
         for start, stop in table.blocks():
             texts = table.texts(name, start, stop)
@@ -118,15 +119,15 @@ class LabelTask(Task):
             block = np.bincount(found + 1, minlength=len(known.unseen) + len(self.classes) + 1)
             counts = np.pad(counts, (0, len(block) - len(counts))) + block
         unseen = dict(zip(known.unseen, counts[len(self.classes) + 1 :].tolist(), strict=True))
-        self._check_unseen(table, unseen, rows, int(counts[1:].sum()), allow_unseen)
+        self._check_unseen(table, unseen, rows, most_unseen * counts[1:].sum(), most_unseen < 1)
         return codes, unseen
 
     def _check_unseen(
-        self, table: Table, unseen: dict[str, int], rows: dict[str, int], labelled: int, allowed: bool
+        self, table: Table, unseen: dict[str, int], rows: dict[str, int], allowed: float, limited: bool
     ) -> None:
-        """Refuse unknown labels: where they are not allowed, are most of the column's, or have another form."""
-        wrong = list(unseen) if not allowed or 2 * sum(unseen.values()) > labelled else []
-        if not wrong and is_bio(self.classes):
+        """Refuse unknown labels: where they are too many, or have another form than the classes."""
+        wrong = list(unseen) if sum(unseen.values()) > allowed else []
+        if not wrong and limited and is_bio(self.classes):
             wrong = [text for text in unseen if not is_bio((*self.classes, text))]
         if wrong:
             raise UserError(
@@ -185,17 +186,17 @@ class LabelTask(Task):
 class _Codes(dict[Any, int]):
     """Cells -> codes: -1 where there is no label, unseen labels after the classes; each cell is looked up once."""
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        self._lookup, self._classes = Lookup(classes), len(classes)
-        self.unseen: list[str] = []
+    def __init__(self, classes: Sequence[str], *, ignore_case: bool) -> None:
+        self._lookup, self._classes, self._ignore_case = Lookup(classes), len(classes), ignore_case
+        self.unseen: dict[str, int] = {}
 
     def __missing__(self, cell: Any) -> int:
         text = label_text(cell)
-        code = -1 if text is None else int(self._lookup([text])[0])
+        if text is not None and self._ignore_case:
+            text = text.lower()
+        code = -1 if text is None else self._lookup(text)
         if text is not None and code < 0:
-            if text not in self.unseen:
-                self.unseen.append(text)
-            code = self._classes + self.unseen.index(text)
+            code = self.unseen.setdefault(text, self._classes + len(self.unseen))
         self[cell] = code
         return code
 

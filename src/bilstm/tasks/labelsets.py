@@ -33,7 +33,7 @@ class LabelSetTask(Task):
     def outputs(self) -> int:
         return len(self.columns)
 
-    def read(self, table: Table, *, allow_unseen: bool = False) -> tuple[Truth, dict[str, int]]:
+    def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         truth = np.empty((table.rows, len(self.columns)), np.float32)
         for place, name in enumerate(self.columns):
             numbers = read_numbers(table, name, ", a label,")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.dataset import Truth
+from bilstm.data.features import NumericColumn
 from bilstm.data.fields import Fields
 from bilstm.data.schema import read_numbers
 from bilstm.data.table import Table
@@ -39,7 +40,7 @@ class QuantityTask(Task):
     def outputs(self) -> int:
         return len(self.columns)
 
-    def read(self, table: Table, *, allow_unseen: bool = False) -> tuple[Truth, dict[str, int]]:
+    def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         truth = np.stack([read_numbers(table, name, ", a quantity,") for name in self.columns], axis=1)
         missing = np.isnan(truth)
         partly = np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1))
@@ -53,12 +54,11 @@ class QuantityTask(Task):
         return ~np.isnan(truth[:, 0])
 
     def fitted(self, truth: Truth) -> Self:
-        values = truth[self.labelled(truth)]
-        if not len(values):
+        if not self.labelled(truth).any():
             raise UserError(f"no {self.unit} of the training part has a value, so there is nothing to learn")
-        deviations = values.std(axis=0)
-        scale = np.where(deviations > 0, deviations, 1.0)
-        return dataclasses.replace(self, mean=tuple(values.mean(axis=0).tolist()), scale=tuple(scale.tolist()))
+        columns = [NumericColumn.fit(name, column) for name, column in zip(self.columns, truth.T, strict=True)]
+        mean, scale = tuple(column.mean for column in columns), tuple(column.scale for column in columns)
+        return dataclasses.replace(self, mean=mean, scale=scale)
 
     def head(self, class_weight: Any = None) -> Head:
         return Head(self.outputs, "linear", "mean_squared_error")
