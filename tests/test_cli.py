@@ -20,7 +20,7 @@ from bilstm.cli import commands
 from bilstm.console import Progress
 from bilstm.modelfile import read_model
 from bilstm.data.reading import read_table
-from bilstm.tagging.tagger import Tagger
+from bilstm.model import TrainedModel
 from bilstm.training.options import TrainingOptions
 
 SMALL = [
@@ -100,10 +100,10 @@ def test_train_evaluate_predict(tmp_path: Path, suffix: str) -> None:
     assert f"train{suffix}: {len(labels):,} rows\n" in said
     assert "2 features:\n  x     number, mean " in said
     assert "  word  text, 3 different values\n" in said
-    assert "2 classes in 'state'; the commonest, " in said
-    assert "to train on: 270 sequences of 1 to 8 steps, " in said
-    assert "held out to judge by: 30 sequences of 1 to 8 steps, " in said
-    assert "and on the held-out part an accuracy of " in said
+    assert "\ntask: a label for each time step, 2 classes in 'state'; the majority class, " in said
+    assert "training set: 270 sequences of 1 to 8 steps, " in said
+    assert "validation set: 30 sequences of 1 to 8 steps, " in said
+    assert "and on the validation set an accuracy of " in said
 
     tested = rows(50, seed=1)
     labelled = [row["state"] for row in tested if row["state"]]
@@ -118,7 +118,7 @@ def test_train_evaluate_predict(tmp_path: Path, suffix: str) -> None:
     said = bilstm("evaluate", model, testing).stdout
     low, high = report["intervals"]["accuracy"]
     assert f"\naccuracy           {report['accuracy']:.4f} [{low:.4f}, {high:.4f}]\n" in said
-    assert f"\nalways guessing the commonest class: an accuracy of {report['majority']:.4f}\n" in said
+    assert f"\nalways guessing the majority class: accuracy {report['majority']:.4f}\n" in said
     assert [line.split()[0] for line in said.splitlines()[-3:]] == ["class", "high", "low"]
 
     assert "50 sequences of 1 to 8 steps" in bilstm("predict", model, testing, "--out", out).stdout
@@ -130,10 +130,7 @@ def test_train_evaluate_predict(tmp_path: Path, suffix: str) -> None:
     assert set(predicted) == {"high", "low"}
     right = [guess == row["state"] for guess, row in zip(predicted, tested, strict=True) if row["state"]]
     assert np.mean(right) == report["accuracy"]
-    tagger = Tagger.load(model)
-    encoded = tagger.columns.encode(before)
-    expected = np.empty(len(tested))
-    expected[encoded.rows] = tagger.predict_proba(encoded.values).max(axis=1)
+    expected = TrainedModel.load(model).predict_proba(testing).max(axis=1)
     np.testing.assert_allclose(probability, expected, atol=1e-6)
 
 
@@ -209,7 +206,7 @@ def test_the_same_seed_gives_the_same_file(train: Callable[..., Path]) -> None:
         ("--time-limit", [30.0, 60.0]),
     ],
 )
-def test_every_training_option_is_heeded(train: Callable[..., Path], option: str, values: list[Any]) -> None:
+def test_every_training_option_has_its_effect(train: Callable[..., Path], option: str, values: list[Any]) -> None:
     models = [read_model(train(option, value, name=f"model{value}")) for value in values]
     name = option.removeprefix("--").replace("-", "_")
     assert [header["training"]["options"][name] for _, header in models] == values
@@ -217,13 +214,13 @@ def test_every_training_option_is_heeded(train: Callable[..., Path], option: str
         contents = {tuple((key, tensor.tobytes()) for key, tensor in sorted(tensors.items())) for tensors, _ in models}
         assert len(contents) == len(values)
     if option == "--validation-split":
-        assert [header["training"]["held_out_sequences"] for _, header in models] == [6, 14]  # of 29 with labels
+        assert [header["training"]["validation_sequences"] for _, header in models] == [6, 14]  # of 29 with labels
 
 
 def test_one_mask_for_all_steps_of_a_sequence(train: Callable[..., Path]) -> None:
     for given, kind in (([], "Dropout"), (["--variational-dropout"], "SpatialDropout1D")):
         _, header = read_model(train(*given, "--dropout", 0.2))
-        names = {layer["class_name"] for layer in header["model"]["layers"]}
+        names = {layer["class_name"] for layer in header["network"]["layers"]}
         assert {name for name in names if "Dropout" in name} == {kind}
 
 
@@ -236,11 +233,11 @@ def test_one_mask_for_all_steps_of_a_sequence(train: Callable[..., Path]) -> Non
     ],
 )
 def test_class_weights(train: Callable[..., Path], given: list[str], expected: Any) -> None:
-    plain = Tagger.load(train())
-    weighted = Tagger.load(train(*(word for text in given for word in ("--class-weight", text)), name="weighted"))
+    plain = TrainedModel.load(train())
+    weighted = TrainedModel.load(train(*(word for text in given for word in ("--class-weight", text)), name="weighted"))
     assert weighted.training["options"]["class_weight"] == expected
     assert set(weighted.training["history"]) == {"loss", "val_loss"}  # the weighted loss decides
-    assert weighted.model.tensors().keys() == plain.model.tensors().keys()
+    assert weighted.network.tensors().keys() == plain.network.tensors().keys()
     assert weighted.training["history"]["loss"] != plain.training["history"]["loss"]
 
 
@@ -253,14 +250,14 @@ def test_training_stops_early(tmp_path: Path, train: Callable[..., Path]) -> Non
     assert 0.2 <= json.loads(log.read_text().splitlines()[-1])["seconds"] < 3
 
 
-def test_nothing_held_out(train: Callable[..., Path]) -> None:
+def test_no_validation_set(train: Callable[..., Path]) -> None:
     _, header = read_model(train("--validation-split", 0))
-    assert header["training"]["held_out_sequences"] == 0
+    assert header["training"]["validation_sequences"] == 0
     assert header["training"]["sequences"] == 30
     assert set(header["training"]["history"]) == {"loss"}
 
 
-def test_what_is_said_where_nothing_is_held_out(tmp_path: Path) -> None:
+def test_what_is_printed_without_a_validation_set(tmp_path: Path) -> None:
     path, model = write(tmp_path / "train.csv", rows(30)), tmp_path / "model"
     said = [
         bilstm("train", path, *COLUMNS, *SMALL, "--validation-split", share, "--out", model).stdout
@@ -268,22 +265,22 @@ def test_what_is_said_where_nothing_is_held_out(tmp_path: Path) -> None:
         for share in (0, 0.2)
     ]
     for words in (
-        "\nnothing was held out to tell epochs apart: the last was kept, with a loss of ",
-        "; none was held out",
+        "\nno validation set: the last epoch was kept, with a loss of ",
+        "; no validation set\n",
     ):
         assert [words in text for text in said] == [True, False]
-    for words in ("\nthe best was epoch ", "; judged by 6 more\n"):
+    for words in ("\nthe best was epoch ", "; validated on 6 more\n"):
         assert [words in text for text in said] == [False, True]
 
 
-def test_a_table_to_judge_by(tmp_path: Path, train: Callable[..., Path]) -> None:
+def test_a_validation_table(tmp_path: Path, train: Callable[..., Path]) -> None:
     valid = write(tmp_path / "valid.ndjson", rows(7, seed=2))
     _, header = read_model(train("--valid", valid))
-    assert header["training"]["held_out_sequences"] == 7
+    assert header["training"]["validation_sequences"] == 7
     assert header["training"]["sequences"] == 30
 
 
-def test_a_new_label_in_the_table_to_judge_by_is_left_out(tmp_path: Path) -> None:
+def test_a_new_label_in_the_validation_table_is_left_out(tmp_path: Path) -> None:
     path, valid = write(tmp_path / "train.csv", rows(30)), rows(7, seed=2)
     said, histories = [], []
     for name, label in (("without", ""), ("new", "strange")):
@@ -292,36 +289,36 @@ def test_a_new_label_in_the_table_to_judge_by_is_left_out(tmp_path: Path) -> Non
         said.append(bilstm("train", path, *COLUMNS, *SMALL, "--valid", table, "--out", model).stdout)
         histories.append(read_model(model)[1]["training"]["history"])
     assert histories[0] == histories[1]
-    note = "\nnote on these: 1 step with a label that is unknown to the model ('strange'), left out\n"
+    note = "\nnote on the validation set: 1 step with a label that is unknown to the model ('strange'), left out\n"
     assert [note in text for text in said] == [False, True]
 
 
-def test_groups_are_held_out_whole(tmp_path: Path) -> None:
+def test_groups_are_set_aside_whole(tmp_path: Path) -> None:
     table = [{"who": f"w{int(str(row['id'])[1:]) // 6}", **row} for row in rows(24)]
     path, sides = write(tmp_path / "groups.ndjson", table), []
     for seed in (1, 2):
         arguments = ["--group", "who", "--validation-split", 0.5, "--seed", seed, "--out", tmp_path / "model"]
         bilstm("train", path, *COLUMNS, *SMALL, *arguments)
-        tagger = Tagger.load(tmp_path / "model")
-        assert tagger.columns.features == ["x", "word"]
-        sides.append((tagger.training["held_out_sequences"], tagger.columns.numeric[0].mean))
+        trained = TrainedModel.load(tmp_path / "model")
+        assert trained.schema.features == ["x", "word"]
+        sides.append((trained.training["validation_sequences"], trained.schema.numeric[0].mean))
     assert {count for count, _ in sides} == {12}
     assert sides[0][1] != sides[1][1]  # other groups are trained on
 
 
 def test_features_are_chosen(tmp_path: Path, train: Callable[..., Path]) -> None:
     def features(*arguments: str) -> list[str]:
-        return Tagger.load(train(*arguments)).columns.features
+        return TrainedModel.load(train(*arguments)).schema.features
 
     assert features() == ["x", "word"]
     assert features("--features", "word") == ["word"]
     assert features("--features", "word, x") == ["x", "word"]
     assert features("--features", "word", "--features", "t") == ["t", "word"]
-    assert Tagger.load(train("--features", "t", "--categorical", "t")).columns.categorical[0].name == "t"
+    assert TrainedModel.load(train("--features", "t", "--categorical", "t")).schema.categorical[0].name == "t"
     table = [{**row, "a,b": row["x"]} for row in rows(9)]
     path = write(tmp_path / "commas.ndjson", table)
     bilstm("train", path, *COLUMNS, *SMALL, "--features", "a,b", "--out", tmp_path / "model")
-    assert Tagger.load(tmp_path / "model").columns.features == ["a,b"]
+    assert TrainedModel.load(tmp_path / "model").schema.features == ["a,b"]
 
 
 def test_other_names_can_be_given(tmp_path: Path, train: Callable[..., Path]) -> None:
@@ -342,16 +339,16 @@ def test_sequences_of_one_step(tmp_path: Path) -> None:
     table = [{"id": i, "x": i % 2, "state": "ab"[i % 2]} for i in range(40)]
     path = write(tmp_path / "train.csv", table)
     said = bilstm("train", path, "--sequence", "id", "--label", "state", *SMALL, "--out", tmp_path / "model").stdout
-    assert "to train on: 36 sequences of 1 step, 36 in all" in said
+    assert "training set: 36 sequences of 1 step, 36 in all" in said
     assert json.loads(bilstm("evaluate", tmp_path / "model", path, "--json").stdout)["accuracy"] == 1
 
 
-def test_missing_and_unknown_values_are_said(tmp_path: Path, train: Callable[..., Path]) -> None:
+def test_missing_and_unknown_values_are_reported(tmp_path: Path, train: Callable[..., Path]) -> None:
     table = rows(9, seed=4)
     table[0]["x"], table[1]["word"], table[2]["word"] = "", "perhaps", ""
     path = write(tmp_path / "new.csv", table)
     said = bilstm("predict", train(), path, "--out", tmp_path / "out.csv").stdout
-    assert "note: x: 1 missing, filled with the mean of the training rows\n" in said
+    assert "note: x: 1 missing value, imputed with the mean of the training rows; training had none\n" in said
     assert f"note: word: 2 values of {len(table)} (" in said
     assert said.count("note: ") == 2
 
@@ -373,8 +370,8 @@ def test_help_tells_the_defaults() -> None:
         default = getattr(TrainingOptions(), name)
         part = said.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
         assert f"[default: {default}]" in part
-    assert "LSTM layers. By itself: 3 where all features are text, else 2." in said
-    assert "Share of the sequences held out. By itself: a tenth, but 1,000 sequences at most." in said
+    assert "LSTM layers. Default: 3 for steps whose features are all text, otherwise 2." in said
+    assert "Share of the sequences for validation. Default: a tenth, but at most 1,000 sequences, and none of" in said
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
@@ -434,7 +431,7 @@ def test_progress_is_shown_where_somebody_watches(monkeypatch: pytest.MonkeyPatc
         assert terminal.text == ""
     else:
         assert "of 3 |" in terminal.text
-        assert "held-out accuracy=0.9000" in terminal.text
+        assert "validation accuracy=0.9000" in terminal.text
 
 
 def test_progress_of_what_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -445,7 +442,7 @@ def test_progress_of_what_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, capsy
         progress({"epoch": 91, "epochs": 100, "done": 0.0, "resumed": [{"epoch": 1}] * 90})
         time.sleep(0.2)
         progress({"epoch": 91, "epochs": 100, "done": 1.0, "loss": 0.25, "val_loss": 0.3, "seconds": 40.0})
-    assert capsys.readouterr().out == "going on after 90 of at most 100 epochs\n"
+    assert capsys.readouterr().out == "resuming after 90 of at most 100 epochs\n"
     assert "epoch 90.0 of 100 |" in terminal.text
-    assert re.search(r"<(?!00:00)\d\d:\d\d, loss=0.2500, held-out loss=0.3000", terminal.text)  # not as after 91 epochs
+    assert re.search(r"<(?!00:00)\d\d:\d\d, loss=0.2500, validation loss=0.3000", terminal.text)  # not as after 91 epochs
     assert progress.seconds == 40

@@ -14,9 +14,8 @@ from click.testing import CliRunner
 
 from bilstm.cli import commands
 from bilstm.metrics import event_report, span_report, step_report
-from bilstm.data.reading import read_table
-from bilstm.tagging.evaluation import evaluate_tagger
-from bilstm.tagging.tagger import Tagger
+from bilstm.model import TrainedModel
+from bilstm.model.evaluation import evaluate
 
 SMALL = ["--units", "4", "--layers", "1", "--epochs", "4", "--learning-rate", "0.05", "--quiet", "--no-baseline"]
 STATES = ["rest", "jump", "run"]
@@ -71,20 +70,20 @@ def evaluated(folder: Path, *arguments: Any, table: str = "test.csv") -> dict[st
     return report
 
 
-def predictions(folder: Path, table: str) -> tuple[Tagger, Any, np.ndarray]:
-    tagger = Tagger.load(folder / "model")
-    encoded = tagger.columns.encode(read_table(folder / table, conll_columns=tagger.columns.conll_columns), True)
-    return tagger, encoded, tagger.predict_proba(encoded.values)
+def predictions(folder: Path, table: str) -> tuple[TrainedModel, Any, np.ndarray]:
+    model = TrainedModel.load(folder / "model")
+    data = model.read(folder / table, with_truth=True)
+    return model, data, model.outputs(data.values)
 
 
 def test_the_scores_of_steps(folder: Path) -> None:
     report = evaluated(folder)
-    tagger, encoded, probabilities = predictions(folder, "test.csv")
-    expected = step_report(encoded.labels, probabilities, encoded.values.offsets)
-    classes = tagger.columns.classes
+    model, data, probabilities = predictions(folder, "test.csv")
+    expected = step_report(data.known, probabilities, data.values.offsets)
+    classes = model.task.classes
     assert report["per_class"] == dict(zip(classes, expected.pop("per_class"), strict=True))
     assert {name: report[name] for name in expected} == expected
-    assert (report["sequences"], report["steps"]) == (20, int((encoded.labels >= 0).sum()))
+    assert (report["sequences"], report["steps"]) == (20, int((data.known >= 0).sum()))
     assert (report["spans"], report["events"], report["notes"]) == (None, None, [])
     for name in classes:
         assert sum(report["confusion"][name].values()) == report["per_class"][name]["support"]
@@ -110,8 +109,8 @@ def test_what_is_printed(folder: Path) -> None:
         interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
         assert line == f"{name:17}  {report[key]:.4f}{interval}"
         assert low is None or low < report[key] < high
-    assert said[6] == f"always guessing the commonest class: an accuracy of {report['majority']:.4f}"
-    assert said[7] == "in brackets: 95 % intervals, from drawing whole sequences again 2,000 times"
+    assert said[6] == f"always guessing the majority class: accuracy {report['majority']:.4f}"
+    assert said[7] == "in brackets: 95 % intervals, from resampling whole sequences 2,000 times"
     assert [line.split() for line in said[8:]] == [
         ["class", "precision", "recall", "F1", "steps"],
         *(
@@ -133,12 +132,12 @@ def test_one_sequence_tells_nothing_of_others(folder: Path) -> None:
 def test_events(folder: Path, tolerance: int, background: str | None) -> None:
     options = ["--events", tolerance, *([] if background is None else ["--background", background])]
     found = evaluated(folder, *options)["events"]
-    tagger, encoded, probabilities = predictions(folder, "test.csv")
-    classes = tagger.columns.classes
+    model, data, probabilities = predictions(folder, "test.csv")
+    classes = model.task.classes
     expected = event_report(
-        encoded.labels,
+        data.known,
         probabilities.argmax(axis=1),
-        encoded.values.offsets,
+        data.values.offsets,
         3,
         onset_tolerance=tolerance,
         offset_tolerance=tolerance,
@@ -164,15 +163,16 @@ def test_more_tolerance_finds_more_events(folder: Path) -> None:
 
 def test_spans(names: Path) -> None:
     report = evaluated(names, table="train.conll")
-    tagger, encoded, probabilities = predictions(names, "train.conll")
+    model, data, probabilities = predictions(names, "train.conll")
     predicted = probabilities.argmax(axis=1)
-    classes = tagger.columns.classes
-    assert report["spans"] == span_report(encoded.labels, predicted, encoded.values.offsets, classes)
+    classes = model.task.classes
+    assert report["spans"] == span_report(data.known, predicted, data.values.offsets, classes)
     assert report["spans"]["f1"] > 0.9
     assert list(report["spans"]["per_class"]) == ["LOC", "PER"]
     said = bilstm("evaluate", names / "model", names / "train.conll").splitlines()
-    assert said[-4].startswith(f"spans: F1 {report['spans']['f1']:.4f}")
-    assert [line.split()[0] for line in said[-3:]] == ["type", "LOC", "PER"]
+    start = next(i for i, line in enumerate(said) if line.startswith(f"spans: F1 {report['spans']['f1']:.4f}"))
+    assert [line.split()[0] for line in said[start + 1 : start + 4]] == ["type", "LOC", "PER"]
+    assert said[start + 4 :] == [f"note: {note}" for note in report["notes"]]
 
 
 def test_spans_and_events_together(names: Path) -> None:
@@ -186,8 +186,8 @@ def test_labels_that_training_never_saw_are_wrong(folder: Path) -> None:
     lines[1::9] = [line.rpartition(",")[0] + ",fall" for line in lines[1::9]]
     (folder / "fall.csv").write_text("\n".join(lines) + "\n")
     report = evaluated(folder, "--events", 1, table="fall.csv")
-    tagger, _, probabilities = predictions(folder, "test.csv")
-    names = [*tagger.columns.classes, "fall"]
+    model, _, probabilities = predictions(folder, "test.csv")
+    names = [*model.task.classes, "fall"]
     truth = np.array([line.rpartition(",")[2] for line in lines[1:]])
     predicted = np.array(names)[probabilities.argmax(axis=1)]
     truth, predicted, rows = truth[truth != ""], predicted[truth != ""], probabilities[truth != ""]
@@ -221,7 +221,7 @@ def test_a_type_of_span_that_training_never_saw_is_missed(names: Path) -> None:
 
 
 def test_a_report_holds_only_what_json_can(folder: Path) -> None:
-    tagger, encoded, _ = predictions(folder, "test.csv")
-    report = evaluate_tagger(tagger, encoded, tolerance=1)
+    model, data, _ = predictions(folder, "test.csv")
+    report = evaluate(model, data, tolerance=1)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert all(math.isfinite(report[name]) for name in report if isinstance(report[name], float))

@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 
 from bilstm.cli import commands
 from bilstm.data.reading import read_table
-from bilstm.tagging.tagger import Tagger
+from bilstm.model import TrainedModel
+from oracles.models import weight_bits
 
 LABELS = ["rest", "walk", "run"]
 
@@ -56,9 +57,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def probabilities(folder: Path, precision: str = "float32") -> np.ndarray:
-    tagger = Tagger.load(folder / "model")
-    tagger.precision = precision
-    return tagger.predict_proba(tagger.columns.encode(read_table(folder / "new.ndjson")).values)
+    model = TrainedModel.load(folder / "model")
+    model.precision = precision
+    found = model.predict_proba(folder / "new.ndjson")
+    assert isinstance(found, np.ndarray)
+    return found
 
 
 def written(path: Path) -> list[dict[str, Any]]:
@@ -70,7 +73,7 @@ def written(path: Path) -> list[dict[str, Any]]:
 def test_probabilities_and_the_likeliest(folder: Path, tmp_path: Path, top: int, every: bool) -> None:
     out = tmp_path / "out.ndjson"
     bilstm("predict", folder / "model", folder / "new.ndjson", "--out", out, "--top", top, *["--probabilities"] * every)
-    classes = Tagger.load(folder / "model").columns.classes
+    classes = TrainedModel.load(folder / "model").task.classes
     assert classes == ("rest", "run", "walk")
     for row, given, expected in zip(written(out), rows(12, seed=1), probabilities(folder), strict=True):
         for name in given:
@@ -88,15 +91,15 @@ def test_probabilities_and_the_likeliest(folder: Path, tmp_path: Path, top: int,
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_precision_asked_for(folder: Path, tmp_path: Path, precision: str) -> None:
-    tagger, asked = Tagger.load(folder / "model"), ("--precision", precision)
+    model, asked = TrainedModel.load(folder / "model"), ("--precision", precision)
     expected = probabilities(folder, precision).astype(np.float64)
     assert np.array_equal(expected, probabilities(folder)) == (precision == "float32")
     out = tmp_path / "out.ndjson"
     bilstm("predict", folder / "model", folder / "new.ndjson", "--out", out, "--probabilities", *asked)
-    found = [[row[f"probability_of_{name}"] for name in tagger.columns.classes] for row in written(out)]
+    found = [[row[f"probability_of_{name}"] for name in model.task.classes] for row in written(out)]
     np.testing.assert_array_equal(found, expected.round(6))
     scores = json.loads(bilstm("evaluate", folder / "model", folder / "new.ndjson", "--json", *asked).stdout)
-    labels = tagger.columns.encode(read_table(folder / "new.ndjson"), need_labels=True).labels
+    labels = model.read(folder / "new.ndjson", with_truth=True).known
     right = expected[np.arange(len(labels)), labels]
     assert scores["log_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-9)
 
@@ -180,12 +183,12 @@ def test_a_line_keeps_what_stands_in_it(folder: Path) -> None:
     assert len(said.splitlines()) == 2
 
 
-def test_missing_values_in_a_stream_are_counted(folder: Path) -> None:
+def test_missing_values_in_a_stream_are_reported(folder: Path) -> None:
     given = '{"id": 1, "time": 1, "x": null}\n{"id": 2, "time": 1, "x": 1}\n'
     said = bilstm("predict", folder / "model", "-", "--out", "-", given=given).stderr
     assert said == (
         "the standard input: 2 sequences of 1 step, 2 in all\n"
-        "note: x: 1 missing, filled with the mean of the training rows\n"
+        "note: x: 1 missing value, imputed with the mean of the training rows; training had none\n"
     )
 
 
@@ -199,12 +202,13 @@ def test_missing_values_in_a_stream_are_counted(folder: Path) -> None:
         ('{"id": 1, "x": 1}\n', "standard input, line 1: there is no 'time' (the order within a sequence)."),
         ('{"id": 1, "time": 1, "X": 1}\n', "standard input, line 1: there is no 'x' (a feature of the model). Did you"),
         ('{"id": 1, "time": 1, "x": 1}\n{"id": 1, "time": 2}\n', "standard input, line 2: there is no 'x' (a feature"),
-        ('{"id": 1, "time": 1, "x": 1, "predicted": 1}\n', "standard input has a column 'predicted' already"),
-        ('{"id": 1, "time": 1, "x": 1, "x": 2}\n', "standard input cannot be read as one JSON object a line (an obj"),
+        ('{"id": 1, "time": 1, "x": 1, "predicted": 1}\n', "standard input, line 1: there is a value 'predicted' already, w"),
+        ('{"id": 1, "time": 1, "x": 1, "x": 2}\n', "standard input, line 1: not one JSON object such as {\"id\": 1, \"x\": 0.5}: it has 'x' twice"),
+        ('{"id": 1, "time": 1, "x": NaN}\n', "standard input, line 1: not one JSON object such as {\"id\": 1, \"x\": 0.5}: NaN is"),
         (b'{"id": "\xe9"}\n', "standard input, line 1: not UTF-8 text (byte 0xe9)"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_a_stream_is_said(folder: Path, given: str | bytes, message: str) -> None:
+def test_what_is_wrong_in_a_stream(folder: Path, given: str | bytes, message: str) -> None:
     result = bilstm("predict", folder / "model", "-", "--out", "-", given=given, status=2)
     assert result.stderr.startswith(f"bilstm: {message}")
     assert result.stderr.count("\n") == 1
@@ -266,11 +270,11 @@ def test_rows_with_lists_are_sequences(tmp_path: Path, suffix: str) -> None:
     small = ["--label", "state", "--units", "2", "--layers", "1", "--epochs", "2", "--quiet", "--validation-split", "0"]
     bilstm("train", steps, "--sequence", "sequence", *small, "--out", tmp_path / "a")
     said = bilstm("train", lists, *[option for option in small if option != "--quiet"], "--out", tmp_path / "b").stdout
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert "note: id, tags: no list of steps, so not used unless named with --features" in said
-    assert "to train on: 4 sequences of 1 to 3 steps, 8 in all" in said
+    assert weight_bits(TrainedModel.load(tmp_path / "a").network) == weight_bits(TrainedModel.load(tmp_path / "b").network)
+    assert "note: id, tags: not a list of steps, so not used unless named with --features" in said
+    assert "training set: 4 sequences of 1 to 3 steps, 8 in all" in said
 
-    bilstm("predict", tmp_path / "b", steps, "--out", tmp_path / "expected.ndjson")
+    bilstm("predict", tmp_path / "b", steps, "--sequence", "sequence", "--out", tmp_path / "expected.ndjson")
     bilstm("predict", tmp_path / "b", lists, "--out", out)
     columns = duckdb.connect().execute(f"SELECT id, x, predicted, probability FROM '{out}'").fetchall()
     assert [(number, x) for number, x, *_ in columns] == [(row["id"], row["x"]) for row in LISTS]
@@ -279,7 +283,8 @@ def test_rows_with_lists_are_sequences(tmp_path: Path, suffix: str) -> None:
     assert [value for *_, each in columns for value in each or []] == [row["probability"] for row in expected]
     assert [len(labels or []) for *_, labels, _ in columns] == [3, 2, 1, 0, 2]
 
-    first, second = (bilstm("evaluate", tmp_path / "b", table, "--json").stdout for table in (lists, steps))
+    first = bilstm("evaluate", tmp_path / "b", lists, "--json").stdout
+    second = bilstm("evaluate", tmp_path / "b", steps, "--json", "--sequence", "sequence").stdout
     assert {**json.loads(first), "table": None} == {**json.loads(second), "table": None}
     bilstm("predict", tmp_path / "b", lists, "--out", tmp_path / "events.csv", "--events")
     events = read_table(tmp_path / "events.csv")

@@ -1,4 +1,4 @@
-"""Training a tagger: what each option does, when training stops, what is kept, and that the future is found."""
+"""Training a model: what each option does, when training stops, what is kept, and that the future is found."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from hypothesis import strategies as st
 
 from bilstm import problems, utils
 from bilstm.errors import ModelFileError, UserError
-from bilstm.modelfile import write_model
+from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged
-from bilstm.data.columns import Columns, Encoded
+from bilstm.data.dataset import Dataset
 from bilstm.data.features import CategoricalColumn, NumericColumn
-from bilstm.data.prepare import Prepared, Roles, prepare
+from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.reading import read_table
-from bilstm.tagging import training
-from bilstm.tagging.tagger import Tagger
-from bilstm.tagging.training import train_tagger
-from bilstm.training import loop, network
+from bilstm.data.schema import Schema
+from bilstm.model import TrainedModel
+from bilstm.model.prepare import ColumnOptions, Prepared, prepare
+from bilstm.model.training import train_prepared
+from bilstm.model.network import build_network, embedding_dimension
+from bilstm.splitting import default_share, split
+from bilstm.tasks import LabelTask
+from bilstm.training import loop
 from bilstm.training.loop import batches_by_length
 from bilstm.training.options import TrainingOptions
 from oracles.models import bits, weight_bits
 
-COLUMNS = Columns("id", None, "label", ("0", "1"), (NumericColumn("x", 0.0, 1.0),), ())
-WITH_WORDS = Columns(
-    "id", None, "label", ("0", "1"), (NumericColumn("x", 0.0, 1.0),), (CategoricalColumn("w", ("a", "b", "c")),)
-)
+COLUMNS = Schema("id", None, (NumericColumn("x", 0.0, 1.0),), ())
+WITH_WORDS = Schema("id", None, (NumericColumn("x", 0.0, 1.0),), (CategoricalColumn("w", ("a", "b", "c")),))
+TASK = LabelTask(("label",), False, ("0", "1"), "integer")
 
 
 def small(**keywords: Any) -> TrainingOptions:
@@ -41,32 +44,64 @@ def small(**keywords: Any) -> TrainingOptions:
     return TrainingOptions(**quick | keywords)
 
 
-def encoded(x: Ragged, y: Any) -> Encoded:
-    return Encoded(x, np.asarray(y, np.int32).reshape(-1), np.arange(x.total_steps))
+def encoded(x: Ragged, y: Any) -> Dataset:
+    return Dataset(x, np.arange(x.total_steps), np.asarray(y, np.int32).reshape(-1))
 
 
-def echoes(count: int, lag: int = 1, seed: int = 0, steps: tuple[int, int] = (3, 9)) -> Encoded:
+def echoes(count: int, lag: int = 1, seed: int = 0, steps: tuple[int, int] = (3, 9)) -> Dataset:
     x, y = problems.echo(count, steps, lag=lag, seed=seed, ragged=True)
     return encoded(x, y.values)
 
 
-def with_words(data: Encoded) -> Encoded:
+def with_words(data: Dataset) -> Dataset:
     """The same with a word at each step, for WITH_WORDS."""
     words = np.random.default_rng(1).integers(4, size=(data.values.total_steps, 1))
-    return Encoded(data.values.with_values(np.hstack([data.values.values, words])), data.labels, data.rows)
+    values = data.values.with_values(np.hstack([data.values.values, words]))
+    return dataclasses.replace(data, values=values)
 
 
-def train(count: int = 40, columns: Columns = COLUMNS, data: Encoded | None = None, **options: Any) -> Tagger:
-    return train_tagger(columns, data or echoes(count), None, options=small(**options))
+def ready(
+    data: Dataset,
+    validation: Dataset | None = None,
+    *,
+    schema: Schema = COLUMNS,
+    share: float | None = None,
+    seed: int = 1,
+    task: Any = TASK,
+) -> Prepared:
+    """Encoded sequences as they come from a table; without a validation set a share of them is set aside."""
+    table = MemoryTable({"x": Cells("number", np.zeros(1))})
+    if validation is None:
+        labelled = np.ones(len(data), np.bool_)
+        kept, aside = split(labelled, default_share(share, len(data), task.per_sequence), seed=seed)
+        validation = data.take(aside) if len(aside) else None
+        data = data.take(kept)
+    return Prepared(table, schema, task, data, validation)
 
 
-def layers_of(tagger: Tagger, kind: str) -> list[dict[str, Any]]:
-    layers = tagger.model.get_config()["layers"]
+def train(
+    count: int = 40,
+    schema: Schema = COLUMNS,
+    data: Dataset | None = None,
+    validation: Dataset | None = None,
+    baseline: bool = False,
+    progress: Any = None,
+    **options: Any,
+) -> TrainedModel:
+    how = small(**options)
+    share, seed = how.validation_split, how.seed
+    prepared = ready(data or echoes(count), validation, schema=schema, share=share, seed=seed)
+    return train_prepared(prepared, how, baseline=baseline, progress=progress)
+
+
+def layers_of(model: TrainedModel, kind: str) -> list[dict[str, Any]]:
+    layers = model.network.get_config()["layers"]
     return [layer["config"] for layer in layers if layer["class_name"] == kind]
 
 
-def accuracy(tagger: Tagger, data: Encoded) -> float:
-    return float((tagger.predict(data.values) == data.labels)[data.labels >= 0].mean())
+def accuracy(model: TrainedModel, data: Dataset) -> float:
+    labels = data.known
+    return float((model.outputs(data.values).argmax(axis=1) == labels)[labels >= 0].mean())
 
 
 # --- Batches ---------------------------------------------------------------------------------------------------------
@@ -143,13 +178,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("features", [["x"], ["word"], ["x", "word"]], ids="+".join)
-def test_the_next_number_is_learnt_from_a_table(tables: tuple[Any, Any], features: list[str]) -> None:
-    prepared: Prepared = prepare(tables[0], Roles("series", "label", features=features), seed=1)
+def test_the_next_number_is_learned_from_a_table(tables: tuple[Any, Any], features: list[str]) -> None:
+    columns = ColumnOptions("series", ("label",), features=features)
     options = TrainingOptions(units=12, layers=1, epochs=25, batch_size=8, learning_rate=0.03, dropout=0.0)
-    tagger = train_tagger(prepared.columns, prepared.training, prepared.validation, options=options)
-    found = prepared.columns.encode(tables[1], need_labels=True)
-    assert accuracy(tagger, found) > 0.95
-    probabilities = tagger.predict_proba(found.values)
+    model = train_prepared(prepare(tables[0], columns, seed=1), options)
+    found = model.read(tables[1], with_truth=True)
+    assert accuracy(model, found) > 0.95
+    probabilities = model.predict_proba(tables[1])
     assert (probabilities.shape, probabilities.dtype) == ((found.values.total_steps, 2), np.float32)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
@@ -170,8 +205,8 @@ def test_the_next_number_is_learnt_from_a_table(tables: tuple[Any, Any], feature
 )
 def test_a_direction_finds_what_it_can_see(direction: str, lag: int, learns: bool) -> None:
     options = {"units": 8, "epochs": 20, "learning_rate": 0.03, "dropout": 0.0, "direction": direction}
-    tagger = train(data=echoes(100, lag), **options)
-    score = accuracy(tagger, echoes(100, lag, seed=9))
+    model = train(data=echoes(100, lag), **options)
+    score = accuracy(model, echoes(100, lag, seed=9))
     assert score > 0.95 if learns else score < 0.75
 
 
@@ -183,27 +218,20 @@ def test_the_same_seed_gives_the_same_model_at_any_number_of_threads() -> None:
     try:
         for threads in (1, 3):
             utils.set_threads(threads)
-            tagger = train(seed=5)
-            found.append((weight_bits(tagger.model), tagger.training["history"]))
+            model = train(seed=5)
+            found.append((weight_bits(model.network), model.training["history"]))
     finally:
         utils.set_threads(before)
     assert found[0] == found[1]
-    assert weight_bits(train(seed=6).model) != found[0][0]
+    assert weight_bits(train(seed=6).network) != found[0][0]
 
 
 def test_batches_where_nothing_is_labelled_change_nothing() -> None:
     data = echoes(20)
-    nothing = np.full_like(data.labels, -1)
+    nothing = dataclasses.replace(data, truth=np.full_like(data.known, -1))
     losses: list[float] = []
-    options = small(validation_split=0.0)
-    tagger = train_tagger(
-        COLUMNS,
-        Encoded(data.values, nothing, data.rows),
-        None,
-        options=options,
-        progress=lambda call: losses.append(call["loss"]),
-    )
-    assert weight_bits(tagger.model) == weight_bits(training.build_model(COLUMNS, options))
+    model = train(data=nothing, validation_split=0.0, progress=lambda call: losses.append(call["loss"]))
+    assert weight_bits(model.network) == weight_bits(build_network(COLUMNS, TASK, small()))
     assert losses
 
 
@@ -222,9 +250,9 @@ def test_layers(layers: int) -> None:
 
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])
 def test_merge_modes(merge_mode: str) -> None:
-    tagger = train(merge_mode=merge_mode)
-    assert layers_of(tagger, "Bidirectional")[0]["merge_mode"] == merge_mode
-    assert tagger.model.get_weights()[-2].shape == (8 if merge_mode == "concat" else 4, 2)
+    model = train(merge_mode=merge_mode)
+    assert layers_of(model, "Bidirectional")[0]["merge_mode"] == merge_mode
+    assert model.network.get_weights()[-2].shape == (8 if merge_mode == "concat" else 4, 2)
 
 
 def test_directions() -> None:
@@ -234,20 +262,20 @@ def test_directions() -> None:
     assert (len(layers_of(forward, "Reverse")), len(layers_of(backward, "Reverse"))) == (0, 1)
     alone = train(direction="none", units=7, layers=2)
     assert layers_of(alone, "LSTM") + layers_of(alone, "Bidirectional") == []
-    assert [model["layer"]["config"]["units"] for model in layers_of(alone, "TimeDistributed")] == [7, 7, 2]
+    assert [layer["layer"]["config"]["units"] for layer in layers_of(alone, "TimeDistributed")] == [7, 7, 2]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_dropout(dropout: float) -> None:
-    tagger = train(dropout=dropout)
-    assert {layer["rate"] for layer in layers_of(tagger, "Dropout")} <= {dropout}
-    assert dropout == 0 or layers_of(tagger, "Dropout")
+    model = train(dropout=dropout)
+    assert {layer["rate"] for layer in layers_of(model, "Dropout")} <= {dropout}
+    assert dropout == 0 or layers_of(model, "Dropout")
 
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_variational_dropout(kept: bool) -> None:
-    tagger = train(data=with_words(echoes(10)), columns=WITH_WORDS, dropout=0.2, layers=2, variational_dropout=kept)
-    counts = [len(layers_of(tagger, name)) for name in ("Dropout", "SpatialDropout1D")]
+    model = train(data=with_words(echoes(10)), schema=WITH_WORDS, dropout=0.2, layers=2, variational_dropout=kept)
+    counts = [len(layers_of(model, name)) for name in ("Dropout", "SpatialDropout1D")]
     assert counts == [0, 3][:: -1 if not kept else 1]
     with pytest.raises(ValueError, match="training: variational_dropout must be one of True, False, not 'sequence'"):
         small(variational_dropout="sequence")
@@ -255,7 +283,7 @@ def test_variational_dropout(kept: bool) -> None:
 
 def test_weight_decay() -> None:
     norms = [
-        sum(float((weight**2).sum()) for weight in train(weight_decay=weight_decay).model.get_weights())
+        sum(float((weight**2).sum()) for weight in train(weight_decay=weight_decay).network.get_weights())
         for weight_decay in (0.0, 1.0, 50.0)
     ]
     assert norms[0] > norms[1] > norms[2]
@@ -269,9 +297,9 @@ def test_weight_decay() -> None:
 def test_class_weights() -> None:
     """What is rare is guessed more often where it counts for more; balanced counts are those of the training part."""
     rare = echoes(40)
-    rare.labels[:] = np.random.default_rng(3).random(len(rare.labels)) < 0.15
+    rare.known[:] = np.random.default_rng(3).random(len(rare.known)) < 0.15
     guessed = [
-        train(data=rare, class_weight=weight, epochs=6).predict(rare.values).mean()
+        train(data=rare, class_weight=weight, epochs=6).outputs(rare.values).argmax(axis=1).mean()
         for weight in (None, "balanced", {"1": 9.0}, {"1": 100.0})
     ]
     assert guessed[0] < 0.1
@@ -283,31 +311,31 @@ def test_class_weights() -> None:
 
 @pytest.mark.parametrize("embedding", [2, 5, None])
 def test_embeddings(embedding: int | None) -> None:
-    tagger = train(data=with_words(echoes(10)), columns=WITH_WORDS, embedding=embedding)
-    config = layers_of(tagger, "ColumnEmbedding")[0]
+    model = train(data=with_words(echoes(10)), schema=WITH_WORDS, embedding=embedding)
+    config = layers_of(model, "ColumnEmbedding")[0]
     assert (config["numeric"], config["vocabularies"]) == (1, [4])
-    assert config["dimensions"] == [embedding or network.embedding_dimension(4)]
+    assert config["dimensions"] == [embedding or embedding_dimension(4)]
 
 
 @pytest.mark.parametrize(("layers", "of_words", "of_numbers"), [(None, 3, 2), (1, 1, 1), (2, 2, 2)])
 def test_words_get_a_layer_more(layers: int | None, of_words: int, of_numbers: int) -> None:
     only_words = dataclasses.replace(WITH_WORDS, numeric=())
     for columns, expected in ((only_words, of_words), (WITH_WORDS, of_numbers), (COLUMNS, of_numbers)):
-        model = training.build_model(columns, small(layers=layers))
+        model = build_network(columns, TASK, small(layers=layers))
         assert sum(layer.__class__.__name__ == "Bidirectional" for layer in model.layers) == expected
 
 
-def test_no_more_than_so_many_are_held_out_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_validation_set_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     for most, count in ((1000, 4), (3, 3)):
-        monkeypatch.setattr("bilstm.splitting.MOST_HELD_OUT", most)
-        assert train(40).training["held_out_sequences"] == count
+        monkeypatch.setattr("bilstm.splitting.MOST_SET_ASIDE", most)
+        assert train(40).training["validation_sequences"] == count
 
 
 @given(st.integers(1, 10**6))
 def test_larger_vocabularies_have_larger_embeddings(vocabulary: int) -> None:
-    size = network.embedding_dimension(vocabulary)
+    size = embedding_dimension(vocabulary)
     assert type(size) is int
-    assert 1 <= size <= network.embedding_dimension(vocabulary + 1) <= 1000
+    assert 1 <= size <= embedding_dimension(vocabulary + 1) <= 1000
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -335,39 +363,39 @@ def test_batch_sizes(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_learning_rates() -> None:
     slow, fast = train(learning_rate=1e-6), train(learning_rate=0.05)
-    initial = training.build_model(COLUMNS, small()).get_weights()
+    initial = build_network(COLUMNS, TASK, small()).get_weights()
     moved = [
-        max(float(np.abs(a - b).max()) for a, b in zip(tagger.model.get_weights(), initial, strict=True))
-        for tagger in (slow, fast)
+        max(float(np.abs(a - b).max()) for a, b in zip(model.network.get_weights(), initial, strict=True))
+        for model in (slow, fast)
     ]
     assert moved[0] < 1e-3 < moved[1]
 
 
-@pytest.mark.parametrize(("share", "held_out"), [(0.0, 0), (0.1, 4), (0.5, 20), (0.001, 1), (0.999, 39)])
-def test_sequences_are_held_out(share: float, held_out: int) -> None:
+@pytest.mark.parametrize(("share", "aside"), [(0.0, 0), (0.1, 4), (0.5, 20), (0.001, 1), (0.999, 39)])
+def test_validation_split(share: float, aside: int) -> None:
     summary = train(40, validation_split=share, epochs=1).training
-    assert summary["held_out_sequences"] == held_out
-    assert summary["sequences"] == 40 - held_out
-    assert ("val_accuracy" in summary["history"]) == (held_out > 0)
+    assert summary["validation_sequences"] == aside
+    assert summary["sequences"] == 40 - aside
+    assert ("val_accuracy" in summary["history"]) == (aside > 0)
 
 
 def test_a_validation_table_of_ones_own() -> None:
     data, validation = echoes(20), echoes(7, seed=3)
-    summary = train_tagger(COLUMNS, data, validation, options=small(validation_split=0.5)).training
-    assert (summary["sequences"], summary["held_out_sequences"]) == (20, 7)
+    summary = train(data=data, validation=validation, validation_split=0.5).training
+    assert (summary["sequences"], summary["validation_sequences"]) == (20, 7)
     assert summary["steps"] == data.values.total_steps
 
 
 def test_a_single_sequence_is_trained_on() -> None:
     summary = train(1).training
-    assert (summary["sequences"], summary["held_out_sequences"]) == (1, 0)
+    assert (summary["sequences"], summary["validation_sequences"]) == (1, 0)
 
 
-def by_chance(count: int, seed: int) -> Encoded:
-    """Nothing can be learnt of these labels that makes validation better for long."""
+def by_chance(count: int, seed: int) -> Dataset:
+    """Nothing can be learned of these labels that makes validation better for long."""
     data = echoes(count, seed=seed)
-    labels = np.random.default_rng(seed).integers(2, size=len(data.labels), dtype=np.int32)
-    return Encoded(data.values, labels, data.rows)
+    labels = np.random.default_rng(seed).integers(2, size=len(data.known), dtype=np.int32)
+    return dataclasses.replace(data, truth=labels)
 
 
 @pytest.mark.parametrize("patience", [1, 3])
@@ -380,22 +408,22 @@ def test_patience(patience: int) -> None:
 
 def test_the_weights_of_the_best_epoch_are_kept() -> None:
     validation = by_chance(20, 2)
-    options = small(patience=3, epochs=80, learning_rate=0.02)
-    tagger = train_tagger(COLUMNS, by_chance(30, 1), validation, options=options)
-    history, best = tagger.training["history"], tagger.training["best_epoch"]
-    assert best == tagger.training["epochs"] - 3
-    kept = tagger.model.evaluate(validation.values, validation.labels, return_dict=True)
+    options = {"patience": 3, "epochs": 80, "learning_rate": 0.02, "calibrate": False}
+    model = train(data=by_chance(30, 1), validation=validation, **options)
+    history, best = model.training["history"], model.training["best_epoch"]
+    assert best == model.training["epochs"] - 3
+    kept = model.network.evaluate(validation.values, validation.known, return_dict=True)
     assert kept == {name: history[f"val_{name}"][best - 1] for name in ("loss", "accuracy")}
     assert history["val_loss"][-1] != history["val_loss"][best - 1]
 
 
 @pytest.mark.parametrize("limit", [1e-9, None, 1000.0])
 def test_time_limits(limit: float | None) -> None:
-    tagger = train(epochs=3, time_limit=limit)
+    model = train(epochs=3, time_limit=limit)
     stopped = limit == 1e-9
-    assert tagger.training["epochs"] == (1 if stopped else 3)
-    assert tagger.training["stopped"] == ("the time limit was reached" if stopped else "all epochs done")
-    assert np.isfinite(tagger.predict_proba(echoes(3).values)).all()
+    assert model.training["epochs"] == (1 if stopped else 3)
+    assert model.training["stopped"] == ("the time limit was reached" if stopped else "all epochs done")
+    assert np.isfinite(model.outputs(echoes(3).values)).all()
 
 
 @pytest.mark.parametrize(
@@ -434,7 +462,7 @@ def test_impossible_options(options: dict[str, Any], error: type[Exception], mes
 def test_every_option_is_tested_here() -> None:
     tested = {
         *("units", "layers", "merge_mode", "direction", "dropout", "embedding", "epochs", "batch_size"),
-        *("variational_dropout", "weight_decay", "class_weight"),
+        *("variational_dropout", "weight_decay", "class_weight", "pooling", "calibrate"),
         *("learning_rate", "patience", "validation_split", "seed", "time_limit"),
     }
     assert set(TrainingOptions.__dataclass_fields__) == tested
@@ -442,7 +470,7 @@ def test_every_option_is_tested_here() -> None:
 
 def test_defaults_train() -> None:
     data = echoes(6)
-    assert train_tagger(COLUMNS, data, None, options=TrainingOptions(epochs=1)).training["epochs"] == 1
+    assert train_prepared(ready(data), TrainingOptions(epochs=1)).training["epochs"] == 1
 
 
 # --- Summary and progress --------------------------------------------------------------------------------------------
@@ -452,7 +480,7 @@ def test_the_summary_is_plain_data() -> None:
     data = echoes(40)
     summary = train(data=data, epochs=3).training
     assert json.loads(json.dumps(summary)) == summary
-    assert summary["sequences"] + summary["held_out_sequences"] == 40
+    assert summary["sequences"] + summary["validation_sequences"] == 40
     assert 0 < summary["steps"] < data.values.total_steps
     assert set(summary["history"]) == {"loss", "val_loss", "val_accuracy"}
     assert summary["options"]["units"] == 4
@@ -460,16 +488,15 @@ def test_the_summary_is_plain_data() -> None:
 
 
 @pytest.mark.parametrize("split", [0.0, 0.2])
-def test_progress_is_told(split: float) -> None:
+def test_progress_is_reported(split: float) -> None:
     calls: list[dict[str, Any]] = []
-    options = small(epochs=3, validation_split=split)
-    tagger = train_tagger(COLUMNS, echoes(40), None, options=options, progress=calls.append)
+    model = train(40, epochs=3, validation_split=split, progress=calls.append)
     assert all(call["epochs"] == 3 and 0 <= call["done"] <= 1 and np.isfinite(call["loss"]) for call in calls)
     places = [(call["epoch"], call["done"]) for call in calls]
     assert places == sorted(places)
     ends = [call for call in calls if call["done"] == 1]
     assert [call["epoch"] for call in ends] == [1, 2, 3]
-    for name, values in tagger.training["history"].items():
+    for name, values in model.training["history"].items():
         assert [call[name] for call in ends] == values
     assert ("val_accuracy" in ends[0]) == (split > 0)
 
@@ -477,14 +504,15 @@ def test_progress_is_told(split: float) -> None:
 # --- Files -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_saved_tagger_predicts_the_same_to_the_last_bit(tmp_path: Path) -> None:
-    tagger, data = train(), echoes(10, seed=4)
-    tagger.save(tmp_path / "m")
-    again = Tagger.load(tmp_path / "m")
-    assert bits(again.predict_proba(data.values)) == bits(tagger.predict_proba(data.values))
-    assert again.predict(data.values).tolist() == tagger.predict(data.values).tolist()
-    assert again.columns == tagger.columns
-    assert again.training == tagger.training
+def test_a_saved_model_predicts_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    model, data = train(baseline=True), echoes(10, seed=4)
+    model.save(tmp_path / "m")
+    again = TrainedModel.load(tmp_path / "m")
+    assert bits(again.outputs(data.values)) == bits(model.outputs(data.values))
+    assert (again.schema, again.task, again.training) == (model.schema, model.task, model.training)
+    assert again.baseline is not None
+    assert model.baseline is not None
+    assert bits(again.baseline.outputs(data.values)) == bits(model.baseline.outputs(data.values))
     again.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "m").read_bytes()
 
@@ -492,40 +520,49 @@ def test_a_saved_tagger_predicts_the_same_to_the_last_bit(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "sequential"}, "holds a sequential model, not a tagger trained on a table"),
-        ({"columns": None}, "is not a valid model: the model is damaged: its columns are not an object"),
-        ({"training": 5}, "is not a valid model: its training summary is missing"),
-        ({"model": None}, "is not a valid model: it describes no model"),
-        ({"columns": WITH_WORDS.to_json()}, "is not a valid model: its network does not fit its columns"),
         (
-            {"columns": COLUMNS.to_json() | {"classes": ["a", "b", "c"]}},
+            {"kind": "sequential"},
+            "holds a sequential network without the columns that it reads: open it with bilstm.load_model, or train a "
+            "model with `bilstm train` or an estimator",
+        ),
+        ({"schema": None}, "is not a valid model: the model is damaged: its columns "),
+        ({"task": None}, "is not a valid model: the model is damaged: its task "),
+        ({"training": 5}, "is not a valid model: the record of its training is missing"),
+        ({"network": None}, "is not a valid model: it describes no model"),
+        ({"schema": WITH_WORDS.to_json()}, "is not a valid model: its network does not fit its columns"),
+        (
+            {"task": TASK.to_json() | {"classes": ["0", "1", "2"]}},
+            "is not a valid model: its network does not fit its columns",
+        ),
+        (
+            {"task": {"kind": "step-labels", "columns": ["a", "b"]}},
+            "is not a valid model: its network does not fit its columns",
+        ),
+        (
+            {"task": TASK.to_json() | {"kind": "sequence-label"}},
             "is not a valid model: its network does not fit its columns",
         ),
     ],
 )
 def test_parts_that_do_not_belong_together(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    tagger = train(epochs=1)
-    write_tagger(tmp_path / "m", tagger, change)
-    with pytest.raises(ModelFileError, match="^" + re.escape(f"{tmp_path / 'm'} {message}") + "$"):
-        Tagger.load(tmp_path / "m")
+    write_changed(tmp_path / "m", train(epochs=1), change)
+    with pytest.raises(ModelFileError, match="^" + re.escape(f"{tmp_path / 'm'} {message}")):
+        TrainedModel.load(tmp_path / "m")
 
 
 @pytest.mark.parametrize("words", [("a", "b"), ("a", "b", "c", "d")])
 def test_a_vocabulary_must_fit_its_embedding(words: tuple[str, ...], tmp_path: Path) -> None:
-    tagger = train(data=with_words(echoes(10)), columns=WITH_WORDS, epochs=1)
-    columns = dataclasses.replace(WITH_WORDS, categorical=(CategoricalColumn("w", words),))
-    write_tagger(tmp_path / "m", tagger, {})
-    assert Tagger.load(tmp_path / "m").columns == WITH_WORDS
-    write_tagger(tmp_path / "m", tagger, {"columns": columns.to_json()})
+    model = train(data=with_words(echoes(10)), schema=WITH_WORDS, epochs=1)
+    schema = dataclasses.replace(WITH_WORDS, categorical=(CategoricalColumn("w", words),))
+    write_changed(tmp_path / "m", model, {})
+    assert TrainedModel.load(tmp_path / "m").schema == WITH_WORDS
+    write_changed(tmp_path / "m", model, {"schema": schema.to_json()})
     with pytest.raises(ModelFileError, match="m is not a valid model: its network does not fit its columns"):
-        Tagger.load(tmp_path / "m")
+        TrainedModel.load(tmp_path / "m")
 
 
-def write_tagger(path: Path, tagger: Tagger, change: dict[str, Any]) -> None:
-    header = {
-        "kind": "tagger",
-        "model": tagger.model.get_config(),
-        "columns": tagger.columns.to_json(),
-        "training": tagger.training,
-    }
-    write_model(path, tagger.model.tensors(), header | change)
+def write_changed(path: Path, model: TrainedModel, change: dict[str, Any]) -> None:
+    """A model's file with something changed in its header."""
+    model.save(path)
+    tensors, header = read_model(path)
+    write_model(path, tensors, header | change)

@@ -185,7 +185,7 @@ class Progress:
         """Take what training tells of itself: see `train_model`, and `compare_encoded` for several."""
         self.seconds = figures.get("seconds", self.seconds)
         if "resumed" in figures and not self._quiet:
-            click.echo(f"going on after {len(figures['resumed'])} of at most {figures['epochs']} epochs")
+            click.echo(f"resuming after {len(figures['resumed'])} of at most {figures['epochs']} epochs")
         if self._hidden:
             return
         if self._bar is None:
@@ -195,7 +195,7 @@ class Progress:
             width, height = shutil.get_terminal_size()  # 80 × 24 where the terminal does not tell
             self._bar = tqdm(
                 total=figures.get("runs", figures["epochs"]),
-                initial=_done({**figures, "done": 0.0}),  # where training is gone on with: for the time left
+                initial=_done({**figures, "done": 0.0}),  # where training was resumed: for the time left
                 unit="training" if "run" in figures else "epoch",
                 bar_format=form,
                 leave=False,
@@ -205,7 +205,7 @@ class Progress:
             )
             self._scores: dict[str, str] = {}
         judged = "accuracy" if "val_accuracy" in figures else "loss"
-        names = {"loss": "loss", f"val_{judged}": f"held-out {judged}"}
+        names = {"loss": "loss", f"val_{judged}": f"validation {judged}"}
         self._scores |= {"with": figures["variant"]} if "variant" in figures else {}
         self._scores |= {name: f"{figures[key]:.4f}" for key, name in names.items() if key in figures}
         self._bar.set_postfix(self._scores, refresh=False)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -235,13 +235,25 @@ def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
         UserError: it holds none; the message names the line.
     """
     try:
-        found = json.loads(line)
+        found = json.loads(line, object_pairs_hook=_object, parse_constant=_refuse)
         cause = "it is not an object"
     except (ValueError, RecursionError) as error:
         found, cause = None, str(error)
     if isinstance(found, dict):
         return found
     raise UserError(f'{name}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"it has {name!r} twice")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _bad_json(path: Path, problem: str) -> UserError:

@@ -147,8 +147,8 @@ def write_sequences(
         own = []
         if sequence in table.names:
             own = [f"{exported(table, str(sequence), output)} AS {identifier(str(sequence))}"]
-        arrays["first_row"] = firsts
-        source = "additions JOIN cells ON cells.rowid = additions.first_row ORDER BY first_row"
+        arrays |= {"first_row": firsts, "number": np.arange(len(firsts))}
+        source = "additions JOIN cells ON cells.rowid = additions.first_row ORDER BY number"
     with table.additions(arrays):
         write_query(table, f"SELECT {', '.join([*own, *columns])} FROM {source}", path, output)
 
