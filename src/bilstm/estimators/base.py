@@ -19,12 +19,12 @@ except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
-from bilstm.data.arrays import INCONSISTENT, as_array, read_rows, read_values
+from bilstm.data.arrays import as_array
 from bilstm.data.dataset import Dataset
-from bilstm.data.frames import read_column, repeated
-from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.memory import MemoryTable
 from bilstm.data.sources import open_for, open_table
 from bilstm.data.table import Table
+from bilstm.data.targets import named_targets, with_groups, with_targets
 from bilstm.errors import DivergedError, UserError
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
@@ -37,8 +37,6 @@ from bilstm.tasks import LabelTask
 from bilstm.tasks.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import Progress, batches_by_length
 from bilstm.training.options import TrainingOptions
-
-_GROUPS = "groups"  # the column of groups that were passed beside X
 
 
 class SequenceEstimator(BaseEstimator):
@@ -273,7 +271,7 @@ class SequenceEstimator(BaseEstimator):
         table, labels = self._with_targets(table, y)
         group = None
         if groups is not None:
-            table, group = self._with_groups(table, groups)
+            table, group = with_groups(table, groups, sequence=self.sequence, order=self.order)
         what = "labels" if len(labels) > 1 and self._what == "label" else self._what
         return table, ColumnOptions(
             sequence=self.sequence,
@@ -295,61 +293,9 @@ class SequenceEstimator(BaseEstimator):
 
     def _with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
         """The table with y as columns, unless y names some of its columns."""
-        if isinstance(y, str):
-            return table, (table.require(y, "y"),)
-        several = isinstance(y, (list, tuple)) and len(y) > 1 and all(isinstance(name, str) for name in y)
-        if several and not table.divided and set(y) <= set(table.names):
-            return table, tuple(y)
-        if not isinstance(table, MemoryTable):
-            raise ValueError(f"X is the file {table.label}: pass the name of the label's column as y")
-        columns = self._target_columns(table, y)
-        return table.with_columns(columns), tuple(columns)
-
-    def _target_columns(self, table: MemoryTable, y: Any) -> dict[str, Cells]:
-        y = self._checked_targets(y)
-        if table.offsets is not None:
-            return read_rows(y, table.offsets, self._unit == "sequence")
-        named = read_column(y)
-        if named is None:
-            array = as_array(y)
-            array = array[:, np.newaxis] if array.ndim == 1 else array
-            names = ["label"] if array.shape[1] == 1 else [f"label {place}" for place in range(array.shape[1])]
-            columns = {name: read_values(array[:, place]) for place, name in enumerate(names)}
-        else:
-            name, cells = named
-            if name in table.names:
-                raise ValueError(
-                    f"y is called {name!r}, as is a column of X, which would be a feature: drop that from X, or pass "
-                    f"y={name!r}"
-                )
-            columns = {name or "label": cells}
-        return {name: self._by_row(table, cells, "y") for name, cells in columns.items()}
-
-    def _by_row(self, table: MemoryTable, cells: Cells, name: str) -> Cells:
-        """What was passed beside a long table: an entry for each row, or for each sequence in the order they begin."""
-        count = len(cells.values)
-        if count == table.rows:
-            return cells
-        sequences = table.sequences(self.sequence, self.order)
-        if count == len(sequences) and (self._unit == "sequence" or name == _GROUPS):
-            rows = np.empty(table.rows, np.int64)
-            rows[sequences.rows] = np.repeat(np.arange(count), np.diff(sequences.offsets))
-            return repeated(Cells(cells.kind, cells.values[rows], problem=cells.problem), np.ones(table.rows, np.int64))
-        per = f" and {len(sequences)} sequences" if self._unit == "sequence" else ""
-        raise ValueError(f"{INCONSISTENT}: X has {table.rows} rows{per}, but {name} has {count} entries")
-
-    def _with_groups(self, table: Table, groups: Any) -> tuple[Table, str]:
-        if isinstance(groups, str):
-            return table, table.require(groups, "groups")
-        if not isinstance(table, MemoryTable):
-            raise ValueError(f"X is the file {table.label}: pass the name of the groups' column")
-        if table.offsets is not None:
-            if np.shape(groups) != (len(table.offsets) - 1,):
-                raise ValueError(f"groups has shape {np.shape(groups)}, but X has {len(table.offsets) - 1} sequences")
-            return table.with_columns(read_rows(groups, table.offsets, True, _GROUPS, _GROUPS)), _GROUPS
-        named = read_column(groups)
-        cells = read_values(as_array(groups)) if named is None else named[1]
-        return table.with_columns({_GROUPS: self._by_row(table, cells, _GROUPS)}), _GROUPS
+        targets = y if named_targets(table, y) else self._checked_targets(y)
+        per_sequence = self._unit == "sequence"
+        return with_targets(table, targets, per_sequence=per_sequence, sequence=self.sequence, order=self.order)
 
     def _checked_targets(self, y: Any) -> Any:
         """The targets with None in place of `missing_label`."""
@@ -357,7 +303,7 @@ class SequenceEstimator(BaseEstimator):
             return y
         if isinstance(y, (list, tuple)) and any(np.ndim(row) for row in y):
             return [_with_none(row, self.missing_label) for row in y]
-        return y if isinstance(y, str) else _with_none(y, self.missing_label)
+        return _with_none(y, self.missing_label)
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         """Sequences like those of the fit, with their true answers.
