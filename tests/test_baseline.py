@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bilstm.cli import commands
+from bilstm.data.reading import read_table
 from bilstm.errors import DivergedError, ModelFileError
 from bilstm.metrics import accuracy_gain, span_report, step_report
 from bilstm.modelfile import read_model, write_model
-from bilstm.data.reading import read_table
 from bilstm.tagging import training
 from bilstm.tagging.evaluation import evaluate_tagger
 from bilstm.tagging.tagger import Tagger

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 from bilstm import problems
 from bilstm.cli import commands
+from bilstm.data.columns import Columns, Encoded
+from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.engine.plans import Targets
 from bilstm.errors import ModelFileError, UserError
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
@@ -27,8 +29,6 @@ from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.ragged import Ragged
-from bilstm.data.columns import Columns, Encoded
-from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.tagging.tagger import Tagger
 from bilstm.tagging.training import train_tagger
 from bilstm.training import checkpoints, loop

@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bilstm.errors import ModelFileError, UserError
-from bilstm.ragged import Ragged
 from bilstm.data.columns import Columns, Encoded
 from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.data.reading import read_table
 from bilstm.data.table import Table
+from bilstm.errors import ModelFileError, UserError
+from bilstm.ragged import Ragged
 
 COLUMNS = Columns(
     sequence="id",

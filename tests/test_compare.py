@@ -23,12 +23,12 @@ from bilstm.compare.comparison import learning_curve
 from bilstm.compare.variants import grid
 from bilstm.compare.verdict import notes, sentence, table
 from bilstm.console import Progress, Stopped
-from bilstm.errors import DivergedError, UserError
-from bilstm.metrics import classification_report
-from bilstm.problems import cumulative_sum, half_of_total
 from bilstm.data.columns import Encoded
 from bilstm.data.prepare import Roles, prepare
 from bilstm.data.reading import read_table
+from bilstm.errors import DivergedError, UserError
+from bilstm.metrics import classification_report
+from bilstm.problems import cumulative_sum, half_of_total
 from bilstm.tagging.evaluation import evaluate_tagger
 from bilstm.tagging.training import train_tagger
 from bilstm.training.options import TrainingOptions

@@ -108,9 +108,16 @@ def test_the_shape_of_the_comparison(small: tuple[Comparison, str, Path]) -> Non
 @pytest.mark.parametrize("units", [1, 20])
 def test_the_larger_forward_network_has_about_as_many_parameters(units: int, merge_mode: str) -> None:
     wanted = Contender("bidirectional", units, merge_mode).parameters
-    found = demo._units_for(wanted, "forward")
+    found = demo.forward_units(wanted)
     distances = [abs(Contender("forward", candidate).parameters - wanted) for candidate in range(1, 2 * units + 2)]
     assert distances[found - 1] == min(distances)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "bidirectional"])
+def test_parameters_are_counted_without_a_network(direction: str) -> None:
+    contender = Contender(direction, 5, "sum")
+    assert contender.parameters == contender.build(steps=1, seed=0).count_params()
+    assert Contender(direction, 100_000).parameters > 4e10  # no machine could build this one
 
 
 def test_parameters_of_the_tutorials_networks() -> None:
@@ -178,7 +185,7 @@ def test_the_table() -> None:
     lines = demo.table(invented(forward=(0.9, 0.02), both=(1.0, 0.0))).splitlines()
     assert "100 sequences" in lines[0]
     assert lines[2].split() == ["parameters", "cumulative", "sum", "half", "of", "total", "echo"]
-    assert lines[3].split() == ["commonest", "label", "–", "55.0", "54.0", "52.5"]
+    assert lines[3].split() == ["majority", "class", "–", "55.0", "54.0", "52.5"]
     assert lines[4].split() == ["forward,", "20", "units", "1,781", *["90.0", "±", "1.6"] * 3]
     assert lines[7].split() == ["bidirectional,", "20", "units", "3,561", *["100.0", "±", "0.0"] * 3]
     assert len({line.index("±") for line in lines[4:]}) == 1
@@ -236,7 +243,7 @@ PNG, SVG, PDF = b"\x89PNG\r\n\x1a\n", b"<?xml", b"%PDF"
 def test_the_picture_names_every_network_and_problem(small: tuple[Comparison, str, Path]) -> None:
     comparison, printed, path = small
     figure = path.read_text(encoding="utf-8")
-    for name in (*comparison.problems, *(contender.name for contender in comparison.contenders), "commonest label"):
+    for name in (*comparison.problems, *(contender.name for contender in comparison.contenders), "majority class"):
         assert f"<!-- {name} -->" in figure
     assert f"Learning curves: {path}" in printed
 
@@ -277,7 +284,7 @@ def test_lines_and_bands_are_the_means_and_spreads() -> None:
     assert axes.get_title("left") == "echo"
 
 
-# --- Mistakes -------------------------------------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,7 +300,7 @@ def test_lines_and_bands_are_the_means_and_spreads() -> None:
         ({"out": "folder.png"}, "cannot write folder.png: it is a folder"),
     ],
 )
-def test_mistakes_are_told_before_the_work(
+def test_errors_come_before_the_work(
     arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.cli import commands
-from bilstm.errors import UserError
-from bilstm.ragged import Extent, offsets_of, portions
 from bilstm.data import reading, scratch
 from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.data.prepare import Roles, prepare
 from bilstm.data.reading import read_table
 from bilstm.data.sequences import find_sequences
 from bilstm.data.spelling import PARTS
+from bilstm.errors import UserError
+from bilstm.ragged import Extent, offsets_of, portions
 from bilstm.tagging import tagger
 
 OPTIONS = ["--sequence", "id", "--label", "state", "--units", "3", "--layers", "1", "--epochs", "2", "--quiet"]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.errors import UserError
-from bilstm.ragged import offsets_of
 from bilstm.data.prepare import Roles, hold_out, prepare
 from bilstm.data.reading import read_table
 from bilstm.data.sequences import Sequences
 from bilstm.data.table import Table
+from bilstm.errors import UserError
+from bilstm.ragged import offsets_of
 
 ROLES = Roles(sequence="id", label="label")
 

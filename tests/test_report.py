@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.cli import commands
+from bilstm.data.reading import read_table
 from bilstm.errors import UserError
 from bilstm.report import charts, examine, reach, render, write_report
 from bilstm.report import findings as findings_module
@@ -25,7 +26,6 @@ from bilstm.report.charts import Scale, line, round_values, runs, strips
 from bilstm.report.examples import worst_sequences
 from bilstm.report.page import confusion
 from bilstm.report.pictures import examples
-from bilstm.data.reading import read_table
 from bilstm.tagging.tagger import Tagger
 from browser import EXECUTABLE, browser
 

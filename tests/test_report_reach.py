@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bilstm.data.columns import Encoded
 from bilstm.ragged import Ragged, offsets_of
 from bilstm.report import reach
 from bilstm.report.reach import context_reach
-from bilstm.data.columns import Encoded
 from bilstm.tagging.training import train_tagger
 from bilstm.training.options import TrainingOptions
 from test_training import COLUMNS, echoes

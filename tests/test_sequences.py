@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm.errors import UserError
 from bilstm.data.reading import read_table
 from bilstm.data.sequences import find_sequences
+from bilstm.errors import UserError
 
 
 def written(path: Path, content: str) -> Path:

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.cli import commands
-from bilstm.errors import ModelFileError, UserError
 from bilstm.data.columns import Columns
 from bilstm.data.features import CategoricalColumn
 from bilstm.data.prepare import Roles, prepare
 from bilstm.data.reading import read_table
 from bilstm.data.spelling import PARTS, are_words, shape
 from bilstm.data.table import Table
+from bilstm.errors import ModelFileError, UserError
 from bilstm.tagging.tagger import Tagger
 from bilstm.tagging.training import train_tagger
 from bilstm.training.options import TrainingOptions

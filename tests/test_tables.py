@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bilstm.errors import UserError
 from bilstm.data.reading import format_of, read_table
 from bilstm.data.table import Table
 from bilstm.data.writing import check_output, write_table
+from bilstm.errors import UserError
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 

@@ -1,10 +1,13 @@
-"""`bilstm demo`: the tutorial's run, then a fair trial of what the tutorial claims.
+"""`bilstm demo`: the tutorial's run, then a fair test of what the tutorial claims.
 
 The tutorial (see `bilstm.problems`) says that a bidirectional LSTM learns "faster and even fuller" than a forward
-one. Its own problem asks only about the past; and its comparison with an LSTM that goes backwards forgets that
-Keras's `LSTM(go_backwards=True, return_sequences=True)` answers in the order in which it read, last step first, so
-that every answer meets another step's label. The trial here turns the answers round (`Reverse`), adds two problems
-that do need the future, and a forward LSTM with as many parameters as the bidirectional one.
+one. Its own problem asks only about the past. Its comparison with a backward LSTM overlooks that Keras's
+`LSTM(go_backwards=True, return_sequences=True)` returns its outputs in processing order, last step first, so that each
+output is compared with another step's label. The test here reverses the outputs (`Reverse`), and adds two problems that
+need the future and a forward LSTM with as many parameters as the bidirectional one.
+
+It trains one sequence at a time, as the tutorial does, and scores the test set during training, which
+`bilstm.compare` does not.
 """
 
 from __future__ import annotations
@@ -23,10 +26,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from bilstm import plots
+from bilstm.compare.variants import nearest_units
 from bilstm.errors import UserError
-from bilstm.layers import LSTM, Bidirectional, Dense, Reverse, TimeDistributed
+from bilstm.layers import LSTM, Bidirectional, Dense, Layer, Reverse, TimeDistributed, count_parameters
 from bilstm.models import Sequential
 from bilstm.problems import cumulative_sum, echo, half_of_total
+from bilstm.wording import aligned
 
 MERGE_MODES = ("concat", "sum", "mul", "ave")
 SEEDS = 5
@@ -43,7 +48,7 @@ PROBLEMS: dict[str, Callable[..., Any]] = {
 }
 Data = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 Accuracy = npt.NDArray[np.float64]  # (…, seeds, checkpoints), between 0 and 1
-TRAINING, TEST = 1, 2  # told apart in the seeds of the comparison's data
+TRAINING, TEST = 1, 2  # distinguish the seeds of the comparison's data
 
 
 @dataclass(frozen=True)
@@ -58,26 +63,32 @@ class Contender:
     def name(self) -> str:
         return f"{self.direction}, {self.units} units"
 
-    def build(self, steps: int, seed: int) -> Sequential:
+    def layers(self, steps: int) -> list[Layer]:
+        """The layers, of which the first knows the shape of the input."""
         if self.direction == "forward":
-            recurrent: list[Any] = [LSTM(self.units, return_sequences=True, input_shape=(steps, 1))]
+            recurrent: list[Layer] = [LSTM(self.units, return_sequences=True, input_shape=(steps, 1))]
         elif self.direction == "backward":
             recurrent = [LSTM(self.units, return_sequences=True, go_backwards=True, input_shape=(steps, 1)), Reverse()]
         else:
             layer = LSTM(self.units, return_sequences=True)
             recurrent = [Bidirectional(layer, merge_mode=self.merge_mode, input_shape=(steps, 1))]
-        model = Sequential([*recurrent, TimeDistributed(Dense(1, activation="sigmoid"))], seed=seed)
+        return [*recurrent, TimeDistributed(Dense(1, activation="sigmoid"))]
+
+    def build(self, steps: int, seed: int) -> Sequential:
+        """The network, compiled, with initial weights from the seed."""
+        model = Sequential(self.layers(steps), seed=seed)
         model.compile(loss="binary_crossentropy", optimizer="adam", metrics=["accuracy"])
         return model
 
     @property
     def parameters(self) -> int:
-        return sum(weights.size for weights in self.build(steps=1, seed=0).get_weights())
+        """The number of parameters."""
+        return count_parameters(self.layers(steps=1), 1)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of training every contender on every problem, from several seeds.
+    """The accuracies of every contender on every problem, from several seeds.
 
     Attributes:
         contenders: forward, forward with about the bidirectional network's parameters, backward, bidirectional.
@@ -85,8 +96,8 @@ class Comparison:
         problems: the tutorial's first, then those that need the future.
         seen: (checkpoints,) training sequences seen, from 0 to all.
         accuracy: (problems, contenders, seeds, checkpoints) on new sequences, between 0 and 1. The contenders of one
-            seed learnt from the same sequences in the same order.
-        baseline: (problems,) the accuracy of always giving the commonest label.
+            seed are trained on the same sequences in the same order.
+        baseline: (problems,) the accuracy of always predicting the majority class.
     """
 
     contenders: tuple[Contender, ...]
@@ -112,9 +123,9 @@ def run_demo(
         units: LSTM units in each direction.
         sequences: how many sequences every network is trained on, one at a time.
         merge_mode: how the bidirectional network joins its directions: "concat", "sum", "mul" or "ave".
-        seed: an integer from 0; the same seed gives the same figures. 1 when left out.
+        seed: an integer from 0; the same seed gives the same figures. Default: 1.
         out: a file name ending in .png, .svg or .pdf for the picture, or a folder, in which it is called
-            learning_curves.png. `bilstm_demo.png` in the current folder when left out.
+            learning_curves.png. Default: `bilstm_demo.png` in the current folder.
 
     Raises:
         UserError: an argument is not one of the above, or the picture cannot be written.
@@ -129,7 +140,7 @@ def run_demo(
     started = time.perf_counter()
     contenders = (
         Contender("forward", units),
-        Contender("forward", _units_for(bidirectional.parameters, "forward")),
+        Contender("forward", forward_units(bidirectional.parameters)),
         Contender("backward", units),
         bidirectional,
     )
@@ -147,6 +158,11 @@ def run_demo(
     trained = comparison.accuracy[..., 0].size
     print(f"\n{trained} networks trained in {time.perf_counter() - started:.1f} s. Learning curves: {path}")
     return comparison
+
+
+def forward_units(parameters: int) -> int:
+    """The units that give a forward network the number of parameters nearest to this one."""
+    return nearest_units(lambda units: Contender("forward", units).parameters, parameters)
 
 
 def run_tutorial(contender: Contender, steps: int, sequences: int, seed: int) -> None:
@@ -199,20 +215,15 @@ def table(comparison: Comparison) -> str:
     """The accuracies after all training sequences, as text: a row a network, a column a problem."""
     final = 100 * comparison.accuracy[..., -1]
     header = ["", "parameters", *comparison.problems]
-    rows = [["commonest label", "–", *(f"{100 * share:.1f}      " for share in comparison.baseline)]]
+    rows = [["majority class", "–", *(f"{100 * share:.1f}      " for share in comparison.baseline)]]
     for index, (contender, parameters) in enumerate(zip(comparison.contenders, comparison.parameters, strict=True)):
         cells = [f"{values.mean():.1f} ± {values.std(ddof=1):3.1f}" for values in final[:, index]]
         rows.append([contender.name, f"{parameters:,}", *cells])
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(pairs))
-        for pairs in (zip(row, widths, strict=True) for row in (header, *rows))
-    ]
     title = (
         f"The same {comparison.seen[-1]:,} sequences for every network: accuracy on new ones in %, "
         f"mean of {SEEDS} seeds ± standard deviation"
     )
-    return "\n".join([title, "", *(line.rstrip() for line in lines)])
+    return "\n".join([title, "", *(line.rstrip() for line in aligned([header, *rows]))])
 
 
 def verdict(comparison: Comparison) -> str:
@@ -290,14 +301,6 @@ def _accuracy(model: Sequential, data: Data) -> float:
     scores = model.evaluate(*data, verbose=0, return_dict=True)
     assert isinstance(scores, dict)
     return scores["accuracy"]
-
-
-def _units_for(parameters: int, direction: str) -> int:
-    """The units that give a network of one direction nearest to so many parameters."""
-    units = 1
-    while Contender(direction, units).parameters < parameters:
-        units += 1
-    return min((max(units - 1, 1), units), key=lambda each: abs(Contender(direction, each).parameters - parameters))
 
 
 def _side_by_side(X: npt.NDArray[Any], expected: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> str:

@@ -34,7 +34,7 @@ class Panel:
     Attributes:
         title: the problem.
         accuracy: (models, seeds, checkpoints) between 0 and 1.
-        baseline: the accuracy of always giving the commonest label.
+        baseline: the accuracy of always predicting the majority class.
     """
 
     title: str
@@ -68,11 +68,8 @@ def _draw_panel(axes: Axes, panel: Panel, models: Sequence[str], seen: npt.NDArr
     mean = panel.accuracy.mean(axis=1)
     spread = panel.accuracy.std(axis=1, ddof=1) if panel.accuracy.shape[1] > 1 else np.zeros_like(mean)
     for index, model in enumerate(models):
-        color, dashes = STYLES[index % len(STYLES)]
-        low, high = mean[index] - spread[index], np.minimum(mean[index] + spread[index], 1)
-        axes.fill_between(seen, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.plot(seen, mean[index], label=model, linewidth=1.8, color=color, linestyle=dashes)
-    axes.axhline(panel.baseline, color="#888888", linestyle=(0, (1, 2)), linewidth=1.2, label="commonest label")
+        _draw_curve(axes, seen, mean[index], spread[index], model, STYLES[index % len(STYLES)])
+    axes.axhline(panel.baseline, color="#888888", linestyle=(0, (1, 2)), linewidth=1.2, label="majority class")
     axes.set_title(panel.title, fontsize=10.5, color=INK, loc="left")
     axes.set_xlabel("training sequences seen", color=INK)
     axes.set_xlim(seen[0], seen[-1])
@@ -80,6 +77,22 @@ def _draw_panel(axes: Axes, panel: Panel, models: Sequence[str], seen: npt.NDArr
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     _plain(axes)
+
+
+def _draw_curve(
+    axes: Axes,
+    places: npt.NDArray[Any],
+    mean: npt.NDArray[np.float64],
+    spread: npt.NDArray[np.float64],
+    name: str,
+    style: tuple[str, str],
+    most: float = 1.0,
+) -> None:
+    """A mean, and a band of one standard deviation to either side, below the greatest possible value."""
+    color, dashes = style
+    axes.fill_between(places, mean - spread, np.minimum(mean + spread, most), color=color, alpha=0.15, linewidth=0)
+    marker = "o" if len(mean) == 1 else None
+    axes.plot(places, mean, label=name, linewidth=1.8, color=color, linestyle=dashes, marker=marker)
 
 
 def comparison(report: Mapping[str, Any]) -> Figure:
@@ -93,7 +106,7 @@ def comparison(report: Mapping[str, Any]) -> Figure:
     layout = ConstrainedLayoutEngine(wspace=0.05)
     figure = Figure(figsize=(9.6, height), dpi=150, layout=layout, facecolor="white")
     left, right = figure.subplots(1, 2)
-    _draw_curves(left, variants, styles)
+    _draw_curves(left, variants, styles, report["curve"])
     _draw_differences(right, report, styles)
     seeds = len(report["seeds"])
     figure.suptitle(
@@ -114,39 +127,51 @@ def _style(index: int) -> tuple[str, str]:
     return STYLES[index % count][0], STYLES[(index + index // count) % count][1]
 
 
-def _draw_curves(axes: Axes, variants: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]) -> None:
+def _draw_curves(
+    axes: Axes, variants: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]], score: str
+) -> None:
+    accuracy = score == "val_accuracy"
     for variant in variants:
-        color, dashes = styles[variant["name"]]
         mean, spread = np.array(variant["curve"]["mean"]), np.array(variant["curve"]["deviation"])
-        epochs = np.arange(1, len(mean) + 1)
-        axes.fill_between(epochs, mean - spread, np.minimum(mean + spread, 1), color=color, alpha=0.15, linewidth=0)
-        marker = "o" if len(mean) == 1 else None
-        axes.plot(epochs, mean, label=variant["name"], linewidth=1.8, color=color, linestyle=dashes, marker=marker)
-    axes.set_title("accuracy on the sequences held out", fontsize=10.5, color=INK, loc="left")
+        epochs, style = np.arange(1, len(mean) + 1), styles[variant["name"]]
+        _draw_curve(axes, epochs, mean, spread, variant["name"], style, 1.0 if accuracy else np.inf)
+    axes.set_title(f"{'accuracy' if accuracy else 'loss'} on the validation set", fontsize=10.5, color=INK, loc="left")
     axes.set_xlabel("epoch", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    if accuracy:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     _plain(axes)
 
 
 def _draw_differences(axes: Axes, report: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
-    score, reference = report["score"], report["reference"]
-    found = {each["variant"]: each[score] for each in report["differences"] if each["against"] == reference}
+    """How much better than the reference each variant is: to the right is better, for errors as well."""
+    score, reference = SCORES[report["score"]], report["reference"]
+    found = {each["variant"]: each[report["score"]] for each in report["differences"] if each["against"] == reference}
+    scale = (100 if score.points else 1) * (-1 if score.lower_is_better else 1)
     for row, (name, (color, _)) in enumerate(styles.items()):
         if name in found:
-            mean, low, high = (100 * found[name][end] for end in ("mean", "low", "high"))
-            axes.plot([low, high], [row, row], color=color, linewidth=2.5, solid_capstyle="butt")
-            axes.plot([mean], [row], color=color, marker="o", markersize=6)
+            mean, *ends = (found[name][end] for end in ("mean", "low", "high"))
+            if ends[0] is not None:
+                ends = [scale * end for end in ends]
+                axes.plot(ends, [row, row], color=color, linewidth=2.5, solid_capstyle="butt")
+            axes.plot([scale * mean], [row], color=color, marker="o", markersize=6)
         elif name == reference:
             axes.plot([0], [row], color=color, marker="o", markersize=6)
     axes.axvline(0, color="#888888", linestyle=(0, (1, 2)), linewidth=1.2)
     axes.set_yticks(range(len(styles)), list(styles))
     axes.set_ylim(len(styles) - 0.5, -0.5)
-    axes.set_title(f"gain in points of {SCORES[score]}", fontsize=10.5, color=INK, loc="left")
-    axes.set_xlabel("95 % intervals", color=INK)
+    what = "reduction of" if score.lower_is_better else "gain in points of" if score.points else "gain in"
+    axes.set_title(f"{what} {score.words}", fontsize=10.5, color=INK, loc="left")
+    axes.set_xlabel(_what_bars_are(report["differences"]), color=INK)
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)
     _plain(axes)
+
+
+def _what_bars_are(differences: Sequence[Mapping[str, Any]]) -> str:
+    """Under the axis: intervals of few seeds do not say how much seeds matter."""
+    included = [difference["includes_seeds"] for difference in differences]
+    return "95 % intervals" if all(included) else "95 % intervals, without the seeds' part"
 
 
 def _plain(axes: Axes) -> None:

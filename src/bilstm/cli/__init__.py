@@ -10,7 +10,7 @@ except ModuleNotFoundError:
     sys.exit("bilstm: the command line needs further packages: pip install 'bilstm[cli]'")
 
 from bilstm._version import __version__
-# (bilstm.cli.compare is being rewritten)
+from bilstm.cli.compare import compare
 from bilstm.cli.completion import completion
 from bilstm.cli.configuration import config_option
 from bilstm.cli.demo import demo
@@ -41,7 +41,7 @@ def commands() -> None:
     """
 
 
-for command in (train, evaluate, predict, inspect, demo):
+for command in (train, evaluate, predict, compare, inspect, demo):
     command.params.append(config_option())
     commands.add_command(command)
 commands.add_command(completion)

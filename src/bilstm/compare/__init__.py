@@ -1,6 +1,18 @@
 """The same network in several variants, on the same sequences and from the same seeds: what differs, how surely."""
 
-from bilstm.compare.comparison import ComparisonInterrupted, compare_encoded
-from bilstm.compare.sequences import compare
+import sys
+from types import ModuleType
 
-__all__ = ["ComparisonInterrupted", "compare", "compare_encoded"]
+from bilstm.compare.comparison import ComparisonInterrupted, compare, run_comparison
+from bilstm.compare.planning import Plan, plan_comparison
+
+__all__ = ["ComparisonInterrupted", "Plan", "compare", "plan_comparison", "run_comparison"]
+
+
+class _Callable(ModuleType):
+    """Python binds `bilstm.compare` to this package once it is imported, so calling it must do what its function does."""
+
+    __call__ = staticmethod(compare)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,53 +1,48 @@
 """The same network trained in several variants, on the same sequences and from the same seeds: what differs, and how
 sure that is.
 
-Every variant is trained from every seed, and all are scored on the same test sequences, which decide nothing in
-training. For the statistics see `bilstm.metrics.differences`.
+Every variant is trained from every seed, and all are scored on the same test set, which decides nothing in training.
+For the statistics see `bilstm.metrics.differences`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bilstm.arguments import check_count, check_fraction
-from bilstm.compare.variants import Variant, equally_large
-from bilstm.compare.verdict import notes, sentence
-from bilstm.data.columns import Columns, Encoded
-from bilstm.errors import DivergedError, UserError, counted
-from bilstm.metrics import is_bio
-from bilstm.metrics.counts import Counts, Scores
-from bilstm.metrics.differences import Estimate, RunScores, count_steps, estimate, score_runs
-from bilstm.metrics.intervals import units_of
-from bilstm.metrics.labels import Classes, labelled_sequences, sequence_of_steps
-from bilstm.metrics.spans import count_spans
-from bilstm.splitting import hold_out
-from bilstm.tagging.training import build_model, train_tagger
+from bilstm.arguments import check_count
+from bilstm.compare.planning import Plan, labelled_sequences, plan_comparison
+from bilstm.compare.variants import Variant
+from bilstm.compare.verdict import SCORES, notes, sentence
+from bilstm.data import scratch
+from bilstm.data.dataset import Dataset
+from bilstm.errors import DivergedError, counted
+from bilstm.metrics import SpanScores
+from bilstm.metrics.differences import RunScores, estimate, score_runs
+from bilstm.model.network import network_size
+from bilstm.model.training import train_prepared
+from bilstm.ragged import FloatArray, portions
+from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask, Task
+from bilstm.tasks.labels import majority
 from bilstm.training.loop import Progress
-from bilstm.training.options import TrainingOptions
 
 SEEDS = 3
-TEST_SPLIT = 0.2
-# What differs from `bilstm train`: a network small enough to be trained nine times in minutes, and no early stopping,
-# which would give each variant another budget.
-DEFAULTS: dict[str, Any] = {"units": 64, "layers": 2, "validation_split": 0.1, "patience": 1_000_000}
-
-_STEP_SCORES: dict[str, Callable[[Counts], Scores]] = {
-    "accuracy": lambda counts: counts.overall().recall,
-    "macro_f1": lambda counts: counts.macro(counts.f1),
-}
-_SPAN_SCORES: dict[str, Callable[[Counts], Scores]] = {"span_f1": lambda counts: counts.overall().f1}
+FEWEST_SEEDS = 3  # with two, Student's t has one degree of freedom and intervals reach from -100 to 100 points
+_COLUMNS = (
+    *("label", "labels", "sequence", "order", "features", "categorical", "drop"),
+    *("spelling", "standardize", "group", "text", "tokens", "task"),
+)
 
 
 class ComparisonInterrupted(KeyboardInterrupt):
-    """Ctrl-C, or what stands for it, after at least one training has ended.
+    """Ctrl-C, or a signal that stands for it, after at least one training has completed.
 
     Attributes:
-        report: what would have been returned, of the trainings that have ended.
+        report: the report on the trainings that have completed.
     """
 
     def __init__(self, report: dict[str, Any]) -> None:
@@ -55,240 +50,270 @@ class ComparisonInterrupted(KeyboardInterrupt):
         self.report = report
 
 
-def held_out_share(validation_split: float | None, test_split: float | None) -> float:
-    """The share of the sequences that is held out for both; None where sequences of their own are there.
-
-    Raises:
-        UserError: nothing is left to train on, or a share is 0.
-    """
-    shares = {"validation_split": validation_split, "test_split": test_split}
-    for name, share in shares.items():
-        if share is not None and not check_fraction("compare", name, share):
-            raise UserError(f"{name} must be above 0: without sequences held out there is nothing to compare by")
-    total = sum(share for share in shares.values() if share is not None)
-    if total >= 1:
-        raise UserError(f"validation_split and test_split together are {total:g}: nothing is left to train on")
-    return total
-
-
-def part(held_out: Encoded, share: float, *, seed: int, groups: Any = None) -> tuple[Encoded, Encoded]:
-    """Part sequences held out into those that find the best epoch and, this share of them, those to score by.
-
-    Raises:
-        UserError: there are too few, or too few groups.
-    """
-    labelled = labelled_sequences(held_out.labels, held_out.values.offsets)
-    if groups is None or len(set(groups)) > 1:
-        validation, test = hold_out(labelled, share, seed=seed, groups=groups)
-        if len(validation) and labelled[test].sum() > 1:
-            return held_out.take(validation), held_out.take(test)
-    there = counted(len(labelled), "sequence") if groups is None else counted(len(set(groups)), "group")
-    raise UserError(
-        f"only {there} held out: too few to find the best epoch by some and to score by others. "
-        f"Hold out more, or give test sequences of their own"
-    )
-
-
-def of_one_size(variants: Sequence[Variant], columns: Columns) -> list[Variant]:
-    """See `equally_large`."""
-    return equally_large(variants, lambda options: build_model(columns, options).count_params())
-
-
-def compare_encoded(
-    columns: Columns,
-    training: Encoded,
-    validation: Encoded,
-    test: Encoded,
-    variants: Sequence[Variant],
+def compare(
+    data: Any,
+    y: Any = None,
     *,
+    label: str | Sequence[str] | None = None,
+    labels: Any = None,
+    sequence: str | None = None,
+    order: str | None = None,
+    features: Sequence[str] | None = None,
+    categorical: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    spelling: bool | None = None,
+    standardize: bool = True,
+    group: Any = None,
+    text: str | None = None,
+    tokens: str = "words",
+    task: str | None = None,
+    test: Any = None,
+    test_labels: Any = None,
+    valid: Any = None,
+    valid_labels: Any = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
     seeds: int = SEEDS,
+    same_size: bool = False,
+    test_split: float | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Train in several variants, and say what differs.
+    """Train the same network in several variants, and find out what differs.
 
     Args:
-        columns: what the sequences are made of.
-        training: the sequences to train on.
-        validation: those that decide which epoch's weights are kept, and by whose accuracy learning curves are drawn.
-        test: those to score by, at least two with labels; those that no training has seen count as wrong.
-        variants: at least two; the others are compared with the first.
-        seeds: how many times each is trained.
-        progress: called with what `train_model` tells, and "run" (from 1), "runs", "variant" and "seed".
+        data: labelled sequences in any form that `bilstm.train` takes; with y, in any that an estimator's `fit` takes.
+        y: the labels or quantities of arrays, lists or data frames, as an estimator's `fit` takes them.
+        label, labels, sequence, order, features, categorical, drop, spelling, standardize, text, tokens: which column
+            is what, as for `bilstm.train`.
+        group: the column that tells which sequences belong together, such as one patient's; with y, also the group of
+            each sequence. A group is wholly in the training, validation or test set, and intervals draw whole groups.
+        task: what is predicted, as for `bilstm.train`; with y, "step-label" (or "step-labels") unless named.
+        test: test sequences of their own; with y, (X, y) or (X, y, groups). None: a part of the data.
+        test_labels: the labels of `test`, where they are in a table of their own.
+        valid: sequences of their own for the validation set, like `test`.
+        valid_labels: the labels of `valid`, where they are in a table of their own.
+        vary: the values of each of `TrainingOptions` that varies; all combinations are trained, and compared with that
+            of all first values. None: direction, "forward", "backward" and "both".
+        seeds: how many times each variant is trained; the seeds count from `seed`, which is 1 by default.
+        same_size: whether smaller variants get more units, so that all have about as many parameters.
+        test_split: the share of the sequences, or of the groups, for the test set, 0.2 by default. The validation set
+            takes a share of `validation_split` besides.
+        progress: called with what `bilstm.training.loop.train_model` reports, and "run" (from 1), "runs", "variant"
+            and "seed".
+        options: of `TrainingOptions`; by default units=64, layers=2, validation_split=0.1, calibrate=False and no
+            early stopping.
 
     Returns:
         Plain data.
-        "sentence": what was found. "notes": what else a person should know.
-        "score": what the sentence is about, "span_f1" where labels are of the form B-X, I-X and O, else "accuracy".
-        "reference": the first variant's name. "best": that of the highest score.
-        "planned", "finished": how many trainings. "seeds": the seeds.
-        "sequences": how many to train on, to validate on and to score by. "steps": how many of the last are labelled.
-        "majority": the scores of always giving the commonest label of the training part, and that "label".
-        "variants": of each, in order, its "name", "changes", "units" and "parameters"; how many "runs" have ended; and,
-        unless none has, the mean "seconds" of training, "scores" (of each the "mean", its 95 % interval "low" to
+        "sentence": what was found. "notes": what a person should know before believing it.
+        "task": such as "step-label". "score": what the sentence is about: "span_f1" for labels of the form B-X, I-X
+        and O, "accuracy" for other labels, "macro_f1" for several labels, "rmse" for quantities. "lower_is_better":
+        whether low values of it are good. "reference": the first variant's name. "best": that of the best score.
+        "planned", "finished": numbers of trainings. "seeds": the seeds.
+        "sequences": the numbers in the "training", "validation" and "test" set. "steps" (or, with one answer a
+        sequence, "labelled_sequences"): how many rows of the test set have a label. "clusters": what intervals draw,
+        "sequences" or "groups". "caution": a sentence where there are few of them, otherwise None.
+        "majority": the scores of always guessing the majority class of the training set, of several labels the most
+        frequent answer of each, or the mean; "answer" is this guess.
+        "curve": whether learning curves are of "val_accuracy" or "val_loss".
+        "variants": of each, in order, its "name", "changes", "units" and "parameters"; how many "runs" completed; and,
+        unless none did, the mean "seconds" of training, "scores" (of each the "mean", its 95 % interval "low" to
         "high", and the "deviation" of the seeds, None of one) and "curve" (see `learning_curve`).
         "differences": of each "variant" "against" the reference and, where that is another, the best: for each score
-        the "mean", "low", "high", and the standard errors "sequence_error" and "seed_error", from the seeds that both
-        have ended.
+        the "mean", "low", "high", and the standard errors "sequence_error" and "seed_error", from the "seeds" that
+        both completed. Intervals are None where fewer than three test sequences, or groups, have labels. With fewer
+        than three seeds they come from drawing test sequences only: "includes_seeds" is False.
         "runs": of each training its "variant", "seed", "seconds", "epochs", "best_epoch", why it "stopped", "history",
-        and its scores. "failed": those whose loss was not finite from the first epoch on, with the "reason".
+        and its scores. "failed": those whose loss was not finite in the first epoch, with the "reason".
 
     Raises:
-        UserError: fewer than two test sequences have labels, or what varies is of no use here.
+        TypeError: there is no such option.
+        UserError: an argument is impossible, has no effect, or there are too few sequences or groups.
         DivergedError: no training had a finite loss.
-        ComparisonInterrupted: Ctrl-C after at least one training; holds the report on those that have ended. A
-            KeyboardInterrupt, as is raised before.
+        ComparisonInterrupted: Ctrl-C after at least one training; holds the report on those that completed. Before
+            that, KeyboardInterrupt.
+    """
+    arguments = locals()
+    settings = ("test", "test_labels", "valid", "valid_labels", "vary", "same_size", "test_split", "options")
+    columns = {name: arguments[name] for name in _COLUMNS}
+    check_count("compare", "seeds", seeds)
+    plan = plan_comparison(data, y, columns=columns, **{name: arguments[name] for name in settings})
+    return run_comparison(plan, seeds=seeds, progress=progress)
+
+
+def run_comparison(plan: Plan, *, seeds: int = SEEDS, progress: Progress | None = None) -> dict[str, Any]:
+    """Train all variants of a plan, and report what differs.
+
+    Args:
+        plan: what `plan_comparison` returns.
+        seeds, progress: see `compare`.
+
+    Returns:
+        The report that `compare` returns.
+
+    Raises:
+        DivergedError: no training had a finite loss.
+        ComparisonInterrupted: Ctrl-C after at least one training. Before that, KeyboardInterrupt.
     """
     check_count("compare", "seeds", seeds)
-    if any(variant.options.class_weight is not None for variant in variants):
-        raise UserError(
-            "variants are judged by their accuracy, for which all labels count alike: leave class_weight out"
-        )
-    if not columns.vocabularies and any("embedding" in variant.changes for variant in variants):
-        raise UserError("embedding cannot vary here: there are no words or categories to embed")
-    comparison = _Comparison(columns, test, variants, seeds)
-    sizes = {"training": len(training.values), "validation": len(validation.values), "test": len(test.values)}
-    tell = progress or (lambda _: None)
+    comparison = _Comparison(plan, seeds)
+    notify = progress or (lambda _: None)
     interrupt = None
     try:
-        for number, (variant, seed) in enumerate(comparison.plan(), 1):
+        for number, (variant, seed) in enumerate(comparison.order(), 1):
             about = {"run": number, "runs": comparison.planned, "variant": variant.name, "seed": seed}
-            options = dataclasses.replace(variant.options, seed=seed)
-            comparison.train(variant, training, validation, options, _telling(tell, about))
+            comparison.train(variant, seed, _with(notify, about))
     except KeyboardInterrupt as caught:
         if not comparison.runs:
             raise
         interrupt = caught
     if not comparison.runs:
         raise DivergedError(comparison.failed[0]["reason"])
-    report = comparison.report(sizes, _commonest(training))
+    report = comparison.report()
     if interrupt:
         raise ComparisonInterrupted(report) from (interrupt.__cause__ or interrupt)
     return report
 
 
-def _telling(progress: Progress, about: dict[str, Any]) -> Progress:
+def _with(progress: Progress, about: dict[str, Any]) -> Progress:
     return lambda figures: progress(figures | about)
 
 
-def learning_curve(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """The validation accuracy after each epoch: "mean" and "deviation" over seeds.
+def learning_curve(runs: Sequence[Mapping[str, Any]], score: str) -> dict[str, list[float]]:
+    """The validation score after each epoch: "mean" and "deviation" over seeds.
 
-    A training that ended before others goes on with its best, the weights that were kept.
+    A training that ended before others continues with its best, the weights that were kept.
+
+    Args:
+        runs: trainings with their "history".
+        score: "val_accuracy" or "val_loss".
     """
-    curves = [run["history"]["val_accuracy"] for run in runs]
-    longest = max(map(len, curves))
-    filled = np.array([curve + [max(curve)] * (longest - len(curve)) for curve in curves])
+    curves = [run["history"][score] for run in runs]
+    longest, best = max(map(len, curves)), max if score == "val_accuracy" else min
+    filled = np.array([curve + [best(curve)] * (longest - len(curve)) for curve in curves])
     spread = filled.std(axis=0, ddof=1) if len(curves) > 1 else np.zeros(longest)
     return {"mean": filled.mean(axis=0).tolist(), "deviation": spread.tolist()}
 
 
+class _TestScores:
+    """The scores of some predictions for the test set."""
+
+    def __init__(self, task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, FloatArray]]) -> None:
+        """Take outputs of a network, some sequences at a time, as `TrainedModel.output_portions` gives them."""
+        labelled, unseen = labelled_sequences(task, test), tuple(test.unseen)
+        self.scorers: list[Any] = [task.scorer(labelled, test.groups, unseen)]
+        if isinstance(task, LabelTask) and task.spans:
+            self.scorers.append(SpanScores(labelled, (*task.classes, *unseen), groups=test.groups))
+        for sequences, steps, values in outputs:
+            rows = sequences if test.per_sequence else steps
+            offsets = test.row_offsets[sequences.start : sequences.stop + 1] - rows.start
+            truth = test.known[rows]
+            quantities = isinstance(task, QuantityTask)
+            self.scorers[0].add(truth, task.predicted(values) if quantities else task.widened(values, unseen), offsets)
+            for spans in self.scorers[1:]:
+                spans.add_spans(truth, values.argmax(axis=1), offsets)
+        self.sums = [scorer.sums for scorer in self.scorers]
+
+
 class _Comparison:
-    """What has come of the trainings until now.
+    """The trainings that have completed.
 
     Attributes:
-        runs: a dict for each that has ended, as in the report.
+        runs: a dict for each, as in the report.
+        failed: those that diverged.
+        sums: what the test set's clusters contribute to the scores of each run.
     """
 
-    def __init__(self, columns: Columns, test: Encoded, variants: Sequence[Variant], seeds: int) -> None:
-        self.columns, self.test, self.variants = columns, test, variants
-        first = variants[0].options.seed
+    def __init__(self, plan: Plan, seeds: int) -> None:
+        self.plan, self.variants, self.task = plan, plan.variants, plan.prepared.task
+        first = plan.variants[0].options.seed
         self.seeds = [first + index for index in range(seeds)]
-        self.planned = len(variants) * seeds
-        self.classes = (*columns.classes, *test.unseen)
-        labelled = labelled_sequences(test.labels, test.values.offsets)
-        units = units_of(labelled, 3 * len(self.classes) * (self.planned + 1), seed=0)
-        if units is None:
-            raise UserError(
-                f"{counted(int(labelled.sum()), 'labelled sequence')} to score by, but how sure a difference is can "
-                f"only be told from several"
-            )
-        self.units = units
+        self.planned = len(plan.variants) * seeds
         self.runs: list[dict[str, Any]] = []
         self.failed: list[dict[str, Any]] = []
-        self.counts: dict[str, list[Counts]] = {"steps": []}  # of each run, on the test sequences
-        if is_bio(self.classes):
-            self.counts["spans"] = []
+        self.sums: list[list[Any]] = []
 
-    def plan(self) -> list[tuple[Variant, int]]:
-        """Seed by seed, so that whatever ends it early has trained all variants alike."""
+    def order(self) -> list[tuple[Variant, int]]:
+        """Seed by seed, so that an early end finds all variants trained alike."""
         return [(variant, seed) for seed in self.seeds for variant in self.variants]
 
-    def train(
-        self, variant: Variant, training: Encoded, validation: Encoded, options: TrainingOptions, progress: Progress
-    ) -> None:
-        """Train once, and count what is right."""
-        about = {"variant": variant.name, "seed": options.seed}
+    def train(self, variant: Variant, seed: int, progress: Progress) -> None:
+        """Train once, and score the test set."""
+        about = {"variant": variant.name, "seed": seed}
+        options = dataclasses.replace(variant.options, seed=seed)
         started = time.perf_counter()
         try:
-            tagger = train_tagger(self.columns, training, validation, options=options, progress=progress)
+            model = train_prepared(self.plan.prepared, options, progress=progress)
         except DivergedError as error:
             self.failed.append(about | {"reason": str(error)})
             return
         seconds = time.perf_counter() - started
-        kept = {name: tagger.training[name] for name in ("epochs", "best_epoch", "stopped", "history")}
-        counts = self.count(tagger.predict(self.test.values))
-        for kind, found in counts.items():
-            self.counts[kind].append(found)
+        kept = {name: model.training[name] for name in ("epochs", "best_epoch", "stopped", "history")}
+        test = self.plan.test
+        portioned = model.output_portions(test.values, width=self.task.outputs + len(test.unseen))
+        self.sums.append(_TestScores(self.task, test, portioned).sums)
         self.runs.append(about | {"seconds": round(seconds, 3), **kept})
 
-    def count(self, predicted: Classes) -> dict[str, Counts]:
-        """What is right on the test sequences, by unit."""
-        test, classes = self.test, self.classes
-        known = test.labels >= 0
-        truth = test.labels[known].astype(np.int64)
-        of_steps = self.units[sequence_of_steps(test.values.offsets)[known]]
-        found = {"steps": count_steps(truth, predicted[known], of_steps, int(self.units.max()) + 1, len(classes))}
-        if "spans" in self.counts:
-            found["spans"] = count_spans(test.labels, predicted, test.values.offsets, classes, self.units)
-        return found
-
-    def report(self, sizes: dict[str, int], commonest: int) -> dict[str, Any]:
-        """See `compare_encoded`."""
-        majority = self.count(np.full(len(self.test.labels), commonest, np.int64))
-        scores = score_runs([*self.counts["steps"], majority["steps"]], _STEP_SCORES)
-        if "spans" in self.counts:
-            scores |= score_runs([*self.counts["spans"], majority["spans"]], _SPAN_SCORES)
+    def report(self) -> dict[str, Any]:
+        """See `compare`."""
+        prepared, test, task = self.plan.prepared, self.plan.test, self.task
+        answer, outputs = _guess(task, prepared.training)
+        guessed = _TestScores(task, test, _constant(test, outputs))
+        scores: dict[str, RunScores] = {}
+        for position, scorer in enumerate(guessed.scorers):
+            of_runs = [sums[position] for sums in self.sums]
+            scores |= score_runs([*of_runs, guessed.sums[position]], scorer.scores)
         for index, run in enumerate(self.runs):
             run |= {name: float(score.values[index]) for name, score in scores.items()}
-        main = "span_f1" if "span_f1" in scores else "accuracy"
-        described = [self._describe(variant, scores) for variant in self.variants]
-        ended = [variant for variant in described if variant["runs"]]
-        best = max(ended, key=lambda variant: float(variant["scores"][main]["mean"]))["name"]
+        main = guessed.scorers[-1].main
+        curve = "val_accuracy" if all("val_accuracy" in run["history"] for run in self.runs) else "val_loss"
+        described = [self._describe(variant, scores, curve) for variant in self.variants]
+        completed = [variant for variant in described if variant["runs"]]
+        better = min if SCORES[main].lower_is_better else max
+        best = better(completed, key=lambda variant: float(variant["scores"][main]["mean"]))["name"]
+        parts = {"training": prepared.training, "validation": prepared.validation, "test": test}
         report: dict[str, Any] = {
+            "task": task.kind,
             "score": main,
+            "lower_is_better": SCORES[main].lower_is_better,
             "reference": self.variants[0].name,
             "best": best,
             "planned": self.planned,
             "finished": len(self.runs) + len(self.failed),
             "seeds": self.seeds,
-            "sequences": sizes,
-            "steps": int((self.test.labels >= 0).sum()),
-            "majority": {"label": self.columns.classes[commonest]}
-            | {name: float(score.values[-1]) for name, score in scores.items()},
+            "sequences": {name: len(data) for name, data in parts.items() if data is not None},
+            "labelled_sequences" if task.per_sequence else "steps": int(task.labelled(test.known).sum()),
+            "clusters": "sequences" if test.groups is None else "groups",
+            "caution": guessed.scorers[0].caution,
+            "majority": {"answer": answer} | {name: float(score.values[-1]) for name, score in scores.items()},
+            "curve": curve,
             "variants": described,
             "differences": self._differences(scores, best),
             "runs": self.runs,
             "failed": self.failed,
         }
-        return {"sentence": sentence(report, self.variants), "notes": notes(report), **report}
+        found = [f"test set: {note}" for note in self.plan.notes] + notes(report)
+        if any(variant.options.class_weight is not None for variant in self.variants):
+            found.append("class weights count in training only: in the scores all labels count the same")
+        return {"sentence": sentence(report, self.variants), "notes": found, **report}
 
-    def _describe(self, variant: Variant, scores: Mapping[str, RunScores]) -> dict[str, Any]:
-        chosen = self._runs_of(variant)
+    def _describe(self, variant: Variant, scores: Mapping[str, RunScores], curve: str) -> dict[str, Any]:
+        chosen = list(self._runs_of(variant).values())
+        size = network_size(self.plan.prepared.schema, self.task, variant.options)
         described = {"name": variant.name, "changes": variant.changes, "units": variant.options.units}
-        described |= {"parameters": build_model(self.columns, variant.options).count_params(), "runs": len(chosen)}
+        described |= {"parameters": size, "runs": len(chosen)}
         if not chosen:
             return described
-        runs = [self.runs[index] for index in chosen.values()]
+        runs = [self.runs[index] for index in chosen]
         found = {}
         for name, score in scores.items():
-            values = score.values[list(chosen.values())]
-            whole = estimate(score, list(chosen.values()))
-            deviation = float(values.std(ddof=1)) if len(values) > 1 else None
-            found[name] = {"mean": whole.value, "low": whole.low, "high": whole.high, "deviation": deviation}
+            mean = _estimate(name, score, chosen)
+            deviation = float(score.values[chosen].std(ddof=1)) if len(chosen) > 1 else None
+            found[name] = {key: mean[key] for key in ("mean", "low", "high")} | {"deviation": deviation}
         return described | {
             "seconds": float(np.mean([run["seconds"] for run in runs])),
             "scores": found,
-            "curve": learning_curve(runs),
+            "curve": learning_curve(runs, curve),
         }
 
     def _differences(self, scores: Mapping[str, RunScores], best: str) -> list[dict[str, Any]]:
@@ -304,8 +329,9 @@ class _Comparison:
             common = [seed for seed in first if seed in second]
             if common:
                 runs = [first[seed] for seed in common], [second[seed] for seed in common]
-                estimates = {name: _plain(estimate(score, *runs)) for name, score in scores.items()}
-                found.append({"variant": variant.name, "against": against.name, "seeds": len(common), **estimates})
+                about = {"variant": variant.name, "against": against.name, "seeds": len(common)}
+                about["includes_seeds"] = len(common) >= FEWEST_SEEDS
+                found.append(about | {name: _estimate(name, score, *runs) for name, score in scores.items()})
         return found
 
     def _runs_of(self, variant: Variant) -> dict[int, int]:
@@ -313,11 +339,38 @@ class _Comparison:
         return {run["seed"]: index for index, run in enumerate(self.runs) if run["variant"] == variant.name}
 
 
-def _plain(found: Estimate) -> dict[str, float]:
-    return {"mean": found.value} | {
-        name: getattr(found, name) for name in ("low", "high", "sequence_error", "seed_error")
-    }
+def _estimate(
+    name: str, scores: RunScores, models: Sequence[int], against: Sequence[int] | None = None
+) -> dict[str, float | None]:
+    """A mean score or a difference as plain data; with too few seeds the interval comes from the test set alone."""
+    bounds = SCORES[name].bounds
+    found = estimate(scores, models, against, bounds=bounds)
+    errors = {"sequence_error": found.sequence_error, "seed_error": found.seed_error}
+    if len(models) < FEWEST_SEEDS:
+        kinds = [models] if against is None else [models, against]
+        resampled = scores.resampled
+        means = None if resampled is None else np.stack([resampled[:, kind].mean(axis=1) for kind in kinds], axis=1)
+        pooled = RunScores(np.array([scores.values[kind].mean() for kind in kinds]), means)
+        found = estimate(pooled, [0], None if against is None else [1], bounds=bounds)
+    return {"mean": found.value, "low": found.low, "high": found.high, **errors}
 
 
-def _commonest(training: Encoded) -> int:
-    return int(np.bincount(training.labels[training.labels >= 0]).argmax())
+def _guess(task: Task, training: Dataset) -> tuple[Any, FloatArray]:
+    """What is always guessed without looking at a sequence, and the (outputs,) of a network that does so."""
+    if isinstance(task, LabelTask):
+        name, _ = majority(task, training.known)
+        return name, np.eye(task.outputs, dtype=np.float32)[task.classes.index(name)]
+    if isinstance(task, LabelSetTask):
+        known = training.known[task.labelled(training.known)]
+        holds = (known.mean(axis=0) > 0.5).astype(np.float32)
+        return [name for name, held in zip(task.columns, holds, strict=True) if held], holds
+    scaled = np.zeros(task.outputs, np.float32)
+    return dict(zip(task.columns, task.predicted(scaled).tolist(), strict=True)), scaled
+
+
+def _constant(test: Dataset, outputs: FloatArray) -> Iterator[tuple[slice, slice, FloatArray]]:
+    """The same outputs for each row, in portions."""
+    for group in portions(test.values.offsets, max(1, scratch.BLOCK // len(outputs))):
+        steps = slice(int(test.values.offsets[group.start]), int(test.values.offsets[group.stop]))
+        rows = group if test.per_sequence else steps
+        yield group, steps, np.broadcast_to(outputs, (rows.stop - rows.start, len(outputs)))

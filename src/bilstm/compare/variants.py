@@ -5,19 +5,20 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bilstm.errors import UserError, counted, listed, suggestion
 from bilstm.training.options import TrainingOptions
 
 DIRECTIONS: dict[str, Sequence[Any]] = {"direction": ("forward", "backward", "both")}
-# The seeds are several in any case, and all variants learn the same from the same sequences.
-VARIABLE = tuple(
-    field.name
+# There are several seeds in any case, and all variants are trained on the same sequences for as long.
+_TYPES = {
+    field.name: str(field.type)
     for field in dataclasses.fields(TrainingOptions)
-    if field.name not in ("seed", "validation_split", "time_limit", "class_weight")
-)
+    if field.name not in ("seed", "validation_split", "time_limit")
+}
+VARIABLE = tuple(_TYPES)
 _NAMES = {
     ("direction", "both"): "both directions",
     ("direction", "forward"): "forward only",
@@ -75,7 +76,7 @@ def grid(vary: Mapping[str, Sequence[Any]], options: TrainingOptions) -> list[Va
             raise UserError(f"{name!r} cannot vary.{suggestion(name, VARIABLE)} What can: {listed(VARIABLE)}")
         if isinstance(values, str) or not values:
             raise UserError(f"what {name!r} is to be is a list of values, not {values!r}")
-    found: dict[TrainingOptions, Variant] = {}
+    found: list[Variant] = []
     for values in itertools.product(*vary.values()):
         changes = dict(zip(vary, values, strict=True))
         try:
@@ -85,10 +86,51 @@ def grid(vary: Mapping[str, Sequence[Any]], options: TrainingOptions) -> list[Va
         if each.direction != "both":  # and so nothing to merge
             changes.pop("merge_mode", None)
             each = dataclasses.replace(each, merge_mode=options.merge_mode)
-        found.setdefault(each, Variant(changes, each))
+        if all(each != variant.options for variant in found):  # class weights cannot be hashed
+            found.append(Variant(changes, each))
     if len(found) < 2:
         raise UserError(f"there is nothing to compare: {counted(len(found), 'variant')} of the network")
-    return list(found.values())
+    return found
+
+
+def read_values(texts: Iterable[str]) -> dict[str, list[Any]] | None:
+    """What varies, as it is typed: `units=32,64` for each option; None if nothing is.
+
+    Raises:
+        UserError: a text is not of this form.
+    """
+    vary: dict[str, list[Any]] = {}
+    for text in texts:
+        option, _, values = text.partition("=")
+        name = option.strip().replace("-", "_")
+        if name not in VARIABLE:
+            raise UserError(
+                f"--vary {text}: {option!r} cannot vary.{suggestion(name, VARIABLE)} What can: {listed(VARIABLE)}"
+            )
+        if not values.strip():
+            raise UserError(f"--vary {text}: say which values, as in --vary direction=forward,both")
+        if name in vary:
+            raise UserError(f"--vary {text}: {name} varies already; give all of its values together")
+        vary[name] = [_read_value(text, name, value.strip()) for value in values.split(",")]
+    return vary or None
+
+
+def _read_value(text: str, name: str, value: str) -> Any:
+    kind = _TYPES[name]
+    if kind.startswith("str"):
+        return value
+    if kind == "ClassWeight":
+        return None if value == "none" else value
+    if kind.startswith("bool"):
+        known = {"true": True, "yes": True, "false": False, "no": False}
+        if value.lower() not in known:
+            raise UserError(f"--vary {text}: {value!r} is neither true nor false")
+        return known[value.lower()]
+    try:
+        return int(value) if kind.startswith("int") else float(value)
+    except ValueError:
+        what = "whole number" if kind.startswith("int") else "number"
+        raise UserError(f"--vary {text}: {value!r} is not a {what}") from None
 
 
 def equally_large(variants: Sequence[Variant], size_of: Callable[[TrainingOptions], int]) -> list[Variant]:
@@ -105,13 +147,22 @@ def equally_large(variants: Sequence[Variant], size_of: Callable[[TrainingOption
     largest = max(size_of(variant.options) for variant in variants)
 
     def resized(options: TrainingOptions) -> TrainingOptions:
-        def of(units: int) -> TrainingOptions:
-            return dataclasses.replace(options, units=units)
+        def size(units: int) -> int:
+            return size_of(dataclasses.replace(options, units=units))
 
-        too_large = options.units
-        while size_of(of(too_large)) < largest:
-            too_large *= 2
-        units = bisect.bisect_left(range(too_large), largest, lo=options.units, key=lambda units: size_of(of(units)))
-        return min(of(max(units - 1, options.units)), of(units), key=lambda each: abs(size_of(each) - largest))
+        return dataclasses.replace(options, units=nearest_units(size, largest, options.units))
 
     return [dataclasses.replace(variant, options=resized(variant.options)) for variant in variants]
+
+
+def nearest_units(size_of: Callable[[int], int], size: int, least: int = 1) -> int:
+    """The units, from `least`, of the network whose size is nearest to this one.
+
+    Args:
+        size_of: the number of parameters, which grows with the units.
+    """
+    too_large = least
+    while size_of(too_large) < size:
+        too_large *= 2
+    units = bisect.bisect_left(range(too_large), size, lo=least, key=size_of)
+    return min(max(units - 1, least), units, key=lambda units: abs(size_of(units) - size))

@@ -2,108 +2,156 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bilstm.compare.variants import Variant
 from bilstm.errors import counted, shown
+from bilstm.metrics.differences import Bounds
 from bilstm.metrics.intervals import RESAMPLES
 from bilstm.wording import aligned
 
-SCORES = {"accuracy": "accuracy", "macro_f1": "mean F1", "span_f1": "F1 of spans"}
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How a score is printed.
+
+    Attributes:
+        words: its name.
+        bounds: its least and greatest possible value.
+        points: whether it is a share, whose differences are given in percentage points.
+        lower_is_better: whether low values are good.
+    """
+
+    words: str
+    bounds: Bounds = (0.0, 1.0)
+    points: bool = True
+    lower_is_better: bool = False
+
+    def gain(self, difference: Mapping[str, Any]) -> tuple[float, float]:
+        """The ends of a difference's interval, positive where the first variant is better."""
+        low, high = difference["low"], difference["high"]
+        return (-high, -low) if self.lower_is_better else (low, high)
+
+    def amount(self, value: float) -> str:
+        """The size of a difference; points have more digits where one would be 0."""
+        if not self.points:
+            return f"{abs(value):.3g}"
+        size = abs(100 * value)
+        return f"{size:.1f}" if size >= 0.05 or size == 0 else f"{size:.2f}"
+
+
+SCORES = {
+    "accuracy": Score("accuracy"),
+    "macro_f1": Score("mean F1"),
+    "micro_f1": Score("micro F1"),
+    "subset_accuracy": Score("subset accuracy"),
+    "span_f1": Score("F1 of spans"),
+    "rmse": Score("RMSE", (0.0, None), points=False, lower_is_better=True),
+    "mae": Score("MAE", (0.0, None), points=False, lower_is_better=True),
+    "r2": Score("R²", (None, 1.0), points=False),
+}
 MOST_CLAUSES = 5  # in a sentence that a person reads to its end
-FEW_SEQUENCES = 20  # of which resamples say too little: intervals come out too narrow
+_ENDS = ("mean", "low", "high")
 _NORMAL = 1.96  # standard errors from the middle of a 95 % interval to its ends
 Difference = Mapping[str, Any]
 
 
 def sentence(report: Mapping[str, Any], variants: Sequence[Variant]) -> str:
-    """Which variants differ from the first, by how much, and how far the best two differ; in points of the score."""
+    """Which variants differ from the first, by how much, and how far the best two differ, in the leading score."""
     score, reference = report["score"], report["reference"]
+    how = SCORES[score]
     known = {variant.name: variant for variant in variants}
     from_first = [found for found in report["differences"] if found["against"] == reference]
     from_best = [found for found in report["differences"] if found["against"] == report["best"] != reference]
     if not from_first and not from_best:
-        return f"Of one variant only, {report['best']}, a training has ended: there is nothing to compare it with."
+        return f"Only {report['best']} has a completed training: there is nothing to compare it with."
     if not from_first:
         reference, from_first, from_best = report["best"], from_best, []
-    clauses = _clauses(from_first, score) if len(from_first) <= MOST_CLAUSES else _summary(from_first, score, reference)
-    better = {found["variant"] for found in from_first if found[score]["low"] > 0}
+    if from_first[0][score]["low"] is None:
+        of = report["clusters"]
+        return f"The best {how.words} is that of {report['best']}, but too few test {of} have labels to be sure of it."
+    several = len(from_first) > MOST_CLAUSES
+    clauses = _summary(from_first, score, reference) if several else _clauses(from_first, score)
+    better = {found["variant"] for found in from_first if how.gain(found[score])[0] > 0}
     rivals = [found for found in from_best if found["variant"] in better and report["best"] in better]
     if rivals:
-        rival = max(rivals, key=lambda found: float(found[score]["mean"]))
+        rival = max(rivals, key=lambda found: sum(how.gain(found[score])))
         best, other = known[rival["against"]], known[rival["variant"]]
-        clauses.append(_clause(best.named_beside(other), other.named_beside(best), _reversed(rival[score])))
-    text = "; ".join(clauses).replace(" points", f" points of {SCORES[score]}", 1)  # said once
+        low, high = how.gain(rival[score])
+        clauses.append(_clause(best.named_beside(other), other.named_beside(best), (-high, -low), how))
+    text = "; ".join(clauses).replace(" points", f" points of {how.words}", 1)  # said once
     return text[:1].upper() + text[1:] + "."
 
 
 def _clauses(differences: Sequence[Difference], score: str) -> list[str]:
-    """Gains first, the largest of all, then losses, then what does not differ."""
-    ordered = sorted(differences, key=lambda each: (_rank(each[score]), -each[score]["mean"]))
-    first, *rest = ordered
-    clauses = [_clause(first["variant"], first["against"], first[score])]
-    return clauses + [_clause(each["variant"], each["against"], each[score], pronoun=True) for each in rest]
+    """Gains first, the largest of all, then losses, then what shows no clear difference."""
+    how = SCORES[score]
+    gains = [(how.gain(found[score]), found) for found in differences]
+    first, *rest = sorted(gains, key=lambda each: (_rank(each[0]), -sum(each[0])))
+    clauses = [_clause(first[1]["variant"], first[1]["against"], first[0], how)]
+    return clauses + [_clause(each["variant"], each["against"], gain, how, pronoun=True) for gain, each in rest]
 
 
-def _rank(found: Mapping[str, float]) -> int:
-    return 0 if found["low"] > 0 else 1 if found["high"] < 0 else 2
+def _rank(gain: tuple[float, float]) -> int:
+    return 0 if gain[0] > 0 else 1 if gain[1] < 0 else 2
 
 
-def _clause(name: str, against: str, found: Mapping[str, float], *, pronoun: bool = False) -> str:
-    low, high = found["low"], found["high"]
+def _clause(name: str, against: str, gain: tuple[float, float], how: Score, *, pronoun: bool = False) -> str:
+    """What a variant gains over another; `pronoun`: the clause before named the other."""
+    low, high = gain
     if low <= 0 <= high:
-        return f"{name} and {against} do not differ ({_still_possible(low, high)})"
+        return f"{name} and {against} show no clear difference ({_still_possible(low, high, how)})"
+    s = "" if "both directions" in name else "s"
+    how_much = " to ".join(how.amount(end) for end in sorted(gain, key=abs))
+    if how.lower_is_better:
+        verb = "lower" if low > 0 else "raise"
+        what, beside = ("it", "") if pronoun else (f"the {how.words}", f" compared with {against}")
+        return f"{name} {verb}{s} {what} by {how_much}{beside}"
     verb, preposition = ("gain", "over") if low > 0 else ("lose", "against")
-    if "both directions" not in name:
-        verb += "s"
-    smallest, largest = sorted((abs(low), abs(high)))
-    how_much = f"{_points(smallest)} to {_points(largest)}" + ("" if pronoun else " points")
-    return f"{name} {verb} {how_much} {preposition} {'it' if pronoun else against}"
+    points = "" if pronoun else " points"
+    return f"{name} {verb}{s} {how_much}{points} {preposition} {'it' if pronoun else against}"
 
 
-def _still_possible(low: float, high: float) -> str:
+def _still_possible(low: float, high: float, how: Score) -> str:
     if not low < high:
-        return "on no test sequence at all"
-    return f"the former may still be up to {_points(high)} points better or {_points(-low)} worse"
+        return "their scores are the same"
+    if how.lower_is_better:
+        return f"the former's {how.words} may still be up to {how.amount(high)} lower or {how.amount(low)} higher"
+    return f"the former may still be up to {how.amount(high)} points better or {how.amount(low)} worse"
 
 
 def _summary(differences: Sequence[Difference], score: str, reference: str) -> list[str]:
-    """Of many."""
-    better = [found for found in differences if found[score]["low"] > 0]
-    worse = [found for found in differences if found[score]["high"] < 0]
+    """Many variants in few words."""
+    how = SCORES[score]
+    gains = {found["variant"]: how.gain(found[score]) for found in differences}
+    better = [name for name, gain in gains.items() if _rank(gain) == 0]
+    worse = sum(_rank(gain) == 1 for gain in gains.values())
+    unclear = len(gains) - len(better) - worse
     clauses = []
     if better:
-        most = max(better, key=lambda found: float(found[score]["mean"]))
-        which = f"the most {most['variant']}" if len(better) > 1 else most["variant"]
-        how_much = f"{_points(most[score]['low'])} to {_points(most[score]['high'])} points"
-        verb = "gains" if len(better) == 1 else "gain"
-        of = counted(len(differences), "other variant")
-        clauses.append(f"{len(better)} of {of} {verb} over it, {which} {how_much}")
+        most = max(better, key=lambda name: sum(gains[name]))
+        how_much = " to ".join(how.amount(end) for end in gains[most])
+        unit = "points" if how.points else f"in {how.words}"
+        clauses.append(f"{_are(len(better))} better, {most} the most (by {how_much} {unit})")
     if worse:
-        clauses.append(f"{counted(len(worse), 'variant')} {'loses' if len(worse) == 1 else 'lose'} against it")
-    same = len(differences) - len(better) - len(worse)
-    if same:
-        clauses.append(f"{counted(same, 'variant')} {'does' if same == 1 else 'do'} not differ from it")
-    clauses[0] = f"compared with {reference}, {clauses[0]}"
+        clauses.append(f"{_are(worse)} worse")
+    if unclear:
+        clauses.append(f"{unclear} {'shows' if unclear == 1 else 'show'} no clear difference")
+    clauses[0] = f"of {counted(len(gains), 'variant')} compared with {reference}, {clauses[0]}"
     return clauses
 
 
-def _reversed(found: Mapping[str, float]) -> dict[str, float]:
-    return {"low": -found["high"], "high": -found["low"]}
-
-
-def _points(share: float) -> str:
-    """A share in percentage points, with more digits where one would be 0."""
-    points = abs(100 * share)
-    return f"{points:.1f}" if points >= 0.05 or points == 0 else f"{points:.2f}"
+def _are(number: int) -> str:
+    return f"{number} {'is' if number == 1 else 'are'}"
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
     """What a person should know before believing the figures."""
     found = []
     if report["finished"] < report["planned"]:
-        found.append(f"only {report['finished']} of {counted(report['planned'], 'training')} came to their end")
+        found.append(f"only {report['finished']} of {counted(report['planned'], 'training')} completed")
     for variant in report["variants"]:
         failed = sum(run["variant"] == variant["name"] for run in report["failed"])
         if failed:
@@ -112,16 +160,21 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     limited = [run for run in report["runs"] if run["stopped"] == "the time limit was reached"]
     if limited:
         of = f"{len(limited)} of {counted(len(report['runs']), 'training')}"
-        found.append(f"the time limit ended {of} ({_named(limited)}), which may be worse for want of time")
-    if len(report["seeds"]) == 1:
-        found.append("with one seed only, the intervals leave out what another would change")
-    if report["sequences"]["test"] < FEW_SEQUENCES:
-        found.append(f"only {report['sequences']['test']} sequences to score by: intervals come out too narrow")
+        found.append(f"the time limit ended {of} ({_named(limited)}), which may be undertrained")
+    if any(not each["includes_seeds"] for each in report["differences"]):
+        seeds = max(each["seeds"] for each in report["differences"] if not each["includes_seeds"])
+        tell = "one seed tells nothing" if seeds == 1 else "two seeds tell too little"
+        found.append(
+            f"{tell} of how results differ between seeds: the intervals come from drawing test {report['clusters']} "
+            f"only, and another seed may give a result outside of them; use at least 3 seeds"
+        )
+    if report["caution"]:
+        found.append(f"test set: {report['caution'][:1].lower()}{report['caution'][1:].rstrip('.')}")
     unsure = [each for each in report["differences"] if _unsure(each[report["score"]])]
     if unsure:
-        from_seeds = sum(_mostly_seeds(each[report["score"]]) for each in unsure)
-        more = "more seeds" if 2 * from_seeds > len(unsure) else "more sequences to score by"
-        found.append(f"where variants do not differ, {more} would tell more")
+        from_seeds = sum(_mostly_seeds(each, each[report["score"]]) for each in unsure)
+        more = "more seeds" if 2 * from_seeds > len(unsure) else f"more test {report['clusters']}"
+        found.append(f"where variants show no clear difference, {more} would tell more")
     if len(report["differences"]) > MOST_CLAUSES:
         found.append(
             f"of {len(report['differences'])} intervals of 95 %, about one in twenty misses the truth; and the best of "
@@ -130,12 +183,14 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _unsure(found: Mapping[str, float]) -> bool:
-    return found["low"] <= 0 <= found["high"] and found["low"] < found["high"]
+def _unsure(found: Mapping[str, Any]) -> bool:
+    return found["low"] is not None and found["low"] <= 0 <= found["high"] and found["low"] < found["high"]
 
 
-def _mostly_seeds(found: Mapping[str, float]) -> bool:
+def _mostly_seeds(difference: Difference, found: Mapping[str, float]) -> bool:
     """Whether more test sequences would leave more than half of the interval's width."""
+    if not difference["includes_seeds"]:
+        return True
     half = (found["high"] - found["low"]) / 2
     from_sequences = _NORMAL * found["sequence_error"]
     return half**2 - from_sequences**2 > from_sequences**2
@@ -146,7 +201,7 @@ def _named(runs: Iterable[Mapping[str, Any]]) -> str:
 
 
 def table(report: Mapping[str, Any]) -> list[str]:
-    """The scores, a table for each: the commonest label, then the variants."""
+    """The scores, a table for each: always the same guess, then the variants."""
     names = [name for name in SCORES if name in report["majority"]]
     names.sort(key=lambda name: name != report["score"])
     lines = []
@@ -154,18 +209,30 @@ def table(report: Mapping[str, Any]) -> list[str]:
         lines += aligned(_rows(report, name, with_size=name == report["score"]))
     runs = [variant["runs"] for variant in report["variants"]]
     seeds = f"{'' if len(set(runs)) == 1 else 'at most '}{counted(max(runs), 'seed')}"
-    lines.append(f"mean of {seeds} ± standard deviation; in brackets 95 % intervals, from drawing the sequences scored")
-    lines.append(f"again {RESAMPLES:,} times, for both variants the same, and from how much the seeds differ")
+    spread = f"mean of {seeds} ± standard deviation"
+    with_seeds = [each["includes_seeds"] for each in report["differences"]]
+    if not with_seeds or report["differences"][0][report["score"]]["low"] is None:
+        return [line.rstrip() for line in [*lines, spread]]
+    lines.append(f"{spread}; in brackets: 95 % intervals, from drawing the test {report['clusters']} {RESAMPLES:,}")
+    lines.append(f"times, the same for both variants{_of_seeds(with_seeds)}")
     return [line.rstrip() for line in lines]
 
 
+def _of_seeds(included: Sequence[bool]) -> str:
+    if all(included):
+        return ", and from how much the seeds differ"
+    return ", and NOT from how much the seeds differ" + (" where fewer than 3 completed" if any(included) else "")
+
+
 def _rows(report: Mapping[str, Any], score: str, *, with_size: bool) -> list[list[str]]:
+    how = SCORES[score]
     against = {found["variant"]: found for found in report["differences"] if found["against"] == report["reference"]}
     size = ["units", "parameters", "seconds"] if with_size else []
-    label = shown(report["majority"]["label"], 20)[1:-1]
+    unit = "points over" if how.points else "difference from"
+    lower = ", lower is better" if how.lower_is_better else ""
     rows = [
-        [SCORES[score], "", f"points over {report['reference']}", *size],
-        [f"always {label}", f"{report['majority'][score]:.4f} {'':8}", "", *("" for _ in size)],
+        [f"{how.words}{lower}", "", f"{unit} {report['reference']}", *size],
+        [_guess(report), f"{_figure(report['majority'][score], how)} {'':8}", "", *("" for _ in size)],
     ]
     for variant in report["variants"]:
         measured = [f"{variant['units']:,}", f"{variant['parameters']:,}"]
@@ -173,9 +240,30 @@ def _rows(report: Mapping[str, Any], score: str, *, with_size: bool) -> list[lis
             rows.append([variant["name"], "–", "", *[*measured, "–"][: len(size)]])
             continue
         figures = variant["scores"][score]
-        spread = "" if figures["deviation"] is None else f"± {figures['deviation']:.4f}"
+        spread = "" if figures["deviation"] is None else f"± {figures['deviation']:{'.4f' if how.points else '.3g'}}"
         found = against.get(variant["name"], {}).get(score)
-        points = f"{100 * found['mean']:+.2f} [{100 * found['low']:+.2f}, {100 * found['high']:+.2f}]" if found else ""
         measured = [*measured, f"{variant['seconds']:.1f}"][: len(size)]
-        rows.append([variant["name"], f"{figures['mean']:.4f} {spread:8}", points, *measured])
+        rows.append(
+            [variant["name"], f"{_figure(figures['mean'], how)} {spread:8}", _difference(found, how), *measured]
+        )
     return rows
+
+
+def _guess(report: Mapping[str, Any]) -> str:
+    answer = report["majority"]["answer"]
+    if isinstance(answer, str):
+        return f"always {shown(answer, 20)[1:-1]}"
+    return "always the training mean" if isinstance(answer, Mapping) else "always the most frequent answer"
+
+
+def _figure(value: float, how: Score) -> str:
+    return f"{value:.4f}" if how.points else f"{value:.4g}"
+
+
+def _difference(found: Mapping[str, Any] | None, how: Score) -> str:
+    """`+5.52 [+4.23, +6.89]`, without the interval where there is none."""
+    if not found:
+        return ""
+    form = "{:+.2f}" if how.points else "{:+.3g}"
+    mean, *ends = (None if found[name] is None else (100 if how.points else 1) * found[name] for name in _ENDS)
+    return form.format(mean) + ("" if ends[0] is None else f" [{', '.join(map(form.format, ends))}]")

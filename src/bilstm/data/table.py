@@ -118,6 +118,22 @@ class Table(ABC):
             )
         return name
 
+    def check_sequence(self, sequence: str | None) -> None:
+        """Refuse a table whose sequences cannot be told apart.
+
+        Raises:
+            UserError: there is no column of this name, or none was named where one is needed.
+        """
+        if self.divided or (sequence is not None and sequence in self.names):
+            return
+        if sequence is not None:
+            self.require(sequence, "the sequence of each row")
+        how = "name the column that identifies them with --sequence (sequence='…')"
+        raise UserError(
+            f"which rows of {self.label} belong together? If a row is a time step, {how}. If each row is a text, name "
+            f"its column with --text (text='…'); if each row is a sequence, give lists, or arrays"
+        )
+
     def blocks(self) -> Iterator[tuple[int, int]]:
         """The first row of each block of rows that is worked on at a time, and the first row after it."""
         for start in range(0, self.rows, scratch.BLOCK):

@@ -20,16 +20,15 @@ except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
-from bilstm.data.arrays import INCONSISTENT, as_array, read_matrix, read_rows, read_values
 from bilstm.data.dataset import Dataset
-from bilstm.data.frames import read_columns
-from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.memory import MemoryTable
 from bilstm.data.sources import open_for, open_table
 from bilstm.data.table import Table
+from bilstm.data.targets import column_names, with_groups, with_targets
 from bilstm.errors import DivergedError, UserError, listed
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
-from bilstm.model.prepare import ColumnOptions, check_sequence, prepare, read_dataset
+from bilstm.model.prepare import ColumnOptions, prepare, read_dataset
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.models.fitting import FitData
@@ -37,8 +36,6 @@ from bilstm.tasks import LabelTask
 from bilstm.tasks.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import Progress, batches_by_length
 from bilstm.training.options import TrainingOptions
-
-_GROUPS = "groups"  # the column of groups that were passed beside X
 
 
 class SequenceEstimator(BaseEstimator):
@@ -236,7 +233,9 @@ class SequenceEstimator(BaseEstimator):
 
     def _check_unseen(self, data: Dataset) -> None:
         for label in data.unseen:
-            raise ValueError(f"y has the label {label!r}, which is none of the classes {listed(map(str, self.classes_))}")
+            raise ValueError(
+                f"y has the label {label!r}, which is none of the classes {listed(map(str, self.classes_))}"
+            )
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
@@ -269,7 +268,7 @@ class SequenceEstimator(BaseEstimator):
         """Sequences and what belongs to them as one table, and which column is what."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        names = _column_names(y)
+        names = column_names(y)
         table = X if isinstance(X, Table) else open_table(X, sequence=self.sequence, steps=names)
         for name in ("sequence", "order") if table.divided else ():
             if getattr(self, name) is not None and getattr(self, name) not in table.names:
@@ -277,7 +276,7 @@ class SequenceEstimator(BaseEstimator):
         table, labels = self._with_targets(table, y)
         group = None
         if groups is not None:
-            table, group = self._with_groups(table, groups)
+            table, group = with_groups(table, groups, sequence=self.sequence, order=self.order)
         what = "labels" if len(labels) > 1 and self._what == "label" else self._what
         if classes is not None and what == "labels" and len(classes) != len(labels):
             raise ValueError(f"y has {len(labels)} labels a {self._unit}, which are not the classes {list(classes)}")
@@ -294,71 +293,23 @@ class SequenceEstimator(BaseEstimator):
 
     def _with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
         """The table with y as columns, unless y names some of its columns."""
-        names = _column_names(y)
-        if names and (isinstance(y, str) or set(names) <= set(table.names)):
-            for name in names:
-                table.require(name, "y")
-            if isinstance(table, MemoryTable):
-                columns = {name: table.columns[name].without(self.missing_label) for name in names}
-            elif self.missing_label is not None:
-                raise ValueError("missing_label has no effect on a file: leave the cells of missing labels empty")
-            else:
-                return table, names
-        elif isinstance(table, MemoryTable):
-            columns = self._target_columns(table, y)
-        else:
-            raise ValueError(f"X is the file {table.label}: pass the name of the label's column as y")
-        for cells in columns.values() if self._what == "label" else ():
+        table, names = with_targets(
+            table,
+            y,
+            per_sequence=self._unit == "sequence",
+            sequence=self.sequence,
+            order=self.order,
+            missing=self.missing_label,
+        )
+        columns = [table.columns[name] for name in names] if isinstance(table, MemoryTable) else []
+        for cells in columns if self._what == "label" else ():
             if cells.numeric and (cells.values % 1 > 0).any():
                 fraction = cells.values[cells.values % 1 > 0][0]
                 raise ValueError(
                     f"Unknown label type: continuous. Labels are classes, but y has {fraction}; use SequenceRegressor "
                     f"for quantities"
                 )
-        return table.with_columns(columns), tuple(columns)
-
-    def _target_columns(self, table: MemoryTable, y: Any) -> dict[str, Cells]:
-        if table.offsets is not None:
-            return read_rows(y, table.offsets, self._unit == "sequence", missing=self.missing_label)
-        named = read_columns(y)
-        if named is None:
-            columns = read_matrix(as_array(y), "y", "label", self.missing_label)
-        else:
-            columns = {name or "label": cells.without(self.missing_label) for name, cells in named}
-        for name, _ in named or ():
-            if name in table.names:
-                raise ValueError(
-                    f"y is called {name!r}, as is a column of X, which would be a feature: drop that from X, or pass "
-                    f"y={name!r}"
-                )
-        return {name: self._by_row(table, cells, "y") for name, cells in columns.items()}
-
-    def _by_row(self, table: MemoryTable, cells: Cells, name: str) -> Cells:
-        """What was passed beside a long table: an entry for each row, or for each sequence in the order they begin."""
-        count = len(cells.values)
-        if count == table.rows:
-            return cells
-        check_sequence(table, self.sequence)
-        sequences = table.sequences(self.sequence, self.order)
-        if count == len(sequences) and (self._unit == "sequence" or name == _GROUPS):
-            rows = np.empty(table.rows, np.int64)
-            rows[sequences.rows] = np.repeat(np.arange(count), np.diff(sequences.offsets))
-            return cells.take(rows)
-        per = f" and {len(sequences)} sequences" if self._unit == "sequence" or name == _GROUPS else ""
-        raise ValueError(f"{INCONSISTENT}: X has {table.rows} rows{per}, but {name} has {count} entries")
-
-    def _with_groups(self, table: Table, groups: Any) -> tuple[Table, str]:
-        if isinstance(groups, str):
-            return table, table.require(groups, "groups")
-        if not isinstance(table, MemoryTable):
-            raise ValueError(f"X is the file {table.label}: pass the name of the groups' column")
-        if table.offsets is not None:
-            if np.shape(groups) != (len(table.offsets) - 1,):
-                raise ValueError(f"groups has shape {np.shape(groups)}, but X has {len(table.offsets) - 1} sequences")
-            return table.with_columns(read_rows(groups, table.offsets, True, _GROUPS, _GROUPS)), _GROUPS
-        named = read_columns(groups)
-        cells = read_values(as_array(groups)) if named is None else named[0][1]
-        return table.with_columns({_GROUPS: self._by_row(table, cells, _GROUPS)}), _GROUPS
+        return table, names
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         """Sequences like those of the fit, with their true answers.

@@ -6,7 +6,7 @@ engine runs it.
 
 from __future__ import annotations
 
-from bilstm.layers.base import LAYERS, Input, Layer, WeightSpec, from_json, to_json
+from bilstm.layers.base import LAYERS, Input, Layer, WeightSpec, count_parameters, from_json, to_json
 from bilstm.layers.pooling import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D
 from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
 from bilstm.layers.stepwise import ColumnEmbedding, Dense, Dropout, Embedding, SpatialDropout1D, TimeDistributed
@@ -28,6 +28,7 @@ __all__ = [
     "SpatialDropout1D",
     "TimeDistributed",
     "WeightSpec",
+    "count_parameters",
     "from_json",
     "to_json",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -90,6 +90,15 @@ class Input(Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {"shape": [None, self.input_features], "name": self.name}
+
+
+def count_parameters(layers: Iterable[Layer], features: int) -> int:
+    """The number of weights of a chain of layers for inputs of `features` numbers, without making any of them."""
+    total = 0
+    for layer in layers:
+        total += sum(weight.size for weight in layer.weights(features))
+        features = layer.output_features(features)
+    return total
 
 
 def to_json(layer: Layer) -> dict[str, Any]:

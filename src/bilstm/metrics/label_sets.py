@@ -36,7 +36,7 @@ _SCORES: dict[str, Callable[[LabelSetSums], Scores]] = {
     "hamming_loss": lambda sums: _mean((sums.true + sums.predicted - 2 * sums.correct).sum(-1), sums),
     "log_loss": lambda sums: _mean(sums.loss, sums),
 }
-_COMPARED = {name: _SCORES[name] for name in ("macro_f1", "micro_f1")}
+_COMPARED = {name: _SCORES[name] for name in ("macro_f1", "micro_f1", "subset_accuracy")}
 
 
 class LabelSetScores(Scorer[LabelSetSums]):

@@ -19,6 +19,7 @@ from bilstm.layers import (
     Reverse,
     SpatialDropout1D,
     TimeDistributed,
+    count_parameters,
 )
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
@@ -35,13 +36,23 @@ POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
 
 
 def build_network(schema: Schema, task: Task, options: TrainingOptions) -> Sequential:
-    """An untrained network: embeddings of categories, recurrent layers with dropout, pooling for tasks with one answer
-    a sequence, and a dense layer.
+    """An untrained network.
 
     Raises:
         UserError: an option has no effect on a network for this task.
     """
     check_options(schema, task, options)
+    network = Sequential(network_layers(schema, task, options), seed=options.seed)
+    network.build((None, _inputs(schema)))
+    head = task.head(options.class_weight)
+    network.compile(optimizer(options), head.loss, head.metrics)
+    return network
+
+
+def network_layers(schema: Schema, task: Task, options: TrainingOptions) -> list[Layer]:
+    """Embeddings of categories, recurrent layers with dropout, pooling for tasks with one answer a sequence, and a
+    dense layer.
+    """
     layers: list[Layer] = []
     if schema.vocabularies:
         dimensions = [options.embedding or embedding_dimension(size) for size in schema.vocabularies]
@@ -52,11 +63,16 @@ def build_network(schema: Schema, task: Task, options: TrainingOptions) -> Seque
     layers.append(Dropout(options.dropout) if task.per_sequence else _dropout(options))
     head = task.head(options.class_weight)
     dense = Dense(head.units, activation=head.activation)
-    layers.append(dense if task.per_sequence else TimeDistributed(dense))
-    network = Sequential(layers, seed=options.seed)
-    network.build((None, schema.numeric_width + len(schema.vocabularies)))
-    network.compile(optimizer(options), head.loss, head.metrics)
-    return network
+    return [*layers, dense if task.per_sequence else TimeDistributed(dense)]
+
+
+def network_size(schema: Schema, task: Task, options: TrainingOptions) -> int:
+    """The number of parameters of the network, which is not built for that."""
+    return count_parameters(network_layers(schema, task, options), _inputs(schema))
+
+
+def _inputs(schema: Schema) -> int:
+    return schema.numeric_width + len(schema.vocabularies)
 
 
 def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:

@@ -170,7 +170,7 @@ def read_dataset(
     Raises:
         UserError: a column is missing, or a cell is not what the model expects; the message says where.
     """
-    check_sequence(table, schema.sequence, schema.named)
+    table.check_sequence(schema.sequence)
     sequences = table.sequences(schema.sequence, schema.order)
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
     if with_truth:
@@ -226,19 +226,6 @@ def target_of(
     if unused:
         notes.append(f"{labels.label}: {counted(unused, 'row')} of sequences that are not in {table.label}")
     return TargetTable(labels, names, rows)
-
-
-def check_sequence(table: Table, sequence: str | None, named: bool = True) -> None:
-    """Refuse a table whose sequences cannot be told apart."""
-    if table.divided or (sequence is not None and sequence in table.names):
-        return
-    if sequence is not None:
-        table.require(sequence, "the sequence of each row")
-    how = "name the column that identifies them with --sequence (sequence='…')"
-    raise UserError(
-        f"which rows of {table.label} belong together? If a row is a time step, {how}. If each row is a text, name its "
-        f"column with --text (text='…'); if each row is a sequence, give lists, or arrays"
-    )
 
 
 def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, FeatureKind], list[str]]:
@@ -323,7 +310,7 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None) -> Col
     conll = table.format == "conll"
     sequence = options.sequence or (SEQUENCE if conll else None)
     label = options.label or ((LABEL,) if conll else ())
-    check_sequence(table, sequence)
+    table.check_sequence(sequence)
     if sequence is not None and not (conll and options.sequence is None):
         table.require(sequence, "the sequence of each row")
     if not label and labels is None:

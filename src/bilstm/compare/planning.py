@@ -1,0 +1,246 @@
+"""What is needed before the first training of a comparison: training, validation and test set, and the variants."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.arguments import check_fraction
+from bilstm.compare.variants import DIRECTIONS, Variant, equally_large, grid
+from bilstm.data.dataset import Dataset
+from bilstm.data.sources import open_for, open_table
+from bilstm.data.table import Table
+from bilstm.data.targets import with_groups, with_targets
+from bilstm.errors import UserError, counted
+from bilstm.model.network import check_options, network_size
+from bilstm.model.prepare import ColumnOptions, Prepared, prepare, read_dataset, without_unseen
+from bilstm.model.training import column_options
+from bilstm.ragged import Extent
+from bilstm.splitting import split
+from bilstm.tasks import Task
+from bilstm.training.options import TrainingOptions
+
+TEST_SPLIT = 0.2
+# What differs from `bilstm train`: a network small enough to be trained nine times in minutes, and no early stopping,
+# which would give each variant another budget. Calibration changes no score.
+DEFAULTS: dict[str, Any] = {
+    "units": 64,
+    "layers": 2,
+    "validation_split": 0.1,
+    "patience": 1_000_000,
+    "calibrate": False,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A comparison before its first training.
+
+    Attributes:
+        prepared: the training and the validation set; the latter decides which epoch of a training is kept.
+        test: the test set, whose labels need not occur in training.
+        variants: the ways to train; the others are compared with the first.
+        notes: what a person should know about the test set, one sentence each.
+    """
+
+    prepared: Prepared
+    test: Dataset
+    variants: list[Variant]
+    notes: list[str]
+
+    def describe(self) -> list[str]:
+        """The test set and the variants, in words."""
+        lengths = Extent().add(self.test.values.lengths)
+        steps = f"{lengths.shortest:,} to {lengths.longest:,} steps"
+        if lengths.shortest == lengths.longest:
+            steps = counted(lengths.longest, "step")
+        lines = [f"test set: {counted(lengths.sequences, 'sequence')} of {steps}, {lengths.steps:,} in all"]
+        lines += [f"note on the test set: {note}" for note in self.notes]
+        return [*lines, f"to compare: {', '.join(variant.name for variant in self.variants)}"]
+
+
+def plan_comparison(
+    data: Any,
+    y: Any = None,
+    *,
+    columns: Mapping[str, Any],
+    test: Any = None,
+    test_labels: Any = None,
+    valid: Any = None,
+    valid_labels: Any = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    same_size: bool = False,
+    test_split: float | None = None,
+    options: Mapping[str, Any],
+) -> Plan:
+    """Read the data, set sequences aside, and check every variant; for the arguments see `bilstm.compare`.
+
+    Args:
+        columns: the arguments that say which column is what.
+        options: those of `TrainingOptions`.
+
+    Raises:
+        TypeError: there is no such option.
+        UserError: an argument is impossible, or there are too few sequences or groups.
+    """
+    columns = dict(columns)
+    variants = _variants(vary, options)
+    base = variants[0].options
+    given = (("test", test, test_labels, test_split), ("valid", valid, valid_labels, options.get("validation_split")))
+    for name, sequences, names, own in given:
+        share = "test_split" if name == "test" else "validation_split"
+        if sequences is not None and own is not None:
+            raise UserError(f"{name} is a set of its own, so {share} has no effect: leave one out")
+        if sequences is None and names is not None:
+            raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
+    test_share = None if test is not None else TEST_SPLIT if test_split is None else test_split
+    share = share_set_aside(None if valid is not None else base.validation_split, test_share)
+    table, chosen, labels = _opened(data, y, columns)
+    group = chosen.group
+    if group is not None and not share:
+        unused = () if chosen.features is not None else (group,)
+        chosen = dataclasses.replace(chosen, group=None, drop=(*chosen.drop, *unused))
+    prepared = prepare(table, chosen, labels=labels, validation_split=share, seed=base.seed)
+    aside, notes = prepared.validation, list[str]()
+    if share and aside is None:
+        only = "only one sequence has labels" if group is None else f"all labels are of one group in column {group!r}"
+        raise UserError(f"{only}, so nothing can be set aside: give validation and test sets of their own")
+    validation = None
+    if valid is not None:
+        validation = without_unseen(_read(prepared, valid, valid_labels, y is not None, "valid"), prepared.task)
+    if test is not None:
+        tested = _read(prepared, test, test_labels, y is not None, "test", group)
+        if group is not None and tested.groups is None:
+            notes.append("it has no groups, so intervals draw its sequences one by one")
+    else:
+        assert aside is not None
+        tested = aside
+        if validation is None and test_share is not None:
+            validation, tested = part(aside, prepared.task, test_share / share, seed=base.seed)
+    prepared = dataclasses.replace(prepared, validation=aside if validation is None else validation)
+    _check(prepared, variants)
+    if same_size:
+        variants = equally_large(variants, partial(network_size, prepared.schema, prepared.task))
+    return Plan(prepared, tested, variants, [*notes, *tested.notes])
+
+
+def share_set_aside(validation_split: float | None, test_split: float | None) -> float:
+    """The share of the sequences that is set aside for both; None where there is a set of its own.
+
+    Raises:
+        UserError: nothing is left to train on, or a share is 0.
+    """
+    shares = {"validation_split": validation_split, "test_split": test_split}
+    for name, share in shares.items():
+        if share is not None and not check_fraction("compare", name, share):
+            raise UserError(f"{name} must be above 0: variants are compared on sequences that are set aside")
+    total = sum(share for share in shares.values() if share is not None)
+    if total >= 1:
+        raise UserError(f"validation_split and test_split together are {total:g}: nothing is left to train on")
+    return total
+
+
+def part(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Dataset, Dataset]:
+    """Divide sequences into a validation set and, this share of them, a test set.
+
+    Raises:
+        UserError: there are too few, or too few groups.
+    """
+    labelled = labelled_sequences(task, aside)
+    validation, test = split(labelled, share, seed=seed, groups=aside.groups)
+    if not (labelled[validation].any() and labelled[test].any()):
+        there = counted(int(labelled.sum()), "labelled sequence")
+        if aside.groups is not None:
+            there = counted(len(np.unique(aside.groups[labelled])), "group")
+        verb = "is" if there.startswith("1 ") else "are"
+        raise UserError(
+            f"only {there} {verb} set aside, too few for a validation set and a test set: set more aside, or give test "
+            f"sequences of their own"
+        )
+    return aside.take(validation), aside.take(test)
+
+
+def labelled_sequences(task: Task, data: Dataset) -> npt.NDArray[np.bool_]:
+    """(n_sequences,) whether a sequence has a label."""
+    labelled = task.labelled(data.known)
+    return labelled if data.per_sequence else np.logical_or.reduceat(labelled, data.values.offsets[:-1])
+
+
+def _variants(vary: Mapping[str, Sequence[Any]] | None, options: Mapping[str, Any]) -> list[Variant]:
+    """The variants, of which none is described twice."""
+    vary = DIRECTIONS if vary is None else vary
+    for name in vary:
+        if options.get(name) is not None:
+            raise UserError(f"{name} varies, so it cannot have one value as well: leave it out, or vary something else")
+    said = {name: value for name, value in options.items() if (name, value) != ("validation_split", None)}
+    try:
+        return grid(vary, TrainingOptions(**DEFAULTS | said))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _opened(data: Any, y: Any, columns: dict[str, Any]) -> tuple[Table, ColumnOptions, Table | None]:
+    """The table with all that belongs to it, which column is what, and the table of labels."""
+    labels = columns.pop("labels", None)
+    if y is None:
+        if not isinstance(columns.get("group"), (str, type(None))):
+            raise UserError("group is the name of a column; the groups themselves can be given together with y only")
+        chosen = column_options(**columns)
+        steps = [*chosen.label, *(chosen.features or ())]
+        table = open_table(data, label="data", steps=steps, text=chosen.text, sequence=chosen.sequence)
+        return table, chosen, None if labels is None else open_table(labels, label="labels")
+    for name, value in (("label", columns.get("label")), ("labels", labels), ("text", columns.get("text"))):
+        if value:
+            raise UserError(f"y has the labels of X, so {name} has no effect: leave one out")
+    chosen = column_options(**columns | {"group": None})
+    places = {"sequence": chosen.sequence, "order": chosen.order}
+    table = open_table(data, sequence=chosen.sequence)
+    kind = chosen.task or "step-label"
+    table, names = with_targets(table, y, per_sequence=kind.startswith("sequence"), **places)
+    if chosen.task is None and len(names) > 1:
+        kind = "step-labels"
+    group = columns.get("group")
+    if group is not None:
+        table, group = with_groups(table, group, **places)
+    return table, dataclasses.replace(chosen, label=names, task=kind, group=group), None
+
+
+def _read(prepared: Prepared, data: Any, labels: Any, pair: bool, name: str, group: str | None = None) -> Dataset:
+    """A set of its own: a table, or with `pair` (X, y) or (X, y, groups)."""
+    schema, task = prepared.schema, prepared.task
+    if not pair:
+        table = open_for(schema, data, label=name, steps=task.columns)
+        own_labels = None if labels is None else open_table(labels, label=f"{name}_labels")
+    else:
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or labels is not None:
+            raise UserError(f"{name} is (X, y) where data and y are given, or (X, y, groups)")
+        places: dict[str, Any] = {"sequence": schema.sequence, "order": schema.order}
+        table = open_for(schema, data[0], label=f"the X of {name}")
+        table, names = with_targets(table, data[1], per_sequence=task.per_sequence, **places)
+        if len(names) != len(task.columns):
+            raise UserError(f"the y of {name} has {counted(len(names), 'column')}, but y has {len(task.columns)}")
+        task, own_labels = dataclasses.replace(task, columns=names), None
+        if len(data) == 3:
+            table, group = with_groups(table, data[2], **places)
+    group = group if group in table.names else None
+    return read_dataset(schema, task, table, labels=own_labels, group=group)
+
+
+def _check(prepared: Prepared, variants: Sequence[Variant]) -> None:
+    """Refuse options that have no effect on this task before an hour has been spent on others.
+
+    Raises:
+        UserError: the message names the option.
+    """
+    truth = prepared.training.known
+    for variant in variants:
+        check_options(prepared.schema, prepared.task, variant.options)
+        try:
+            prepared.task.targets(truth[:1], variant.options.class_weight, truth)
+        except ValueError as error:
+            raise UserError(str(error)) from None
