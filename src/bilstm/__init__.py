@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from bilstm.estimators.classifier import SequenceClassifier
     from bilstm.estimators.regressor import SequenceRegressor
     from bilstm.estimators.tagger import SequenceTagger
-    from bilstm.models import Sequential, load_model
+    from bilstm.layers import Input
+    from bilstm.models import Model, Sequential, load_model
     from bilstm.ragged import Ragged
     from bilstm.tagging.tagger import Tagger
 
 _MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
 _NAMES = {
+    "Input": "layers",
+    "Model": "models",
     "Ragged": "ragged",
     "SequenceClassifier": "estimators",
     "SequenceRegressor": "estimators",
@@ -37,6 +40,8 @@ _NAMES = {
 }
 
 __all__ = [
+    "Input",
+    "Model",
     "Ragged",
     "SequenceClassifier",
     "SequenceRegressor",

@@ -1,14 +1,18 @@
-"""What can be done between epochs: a record, early stopping, keeping the best weights."""
+"""What can be done between epochs: recording scores, early stopping, saving models, changing the learning rate."""
 
 from __future__ import annotations
 
+import csv
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bilstm.arguments import check_choice, refuse_unsupported
+from bilstm.arguments import call_of, check_choice, check_count, check_fraction, check_number, refuse_unsupported
+from bilstm.errors import UserError
+from bilstm.files import reason
 
 if TYPE_CHECKING:
     from bilstm.models import Sequential
@@ -29,6 +33,9 @@ class Callback:
 
     model: Sequential
     params: Mapping[str, Any] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return call_of(self)
 
     def set_model(self, model: Sequential) -> None:
         """Called first, with what becomes `self.model`."""
@@ -90,7 +97,7 @@ class Callback:
 
 
 class Callbacks:
-    """Callbacks that are told the same, one after the other."""
+    """Callbacks that are called together, one after the other."""
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
         self._callbacks = list(callbacks)
@@ -110,12 +117,12 @@ class Callbacks:
             callback.set_model(model)
         return cls(several)
 
-    def tell(self, hook: str, *arguments: Any) -> None:
+    def notify(self, hook: str, *arguments: Any) -> None:
         """Call all callbacks' method of this name."""
         for callback in self._callbacks:
             getattr(callback, hook)(*arguments)
 
-    def listen_to(self, *hooks: str) -> bool:
+    def override(self, *hooks: str) -> bool:
         """Whether one of the callbacks overrides one of these methods."""
         return any(_overrides(callback, hook) for callback in self._callbacks for hook in hooks)
 
@@ -125,12 +132,17 @@ def _overrides(callback: Callback, hook: str) -> bool:
 
 
 class History(Callback):
-    """What `fit` returns: `history` maps each log's name to a list with a number for each epoch."""
+    """What `fit` returns: `history` maps each log's name to a list with a value for each epoch."""
 
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
         self.params = {}
+
+    def __repr__(self) -> str:
+        """`History(epochs=3, loss 0.51 -> 0.32)`."""
+        logs = (f", {name} {values[0]:.4g} -> {values[-1]:.4g}" for name, values in self.history.items())
+        return f"History(epochs={len(self.epoch)}{''.join(logs)})"
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self.epoch.append(epoch)
@@ -155,9 +167,12 @@ class LambdaCallback(Callback):
             if function is not None:
                 setattr(self, name, function)
 
+    def __repr__(self) -> str:
+        return f"LambdaCallback({', '.join(name for name in vars(self) if name.startswith('on_'))})"
+
 
 class _Monitor:
-    """Watches one log and says when it is better than ever."""
+    """Follows one log and says when it is better than ever."""
 
     def __init__(self, owner: str, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         check_choice(owner, "mode", mode, ("auto", "min", "max"))
@@ -176,7 +191,7 @@ class _Monitor:
         """Whether the best so far is better than this value."""
         return self.best - self.min_delta > self.sign * value
 
-    def can_watch(self, logs: Logs | None, params: Mapping[str, Any]) -> bool:
+    def is_logged(self, logs: Logs | None, params: Mapping[str, Any]) -> bool:
         """False after an epoch that is not validated.
 
         Raises:
@@ -221,7 +236,7 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        self.arguments = (monitor, mode, min_delta)
+        self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
         self.patience = patience
         self.verbose = verbose
         self.baseline = baseline
@@ -232,7 +247,7 @@ class EarlyStopping(Callback):
         self.on_train_begin()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self._monitor = _Monitor("EarlyStopping", *self.arguments)
+        self._monitor = _Monitor("EarlyStopping", self.monitor, self.mode, self.min_delta)
         self.wait = 0
         self.stopped_epoch = 0
         self.best_epoch = 0
@@ -243,7 +258,7 @@ class EarlyStopping(Callback):
         return self._monitor.best_value
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if epoch < self.start_from_epoch or not self._monitor.can_watch(logs, self.params):
+        if epoch < self.start_from_epoch or not self._monitor.is_logged(logs, self.params):
             return
         self.wait += 1
         if self._monitor.improved(logs):
@@ -288,10 +303,11 @@ class ModelCheckpoint(Callback):
         self.filepath = os.fspath(filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
+        self.monitor, self.mode = monitor, mode
         self._monitor = _Monitor("ModelCheckpoint", monitor, mode)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if self.save_best_only and not (self._monitor.can_watch(logs, self.params) and self._monitor.improved(logs)):
+        if self.save_best_only and not (self._monitor.is_logged(logs, self.params) and self._monitor.improved(logs)):
             return
         try:
             path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
@@ -301,3 +317,163 @@ class ModelCheckpoint(Callback):
         self.model.save(path)
         if self.verbose:
             print(f"Epoch {epoch + 1}: saved to {path}")
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiplies the learning rate by `factor` when a log has not improved for `patience` epochs.
+
+    It adds "learning_rate", that of the epoch, to the logs, as `LearningRateScheduler` does.
+
+    Args:
+        monitor: the log's name.
+        factor: from 0 to below 1.
+        patience: how many epochs without an improvement reduce the rate.
+        verbose: whether a line is printed.
+        mode: as of `EarlyStopping`.
+        min_delta: what counts as an improvement must be larger than this.
+        cooldown: epochs after a reduction that do not count towards `patience`.
+        min_lr: the rate is never reduced below this.
+
+    Raises:
+        ValueError: an argument out of its range; in a fit, a log that no epoch has, or a learning rate that
+            is a schedule.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        self.factor = check_fraction("ReduceLROnPlateau", "factor", factor)
+        self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
+        self.patience, self.verbose = patience, verbose
+        self.cooldown = check_count("ReduceLROnPlateau", "cooldown", cooldown, 0)
+        self.min_lr = check_number("ReduceLROnPlateau", "min_lr", min_lr)
+        self.on_train_begin()
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._monitor = _Monitor("ReduceLROnPlateau", self.monitor, self.mode, self.min_delta)
+        self.wait = self.cooldown_counter = 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        rate = _learning_rate(self)
+        if not self._monitor.is_logged(logs, self.params):
+            return
+        if logs is not None:
+            logs["learning_rate"] = rate
+        if self.cooldown_counter:
+            self.cooldown_counter -= 1
+            self.wait = 0
+        if self._monitor.improved(logs):
+            self.wait = 0
+            return
+        if self.cooldown_counter:
+            return
+        self.wait += 1
+        reduced = max(rate * self.factor, self.min_lr)
+        if self.wait >= self.patience and reduced < rate:
+            _set_learning_rate(self, reduced)
+            self.wait, self.cooldown_counter = 0, self.cooldown
+            if self.verbose:
+                print(f"Epoch {epoch + 1}: learning rate reduced to {reduced:g}")
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate before each epoch, and adds it to the logs as "learning_rate".
+
+    Args:
+        schedule: called with the epoch, counted from 0, and the learning rate so far; returns the new one. For a rate
+            that changes at each training step see `bilstm.optimizers.schedules`.
+        verbose: whether a line is printed.
+
+    Raises:
+        ValueError: in a fit, what `schedule` returns is no positive number.
+    """
+
+    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
+        if not callable(schedule):
+            raise ValueError(f"LearningRateScheduler: schedule must be a function, not {schedule!r}")
+        self.schedule = schedule
+        self.verbose = verbose
+        self._takes_rate = _takes_two(schedule)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        rate = _learning_rate(self)
+        _set_learning_rate(self, self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch))  # type: ignore[call-arg]
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: learning rate {_learning_rate(self):g}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = _learning_rate(self)
+
+
+class CSVLogger(Callback):
+    """Writes each epoch's logs as a row of a CSV file, after a header: "epoch" and the logs' names, sorted.
+
+    Logs that an epoch lacks are NA. Each row is in the file when its epoch has ended.
+
+    Args:
+        filename: the file to write.
+        separator: what separates the columns.
+        append: whether rows are added to an existing file, which has a header already.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
+        self.filename = os.fspath(filename)
+        self.separator = separator
+        self.append = append
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._names: list[str] | None = None
+        if not self.append:
+            self._write([], "w")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = logs or {}
+        rows: list[list[object]] = []
+        if self._names is None:
+            self._names = sorted({*logs, *self.params.get("metrics", ())})
+            if not (os.path.exists(self.filename) and os.path.getsize(self.filename)):
+                rows.append(["epoch", *self._names])
+        self._write([*rows, [epoch, *(logs.get(name, "NA") for name in self._names)]], "a")
+
+    def _write(self, rows: list[list[object]], mode: str) -> None:
+        try:
+            with open(self.filename, mode, encoding="utf-8", newline="") as file:
+                csv.writer(file, delimiter=self.separator).writerows(rows)
+        except OSError as error:
+            raise UserError(f"CSVLogger: cannot write {self.filename}: {reason(error)}") from None
+
+
+def _learning_rate(callback: Callback) -> float:
+    optimizer = callback.model.optimizer
+    assert optimizer is not None
+    if optimizer.scheduled:
+        raise ValueError(f"{type(callback).__name__}: the learning rate is a schedule already: {optimizer!r}")
+    return float(optimizer.plan().learning_rate)
+
+
+def _set_learning_rate(callback: Callback, rate: float) -> None:
+    assert callback.model.optimizer is not None
+    callback.model.optimizer.learning_rate = rate
+    _learning_rate(callback)  # which refuses what is no positive number
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(0, 0.0)
+    except TypeError:
+        return False
+    except ValueError:  # a signature that Python does not know
+        return True
+    return True

@@ -123,6 +123,14 @@ class Targets:
         self.values = None if values is None else as_array(values, np.float32)
         self.weights = None if weights is None else as_array(weights, np.float32)
 
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(rows,) which rows are."""
+        if self.labels is not None:
+            return np.asarray(self.labels >= 0)
+        assert self.values is not None
+        return np.asarray(~np.isnan(self.values).any(axis=1))
+
     def take(self, rows: IndexArray) -> Targets:
         """Those of the rows with these indices."""
         return Targets(

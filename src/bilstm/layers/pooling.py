@@ -68,7 +68,7 @@ class GlobalAttentionPooling1D(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"units": self.units, "name": self.name}
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         shapes = {"kernel": (features, self.units), "bias": (self.units,), "query": (self.units,)}
         return [WeightSpec(name, shape) for name, shape in shapes.items()]
 

@@ -31,7 +31,7 @@ class LSTM(Layer):
         name: what the layer is called.
         keywords: Keras's other arguments, with the values that change nothing here.
 
-    What Keras's `dropout` does is done by a `SpatialDropout1D` before the layer; `recurrent_dropout` is not supported.
+    For Keras's `dropout` put a `SpatialDropout1D` before the layer; `recurrent_dropout` is not supported.
 
     Raises:
         ValueError: an argument of Keras's with a value that is not supported, by its name.
@@ -65,6 +65,12 @@ class LSTM(Layer):
         name: str | None = None,
         **keywords: Any,
     ) -> None:
+        for argument in ("dropout", "recurrent_dropout"):
+            if keywords.get(argument):
+                raise ValueError(
+                    f"LSTM: {argument}={keywords[argument]!r} is not supported (only 0): for dropout of inputs that is "
+                    f"the same at all steps, put SpatialDropout1D({keywords[argument]!r}) before the layer"
+                )
         super().__init__(name=name, **keywords)
         self.units = check_count("LSTM", "units", units)
         self.return_sequences = bool(return_sequences)
@@ -83,7 +89,7 @@ class LSTM(Layer):
             "name": self.name,
         }
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         gates = 4 * self.units
         return [
             WeightSpec("kernel", (features, gates)),
@@ -177,11 +183,11 @@ class Bidirectional(Layer):
         }
         return cls(**config | layers)
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         return [
             WeightSpec(f"{direction}_{weight.name}", weight.shape)
             for direction, layer in (("forward", self.forward), ("backward", self.backward))
-            for weight in layer.weights(features)
+            for weight in layer.weight_specs(features)
         ]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
