@@ -105,6 +105,7 @@ class Sequential:
         self.weights_per_step = 0  # by which the engine multiplies each step: all but embeddings
         self.input_features: int | None = None
         self._specs: list[list[WeightSpec]] = []
+        self._input: Input | None = None
         self._mask_value: float | None = None  # of steps that are left out
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: str | None = None
@@ -147,9 +148,9 @@ class Sequential:
         structure.check_follows(layer, self.layers)
         if not self.layers:
             self._mask_value = structure.mask_value_of(layer)
-            if layer.input_features is not None:
-                self.input_features = layer.input_features
+            self.input_features = structure.features_of(layer, self._input, self.input_features)
         if isinstance(layer, Input):
+            self._input = layer
             return False
         self.layers.append(layer)
         return True
@@ -207,6 +208,7 @@ class Sequential:
         if self.network is None:
             if not self.layers:
                 raise ValueError("the model has no layers yet: add some")
+            features = features or self.input_features
             if features is None:
                 raise ValueError("the model has no weights yet: give the first layer input_shape=(steps, features)")
             self._build(features)

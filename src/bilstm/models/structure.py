@@ -58,6 +58,24 @@ def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:
         )
 
 
+def features_of(layer: Layer, before: Input | None, known: int | None) -> int | None:
+    """The number of features of a model whose first layer, or Input, is `layer`.
+
+    Args:
+        before: the Input before it, if any. Before an Embedding it may give the steps alone, as in Keras.
+        known: the number of features so far, or None.
+
+    Raises:
+        ValueError: the layer takes another number.
+    """
+    own = layer.input_features
+    if own is None or known is None or (before and len(before.shape) == 1 and isinstance(layer, Embedding)):
+        return known if own is None else own
+    if own != known:
+        raise ValueError(f"Sequential: {layer!r} takes {own} features, but the input has {known}")
+    return own
+
+
 def two_outputs(layer: Layer) -> bool:
     """Whether the layer is a Bidirectional with merge_mode=None."""
     return isinstance(layer, Bidirectional) and layer.merge_mode is None
