@@ -244,3 +244,10 @@ def test_wrappers_of_what_they_cannot_wrap(make: Any, message: str) -> None:
 def test_data_that_describe_no_layer(data: Any, message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         from_json(data)
+
+
+@pytest.mark.parametrize("argument", ["dropout", "recurrent_dropout"])
+def test_dropout_of_an_lstm_is_refused_by_what_does_it_here(argument: str) -> None:
+    message = rf"^LSTM: {argument}=0.2 is not supported \(only 0\): .* SpatialDropout1D\(0.2\)"
+    with pytest.raises(ValueError, match=message):
+        LSTM(2, **{argument: 0.2})

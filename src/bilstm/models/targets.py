@@ -57,9 +57,7 @@ def make_targets(
     rows = len(data) if one_row_each else data.total_steps
     flat = _flat(y, data, one_row_each, "y")
     if loss == "sparse_categorical_crossentropy":
-        labels = _labels(flat, rows, outputs, kept)
-        if complete:
-            _check_coding(labels)
+        labels = _labels(flat, rows, outputs, kept, complete)
         weights = _weights(sample_weight, class_weight, labels, data, one_row_each, kept)
         return Targets(labels=labels, weights=weights)
     if flat.size != rows * outputs or (rows and flat.shape[0] != rows):
@@ -123,13 +121,15 @@ def _check_coding(labels: npt.NDArray[Any]) -> None:
 
 
 def _labels(
-    flat: npt.NDArray[Any], rows: int, outputs: int, kept: npt.NDArray[np.bool_] | None
+    flat: npt.NDArray[Any], rows: int, outputs: int, kept: npt.NDArray[np.bool_] | None, complete: bool
 ) -> npt.NDArray[np.int32]:
     if flat.size != rows:
         raise ValueError(f"sparse_categorical_crossentropy needs one whole number a row, but y has shape {flat.shape}")
     numbers = np.asarray(flat.reshape(rows), np.float64)
     if kept is not None:
         numbers = numbers[kept]
+    if complete:
+        _check_coding(numbers)
     numbers = np.where(np.isnan(numbers), -1, numbers)
     wrong = np.flatnonzero((numbers != np.floor(numbers)) | (numbers < -1) | (numbers >= outputs))
     if len(wrong):
