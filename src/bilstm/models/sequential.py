@@ -714,6 +714,9 @@ class Sequential:
         """Outputs for every step in the form of x: (n, steps, outputs) for an array, a list for a list, a Ragged for a
         Ragged; (n, outputs) where the model returns one row for a sequence. 0 for masked steps.
 
+        One call uses all processors. Calls for a single short sequence take microseconds, half of them in Python, so that
+        threads gain nothing: give many sequences to one call, or use processes.
+
         After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. The arguments are
         those of `evaluate`.
         """
