@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bilstm import utils
 from bilstm.engine import library
 from bilstm.engine.network import Network
-from bilstm.engine.plans import DensePlan
+from bilstm.engine.plans import dense
 from bilstm.errors import UserError
 from bilstm.layers import LSTM, Bidirectional, Dense, GlobalAttentionPooling1D
 from bilstm.models import Sequential
@@ -198,7 +198,7 @@ def test_what_is_no_number_is_not_learnt(special: float) -> None:
 
 def applied(activation: str, values: FloatArray) -> FloatArray:
     """An activation of single numbers."""
-    network = Network([DensePlan(0, 1, activation)], 1)
+    network = Network([dense(0, 1, activation)], 1)
     network.write(np.float32([1, 0]))
     return network.predict(Ragged(values, [0, len(values)]))[0][:, 0]
 
@@ -245,7 +245,7 @@ def test_softmax_of_numbers_of_any_size() -> None:
     random = np.random.default_rng(1)
     for scale in (1e-38, 1e-3, 1, 30, 80, 1e4, 1e38):
         values = (random.uniform(-1, 1, (2000, 7)) * scale).astype(np.float32)
-        network = Network([DensePlan(0, 7, "softmax")], 7)
+        network = Network([dense(0, 7, "softmax")], 7)
         network.write(np.concatenate([np.eye(7, dtype=np.float32).ravel(), np.zeros(7, np.float32)]))
         found = network.predict(Ragged(values, [0, 2000]))[0]
         exact = np.exp(values.astype(np.float64) - values.astype(np.float64).max(axis=1, keepdims=True))

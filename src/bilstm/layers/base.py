@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import call_of, check_count, refuse_unsupported
-from bilstm.engine.plans import LayerPlan
+from bilstm.engine.library import LayerStruct
 from bilstm.ragged import FloatArray
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Layer(ABC):
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return []
 
-    def plan(self, index: int, features: int) -> LayerPlan | None:
+    def plan(self, index: int, features: int) -> LayerStruct | None:
         """How the engine runs the layer, or None where nothing is to be done."""
         return None
 

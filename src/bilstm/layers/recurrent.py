@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_choice, check_count
-from bilstm.engine.plans import MERGES, DirectionPlan, LayerPlan, RecurrentPlan
+from bilstm.engine import plans
+from bilstm.engine.library import DirectionStruct, LayerStruct
+from bilstm.engine.plans import MERGES
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, orthogonal
 from bilstm.ragged import FloatArray
@@ -107,9 +109,9 @@ class LSTM(Layer):
             bias,
         ]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        direction = DirectionPlan(self.units, reverse=self.go_backwards)
-        return RecurrentPlan(index, (direction,), return_sequences=self.return_sequences)
+    def plan(self, index: int, features: int) -> LayerStruct:
+        direction = DirectionStruct(self.units, reverse=self.go_backwards)
+        return plans.recurrent(index, (direction,), return_sequences=self.return_sequences)
 
     def returns_rows_per_step(self) -> bool:
         return self.return_sequences
@@ -193,13 +195,13 @@ class Bidirectional(Layer):
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return [*self.forward.initial_weights(features, random), *self.backward.initial_weights(features, random)]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
+    def plan(self, index: int, features: int) -> LayerStruct:
         # The second layer's output is turned round in time to line up with the first's.
         directions = (
-            DirectionPlan(self.forward.units, reverse=self.forward.go_backwards),
-            DirectionPlan(self.backward.units, reverse=self.backward.go_backwards, flip=True),
+            DirectionStruct(self.forward.units, reverse=self.forward.go_backwards),
+            DirectionStruct(self.backward.units, reverse=self.backward.go_backwards, flip=True),
         )
-        return RecurrentPlan(index, directions, self.merge_mode or "concat", self.forward.return_sequences)
+        return plans.recurrent(index, directions, self.merge_mode or "concat", self.forward.return_sequences)
 
     def returns_rows_per_step(self) -> bool:
         return self.forward.return_sequences

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_choice, check_count, check_fraction, check_number
-from bilstm.engine.plans import ACTIVATIONS, DensePlan, DropoutPlan, EmbeddingPlan, LayerPlan, SpatialDropoutPlan
+from bilstm.engine import plans
+from bilstm.engine.library import LayerStruct
+from bilstm.engine.plans import ACTIVATIONS
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, standard_normal, uniform
 from bilstm.ragged import FloatArray
@@ -45,8 +47,8 @@ class Dense(Layer):
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return [glorot_uniform((features, self.units), random), np.zeros(self.units, np.float32)]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        return DensePlan(index, self.units, self.activation)
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.dense(index, self.units, self.activation)
 
 
 class TimeDistributed(Layer):
@@ -75,7 +77,7 @@ class TimeDistributed(Layer):
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return self.layer.initial_weights(features, random)
 
-    def plan(self, index: int, features: int) -> LayerPlan | None:
+    def plan(self, index: int, features: int) -> LayerStruct | None:
         return self.layer.plan(index, features)
 
 
@@ -97,8 +99,8 @@ class Dropout(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "name": self.name}
 
-    def plan(self, index: int, features: int) -> LayerPlan | None:
-        return DropoutPlan(index, self.rate) if self.rate else None
+    def plan(self, index: int, features: int) -> LayerStruct | None:
+        return plans.dropout(index, self.rate) if self.rate else None
 
 
 class SpatialDropout1D(Layer):
@@ -121,8 +123,8 @@ class SpatialDropout1D(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "name": self.name}
 
-    def plan(self, index: int, features: int) -> LayerPlan | None:
-        return SpatialDropoutPlan(index, self.rate) if self.rate else None
+    def plan(self, index: int, features: int) -> LayerStruct | None:
+        return plans.dropout(index, self.rate, spatial=True) if self.rate else None
 
 
 class Masking(Layer):
@@ -197,8 +199,8 @@ class Embedding(Layer):
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return [uniform((self.input_dim, self.output_dim), random)]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        return EmbeddingPlan(index, 0, (self.input_dim,), (self.output_dim,))
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.embedding(index, 0, (self.input_dim,), (self.output_dim,))
 
 
 class ColumnEmbedding(Layer):
@@ -253,5 +255,5 @@ class ColumnEmbedding(Layer):
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return [standard_normal(weight.shape, random) for weight in self.weight_specs(features)]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        return EmbeddingPlan(index, self.numeric, self.vocabularies, self.dimensions)
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.embedding(index, self.numeric, self.vocabularies, self.dimensions)

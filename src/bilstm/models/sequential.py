@@ -14,8 +14,9 @@ import numpy.typing as npt
 from bilstm import optimizers, utils
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
+from bilstm.engine.library import LayerStruct
 from bilstm.engine.network import Network
-from bilstm.engine.plans import PRECISIONS, LayerPlan
+from bilstm.engine.plans import PRECISIONS
 from bilstm.errors import UserError
 from bilstm.layers import (
     Bidirectional,
@@ -164,7 +165,7 @@ class Sequential:
             self._build(self.input_features, keep, draw=draw)
 
     def _build(self, features: int, keep: Sequence[FloatArray] = (), *, draw: bool = True) -> None:
-        plans: list[LayerPlan] = []
+        plans: list[LayerStruct] = []
         specs: list[list[WeightSpec]] = []
         width = features
         initial: list[FloatArray] = []
@@ -180,7 +181,7 @@ class Sequential:
             else:
                 initial += [np.zeros(spec.shape, np.float32) for spec in specs[-1]]
             if isinstance(layer, Reverse):
-                plans[-1] = structure.flipped(plans[-1])
+                structure.reverse(plans[-1])
             elif plan := layer.plan(index, width):
                 plans.append(plan)
             width = output
@@ -239,7 +240,9 @@ class Sequential:
 
     def get_weights(self) -> list[FloatArray]:
         """All weight arrays, layer by layer, in Keras's order (see each layer); float32 copies."""
-        flat = self._built_network().read()
+        return self._unflatten(self._built_network().read())
+
+    def _unflatten(self, flat: FloatArray) -> list[FloatArray]:
         specs = [spec for specs in self._specs for spec in specs]
         arrays = np.split(flat, np.cumsum([spec.size for spec in specs])[:-1]) if specs else []
         return [array.reshape(spec.shape) for spec, array in zip(specs, arrays, strict=True)]
@@ -714,7 +717,7 @@ class Sequential:
         """Outputs for every step in the form of x: (n, steps, outputs) for an array, a list for a list, a Ragged for a
         Ragged; (n, outputs) where the model returns one row for a sequence. 0 for masked steps.
 
-        One call uses all processors. Calls for a single short sequence take microseconds, half of them in Python, so that
+        One call uses all processors. Calls for one short sequence take microseconds, half of them in Python, so that
         threads gain nothing: give many sequences to one call, or use processes.
 
         After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. The arguments are

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bilstm.engine.plans import RecurrentPlan
+from bilstm.engine.library import LayerStruct
 from bilstm.layers import (
     LSTM,
     Bidirectional,
@@ -88,10 +87,10 @@ def mask_value_of(layer: Layer) -> float | None:
     return 0.0 if isinstance(layer, Embedding) and layer.mask_zero else None
 
 
-def flipped(plan: Any) -> RecurrentPlan:
-    """The plan of a recurrent layer that a Reverse follows."""
-    assert isinstance(plan, RecurrentPlan)
-    return replace(plan, directions=tuple(replace(d, flip=not d.flip) for d in plan.directions))
+def reverse(recurrent: LayerStruct) -> None:
+    """Turn round the output of a recurrent layer that a Reverse follows."""
+    for direction in range(recurrent.directions):
+        recurrent.ways[direction].flip ^= 1
 
 
 def tensor_names(specs: Sequence[Sequence[WeightSpec]]) -> list[str]:
