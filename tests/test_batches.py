@@ -110,6 +110,11 @@ def test_class_weights_reach_batches() -> None:
         ({"x": iter([(1, 2, 3, 4)])}, "fit: batch 0 must be (x, y) or (x, y, sample_weight)"),
         ({"x": iter([np.zeros((2, 2))])}, "fit: batch 0 must be (x, y) or (x, y, sample_weight)"),
         ({"x": iter([(np.full((1, 2, 1), np.nan), [[0, 1]])])}, "x has nan in sequence 0, step 0, feature 0: every va"),
+        (
+            {"x": {"a": [1]}},
+            "sequences are a (n, steps, features) array, a list of (steps, features) arrays or a Ragged",
+        ),
+        ({"x": "text"}, "sequences are a (n, steps, features) array, a list of (steps, features) arrays or a Ragged"),
         ({"x": np.zeros((2, 2, 1))}, "y is missing: it has the targets of the sequences in x"),
     ],
 )

@@ -114,6 +114,10 @@ def shared() -> Any:
         ),
         (lambda i, m, o: Model(Input((None, 2)), o), "Model: Dense(units=1, .*) was not called on a chain that begins"),
         (lambda i, m, o: Model(m, o), "Model: inputs must be an Input, not Symbol(output of LSTM("),
+        (
+            lambda i, m, o: type("Own", (Model,), {})(),
+            "Model: inputs must be an Input, not None; a `call` of your own is",
+        ),
         (lambda i, m, o: Model(i, i), "Model: outputs must be what calling a layer returned, not Input("),
         (lambda i, m, o: Model(i, np.zeros(3)), "Model: outputs must be what calling a layer returned, not array("),
         (lambda i, m, o: shared(), "Model: Dense(units=2, .*) occurs twice, but layers cannot share weights: make two"),

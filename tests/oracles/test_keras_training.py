@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,9 @@ def test_sequential_shows_kerass_names_and_documented_ones() -> None:
     public = {name for name in dir(bilstm.models.Sequential) if not name.startswith("_")}
     assert public - set(dir(keras.Sequential())) == ADDITIONS
     assert all(getattr(bilstm.models.Sequential, name).__doc__ for name in public)
+    described = str(bilstm.models.Sequential.__doc__).split("Attributes:")[1]
+    for name in vars(bilstm.models.Sequential()):
+        assert name.startswith("_") or re.search(rf"\b{name}\b.*:", described), name
 
 
 def test_every_layer_of_kerass_is_there_or_refused_by_a_sentence() -> None:

@@ -196,8 +196,8 @@ class GivenBatches:
 
 def are_batches(x: Any, y: Any) -> bool:
     """Whether x is a source of batches, which has the targets in itself, rather than sequences."""
-    arrays = isinstance(x, (list, tuple, Ragged)) or hasattr(x, "__array__") or hasattr(x, "__dataframe__")
-    return y is None and not arrays and (hasattr(x, "__iter__") or hasattr(x, "__getitem__"))
+    others = isinstance(x, (list, tuple, Mapping, str, Ragged)) or hasattr(x, "__array__") or hasattr(x, "columns")
+    return y is None and not others and (hasattr(x, "__iter__") or hasattr(x, "__getitem__"))
 
 
 def run_epochs(

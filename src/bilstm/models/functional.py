@@ -22,11 +22,17 @@ class Model(Sequential):
     """
 
     def __init__(
-        self, inputs: Any, outputs: Any, *, seed: int | None = None, name: str | None = None, **keywords: Any
+        self,
+        inputs: Any = None,
+        outputs: Any = None,
+        *,
+        seed: int | None = None,
+        name: str | None = None,
+        **keywords: Any,
     ) -> None:
         inputs, outputs = _single("inputs", inputs), _single("outputs", outputs)
         if not isinstance(inputs, Input):
-            raise ValueError(f"Model: inputs must be an Input, not {inputs!r}")
+            raise ValueError(f"Model: inputs must be an Input, not {inputs!r}; a `call` of your own is not supported")
         if not isinstance(outputs, Symbol):
             raise ValueError(f"Model: outputs must be what calling a layer returned, not {outputs!r}")
         if outputs.chain[0] is not inputs:

@@ -80,11 +80,12 @@ class Sequential:
 
     Attributes:
         layers: the layers.
-        seed: see above.
+        name, seed: see above.
         random: the generator behind initial weights and shuffling.
         input_features: the number of features of a step, or None until it is known.
         network: the engine's network, or None until the model is built.
-        optimizer, loss, metrics: of `compile`.
+        weights_per_step: the number of weights that the engine multiplies each step by, all but embeddings.
+        optimizer, loss, metrics, recompute: of `compile`.
         history: the `History` of the last `fit`.
         stop_training: set it in a callback to end a `fit`.
     """
@@ -103,7 +104,7 @@ class Sequential:
         self.random = np.random.default_rng(self.seed)
         self.layers: list[Layer] = []
         self.network: Network | None = None
-        self.weights_per_step = 0  # by which the engine multiplies each step: all but embeddings
+        self.weights_per_step = 0
         self.input_features: int | None = None
         self._specs: list[list[WeightSpec]] = []
         self._input: Input | None = None
@@ -148,7 +149,6 @@ class Sequential:
         """Append a layer without building the model. Returns False for an Input, which is no layer of its own."""
         structure.check_follows(layer, self.layers)
         if not self.layers:
-            self._mask_value = structure.mask_value_of(layer)
             self.input_features = structure.features_of(layer, self._input, self.input_features)
         if isinstance(layer, Input):
             self._input = layer
@@ -189,6 +189,7 @@ class Sequential:
             return
         self.network = Network(plans, features)
         self._specs = specs
+        self._mask_value = structure.mask_value_of(self.layers[0])
         self.weights_per_step = sum(
             spec.size
             for layer, own in zip(self.layers, specs, strict=True)
