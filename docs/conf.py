@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # What stands at the side of each page, by what a reader came for.
 NAVIGATION = {
     "Learn": ["/docs/tutorial", "/docs/directions"],
-    "Do": ["/docs/tables", "/docs/words", "/docs/classify", "Estimators </docs/estimators>", "/docs/report"],
+    "Do": ["/docs/tables", "/docs/words", "/docs/classify", "/docs/keras", "Estimators </docs/estimators>", "/docs/report"],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": ["/benchmarks/accuracy/RESULTS", "/benchmarks/speed/RESULTS", "/benchmarks/accuracy/TUTORIAL"],
     "The project": ["bilstm at a glance </README>", "/CONTRIBUTING", "/CHANGELOG"],

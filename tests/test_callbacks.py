@@ -11,9 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.callbacks import Callback, EarlyStopping, History, LambdaCallback, ModelCheckpoint
+from bilstm.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    History,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+)
 from bilstm.layers import Dense
 from bilstm.models import Sequential, load_model
+from bilstm.optimizers import Adam
+from bilstm.optimizers.schedules import CosineDecay
+from oracles.models import above_half, compiled
 
 
 class Weights:
@@ -342,3 +354,39 @@ def test_history_collects_every_log() -> None:
     history.on_epoch_end(2, None)
     assert history.history == {"loss": [1.0, 0.5], "val_loss": [2.0]}
     assert history.epoch == [0, 1, 2]
+
+
+# --- Learning rates and logs (against Keras: oracles/test_keras_training.py) ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ReduceLROnPlateau(factor=1.0), "ReduceLROnPlateau: factor must be at least 0 and below 1, not 1.0"),
+        (lambda: ReduceLROnPlateau(cooldown=-1), "ReduceLROnPlateau: cooldown must be at least 0, not -1"),
+        (lambda: ReduceLROnPlateau(min_lr="low"), "ReduceLROnPlateau: min_lr must be a finite number, not 'low'"),
+        (lambda: ReduceLROnPlateau(monitor="f1"), "ReduceLROnPlateau: there is no 'f1' to monitor; there are: loss"),
+        (lambda: LearningRateScheduler(0.1), "LearningRateScheduler: schedule must be a function, not 0.1"),
+        (lambda: LearningRateScheduler(lambda epoch: "x"), "Adam: learning_rate must be a number, not 'x'"),
+        (lambda: CSVLogger("nowhere/log.csv"), "CSVLogger: cannot write nowhere/log.csv: "),
+    ],
+)
+def test_callbacks_that_cannot_work(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        compiled().fit(*above_half(4), callbacks=make(), verbose=0)
+
+
+@pytest.mark.parametrize("make", [lambda: ReduceLROnPlateau("loss"), lambda: LearningRateScheduler(lambda epoch: 0.1)])
+def test_a_schedule_leaves_nothing_to_callbacks(make: Any) -> None:
+    with pytest.raises(ValueError, match="the learning rate is a schedule already: Adam"):
+        compiled(optimizer=Adam(CosineDecay(0.1, 5))).fit(*above_half(4), callbacks=make(), verbose=0)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_changed_rates_are_printed(verbose: int, capsys: pytest.CaptureFixture[str]) -> None:
+    plateau = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=9, verbose=verbose)
+    scheduler = LearningRateScheduler(lambda epoch, rate: rate, verbose)
+    history = compiled().fit(*above_half(4), epochs=2, callbacks=[scheduler, plateau], verbose=0)
+    assert history.history["learning_rate"] == [0.001, 0.001]
+    expected = "Epoch 1: learning rate 0.001\nEpoch 2: learning rate 0.001\nEpoch 2: learning rate reduced to 0.0005\n"
+    assert capsys.readouterr().out == expected * verbose

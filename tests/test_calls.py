@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bilstm.engine.network import Network
 from bilstm.layers import LSTM, Dense
 from bilstm.models import Sequential, calls, fitting
-from bilstm.models.calls import CALL_SECONDS, Pace, pieces, steps_to_predict
+from bilstm.models.calls import CALL_SECONDS, Pace, chunks, steps_to_predict
 from bilstm.models.fitting import FitData
 from bilstm.ragged import Ragged
 from oracles.models import Case, bits, cases
@@ -21,7 +21,7 @@ from oracles.models import Case, bits, cases
 
 @given(st.lists(st.integers(0, 10**7), max_size=200), st.integers(0, 10**9))
 def test_pieces_hold_every_sequence_once_and_no_more_steps_than_allowed(lengths: list[int], weights: int) -> None:
-    found = list(pieces(np.array(lengths, np.int64), weights))
+    found = list(chunks(np.array(lengths, np.int64), weights))
     assert [i for piece in found for i in range(piece.start, piece.stop)] == list(range(len(lengths)))
     for piece in found:
         few = piece.stop - piece.start <= 32

@@ -19,15 +19,7 @@ from hypothesis import strategies as st
 from bilstm.engine import library
 from bilstm.engine.library import DataStruct, DirectionStruct, LayerStruct, OptimizerStruct
 from bilstm.engine.network import Network
-from bilstm.engine.plans import (
-    DensePlan,
-    DirectionPlan,
-    DropoutPlan,
-    EmbeddingPlan,
-    OptimizerPlan,
-    RecurrentPlan,
-    Targets,
-)
+from bilstm.engine.plans import OptimizerPlan, Targets, dense, dropout, embedding, recurrent
 from bilstm.ragged import Ragged
 from oracles.models import SANITIZED
 
@@ -41,7 +33,7 @@ class Call:
     """One valid call of each kind, of which a test changes an argument."""
 
     def __init__(self) -> None:
-        layers = [RecurrentPlan(0, (DirectionPlan(2), DirectionPlan(3, True))), DensePlan(1, OUTPUTS, "softmax")]
+        layers = [recurrent(0, (DirectionStruct(2), DirectionStruct(3, True))), dense(1, OUTPUTS, "softmax")]
         self.network = Network(layers, FEATURES)
         random = np.random.default_rng(1)
         self.network.write(random.normal(size=self.network.parameter_count).astype(np.float32))
@@ -159,7 +151,7 @@ def test_misaligned_pointers(call: Call, name: str, pointer: str) -> None:
 def test_null_structures() -> None:
     engine, handle, number = library.library(), c_void_p(), c_int64()
     layers = (LayerStruct * 1)(LayerStruct(kind=1, units=3))
-    made = Network([DensePlan(0, 2)], 2)._handle
+    made = Network([dense(0, 2)], 2)._handle
     calls: list[tuple[str, tuple[Any, ...], str]] = [
         ("create", (layers, 1, 2, None), "no place for the network"),
         ("create", (None, 1, 2, byref(handle)), "no layers"),
@@ -186,7 +178,7 @@ def test_misaligned_arrays_are_copied_before_they_cross() -> None:
     values[:] = np.arange(6)
     sequences = Ragged(values.reshape(3, 2), room[1 : 1 + 8 * 2].copy().view(np.int64) * 0 + [0, 3])
     assert sequences.values.flags.aligned
-    made = Network([DensePlan(0, 2)], 2)
+    made = Network([dense(0, 2)], 2)
     made.write(values)
     np.testing.assert_array_equal(made.read(), np.arange(6))
     np.testing.assert_array_equal(made.predict(sequences)[0], np.arange(6).reshape(3, 2) @ [[0, 1], [2, 3]] + [4, 5])
@@ -303,7 +295,7 @@ def test_impossible_weights(call: Call, weight: float) -> None:
 @pytest.mark.parametrize("index", [-1, 5, 4.5, float("nan"), float("inf"), -float("inf"), 3e38])
 @pytest.mark.parametrize("name", DATA)
 def test_indexes_an_embedding_has_not(call: Call, name: str, index: float) -> None:
-    call.network = Network([EmbeddingPlan(0, 1, (5,), (4,)), DensePlan(1, OUTPUTS, "softmax")], FEATURES)
+    call.network = Network([embedding(0, 1, (5,), (4,)), dense(1, OUTPUTS, "softmax")], FEATURES)
     call.address["network"] = call.network._handle.value
     call.arrays["values"][:, 1] = [0, 4, 2, 3, 1, 4]
     assert call(name)[0] == 0
@@ -362,7 +354,7 @@ def test_gradient_descent_takes_no_betas(call: Call) -> None:
 
 
 def test_settings_that_float32_cannot_hold() -> None:
-    made = Network([DensePlan(0, 2)], 2)
+    made = Network([dense(0, 2)], 2)
     with pytest.raises(ValueError, match="Adam's epsilon must be above 0, in float32 too"):
         made.update(OptimizerPlan(epsilon=1e-60))
 
@@ -433,9 +425,9 @@ def test_impossible_numbers_of_layers(count: int) -> None:
 
 
 def test_a_layer_too_wide_for_the_next() -> None:
-    wide = EmbeddingPlan(0, 0, (1, 1, 1), (1 << 20, 1 << 20, 1))
+    wide = embedding(0, 0, (1, 1, 1), (1 << 20, 1 << 20, 1))
     with pytest.raises(ValueError, match="a layer's output must be at most 2097152 wide, not 2097153"):
-        Network([wide, DropoutPlan(1, 0.5)], 3)
+        Network([wide, dropout(1, 0.5)], 3)
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
@@ -445,10 +437,10 @@ def test_sizes_that_overflow_are_refused_before_any_memory_is_asked_for() -> Non
     """Each of these would need terabytes or more; a plan of them is turned down at once."""
     huge = 1 << 20
     for layers in (
-        [RecurrentPlan(0, (DirectionPlan(huge),))],
-        [RecurrentPlan(0, (DirectionPlan(huge), DirectionPlan(huge)))],
-        [DensePlan(0, huge), DensePlan(1, huge)],
-        [EmbeddingPlan(0, 0, (1 << 24,), (huge,))],
+        [recurrent(0, (DirectionStruct(huge),))],
+        [recurrent(0, (DirectionStruct(huge), DirectionStruct(huge)))],
+        [dense(0, huge), dense(1, huge)],
+        [embedding(0, 0, (1 << 24,), (huge,))],
     ):
         with pytest.raises(MemoryError, match="not enough memory"):
             Network(layers, 1)

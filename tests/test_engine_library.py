@@ -17,26 +17,16 @@ import pytest
 
 from bilstm import utils
 from bilstm.engine import library
+from bilstm.engine.library import DirectionStruct, LayerStruct
 from bilstm.engine.network import Network
-from bilstm.engine.plans import (
-    AttentionPoolingPlan,
-    DensePlan,
-    DirectionPlan,
-    DropoutPlan,
-    EmbeddingPlan,
-    LayerPlan,
-    OptimizerPlan,
-    RecurrentPlan,
-    SpatialDropoutPlan,
-    Targets,
-)
+from bilstm.engine.plans import OptimizerPlan, Targets, attention_pooling, dense, dropout, embedding, recurrent
 from bilstm.layers import LSTM, Bidirectional, Dense
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
 from oracles.models import COMPILER, NATIVE, SANITIZED, bits
 
-LSTM_PLAN = RecurrentPlan(0, (DirectionPlan(3),))
-DENSE_PLAN = DensePlan(1, 2, "softmax")
+LSTM_PLAN = recurrent(0, (DirectionStruct(3),))
+DENSE_PLAN = dense(1, 2, "softmax")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +36,7 @@ def threads() -> Iterator[None]:
     utils.set_threads(before)
 
 
-def network(*layers: LayerPlan, features: int = 2) -> Network:
+def network(*layers: LayerStruct, features: int = 2) -> Network:
     made = Network(layers or (LSTM_PLAN, DENSE_PLAN), features)
     made.write(np.random.default_rng(1).normal(size=made.parameter_count).astype(np.float32))
     return made
@@ -200,53 +190,53 @@ def test_the_engine_is_not_built_without_fused_multiply_add(tmp_path: Path) -> N
     ("layers", "features", "message"),
     [
         ([], 2, "a network has 1 to 1000 layers"),
-        ([DropoutPlan(0, 0.5)] * 1001, 2, "a network has 1 to 1000 layers"),
+        ([dropout(0, 0.5)] * 1001, 2, "a network has 1 to 1000 layers"),
         ([DENSE_PLAN], 0, "features must be from 1 to 1048576, not 0"),
         ([DENSE_PLAN], 1 << 21, "features must be from 1 to 1048576, not 2097152"),
-        ([DensePlan(0, 0)], 2, "units must be from 1 to 1048576, not 0"),
-        ([RecurrentPlan(0, (DirectionPlan(-1),))], 2, "units must be from 1 to 1048576, not -1"),
-        ([RecurrentPlan(0, ())], 2, "an LSTM has 1 or 2 directions"),
-        ([DropoutPlan(0, 1.0)], 2, "a dropout rate must be at least 0 and below 1"),
-        ([DropoutPlan(0, float("nan"))], 2, "a dropout rate must be at least 0 and below 1"),
-        ([SpatialDropoutPlan(0, -0.5)], 2, "a dropout rate must be at least 0 and below 1"),
-        ([AttentionPoolingPlan(0, 0)], 2, "units must be from 1 to 1048576, not 0"),
+        ([dense(0, 0)], 2, "units must be from 1 to 1048576, not 0"),
+        ([recurrent(0, (DirectionStruct(-1),))], 2, "units must be from 1 to 1048576, not -1"),
+        ([recurrent(0, ())], 2, "an LSTM has 1 or 2 directions"),
+        ([dropout(0, 1.0)], 2, "a dropout rate must be at least 0 and below 1"),
+        ([dropout(0, float("nan"))], 2, "a dropout rate must be at least 0 and below 1"),
+        ([dropout(0, -0.5, spatial=True)], 2, "a dropout rate must be at least 0 and below 1"),
+        ([attention_pooling(0, 0)], 2, "units must be from 1 to 1048576, not 0"),
         (
-            [AttentionPoolingPlan(0, 3), AttentionPoolingPlan(1, 3)],
+            [attention_pooling(0, 3), attention_pooling(1, 3)],
             2,
             "pooling cannot follow a layer that returns one row for a sequence",
         ),
         (
-            [AttentionPoolingPlan(0, 3), SpatialDropoutPlan(1, 0.5)],
+            [attention_pooling(0, 3), dropout(1, 0.5, spatial=True)],
             2,
             "spatial dropout cannot follow a layer that returns one row for a sequence",
         ),
-        ([EmbeddingPlan(0, 1, (3,), (2,))], 3, "an embedding's columns must add up to its input's"),
-        ([EmbeddingPlan(0, 0, (0,), (2,))], 1, "a vocabulary must have 1 to 16777216 entries"),
-        ([EmbeddingPlan(0, 0, (3,), (0,))], 1, "an embedding's dimension must be from 1 to 1048576, not 0"),
+        ([embedding(0, 1, (3,), (2,))], 3, "an embedding's columns must add up to its input's"),
+        ([embedding(0, 0, (0,), (2,))], 1, "a vocabulary must have 1 to 16777216 entries"),
+        ([embedding(0, 0, (3,), (0,))], 1, "an embedding's dimension must be from 1 to 1048576, not 0"),
         (
-            [RecurrentPlan(0, (DirectionPlan(3),), return_sequences=False), LSTM_PLAN],
+            [recurrent(0, (DirectionStruct(3),), return_sequences=False), LSTM_PLAN],
             2,
             "an LSTM cannot follow a layer that returns one row for a sequence",
         ),
         (
-            [RecurrentPlan(0, (DirectionPlan(3), DirectionPlan(4)), "sum")],
+            [recurrent(0, (DirectionStruct(3), DirectionStruct(4)), "sum")],
             2,
             "this merge mode needs as many units in both directions",
         ),
     ],
 )
-def test_impossible_networks(layers: list[LayerPlan], features: int, message: str) -> None:
+def test_impossible_networks(layers: list[LayerStruct], features: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Network(layers, features)
 
 
 def test_a_network_too_large_for_memory() -> None:
     with pytest.raises(MemoryError, match="not enough memory"):
-        Network([RecurrentPlan(0, (DirectionPlan(1 << 20),))], 1 << 20)
+        Network([recurrent(0, (DirectionStruct(1 << 20),))], 1 << 20)
 
 
 def test_what_a_network_says_of_itself() -> None:
-    made = network(RecurrentPlan(0, (DirectionPlan(3), DirectionPlan(4)), return_sequences=False), DENSE_PLAN)
+    made = network(recurrent(0, (DirectionStruct(3), DirectionStruct(4)), return_sequences=False), DENSE_PLAN)
     assert (made.features, made.outputs, made.one_row_each, made.state_width) == (2, 2, True, 14)
     assert made.parameter_count == 4 * (3 * (2 + 3 + 1) + 4 * (2 + 4 + 1)) + 7 * 2 + 2
     assert made.iteration == 0
@@ -262,16 +252,17 @@ def test_only_training_takes_memory_for_gradients() -> None:
     program = """
 import numpy as np
 from bilstm.engine.network import Network
-from bilstm.engine.plans import DirectionPlan, OptimizerPlan, RecurrentPlan, Targets
+from bilstm.engine.library import DirectionStruct
+from bilstm.engine.plans import OptimizerPlan, Targets, recurrent
 from bilstm.ragged import Ragged
 
 def pages():
     return int(open("/proc/self/statm").read().split()[1])
 
 x = Ragged(np.zeros((1, 1000), np.float32), [0, 1])
-Network([RecurrentPlan(0, (DirectionPlan(1),))], 1000).predict(x)
+Network([recurrent(0, (DirectionStruct(1),))], 1000).predict(x)
 before = pages()
-made = Network([RecurrentPlan(0, (DirectionPlan(1000),))], 1000)
+made = Network([recurrent(0, (DirectionStruct(1000),))], 1000)
 made.predict(x)
 predicting = pages() - before
 made.train(x, Targets(values=np.zeros((1, 1000), np.float32)), [0], [0, 1], "mean_squared_error", OptimizerPlan(), 0)
@@ -391,7 +382,7 @@ def test_after_an_error_all_goes_on() -> None:
 
 @pytest.mark.parametrize("return_sequences", [True, False])
 def test_zero_sequences(return_sequences: bool) -> None:
-    made = network(RecurrentPlan(0, (DirectionPlan(3),), return_sequences=return_sequences), DENSE_PLAN)
+    made = network(recurrent(0, (DirectionStruct(3),), return_sequences=return_sequences), DENSE_PLAN)
     nothing = data()
     output, states = made.predict(nothing, return_states=True)
     assert output.shape == (0, 2)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bilstm.errors import UserError
 from bilstm.layers import Dense
 from bilstm.models import Sequential
 from bilstm.optimizers import SGD
@@ -122,10 +123,23 @@ def test_an_unlabelled_step_is_context() -> None:
     assert weight_bits(plain) != weight_bits(changed)
 
 
-def test_nothing_labelled_changes_nothing() -> None:
+@pytest.mark.parametrize("missing", [-1, np.nan])
+def test_data_without_labels_are_refused(missing: float) -> None:
+    """Of training, validation and evaluation, whatever the form; of a batch they are no step."""
     x, y = above_half(3)
     model = compiled(["acc"])
     before = weight_bits(model)
-    history = model.fit(x, np.full_like(y, -1), epochs=2, batch_size=1, verbose=0).history
-    assert np.isnan([history["loss"], history["acc"]]).all()
+    nothing = np.full(y.shape, missing)
+    with pytest.raises(UserError, match="^fit: the training set has no labelled step: its loss would be NaN$"):
+        model.fit(x, nothing, verbose=0)
+    for validation in ((x, nothing), (x, nothing, [1, 1, 1])):
+        with pytest.raises(UserError, match="^fit: validation_data has no labelled step"):
+            model.fit(x, y, validation_data=validation, verbose=0)
+    with pytest.raises(UserError, match=r"^fit: the validation set \(validation_split=0.3\) has no labelled step"):
+        model.fit(x, np.concatenate([y[:2], nothing[2:]]), validation_split=0.3, verbose=0)
+    with pytest.raises(UserError, match="^fit: validation_data has no labelled step"):
+        model.fit(x, y, validation_data=iter([(x, nothing)]), verbose=0)
+    with pytest.raises(UserError, match="^evaluate: y has no labelled step"):
+        model.evaluate(x, nothing)
+    assert np.isnan(model.train_on_batch(x, nothing)).all()
     assert weight_bits(model) == before

@@ -19,6 +19,7 @@ from bilstm.layers import (
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Input,
+    Masking,
     Reverse,
     SpatialDropout1D,
     TimeDistributed,
@@ -62,7 +63,6 @@ EMBEDDING_ARGUMENTS = {
     "embeddings_initializer": (["uniform"], ["zeros"]),
     "embeddings_regularizer": ([None], ["l2"]),
     "embeddings_constraint": ([None], ["max_norm"]),
-    "mask_zero": ([False], [True]),
     "lora_rank": ([None], [4]),
 }
 POOLING_ARGUMENTS = {
@@ -81,6 +81,7 @@ MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
         lambda **k: Input((None, 2), **k),
         ANY | {"batch_size": ([None], [3]), "sparse": ([False], [True]), "ragged": ([False], [True])},
     ),
+    "Masking": (Masking, ANY),
     "Reverse": (Reverse, ANY),
     "GlobalAveragePooling1D": (GlobalAveragePooling1D, ANY | POOLING_ARGUMENTS),
     "GlobalMaxPooling1D": (GlobalMaxPooling1D, ANY | POOLING_ARGUMENTS),
@@ -204,10 +205,10 @@ def test_impossible_settings(make: Any, error: type[Exception], message: str) ->
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Bidirectional(Dense(2)), "Bidirectional: layer must be an LSTM, not <"),
+        (lambda: Bidirectional(Dense(2)), "Bidirectional: layer must be an LSTM, not Dense(units=2"),
         (lambda: Bidirectional(None), "Bidirectional: layer must be an LSTM, not None"),
         (lambda: Bidirectional(LSTM(2), backward_layer=2), "Bidirectional: backward_layer must be an LSTM, not 2"),
-        (lambda: TimeDistributed(LSTM(2)), "TimeDistributed: only Dense and Dropout are supported, not <"),
+        (lambda: TimeDistributed(LSTM(2)), "TimeDistributed: only Dense and Dropout are supported, not LSTM(units=2)"),
         (lambda: TimeDistributed(3), "TimeDistributed: only Dense and Dropout are supported, not 3"),
     ],
 )
@@ -243,3 +244,10 @@ def test_wrappers_of_what_they_cannot_wrap(make: Any, message: str) -> None:
 def test_data_that_describe_no_layer(data: Any, message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         from_json(data)
+
+
+@pytest.mark.parametrize("argument", ["dropout", "recurrent_dropout"])
+def test_dropout_of_an_lstm_is_refused_by_what_does_it_here(argument: str) -> None:
+    message = rf"^LSTM: {argument}=0.2 is not supported \(only 0\): .* SpatialDropout1D\(0.2\)"
+    with pytest.raises(ValueError, match=message):
+        LSTM(2, **{argument: 0.2})

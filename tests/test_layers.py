@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bilstm.engine.library import LayerStruct
 from bilstm.layers import (
     LSTM,
     Bidirectional,
@@ -23,6 +24,7 @@ from bilstm.layers import (
     GlobalMaxPooling1D,
     Input,
     Layer,
+    Masking,
     Reverse,
     SpatialDropout1D,
     TimeDistributed,
@@ -62,7 +64,8 @@ LAYER = st.one_of(
     DENSES,
     DROPOUTS,
     st.builds(TimeDistributed, DENSES | DROPOUTS),
-    st.builds(Embedding, UNITS, UNITS),
+    st.builds(Embedding, UNITS, UNITS, mask_zero=st.booleans()),
+    st.builds(Masking, st.floats(-9, 9)),
     st.integers(1, 3).flatmap(
         lambda n: st.builds(
             ColumnEmbedding, st.integers(0, 3), *(st.lists(UNITS, min_size=n, max_size=n) for _ in range(2))
@@ -75,6 +78,16 @@ LAYER = st.one_of(
     st.builds(GlobalAttentionPooling1D, UNITS),
     st.builds(SpatialDropout1D, st.floats(0, 0.99)),
 )
+
+
+def described(struct: LayerStruct | None) -> Any:
+    """All that the engine is told of a layer."""
+    if struct is None:
+        return None
+    plain = {name: getattr(struct, name) for name, *_ in struct._fields_}
+    plain["ways"] = [(way.units, way.reverse, way.flip) for way in struct.ways]
+    tables = {name: plain[name][: struct.tables] for name in ("vocabularies", "dimensions")}
+    return plain | tables
 
 
 def features_for(layer: Layer) -> int:
@@ -91,8 +104,8 @@ def test_plain_data_describes_a_layer_wholly(layer: Layer) -> None:
     assert type(again) is type(layer)
     assert to_json(again) == data
     features = features_for(layer)
-    assert again.weights(features) == layer.weights(features)
-    assert again.plan(4, features) == layer.plan(4, features)
+    assert again.weight_specs(features) == layer.weight_specs(features)
+    assert described(again.plan(4, features)) == described(layer.plan(4, features))
     assert again.output_features(features) == layer.output_features(features)
     assert again.returns_rows_per_step() == layer.returns_rows_per_step()
 
@@ -100,7 +113,7 @@ def test_plain_data_describes_a_layer_wholly(layer: Layer) -> None:
 @given(LAYER, st.integers(0, 2**32))
 def test_initial_weights_have_the_shapes_announced(layer: Layer, seed: int) -> None:
     features = features_for(layer)
-    specs = layer.weights(features)
+    specs = layer.weight_specs(features)
     weights = layer.initial_weights(features, np.random.default_rng(seed))
     assert [weight.shape for weight in weights] == [spec.shape for spec in specs]
     assert all(weight.dtype == np.float32 and weight.flags.c_contiguous for weight in weights)
@@ -201,15 +214,15 @@ def test_both_directions_start_with_weights_of_their_own() -> None:
 def test_names_and_shapes_in_kerass_order(
     layer: Layer, features: int, weights: dict[str, tuple[int, ...]], outputs: int
 ) -> None:
-    assert {spec.name: spec.shape for spec in layer.weights(features)} == weights
-    assert [spec.name for spec in layer.weights(features)] == list(weights)
+    assert {spec.name: spec.shape for spec in layer.weight_specs(features)} == weights
+    assert [spec.name for spec in layer.weight_specs(features)] == list(weights)
     assert layer.output_features(features) == outputs
 
 
 @pytest.mark.parametrize(("merge_mode", "outputs"), [*zip(MERGE_MODES, (10, 5, 5, 5, 10), strict=True)])
 def test_bidirectional_weights_are_forwards_then_backwards(merge_mode: str | None, outputs: int) -> None:
     layer = Bidirectional(LSTM(5), merge_mode)
-    assert [(spec.name, spec.shape) for spec in layer.weights(3)] == [
+    assert [(spec.name, spec.shape) for spec in layer.weight_specs(3)] == [
         ("forward_kernel", (3, 20)),
         ("forward_recurrent_kernel", (5, 20)),
         ("forward_bias", (20,)),
@@ -224,7 +237,7 @@ def test_directions_may_have_different_units_where_they_are_not_mixed() -> None:
     for merge_mode in ("concat", None):
         layer = Bidirectional(LSTM(5), merge_mode, backward_layer=LSTM(2, go_backwards=True))
         assert layer.output_features(3) == 7
-        assert [spec.shape for spec in layer.weights(3)][3:] == [(3, 8), (2, 8), (8,)]
+        assert [spec.shape for spec in layer.weight_specs(3)][3:] == [(3, 8), (2, 8), (8,)]
 
 
 def test_merging_by_concatenation_is_the_default() -> None:

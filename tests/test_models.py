@@ -316,7 +316,7 @@ def test_nothing_labelled_is_nan_and_no_step() -> None:
     model.compile(loss="binary_crossentropy", metrics=["acc"])
     before = weight_bits(model)
     assert np.isnan(model.train_on_batch(numbers(2, 3, 2), np.full((2, 3), -1))).all()
-    assert np.isnan(model.evaluate(numbers(2, 3, 2), np.full((2, 3), -1))).all()
+    assert np.isnan(model.test_on_batch(numbers(2, 3, 2), np.full((2, 3), -1))).all()
     assert weight_bits(model) == before
 
 
@@ -325,3 +325,37 @@ def test_no_sequences_to_train_on() -> None:
     model.compile(loss="mse")
     with pytest.raises(ValueError, match="train_on_batch: x has no sequences to train on"):
         model.train_on_batch([], [])
+
+
+@pytest.mark.parametrize("loss", ["binary_crossentropy", "sparse_categorical_crossentropy"])
+def test_fit_and_evaluate_refuse_classes_numbered_minus_one_and_one(loss: str) -> None:
+    """Every -1 counted as unlabelled, and an accuracy of 1 was reported."""
+    model = tagger(outputs=1 if loss == "binary_crossentropy" else 2)
+    model.compile(loss=loss, metrics=["acc"])
+    x, y = numbers(6, 3, 2), np.where(numbers(6, 3) > 0.5, 1, -1)
+    for attempt in (
+        lambda: model.fit(x, y, verbose=0),
+        lambda: model.fit(x, np.abs(y) - 1, validation_data=(x, y), verbose=0),
+        lambda: model.evaluate(x, y),
+    ):
+        with pytest.raises(ValueError, match="y has only the labels 1 and -1"):
+            attempt()
+
+
+def test_numbers_that_are_not_finite_are_errors_of_the_data() -> None:
+    """And never an ArithmeticError, which is a training's that diverged."""
+    model = tagger()
+    model.compile(loss="mse")
+    x, y = numbers(2, 3, 2), numbers(2, 3, 1)
+    wrong = x.copy()
+    wrong[1, 2, 0] = np.inf
+    for attempt in (
+        lambda: model.fit(wrong, y, verbose=0),
+        lambda: model.fit(x, y, validation_data=(wrong, y), verbose=0),
+        lambda: model.fit(iter([(wrong, y)]), verbose=0),
+        lambda: model.evaluate(wrong, y),
+        lambda: model.train_on_batch(wrong, y),
+        lambda: model.test_on_batch(wrong, y),
+    ):
+        with pytest.raises(ValueError, match="x has inf in sequence 1, step 2, feature 0: every value must be a fini"):
+            attempt()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bilstm import optimizers
 from bilstm.engine.plans import OptimizerPlan
 from bilstm.optimizers import SGD, Adam, AdamW, Optimizer
+from bilstm.optimizers.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay
 
 RATES = st.floats(1e-6, 10)
 CLIPPING = st.sampled_from([{}, {"clipnorm": 1.0}, {"global_clipnorm": 2.5, "weight_decay": 0.1}, {"clipvalue": 0.5}])
@@ -154,3 +155,35 @@ def test_kerass_arguments_are_accepted_or_refused_by_name(
 def test_no_argument_of_this_optimizer(kind: type[Optimizer], argument: str) -> None:
     with pytest.raises(TypeError, match=f"{kind.__name__}: unexpected argument '{argument}'"):
         kind(**{argument: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Adam("0.1"), "Adam: learning_rate must be a number, not '0.1'"),
+        (
+            lambda: SGD({"class_name": "Cosine"}),
+            "SGD: learning_rate must be one of 'ExponentialDecay', 'Cosine",
+        ),
+        (lambda: ExponentialDecay(0.1, 0, 0.5), "ExponentialDecay: decay_steps must be at least 1, not 0"),
+        (
+            lambda: ExponentialDecay("0.1", 1, 0.5),
+            "ExponentialDecay: initial_learning_rate must be a finite",
+        ),
+        (lambda: ExponentialDecay(0.1, 1, 0), "ExponentialDecay: decay_rate must be positive, not 0"),
+        (lambda: CosineDecay(0.1, 5, warmup_target="x"), "CosineDecay: warmup_target must be a finite number, not 'x'"),
+        (lambda: CosineDecay(0.1, 5, warmup_steps=-1), "CosineDecay: warmup_steps must be at least 0, not -1"),
+        (lambda: PiecewiseConstantDecay([1], [0.1]), "PiecewiseConstantDecay: 1 boundaries need 2 values, not 1"),
+        (
+            lambda: PiecewiseConstantDecay([2, 1], [1, 2, 3]),
+            "PiecewiseConstantDecay: boundaries must increase, not",
+        ),
+        (
+            lambda: SGD(CosineDecay(-1, 5)).plan(3),
+            "CosineDecay: the learning rate of step 3 must be a positive",
+        ),
+    ],
+)
+def test_learning_rates_that_are_none(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        make()

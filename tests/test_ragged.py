@@ -220,3 +220,18 @@ def test_what_holds_no_sequences_is_refused(data: Any, message: str) -> None:
 def test_a_sequence_that_does_not_exist(position: int) -> None:
     with pytest.raises(IndexError, match=f"sequence {position} of 3"):
         Ragged([1, 2, 3], [0, 1, 2, 3])[position]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow", "duckdb"])
+def test_a_data_frame_does_not_say_where_sequences_begin(library: str) -> None:
+    """It was read as a sequence of one feature for each row."""
+    module: Any = pytest.importorskip(library)
+    columns = {name: np.arange(50.0) for name in "abc"}
+    frame = module.table(columns) if library == "pyarrow" else None
+    if library == "duckdb":
+        frame = module.sql("SELECT 1.0 AS a, 2.0 AS b")
+    frame = module.DataFrame(columns) if frame is None else frame
+    with pytest.raises(ValueError, match=r"^sequences are not given as a \w+, .* a list with a \(steps, "):
+        as_ragged(frame)
+    if library in ("pandas", "polars"):
+        assert as_ragged([frame, frame]).lengths.tolist() == [50, 50]  # a frame for each sequence does

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
 import tempfile
@@ -18,10 +19,16 @@ from hypothesis import strategies as st
 import bilstm
 from bilstm.cli import commands
 from bilstm.errors import ModelFileError, UserError
-from bilstm.layers import LSTM, Dense, Dropout
+from bilstm.layers import LAYERS, LSTM, Dense, Dropout, Layer
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
 from bilstm.optimizers import SGD, Adam, AdamW, Optimizer
+from bilstm.optimizers.schedules import (
+    CosineDecay,
+    ExponentialDecay,
+    LearningRateSchedule,
+    PiecewiseConstantDecay,
+)
 from oracles.models import Case, bits, cases, numbers, tagger, weight_bits
 
 # --- Laws ------------------------------------------------------------------------------------------------------------
@@ -260,3 +267,77 @@ def test_a_copy_predicts_and_trains_on_alike(copied: Any, fitted: bool) -> None:
         each.fit(x, y, epochs=2, verbose=0)
     assert weight_bits(other) == weight_bits(model)
     assert other.history.history == model.history.history
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"optimizer": SGD(0.3, clipvalue=0.1), "loss": "mse", "metrics": ["mae", "acc"], "recompute": True},
+        {"optimizer": AdamW(ExponentialDecay(0.1, 5, 0.5, staircase=True), 0.2), "loss": "categorical_crossentropy"},
+        {"optimizer": Adam(CosineDecay(0.1, 5, 0.5), global_clipnorm=2.0), "loss": "binary_crossentropy"},
+        {"optimizer": Adam(PiecewiseConstantDecay([1], [0.1, 0.2]), 0.5, 0.6, 1e-3, clipnorm=2.0), "loss": "mse"},
+    ],
+)
+def test_every_argument_of_compile_comes_back(tmp_path: Path, arguments: Any) -> None:
+    model = tagger()
+    model.compile(**arguments)
+    model.save(tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert again.get_config() == model.get_config()
+    assert (again.loss, again.metrics, again.recompute) == (model.loss, model.metrics, model.recompute)
+    assert again.recompute == arguments.get("recompute", False)
+    assert repr(again.optimizer) == repr(model.optimizer) == repr(arguments["optimizer"])
+    x, y = numbers(4, 3, 2), numbers(4, 3, 1)
+    again.seed = model.seed
+    again.fit(x, y, batch_size=1, epochs=2, shuffle=False, verbose=0)
+    model.fit(x, y, batch_size=1, epochs=2, shuffle=False, verbose=0)
+    assert weight_bits(again) == weight_bits(model)
+
+
+def test_a_schedule_of_ones_own_cannot_be_saved(tmp_path: Path) -> None:
+    class Half(LearningRateSchedule):
+        def __call__(self, step: int) -> float:
+            return 0.5**step
+
+    model = tagger()
+    model.compile(SGD(Half()), "mse")
+    model.fit(numbers(3, 2, 2), numbers(3, 2, 1), verbose=0)
+    with pytest.raises(ValueError, match=r"schedules of bilstm.optimizers.schedules can be saved, not Half\(\)"):
+        model.save(tmp_path / "model")
+
+
+def settings_of(cls: Any) -> list[str]:
+    named = inspect.signature(cls).parameters.values()
+    return [parameter.name for parameter in named if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+
+
+def test_every_argument_of_every_layer_comes_back(tmp_path: Path) -> None:
+    """The settings that a layer takes are those that it saves, and each is not the default here."""
+    for name, cls in LAYERS.items():
+        assert sorted(settings_of(cls)) == sorted(make_layer(name).get_config()), name
+    for name in LAYERS.keys() - {"Input", "Reverse"}:
+        made = make_layer(name)
+        for argument, parameter in inspect.signature(type(made)).parameters.items():
+            if parameter.default is not inspect.Parameter.empty:
+                assert made.get_config()[argument] != parameter.default, f"{name}: {argument}"
+        model = Sequential([made, Dense(1)] if name != "Bidirectional" else [made])
+        model.build((None, made.input_features or 3))
+        model.save(tmp_path / "model")
+        assert repr(load_model(tmp_path / "model").layers[0]) == repr(made)
+
+
+def make_layer(name: str) -> Layer:
+    settings: dict[str, Any] = {
+        "LSTM": {"units": 2, "return_sequences": True, "go_backwards": True, "unit_forget_bias": False},
+        "Bidirectional": {"layer": LSTM(2), "merge_mode": None, "backward_layer": LSTM(3, go_backwards=True)},
+        "Dense": {"units": 2, "activation": "relu"},
+        "TimeDistributed": {"layer": Dense(2)},
+        "Dropout": {"rate": 0.25},
+        "SpatialDropout1D": {"rate": 0.25},
+        "Masking": {"mask_value": 3.0},
+        "Embedding": {"input_dim": 3, "output_dim": 2, "mask_zero": True},
+        "ColumnEmbedding": {"numeric": 1, "vocabularies": [2], "dimensions": [3]},
+        "GlobalAttentionPooling1D": {"units": 2},
+        "Input": {"shape": (None, 3)},
+    }
+    return LAYERS[name](**settings.get(name, {}), name="mine")

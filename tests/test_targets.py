@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.engine.plans import Targets
+from bilstm.errors import UserError
 from bilstm.models.targets import LOSSES, make_targets
 from bilstm.ragged import Ragged
 
@@ -199,3 +200,24 @@ def test_class_weights_may_name_classes_that_do_not_occur() -> None:
     weights = make([[0, 2]], [2], SPARSE, 5, class_weight={0: 2.0, 2: 3.0, 4: 9.0}).weights
     assert weights is not None
     assert weights.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("loss", [BINARY, CATEGORICAL, SPARSE])
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_classes_numbered_minus_one_and_one_are_refused_in_a_whole_data_set(loss: str, unlabelled: bool) -> None:
+    """-1 means unlabelled: all that would be learned or scored is class 1."""
+    outputs = 2 if loss == CATEGORICAL else 1
+    y = np.array([1.0, -1, 1, 1, -1])
+    y = np.stack([y, -y], axis=1) if outputs == 2 else y
+    if unlabelled:
+        y[2] = np.nan
+    arguments: Any = {"loss": loss, "outputs": max(outputs, 2 if loss == SPARSE else 1)}
+    with pytest.raises(UserError, match="y has only the labels 1 and -1, .*: number the classes 0 and 1 instead"):
+        make(y, [2, 3], complete=True, **arguments)
+    make(y, [2, 3], **arguments)  # a batch may have one class by chance
+    for other in (np.where(y == -1, np.nan, y), np.where(y == -1, 0, y), np.concatenate([[0 * y[0]], y[1:]])):
+        make(other, [2, 3], complete=True, **arguments)
+
+
+def test_minus_one_and_one_are_numbers_for_a_squared_error() -> None:
+    make([[1, -1]], [2], MSE, complete=True)

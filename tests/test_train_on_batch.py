@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bilstm.engine import network
-from bilstm.errors import DivergedError
+from bilstm.errors import UserError
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout, GlobalMaxPooling1D
 from bilstm.models import Sequential
 from bilstm.optimizers import SGD, Adam
@@ -85,8 +85,8 @@ def test_memory_is_saved_this_way_too(short_ways: list[bool]) -> None:
 @pytest.mark.parametrize(
     ("values", "targets", "error", "message"),
     [
-        (np.nan, 0.5, DivergedError, "sequence 1"),
-        (np.inf, 0.5, DivergedError, "sequence 1"),
+        (np.nan, 0.5, UserError, "sequence 1"),
+        (np.inf, 0.5, UserError, "sequence 1"),
         (0.5, 1.5, ValueError, "y from 0 to 1"),
         (0.5, -0.5, ValueError, "y from 0 to 1"),
     ],

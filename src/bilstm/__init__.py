@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from bilstm.estimators.classifier import SequenceClassifier
     from bilstm.estimators.regressor import SequenceRegressor
     from bilstm.estimators.tagger import SequenceTagger
+    from bilstm.layers import Input
     from bilstm.model.trained import TrainedModel, load
     from bilstm.model.training import train
-    from bilstm.models import Sequential, load_model
+    from bilstm.models import Model, Sequential, load_model
     from bilstm.ragged import Ragged
     from bilstm.training.options import TrainingOptions
 
 _MODULES = ("callbacks", "compare", "layers", "metrics", "models", "optimizers", "problems", "report", "utils")
 _NAMES = {
+    "Input": "layers",
+    "Model": "models",
     "Ragged": "ragged",
     "SequenceClassifier": "estimators",
     "SequenceRegressor": "estimators",
@@ -46,6 +49,8 @@ _NAMES = {
 }
 
 __all__ = [
+    "Input",
+    "Model",
     "Ragged",
     "SequenceClassifier",
     "SequenceRegressor",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -35,6 +37,17 @@ def check_fraction(owner: str, name: str, value: Any) -> float:
     if not 0.0 <= number < 1.0:
         raise ValueError(f"{owner}: {name} must be at least 0 and below 1, not {value!r}")
     return number
+
+
+def check_number(owner: str, name: str, value: Any) -> float:
+    """A finite number.
+
+    Raises:
+        ValueError: anything else, text included.
+    """
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or not math.isfinite(value):
+        raise ValueError(f"{owner}: {name} must be a finite number, not {value!r}")
+    return float(value)
 
 
 def check_choice(owner: str, name: str, value: Any, choices: Collection[Any]) -> Any:
@@ -70,3 +83,16 @@ def refuse_unsupported(owner: str, given: Mapping[str, Any], defaults: Mapping[s
         if not any(type(value) is type(default) and value == default for default in allowed):
             only = " or ".join(repr(default) for default in allowed)
             raise ValueError(f"{owner}: {name}={value!r} is not supported (only {only})")
+
+
+def call_of(value: object) -> str:
+    """`LSTM(units=20, return_sequences=True)`: the call that makes such an object, without arguments at their defaults.
+
+    Arguments are read from the attributes of the same name.
+    """
+    parts = []
+    for name, parameter in inspect.signature(type(value)).parameters.items():
+        given = getattr(value, name, parameter.default)
+        if given is not parameter.default and given != parameter.default:
+            parts.append(f"{name}={given!r}")
+    return f"{type(value).__name__}({', '.join(parts)})"

@@ -90,7 +90,7 @@ def describe_network(model: Sequential) -> dict[str, Any]:
     width = model.input_features or 0
     layers = []
     for layer in model.layers:
-        parameters = sum(spec.size for spec in layer.weights(width))
+        parameters = sum(spec.size for spec in layer.weight_specs(width))
         width = layer.output_features(width)
         layers.append({"what": _in_words(layer), "outputs": width, "parameters": parameters})
     return {

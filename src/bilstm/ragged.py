@@ -167,12 +167,18 @@ def as_ragged(data: Any) -> Ragged:
     A two-dimensional array is n sequences of one feature.
 
     Raises:
-        ValueError: the data is none of these; the message says what it is.
+        ValueError: the data is none of these, or a data frame, which does not say where sequences begin.
     """
     if isinstance(data, Ragged):
         return data
     if isinstance(data, (list, tuple)):
         return Ragged.from_sequences(data)
+    if any(hasattr(data, name) for name in ("__dataframe__", "columns", "column_names")):
+        raise ValueError(
+            f"sequences are not given as a {type(data).__name__}, which does not say where they begin: give a list "
+            f"with a (steps, features) array for each sequence, or use bilstm.SequenceTagger, SequenceClassifier or "
+            f"SequenceRegressor, which read data frames"
+        )
     array = np.asarray(data)
     if array.dtype == object and array.ndim == 1:
         return Ragged.from_sequences(list(array))

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from bilstm import utils
 from bilstm.engine import library
+from bilstm.engine.library import DirectionStruct
 from bilstm.engine.network import Network
-from bilstm.engine.plans import ACTIVATIONS, DensePlan, DirectionPlan, DropoutPlan, RecurrentPlan, Targets
+from bilstm.engine.plans import ACTIVATIONS, Targets, dense, dropout, recurrent
 from bilstm.layers import Layer
 from bilstm.models import load_model
 from bilstm.optimizers import SGD, Adam, Optimizer
@@ -71,7 +72,7 @@ def test_it_is_another_build(arm: EmulatedEngine) -> None:
     with using(arm):
         assert utils.target() == "neon"
         with pytest.raises(ValueError, match="units must be from 1 to 1048576, not 0"):
-            Network([DensePlan(0, 0)], 1)
+            Network([dense(0, 0)], 1)
 
 
 @given(case=cases(most=9), optimizer=st.sampled_from(OPTIMIZERS))
@@ -109,9 +110,9 @@ def test_elementary_functions(arm: EmulatedEngine, activation: str) -> None:
     rows = np.vstack([values, near, np.stack([np.roll(special, i) for i in range(5)], axis=1)])
 
     def apply() -> list[Any]:
-        made = Network([DensePlan(0, 5, activation)], 5)
+        made = Network([dense(0, 5, activation)], 5)
         made.write(np.concatenate([np.eye(5, dtype=np.float32).ravel(), np.zeros(5, np.float32)]))
-        alone = Network([DensePlan(0, 1, activation)], 1)
+        alone = Network([dense(0, 1, activation)], 1)
         alone.write(np.array([1, 0], np.float32))
         single = Ragged(rows.reshape(-1, 1), [0, rows.size])
         return [made.predict(Ragged(rows, [0, len(rows)]))[0], alone.predict(single)[0]]
@@ -126,8 +127,8 @@ def test_gates_of_any_size(arm: EmulatedEngine) -> None:
         data = Ragged((random.normal(size=(sum(lengths), 3)) * scale).astype(np.float32), offsets_of(lengths))
 
         def steps(data: Ragged = data) -> list[Any]:
-            directions = (DirectionPlan(19), DirectionPlan(19, reverse=True, flip=True))
-            made = Network([RecurrentPlan(0, directions, "mul"), DensePlan(1, 2)], 3)
+            directions = (DirectionStruct(19), DirectionStruct(19, reverse=True, flip=True))
+            made = Network([recurrent(0, directions, "mul"), dense(1, 2)], 3)
             made.write(np.random.default_rng(3).normal(size=made.parameter_count).astype(np.float32))
             targets = Targets(values=np.zeros((data.total_steps, 2), np.float32))
             score = made.gradient(data, targets, "mean_squared_error")
@@ -159,7 +160,7 @@ def test_what_is_dropped(arm: EmulatedEngine) -> None:
     targets = Targets(values=np.zeros((700, 1), np.float32))
 
     def masks() -> list[FloatArray]:
-        made = Network([DropoutPlan(3, 0.37), DensePlan(4, 1)], 30)
+        made = Network([dropout(3, 0.37), dense(4, 1)], 30)
         made.write(np.linspace(-1, 1, 31, dtype=np.float32))
         found = []
         for seed in (0, 1, 2**31, 2**32, 2**64 - 1):
@@ -180,7 +181,7 @@ def test_many_steps_of_adam(arm: EmulatedEngine) -> None:
     def steps() -> list[Any]:
         found = []
         for beta_1, beta_2 in ((0.9, 0.999), (0.8, 0.99), (0.5, 0.9999), (0.0, 0.0)):
-            made = Network([DensePlan(0, 3)], 4)
+            made = Network([dense(0, 3)], 4)
             made.write(np.linspace(-1, 1, made.parameter_count, dtype=np.float32))
             plan = Adam(0.01, beta_1, beta_2).plan()
             for batches, iteration in ((300, 0), (50, 5000), (50, 10**6), (1, 2**53 - 1)):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm.engine.plans import Targets
-from bilstm.errors import DivergedError
+from bilstm.errors import DivergedError, UserError
 from bilstm.layers import LSTM, Dense, Layer
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
@@ -226,7 +226,7 @@ def test_what_cannot_be_trained_on() -> None:
     values = good.data.values.copy()
     values[7] = math.nan
     spoilt = FitData.all_of(Ragged(values, good.data.offsets), good.targets)
-    with pytest.raises(DivergedError, match="x has nan in sequence 1, step 2, feature 0: only finite numbers"):
+    with pytest.raises(UserError, match="x has nan in sequence 1, step 2, feature 0: every value must be"):
         train_model(model, spoilt, None, LoopOptions())
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bilstm import utils
 from bilstm.engine.network import Network
-from bilstm.engine.plans import DensePlan
+from bilstm.engine.plans import dense
 from bilstm.layers import Layer
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged
@@ -91,7 +91,7 @@ def test_and_where_all_threads_have_work(case: Case, count: int) -> None:
 @given(st.lists(st.floats(width=32), min_size=1, max_size=70))
 @settings(max_examples=200)
 def test_weights_are_rounded_to_nearest_even(weights: list[float]) -> None:
-    network = Network([DensePlan(0, len(weights))], 1)
+    network = Network([dense(0, len(weights))], 1)
     network.write(np.array([*weights, *[0.0] * len(weights)], np.float32))
     one = Ragged(np.ones((1, 1)), np.array([0, 1]))
     np.testing.assert_array_equal(network.predict(one, precision="bfloat16")[0][0], rounded(weights))
@@ -112,7 +112,7 @@ def test_weights_are_rounded_to_nearest_even(weights: list[float]) -> None:
     ],
 )
 def test_the_halves_of_words(weight: int, expected: int) -> None:
-    network = Network([DensePlan(0, 1)], 1)
+    network = Network([dense(0, 1)], 1)
     network.write(np.array([weight, 0], np.uint32).view(np.float32))
     found = network.predict(Ragged(np.ones((1, 1)), np.array([0, 1])), precision="bfloat16")[0]
     assert found[0, 0] == np.array(expected << 16, np.uint32).view(np.float32)
@@ -122,7 +122,7 @@ def test_the_halves_of_words(weight: int, expected: int) -> None:
 def test_weights_that_are_no_numbers_stay_so(place: int) -> None:
     """NaNs with few bits, which rounding by addition alone would make infinities or zeros."""
     for pattern in (0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF):
-        network = Network([DensePlan(0, 3)], 1)
+        network = Network([dense(0, 3)], 1)
         weights = np.zeros(6, np.uint32)
         weights[place] = pattern
         network.write(weights.view(np.float32))

@@ -119,11 +119,11 @@ def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], 
 
 
 def _labels(loss: str, rows: int, outputs: int, random: np.random.Generator) -> Any:
-    """About a quarter of the rows are unlabelled, but not the first."""
+    """About a quarter of the rows are unlabelled, but not the first, which is never 1: labels 1 and -1 are refused."""
     unlabelled = random.random(rows) < 0.25
     unlabelled[0] = False
     if loss == "sparse_categorical_crossentropy":
-        return np.where(unlabelled, -1, random.integers(outputs, size=rows))
+        return np.where(unlabelled, -1, np.append(0, random.integers(outputs, size=rows - 1)))
     y = random.random((rows, outputs)) if loss == "mean_squared_error" else random.integers(2, size=(rows, outputs))
     return np.where(unlabelled[:, np.newaxis], np.nan, y)
 

@@ -19,6 +19,8 @@ class EngineError(RuntimeError):
 
 
 class DirectionStruct(ctypes.Structure):
+    """One LSTM: `reverse` reads sequences from their last step; `flip` stores outputs from the last step on."""
+
     _fields_ = [("units", c_int64), ("reverse", c_int32), ("flip", c_int32)]
 
 

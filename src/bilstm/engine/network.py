@@ -18,7 +18,7 @@ from bilstm.engine.library import (
     check,
     library,
 )
-from bilstm.engine.plans import LOSSES, PRECISIONS, LayerPlan, OptimizerPlan, Targets, layer_struct, optimizer_struct
+from bilstm.engine.plans import LOSSES, PRECISIONS, OptimizerPlan, Targets, optimizer_struct
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
 
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
@@ -55,8 +55,8 @@ class Network:
         MemoryError: they are too large.
     """
 
-    def __init__(self, layers: Sequence[LayerPlan], features: int) -> None:
-        structs = (LayerStruct * len(layers))(*map(layer_struct, layers))
+    def __init__(self, layers: Sequence[LayerStruct], features: int) -> None:
+        structs = (LayerStruct * len(layers))(*layers)
         handle = c_void_p()
         check(library().bilstm_create(structs, len(layers), features, byref(handle)))
         self._handle = handle

@@ -1,9 +1,9 @@
-"""What the engine is told: plans of layers and of the optimizer, and the targets of rows."""
+"""The engine's descriptions of layers and of the optimizer, and the targets of rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ctypes import c_int64
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,73 +19,6 @@ POOLS = ("average", "maximum")
 LOSSES = ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error")
 OPTIMIZERS = ("adam", "sgd")
 PRECISIONS = ("float32", "bfloat16")  # of weights, in predictions
-
-
-@dataclass(frozen=True)
-class DirectionPlan:
-    """One LSTM: `reverse` reads sequences from their last step; `flip` stores outputs from the last place."""
-
-    units: int
-    reverse: bool = False
-    flip: bool = False
-
-
-@dataclass(frozen=True)
-class RecurrentPlan:
-    index: int
-    directions: tuple[DirectionPlan, ...]
-    merge: str = "concat"
-    return_sequences: bool = True
-
-
-@dataclass(frozen=True)
-class DensePlan:
-    index: int
-    units: int
-    activation: str = "linear"
-
-
-@dataclass(frozen=True)
-class DropoutPlan:
-    index: int
-    rate: float
-
-
-@dataclass(frozen=True)
-class SpatialDropoutPlan:
-    """Dropout whose mask a sequence keeps over its steps."""
-
-    index: int
-    rate: float
-
-
-@dataclass(frozen=True)
-class EmbeddingPlan:
-    index: int
-    numeric: int
-    vocabularies: tuple[int, ...]
-    dimensions: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class PoolingPlan:
-    """One row for each sequence: its rows' "average", or "maximum" of each number."""
-
-    index: int
-    pool: str
-
-
-@dataclass(frozen=True)
-class AttentionPoolingPlan:
-    """One row for each sequence: the mean of its rows x, weighted by softmax(query · tanh(W x + b)) over its steps."""
-
-    index: int
-    units: int
-
-
-LayerPlan = (
-    RecurrentPlan | DensePlan | DropoutPlan | SpatialDropoutPlan | EmbeddingPlan | PoolingPlan | AttentionPoolingPlan
-)
 
 
 class OptimizerPlan(NamedTuple):
@@ -123,6 +56,14 @@ class Targets:
         self.values = None if values is None else as_array(values, np.float32)
         self.weights = None if weights is None else as_array(weights, np.float32)
 
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(rows,) which rows are."""
+        if self.labels is not None:
+            return np.asarray(self.labels >= 0)
+        assert self.values is not None
+        return np.asarray(~np.isnan(self.values).any(axis=1))
+
     def take(self, rows: IndexArray) -> Targets:
         """Those of the rows with these indices."""
         return Targets(
@@ -132,39 +73,54 @@ class Targets:
         )
 
 
-def layer_struct(layer: LayerPlan) -> LayerStruct:
-    """The plan as the engine reads it."""
-    match layer:
-        case RecurrentPlan(index, directions, merge, return_sequences):
-            ways = (DirectionStruct * 2)(*(DirectionStruct(d.units, d.reverse, d.flip) for d in directions))
-            return LayerStruct(
-                kind=0,
-                index=index,
-                directions=len(directions),
-                ways=ways,
-                merge=MERGES.index(merge),
-                return_sequences=return_sequences,
-            )
-        case DensePlan(index, units, activation):
-            return LayerStruct(kind=1, index=index, units=units, activation=ACTIVATIONS.index(activation))
-        case DropoutPlan(index, rate):
-            return LayerStruct(kind=2, index=index, rate=rate)
-        case EmbeddingPlan(index, numeric, vocabularies, dimensions):
-            count = len(vocabularies)
-            return LayerStruct(
-                kind=3,
-                index=index,
-                numeric=numeric,
-                tables=count,
-                vocabularies=(c_int64 * count)(*vocabularies),
-                dimensions=(c_int64 * count)(*dimensions),
-            )
-        case PoolingPlan(index, pool):
-            return LayerStruct(kind=4, index=index, pool=POOLS.index(pool))
-        case SpatialDropoutPlan(index, rate):
-            return LayerStruct(kind=5, index=index, rate=rate)
-        case AttentionPoolingPlan(index, units):
-            return LayerStruct(kind=6, index=index, units=units)
+# --- Layers. The index tells apart the dropout layers of a network, which draw other numbers ------------------------
+
+
+def recurrent(
+    index: int, directions: Sequence[DirectionStruct], merge: str = "concat", return_sequences: bool = True
+) -> LayerStruct:
+    """One or two LSTMs, their outputs merged by one of MERGES."""
+    return LayerStruct(
+        kind=0,
+        index=index,
+        directions=len(directions),
+        ways=(DirectionStruct * 2)(*directions),
+        merge=MERGES.index(merge),
+        return_sequences=return_sequences,
+    )
+
+
+def dense(index: int, units: int, activation: str = "linear") -> LayerStruct:
+    """A linear map of each row and one of ACTIVATIONS."""
+    return LayerStruct(kind=1, index=index, units=units, activation=ACTIVATIONS.index(activation))
+
+
+def dropout(index: int, rate: float, *, spatial: bool = False) -> LayerStruct:
+    """Dropout; a spatial one drops the same columns at all steps of a sequence."""
+    return LayerStruct(kind=5 if spatial else 2, index=index, rate=rate)
+
+
+def embedding(index: int, numeric: int, vocabularies: Sequence[int], dimensions: Sequence[int]) -> LayerStruct:
+    """`numeric` columns that are passed on, and a table for each further one."""
+    tables = c_int64 * len(vocabularies)
+    return LayerStruct(
+        kind=3,
+        index=index,
+        numeric=numeric,
+        tables=len(vocabularies),
+        vocabularies=tables(*vocabularies),
+        dimensions=tables(*dimensions),
+    )
+
+
+def pooling(index: int, pool: str) -> LayerStruct:
+    """One row for each sequence, by one of POOLS."""
+    return LayerStruct(kind=4, index=index, pool=POOLS.index(pool))
+
+
+def attention_pooling(index: int, units: int) -> LayerStruct:
+    """One row for each sequence: the mean of its rows x, weighted by softmax(query · tanh(W x + b)) over its steps."""
+    return LayerStruct(kind=6, index=index, units=units)
 
 
 @lru_cache(maxsize=64)

@@ -1,15 +1,25 @@
 """What a network is made of, by Keras's names: shapes, initial weights, and the order of weights.
 
-Layers hold no numbers. A model asks each for its weights' shapes and initial values, and for the plan by which the
-engine runs it.
+Weights are stored in the model's engine, where the layers of a built model read and set theirs. A model asks each
+layer for its weights' shapes and initial values, and for the plan by which the engine runs it.
 """
 
 from __future__ import annotations
 
-from bilstm.layers.base import LAYERS, Input, Layer, WeightSpec, count_parameters, from_json, to_json
+from typing import NoReturn
+
+from bilstm.layers.base import LAYERS, Input, Layer, Symbol, WeightSpec, count_parameters, from_json, to_json
 from bilstm.layers.pooling import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D
 from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
-from bilstm.layers.stepwise import ColumnEmbedding, Dense, Dropout, Embedding, SpatialDropout1D, TimeDistributed
+from bilstm.layers.stepwise import (
+    ColumnEmbedding,
+    Dense,
+    Dropout,
+    Embedding,
+    Masking,
+    SpatialDropout1D,
+    TimeDistributed,
+)
 
 __all__ = [
     "LAYERS",
@@ -24,8 +34,10 @@ __all__ = [
     "GlobalMaxPooling1D",
     "Input",
     "Layer",
+    "Masking",
     "Reverse",
     "SpatialDropout1D",
+    "Symbol",
     "TimeDistributed",
     "WeightSpec",
     "count_parameters",
@@ -44,6 +56,7 @@ LAYERS |= {
         TimeDistributed,
         Dropout,
         SpatialDropout1D,
+        Masking,
         Embedding,
         ColumnEmbedding,
         GlobalAveragePooling1D,
@@ -51,3 +64,36 @@ LAYERS |= {
         GlobalAttentionPooling1D,
     )
 }
+
+# What to do without Keras's other layers, by parts of their names.
+_INSTEAD = {
+    ("GRU", "RNN", "LSTM"): "LSTM is the only recurrent layer here",
+    ("Add", "Subtract", "Multiply", "Average", "Minimum", "Dot", "Concat", "concat"): (
+        "a model is one chain of layers, which cannot merge branches"
+    ),
+    ("Conv", "Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
+        "sequences are read step by step by LSTM, and GlobalMaxPooling1D or GlobalAveragePooling1D make a row of each"
+    ),
+    ("Normalization",): "standardise x before it is given to the model, and clip gradients by the optimizer's clipnorm",
+    ("Attention",): "GlobalAttentionPooling1D makes one row of a sequence by attention",
+    ("Activation", "Softmax", "ReLU", "ELU"): 'Dense(units, activation="softmax") takes the activation',
+    ("Flatten", "Reshape", "Repeat", "Permute"): (
+        "sequences have any length; LSTM without return_sequences, or a GlobalMaxPooling1D, makes one row of each"
+    ),
+    ("Dropout", "Noise"): "there are Dropout and SpatialDropout1D",
+}
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Names of Keras's layers that are not here.
+
+    Raises:
+        ImportError: the name is written like a layer's; an AttributeError would lose its message in an import.
+        AttributeError: any other name.
+    """
+    if not name[:1].isupper():
+        raise AttributeError(f"module 'bilstm.layers' has no attribute {name!r}")
+    advice = next((text for parts, text in _INSTEAD.items() if any(part in name for part in parts)), None)
+    raise ImportError(
+        f"bilstm has no layer {name}{f': {advice}' if advice else ''}. Its layers: {', '.join(sorted(LAYERS))}"
+    )

@@ -1,18 +1,26 @@
-"""What all layers have in common: shapes, weights, a plan for the engine, and plain data that describe them."""
+"""What all layers have in common: shapes, weights, a plan for the engine, and plain data that describe them.
+
+Calling a layer on an `Input`, or on what calling another layer returned, makes a chain of layers, a `Symbol`, of which
+`bilstm.Model` makes a model: Keras's functional style, as far as it goes without branches.
+"""
 
 from __future__ import annotations
 
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bilstm.arguments import check_count, refuse_unsupported
-from bilstm.engine.plans import LayerPlan
+from bilstm.arguments import call_of, check_count, refuse_unsupported
+from bilstm.engine.library import LayerStruct
 from bilstm.ragged import FloatArray
+
+if TYPE_CHECKING:
+    from bilstm.models import Sequential
 
 LAYERS: dict[str, type[Layer]] = {}  # those that plain data can describe, by their names; the package fills it
 
@@ -42,12 +50,40 @@ class Layer(ABC):
     at once; steps may be None and are not enforced: sequences may have any length.
     """
 
+    _owner: tuple[weakref.ref[Sequential], int] | None = None  # the model it was built into, and its index there
     takes: ClassVar[dict[str, Any]] = {}  # further arguments of Keras's, with the values that change nothing
 
     def __init__(self, *, name: str | None = None, **keywords: Any) -> None:
         self.name = name
         self.input_features = _input_features(type(self).__name__, keywords)
         refuse_unsupported(type(self).__name__, keywords, _ANY_LAYER | self.takes)
+
+    def __call__(self, inputs: Any) -> Symbol:
+        """The chain that ends with this layer.
+
+        Args:
+            inputs: an `Input`, or what calling another layer returned.
+
+        Raises:
+            ValueError: `inputs` is something else, such as an array, or several of them.
+        """
+        if isinstance(inputs, (Input, Symbol)):
+            return Symbol((*inputs.chain, self))
+        if isinstance(inputs, (list, tuple)):
+            raise ValueError(
+                f"{self!r} was called on {len(inputs)} inputs: a model of bilstm is one chain of layers, which cannot "
+                f"merge branches"
+            )
+        raise ValueError(
+            f"{self!r} was called on a {type(inputs).__name__}: call it on an Input or on another layer's output, make "
+            f"a model of the last one with bilstm.Model, and give arrays to the model's predict"
+        )
+
+    def __repr__(self) -> str:
+        return call_of(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_owner"}
 
     @abstractmethod
     def output_features(self, features: int) -> int:
@@ -61,14 +97,53 @@ class Layer(ABC):
     def from_config(cls, config: dict[str, Any]) -> Layer:
         return cls(**config)
 
-    def weights(self, features: int) -> list[WeightSpec]:
-        """The weight arrays in the order of `get_weights()`."""
+    def weight_specs(self, features: int) -> list[WeightSpec]:
+        """The names and shapes of the weight arrays, in the order of `get_weights`."""
         return []
+
+    def _built(self) -> tuple[Sequential, slice]:
+        """The model that this layer was built into, and where its arrays are among the model's."""
+        model = self._owner and self._owner[0]()
+        if self._owner is None or model is None:
+            raise ValueError(f"{self!r} has no weights of its own yet: it is not part of a model that is built")
+        return model, model._weights_of(self._owner[1])
+
+    def get_weights(self) -> list[FloatArray]:
+        """The layer's weight arrays, float32 copies, in the order that its class describes.
+
+        Raises:
+            ValueError: the layer is not part of a model that is built.
+        """
+        model, own = self._built()
+        return model.get_weights()[own]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the layer's weight arrays, in the order of `get_weights`.
+
+        Raises:
+            ValueError: another number of arrays, another shape, a value that is not finite, or a layer that is not part
+                of a model that is built.
+        """
+        model, own = self._built()
+        arrays: list[Any] = list(model.get_weights())
+        if len(weights) != len(arrays[own]):
+            raise ValueError(f"set_weights: {self!r} has {len(arrays[own])} weight arrays, not {len(weights)}")
+        arrays[own] = weights
+        model.set_weights(arrays)
+
+    @property
+    def weights(self) -> list[FloatArray]:
+        """What `get_weights` returns."""
+        return self.get_weights()
+
+    def count_params(self) -> int:
+        """The number of values in all weight arrays of the layer."""
+        return sum(array.size for array in self.get_weights())
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return []
 
-    def plan(self, index: int, features: int) -> LayerPlan | None:
+    def plan(self, index: int, features: int) -> LayerStruct | None:
         """How the engine runs the layer, or None where nothing is to be done."""
         return None
 
@@ -78,12 +153,25 @@ class Layer(ABC):
 
 
 class Input(Layer):
-    """The shape of a model's input: `Input((steps, features))`; steps may be None."""
+    """The shape of a model's input: `Input((steps, features))`; steps may be None. `Input((None,))`, or before an
+    `Embedding` `Input((steps,))`, is one value a step.
+    """
 
     def __init__(self, shape: Sequence[int | None], *, name: str | None = None, **keywords: Any) -> None:
         super().__init__(name=name, input_shape=shape, **keywords)
+        self.shape = tuple(shape)
 
-    takes: ClassVar[dict[str, Any]] = {"batch_size": None, "sparse": False, "ragged": False}
+    takes: ClassVar[dict[str, Any]] = {
+        "batch_size": None,
+        "sparse": False,
+        "ragged": False,
+        "dtype": (None, "float32", "int32", "int64"),
+    }
+
+    @property
+    def chain(self) -> tuple[Layer, ...]:
+        """The layers up to this one."""
+        return (self,)
 
     def output_features(self, features: int) -> int:
         return features
@@ -99,6 +187,20 @@ def count_parameters(layers: Iterable[Layer], features: int) -> int:
         total += sum(weight.size for weight in layer.weights(features))
         features = layer.output_features(features)
     return total
+
+
+class Symbol:
+    """What calling a layer returns: it stands for the layer's output.
+
+    Attributes:
+        chain: the layers up to that one, first an `Input`.
+    """
+
+    def __init__(self, chain: tuple[Layer, ...]) -> None:
+        self.chain = chain
+
+    def __repr__(self) -> str:
+        return f"Symbol(output of {self.chain[-1]!r}, layer {len(self.chain) - 1} after the Input)"
 
 
 def to_json(layer: Layer) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_count
-from bilstm.engine.plans import AttentionPoolingPlan, LayerPlan, PoolingPlan
+from bilstm.engine import plans
+from bilstm.engine.library import LayerStruct
 from bilstm.layers.base import Layer, WeightSpec
 from bilstm.layers.initializers import glorot_uniform
 from bilstm.ragged import FloatArray
@@ -23,8 +24,8 @@ class _Pooling(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name}
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        return PoolingPlan(index, self.pool)
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.pooling(index, self.pool)
 
     def returns_rows_per_step(self) -> bool:
         return False
@@ -68,7 +69,7 @@ class GlobalAttentionPooling1D(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"units": self.units, "name": self.name}
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         shapes = {"kernel": (features, self.units), "bias": (self.units,), "query": (self.units,)}
         return [WeightSpec(name, shape) for name, shape in shapes.items()]
 
@@ -76,8 +77,8 @@ class GlobalAttentionPooling1D(Layer):
         kernel, query = glorot_uniform((features, self.units), random), glorot_uniform((self.units, 1), random)
         return [kernel, np.zeros(self.units, np.float32), query[:, 0]]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        return AttentionPoolingPlan(index, self.units)
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.attention_pooling(index, self.units)
 
     def returns_rows_per_step(self) -> bool:
         return False

@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bilstm.arguments import check_choice, check_count
-from bilstm.engine.plans import MERGES, DirectionPlan, LayerPlan, RecurrentPlan
+from bilstm.engine import plans
+from bilstm.engine.library import DirectionStruct, LayerStruct
+from bilstm.engine.plans import MERGES
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, orthogonal
 from bilstm.ragged import FloatArray
@@ -31,7 +33,7 @@ class LSTM(Layer):
         name: what the layer is called.
         keywords: Keras's other arguments, with the values that change nothing here.
 
-    What Keras's `dropout` does is done by a `SpatialDropout1D` before the layer; `recurrent_dropout` is not supported.
+    For Keras's `dropout` put a `SpatialDropout1D` before the layer; `recurrent_dropout` is not supported.
 
     Raises:
         ValueError: an argument of Keras's with a value that is not supported, by its name.
@@ -65,6 +67,12 @@ class LSTM(Layer):
         name: str | None = None,
         **keywords: Any,
     ) -> None:
+        for argument in ("dropout", "recurrent_dropout"):
+            if keywords.get(argument):
+                raise ValueError(
+                    f"LSTM: {argument}={keywords[argument]!r} is not supported (only 0): for dropout of inputs that is "
+                    f"the same at all steps, put SpatialDropout1D({keywords[argument]!r}) before the layer"
+                )
         super().__init__(name=name, **keywords)
         self.units = check_count("LSTM", "units", units)
         self.return_sequences = bool(return_sequences)
@@ -83,7 +91,7 @@ class LSTM(Layer):
             "name": self.name,
         }
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         gates = 4 * self.units
         return [
             WeightSpec("kernel", (features, gates)),
@@ -101,9 +109,9 @@ class LSTM(Layer):
             bias,
         ]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        direction = DirectionPlan(self.units, reverse=self.go_backwards)
-        return RecurrentPlan(index, (direction,), return_sequences=self.return_sequences)
+    def plan(self, index: int, features: int) -> LayerStruct:
+        direction = DirectionStruct(self.units, reverse=self.go_backwards)
+        return plans.recurrent(index, (direction,), return_sequences=self.return_sequences)
 
     def returns_rows_per_step(self) -> bool:
         return self.return_sequences
@@ -177,23 +185,23 @@ class Bidirectional(Layer):
         }
         return cls(**config | layers)
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         return [
             WeightSpec(f"{direction}_{weight.name}", weight.shape)
             for direction, layer in (("forward", self.forward), ("backward", self.backward))
-            for weight in layer.weights(features)
+            for weight in layer.weight_specs(features)
         ]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return [*self.forward.initial_weights(features, random), *self.backward.initial_weights(features, random)]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
+    def plan(self, index: int, features: int) -> LayerStruct:
         # The second layer's output is turned round in time to line up with the first's.
         directions = (
-            DirectionPlan(self.forward.units, reverse=self.forward.go_backwards),
-            DirectionPlan(self.backward.units, reverse=self.backward.go_backwards, flip=True),
+            DirectionStruct(self.forward.units, reverse=self.forward.go_backwards),
+            DirectionStruct(self.backward.units, reverse=self.backward.go_backwards, flip=True),
         )
-        return RecurrentPlan(index, directions, self.merge_mode or "concat", self.forward.return_sequences)
+        return plans.recurrent(index, directions, self.merge_mode or "concat", self.forward.return_sequences)
 
     def returns_rows_per_step(self) -> bool:
         return self.forward.return_sequences

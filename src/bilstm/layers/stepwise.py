@@ -1,4 +1,4 @@
-"""Layers that leave steps apart: Dense, TimeDistributed, Dropout, SpatialDropout1D, Embedding, ColumnEmbedding."""
+"""Layers that treat each step by itself: Dense, TimeDistributed, dropouts, embeddings and Masking."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bilstm.arguments import check_choice, check_count, check_fraction
-from bilstm.engine.plans import ACTIVATIONS, DensePlan, DropoutPlan, EmbeddingPlan, LayerPlan, SpatialDropoutPlan
+from bilstm.arguments import check_choice, check_count, check_fraction, check_number
+from bilstm.engine import plans
+from bilstm.engine.library import LayerStruct
+from bilstm.engine.plans import ACTIVATIONS
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, standard_normal, uniform
 from bilstm.ragged import FloatArray
@@ -39,14 +41,14 @@ class Dense(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"units": self.units, "activation": self.activation, "name": self.name}
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         return [WeightSpec("kernel", (features, self.units)), WeightSpec("bias", (self.units,))]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return [glorot_uniform((features, self.units), random), np.zeros(self.units, np.float32)]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        return DensePlan(index, self.units, self.activation)
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.dense(index, self.units, self.activation)
 
 
 class TimeDistributed(Layer):
@@ -69,13 +71,13 @@ class TimeDistributed(Layer):
     def from_config(cls, config: dict[str, Any]) -> Layer:
         return cls(**config | {"layer": from_json(config["layer"])})
 
-    def weights(self, features: int) -> list[WeightSpec]:
-        return self.layer.weights(features)
+    def weight_specs(self, features: int) -> list[WeightSpec]:
+        return self.layer.weight_specs(features)
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return self.layer.initial_weights(features, random)
 
-    def plan(self, index: int, features: int) -> LayerPlan | None:
+    def plan(self, index: int, features: int) -> LayerStruct | None:
         return self.layer.plan(index, features)
 
 
@@ -97,8 +99,8 @@ class Dropout(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "name": self.name}
 
-    def plan(self, index: int, features: int) -> LayerPlan | None:
-        return DropoutPlan(index, self.rate) if self.rate else None
+    def plan(self, index: int, features: int) -> LayerStruct | None:
+        return plans.dropout(index, self.rate) if self.rate else None
 
 
 class SpatialDropout1D(Layer):
@@ -121,24 +123,53 @@ class SpatialDropout1D(Layer):
     def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "name": self.name}
 
-    def plan(self, index: int, features: int) -> LayerPlan | None:
-        return SpatialDropoutPlan(index, self.rate) if self.rate else None
+    def plan(self, index: int, features: int) -> LayerStruct | None:
+        return plans.dropout(index, self.rate, spatial=True) if self.rate else None
+
+
+class Masking(Layer):
+    """Skips the steps whose values all equal `mask_value`. It must be the model's first layer.
+
+    The layers after it never see these steps, wherever in a sequence they are: an LSTM carries its state across them in
+    both directions, poolings leave them out, and their targets and weights are not used, as in Keras. `predict` gives 0
+    for them where it returns a value for each step.
+
+    Args:
+        mask_value: a finite number.
+    """
+
+    def __init__(self, mask_value: float = 0.0, *, name: str | None = None, **keywords: Any) -> None:
+        super().__init__(name=name, **keywords)
+        self.mask_value = check_number("Masking", "mask_value", mask_value)
+
+    def output_features(self, features: int) -> int:
+        return features
+
+    def get_config(self) -> dict[str, Any]:
+        return {"mask_value": self.mask_value, "name": self.name}
 
 
 class Embedding(Layer):
-    """Whole numbers from 0 to input_dim - 1 -> learnt vectors of output_dim numbers. Input: one number a step.
+    """Whole numbers from 0 to input_dim - 1 -> learned vectors of output_dim values. Input: one whole number a step.
+
+    Args:
+        input_dim: how many different numbers there are.
+        output_dim: dimensions of a vector.
+        mask_zero: whether steps that are 0 are skipped, as `Masking` does; then it must be the model's first layer.
+            Without padding there is no need for it.
 
     Weights: embeddings (input_dim, output_dim).
     """
 
     takes: ClassVar[dict[str, Any]] = {
         "embeddings_initializer": "uniform",
-        "mask_zero": False,  # sequences are not padded, so there is nothing to mask
         "lora_rank": None,
         **REGULARIZERS,
     }
 
-    def __init__(self, input_dim: int, output_dim: int, *, name: str | None = None, **keywords: Any) -> None:
+    def __init__(
+        self, input_dim: int, output_dim: int, *, mask_zero: bool = False, name: str | None = None, **keywords: Any
+    ) -> None:
         if len(keywords.get("input_shape") or ()) == 1:  # Keras's way: the steps alone
             keywords["input_shape"] = (None, 1)
         super().__init__(name=name, **keywords)
@@ -146,6 +177,7 @@ class Embedding(Layer):
             raise ValueError(f"Embedding takes one whole number a step, not {self.input_features} features")
         self.input_dim = check_count("Embedding", "input_dim", input_dim)
         self.output_dim = check_count("Embedding", "output_dim", output_dim)
+        self.mask_zero = bool(check_choice("Embedding", "mask_zero", mask_zero, (False, True)))
         self.input_features = 1
 
     def output_features(self, features: int) -> int:
@@ -154,16 +186,21 @@ class Embedding(Layer):
         return self.output_dim
 
     def get_config(self) -> dict[str, Any]:
-        return {"input_dim": self.input_dim, "output_dim": self.output_dim, "name": self.name}
+        return {
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "mask_zero": self.mask_zero,
+            "name": self.name,
+        }
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         return [WeightSpec("embeddings", (self.input_dim, self.output_dim))]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return [uniform((self.input_dim, self.output_dim), random)]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        return EmbeddingPlan(index, 0, (self.input_dim,), (self.output_dim,))
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.embedding(index, 0, (self.input_dim,), (self.output_dim,))
 
 
 class ColumnEmbedding(Layer):
@@ -211,12 +248,12 @@ class ColumnEmbedding(Layer):
             "name": self.name,
         }
 
-    def weights(self, features: int) -> list[WeightSpec]:
+    def weight_specs(self, features: int) -> list[WeightSpec]:
         pairs = zip(self.vocabularies, self.dimensions, strict=True)
         return [WeightSpec(f"embeddings_{i}", shape) for i, shape in enumerate(pairs)]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        return [standard_normal(weight.shape, random) for weight in self.weights(features)]
+        return [standard_normal(weight.shape, random) for weight in self.weight_specs(features)]
 
-    def plan(self, index: int, features: int) -> LayerPlan:
-        return EmbeddingPlan(index, self.numeric, self.vocabularies, self.dimensions)
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.embedding(index, self.numeric, self.vocabularies, self.dimensions)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bilstm.models.functional import Model
 from bilstm.models.predictor import Predictor
 from bilstm.models.saved import load_model, model_from_parts
 from bilstm.models.sequential import Sequential
 
-__all__ = ["Predictor", "Sequential", "load_model", "model_from_parts"]
+__all__ = ["Model", "Predictor", "Sequential", "load_model", "model_from_parts"]

@@ -1,4 +1,4 @@
-"""How much goes into one call of the engine: Python hears Ctrl-C, and moves a bar, only between two calls."""
+"""How much goes into one call of the engine: Python notices Ctrl-C, and redraws a progress bar, only between calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pace:
 
     Args:
         ends: (batches,) steps up to the end of each batch.
-        weights: by how many weights each step is multiplied.
+        weights: the number of weights that each step is multiplied by.
     """
 
     def __init__(self, ends: IndexArray, weights: int) -> None:
@@ -28,11 +28,11 @@ class Pace:
         self.steps = max(1, _TRAINING // max(1, weights))  # in the next call
 
     def next(self, done: int) -> int:
-        """The batch before which the next call ends, where so many are done."""
+        """The index of the batch after the next call's last, when `done` batches are done."""
         return max(done + 1, int(self.ends.searchsorted(self._before(done) + self.steps, "right")))
 
     def note(self, done: int, end: int, seconds: float) -> None:
-        """Take note that the call for these batches took so long."""
+        """Record how long the call for these batches took."""
         steps = self._before(end) - self._before(done)
         self.steps = max(1, int(steps * min(8.0, CALL_SECONDS / max(seconds, 1e-9))))
 
@@ -40,12 +40,12 @@ class Pace:
         return int(self.ends[batch - 1]) if batch else 0
 
 
-def pieces(lengths: IndexArray, weights: int) -> Iterator[slice]:
-    """Divide sequences into slices, each for one call for prediction. Only the sequences' lengths tell where.
+def chunks(lengths: IndexArray, weights: int) -> Iterator[slice]:
+    """Divide sequences into slices, each for one prediction call. The division depends on their lengths only.
 
     Args:
         lengths: (n,) steps of each sequence.
-        weights: by how many weights each step is multiplied.
+        weights: the number of weights that each step is multiplied by.
     """
     most = steps_to_predict(weights)
     ends = np.cumsum(lengths)
@@ -58,5 +58,5 @@ def pieces(lengths: IndexArray, weights: int) -> Iterator[slice]:
 
 
 def steps_to_predict(weights: int) -> int:
-    """How many steps one call may predict, each multiplied by so many weights."""
+    """The most steps that one call may predict for a model with this many weights per step."""
     return _PREDICTION // max(1, weights)

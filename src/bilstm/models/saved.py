@@ -50,7 +50,7 @@ def _check_sizes(config: Mapping[str, Any], tensors: Mapping[str, FloatArray]) -
     total = 0
     for data in layers:
         layer = from_json(data)
-        total += sum(spec.size for spec in layer.weights(width))
+        total += sum(spec.size for spec in layer.weight_specs(width))
         width = layer.output_features(width)
     stored = sum(array.size for array in tensors.values())
     if total != stored:

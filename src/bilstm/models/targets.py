@@ -1,4 +1,4 @@
-"""What people pass as y, class weights and sample weights -> one target and one weight for each output row."""
+"""From y, class weights and sample weights as users give them to a target and a weight for each output row."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bilstm.engine.network import mark_unlabelled
 from bilstm.engine.plans import Targets
+from bilstm.errors import UserError
 from bilstm.ragged import FloatArray, Ragged
 
 # Names people use -> the engine's loss.
@@ -31,6 +32,8 @@ def make_targets(
     one_row_each: bool,
     sample_weight: Any = None,
     class_weight: Mapping[int, float] | None = None,
+    kept: npt.NDArray[np.bool_] | None = None,
+    complete: bool = False,
 ) -> Targets:
     """Bring y and the weights into the engine's form.
 
@@ -41,15 +44,21 @@ def make_targets(
         loss: one of LOSSES; the sparse one takes whole numbers, the others `outputs` numbers a row.
         sample_weight: a number for each sequence, or for each row, shaped like y without outputs.
         class_weight: class -> weight; multiplies the sample weight.
+        kept: (total_steps,) which steps of the data are not masked; the others' targets and weights are dropped. None:
+            all, or one row a sequence.
+        complete: whether y is a whole data set, in which labels of 1 and -1 alone are refused: they are two
+            classes rather than unlabelled rows. In a batch they may be either.
 
     Raises:
         ValueError: shapes or values that do not fit; the message says which and what would fit.
     """
+    if y is None:
+        raise UserError("y is missing: it has the targets of the sequences in x")
     rows = len(data) if one_row_each else data.total_steps
     flat = _flat(y, data, one_row_each, "y")
     if loss == "sparse_categorical_crossentropy":
-        labels = _labels(flat, rows, outputs)
-        weights = _weights(sample_weight, class_weight, labels, data, one_row_each)
+        labels = _labels(flat, rows, outputs, kept, complete)
+        weights = _weights(sample_weight, class_weight, labels, data, one_row_each, kept)
         return Targets(labels=labels, weights=weights)
     if flat.size != rows * outputs or (rows and flat.shape[0] != rows):
         hint = "; whole-number labels go with 'sparse_categorical_crossentropy'" if outputs > 1 else ""
@@ -57,6 +66,10 @@ def make_targets(
             f"y has shape {flat.shape} where {loss} needs ({rows}, {outputs}): a number for each output{hint}"
         )
     values = np.array(flat, np.float32).reshape(rows, outputs)
+    if kept is not None:
+        values = values[kept]
+    if complete and LOSSES[loss] != "mean_squared_error":
+        _check_coding(values)
     if LOSSES[loss] == "mean_squared_error":
         if np.isinf(values).any():
             raise ValueError(f"y is infinite in row {np.argwhere(np.isinf(values))[0, 0]}")
@@ -64,7 +77,7 @@ def make_targets(
         raise ValueError(f"{loss} needs y from 0 to 1, or -1 where unlabelled")
     weights = None
     if sample_weight is not None or class_weight is not None:
-        weights = _weights(sample_weight, class_weight, _classes(values), data, one_row_each)
+        weights = _weights(sample_weight, class_weight, _classes(values), data, one_row_each, kept)
     return Targets(values=values, weights=weights)
 
 
@@ -98,10 +111,25 @@ def _flat(y: Any, data: Ragged, one_row_each: bool, name: str) -> npt.NDArray[An
     )
 
 
-def _labels(flat: npt.NDArray[Any], rows: int, outputs: int) -> npt.NDArray[np.int32]:
+def _check_coding(labels: npt.NDArray[Any]) -> None:
+    unlabelled = labels == -1
+    if unlabelled.any() and (labels == 1).any() and (unlabelled | (labels == 1) | np.isnan(labels)).all():
+        raise UserError(
+            "y has only the labels 1 and -1, and -1 means unlabelled, so all that is labelled is one class: number the "
+            "classes 0 and 1 instead, or write NaN if -1 did mean unlabelled"
+        )
+
+
+def _labels(
+    flat: npt.NDArray[Any], rows: int, outputs: int, kept: npt.NDArray[np.bool_] | None, complete: bool
+) -> npt.NDArray[np.int32]:
     if flat.size != rows:
         raise ValueError(f"sparse_categorical_crossentropy needs one whole number a row, but y has shape {flat.shape}")
     numbers = np.asarray(flat.reshape(rows), np.float64)
+    if kept is not None:
+        numbers = numbers[kept]
+    if complete:
+        _check_coding(numbers)
     numbers = np.where(np.isnan(numbers), -1, numbers)
     wrong = np.flatnonzero((numbers != np.floor(numbers)) | (numbers < -1) | (numbers >= outputs))
     if len(wrong):
@@ -126,10 +154,12 @@ def _weights(
     classes: npt.NDArray[np.int32],
     data: Ragged,
     one_row_each: bool,
+    kept: npt.NDArray[np.bool_] | None,
 ) -> FloatArray | None:
     if sample_weight is None and class_weight is None:
         return None
-    weights = np.ones(len(classes), np.float32)
+    rows = len(data) if one_row_each else data.total_steps
+    weights = np.ones(rows, np.float32)
     if sample_weight is not None:
         array = None if isinstance(sample_weight, (Ragged, list, tuple)) else np.asarray(sample_weight)
         if isinstance(sample_weight, (list, tuple)) and np.ndim(sample_weight[0] if sample_weight else 0) == 0:
@@ -141,6 +171,8 @@ def _weights(
             if flat.size != len(weights):
                 raise ValueError(f"sample_weight has shape {flat.shape}, but there are {len(weights)} rows")
             weights = flat.reshape(-1).astype(np.float32)
+    if kept is not None:
+        weights = weights[kept]
     if class_weight is not None:
         known = np.unique(classes[classes >= 0])
         missing = [int(c) for c in known if int(c) not in class_weight]

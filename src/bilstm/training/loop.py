@@ -155,7 +155,7 @@ class _Run:
         assert model.optimizer is not None
         self.model, self.network, self.optimizer = model, model.network, model.optimizer
         self.options, self.progress, self.checkpoint = options, progress, checkpoint
-        self.highest_rate = model.optimizer.learning_rate
+        self.highest_rate: float = model.optimizer.learning_rate
         self.data, self.targets = training.take(slice(None), self.network.one_row_each)
         if not self.data.total_steps:
             raise ValueError("there are no sequences to train on")

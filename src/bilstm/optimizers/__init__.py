@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bilstm.arguments import check_fraction, refuse_unsupported
+from bilstm.arguments import check_choice, check_fraction, refuse_unsupported
 from bilstm.engine.plans import OptimizerPlan
+from bilstm.optimizers import schedules
+from bilstm.optimizers.schedules import SCHEDULES, LearningRateSchedule
+
+__all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "Optimizer", "get", "schedules"]
+
+Rate = float | LearningRateSchedule | Mapping[str, Any]  # a mapping is a schedule as `get_config` describes it
 
 _UNSUPPORTED: dict[str, Any] = {
     "use_ema": False,
@@ -22,7 +29,8 @@ class Optimizer:
     """What all optimizers take.
 
     Args:
-        learning_rate: step size, a positive number; may be changed between calls of `fit`.
+        learning_rate: step size, a positive number, or one of `bilstm.optimizers.schedules`; may be changed between
+            calls of `fit` and by callbacks.
         clipnorm: scales down each weight array's gradient to at most this norm.
         global_clipnorm: scales down all gradients together to at most this norm.
         clipvalue: cuts each number of the gradients to ± this. At most one of the three may be given.
@@ -38,7 +46,7 @@ class Optimizer:
 
     def __init__(
         self,
-        learning_rate: float,
+        learning_rate: Rate,
         *,
         clipnorm: float | None = None,
         global_clipnorm: float | None = None,
@@ -50,7 +58,12 @@ class Optimizer:
         if "lr" in keywords:  # Keras 2's name
             learning_rate = keywords.pop("lr")
         refuse_unsupported(owner, keywords, _UNSUPPORTED | self.takes)
-        self.learning_rate = _positive(owner, "learning_rate", learning_rate)
+        if isinstance(learning_rate, Mapping):  # of `get_config`
+            kind = check_choice(owner, "learning_rate", learning_rate.get("class_name"), SCHEDULES)
+            learning_rate = SCHEDULES[kind](**learning_rate.get("config", {}))
+        if not isinstance(learning_rate, LearningRateSchedule):
+            learning_rate = _positive(owner, "learning_rate", learning_rate)
+        self.learning_rate: Any = learning_rate  # a number or a schedule
         clipping = {"clipnorm": clipnorm, "global_clipnorm": global_clipnorm, "clipvalue": clipvalue}
         given = [name for name, value in clipping.items() if value is not None]
         if len(given) > 1:
@@ -62,14 +75,39 @@ class Optimizer:
 
     takes: ClassVar[dict[str, Any]] = {}  # further arguments of Keras's, with the values that change nothing
 
-    def get_config(self) -> dict[str, Any]:
-        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-        return {"learning_rate": self.learning_rate, **self.clipping, **decay}
+    def __repr__(self) -> str:
+        defaults = {**vars(type(self)(0.001)), "learning_rate": None, "clipping": self.clipping}
+        changed = {name: value for name, value in vars(self).items() if value != defaults[name]} | self.clipping
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
-    def plan(self) -> OptimizerPlan:
-        """The settings in the engine's terms."""
-        rate = _positive(type(self).__name__, "learning_rate", self.learning_rate)
-        return OptimizerPlan(self.kind, rate, **self.clipping, weight_decay=self.weight_decay or 0.0)
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same optimizer, as plain data.
+
+        Raises:
+            ValueError: the learning rate is a schedule of the user's own class.
+        """
+        rate = self.learning_rate
+        if isinstance(rate, LearningRateSchedule):
+            if type(rate) not in SCHEDULES.values():
+                raise ValueError(f"only the schedules of bilstm.optimizers.schedules can be saved, not {rate!r}")
+            rate = {"class_name": type(rate).__name__, "config": rate.get_config()}
+        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        return {"learning_rate": rate, **self.clipping, **decay}
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the learning rate depends on the training step."""
+        return isinstance(self.learning_rate, LearningRateSchedule)
+
+    def plan(self, step: int = 0) -> OptimizerPlan:
+        """The settings of a training step, counted from 0, in the engine's terms."""
+        return OptimizerPlan(self.kind, self._rate(step), **self.clipping, weight_decay=self.weight_decay or 0.0)
+
+    def _rate(self, step: int) -> float:
+        rate = self.learning_rate
+        if isinstance(rate, LearningRateSchedule):  # which may reach 0
+            return _positive(type(rate).__name__, f"the learning rate of step {step}", rate(step), or_zero=True)
+        return _positive(type(self).__name__, "learning_rate", rate)
 
 
 class Adam(Optimizer):
@@ -87,7 +125,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: Rate = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -103,9 +141,8 @@ class Adam(Optimizer):
         betas = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
         return super().get_config() | betas
 
-    def plan(self) -> OptimizerPlan:
-        rate = _positive(type(self).__name__, "learning_rate", self.learning_rate)
-        decay = self.weight_decay or 0.0
+    def plan(self, step: int = 0) -> OptimizerPlan:
+        rate, decay = self._rate(step), self.weight_decay or 0.0
         return OptimizerPlan("adam", rate, self.beta_1, self.beta_2, self.epsilon, **self.clipping, weight_decay=decay)
 
 
@@ -116,7 +153,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: Rate = 0.001,
         weight_decay: float = 0.004,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -134,7 +171,7 @@ class SGD(Optimizer):
     kind = "sgd"
     takes: ClassVar[dict[str, Any]] = {"momentum": (0, 0.0), "nesterov": False}
 
-    def __init__(self, learning_rate: float = 0.01, **keywords: Any) -> None:
+    def __init__(self, learning_rate: Rate = 0.01, **keywords: Any) -> None:
         super().__init__(learning_rate, **keywords)
 
 
@@ -158,10 +195,9 @@ def get(identifier: str | Optimizer) -> Optimizer:
 
 
 def _positive(owner: str, name: str, value: Any, *, or_zero: bool = False) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{owner}: {name} must be a number, not {value!r}") from None
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise ValueError(f"{owner}: {name} must be a number, not {value!r}")
+    number = float(value)
     if not (0.0 < number < float("inf") or (or_zero and number == 0.0)):
         raise ValueError(f"{owner}: {name} must be a positive number{' or 0' if or_zero else ''}, not {value!r}")
     return number
