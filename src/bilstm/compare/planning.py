@@ -93,9 +93,9 @@ def plan_comparison(
     base = variants[0].options
     given = (("test", test, test_labels, test_split), ("valid", valid, valid_labels, options.get("validation_split")))
     for name, sequences, names, own in given:
-        share = "test_split" if name == "test" else "validation_split"
         if sequences is not None and own is not None:
-            raise UserError(f"{name} is a set of its own, so {share} has no effect: leave one out")
+            split = "test_split" if name == "test" else "validation_split"
+            raise UserError(f"{name} is a set of its own, so {split} has no effect: leave one out")
         if sequences is None and names is not None:
             raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
     test_share = None if test is not None else TEST_SPLIT if test_split is None else test_split

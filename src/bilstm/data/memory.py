@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -210,7 +210,7 @@ class MemoryTable(Table):
             raise UserError(f"{self.place(row)}: the cell in column {name!r}, {role}, is missing")
         return cells
 
-    def _sorted(self, codes: IndexArray, order: str, sequences: Sequence[Any] | None = None) -> IndexArray:
+    def _sorted(self, codes: IndexArray, order: str, sequences: Any = None) -> IndexArray:
         self.require(order, "the order within a sequence")
         cells = self._present(order, "the order")
         keys = cells.integers if cells.integers is not None else cells.values if cells.numeric else cells.keys

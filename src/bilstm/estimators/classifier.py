@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.table import Table
 from bilstm.estimators.base import ClassifierMixin, LabelEstimator, column_or_1d
 
 
@@ -23,7 +23,7 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
 
     _unit = "sequence"
 
-    def _target_columns(self, table: MemoryTable, y: Any) -> dict[str, Cells]:
+    def _with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
         if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return super()._target_columns(table, y)
+        return super()._with_targets(table, y)

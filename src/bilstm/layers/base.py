@@ -184,7 +184,7 @@ def count_parameters(layers: Iterable[Layer], features: int) -> int:
     """The number of weights of a chain of layers for inputs of `features` numbers, without making any of them."""
     total = 0
     for layer in layers:
-        total += sum(weight.size for weight in layer.weights(features))
+        total += sum(weight.size for weight in layer.weight_specs(features))
         features = layer.output_features(features)
     return total
 

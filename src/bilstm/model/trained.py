@@ -256,7 +256,7 @@ def _shaped(rows: npt.NDArray[Any], table: Table, data: Dataset) -> Any:
     values = np.repeat(rows, data.values.lengths, axis=0) if data.per_sequence else rows
     ordered = np.empty_like(values)
     ordered[data.rows] = values
-    if offsets is None:
+    if offsets is None or not isinstance(table, MemoryTable):
         return ordered
     if table.form == "array":
         return ordered.reshape(len(data), -1, *ordered.shape[1:])
