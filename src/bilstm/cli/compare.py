@@ -11,10 +11,12 @@ from bilstm.cli.options import (
     COUNT,
     FILE,
     FRACTION,
+    TABLES,
     check_apart,
     class_weights,
     column_arguments,
     column_flags,
+    one_or_several,
     say,
     training_flags,
     use_threads,
@@ -23,7 +25,7 @@ from bilstm.console import Progress, echo_json, fail, saying_if_stopped, stop_st
 
 
 @click.command(short_help="Find out what a variant of the network gains.")
-@click.argument("table", type=FILE)
+@TABLES
 @column_flags
 @click.option("--test", metavar="TABLE", type=FILE, help="The test set, instead of a part of TABLE.")
 @click.option("--test-labels", metavar="FILE", type=FILE, help="The labels of --test, like --labels.")
@@ -63,7 +65,7 @@ from bilstm.console import Progress, echo_json, fail, saying_if_stopped, stop_st
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU. The figures are the same.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def compare(
-    table: str, seeds: int, out: str | None, as_json: bool, threads: int | None, quiet: bool, **given: Any
+    tables: tuple[str, ...], seeds: int, out: str | None, as_json: bool, threads: int | None, quiet: bool, **given: Any
 ) -> None:
     """Train several variants of the network on a TABLE of labelled sequences, and find out what differs.
 
@@ -81,11 +83,11 @@ def compare(
         from bilstm import plots
 
         picture = plots.picture_path(out, "comparison")
-    check_apart({"TABLE": table, "--valid": given["valid"], "--test": given["test"]})
+    check_apart(tables, {"--valid": given["valid"], "--test": given["test"]})
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
     sets = ("test", "test_labels", "valid", "valid_labels", "same_size", "test_split")
     plan = plan_comparison(
-        table,
+        one_or_several(tables),
         columns=column_arguments(given),
         vary=read_values(given["vary"]),
         options={name: value for name, value in given.items() if name in names and value is not None},
@@ -101,7 +103,7 @@ def compare(
         except ComparisonInterrupted as caught:
             interrupt, report = caught, caught.report
     if as_json:
-        echo_json({"table": table, "test": given["test"], **report})
+        echo_json({"table": one_or_several(tables), "test": given["test"], **report})
     else:
         notes = [f"note: {note}" for note in report["notes"]]
         say([*scores(report), *notes, report["sentence"]], quiet=False)

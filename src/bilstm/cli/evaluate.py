@@ -8,8 +8,11 @@ import click
 
 from bilstm.cli.options import (
     FILE,
+    LABELS,
+    TABLES,
     column_option,
     model_columns,
+    one_or_several,
     open_model,
     precision_option,
     say,
@@ -20,10 +23,10 @@ from bilstm.console import echo_json
 
 @click.command(short_help="Score a MODEL on a labelled TABLE.")
 @click.argument("model", type=FILE)
-@click.argument("table", type=FILE)
+@TABLES
 @model_columns
 @column_option("--label", "The target columns, in the order of training's, if their names differ.", multiple=True)
-@click.option("--labels", metavar="FILE", type=FILE, help="A table with the label of each sequence in a row.")
+@LABELS
 @column_option("--group", "Whose sequences belong together, such as a patient's: intervals resample whole groups.")
 @click.option(
     "--events",
@@ -43,12 +46,12 @@ from bilstm.console import echo_json
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU.")
 def evaluate(
     model: str,
-    table: str,
+    tables: tuple[str, ...],
     sequence: str | None,
     order: str | None,
     features: tuple[str, ...],
     label: tuple[str, ...],
-    labels: str | None,
+    labels: tuple[str, ...],
     group: str | None,
     events: int | None,
     background: str | None,
@@ -66,21 +69,23 @@ def evaluate(
     if report is not None:
         from bilstm.report import check_report_path
 
-        check_report_path(report, inputs=[path for path in (model, table, labels) if path])
+        check_report_path(report, inputs=[model, *tables, *labels])
     if background is not None and events is None:
         raise click.UsageError("--background says which label is no event: it needs --events")
     trained = open_model(model, sequence, order, label, features)
     trained.precision = precision
     use_threads(threads)
-    options: dict[str, Any] = {"labels": labels, "group": group, "tolerance": events, "background": background}
+    data = one_or_several(tables)
+    options: dict[str, Any] = {"labels": one_or_several(labels), "group": group}
+    options |= {"tolerance": events, "background": background}
     if report is None:
-        scores = trained.evaluate(table, **options)
+        scores = trained.evaluate(data, **options)
     else:
         from bilstm.report import write_report
 
-        scores = write_report(report, trained, table, name=model, **options)["scores"]
+        scores = write_report(report, trained, data, name=model, **options)["scores"]
     if as_json:
-        echo_json({"model": model, "table": table, **scores})
+        echo_json({"model": model, "table": data, **scores})
     else:
-        say(evaluation(table, scores), quiet=False)
+        say(evaluation(" and ".join(tables), scores), quiet=False)
         say([f"{report}: the report"] if report else [], quiet=not report)

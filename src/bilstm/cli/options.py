@@ -110,6 +110,11 @@ precision_option = click.option(
     help="Of the model's weights: bfloat16 is faster where they are many; probabilities change by some 1e-4.",
 )
 
+TABLES = click.argument("tables", metavar="TABLE...", nargs=-1, required=True, type=FILE)
+LABELS = click.option(
+    "--labels", metavar="FILE", type=FILE, multiple=True, help="A table with the label of each sequence in a row."
+)
+
 column_flags = together(
     column_option("--sequence", "Identifies the sequences. CoNLL-style files need none: empty lines separate them."),
     column_option(
@@ -118,7 +123,7 @@ column_flags = together(
         "1) or quantities. In CoNLL-style files, the last column.",
         multiple=True,
     ),
-    click.option("--labels", metavar="FILE", type=FILE, help="A table with the label of each sequence in a row."),
+    LABELS,
     column_option("--order", "Sorts the rows of a sequence. Default: they are in order."),
     column_option(
         "--features",
@@ -160,7 +165,12 @@ def column_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
     names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
     found = {name: given[name] for name in (*names, "spelling", "standardize", "group")}
-    return found | {"features": given["features"] or None}
+    return found | {"features": given["features"] or None, "labels": one_or_several(given["labels"])}
+
+
+def one_or_several(paths: tuple[str, ...]) -> Any:
+    """A path, several as a list, or None."""
+    return list(paths) if len(paths) > 1 else paths[0] if paths else None
 
 
 def class_weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> ClassWeight:
@@ -218,12 +228,17 @@ model_columns = together(
 )
 
 
-def check_apart(paths: dict[str, str | None]) -> None:
+def check_apart(tables: tuple[str, ...], others: dict[str, str | None]) -> None:
     """Refuse tables that are the same file: a score on the training set would be too good."""
     seen: dict[str, str] = {}
-    for what, path in paths.items():
-        if path is not None and (other := seen.setdefault(os.path.realpath(path), what)) != what:
-            raise UserError(f"{other} and {what} are the same file, {path}: give each its own sequences")
+    for what, path in [*(("TABLE", path) for path in tables), *others.items()]:
+        if path is None:
+            continue
+        real = os.path.realpath(path)
+        if real in seen:
+            both = "one TABLE and another" if seen[real] == what else f"{seen[real]} and {what}"
+            raise UserError(f"{both} are the same file, {path}: give each its own sequences")
+        seen[real] = what
 
 
 def use_threads(threads: int | None) -> None:

@@ -11,10 +11,12 @@ import click
 from bilstm.cli.options import (
     FILE,
     POSITIVE,
+    TABLES,
     check_apart,
     class_weights,
     column_arguments,
     column_flags,
+    one_or_several,
     say,
     training_flags,
     training_options,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("table", type=FILE)
+@TABLES
 @column_flags
 @click.option("--valid", metavar="TABLE", type=FILE, help="Sequences to validate on, instead of a part of TABLE.")
 @click.option("--valid-labels", metavar="FILE", type=FILE, help="The labels of the sequences in --valid.")
@@ -70,8 +72,8 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace files that bilstm did not write, too.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU. The model is the same.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
-def train(table: str, out: str, threads: int | None, quiet: bool, **given: Any) -> None:
-    """Train a model on a TABLE of labelled sequences.
+def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, **given: Any) -> None:
+    """Train a model on a TABLE of labelled sequences, or on several with the same columns.
 
     Ctrl-C stops training after the first epoch with the best model until then, which is written. With --checkpoint,
     the same command with --resume continues, whatever ended it.
@@ -80,12 +82,12 @@ def train(table: str, out: str, threads: int | None, quiet: bool, **given: Any) 
     from bilstm.modelfile import check_model_path
     from bilstm.wording import after_training, before_training, when_stopped
 
-    inputs = [table, *(path for name in ("labels", "valid", "valid_labels") if (path := given[name]))]
-    check_apart({"TABLE": table, "--valid": given["valid"]})
+    inputs = [*tables, *given["labels"], *(path for name in ("valid", "valid_labels") if (path := given[name]))]
+    check_apart(tables, {"--valid": given["valid"]})
     check_model_path(out, inputs=inputs, force=given["force"])
     options = training_options(given)
     checkpoint, logs = _kept_files(out, inputs, given)
-    prepared = _prepare(table, options, given)
+    prepared = _prepare(one_or_several(tables), options, given)
     say(before_training(prepared), quiet)
     use_threads(threads)
     interrupt = None
@@ -112,13 +114,13 @@ def train(table: str, out: str, threads: int | None, quiet: bool, **given: Any) 
     say(after_training(model, progress.seconds, out), quiet)
 
 
-def _prepare(table: str, options: TrainingOptions, given: dict[str, Any]) -> Prepared:
+def _prepare(data: Any, options: TrainingOptions, given: dict[str, Any]) -> Prepared:
     from bilstm.model.training import column_options, prepare_data
 
     columns = column_arguments(given)
     tables = {name: given[name] for name in ("valid", "valid_labels")}
     labels = columns.pop("labels")
-    return prepare_data(table, column_options(**columns), options, labels=labels, **tables)
+    return prepare_data(data, column_options(**columns), options, labels=labels, **tables)
 
 
 def _kept_files(

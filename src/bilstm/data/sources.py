@@ -10,6 +10,7 @@ import numpy as np
 
 from bilstm.data.arrays import read_sequences, read_values
 from bilstm.data.frames import is_frame, read_cells, read_frame, repeated
+from bilstm.data.joined import JoinedTable
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.schema import Schema
 from bilstm.data.table import Table
@@ -30,8 +31,9 @@ def open_table(
     """Read what holds sequences.
 
     Args:
-        data: a path; a data frame of pandas, Polars or PyArrow, or an object with Arrow's PyCapsule interface; a
-            dictionary of columns; arrays and lists of sequences (see `read_sequences`); a list of texts with `text`.
+        data: a path, or a list of paths or of data frames, which are one table; a data frame of pandas, Polars or
+            PyArrow, or an object with Arrow's PyCapsule interface; a dictionary of columns; arrays and lists of
+            sequences (see `read_sequences`); a list of texts with `text`.
         label: what messages call it, if it is not a file.
         steps: columns that have a value for each time step. If one of them holds lists, each row is a sequence; without
             a `sequence` column it is one if any column holds lists.
@@ -48,6 +50,12 @@ def open_table(
         from bilstm.data.reading import read_table
 
         return read_table(data, conll_columns=conll_columns, steps=steps, text=text, long=sequence is not None)
+    if _are_tables(data, text):
+        options: dict[str, Any] = {"steps": steps, "conll_columns": conll_columns, "text": text, "sequence": sequence}
+        first = open_table(data[0], label=f"{label}[0]", **options)
+        options["conll_columns"] = first.conll_columns
+        others = [open_table(each, label=f"{label}[{i}]", **options) for i, each in enumerate(data[1:], 1)]
+        return JoinedTable([first, *others]) if others else first
     if is_frame(data):
         table = read_frame(data, label, steps, long=sequence is not None)
     elif isinstance(data, Mapping) and not hasattr(data, "tocsr"):  # a sparse matrix may be one
@@ -59,6 +67,15 @@ def open_table(
         if text is not None and table.names == ["words"]:  # divided already
             return renamed(table, [text.column])
     return table if text is None or table.divided else divide_texts(table, text)
+
+
+def _are_tables(data: Any, text: TextColumn | None) -> bool:
+    """Whether a list holds paths or data frames, rather than sequences or texts."""
+    if not isinstance(data, (list, tuple)) or not data:
+        return False
+    if all(isinstance(each, os.PathLike) for each in data) or all(is_frame(each) for each in data):
+        return True
+    return text is None and all(isinstance(each, str) and os.path.isfile(each) for each in data)
 
 
 def open_for(schema: Schema, data: Any, *, label: str = "X", steps: Sequence[str] = ()) -> Table:

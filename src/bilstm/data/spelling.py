@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 WHOLE = "whole"
-# Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
 _FEWEST_WORDS = 100
 _LETTERS = 3  # in a word
 
@@ -23,6 +22,7 @@ def shape(text: str) -> str:
     return re.sub(r"(.)\1+", r"\1", "".join(kinds), flags=re.DOTALL)
 
 
+# Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
 PARTS: dict[str, Callable[[str], str]] = {
     WHOLE: lambda text: text,
     "first 2": lambda text: text[:2].lower(),
