@@ -25,6 +25,7 @@ from bilstm.cli.options import column_flags as known_column_flags
 from bilstm.console import Progress, fail, saying_if_stopped, stop_status
 
 if TYPE_CHECKING:
+    from bilstm.data.dataset import Dataset
     from bilstm.model.prepare import Prepared
 
 # --- Stand-ins until cli/options.py and wording.py offer these: then import them, and delete what follows. -----------
@@ -57,8 +58,15 @@ def before_training(prepared: Prepared) -> list[str]:
     lines = [f"{prepared.table.label}: {prepared.table.rows:,} rows; the task is {prepared.task.kind}"]
     for name, data in (("training", prepared.training), ("validation", prepared.validation)):
         if data:
-            lines.append(f"{name} set: {len(data):,} sequences")
+            lines.append(f"{name} set: {extent_of(data)}")
     return lines + [f"note: {note}" for note in prepared.notes]
+
+
+def extent_of(data: Dataset) -> str:
+    from bilstm.ragged import Extent
+    from bilstm.wording import _extent
+
+    return _extent(Extent().add(data.values.lengths))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -132,7 +140,9 @@ def compare(
         options={name: value for name, value in given.items() if name in names and value is not None},
         **{name: given[name] for name in sets},
     )
-    say(before_training(plan.prepared) + plan.describe(), quiet or as_json)
+    lines = [*before_training(plan.prepared), f"test set: {extent_of(plan.test)}"]
+    lines.append(f"to compare: {', '.join(variant.name for variant in plan.variants)}")
+    say(lines, quiet or as_json)
     use_threads(threads)
     interrupt = None
     with saying_if_stopped("before there was a result"):

@@ -10,7 +10,7 @@ __all__ = ["ComparisonInterrupted", "Plan", "compare", "plan_comparison", "run_c
 
 
 class _Callable(ModuleType):
-    """Python binds `bilstm.compare` to this package once it is imported, so calling it must do what its function does."""
+    """Once imported, this package is `bilstm.compare`, so calling it must do what its function does."""
 
     __call__ = staticmethod(compare)
 

@@ -136,7 +136,6 @@ def compare(
     arguments = locals()
     settings = ("test", "test_labels", "valid", "valid_labels", "vary", "same_size", "test_split", "options")
     columns = {name: arguments[name] for name in _COLUMNS}
-    check_count("compare", "seeds", seeds)
     plan = plan_comparison(data, y, columns=columns, **{name: arguments[name] for name in settings})
     return run_comparison(plan, seeds=seeds, progress=progress)
 

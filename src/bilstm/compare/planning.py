@@ -20,7 +20,6 @@ from bilstm.errors import UserError, counted
 from bilstm.model.network import check_options, network_size
 from bilstm.model.prepare import ColumnOptions, Prepared, prepare, read_dataset, without_unseen
 from bilstm.model.training import column_options
-from bilstm.ragged import Extent
 from bilstm.splitting import split
 from bilstm.tasks import Task
 from bilstm.training.options import TrainingOptions
@@ -53,16 +52,6 @@ class Plan:
     variants: list[Variant]
     notes: list[str]
 
-    def describe(self) -> list[str]:
-        """The test set and the variants, in words."""
-        lengths = Extent().add(self.test.values.lengths)
-        steps = f"{lengths.shortest:,} to {lengths.longest:,} steps"
-        if lengths.shortest == lengths.longest:
-            steps = counted(lengths.longest, "step")
-        lines = [f"test set: {counted(lengths.sequences, 'sequence')} of {steps}, {lengths.steps:,} in all"]
-        lines += [f"note on the test set: {note}" for note in self.notes]
-        return [*lines, f"to compare: {', '.join(variant.name for variant in self.variants)}"]
-
 
 def plan_comparison(
     data: Any,
@@ -88,16 +77,10 @@ def plan_comparison(
         TypeError: there is no such option.
         UserError: an argument is impossible, or there are too few sequences or groups.
     """
-    columns = dict(columns)
     variants = _variants(vary, options)
     base = variants[0].options
-    given = (("test", test, test_labels, test_split), ("valid", valid, valid_labels, options.get("validation_split")))
-    for name, sequences, names, own in given:
-        share = "test_split" if name == "test" else "validation_split"
-        if sequences is not None and own is not None:
-            raise UserError(f"{name} is a set of its own, so {share} has no effect: leave one out")
-        if sequences is None and names is not None:
-            raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
+    _check_sets("test", test, test_labels, "test_split", test_split)
+    _check_sets("valid", valid, valid_labels, "validation_split", options.get("validation_split"))
     test_share = None if test is not None else TEST_SPLIT if test_split is None else test_split
     share = share_set_aside(None if valid is not None else base.validation_split, test_share)
     table, chosen, labels = _opened(data, y, columns)
@@ -127,6 +110,14 @@ def plan_comparison(
     if same_size:
         variants = equally_large(variants, partial(network_size, prepared.schema, prepared.task))
     return Plan(prepared, tested, variants, [*notes, *tested.notes])
+
+
+def _check_sets(name: str, sequences: Any, labels: Any, split: str, share: float | None) -> None:
+    """Refuse what has no effect where there is, or is not, a set of its own."""
+    if sequences is not None and share is not None:
+        raise UserError(f"{name} is a set of its own, so {split} has no effect: leave one out")
+    if sequences is None and labels is not None:
+        raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
 
 
 def share_set_aside(validation_split: float | None, test_split: float | None) -> float:
@@ -184,11 +175,12 @@ def _variants(vary: Mapping[str, Sequence[Any]] | None, options: Mapping[str, An
         raise UserError(str(error)) from None
 
 
-def _opened(data: Any, y: Any, columns: dict[str, Any]) -> tuple[Table, ColumnOptions, Table | None]:
+def _opened(data: Any, y: Any, columns: Mapping[str, Any]) -> tuple[Table, ColumnOptions, Table | None]:
     """The table with all that belongs to it, which column is what, and the table of labels."""
-    labels = columns.pop("labels", None)
+    columns = dict(columns)
+    labels, group = columns.pop("labels", None), columns.get("group")
     if y is None:
-        if not isinstance(columns.get("group"), (str, type(None))):
+        if not isinstance(group, (str, type(None))):
             raise UserError("group is the name of a column; the groups themselves can be given together with y only")
         chosen = column_options(**columns)
         steps = [*chosen.label, *(chosen.features or ())]
@@ -204,7 +196,6 @@ def _opened(data: Any, y: Any, columns: dict[str, Any]) -> tuple[Table, ColumnOp
     table, names = with_targets(table, y, per_sequence=kind.startswith("sequence"), **places)
     if chosen.task is None and len(names) > 1:
         kind = "step-labels"
-    group = columns.get("group")
     if group is not None:
         table, group = with_groups(table, group, **places)
     return table, dataclasses.replace(chosen, label=names, task=kind, group=group), None

@@ -59,11 +59,13 @@ def read_column(given: Any) -> tuple[str | None, Cells] | None:
     """The name and the cells of a data frame's column, or of a frame with one; None for anything else."""
     import narwhals.stable.v2 as nw
 
-    if is_frame(given):
-        table = _in_memory(given, "y")
-        return (table.columns[0], read_series(table[table.columns[0]])) if len(table.columns) == 1 else None
     series = nw.from_native(given, series_only=True, pass_through=True)
-    return (series.name, read_series(series)) if isinstance(series, nw.Series) else None
+    if isinstance(series, nw.Series):  # which may have Arrow's PyCapsule interface, as frames have
+        return series.name, read_series(series)
+    if not is_frame(given):
+        return None
+    table = _in_memory(given, "y")
+    return (table.columns[0], read_series(table[table.columns[0]])) if len(table.columns) == 1 else None
 
 
 def read_series(series: nw.Series[Any]) -> Cells:
