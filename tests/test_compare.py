@@ -630,8 +630,8 @@ def test_calibration_is_left_out_unless_asked_for(monkeypatch: pytest.MonkeyPatc
             {"test_split": 0.5, "validation_split": 0.5},
             "validation_split and test_split together are 1: nothing is left",
         ),
-        ({"test_split": 0.01, "validation_split": 0.01}, "only 1 labelled sequence is set aside, too few for a"),
-        ({"group": [0] * 39 + [1]}, "only 1 group is set aside, too few for a validation set and a test set"),
+        ({"test_split": 0.01, "validation_split": 0.01}, "only 1 labelled sequence set aside, too few for a"),
+        ({"group": [0] * 39 + [1]}, "only 1 group set aside, too few for a validation set and a test set"),
         ({"group": [0] * 40}, "one group only"),
         ({"group": [0] * 39}, "groups has shape (39,), but X has 40 sequences"),
         (

@@ -79,14 +79,15 @@ def plan_comparison(
     """
     variants = _variants(vary, options)
     base = variants[0].options
-    _check_sets("test", test, test_labels, "test_split", test_split)
-    _check_sets("valid", valid, valid_labels, "validation_split", options.get("validation_split"))
-    test_share = None if test is not None else TEST_SPLIT if test_split is None else test_split
-    share = share_set_aside(None if valid is not None else base.validation_split, test_share)
+    asked = options.get("validation_split")
+    test_share = _share("test", test, test_labels, "test_split", test_split, TEST_SPLIT)
+    share = _share("valid", valid, valid_labels, "validation_split", asked, base.validation_split) + test_share
+    if share >= 1:
+        raise UserError(f"validation_split and test_split together are {share:g}: nothing is left to train on")
     table, chosen, labels = _opened(data, y, columns)
     group = chosen.group
-    if group is not None and not share:
-        unused = () if chosen.features is not None else (group,)
+    if group is not None and not share:  # only the test set needs it
+        unused = (group,) if chosen.features is None and group in table.names else ()
         chosen = dataclasses.replace(chosen, group=None, drop=(*chosen.drop, *unused))
     prepared = prepare(table, chosen, labels=labels, validation_split=share, seed=base.seed)
     aside, notes = prepared.validation, list[str]()
@@ -103,7 +104,7 @@ def plan_comparison(
     else:
         assert aside is not None
         tested = aside
-        if validation is None and test_share is not None:
+        if validation is None:
             validation, tested = part(aside, prepared.task, test_share / share, seed=base.seed)
     prepared = dataclasses.replace(prepared, validation=aside if validation is None else validation)
     _check(prepared, variants)
@@ -112,28 +113,20 @@ def plan_comparison(
     return Plan(prepared, tested, variants, [*notes, *tested.notes])
 
 
-def _check_sets(name: str, sequences: Any, labels: Any, split: str, share: float | None) -> None:
-    """Refuse what has no effect where there is, or is not, a set of its own."""
-    if sequences is not None and share is not None:
-        raise UserError(f"{name} is a set of its own, so {split} has no effect: leave one out")
-    if sequences is None and labels is not None:
-        raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
-
-
-def share_set_aside(validation_split: float | None, test_split: float | None) -> float:
-    """The share of the sequences that is set aside for both; None where there is a set of its own.
+def _share(name: str, own: Any, labels: Any, option: str, share: float | None, default: float | None) -> float:
+    """The share of the sequences that is set aside, 0 where there is a set of its own.
 
     Raises:
-        UserError: nothing is left to train on, or a share is 0.
+        UserError: the share is impossible, or something has no effect.
     """
-    shares = {"validation_split": validation_split, "test_split": test_split}
-    for name, share in shares.items():
-        if share is not None and not check_fraction("compare", name, share):
-            raise UserError(f"{name} must be above 0: variants are compared on sequences that are set aside")
-    total = sum(share for share in shares.values() if share is not None)
-    if total >= 1:
-        raise UserError(f"validation_split and test_split together are {total:g}: nothing is left to train on")
-    return total
+    if own is not None and share is not None:
+        raise UserError(f"{name} is a set of its own, so {option} has no effect: leave one out")
+    if own is None and labels is not None:
+        raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
+    found = check_fraction("compare", option, default if share is None else share)
+    if not found:
+        raise UserError(f"{option} must be above 0: variants are compared on sequences that are set aside")
+    return 0.0 if own is not None else found
 
 
 def part(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Dataset, Dataset]:
@@ -148,10 +141,9 @@ def part(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Datase
         there = counted(int(labelled.sum()), "labelled sequence")
         if aside.groups is not None:
             there = counted(len(np.unique(aside.groups[labelled])), "group")
-        verb = "is" if there.startswith("1 ") else "are"
         raise UserError(
-            f"only {there} {verb} set aside, too few for a validation set and a test set: set more aside, or give test "
-            f"sequences of their own"
+            f"only {there} set aside, too few for a validation "
+            f"set and a test set: set more aside, or give test sequences of their own"
         )
     return aside.take(validation), aside.take(test)
 
@@ -187,7 +179,7 @@ def _opened(data: Any, y: Any, columns: Mapping[str, Any]) -> tuple[Table, Colum
         table = open_table(data, label="data", steps=steps, text=chosen.text, sequence=chosen.sequence)
         return table, chosen, None if labels is None else open_table(labels, label="labels")
     for name, value in (("label", columns.get("label")), ("labels", labels), ("text", columns.get("text"))):
-        if value:
+        if value is not None:
             raise UserError(f"y has the labels of X, so {name} has no effect: leave one out")
     chosen = column_options(**columns | {"group": None})
     places = {"sequence": chosen.sequence, "order": chosen.order}

@@ -147,10 +147,8 @@ def equally_large(variants: Sequence[Variant], size_of: Callable[[TrainingOption
     largest = max(size_of(variant.options) for variant in variants)
 
     def resized(options: TrainingOptions) -> TrainingOptions:
-        def size(units: int) -> int:
-            return size_of(dataclasses.replace(options, units=units))
-
-        return dataclasses.replace(options, units=nearest_units(size, largest, options.units))
+        units = nearest_units(lambda units: size_of(dataclasses.replace(options, units=units)), largest, options.units)
+        return dataclasses.replace(options, units=units)
 
     return [dataclasses.replace(variant, options=resized(variant.options)) for variant in variants]
 
