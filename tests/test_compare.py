@@ -675,6 +675,28 @@ def test_tables_that_cannot_be_compared(arguments: Any, message: str) -> None:
         compare(columns, **{"label": "state", **LONG, **ONCE, **arguments})
 
 
+def test_options_are_refused_before_the_first_training() -> None:
+    X, y = half_of_total(40, 5, seed=1)
+    events: list[Any] = []
+    for vary, message in (
+        ({"pooling": [None, "mean"]}, "pooling has no effect"),
+        ({"class_weight": [None, {7: 1.0}]}, "class_weight has 7, which is none of the classes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare(X, y, vary=vary, progress=events.append)
+    assert not events
+
+
+def test_labels_of_the_validation_set_that_training_lacks_are_left_out() -> None:
+    X, y = half_of_total(60, 6, seed=1)
+    X_valid, y_valid = half_of_total(40, 6, seed=2)
+    fewer, strange = y_valid.astype(float), y_valid.copy()
+    fewer[:5], strange[:5] = np.nan, 7
+    options: dict[str, Any] = {**ONCE, "calibrate": True}
+    first, second = (compare(X, y, valid=(X_valid, labels), **options) for labels in (fewer, strange))
+    assert without_seconds(first["runs"]) == without_seconds(second["runs"])
+
+
 # --- Words ---------------------------------------------------------------------------------------------------------
 
 
