@@ -277,6 +277,7 @@ def test_few_sequences_are_said_and_fewer_give_no_interval() -> None:
         )
         text = "\n".join(table(report))
         assert ("[" in text) == ("95 % intervals" in text) == (count >= 3)
+        assert any("the intervals come from drawing" in note for note in report["notes"]) == (count >= 3)
         if count < 3:
             assert report["sentence"] == (
                 f"The best accuracy is that of {report['best']}, but too few test sequences have labels to be sure of "

@@ -161,7 +161,7 @@ def run_comparison(plan: Plan, *, seeds: int = SEEDS, progress: Progress | None 
     try:
         for number, (variant, seed) in enumerate(comparison.order(), 1):
             about = {"run": number, "runs": comparison.planned, "variant": variant.name, "seed": seed}
-            comparison.train(variant, seed, _with(notify, about))
+            comparison.train(variant, seed, lambda figures, about=about: notify(figures | about))  # type: ignore[misc]
     except KeyboardInterrupt as caught:
         if not comparison.runs:
             raise
@@ -172,10 +172,6 @@ def run_comparison(plan: Plan, *, seeds: int = SEEDS, progress: Progress | None 
     if interrupt:
         raise ComparisonInterrupted(report) from (interrupt.__cause__ or interrupt)
     return report
-
-
-def _with(progress: Progress, about: dict[str, Any]) -> Progress:
-    return lambda figures: progress(figures | about)
 
 
 def learning_curve(runs: Sequence[Mapping[str, Any]], score: str) -> dict[str, list[float]]:
