@@ -248,9 +248,7 @@ def test_intervals_of_one_seed_are_paired_and_draw_groups(kind: str, group: str 
     plan = plan_of(kind, group=group)
     report = run_comparison(plan, seeds=1)
     task, test = plan.prepared.task, plan.test
-    labelled = task.labelled(test.known)
-    if not test.per_sequence:
-        labelled = np.logical_or.reduceat(labelled, test.values.offsets[:-1])
+    labelled = task.labelled_sequences(test.known, test.values.offsets)
     scorers = []
     for variant in plan.variants:
         scorers.append(task.scorer(labelled, test.groups))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bilstm.arguments import check_count
-from bilstm.compare.planning import Plan, labelled_sequences, plan_comparison
+from bilstm.compare.planning import Plan, plan_comparison
 from bilstm.compare.variants import Variant
 from bilstm.compare.verdict import SCORES, notes, sentence
 from bilstm.data import scratch
@@ -196,7 +196,7 @@ def _scorers(task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, Fl
     Returns:
         The task's scorer and, for labels of the form B-X, I-X and O, one of spans.
     """
-    labelled, unseen = labelled_sequences(task, test), tuple(test.unseen)
+    labelled, unseen = task.labelled_sequences(test.known, test.values.offsets), tuple(test.unseen)
     scorer = task.scorer(labelled, test.groups, unseen)
     spans = None
     if isinstance(task, LabelTask) and task.spans:

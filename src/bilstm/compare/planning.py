@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bilstm.arguments import check_fraction
 from bilstm.compare.variants import DIRECTIONS, Variant, equally_large, grid
@@ -135,7 +134,7 @@ def part(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Datase
     Raises:
         UserError: there are too few, or too few groups.
     """
-    labelled = labelled_sequences(task, aside)
+    labelled = task.labelled_sequences(aside.known, aside.values.offsets)
     validation, test = split(labelled, share, seed=seed, groups=aside.groups)
     if not (labelled[validation].any() and labelled[test].any()):
         there = counted(int(labelled.sum()), "labelled sequence")
@@ -146,12 +145,6 @@ def part(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Datase
             f"set and a test set: set more aside, or give test sequences of their own"
         )
     return aside.take(validation), aside.take(test)
-
-
-def labelled_sequences(task: Task, data: Dataset) -> npt.NDArray[np.bool_]:
-    """(n_sequences,) whether a sequence has a label."""
-    labelled = task.labelled(data.known)
-    return labelled if data.per_sequence else np.logical_or.reduceat(labelled, data.values.offsets[:-1])
 
 
 def _variants(vary: Mapping[str, Sequence[Any]] | None, options: Mapping[str, Any]) -> list[Variant]:
