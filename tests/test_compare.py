@@ -488,7 +488,9 @@ def test_it_is_a_function_in_whatever_order_things_are_imported() -> None:
         program += "except bilstm.UserError as error: print(error)\n"
         ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
         assert ran.stdout.startswith("data has no "), ran
-    assert bilstm.compare is not None
+    assert bilstm.compare is sys.modules["bilstm.compare"]
+    X, y = half_of_total(40, 5, seed=1)
+    assert without_seconds(bilstm.compare(X, y, **ONCE)) == without_seconds(compare(X, y, **ONCE))
 
 
 # --- What goes wrong -----------------------------------------------------------------------------------------------

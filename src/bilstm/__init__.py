@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bilstm.report import report
     from bilstm.training.options import TrainingOptions
 
-_MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
+_MODULES = ("callbacks", "compare", "layers", "metrics", "models", "optimizers", "problems", "utils")
 _NAMES = {
     "Ragged": "ragged",
     "SequenceClassifier": "estimators",
@@ -40,7 +40,6 @@ _NAMES = {
     "TrainedModel": "model.trained",
     "TrainingOptions": "training.options",
     "UserError": "errors",
-    "compare": "compare",
     "load": "model.trained",
     "load_model": "models",
     "report": "report",

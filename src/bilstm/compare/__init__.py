@@ -10,7 +10,7 @@ __all__ = ["ComparisonInterrupted", "Plan", "compare", "plan_comparison", "run_c
 
 
 class _Callable(ModuleType):
-    """Once imported, this package is `bilstm.compare`, so calling it must do what its function does."""
+    """Python binds the name `bilstm.compare` to this package, so calling it does what its function does."""
 
     __call__ = staticmethod(compare)
 

@@ -247,7 +247,7 @@ def _guess(report: Mapping[str, Any]) -> str:
     answer = report["majority"]["answer"]
     if isinstance(answer, str):
         return f"always {shown(answer, 20)[1:-1]}"
-    return "always the training mean" if isinstance(answer, Mapping) else "always the most frequent answer"
+    return "always the training mean" if isinstance(answer, Mapping) else "always the most frequent answers"
 
 
 def _figure(value: float, how: Score) -> str:
