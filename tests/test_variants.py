@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bilstm.compare.variants import VARIABLE, grid
+from bilstm.compare.variants import VARIABLE, grid, nearest_units, read_values
 from bilstm.errors import UserError
 from bilstm.training.options import TrainingOptions
 
@@ -26,6 +26,9 @@ VALUES: dict[str, list[Any]] = {
     "batch_size": [8, 9],
     "learning_rate": [0.1, 0.01],
     "patience": [1, 2],
+    "pooling": ["mean", "max"],
+    "class_weight": [None, {"a": 2.0}],
+    "calibrate": [True, False],
 }
 
 
@@ -81,3 +84,49 @@ def test_the_same_value_twice_is_one_variant() -> None:
 def test_what_is_no_grid(vary: Any, message: str) -> None:
     with pytest.raises(UserError, match="^" + re.escape(message).replace("…", ".*") + "$"):
         grid(vary, BASE)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("units=32,64", [32, 64]),
+        ("batch-size = 2, 3", [2, 3]),
+        ("learning_rate=0.01,1e-3", [0.01, 0.001]),
+        ("variational_dropout=true,false", [True, False]),
+        ("pooling=mean,max,attention", ["mean", "max", "attention"]),
+        ("direction=none,both", ["none", "both"]),
+        ("class_weight=none,balanced", [None, "balanced"]),
+    ],
+)
+def test_what_is_typed(text: str, values: list[Any]) -> None:
+    name = text.partition("=")[0].strip().replace("-", "_")
+    found = read_values([text])
+    assert found == {name: values}
+    assert [type(value) for value in found[name]] == [type(value) for value in values]
+    assert read_values([]) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["unit=1,2"], "--vary unit=1,2: 'unit' cannot vary. Did you mean 'units'? What can: 'epochs', …"),
+        (["seed=1,2"], "--vary seed=1,2: 'seed' cannot vary.…"),
+        (["units"], "--vary units: say which values, as in --vary direction=forward,both"),
+        (["units= "], "--vary units= : say which values, as in --vary direction=forward,both"),
+        (["units=1,many"], "--vary units=1,many: units must be a whole number, not 'many'"),
+        (["dropout=x"], "--vary dropout=x: dropout must be a number, not 'x'"),
+        (["calibrate=maybe"], "--vary calibrate=maybe: calibrate must be true or false, not 'maybe'"),
+        (["units=1", "units=2"], "--vary units=2: units varies already; give all of its values together"),
+    ],
+)
+def test_what_cannot_be_typed(texts: list[str], message: str) -> None:
+    with pytest.raises(UserError, match="^" + re.escape(message).replace("…", ".*") + "$"):
+        read_values(texts)
+
+
+@pytest.mark.parametrize("least", [1, 3, 40])
+@pytest.mark.parametrize("size", [1, 100, 101, 10_000])
+def test_the_units_of_the_nearest_size(size: int, least: int) -> None:
+    units = nearest_units(lambda units: units * units, size, least)
+    assert units >= least
+    assert abs(units**2 - size) == min(abs(each**2 - size) for each in range(least, least + 200))

@@ -22,7 +22,7 @@ from bilstm.files import check_writable, reason, replacing
 
 FORMATS = ("png", "svg", "pdf")
 
-# Okabe and Ito's palette, told apart with any colour vision, and a dash pattern each for print in grey.
+# Okabe and Ito's palette, which any colour vision can distinguish, and a dash pattern for each, for print in grey.
 STYLES = (("#0072B2", "-"), ("#56B4E9", "--"), ("#009E73", "-."), ("#D55E00", "-"), ("#CC79A7", ":"))
 INK = "#333333"
 

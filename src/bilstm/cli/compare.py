@@ -76,7 +76,7 @@ def compare(
     from bilstm.compare.variants import read_values
     from bilstm.compare.verdict import table as scores
     from bilstm.training.options import TrainingOptions
-    from bilstm.wording import before_training
+    from bilstm.wording import before_training, extent_of
 
     picture = None
     if out is not None:
@@ -93,7 +93,9 @@ def compare(
         options={name: value for name, value in given.items() if name in names and value is not None},
         **{name: given[name] for name in sets},
     )
-    say(before_training(plan.prepared) + plan.describe(), quiet or as_json)
+    lines = [*before_training(plan.prepared), f"test set: {extent_of(plan.test)}"]
+    lines.append(f"to compare: {', '.join(variant.name for variant in plan.variants)}")
+    say(lines, quiet or as_json)
     use_threads(threads)
     interrupt = None
     with saying_if_stopped("before there was a result"):

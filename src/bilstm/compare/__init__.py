@@ -10,7 +10,7 @@ __all__ = ["ComparisonInterrupted", "Plan", "compare", "plan_comparison", "run_c
 
 
 class _Callable(ModuleType):
-    """Python binds `bilstm.compare` to this package once it is imported, so calling it must call its function."""
+    """Python binds the name `bilstm.compare` to this package, so calling it does what its function does."""
 
     __call__ = staticmethod(compare)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bilstm.arguments import check_count
-from bilstm.compare.planning import Plan, labelled_sequences, plan_comparison
+from bilstm.compare.planning import Plan, plan_comparison
 from bilstm.compare.variants import Variant
 from bilstm.compare.verdict import SCORES, notes, sentence
 from bilstm.data import scratch
@@ -136,7 +136,6 @@ def compare(
     arguments = locals()
     settings = ("test", "test_labels", "valid", "valid_labels", "vary", "same_size", "test_split", "options")
     columns = {name: arguments[name] for name in _COLUMNS}
-    check_count("compare", "seeds", seeds)
     plan = plan_comparison(data, y, columns=columns, **{name: arguments[name] for name in settings})
     return run_comparison(plan, seeds=seeds, progress=progress)
 
@@ -162,7 +161,7 @@ def run_comparison(plan: Plan, *, seeds: int = SEEDS, progress: Progress | None 
     try:
         for number, (variant, seed) in enumerate(comparison.order(), 1):
             about = {"run": number, "runs": comparison.planned, "variant": variant.name, "seed": seed}
-            comparison.train(variant, seed, _with(notify, about))
+            comparison.train(variant, seed, lambda figures, about=about: notify(figures | about))  # type: ignore[misc]
     except KeyboardInterrupt as caught:
         if not comparison.runs:
             raise
@@ -173,10 +172,6 @@ def run_comparison(plan: Plan, *, seeds: int = SEEDS, progress: Progress | None 
     if interrupt:
         raise ComparisonInterrupted(report) from (interrupt.__cause__ or interrupt)
     return report
-
-
-def _with(progress: Progress, about: dict[str, Any]) -> Progress:
-    return lambda figures: progress(figures | about)
 
 
 def learning_curve(runs: Sequence[Mapping[str, Any]], score: str) -> dict[str, list[float]]:
@@ -195,24 +190,25 @@ def learning_curve(runs: Sequence[Mapping[str, Any]], score: str) -> dict[str, l
     return {"mean": filled.mean(axis=0).tolist(), "deviation": spread.tolist()}
 
 
-class _TestScores:
-    """The scores of some predictions for the test set."""
+def _scorers(task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, FloatArray]]) -> list[Any]:
+    """Score the outputs of a network for the test set, as `TrainedModel.output_portions` gives them.
 
-    def __init__(self, task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, FloatArray]]) -> None:
-        """Take outputs of a network, some sequences at a time, as `TrainedModel.output_portions` gives them."""
-        labelled, unseen = labelled_sequences(task, test), tuple(test.unseen)
-        self.scorers: list[Any] = [task.scorer(labelled, test.groups, unseen)]
-        if isinstance(task, LabelTask) and task.spans:
-            self.scorers.append(SpanScores(labelled, (*task.classes, *unseen), groups=test.groups))
-        for sequences, steps, values in outputs:
-            rows = sequences if test.per_sequence else steps
-            offsets = test.row_offsets[sequences.start : sequences.stop + 1] - rows.start
-            truth = test.known[rows]
-            quantities = isinstance(task, QuantityTask)
-            self.scorers[0].add(truth, task.predicted(values) if quantities else task.widened(values, unseen), offsets)
-            for spans in self.scorers[1:]:
-                spans.add_spans(truth, values.argmax(axis=1), offsets)
-        self.sums = [scorer.sums for scorer in self.scorers]
+    Returns:
+        The task's scorer and, for labels of the form B-X, I-X and O, one of spans.
+    """
+    labelled, unseen = task.labelled_sequences(test.known, test.values.offsets), tuple(test.unseen)
+    scorer = task.scorer(labelled, test.groups, unseen)
+    spans = None
+    if isinstance(task, LabelTask) and task.spans:
+        spans = SpanScores(labelled, (*task.classes, *unseen), groups=test.groups)
+    for sequences, steps, values in outputs:
+        rows = sequences if test.per_sequence else steps
+        truth, offsets = test.known[rows], test.row_offsets[sequences.start : sequences.stop + 1] - rows.start
+        quantities = isinstance(task, QuantityTask)
+        scorer.add(truth, task.predicted(values) if quantities else task.widened(values, unseen), offsets)
+        if spans:
+            spans.add_spans(truth, values.argmax(axis=1), offsets)
+    return [scorer, spans] if spans else [scorer]
 
 
 class _Comparison:
@@ -251,21 +247,20 @@ class _Comparison:
         kept = {name: model.training[name] for name in ("epochs", "best_epoch", "stopped", "history")}
         test = self.plan.test
         portioned = model.output_portions(test.values, width=self.task.outputs + len(test.unseen))
-        self.sums.append(_TestScores(self.task, test, portioned).sums)
+        self.sums.append([scorer.sums for scorer in _scorers(self.task, test, portioned)])
         self.runs.append(about | {"seconds": round(seconds, 3), **kept})
 
     def report(self) -> dict[str, Any]:
         """See `compare`."""
         prepared, test, task = self.plan.prepared, self.plan.test, self.task
         answer, outputs = _guess(task, prepared.training)
-        guessed = _TestScores(task, test, _constant(test, outputs))
+        guessed = _scorers(task, test, _constant(test, outputs))
         scores: dict[str, RunScores] = {}
-        for position, scorer in enumerate(guessed.scorers):
-            of_runs = [sums[position] for sums in self.sums]
-            scores |= score_runs([*of_runs, guessed.sums[position]], scorer.scores)
+        for position, scorer in enumerate(guessed):
+            scores |= score_runs([*(sums[position] for sums in self.sums), scorer.sums], scorer.scores)
         for index, run in enumerate(self.runs):
             run |= {name: float(score.values[index]) for name, score in scores.items()}
-        main = guessed.scorers[-1].main
+        main = guessed[-1].main
         curve = "val_accuracy" if all("val_accuracy" in run["history"] for run in self.runs) else "val_loss"
         described = [self._describe(variant, scores, curve) for variant in self.variants]
         completed = [variant for variant in described if variant["runs"]]
@@ -284,7 +279,7 @@ class _Comparison:
             "sequences": {name: len(data) for name, data in parts.items() if data is not None},
             "labelled_sequences" if task.per_sequence else "steps": int(task.labelled(test.known).sum()),
             "clusters": "sequences" if test.groups is None else "groups",
-            "caution": guessed.scorers[0].caution,
+            "caution": guessed[0].caution,
             "majority": {"answer": answer} | {name: float(score.values[-1]) for name, score in scores.items()},
             "curve": curve,
             "variants": described,

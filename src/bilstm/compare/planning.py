@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bilstm.arguments import check_fraction
 from bilstm.compare.variants import DIRECTIONS, Variant, equally_large, grid
@@ -19,8 +18,7 @@ from bilstm.data.targets import with_groups, with_targets
 from bilstm.errors import UserError, counted
 from bilstm.model.network import check_options, network_size
 from bilstm.model.prepare import ColumnOptions, Prepared, prepare, read_dataset, without_unseen
-from bilstm.model.training import column_options
-from bilstm.ragged import Extent
+from bilstm.model.training import column_options, open_data
 from bilstm.splitting import split
 from bilstm.tasks import Task
 from bilstm.training.options import TrainingOptions
@@ -53,16 +51,6 @@ class Plan:
     variants: list[Variant]
     notes: list[str]
 
-    def describe(self) -> list[str]:
-        """The test set and the variants, in words."""
-        lengths = Extent().add(self.test.values.lengths)
-        steps = f"{lengths.shortest:,} to {lengths.longest:,} steps"
-        if lengths.shortest == lengths.longest:
-            steps = counted(lengths.longest, "step")
-        lines = [f"test set: {counted(lengths.sequences, 'sequence')} of {steps}, {lengths.steps:,} in all"]
-        lines += [f"note on the test set: {note}" for note in self.notes]
-        return [*lines, f"to compare: {', '.join(variant.name for variant in self.variants)}"]
-
 
 def plan_comparison(
     data: Any,
@@ -88,22 +76,17 @@ def plan_comparison(
         TypeError: there is no such option.
         UserError: an argument is impossible, or there are too few sequences or groups.
     """
-    columns = dict(columns)
     variants = _variants(vary, options)
     base = variants[0].options
-    given = (("test", test, test_labels, test_split), ("valid", valid, valid_labels, options.get("validation_split")))
-    for name, sequences, names, own in given:
-        if sequences is not None and own is not None:
-            split = "test_split" if name == "test" else "validation_split"
-            raise UserError(f"{name} is a set of its own, so {split} has no effect: leave one out")
-        if sequences is None and names is not None:
-            raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
-    test_share = None if test is not None else TEST_SPLIT if test_split is None else test_split
-    share = share_set_aside(None if valid is not None else base.validation_split, test_share)
+    asked = options.get("validation_split")
+    test_share = _share("test", test, test_labels, "test_split", test_split, TEST_SPLIT)
+    share = _share("valid", valid, valid_labels, "validation_split", asked, base.validation_split) + test_share
+    if share >= 1:
+        raise UserError(f"validation_split and test_split together are {share:g}: nothing is left to train on")
     table, chosen, labels = _opened(data, y, columns)
     group = chosen.group
-    if group is not None and not share:
-        unused = () if chosen.features is not None else (group,)
+    if group is not None and not share:  # only the test set needs it
+        unused = (group,) if chosen.features is None and group in table.names else ()
         chosen = dataclasses.replace(chosen, group=None, drop=(*chosen.drop, *unused))
     prepared = prepare(table, chosen, labels=labels, validation_split=share, seed=base.seed)
     aside, notes = prepared.validation, list[str]()
@@ -120,7 +103,7 @@ def plan_comparison(
     else:
         assert aside is not None
         tested = aside
-        if validation is None and test_share is not None:
+        if validation is None:
             validation, tested = part(aside, prepared.task, test_share / share, seed=base.seed)
     prepared = dataclasses.replace(prepared, validation=aside if validation is None else validation)
     _check(prepared, variants)
@@ -129,20 +112,20 @@ def plan_comparison(
     return Plan(prepared, tested, variants, [*notes, *tested.notes])
 
 
-def share_set_aside(validation_split: float | None, test_split: float | None) -> float:
-    """The share of the sequences that is set aside for both; None where there is a set of its own.
+def _share(name: str, own: Any, labels: Any, option: str, share: float | None, default: float | None) -> float:
+    """The share of the sequences that is set aside, 0 where there is a set of its own.
 
     Raises:
-        UserError: nothing is left to train on, or a share is 0.
+        UserError: the share is impossible, or something has no effect.
     """
-    shares = {"validation_split": validation_split, "test_split": test_split}
-    for name, share in shares.items():
-        if share is not None and not check_fraction("compare", name, share):
-            raise UserError(f"{name} must be above 0: variants are compared on sequences that are set aside")
-    total = sum(share for share in shares.values() if share is not None)
-    if total >= 1:
-        raise UserError(f"validation_split and test_split together are {total:g}: nothing is left to train on")
-    return total
+    if own is not None and share is not None:
+        raise UserError(f"{name} is a set of its own, so {option} has no effect: leave one out")
+    if own is None and labels is not None:
+        raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
+    found = check_fraction("compare", option, default if share is None else share)
+    if not found:
+        raise UserError(f"{option} must be above 0: variants are compared on sequences that are set aside")
+    return 0.0 if own is not None else found
 
 
 def part(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Dataset, Dataset]:
@@ -151,24 +134,17 @@ def part(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Datase
     Raises:
         UserError: there are too few, or too few groups.
     """
-    labelled = labelled_sequences(task, aside)
+    labelled = task.labelled_sequences(aside.known, aside.values.offsets)
     validation, test = split(labelled, share, seed=seed, groups=aside.groups)
     if not (labelled[validation].any() and labelled[test].any()):
         there = counted(int(labelled.sum()), "labelled sequence")
         if aside.groups is not None:
             there = counted(len(np.unique(aside.groups[labelled])), "group")
-        verb = "is" if there.startswith("1 ") else "are"
         raise UserError(
-            f"only {there} {verb} set aside, too few for a validation set and a test set: set more aside, or give test "
-            f"sequences of their own"
+            f"only {there} set aside, too few for a validation "
+            f"set and a test set: set more aside, or give test sequences of their own"
         )
     return aside.take(validation), aside.take(test)
-
-
-def labelled_sequences(task: Task, data: Dataset) -> npt.NDArray[np.bool_]:
-    """(n_sequences,) whether a sequence has a label."""
-    labelled = task.labelled(data.known)
-    return labelled if data.per_sequence else np.logical_or.reduceat(labelled, data.values.offsets[:-1])
 
 
 def _variants(vary: Mapping[str, Sequence[Any]] | None, options: Mapping[str, Any]) -> list[Variant]:
@@ -184,18 +160,17 @@ def _variants(vary: Mapping[str, Sequence[Any]] | None, options: Mapping[str, An
         raise UserError(str(error)) from None
 
 
-def _opened(data: Any, y: Any, columns: dict[str, Any]) -> tuple[Table, ColumnOptions, Table | None]:
+def _opened(data: Any, y: Any, columns: Mapping[str, Any]) -> tuple[Table, ColumnOptions, Table | None]:
     """The table with all that belongs to it, which column is what, and the table of labels."""
-    labels = columns.pop("labels", None)
+    columns = dict(columns)
+    labels, group = columns.pop("labels", None), columns.get("group")
     if y is None:
-        if not isinstance(columns.get("group"), (str, type(None))):
+        if not isinstance(group, (str, type(None))):
             raise UserError("group is the name of a column; the groups themselves can be given together with y only")
-        chosen = column_options(**columns)
-        steps = [*chosen.label, *(chosen.features or ())]
-        table = open_table(data, label="data", steps=steps, text=chosen.text, sequence=chosen.sequence)
-        return table, chosen, None if labels is None else open_table(labels, label="labels")
+        table, chosen = open_data(data, column_options(**columns))
+        return table, chosen, None if labels is None else open_table(labels, label="labels", sequence=chosen.sequence)
     for name, value in (("label", columns.get("label")), ("labels", labels), ("text", columns.get("text"))):
-        if value:
+        if value is not None:
             raise UserError(f"y has the labels of X, so {name} has no effect: leave one out")
     chosen = column_options(**columns | {"group": None})
     places = {"sequence": chosen.sequence, "order": chosen.order}
@@ -204,7 +179,6 @@ def _opened(data: Any, y: Any, columns: dict[str, Any]) -> tuple[Table, ColumnOp
     table, names = with_targets(table, y, per_sequence=kind.startswith("sequence"), **places)
     if chosen.task is None and len(names) > 1:
         kind = "step-labels"
-    group = columns.get("group")
     if group is not None:
         table, group = with_groups(table, group, **places)
     return table, dataclasses.replace(chosen, label=names, task=kind, group=group), None

@@ -19,11 +19,18 @@ _TYPES = {
     if field.name not in ("seed", "validation_split", "time_limit")
 }
 VARIABLE = tuple(_TYPES)
-_NAMES = {
-    ("direction", "both"): "both directions",
-    ("direction", "forward"): "forward only",
-    ("direction", "backward"): "backward only",
-    ("direction", "none"): "no context",
+_READERS: dict[str, Callable[[str], Any]] = {  # what is typed -> a value, by type
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": {"true": True, "false": False}.__getitem__,
+    "ClassWeight": lambda text: None if text == "none" else text,
+}
+_DIRECTIONS = {
+    "both": "both directions",
+    "forward": "forward only",
+    "backward": "backward only",
+    "none": "no context",
 }
 
 
@@ -51,10 +58,12 @@ class Variant:
 
 def _name(changes: Mapping[str, Any]) -> str:
     ordered = sorted(changes.items(), key=lambda change: change[0] != "direction")  # the others as they were given
-    return ", ".join(_NAMES.get(change) or _described(*change) for change in ordered)
+    return ", ".join(_described(*change) for change in ordered)
 
 
 def _described(name: str, value: Any) -> str:
+    if name == "direction":
+        return _DIRECTIONS[value]
     return str(value) if name == "merge_mode" else f"{name.replace('_', ' ')} {value}"
 
 
@@ -116,21 +125,12 @@ def read_values(texts: Iterable[str]) -> dict[str, list[Any]] | None:
 
 
 def _read_value(text: str, name: str, value: str) -> Any:
-    kind = _TYPES[name]
-    if kind.startswith("str"):
-        return value
-    if kind == "ClassWeight":
-        return None if value == "none" else value
-    if kind.startswith("bool"):
-        known = {"true": True, "yes": True, "false": False, "no": False}
-        if value.lower() not in known:
-            raise UserError(f"--vary {text}: {value!r} is neither true nor false")
-        return known[value.lower()]
+    kind = _TYPES[name].partition(" ")[0]
     try:
-        return int(value) if kind.startswith("int") else float(value)
-    except ValueError:
-        what = "whole number" if kind.startswith("int") else "number"
-        raise UserError(f"--vary {text}: {value!r} is not a {what}") from None
+        return _READERS[kind](value)
+    except (KeyError, ValueError):
+        what = {"int": "a whole number", "float": "a number", "bool": "true or false"}[kind]
+        raise UserError(f"--vary {text}: {name} must be {what}, not {value!r}") from None
 
 
 def equally_large(variants: Sequence[Variant], size_of: Callable[[TrainingOptions], int]) -> list[Variant]:
@@ -147,10 +147,8 @@ def equally_large(variants: Sequence[Variant], size_of: Callable[[TrainingOption
     largest = max(size_of(variant.options) for variant in variants)
 
     def resized(options: TrainingOptions) -> TrainingOptions:
-        def size(units: int) -> int:
-            return size_of(dataclasses.replace(options, units=units))
-
-        return dataclasses.replace(options, units=nearest_units(size, largest, options.units))
+        units = nearest_units(lambda units: size_of(dataclasses.replace(options, units=units)), largest, options.units)
+        return dataclasses.replace(options, units=units)
 
     return [dataclasses.replace(variant, options=resized(variant.options)) for variant in variants]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bilstm.compare.variants import Variant
@@ -134,17 +134,14 @@ def _summary(differences: Sequence[Difference], score: str, reference: str) -> l
         most = max(better, key=lambda name: sum(gains[name]))
         how_much = " to ".join(how.amount(end) for end in gains[most])
         unit = "points" if how.points else f"in {how.words}"
-        clauses.append(f"{_are(len(better))} better, {most} the most (by {how_much} {unit})")
+        are = "is" if len(better) == 1 else "are"
+        clauses.append(f"{len(better)} {are} better, {most} the most (by {how_much} {unit})")
     if worse:
-        clauses.append(f"{_are(worse)} worse")
+        clauses.append(f"{worse} {'is' if worse == 1 else 'are'} worse")
     if unclear:
         clauses.append(f"{unclear} {'shows' if unclear == 1 else 'show'} no clear difference")
     clauses[0] = f"of {counted(len(gains), 'variant')} compared with {reference}, {clauses[0]}"
     return clauses
-
-
-def _are(number: int) -> str:
-    return f"{number} {'is' if number == 1 else 'are'}"
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
@@ -160,10 +157,15 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     limited = [run for run in report["runs"] if run["stopped"] == "the time limit was reached"]
     if limited:
         of = f"{len(limited)} of {counted(len(report['runs']), 'training')}"
-        found.append(f"the time limit ended {of} ({_named(limited)}), which may be undertrained")
-    if any(not each["includes_seeds"] for each in report["differences"]):
-        seeds = max(each["seeds"] for each in report["differences"] if not each["includes_seeds"])
-        tell = "one seed tells nothing" if seeds == 1 else "two seeds tell too little"
+        names = "; ".join(dict.fromkeys(str(run["variant"]) for run in limited))
+        found.append(f"the time limit ended {of} ({names}), which may be undertrained")
+    without_seeds = [
+        each["seeds"]
+        for each in report["differences"]
+        if not each["includes_seeds"] and each[report["score"]]["low"] is not None
+    ]
+    if without_seeds:
+        tell = "one seed tells nothing" if max(without_seeds) == 1 else "two seeds tell too little"
         found.append(
             f"{tell} of how results differ between seeds: the intervals come from drawing test {report['clusters']} "
             f"only, and another seed may give a result outside of them; use at least 3 seeds"
@@ -196,10 +198,6 @@ def _mostly_seeds(difference: Difference, found: Mapping[str, float]) -> bool:
     return half**2 - from_sequences**2 > from_sequences**2
 
 
-def _named(runs: Iterable[Mapping[str, Any]]) -> str:
-    return "; ".join(dict.fromkeys(str(run["variant"]) for run in runs))
-
-
 def table(report: Mapping[str, Any]) -> list[str]:
     """The scores, a table for each: always the same guess, then the variants."""
     names = [name for name in SCORES if name in report["majority"]]
@@ -214,14 +212,10 @@ def table(report: Mapping[str, Any]) -> list[str]:
     if not with_seeds or report["differences"][0][report["score"]]["low"] is None:
         return [line.rstrip() for line in [*lines, spread]]
     lines.append(f"{spread}; in brackets: 95 % intervals, from drawing the test {report['clusters']} {RESAMPLES:,}")
-    lines.append(f"times, the same for both variants{_of_seeds(with_seeds)}")
+    seeds = f"{'' if all(with_seeds) else 'NOT '}from how much the seeds differ"
+    few = " where fewer than 3 completed" if any(with_seeds) and not all(with_seeds) else ""
+    lines.append(f"times, the same for both variants, and {seeds}{few}")
     return [line.rstrip() for line in lines]
-
-
-def _of_seeds(included: Sequence[bool]) -> str:
-    if all(included):
-        return ", and from how much the seeds differ"
-    return ", and NOT from how much the seeds differ" + (" where fewer than 3 completed" if any(included) else "")
 
 
 def _rows(report: Mapping[str, Any], score: str, *, with_size: bool) -> list[list[str]]:
@@ -253,7 +247,7 @@ def _guess(report: Mapping[str, Any]) -> str:
     answer = report["majority"]["answer"]
     if isinstance(answer, str):
         return f"always {shown(answer, 20)[1:-1]}"
-    return "always the training mean" if isinstance(answer, Mapping) else "always the most frequent answer"
+    return "always the training mean" if isinstance(answer, Mapping) else "always the most frequent answers"
 
 
 def _figure(value: float, how: Score) -> str:

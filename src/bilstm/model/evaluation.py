@@ -71,14 +71,11 @@ class _Evaluation:
             raise UserError(f"events are runs of equal labels of time steps, but the task is {task.kind}")
         self.tolerance = tolerance
         self.background = check_background(self.names, background) if of_steps else None
-        labelled = task.labelled(data.known)
-        if not task.per_sequence:
-            labelled = np.logical_or.reduceat(labelled, data.values.offsets[:-1])
-        self.labelled = labelled
+        self.labelled = task.labelled_sequences(data.known, data.values.offsets)
         self.temperature = (model.training.get("calibration") or {}).get("temperature", 1.0)
         self.scores = self._scores()
         self.baseline = self._scores() if model.baseline else None
-        self.raw = task.scorer(labelled, None, tuple(data.unseen)) if self.temperature != 1.0 else None
+        self.raw = task.scorer(self.labelled, None, tuple(data.unseen)) if self.temperature != 1.0 else None
         self.confusion: dict[str, dict[str, int]] = {name: {} for name in self.names}
 
     def _scores(self) -> _Scores:

@@ -115,9 +115,7 @@ def prepare(
     sequences = table.sequences(options.sequence, options.order)
     target = target_of(table, sequences, options, labels, notes)
     task, truth = find_task(target, sequences, options.task, options.classes)
-    labelled = task.labelled(truth)
-    if not task.per_sequence:
-        labelled = np.logical_or.reduceat(labelled, sequences.offsets[:-1])
+    labelled = task.labelled_sequences(truth, sequences.offsets)
     grouped = options.group is not None
     share = 0.0 if valid else default_share(validation_split, len(sequences), task.per_sequence and not grouped)
     if grouped and not share:

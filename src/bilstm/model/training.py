@@ -145,9 +145,8 @@ def prepare_data(
     valid_labels: Any = None,
 ) -> Prepared:
     """Read the data and decide what is what: see `train` and `prepare`."""
-    table = _opened(data, columns)
-    columns = _separated(columns, table)
-    steps = _opened(valid, columns, table) if valid is not None else None
+    table, columns = open_data(data, columns)
+    steps = open_data(valid, columns, table)[0] if valid is not None else None
     tables = [
         None if each is None else open_table(each, label="labels", sequence=columns.sequence)
         for each in (labels, valid_labels)
@@ -158,19 +157,21 @@ def prepare_data(
     )
 
 
-def _opened(data: Any, columns: ColumnOptions, like: Table | None = None) -> Table:
-    return open_table(
+def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> tuple[Table, ColumnOptions]:
+    """Read the data; and the options with `a,b` as two columns, unless the table has one of this name.
+
+    Args:
+        like: the table that the model is trained on, where that is another one.
+    """
+    steps = [part for name in (*columns.label, *(columns.features or ())) for part in (name, *name.split(","))]
+    table = open_table(
         data,
         label="data",
-        steps=[part for name in (*columns.label, *(columns.features or ())) for part in (name, *name.split(","))],
+        steps=steps,
         conll_columns=like.conll_columns if like else None,
         text=columns.text,
         sequence=columns.sequence,
     )
-
-
-def _separated(columns: ColumnOptions, table: Table) -> ColumnOptions:
-    """The options with `a,b` as two columns, unless the table has one of this name."""
 
     def names(given: Any) -> tuple[str, ...]:
         parts = ([name] if name in table.names else name.split(",") for name in given)
@@ -178,7 +179,7 @@ def _separated(columns: ColumnOptions, table: Table) -> ColumnOptions:
 
     features = None if columns.features is None else names(columns.features)
     categorical, drop = names(columns.categorical), names(columns.drop)
-    return dataclasses.replace(
+    return table, dataclasses.replace(
         columns, label=names(columns.label), features=features, categorical=categorical, drop=drop
     )
 

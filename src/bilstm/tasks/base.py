@@ -79,6 +79,11 @@ class Task(ABC):
     def labelled(self, truth: Truth) -> npt.NDArray[np.bool_]:
         """(rows,) where there is an answer."""
 
+    def labelled_sequences(self, truth: Truth, offsets: IndexArray) -> npt.NDArray[np.bool_]:
+        """(n_sequences,) whether a sequence has an answer; `offsets` are those of its steps."""
+        labelled = self.labelled(truth)
+        return labelled if self.per_sequence else np.logical_or.reduceat(labelled, offsets[:-1])
+
     def fitted(self, truth: Truth) -> Self:
         """The task for training on these answers."""
         return self
