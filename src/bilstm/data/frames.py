@@ -64,11 +64,13 @@ def read_columns(given: Any) -> list[tuple[str | None, Cells]] | None:
     """The name and the cells of a data frame's column, or of each column of a frame; None for anything else."""
     import narwhals.stable.v2 as nw
 
-    if is_frame(given):
-        table = _in_memory(given, "y")
-        return [(name, read_series(table[name])) for name in table.columns]
     series = nw.from_native(given, series_only=True, pass_through=True)
-    return [(series.name, read_series(series))] if isinstance(series, nw.Series) else None
+    if isinstance(series, nw.Series):
+        return [(series.name, read_series(series))]
+    if not is_frame(given):
+        return None
+    table = _in_memory(given, "y")
+    return [(name, read_series(table[name])) for name in table.columns]
 
 
 def read_series(series: nw.Series[Any]) -> Cells:

@@ -26,7 +26,7 @@ from bilstm.data.frames import read_columns
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.sources import open_for, open_table
 from bilstm.data.table import Table
-from bilstm.errors import DivergedError, UserError, listed
+from bilstm.errors import DivergedError, UserError, counted, listed
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import ColumnOptions, check_sequence, prepare, read_dataset
@@ -236,7 +236,9 @@ class SequenceEstimator(BaseEstimator):
 
     def _check_unseen(self, data: Dataset) -> None:
         for label in data.unseen:
-            raise ValueError(f"y has the label {label!r}, which is none of the classes {listed(map(str, self.classes_))}")
+            raise ValueError(
+                f"y has the label {label!r}, which is none of the classes {listed(map(str, self.classes_))}"
+            )
 
     def _seed(self) -> int:
         if isinstance(self.random_state, (int, np.integer)) and not isinstance(self.random_state, bool):
@@ -372,8 +374,8 @@ class SequenceEstimator(BaseEstimator):
         columns = self.model_.task.columns
         if len(labels) != len(columns):
             raise ValueError(
-                f"y has {len(labels)} {'labels' if self._what == 'label' else 'quantities'} a {self._unit}, but "
-                f"{type(self).__name__} was fitted on {len(columns)}"
+                f"y has {counted(len(labels), self._what)} a {self._unit}, but {type(self).__name__} was fitted on "
+                f"{len(columns)}"
             )
         model = self.model_.adapted(label=labels)
         return read_dataset(model.schema, model.task, table, most_unseen=1.0)
