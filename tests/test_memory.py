@@ -1,4 +1,4 @@
-"""Tables of pandas, Polars and PyArrow become the same sequences; what cannot is refused in words."""
+"""Data frames of pandas, Polars and PyArrow become the same tables in memory; what cannot is refused in words."""
 
 # ruff: noqa: E501 - one case a row
 from __future__ import annotations
@@ -7,6 +7,7 @@ import datetime
 import decimal
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilstm.inputs.frames import Frame, is_frame
-from bilstm.inputs.steps import StepEncoder
+from bilstm.data.frames import is_frame, read_columns, read_frame
+from bilstm.data.memory import number_text
+from bilstm.data.schema import read_numbers
+from bilstm.errors import UserError
+from bilstm.model.prepare import ColumnOptions, choose_features
 
 Make = Callable[[dict[str, Any]], Any]
 
@@ -53,8 +57,8 @@ def test_rows_are_sorted_within_their_sequences(rows: list[tuple[str, int]]) -> 
     expected = [sorted((row for row in rows if row[0] == name), key=lambda row: row[1]) for name in names]
     table = {"id": [name for name, _ in rows], "t": [time for _, time in rows]}
     for make in LIBRARIES.values():
-        frame = Frame(make(table), "id", "t")
-        parts = np.split(frame.rows, frame.offsets[1:-1])
+        found = read_frame(make(table)).sequences("id", "t")
+        parts = np.split(found.rows, found.offsets[1:-1])
         assert [[rows[row] for row in part] for part in parts] == expected
 
 
@@ -74,10 +78,8 @@ ORDERS: dict[str, list[Any]] = {
 @EACH
 @pytest.mark.parametrize("values", ORDERS.values(), ids=ORDERS)
 def test_whatever_has_an_order_orders(make: Make, values: list[Any]) -> None:
-    frame = Frame(make({"id": [7, 7, 7], "t": values, "x": [0.0, 1.0, 2.0]}), "id", "t")
-    assert frame.rows.tolist() == [1, 2, 0]
-    assert frame.steps(["x"]).columns["x"].tolist() == [1.0, 2.0, 0.0]
-    assert frame.features() == ["x"]
+    table = read_frame(make({"id": [7, 7, 7], "t": values, "x": [0.0, 1.0, 2.0]}))
+    assert table.sequences("id", "t").rows.tolist() == [1, 2, 0]
 
 
 @EACH
@@ -85,34 +87,67 @@ def test_whatever_has_an_order_orders(make: Make, values: list[Any]) -> None:
     "ids", [["b", "b", "a"], [2, 2, 1], [2.5, 2.5, -1.0], [True, True, False], DAYS[:1] * 2 + DAYS[1:2]]
 )
 def test_whatever_tells_sequences_apart(make: Make, ids: list[Any]) -> None:
-    frame = Frame(make({"id": ids, "x": [1, 2, 3]}), "id")
-    assert frame.offsets.tolist() == [0, 2, 3]
-    assert frame.rows.tolist() == [0, 1, 2]
+    found = read_frame(make({"id": ids, "x": [1, 2, 3]})).sequences("id")
+    assert found.offsets.tolist() == [0, 2, 3]
+    assert found.rows.tolist() == [0, 1, 2]
 
 
 # --- Columns ---------------------------------------------------------------------------------------------------------
 
 NAN = math.nan
-COLUMNS: dict[str, tuple[list[Any], list[Any]]] = {
-    "fractions": ([0.5, None, -2.0], [0.5, NAN, -2.0]),
-    "NaN": ([0.5, NAN, -2.0], [0.5, NAN, -2.0]),
-    "whole numbers": ([3, 1, 2], [3.0, 1.0, 2.0]),
-    "whole numbers, one missing": ([3, None, 2], [3.0, NAN, 2.0]),
-    "booleans": ([True, False, True], [1.0, 0.0, 1.0]),
-    "booleans, one missing": ([True, None, False], [1.0, NAN, 0.0]),
-    "decimals": ([decimal.Decimal("1.5")] * 3, [1.5, 1.5, 1.5]),
-    "strings": (["a", "", "7"], ["a", "", "7"]),
-    "strings, one missing": (["a", None, "b"], ["a", None, "b"]),
-    "nothing": ([None, None, None], [NAN, NAN, NAN]),
+# What a column's cells are: its kind, the numbers, NaN where missing or text, and the texts.
+LARGE = 2**60 + 1
+COLUMNS: dict[str, tuple[list[Any], str, list[Any], list[Any]]] = {
+    "fractions": ([0.5, None, -2.0], "number", [0.5, NAN, -2.0], ["0.5", None, "-2"]),
+    "NaN": ([0.5, NAN, -2.0], "number", [0.5, NAN, -2.0], ["0.5", None, "-2"]),
+    "large fractions": ([1e22, 1e-7, 3.0], "number", [1e22, 1e-7, 3.0], ["1e+22", "1e-07", "3"]),
+    "whole numbers": ([3, 1, 2], "number", [3.0, 1.0, 2.0], ["3", "1", "2"]),
+    "large numbers": (
+        [LARGE, LARGE + 1, 2],
+        "number",
+        [float(LARGE), float(LARGE), 2.0],
+        [str(LARGE), str(LARGE + 1), "2"],
+    ),
+    "booleans": ([True, False, True], "boolean", [1.0, 0.0, 1.0], ["true", "false", "true"]),
+    "booleans, one missing": ([True, None, False], "boolean", [1.0, NAN, 0.0], ["true", None, "false"]),
+    "decimals": ([decimal.Decimal("1.5")] * 3, "number", [1.5, 1.5, 1.5], ["1.5"] * 3),
+    "strings": (["a", "", "7"], "text", [NAN] * 3, ["a", None, "7"]),
+    "strings, one missing": (["a", None, "b"], "text", [NAN] * 3, ["a", None, "b"]),
+    "nothing": ([None, None, None], "number", [NAN, NAN, NAN], [None] * 3),
 }
 
 
 @EACH
-@pytest.mark.parametrize(("cells", "expected"), COLUMNS.values(), ids=COLUMNS)
-def test_columns(make: Make, cells: list[Any], expected: list[Any]) -> None:
-    column = Frame(make({"id": [1, 1, 2], "x": cells}), "id").steps(["x"]).columns["x"]
-    assert column.dtype == (object if any(isinstance(cell, str) for cell in cells) else np.float64)
-    assert same(column, expected)
+@pytest.mark.parametrize(("cells", "kind", "numbers", "texts"), COLUMNS.values(), ids=COLUMNS)
+def test_columns(make: Make, cells: list[Any], kind: str, numbers: list[Any], texts: list[Any]) -> None:
+    table = read_frame(make({"id": [1, 1, 2], "x": cells}))
+    assert table.kinds["x"] == kind
+    assert same(table.numbers("x"), numbers)
+    assert table.texts("x").tolist() == texts
+    assert [table.cell("x", row) for row in range(3)] == [text or "" for text in texts]
+    assert table.values("x", np.array([2, 0])) == [texts[2], texts[0]]
+    assert dict(table.counts("x", np.array([True, False, True]))) == dict(Counter(t or "" for t in texts[::2]))
+    profile = table.profile("x")
+    assert profile.present == sum(text is not None for text in texts)
+    assert profile.numbers == (0 if kind == "text" else profile.present)
+    assert profile.other == (0 if kind == "text" else None)
+    fractions = [row for row, number in enumerate(numbers) if number % 1 > 0]
+    assert profile.fraction == (fractions[0] if fractions else None)
+
+
+@pytest.mark.parametrize("make", [pl.DataFrame, pa.table, arrow_backed])
+def test_whole_numbers_of_which_some_are_missing(make: Make) -> None:
+    table = read_frame(make({"x": [LARGE, None, LARGE + 1]}))
+    assert table.texts("x").tolist() == [str(LARGE), None, str(LARGE + 1)]
+    unsigned = read_frame(pl.DataFrame({"x": pl.Series([2**64 - 1, 2**64 - 2], dtype=pl.UInt64), "id": [1, 1]}))
+    assert unsigned.texts("x").tolist() == [str(2**64 - 1), str(2**64 - 2)]
+    assert unsigned.sequences("id", "x").rows.tolist() == [1, 0]
+
+
+@given(st.floats(allow_nan=False))
+def test_a_number_as_text_is_that_number(value: float) -> None:
+    assert float(number_text(value)) == value
+    assert not number_text(value).endswith(".0")
 
 
 @pytest.mark.parametrize(
@@ -131,74 +166,27 @@ def test_columns(make: Make, cells: list[Any], expected: list[Any]) -> None:
 def test_categories_are_strings(column: Any) -> None:
     library = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}
     table = library[type(column).__module__.partition(".")[0]]({"id": [1, 1, 2], "w": column})
-    assert Frame(table, "id").steps(["w"]).columns["w"].tolist() == ["u", None, "v"]
+    assert read_frame(table).texts("w").tolist() == ["u", None, "v"]
 
 
 @pytest.mark.parametrize("cells", [[1, 2, 1], [1, None, 1]])
 def test_categories_that_are_numbers_are_strings_too(cells: list[Any]) -> None:
     table = pd.DataFrame({"id": [1, 1, 2], "w": pd.Categorical(cells)})
-    found = Frame(table, "id").steps(["w"]).columns["w"].tolist()
+    found = read_frame(table).texts("w").tolist()
     assert found == [None if cell is None else str(cell) for cell in cells]
 
 
 @EACH
-def test_what_the_encoder_says_of_unknown_values(make: Make) -> None:
-    fitted = Frame(make({"id": [1, 1, 1, 2], "w": ["a", "a", "b", "b"], "x": [1.0, 2.0, 3.0, 4.0]}), "id").steps(
-        ["w", "x"]
-    )
-    encoder = StepEncoder.fit(fitted)
-    assert encoder.notes(encoder.encode(fitted)) == []
-    new = Frame(make({"id": [1, 1, 2], "w": ["a", "c", None], "x": [1.0, None, 3.0]}), "id").steps(["w", "x"])
-    assert encoder.encode(new).values[:, 1].tolist() == [1, 0, 0]
-    assert encoder.notes(encoder.encode(new)) == ["w: 2 values of 3 (66.7 %) unknown to the model"]
-
-
-@EACH
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"x": ["a", "b", "a"]}, "column 'x' of X holds strings, but in the fit it held numbers"),
-        ({"w": [1, 2, 3]}, "column 'w' of X holds numbers, but in the fit it held strings"),
-        ({"x": [1.0, 1e39, 1.0]}, "X has 1e+39 in row 1, column 'x', too far from the numbers of the fit"),
-    ],
-)
-def test_columns_unlike_those_of_the_fit(make: Make, change: dict[str, Any], message: str) -> None:
-    table = {"id": [1, 1, 2], "w": ["a", "b", "a"], "x": [1.0, 2.0, 3.0]}
-    encoder = StepEncoder.fit(Frame(make(table), "id").steps(["w", "x"]))
-    with pytest.raises(ValueError, match="^" + re.escape(message)):
-        encoder.encode(Frame(make(table | change), "id").steps(["w", "x"]))
-    empty = {"w": [None] * 3, "x": [None] * 3}  # of no type, or of any
-    assert encoder.encode(Frame(make(table | empty), "id").steps(["w", "x"])).values.tolist() == [[0, 0]] * 3
-
-
-# --- What comes with it ----------------------------------------------------------------------------------------------
-
-
-@EACH
-def test_labels_and_groups_in_all_forms(make: Make) -> None:
-    columns = {"id": ["b", "a", "b", "a"], "t": [1, 2, 0, 1], "y": [5, 6, 5, 6], "x": [1, 2, 3, 4]}
-    table = make(columns)
-    frame = Frame(table, "id", "t")
-    y = columns["y"]
-    given: list[Any] = ["y", table["y"], make({"y": y}), y, np.array(y), np.array(y)[:, np.newaxis], pl.Series("y", y)]
-    for form in given:
-        assert [part.tolist() for part in frame.by_step(form, "y")] == [[5, 5], [6, 6]]
-        assert frame.by_sequence(form, "y").tolist() == [5, 6]
-    assert frame.features(y="y", groups=None) == ["x"]
-    assert frame.features(y=y) == ["y", "x"]
-    assert frame.features(y=pl.Series("z", y)) == ["y", "x"]
-    for form in [given[2], *([] if isinstance(table, pa.Table) else given[1:2])]:  # PyArrow's columns have no name
-        with pytest.raises(
-            ValueError, match="groups is called 'y', as is a column of X, which would be learnt from: d"
-        ):
-            frame.features(groups=form)
-
-
-@EACH
-def test_missing_labels_are_none(make: Make) -> None:
-    frame = Frame(make({"id": [1, 1, 2], "y": ["a", None, "b"], "n": [1, None, 2], "x": [1, 2, 3]}), "id")
-    assert [part.tolist() for part in frame.by_step("y", "y")] == [["a", None], ["b"]]
-    assert [part.tolist() for part in frame.by_step("n", "y")] == [[1, None], [2]]
+def test_columns_that_were_passed_alone(make: Make) -> None:
+    y = [5, 6, 5, 6]
+    table = make({"y": y, "x": [1, 2, 3, 4]})
+    for form, names in ((make({"y": y}), ["y"]), (table, ["y", "x"]), (table["y"], [getattr(table["y"], "name", "")])):
+        columns = read_columns(form)
+        assert columns is not None
+        assert [name or "" for name, _ in columns] == [name or "" for name in names]
+        assert columns[0][1].values.tolist() == y
+    for other in (y, np.array(y), "y", None, [make({"y": y})]):
+        assert read_columns(other) is None
 
 
 # --- What is refused -------------------------------------------------------------------------------------------------
@@ -206,36 +194,33 @@ def test_missing_labels_are_none(make: Make) -> None:
 TABLE: dict[str, Any] = {"id": [1, 1, 2], "t": [1, 2, 1], "x": [1.0, 2.0, 3.0], "y": ["a", "b", "a"]}
 
 
+def features(table: Any) -> Any:
+    return choose_features(read_frame(table), ColumnOptions("id", ("y",), "t"))
+
+
 @EACH
 @pytest.mark.parametrize(
     ("change", "use", "message"),
     [
-        ({}, lambda t: Frame(t, None), "X is a table, a row for each step: name the column that tells its sequences ap"),
-        ({}, lambda t: Frame(t, "key"), "X has no column 'key' (the sequence of each row). Its columns: 'id', 't', 'x', 'y'"),
-        ({}, lambda t: Frame(t, "ID"), "X has no column 'ID' (the sequence of each row). Did you mean 'id'? Its columns"),
-        ({}, lambda t: Frame(t, "id", "time"), "X has no column 'time' (the order within a sequence)."),
-        ({}, lambda t: Frame(t, "id", "id"), "the sequence and the order are two columns, but both are 'id'"),
-        ({}, lambda t: Frame(t, "id", "y"), "column 'y' of X holds text, which cannot order rows: make numbers, dates or t"),
-        ({"id": [1, None, 2]}, lambda t: Frame(t, "id"), "row 1 of X has no value in column 'id', the sequence of each row"),
-        ({"id": [1.0, 1.0, NAN]}, lambda t: Frame(t, "id"), "row 2 of X has no value in column 'id', the sequence of each"),
-        ({"t": [1, 2, None]}, lambda t: Frame(t, "id", "t"), "row 2 of X has no value in column 't', the order within a s"),
-        ({"t": [1, 1, 1]}, lambda t: Frame(t, "id", "t"), "row 1 of X: sequence '1' has t '1' a second time, after row 0"),
-        ({"id": [1, 2, 1]}, lambda t: Frame(t, "id"), "row 2 of X: sequence '1' goes on after rows of another one; sort t"),
-        ({}, lambda t: Frame(t, "id").steps(["z"]), "X has no column 'z' (a feature). Its columns: 'id', 't', 'x', 'y'"),
-        ({"x": DAYS}, lambda t: Frame(t, "id").steps(["x"]), "column 'x' of X holds dates or times, which are no feature as they are: use it as the order (order='x'), make numbers of it such as the hour, or leave it out"),
-        ({"x": [[1], [2], [3]]}, lambda t: Frame(t, "id").steps(["x"]), "column 'x' of X holds lists or bytes, which are no feature as they are: give each number a column of its own, or leave it out"),
-        ({"x": [1.0, math.inf, 2.0]}, lambda t: Frame(t, "id").steps(["x"]), "X has inf in row 1, column 'x': give finite numbers, or NaN"),
-        ({}, lambda t: Frame(t, "id").features(a="t", b="x", c="y"), "X has no column left to learn from: 0 feature(s); its columns: 'id', 't', 'x', 'y'"),
-        ({}, lambda t: Frame(t, "id").by_step("label", "y"), "X has no column 'label' (y). Its columns"),
-        ({}, lambda t: Frame(t, "id").by_step([1, 2], "y"), "Found input variables with inconsistent numbers of samples: X has 3 rows, but y has shape (2,)"),
-        ({}, lambda t: Frame(t, "id").by_sequence("y", "y"), "row 1 of X has 'b' in y, but its sequence '1' begins with 'a': all rows of a sequence share one value"),
-        ({"y": ["a", None, "b"]}, lambda t: Frame(t, "id").by_sequence("y", "groups"), "row 1 of X has no value in groups"),
-        ({"y": [1.0, NAN, 1.0]}, lambda t: Frame(t, "id").by_sequence("y", "groups"), "row 1 of X has no value in groups"),
-        ({name: [] for name in TABLE}, lambda t: Frame(t, "id"), "X has no rows: 0 sample(s) while a minimum of 1 is required."),
+        ({}, lambda t: read_frame(t).sequences("key"), "X has no column 'key' (the sequence of each row). Its columns: 'id', 't', 'x', 'y'"),
+        ({}, lambda t: read_frame(t).sequences("ID"), "X has no column 'ID' (the sequence of each row). Did you mean 'id'? Its columns"),
+        ({}, lambda t: read_frame(t).sequences("id", "time"), "X has no column 'time' (the order within a sequence)."),
+        ({}, lambda t: read_frame(t).sequences("id", "y"), "column 'y' of X holds text, which cannot order rows: convert it to numbers, d"),
+        ({"id": [1, None, 2]}, lambda t: read_frame(t).sequences("id"), "row 1 of X: the cell in column 'id', the row's sequence, is missing"),
+        ({"id": [1.0, 1.0, NAN]}, lambda t: read_frame(t).sequences("id"), "row 2 of X: the cell in column 'id', the row's sequence, is mis"),
+        ({"id": ["a", "a", ""]}, lambda t: read_frame(t).sequences("id"), "row 2 of X: the cell in column 'id', the row's sequence, is missing"),
+        ({"t": [1, 2, None]}, lambda t: read_frame(t).sequences("id", "t"), "row 2 of X: the cell in column 't', the order, is missing"),
+        ({"t": [1, 1, 1]}, lambda t: read_frame(t).sequences("id", "t"), "row 1 of X: sequence '1' has t '1' a second time, after row 0 of X"),
+        ({"id": [1, 2, 1]}, lambda t: read_frame(t).sequences("id"), "row 2 of X: sequence '1' is not contiguous: it continues after rows of"),
+        ({"x": DAYS}, features, "column 'x' of X holds dates or times, which are no features as they are; use it as the order (--order x)"),
+        ({"x": [b"1", b"2", b"3"]}, features, "column 'x' of X holds lists or objects; give each number a column of its own"),
+        ({"x": [1.0, math.inf, 2.0]}, lambda t: read_numbers(read_frame(t), "x"), "row 1 of X: 'inf' in column 'x' is infinite"),
+        ({"x": ["1", "a", "2"]}, lambda t: read_numbers(read_frame(t), "x"), "row 0 of X: '1' in column 'x' is not a number"),
+        ({name: [] for name in TABLE}, read_frame, "X has no rows: 0 sample(s) while a minimum of 1 is required."),
     ],
 )  # fmt: skip
 def test_tables_that_do_not_serve(make: Make, change: dict[str, Any], use: Callable[[Any], Any], message: str) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(message)):
+    with pytest.raises(UserError, match="^" + re.escape(message)):
         use(make(TABLE | change))
 
 
@@ -245,21 +230,27 @@ def test_tables_that_do_not_serve(make: Make, change: dict[str, Any], use: Calla
         (pl.LazyFrame({"id": [1]}), "X is a polars LazyFrame that cannot be read ("),
         (pd.DataFrame([[1, 2]], columns=["id", "id"]), "X is a pandas DataFrame that cannot be read ("),
         (pd.DataFrame({"id": [1], 5: [2]}), "X has a column named 5: the names of columns must be strings"),
-        (pd.DataFrame({"id": [[1]], "x": [2]}), "column 'id' of X holds lists, which tell no sequences apart"),
     ],
 )
 def test_what_is_no_table_of_named_columns(table: Any, message: str) -> None:
     assert is_frame(table)
-    with pytest.raises(ValueError, match="^" + re.escape(message)):
-        Frame(table, "id")
+    with pytest.raises(UserError, match="^" + re.escape(message)):
+        read_frame(table)
 
 
 def test_columns_of_several_kinds() -> None:
-    table = pd.DataFrame({"id": [1, 1], "x": [1, "a"]})
-    with pytest.raises(
-        ValueError, match="column 'x' of X holds values of several kinds, which are no feature as they are: m"
-    ):
-        Frame(table, "id").steps(["x"])
+    table = read_frame(pd.DataFrame({"id": [1, 1], "x": [1, "a"], "n": [{}, []]}))
+    for use in (table.profile, table.texts, table.numbers):
+        with pytest.raises(UserError, match="^column 'x' of X holds values of several kinds: make it all numbers or"):
+            use("x")
+    assert table.kinds["n"] == "nested"
+    assert table.sequences("id").offsets.tolist() == [0, 2]  # it may be left out
+
+
+def test_a_list_identifies_no_sequences() -> None:
+    table = read_frame(pd.DataFrame({"id": [[1], [2]], "x": [1, 2]}), long=True)
+    with pytest.raises(UserError, match="^column 'id' of X holds lists or objects; the row's sequence is one value"):
+        table.sequences("id")
 
 
 @pytest.mark.parametrize("X", [[[1.0]], np.zeros((2, 3)), None, "text", pd.DataFrame(np.zeros((2, 3))), pd.Series([1])])
