@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bilstm.errors import UserError
 from bilstm.data.reading import format_of, read_table
 from bilstm.data.table import Table
 from bilstm.data.writing import check_output, write_table
+from bilstm.errors import UserError
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 
@@ -315,21 +315,6 @@ def test_names_that_look_like_patterns(tmp_path: Path, name: str) -> None:
     assert (table.names, table.rows) == (["id", "x"], 1)
     write_table(table, {"new": np.array([3])}, tmp_path / name)
     assert read_table(tmp_path / name).names == ["id", "x", "new"]
-
-
-@pytest.mark.parametrize(
-    ("cells", "expected"),
-    [
-        (["1", "2.0", "-3.00"], ["1", "2", "-3"]),
-        (["1.5", "2.0"], ["1.5", "2.0"]),
-        (["1.0", "x"], ["1.0", "x"]),
-        (["01", "2"], ["01", "2"]),
-        (["", "1.0"], [None, "1"]),
-    ],
-)
-def test_whole_numbers_have_no_fraction(tmp_path: Path, cells: list[str], expected: list[str]) -> None:
-    table = read_table(written(tmp_path / "table.csv", "id,x\n" + "".join(f"a,{cell}\n" for cell in cells)))
-    assert table.texts("x").tolist() == expected
 
 
 @pytest.mark.parametrize(
