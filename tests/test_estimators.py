@@ -22,9 +22,9 @@ from sklearn.utils._tags import get_tags
 
 import bilstm
 from bilstm import SequenceClassifier, SequenceTagger, problems
+from bilstm.data.spelling import PARTS
 from bilstm.errors import DivergedError
 from bilstm.layers import Dropout
-from bilstm.data.spelling import PARTS
 from bilstm.model import prepare as preparing
 from bilstm.training.loop import TrainingInterrupted
 from oracles.models import bits, weight_bits

@@ -20,8 +20,8 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict,
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from bilstm.model.prepare import ColumnOptions, prepare
 from bilstm.data.reading import read_table
+from bilstm.model.prepare import ColumnOptions, prepare
 from oracles.models import bits, weight_bits
 from test_estimators import beginnings, classifier, divisions, echoes, tagger
 
