@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
-from bilstm.training.classweights import row_weights
+from bilstm.tasks.classweights import row_weights
 
 CODES = np.array([0, 2, -1, 1, 2], np.int32)
 

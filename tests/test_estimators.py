@@ -8,13 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
-from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
@@ -26,6 +28,7 @@ from bilstm.data.spelling import PARTS
 from bilstm.errors import DivergedError
 from bilstm.layers import Dropout
 from bilstm.model import prepare as preparing
+from bilstm.modelfile import write_model
 from bilstm.training.loop import TrainingInterrupted
 from oracles.models import bits, weight_bits
 
@@ -430,6 +433,194 @@ def test_standardised_by_the_training_part_only(monkeypatch: pytest.MonkeyPatch)
     assert fitted.score(X, y) == classifier(validation_split=0.4).fit(larger, y).score(larger, y)
     as_they_are = classifier(standardize=False).fit(X, y).model_.schema.numeric[0]
     assert (as_they_are.mean, as_they_are.scale) == (0, 1)
+
+
+@pytest.mark.parametrize("labels", [(-1, 1), ("a", "b"), (True, False), (2.0, 3.0), (0, 1)])
+@pytest.mark.parametrize("per", ["row", "sequence"])
+def test_labels_of_sequences_beside_a_long_table(labels: Any, per: str) -> None:
+    X, y = beginnings()
+    y = np.array(labels)[(y == "high").astype(int)]
+    lengths = [len(x) for x in X]
+    frame = pd.DataFrame({"id": np.repeat(np.arange(len(X)), lengths), "x": np.concatenate(X)[:, 0]})
+    given = y if per == "sequence" else np.repeat(y, lengths)
+    fitted = classifier(sequence="id").fit(frame, given)
+    assert fitted.classes_.tolist() == sorted(labels)
+    assert fitted.classes_.dtype.kind == {"f": "i"}.get(y.dtype.kind, y.dtype.kind)
+    assert fitted.predict(X).tolist() == classifier().fit(X, y).predict(X).tolist()
+    assert fitted.predict(frame).tolist() == np.repeat(fitted.predict(X), lengths).tolist()
+    assert fitted.score(frame, given) == np.mean(fitted.predict(X) == y)
+    shuffled = np.random.default_rng(1).permutation(len(X))
+    groups = frame["id"].to_numpy() % 7
+    together = classifier(sequence="id").fit(frame, given, groups=groups[np.cumsum(lengths) - 1])
+    assert weight_bits(together.model_.network) == weight_bits(
+        classifier(sequence="id").fit(frame, given, groups=groups).model_.network
+    )
+    with pytest.raises(ValueError, match="X has .* rows and 40 sequences, but y has 39 entries"):
+        classifier(sequence="id").fit(frame, y[shuffled[1:]])
+
+
+def test_several_labels_of_a_sequence() -> None:
+    train, test = echoes(200)[0], echoes(60, seed=2)[0]
+
+    def of(sequences: list[Any]) -> Any:
+        return np.array([[x[0, 0] > 0.5, x[-1, 0] > 0.5, x.mean() > 0.5] for x in sequences]).astype(int)
+
+    fitted = classifier(units=12, epochs=40, learning_rate=0.03, pooling="last").fit(train, of(train))
+    assert fitted.multilabel_
+    assert fitted.classes_.tolist() == [0, 1, 2]
+    assert fitted.predict(test).shape == fitted.predict_proba(test).shape == (60, 3)
+    assert fitted.score(test, of(test)) == (fitted.predict(test) == of(test)).all(axis=1).mean()
+    assert (fitted.predict(test) == of(test)).mean() > 0.85
+    partly = of(train).astype(float)
+    partly[::2] = np.nan
+    few = classifier(validation_split=0.1).fit(train, partly)
+    assert few.training_["validation_sequences"] == 10
+    marked = classifier(validation_split=0.1, missing_label=-1).fit(train, np.nan_to_num(partly, nan=-1))
+    assert weight_bits(marked.model_.network) == weight_bits(few.model_.network)
+
+
+def test_sequences_without_a_label_are_not_learned() -> None:
+    X, y = beginnings()
+    partly = [label if i % 3 else None for i, label in enumerate(y)]
+    fitted = classifier(validation_split=0.2).fit(X, partly)
+    labelled = [i for i in range(len(X)) if i % 3]
+    assert fitted.training_["validation_sequences"] == round(0.2 * len(labelled))
+    right = fitted.predict([X[i] for i in labelled]) == y[labelled]
+    weights = np.arange(len(X))
+    assert fitted.score(X, partly) == right.mean()
+    assert fitted.score(X, partly, weights) == pytest.approx(np.average(right, weights=weights[labelled]))
+
+
+@BOTH
+def test_what_stands_for_missing_in_a_table(make: Any, tmp_path: Path) -> None:
+    X, y = data_for(make())
+    lengths = [len(x) for x in X]
+    steps = [np.where(np.arange(n) % 3 == 1, "?", label) for n, label in zip(lengths, y, strict=True)]
+    columns = {"id": np.repeat(np.arange(len(X)), lengths), "x": np.concatenate(X)[:, 0], "y": np.concatenate(steps)}
+    frame = pd.DataFrame(columns)
+    expected = make(sequence="id").fit(frame.replace({"y": {"?": None}}), "y")
+    for given in ("y", frame["y"], frame["y"].to_numpy(), frame[["y"]]):
+        X_ = frame if isinstance(given, str) else frame.drop(columns="y")
+        fitted = make(sequence="id", missing_label="?").fit(X_, given)
+        assert fitted.classes_.tolist() == ["high", "low"]
+        assert weight_bits(fitted.model_.network) == weight_bits(expected.model_.network)
+    if make is BOTH.args[1][0]:
+        assert make(sequence="id").fit(frame, "y").classes_.tolist() == ["?", "high", "low"]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match="^missing_label has no effect on a file: leave the cells of missing label"):
+        make(sequence="id", missing_label="?").fit(tmp_path / "t.csv", "y")
+
+
+@BOTH
+def test_a_validation_set_of_its_own(make: Any) -> None:
+    X, y = data_for(make())
+    fitted = make().fit(X[:30], y[:30], validation_data=(X[30:], y[30:]))
+    training = fitted.training_
+    assert (training["sequences"], training["validation_sequences"]) == (30, 10)
+    other = make(epochs=1).fit(X[:30], y[:30], validation_data=(X[30:], y[30:]))
+    score = other.score(X[30:], y[30:])
+    assert other.training_["history"]["val_accuracy"] == [pytest.approx(score)]
+    with pytest.raises(ValueError, match="groups stay together in the validation set, and with a validation table n"):
+        make().fit(X[:30], y[:30], groups=np.arange(30), validation_data=(X[30:], y[30:]))
+
+
+def test_sequences_that_are_cut_apart_are_warned_of() -> None:
+    X, y = echoes()
+    frame = pd.DataFrame({"id": np.repeat(np.arange(40), [len(x) for x in X]), "x": np.concatenate(X)[:, 0]})
+    labels = np.concatenate(y)
+    with pytest.warns(
+        UserWarning, match="^sequence '.*' of X was in the training data with other rows: sequences were"
+    ):
+        cross_val_score(tagger(sequence="id"), frame, labels, cv=KFold(5))
+    cross_val_score(tagger(sequence="id"), frame, labels, cv=GroupKFold(3), groups=frame["id"])
+
+
+def test_an_evaluation_notes_what_training_saw() -> None:
+    X, y = echoes(60)
+    fitted = tagger().fit(X[:50], y[:50])
+    steps = [{"0": x[:, 0], "label": labels} for x, labels in zip(X, y, strict=True)]
+    (note,) = fitted.model_.evaluate(steps[:50])["notes"]
+    assert note == "about 100% of the sequences were in the training data, so the scores are too good to be true"
+    (note,) = fitted.model_.evaluate(steps[40:])["notes"]
+    assert note.startswith("about 50% of the sequences")
+    assert fitted.model_.evaluate(steps[50:])["notes"] == []
+
+
+@BOTH
+def test_values_in_other_units_are_warned_of(make: Any) -> None:
+    X, y = data_for(make())
+    fitted = make().fit(X, y)
+    fitted.predict(X)
+    message = r"^column 0: values lie 1\d\.\d standard deviations from the training mean on average; are the units"
+    with pytest.warns(UserWarning, match=message):
+        fitted.predict([9.81 * x for x in X])
+
+
+# --- Files -----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_saved_estimator_is_the_same(make: Any, tmp_path: Path) -> None:
+    X, y = data_for(make())
+    fitted = make(validation_split=0.2, learning_rate=0.01, class_weight="balanced", baseline=True).fit(X, y)
+    fitted.save(tmp_path / "model")
+    loaded = type(fitted).load(tmp_path / "model")
+    assert probabilities(loaded, X) == probabilities(fitted, X)
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.classes_.tolist() == fitted.classes_.tolist()
+    assert loaded.n_features_in_ == 1
+    assert loaded.score(X, y) == fitted.score(X, y)
+    assert weight_bits(clone(loaded).fit(X, y).model_.network) == weight_bits(fitted.model_.network)
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+    other = SequenceClassifier if isinstance(fitted, SequenceTagger) else SequenceTagger
+    for estimator in (other, bilstm.SequenceRegressor):
+        with pytest.raises(ValueError, match=f"holds a model for the task .*-label, which {estimator.__name__} is not"):
+            estimator.load(tmp_path / "model")
+    with pytest.raises(NotFittedError):
+        make().save(tmp_path / "model")
+
+
+def test_a_model_that_was_trained_on_a_table_is_loaded(tmp_path: Path) -> None:
+    X, y = beginnings()
+    lengths = [len(x) for x in X]
+    columns = {"id": np.repeat(np.arange(40), lengths), "x": np.concatenate(X)[:, 0], "y": np.repeat(y, lengths)}
+    bilstm.train(columns, label="y", sequence="id", units=3, layers=1, epochs=1, seed=4).save(tmp_path / "model")
+    loaded = SequenceClassifier.load(tmp_path / "model")
+    assert (loaded.sequence, loaded.units, loaded.random_state, loaded.baseline) == ("id", 3, 4, True)
+    assert loaded.feature_names_in_.tolist() == ["x"]
+    assert loaded.predict(X).shape == (40,)
+    assert loaded.score(pd.DataFrame(columns), "y") == loaded.score(X, y)
+    clone(loaded).fit(pd.DataFrame(columns), "y").save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_a_file_of_version_0_1(baseline: bool, tmp_path: Path) -> None:
+    """Such a file had one label a step, and other names for what it knew."""
+    words = [["the", "a", "the"], ["a", "the"]] * 20
+    columns = {"id": np.repeat(np.arange(40), [3, 2] * 20), "w": np.concatenate(words), "x": np.arange(100.0)}
+    model = bilstm.train(columns | {"y": columns["w"]}, label="y", sequence="id", units=3, epochs=1, baseline=baseline)
+
+    def old(part: Any) -> dict[str, Any]:
+        training = {"held_out_sequences" if k == "validation_sequences" else k: v for k, v in part.training.items()}
+        return {"model": part.network.get_config(), "training": training}
+
+    schema = {k: v for k, v in model.schema.to_json().items() if k not in ("named", "text")}
+    header = {"kind": "tagger", "columns": schema | {"label": "y", "classes": ["a", "the"]}, **old(model)}
+    tensors = model.network.tensors()
+    if model.baseline:
+        header["baseline"] = old(model.baseline)
+        tensors |= {f"baseline.{name}": tensor for name, tensor in model.baseline.network.tensors().items()}
+    write_model(tmp_path / "model", tensors, header)
+    loaded = bilstm.load(tmp_path / "model")
+    assert bits(loaded.predict_proba(columns)) == bits(model.predict_proba(columns))
+    assert loaded.predict(columns).tolist() == model.predict(columns).tolist()
+    assert (loaded.baseline is None) == (model.baseline is None)
+    assert loaded.training["validation_sequences"] == model.training["validation_sequences"]
+    tables = columns | {"y": columns["w"]}
+    assert loaded.evaluate(tables) == model.evaluate(tables)
+    assert SequenceTagger.load(tmp_path / "model").classes_.tolist() == ["a", "the"]
 
 
 # --- Parameters ------------------------------------------------------------------------------------------------------

@@ -36,7 +36,10 @@ def test_several_labels_are_learnt() -> None:
     fitted = tagger(units=10, epochs=30, learning_rate=0.03).fit(*train)
     assert fitted.multilabel_
     assert fitted.classes_.tolist() == [0, 1, 2]
-    assert fitted.model_.network.get_config()["layers"][-1]["config"] == {"units": 3, "activation": "sigmoid"}
+    assert fitted.model_.network.get_config()["layers"][-1]["config"]["layer"]["config"] == {
+        "units": 3,
+        "activation": "sigmoid",
+    }
     assert set(fitted.training_["history"]) == {"loss", "val_loss"}
     predicted, probable = fitted.predict(X), fitted.predict_proba(X)
     for labels, probabilities, truth in zip(predicted, probable, y, strict=True):
@@ -94,27 +97,33 @@ def test_partial_fit() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda X, y: tagger(class_weight="balanced").fit(X, y), "class_weight is for steps of one label each"),
-        (lambda X, y: tagger().fit(X, [np.full(labels.shape, NAN) for labels in y]), "no step of y is labelled"),
+        (
+            lambda X, y: tagger(class_weight="balanced").fit(X, y),
+            "class_weight is for one label at a time, but here there are several",
+        ),
+        (
+            lambda X, y: tagger().fit(X, [np.full(labels.shape, NAN) for labels in y]),
+            "X has no label in column 'label 0', 'label 1', 'label 2'",
+        ),
         (
             lambda X, y: tagger().fit(X, y).score(X, [labels[:, 0] for labels in y]),
-            "y has one a step, but SequenceTagger was fitted to several labels",
+            "y has 1 label a step, but SequenceTagger was fitted on 3",
         ),
         (
             lambda X, y: tagger().fit(X, [labels[:, 0] for labels in y]).score(X, y),
-            "y has several a step, but SequenceTagger was fitted to one label",
+            "y has 3 labels a step, but SequenceTagger was fitted on 1",
         ),
         (
             lambda X, y: tagger().fit(X, [labels[:, 0] for labels in y]).partial_fit(X, y),
-            "y has several a step, but SequenceTagger was fitted to one label",
+            "y has 3 labels a step, but SequenceTagger was fitted on 1",
         ),
         (
             lambda X, y: tagger().fit(X, y).score(X, [labels[:, :2] for labels in y]),
-            "y has 2 labels a step, which are not the classes [0, 1, 2]",
+            "y has 2 labels a step, but SequenceTagger was fitted on 3",
         ),
         (
             lambda X, y: tagger().fit(X, y).score(X, [np.full(labels.shape, NAN) for labels in y]),
-            "no step of y is labelled, so there is nothing to score",
+            "X has no label in column 'label 0', 'label 1', 'label 2'",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - one case a row
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict,
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from bilstm.data.prepare import Roles, prepare
 from bilstm.data.reading import read_table
+from bilstm.model.prepare import ColumnOptions, prepare
 from oracles.models import bits, weight_bits
 from test_estimators import beginnings, classifier, divisions, echoes, tagger
 
@@ -139,13 +140,13 @@ def mixed(count: int = 12) -> dict[str, Any]:
 def test_columns_are_what_they_are_in_a_file(make: Any, tmp_path: Path) -> None:
     columns = mixed()
     pd.DataFrame(columns).to_csv(tmp_path / "table.csv", index=False)
-    prepared = prepare(read_table(tmp_path / "table.csv"), Roles("id", "label"), validation_split=0)
+    prepared = prepare(read_table(tmp_path / "table.csv"), ColumnOptions("id", ("label",)), validation_split=0)
     fitted = tagger(sequence="id", validation_split=0).fit(make(columns), y="label")
-    for found, expected in zip(fitted.model_.schema.numeric, prepared.columns.numeric, strict=True):
+    for found, expected in zip(fitted.model_.schema.numeric, prepared.schema.numeric, strict=True):
         assert (found.name, found.missing) == (expected.name, expected.missing)
         assert (found.mean, found.scale) == pytest.approx((expected.mean, expected.scale))
-    assert fitted.model_.schema.categorical == prepared.columns.categorical
-    assert fitted.feature_names_in_.tolist() == ["x", "word", "flag"]
+    assert fitted.model_.schema.categorical == prepared.schema.categorical
+    assert fitted.feature_names_in_.tolist() == ["x", "flag", "word"]  # numbers first
     assert fitted.model_.network.input_features == prepared.training.values.features
 
 
@@ -174,16 +175,18 @@ def test_unknown_values_are_counted_and_reported() -> None:
     fitted.predict(pd.DataFrame(columns))  # and nothing is said
     new = pd.DataFrame(columns | {"word": ["never", *columns["word"][1:-1], "heard"]})
     message = "^column word: 2 values of 60 \\(3.3 %\\) unknown to the model$"
-    for use in (fitted.predict, fitted.predict_proba, lambda X: fitted.score(X, y="label")):
+    for use in ("predict", "predict_proba"):
+        copied = copy.deepcopy(fitted)
         with pytest.warns(UserWarning, match=message):
-            use(new)
+            getattr(copied, use)(new)
+        copied.predict(new)  # each kind of warning comes once
 
 
 def test_what_was_found_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     tagger(sequence="id", validation_split=0, verbose=True).fit(pd.DataFrame(mixed()), y="label")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
-        r"x: number, mean \S+, standard deviation \S+; 9 missing, filled with the mean and flagged", lines[0]
+        r"x: number, mean \S+, standard deviation \S+; 9 missing, imputed with the mean and flagged", lines[0]
     )
     assert re.fullmatch(r"flag: number, mean 0\.\d+, standard deviation 0\.\d+", lines[1])
     assert lines[2] == "word: text, 4 different values"
@@ -249,23 +252,21 @@ def test_clones() -> None:
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda t, X, y: tagger().fit(t, "label"), "X is a table, a row for each step: name the column that tells its se"),
+        (lambda t, X, y: tagger().fit(t, "label"), "which rows of X belong together? If a row is a time step, name the column"),
         (lambda t, X, y: tagger(sequence="id").fit(t, "label"), "row 40 of X: sequence 's"),
-        (lambda t, X, y: tagger(sequence="id").fit(X, y), "sequence='id' names a column of a table, but X is no table"),
-        (lambda t, X, y: tagger(order="t").fit(X, y), "order='t' names a column of a table, but X is no table"),
-        (lambda t, X, y: fit(t).predict(X), "sequence='id' names a column of a table, but X is no table"),
-        (lambda t, X, y: fit(t).set_params(sequence=None, order=None).predict(X), "X is no table, but SequenceTagger was fitted to one"),
-        (lambda t, X, y: tagger().fit(X, y).predict(t), "X is a table, a row for each step: name the column"),
-        (lambda t, X, y: tagger().fit(X, y).set_params(sequence="id", order="t").predict(t), "X is a table, but SequenceTagger was fitted to what is none"),
-        (lambda t, X, y: fit(t).predict(t.drop(columns="x")), "X has no column 'x' (a feature). Its columns:"),
+        (lambda t, X, y: tagger(sequence="id").fit(X, y), "sequence='id' names a column of a table, but X has no such column"),
+        (lambda t, X, y: tagger(order="t").fit(X, y), "order='t' names a column of a table, but X has no such column"),
+        (lambda t, X, y: tagger().fit(X, y).predict(t), "the model was fitted on arrays, whose 1 features have no names"),
+        (lambda t, X, y: fit(t).predict(t.drop(columns="x")), "X has no column 'x' (a feature of the model). Its columns:"),
+        (lambda t, X, y: fit(t).predict(t.drop(columns="id")), "X has no column 'id' (the sequence of each row). Its columns:"),
         (lambda t, X, y: fit(t).fit(t, None), "SequenceTagger requires y to be passed, but the target y is None"),
         (lambda t, X, y: fit(t).fit(t, "lable"), "X has no column 'lable' (y). Did you mean 'label'?"),
-        (lambda t, X, y: fit(t).fit(t, t["label"]), "y is called 'label', as is a column of X, which would be learnt from: drop that from X, or give y='label'"),
-        (lambda t, X, y: fit(t).fit(t, y), "Found input variables with inconsistent numbers of samples: X has "),
-        (lambda t, X, y: fit(t).fit(t, "label", groups="t"), "row "),
-        (lambda t, X, y: classifier(sequence="id", order="t").fit(t, "label"), "row "),
-        (lambda t, X, y: classifier(sequence="id", order="t").fit(t.assign(label=None), "label"), "row 0 of X has no value in y"),
-        (lambda t, X, y: fit(t.assign(day=pd.Timestamp("2026-01-01"))), "column 'day' of X holds dates or times, which are no feature as they are: use it as the order (order='day')"),
+        (lambda t, X, y: fit(t).fit(t, t["label"]), "y is called 'label', as is a column of X, which would be a feature: drop that from X, or pass y='label'"),
+        (lambda t, X, y: fit(t).fit(t, y[0]), "Found input variables with inconsistent numbers of samples: X has "),
+        (lambda t, X, y: fit(t).fit(t.assign(g=t["x"]), "label", groups="g"), "row "),
+        (lambda t, X, y: classifier(sequence="id", order="t").fit(t, "label"), "the label in column 'label' changes within"),
+        (lambda t, X, y: classifier(sequence="id", order="t").fit(t.assign(label=None), "label"), "X has no label in column 'label'"),
+        (lambda t, X, y: fit(t.assign(day=pd.Timestamp("2026-01-01"))), "column 'day' of X holds dates or times, which are no features as they are; use it as the order (--order day)"),
     ],
 )  # fmt: skip
 def test_tables_and_estimators_that_do_not_fit(use: Any, message: str) -> None:
@@ -282,5 +283,5 @@ def test_narwhals_is_imported_for_tables_only(monkeypatch: pytest.MonkeyPatch) -
     columns, X, y = columns_of(tagger)
     monkeypatch.setitem(sys.modules, "narwhals.stable.v2", None)
     tagger().fit(X, y).predict(X)
-    with pytest.raises(ImportError, match=r"need narwhals to read tables: pip install 'bilstm\[sklearn\]'"):
+    with pytest.raises(ImportError, match=r"reading data frames needs narwhals: pip install 'bilstm\[sklearn\]'"):
         fit(pd.DataFrame(columns))

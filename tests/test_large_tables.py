@@ -8,34 +8,26 @@ import subprocess
 import sys
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.cli import commands
+import bilstm
 from bilstm.data import reading, scratch
 from bilstm.data.features import CategoricalColumn, NumericColumn
-from bilstm.data.prepare import Roles, prepare
 from bilstm.data.reading import read_table
 from bilstm.data.sequences import find_sequences
 from bilstm.data.spelling import PARTS
 from bilstm.errors import UserError
+from bilstm.model import trained
+from bilstm.model.prepare import ColumnOptions, prepare
 from bilstm.ragged import Extent, offsets_of, portions
-from bilstm.tagging import tagger
-
-OPTIONS = ["--sequence", "id", "--label", "state", "--units", "3", "--layers", "1", "--epochs", "2", "--quiet"]
-
-
-def bilstm(*arguments: Any) -> str:
-    result = CliRunner().invoke(commands, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def written(folder: Path, suffix: str, *, shuffled: bool) -> Path:
@@ -67,7 +59,7 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], N
         monkeypatch.setattr(scratch, "LARGE", 0)
         monkeypatch.setattr(reading, "LARGE_TEXT", 0)
         monkeypatch.setattr(reading, "LARGE_PARQUET", 0)
-        monkeypatch.setattr(tagger, "_PROBABILITIES", 60)
+        monkeypatch.setattr(trained, "_PROBABILITIES", 60)
 
     return take_effect
 
@@ -80,17 +72,16 @@ def test_the_models_and_predictions_are_the_same(
     tmp_path: Path, in_blocks: Callable[[], None], suffix: str, shuffled: bool, spelling: bool
 ) -> None:
     table = written(tmp_path, suffix, shuffled=shuffled)
-    options = [*OPTIONS, *(["--order", "t"] if shuffled else []), *(["--spelling"] if spelling else [])]
-    files = []
-    for name in ("whole", "blocks"):
-        model, out, events = tmp_path / name, tmp_path / f"{name}.out{suffix}", tmp_path / f"{name}.csv"
-        bilstm("train", table, *options, "--features", "x,word,code", "--out", model)
-        bilstm("predict", model, table, "--probabilities", "--top", 2, "--out", out)
-        bilstm("predict", model, table, "--events", "--out", events)
-        report = bilstm("evaluate", model, table, "--events", 1, "--json").replace(f"/{name}", "")
-        files.append((model.read_bytes(), out.read_bytes(), events.read_bytes(), report[:100]))
+    columns: dict[str, Any] = {"sequence": "id", "label": "state", "order": "t" if shuffled else None}
+    options: dict[str, Any] = {"features": ["x", "word", "code"], "spelling": spelling, "units": 3, "layers": 1}
+    found = []
+    for _ in ("whole", "blocks"):
+        model = bilstm.train(table, epochs=2, **columns, **options)
+        model.save(tmp_path / "model")
+        probabilities, report = model.predict_proba(table), model.evaluate(table, tolerance=1)
+        found.append(((tmp_path / "model").read_bytes(), probabilities.tobytes(), report["accuracy"], report["events"]))
         in_blocks()
-    assert files[0] == files[1]
+    assert found[0] == found[1]
     assert os.listdir(tmp_path / "scratch") == []
 
 
@@ -100,10 +91,12 @@ def test_parts_of_words_are_counted_alike(tmp_path: Path, in_blocks: Callable[[]
     words = [f"{'aBc'[i % 3]}{'xyzÄß'[i % 5]}{'eio'[i % 4 :]}{i % 120}" for i in range(500)]
     lines = [f"{i // 10},{word},{'pq'[i % 2]}" for i, word in enumerate(words)]
     (tmp_path / "table.csv").write_text("\n".join(["id,word,state", *lines]) + "\n")
-    found = prepare(read_table(tmp_path / "table.csv"), Roles("id", "state", spelling=spelling), validation_split=0.0)
-    assert found.columns.categorical == tuple(CategoricalColumn.fit_parts("word", words, spelling))
-    assert len(found.columns.categorical) == (1 if spelling is False else len(PARTS))
-    for place, column in enumerate(found.columns.categorical):
+    found = prepare(
+        read_table(tmp_path / "table.csv"), ColumnOptions("id", ("state",), spelling=spelling), validation_split=0.0
+    )
+    assert found.schema.categorical == tuple(CategoricalColumn.fit("word", Counter(words).items(), spelling))
+    assert len(found.schema.categorical) == (1 if spelling is False else len(PARTS))
+    for place, column in enumerate(found.schema.categorical):
         np.testing.assert_array_equal(found.training.values.values[:, place], column.encode(words))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from bilstm import SequenceRegressor
-from bilstm.inputs.quantities import read_quantities
+from bilstm import SequenceRegressor, SequenceTagger
+from bilstm.data.arrays import read_rows
 from bilstm.ragged import Ragged, offsets_of
 from oracles.models import bits, weight_bits
 
@@ -68,7 +69,7 @@ def test_several_quantities() -> None:
     stacked = np.concatenate(pairs), np.concatenate(fitted.predict(X))
     assert fitted.score(X, pairs) == pytest.approx(r2_score(*stacked))
     single = regressor().fit(X, [row[:, np.newaxis] for row in y])
-    assert single.predict(X)[0].shape == (len(y[0]), 1)
+    assert single.predict(X)[0].shape == (len(y[0]),)
 
 
 def test_in_the_form_of_what_was_given() -> None:
@@ -120,9 +121,57 @@ def test_partial_fit() -> None:
     first = weight_bits(fitted.model_.network), fitted.mean_
     fitted.partial_fit(X, [row + 5 for row in y])
     assert weight_bits(fitted.model_.network) != first[0]
-    assert fitted.mean_ is first[1]
-    with pytest.raises(ValueError, match="^y has 2 quantities a step, but SequenceRegressor was fitted to 1$"):
+    assert fitted.mean_.tolist() == first[1].tolist()
+    with pytest.raises(ValueError, match="^y has 2 quantities a step, but SequenceRegressor was fitted on 1$"):
         fitted.partial_fit(X, [np.stack([row, row], axis=1) for row in y])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_quantities_of_sequences(several: bool) -> None:
+    def of(sequences: list[Any]) -> Any:
+        means = np.array([x[:, 0].mean() for x in sequences])
+        return np.stack([means, 10 - means], axis=1) if several else means
+
+    train, test = data(300)[0], data(80, seed=2)[0]
+    options: dict[str, Any] = {"per_sequence": True, "units": 12, "epochs": 40, "learning_rate": 0.02}
+    fitted = regressor(**options).fit(train, of(train))
+    predicted = fitted.predict(test)
+    assert predicted.shape == of(test).shape
+    assert fitted.score(test, of(test)) == pytest.approx(r2_score(of(test), predicted))
+    assert fitted.score(test, of(test)) > 0.8
+    truth = of(train)
+    truth[::2] = NAN  # of which nothing is learned
+    assert np.isfinite(regressor(**options | {"epochs": 2}).fit(train, truth).predict(test)).all()
+    with pytest.raises(ValueError, match="X has 300 sequences and needs one entry for each, but y has shape \\(299"):
+        regressor(per_sequence=True).fit(train, of(train)[:-1])
+
+
+def test_quantities_with_a_value_that_stands_for_missing() -> None:
+    X, y = data()
+    marked, missing = [np.where(row > 1050, -999.0, row) for row in y], [np.where(row > 1050, NAN, row) for row in y]
+    found = regressor(missing_label=-999.0).fit(X, marked)
+    assert weight_bits(found.model_.network) == weight_bits(regressor().fit(X, missing).model_.network)
+    assert weight_bits(found.model_.network) != weight_bits(regressor().fit(X, marked).model_.network)
+
+
+def test_a_given_validation_set() -> None:
+    X, y = data()
+    fitted = regressor().fit(X[:30], y[:30], validation_data=(X[30:], y[30:]))
+    assert (fitted.training_["sequences"], fitted.training_["validation_sequences"]) == (30, 10)
+
+
+def test_files(tmp_path: Path) -> None:
+    X, y = data()
+    fitted = regressor().fit(X, y)
+    fitted.save(tmp_path / "model")
+    loaded = SequenceRegressor.load(tmp_path / "model")
+    assert [bits(row) for row in loaded.predict(X)] == [bits(row) for row in fitted.predict(X)]
+    assert not loaded.per_sequence
+    of_sequences = regressor(per_sequence=True).fit(X, [row[0] for row in y])
+    of_sequences.save(tmp_path / "model")
+    assert SequenceRegressor.load(tmp_path / "model").per_sequence
+    with pytest.raises(ValueError, match="holds a model for the task sequence-quantity, which SequenceTagger is not f"):
+        SequenceTagger.load(tmp_path / "model")
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
@@ -134,42 +183,37 @@ def test_quantities_in_any_form(numbers: list[float]) -> None:
     without_nan = [None if np.isnan(number) else number for number in numbers]
     forms = [[values[:2], values[2:]], [numbers[:2], numbers[2:]], [without_nan[:2], without_nan[2:]]]
     for form in forms:
-        found = read_quantities(form, OFFSETS)
-        assert found.flat
-        np.testing.assert_array_equal(found.values, values[:, np.newaxis])
-        np.testing.assert_array_equal(found.labelled, ~np.isnan(values))
+        (cells,) = read_rows(form, OFFSETS, False).values()
+        np.testing.assert_array_equal(cells.values, values)
+
+
+TWO = [[0.0, 0.0], [0.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("y", "message"),
     [
-        (
-            lambda: read_quantities([[1.0]], OFFSETS),
-            "Found input variables with inconsistent numbers of samples: X has 2",
-        ),
-        (lambda: read_quantities([[1.0, 2], [1.0, 2]], OFFSETS), "y: sequence 1 has shape (2,), but 3 steps in X"),
-        (lambda: read_quantities([1, 2], OFFSETS), "y: sequence 0 has shape (), but 2 steps in X"),
-        (
-            lambda: read_quantities([[[1, 2]] * 2, [[1]] * 3], OFFSETS),
-            "y: sequence 1 has shape (3, 1), but 3 steps in X",
-        ),
-        (lambda: read_quantities([[[]] * 2, [[]] * 3], OFFSETS), "y: sequence 0 has shape (2, 0), but 2 steps in X"),
-        (lambda: read_quantities([["a", "b"], ["c"] * 3], OFFSETS), "quantities must be numbers, not text"),
-        (lambda: read_quantities([["a", None], ["c"] * 3], OFFSETS), "quantities must be numbers, not text"),
-        (
-            lambda: read_quantities([[1, np.inf], [1] * 3], OFFSETS),
-            "quantities must be finite numbers, or NaN where unknown, not infinite",
-        ),
-        (
-            lambda: read_quantities([[[1, NAN]] * 2, [[1, 2]] * 3], OFFSETS),
-            "y lacks some of a step's quantities: a step has all of them or none",
-        ),
-        (lambda: regressor().fit(*data(3)).score(data(1)[0], [[NAN] * len(data(1)[0][0])]), "no step of y has a value"),
-        (lambda: regressor().fit(data(2)[0], [[NAN] * len(x) for x in data(2)[0]]), "no step of y has a value"),
-        (lambda: regressor().fit(data(2)[0], None), "SequenceRegressor requires y to be passed, but the target y is N"),
-        (lambda: regressor(units=0).fit(*data(2)), "training: units must be at least 1, not 0"),
+        ([[1.0]], "Found input variables with inconsistent numbers of samples: X has 2"),
+        ([[1.0, 2], [1.0, 2]], "y: sequence 1 has shape (2,), but X has 3 steps"),
+        ([1, 2], "y: sequence 0 has shape (), but X has 2 steps"),
+        ([[[1, 2]] * 2, [[1]] * 3], "y: sequence 1 has shape (3, 1), but X has 3 steps"),
+        ([[[]] * 2, [[]] * 3], "y has shape (5, 0), but needs one entry, or a row of entries, for each"),
+        ([["a", "b"], ["c"] * 3], "sequence 0 of X, step 0: 'a' in column 'label', a quantity, is not a number"),
+        ([["a", None], ["c"] * 3], "sequence 0 of X, step 0: 'a' in column 'label', a quantity, is not a number"),
+        ([[1, np.inf], [1] * 3], "sequence 0 of X, step 1: 'inf' in column 'label', a quantity, is infinite"),
+        ([[[1, NAN]] * 2, [[1, 2]] * 3], "sequence 0 of X, step 0 lacks some of the quantities: a step has all"),
+        ([[NAN] * 2, [NAN] * 3], "X has no value in column 'label'"),
+        (None, "SequenceRegressor requires y to be passed, but the target y is None"),
     ],
 )
-def test_what_is_refused(call: Any, message: str) -> None:
+def test_what_are_no_quantities(y: Any, message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
-        call()
+        regressor().fit(TWO, y)
+
+
+def test_no_value_to_score() -> None:
+    X, y = data(3)
+    with pytest.raises(ValueError, match="^X has no value in column 'label'$"):
+        regressor().fit(X, y).score(X, [np.full(len(row), NAN) for row in y])
+    with pytest.raises(ValueError, match="^training: units must be at least 1, not 0$"):
+        regressor(units=0).fit(X, y)

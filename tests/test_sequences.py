@@ -98,7 +98,7 @@ def test_parquet_orders(tmp_path: Path, column: str) -> None:
     ("content", "order", "message"),
     [
         ("id,t\na,1\n,2\n", None, "line 3: the cell in column 'id', the row's sequence, is missing"),
-        ("id,t\na,1\nb,2\na,3\n", None, "line 4: sequence 'a' goes on after rows of another one; sort the file, or"),
+        ("id,t\na,1\nb,2\na,3\n", None, "line 4: sequence 'a' is not contiguous: it continues after rows"),
         ("id,t\na,1\nb,1\na,1\n", "t", "line 4: sequence 'a' has t '1' a second time, after line 2"),
         ("id,t\na,1\na,1.0\n", "t", r"line 3: sequence 'a' has t '1.0' a second time, after line 2"),
         ("id,t\na,1\na,\n", "t", "line 3: the cell is missing in column 't', which gives the order of the rows"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,15 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bilstm
 from bilstm.cli import commands
-from bilstm.data.columns import Columns
 from bilstm.data.features import CategoricalColumn
-from bilstm.data.prepare import Roles, prepare
 from bilstm.data.reading import read_table
-from bilstm.data.spelling import PARTS, are_words, shape
+from bilstm.data.schema import Schema
+from bilstm.data.spelling import PARTS, are_words, has_letters, shape
 from bilstm.data.table import Table
 from bilstm.errors import ModelFileError, UserError
-from bilstm.tagging.tagger import Tagger
-from bilstm.tagging.training import train_tagger
-from bilstm.training.options import TrainingOptions
+from bilstm.model.prepare import ColumnOptions, prepare, read_dataset
 
 
 @pytest.mark.parametrize(
@@ -52,6 +51,10 @@ def test_the_ends_of_a_text_are_those_of_its_ends(middle: str, end: str) -> None
     assert PARTS["whole"](middle) == middle
 
 
+def fitted(texts: list[Any], spelling: bool | None) -> list[CategoricalColumn]:
+    return CategoricalColumn.fit("word", Counter(text or "" for text in texts).items(), spelling)
+
+
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
@@ -63,10 +66,10 @@ def test_the_ends_of_a_text_are_those_of_its_ends(middle: str, end: str) -> None
     ],
 )
 def test_what_looks_like_words(texts: list[str], words: bool) -> None:
-    assert are_words(texts) == words
-    assert len(CategoricalColumn.fit_parts("word", texts, None)) == (len(PARTS) if words else 1)
+    assert are_words(Counter(map(has_letters, texts))) == words
+    assert len(fitted(texts, None)) == (len(PARTS) if words else 1)
     for spelling in (True, False):
-        parts = [column.part for column in CategoricalColumn.fit_parts("word", texts, spelling)]
+        parts = [column.part for column in fitted(texts, spelling)]
         assert parts == (list(PARTS) if spelling else ["whole"])
 
 
@@ -75,8 +78,7 @@ def test_what_looks_like_words(texts: list[str], words: bool) -> None:
 )
 def test_parts_seen_once_are_unknown(texts: list[str | None], part: str) -> None:
     parts = [PARTS[part](text or "") for text in texts]
-    column = next(column for column in CategoricalColumn.fit_parts("word", texts, True) if column.part == part)
-    assert column == CategoricalColumn.fit("word", texts, part)
+    column = next(column for column in fitted(texts, True) if column.part == part)
     assert set(column.vocabulary) == {found for found in parts if parts.count(found) > 1}
     assert column.distinct == len(set(parts))
     for found, index in zip(parts, column.encode(texts), strict=True):
@@ -94,51 +96,52 @@ def write(path: Path, sequences: list[list[tuple[str, str]]]) -> Table:
 
 
 @pytest.fixture
-def columns(tmp_path: Path) -> Columns:
+def schema(tmp_path: Path) -> Schema:
     table = write(tmp_path / "few.conll", [[(text, "pq"[i % 2]) for i, text in enumerate(TEXTS)]] * 2)
-    return prepare(table, Roles(spelling=True), validation_split=0.0).columns
+    return prepare(table, ColumnOptions(spelling=True), validation_split=0.0).schema
 
 
-def test_a_table_of_words(columns: Columns, tmp_path: Path) -> None:
-    assert columns.features == columns.spelled == ["token"]
-    assert columns.vocabularies == [column.size for column in columns.categorical] == [7, 5, 5, 5, 5, 4]
-    assert columns.describe() == [("token", "words, 6 different values")]
-    new = columns.encode(write(tmp_path / "new.conll", [[("walks", "p"), ("xyz", "q")]]), need_labels=True)
+def test_a_table_of_words(schema: Schema, tmp_path: Path) -> None:
+    assert schema.features == schema.spelled == ["token"]
+    assert schema.vocabularies == [column.size for column in schema.categorical] == [7, 5, 5, 5, 5, 4]
+    assert schema.describe() == [("token", "words, 6 different values")]
+    table = write(tmp_path / "new.conll", [[("walks", "p"), ("xyz", "q")]])
+    new = schema.encode(table, table.sequences(schema.sequence))
     known = [[column.vocabulary[i - 1] if i else None for i in row] for column, row in zip(
-        columns.categorical, new.values.values.T.astype(int), strict=True
+        schema.categorical, new.values.values.T.astype(int), strict=True
     )]  # fmt: skip
     assert known == [[None, None], ["wa", None], ["wal", None], ["ks", None], ["lks", None], ["a", "a"]]
     assert new.notes == ("token: 2 values of 2 (100.0 %) unknown to the model",)
 
 
-def test_a_description_survives_json(columns: Columns) -> None:
-    assert Columns.from_json(json.loads(json.dumps(columns.to_json()))) == columns
+def test_a_description_survives_json(schema: Schema) -> None:
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
 
 
-def test_models_from_before_there_was_spelling(columns: Columns) -> None:
-    data = columns.to_json()
+def test_models_from_before_there_was_spelling(schema: Schema) -> None:
+    data = schema.to_json()
     del data["categorical"][1:], data["categorical"][0]["part"]
-    assert Columns.from_json(data).categorical == columns.categorical[:1]
+    assert Schema.from_json(data).categorical == schema.categorical[:1]
 
 
 @pytest.mark.parametrize("change", ["unknown", "empty", "twice", "without the whole"])
-def test_hostile_parts(change: str, columns: Columns) -> None:
-    data = copy.deepcopy(columns.to_json())
+def test_hostile_parts(change: str, schema: Schema) -> None:
+    data = copy.deepcopy(schema.to_json())
     parts = data["categorical"]
     if change == "without the whole":
         del parts[0]
     else:
         parts[1]["part"] = {"unknown": "first 4", "empty": "", "twice": "last 3"}[change]
     with pytest.raises(ModelFileError, match="the model is damaged: its (categorical )?columns have no valid '"):
-        Columns.from_json(data)
+        Schema.from_json(data)
 
 
 def test_spelling_without_texts(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("id,x,label\n" + "".join(f"{i // 2},{i},{'pq'[i % 2]}\n" for i in range(8)))
     with pytest.raises(
-        UserError, match=r"table.csv has no feature that is text, so there is no spelling to learn from"
+        UserError, match=r"spelling=True, but .*table.csv has no feature that is text, whose spelling could count"
     ):
-        prepare(read_table(tmp_path / "table.csv"), Roles("id", "label", spelling=True))
+        prepare(read_table(tmp_path / "table.csv"), ColumnOptions("id", ("label",), spelling=True))
 
 
 # --- Learning --------------------------------------------------------------------------------------------------------
@@ -156,14 +159,14 @@ def endings(count: int, seed: int) -> list[list[tuple[str, str]]]:
 
 
 @pytest.mark.parametrize("spelling", [None, True, False])
-def test_words_never_met_before_are_labelled_by_their_ends(spelling: bool | None, tmp_path: Path) -> None:
-    prepared = prepare(write(tmp_path / "train.conll", endings(100, 1)), Roles(spelling=spelling))
-    options = TrainingOptions(units=8, layers=1, epochs=15, batch_size=8, learning_rate=0.03, dropout=0.1)
-    tagger = train_tagger(prepared.columns, prepared.training, prepared.validation, options=options)
-    tagger.save(tmp_path / "model")
-    tagger = Tagger.load(tmp_path / "model")
-    test = tagger.columns.encode(write(tmp_path / "test.conll", endings(50, 2)), need_labels=True)
-    accuracy = (tagger.predict(test.values) == test.labels).mean()
+def test_new_words_are_labelled_by_their_ends(spelling: bool | None, tmp_path: Path) -> None:
+    write(tmp_path / "train.conll", endings(100, 1))
+    options: dict[str, Any] = {"units": 8, "layers": 1, "epochs": 15, "batch_size": 8, "learning_rate": 0.03}
+    model = bilstm.train(tmp_path / "train.conll", spelling=spelling, dropout=0.1, baseline=False, **options)
+    model.save(tmp_path / "model")
+    model = bilstm.load(tmp_path / "model")
+    test = read_dataset(model.schema, model.task, write(tmp_path / "test.conll", endings(50, 2)))
+    accuracy = (model.outputs(test.values).argmax(axis=1) == test.known).mean()
     assert accuracy < 0.6 if spelling is False else accuracy > 0.95
 
 
@@ -174,5 +177,5 @@ def test_the_command_line(flag: str | None, parts: int, tmp_path: Path) -> None:
     result = CliRunner().invoke(commands, [*command, *([flag] if flag else [])])
     assert result.exit_code == 0, result.output
     assert ("token  words, 6 different values" in result.output) == (parts > 1)
-    found: Any = Tagger.load(tmp_path / "out").columns
+    found = bilstm.load(tmp_path / "out").schema
     assert len(found.categorical) == parts

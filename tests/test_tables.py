@@ -318,21 +318,6 @@ def test_names_that_look_like_patterns(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "expected"),
-    [
-        (["1", "2.0", "-3.00"], ["1", "2", "-3"]),
-        (["1.5", "2.0"], ["1.5", "2.0"]),
-        (["1.0", "x"], ["1.0", "x"]),
-        (["01", "2"], ["01", "2"]),
-        (["", "1.0"], [None, "1"]),
-    ],
-)
-def test_whole_numbers_have_no_fraction(tmp_path: Path, cells: list[str], expected: list[str]) -> None:
-    table = read_table(written(tmp_path / "table.csv", "id,x\n" + "".join(f"a,{cell}\n" for cell in cells)))
-    assert table.texts("x").tolist() == expected
-
-
-@pytest.mark.parametrize(
     ("cell", "number"),
     [
         ("1", 1), (" 2.5 ", 2.5), ("+1", 1), ("-1e3", -1000), (".5", 0.5), ("5.", 5), ("true", 1), ("FALSE", 0),

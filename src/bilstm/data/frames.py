@@ -27,10 +27,8 @@ _MIXED = "holds values of several kinds: make it all numbers or all strings, or 
 
 def is_frame(X: Any) -> bool:
     """Whether something is a table of any library; as in scikit-learn, a pandas frame without names is an array."""
-    if hasattr(type(X), "__arrow_c_stream__") and not hasattr(type(X), "columns"):
-        return True
-    if not hasattr(type(X), "columns"):
-        return False
+    if not hasattr(type(X), "columns"):  # a column is an array, too
+        return hasattr(type(X), "__arrow_c_stream__") and not hasattr(type(X), "__array__")
     # A lazy table, whose names cost work to find out, has no `to_numpy`.
     return not hasattr(type(X), "to_numpy") or any(isinstance(name, str) for name in X.columns)
 
@@ -81,8 +79,12 @@ def read_series(series: nw.Series[Any]) -> Cells:
     if dtype == nw.Boolean:
         return Cells("boolean", _floats(series))
     if dtype.is_numeric():
-        integers = series.fill_null(0).to_numpy() if dtype.is_integer() else None
-        return Cells("number", _floats(series), integers=integers)
+        if not dtype.is_integer():
+            return Cells("number", _floats(series))
+        integers = series.fill_null(0).to_numpy()
+        values = integers.astype(np.float64)  # Arrow refuses those that are rounded
+        values[series.is_null().to_numpy()] = np.nan
+        return Cells("number", values, integers=integers)
     missing = _missing(series)
     if dtype.is_nested() or dtype == nw.Binary:
         return Cells("nested", _texts(series, missing), problem=_IS_NESTED)

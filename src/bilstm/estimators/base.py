@@ -25,7 +25,7 @@ from bilstm.data.memory import MemoryTable
 from bilstm.data.sources import open_for, open_table
 from bilstm.data.table import Table
 from bilstm.data.targets import column_names, with_groups, with_targets
-from bilstm.errors import DivergedError, UserError, listed
+from bilstm.errors import DivergedError, UserError, counted, listed
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import ColumnOptions, prepare, read_dataset
@@ -323,8 +323,8 @@ class SequenceEstimator(BaseEstimator):
         columns = self.model_.task.columns
         if len(labels) != len(columns):
             raise ValueError(
-                f"y has {len(labels)} {'labels' if self._what == 'label' else 'quantities'} a {self._unit}, but "
-                f"{type(self).__name__} was fitted on {len(columns)}"
+                f"y has {counted(len(labels), self._what)} a {self._unit}, but {type(self).__name__} was fitted on "
+                f"{len(columns)}"
             )
         model = self.model_.adapted(label=labels)
         return read_dataset(model.schema, model.task, table, most_unseen=1.0)
@@ -486,11 +486,3 @@ def _sequence_names(model: TrainedModel, table: Table) -> dict[str, int]:
     if name is None or not isinstance(table, MemoryTable) or table.offsets is not None or name not in table.names:
         return {}
     return Counter(table.texts(name).tolist())
-
-
-def _column_names(y: Any) -> tuple[str, ...]:
-    """The columns that y names, if it does: a name, or several."""
-    if isinstance(y, str):
-        return (y,)
-    several = isinstance(y, (list, tuple)) and len(y) > 1 and all(isinstance(name, str) for name in y)
-    return tuple(y) if several else ()

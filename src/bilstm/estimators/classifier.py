@@ -27,3 +27,7 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
         if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return super()._with_targets(table, y)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of labelled sequences that are predicted right: see `SequenceTagger.score`."""
+        return LabelEstimator.score(self, X, y, sample_weight)  # the mixin's knows no tables

@@ -92,7 +92,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         return float(r2_score(data.known[known], task.predicted(self.model_.outputs(data.values))[known]))
 
     def predict(self, X: Any) -> Any:
-        """The quantities, float64, in the form of X; without the last dimension where y had none.
+        """The quantities, float64, in the form of X; several have a last dimension.
 
         Raises:
             NotFittedError: before `fit`.

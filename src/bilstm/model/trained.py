@@ -82,7 +82,10 @@ class TrainedModel:
         """
         table = self.open(data)
         dataset = self.read(table)
-        return _shaped(self.task.predicted(self.outputs(dataset.values)), table, dataset)
+        predicted = self.task.predicted(self.outputs(dataset.values))
+        if self.task.what == "quantity" and self.task.outputs == 1:
+            predicted = predicted[:, 0]
+        return _shaped(predicted, table, dataset)
 
     def predict_proba(self, data: Any) -> Any:
         """The probability of each label, float32, in the form of `predict` with a last dimension for the labels.

@@ -55,6 +55,7 @@ def find_task(
         raise UserError(f"{target.table.label} has one row for each sequence, which does not go with the task {kind!r}")
     task = _of_columns(target, what, classes)
     steps, _ = task.read(target.table)
+    _check_labelled(task, steps, target)
     if target.rows is not None:
         task = dataclasses.replace(task, per_sequence=True)
         return task, _chosen(task, steps, target.rows)
@@ -92,9 +93,14 @@ def read_truth(
         truth = steps[sequences.rows]
         if task.per_sequence:
             truth = answers_of_sequences(task, target.table, truth, sequences)
-    if not task.labelled(truth).any():
-        raise UserError(f"{target.table.label} has no label in column {listed(target.columns)}")
+    _check_labelled(task, truth, target)
     return truth, unseen
+
+
+def _check_labelled(task: Task, truth: Truth, target: TargetTable) -> None:
+    if not task.labelled(truth).any():
+        what = "value" if task.what == "quantity" else "label"
+        raise UserError(f"{target.table.label} has no {what} in column {listed(target.columns)}")
 
 
 def answers_of_sequences(task: Task, table: Table, truth: Truth, sequences: Sequences) -> Truth:
