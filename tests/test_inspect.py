@@ -67,34 +67,34 @@ def test_in_words(folder: Path) -> None:
     said = bilstm("inspect", folder / "model").splitlines()
     facts, training = inspect_file(folder / "model"), TrainedModel.load(folder / "model").training
     size = f"{-(-facts['bytes'] // 1000)} kB"
-    assert said[0].startswith(f"{folder / 'model'}: labels every step of a sequence; {size}, written by bilstm ")
+    assert said[0].startswith(f"{folder / 'model'}: predicts a label for each time step; {size}, written by bilstm ")
     assert said[1:5] == [
-        "expects a table with a row a step: the sequences in 'id', ordered by 't'; features:",
+        "reads a table with a row a time step: sequences in 'id', ordered by 't'; features:",
         f"  x     number, in training of mean {facts['columns']['features'][0]['mean']:.4g}, standard deviation "
         f"{facts['columns']['features'][0]['deviation']:.4g}, 1 missing",
-        "  word  text, 3 values known of 3 met in training",
-        "gives 2 classes of 'y': 'p', 'q'",
+        "  word  text, 3 values in the vocabulary, of 3 in training",
+        "predicts 2 classes of 'y': 'p', 'q'",
     ]
     assert said[5] == f"network: 3 inputs, {facts['network']['parameters']:,} parameters"
     layers = [line.split("  ")[1].strip() for line in said[7:12]]
     assert layers == [
-        "embedding of 4 values by 24 numbers",
+        "embedding of 4 values by 24 dimensions",
         "dropout of 30 %, in training only",
         "LSTM in both directions, 3 units each, joined by concat",
         "dropout of 30 %, in training only",
         "dense, 2 outputs, softmax",
     ]
-    assert said[12] == f"trained on 11 sequences, {training['steps']} steps; judged by 1 more"
+    assert said[12] == f"trained on 11 sequences, {training['steps']} steps; validated on 1 more"
     kept = f"epoch {training['best_epoch']} of 2 was kept, with a loss of "
     assert said[13].startswith(kept)
     assert said[13].endswith("; all epochs done")
     assert "units 3, layers 1, merge_mode concat, direction both" in said[14]
-    assert said[15].startswith("baseline: the same without recurrence, ")
+    assert said[15].startswith("baseline: the network without recurrence, ")
 
 
 def test_of_conll_columns_and_without_a_baseline(folder: Path) -> None:
     said = bilstm("inspect", folder / "words")
-    assert "\nexpects CoNLL-style columns, 2 in training, with the features:\n  token  text, 2 values known" in said
+    assert "\nreads CoNLL-style columns, 2 in training, with the features:\n  token  text, 2 values in the vocabulary" in said
     assert said.endswith("\nbaseline: none\n")
     assert json.loads(bilstm("inspect", folder / "words", "--json"))["baseline"] is None
 
