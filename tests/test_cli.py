@@ -444,5 +444,7 @@ def test_progress_of_what_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, capsy
         progress({"epoch": 91, "epochs": 100, "done": 1.0, "loss": 0.25, "val_loss": 0.3, "seconds": 40.0})
     assert capsys.readouterr().out == "resuming after 90 of at most 100 epochs\n"
     assert "epoch 90.0 of 100 |" in terminal.text
-    assert re.search(r"<(?!00:00)\d\d:\d\d, loss=0.2500, validation loss=0.3000", terminal.text)  # not as after 91 epochs
+    assert re.search(
+        r"<(?!00:00)\d\d:\d\d, loss=0.2500, validation loss=0.3000", terminal.text
+    )  # not as after 91 epochs
     assert progress.seconds == 40

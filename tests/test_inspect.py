@@ -94,7 +94,10 @@ def test_in_words(folder: Path) -> None:
 
 def test_of_conll_columns_and_without_a_baseline(folder: Path) -> None:
     said = bilstm("inspect", folder / "words")
-    assert "\nreads CoNLL-style columns, 2 in training, with the features:\n  token  text, 2 values in the vocabulary" in said
+    assert (
+        "\nreads CoNLL-style columns, 2 in training, with the features:\n  token  text, 2 values in the vocabulary"
+        in said
+    )
     assert said.endswith("\nbaseline: none\n")
     assert json.loads(bilstm("inspect", folder / "words", "--json"))["baseline"] is None
 

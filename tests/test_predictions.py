@@ -270,7 +270,9 @@ def test_rows_with_lists_are_sequences(tmp_path: Path, suffix: str) -> None:
     small = ["--label", "state", "--units", "2", "--layers", "1", "--epochs", "2", "--quiet", "--validation-split", "0"]
     bilstm("train", steps, "--sequence", "sequence", *small, "--out", tmp_path / "a")
     said = bilstm("train", lists, *[option for option in small if option != "--quiet"], "--out", tmp_path / "b").stdout
-    assert weight_bits(TrainedModel.load(tmp_path / "a").network) == weight_bits(TrainedModel.load(tmp_path / "b").network)
+    assert weight_bits(TrainedModel.load(tmp_path / "a").network) == weight_bits(
+        TrainedModel.load(tmp_path / "b").network
+    )
     assert "note: id, tags: not a list of steps, so not used unless named with --features" in said
     assert "training set: 4 sequences of 1 to 3 steps, 8 in all" in said
 

@@ -10,6 +10,7 @@ except ModuleNotFoundError:
     sys.exit("bilstm: the command line needs further packages: pip install 'bilstm[cli]'")
 
 from bilstm._version import __version__
+
 # (bilstm.cli.compare is being rewritten)
 from bilstm.cli.completion import completion
 from bilstm.cli.configuration import config_option
