@@ -21,20 +21,20 @@ from hypothesis import strategies as st
 
 from bilstm import problems
 from bilstm.cli import commands
-from bilstm.engine.plans import Targets
-from bilstm.errors import ModelFileError, UserError
-from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
-from bilstm.modelfile import read_model, write_model
-from bilstm.models import Sequential
-from bilstm.models.fitting import FitData
-from bilstm.ragged import Ragged
 from bilstm.data.dataset import Dataset
 from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.schema import Schema
+from bilstm.engine.plans import Targets
+from bilstm.errors import ModelFileError, UserError
+from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
 from bilstm.model import TrainedModel
 from bilstm.model.prepare import Prepared
 from bilstm.model.training import train_prepared
+from bilstm.modelfile import read_model, write_model
+from bilstm.models import Sequential
+from bilstm.models.fitting import FitData
+from bilstm.ragged import Ragged
 from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask
 from bilstm.training import checkpoints, loop
 from bilstm.training.checkpoints import Checkpoint, fingerprint

@@ -99,7 +99,7 @@ def nested(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 def texts(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     """A row a text, with the answer beside it."""
-    answers = frame.groupby("id", sort=False).agg({name: "first" for name in TARGETS[kind.split("-")[1]]})
+    answers = frame.groupby("id", sort=False).agg(dict.fromkeys(TARGETS[kind.split("-")[1]], "first"))
     words = frame.groupby("id", sort=False)["word"].agg(" ".join)
     return pd.concat([words.rename("text"), answers], axis=1).reset_index()
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from bilstm.cli import commands
 from bilstm.inspection import describe_network, inspect_file, inspection
 from bilstm.layers import LSTM, Bidirectional, Dense, GlobalMaxPooling1D, TimeDistributed
+from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
-from bilstm.model import TrainedModel
 
 ROWS = [f"s{i // 5},{i % 5},{'' if i == 7 else i % 7},w{i % 3},{'pq'[i % 2]}\n" for i in range(60)]
 SMALL = ["--units", "3", "--layers", "1", "--epochs", "2", "--quiet"]

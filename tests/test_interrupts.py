@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bilstm.modelfile import read_model
 from bilstm.model import TrainedModel
+from bilstm.modelfile import read_model
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 SIGNALS = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -23,9 +23,9 @@ from bilstm.cli import commands
 from bilstm.errors import UserError
 from bilstm.inspection import inspect_file, inspection
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout, TimeDistributed
+from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
-from bilstm.model import TrainedModel
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.loop import TrainingInterrupted
 from test_checkpoints import train

@@ -14,19 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm import problems, utils
-from bilstm.errors import ModelFileError, UserError
-from bilstm.modelfile import read_model, write_model
-from bilstm.models import Sequential
-from bilstm.ragged import Ragged
 from bilstm.data.dataset import Dataset
 from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.reading import read_table
 from bilstm.data.schema import Schema
+from bilstm.errors import ModelFileError, UserError
 from bilstm.model import TrainedModel
+from bilstm.model.network import build_network, embedding_dimension
 from bilstm.model.prepare import ColumnOptions, Prepared, prepare
 from bilstm.model.training import train_prepared
-from bilstm.model.network import build_network, embedding_dimension
+from bilstm.modelfile import read_model, write_model
+from bilstm.models import Sequential
+from bilstm.ragged import Ragged
 from bilstm.splitting import default_share, split
 from bilstm.tasks import LabelTask
 from bilstm.training import loop
