@@ -2,7 +2,7 @@
 
 One case a row: the files that are there, the command, and what it prints after `bilstm: `
 (… stands for the rest, where others word it). MODEL is a small model trained
-on `train.csv`, CONLL one trained on `train.conll`.
+on `train.csv`, CONLL one trained on `train.conll`; SEQUENCES, SEVERAL and QUANTITIES have an answer for each sequence.
 """
 
 # ruff: noqa: E501 - one case a row
@@ -32,6 +32,10 @@ TRAIN = HEADER + "".join(ROWS)
 CONLL = "a X p\nb Y q\n\nb X q\na Y p\n\n" * 6
 NDJSON = "".join(json.dumps({"id": i // 4, "x": i % 7, "label": "pq"[i % 2]}) + "\n" for i in range(40))
 COLUMNS = "--sequence id --order t --label label"
+ANSWERS = "id,u,y,a,b,z\n" + "".join(
+    f"{i // 3},{i % 5},{'bc'[i // 3 % 2]},{i // 3 % 2},{i // 6 % 2},{i // 3 / 4}\n" for i in range(60)
+)
+SEQUENCES = "--sequence id --label y --features u"
 NAMES = "Its columns: 'id', 't', 'x', 'word', 'label'"
 
 
@@ -42,7 +46,7 @@ def with_row(row: str, place: int = 20) -> str:
 
 
 def hostile(**changes: Any) -> Callable[[Path], bytes]:
-    """A copy of the model with something changed in its header; `columns__numeric` is a field within a field."""
+    """A copy of the model with something changed in its header; `schema__numeric` is a field within a field."""
 
     def make(model: Path) -> bytes:
         tensors, header = read_model(model)
@@ -174,21 +178,21 @@ CASES = [
     case("events with half a step of tolerance", "evaluate MODEL train.csv --events 0.5", "invalid value for '--events': '0.5' is not a valid integer range."),
     case("events with a label as tolerance", "evaluate MODEL train.csv --events p", "invalid value for '--events': 'p' is not a valid integer range."),
     case("a background without events", "evaluate MODEL train.csv --background p", "--background says which label is no event: it needs --events"),
-    case("a background that is no label", "evaluate MODEL train.csv --events 1 --background none", "the background 'none' is no label that the model knows. It knows 'p', 'q'"),
-    case("a background that is nearly a label", "evaluate MODEL train.csv --events 1 --background P", "the background 'P' is no label that the model knows. Did you mean 'p'? It knows 'p', 'q'"),
-    case("a background of no name", "evaluate MODEL train.csv --events 1 --background=", "the background '' is no label that the model knows. It knows 'p', 'q'"),
+    case("a background that is no label", "evaluate MODEL train.csv --events 1 --background none", "the background 'none' is not one of the model's 2 labels: 'p', 'q'"),
+    case("a background that is nearly a label", "evaluate MODEL train.csv --events 1 --background P", "the background 'P' is not one of the model's 2 labels: 'p', 'q'"),
+    case("a background of no name", "evaluate MODEL train.csv --events 1 --background=", "the background '' is not one of the model's 2 labels: 'p', 'q'"),
     case("predicted events with a tolerance", "predict MODEL train.csv --out out.csv --events 3", "got unexpected extra argument (3)"),
     case("a background without predicted events", "predict MODEL train.csv --out out.csv --background p", "--background says which label is no event: it needs --events"),
-    case("a background of predicted events that is no label", "predict MODEL train.csv --out out.csv --events --background P", "the background 'P' is no label that the model knows. Did you mean 'p'? It knows 'p', 'q'"),
-    case("events and probabilities", "predict MODEL train.csv --out out.csv --events --probabilities", "--events writes runs of steps, which --probabilities does not go with"),
-    case("events and the likeliest", "predict MODEL train.csv --out out.csv --events --top 2", "--events writes runs of steps, which --top does not go with"),
+    case("a background of predicted events that is no label", "predict MODEL train.csv --out out.csv --events --background P", "the background 'P' is not one of the model's 2 labels: 'p', 'q'"),
+    case("events and probabilities", "predict MODEL train.csv --out out.csv --events --probabilities", "--events writes runs of steps, which cannot be combined with --probabilities"),
+    case("events and the likeliest", "predict MODEL train.csv --out out.csv --events --top 2", "--events writes runs of steps, which cannot be combined with --top"),
     case("events as CoNLL", "predict CONLL new.conll --out out.conll --events", "cannot write out.conll: events are a table of their own; use .csv, .parquet or .ndjson", new_conll="a\n"),
     case("none of the likeliest", "predict MODEL train.csv --out out.csv --top 0", "invalid value for '--top': 0 is not in the range x>=1."),
-    case("more of the likeliest than there are", "predict MODEL train.csv --out out.csv --top 3", "the model knows 2 labels, so it has no 3 likeliest ones"),
+    case("more of the likeliest than there are", "predict MODEL train.csv --out out.csv --top 3", "the model knows 2 labels, so it has no 3 likeliest"),
     case("half of the likeliest", "predict MODEL train.csv --out out.csv --top 1.5", "invalid value for '--top': '1.5' is not a valid integer range."),
     case("probabilities that are there already", "predict MODEL new.csv --out out.csv --probabilities", "new.csv has a column 'Probability_of_P' already: rename it, since it would be replaced", new_csv="id,t,x,word,Probability_of_P\n1,1,1,a,p\n"),
-    case("the standard input as CSV", "predict MODEL - --out out.csv", "cannot write out.csv: what comes from the standard input is written as .ndjson, or to -"),
-    case("the standard input compressed", "predict MODEL - --out out.ndjson.gz", "cannot write out.ndjson.gz: what comes from the standard input is written as .ndjson, or to -"),
+    case("the standard input as CSV", "predict MODEL - --out out.csv", "cannot write out.csv: predictions for the standard input are written as .ndjson, or to -"),
+    case("the standard input compressed", "predict MODEL - --out out.ndjson.gz", "cannot write out.ndjson.gz: predictions for the standard input are written as .ndjson, or to -"),
     case("an empty standard input", "predict MODEL - --out -", "standard input is empty: it has no JSON object with a step"),
     case("a shell that is not known", "completion powershell", "invalid value for '{bash|zsh|fish}': 'powershell' is not one of 'bash', 'zsh', 'fish'."),
     case("demo of one step", "demo --steps 1", "invalid value for '--steps': 1 is not in the range x>=2."),
@@ -197,12 +201,12 @@ CASES = [
     case("demo picture of no format", "demo --sequences 1 --out picture.doc", "cannot write a picture as picture.doc: the ending must be .png, .svg or .pdf"),
     case("demo picture below a file", "demo --sequences 1 --out train.csv/picture.png", "cannot make the folder train.csv: file exists"),
     case("group not there", f"train train.csv {COLUMNS} --out out --group who", f"train.csv has no column 'who' (the group of each sequence). {NAMES}"),
-    case("group the label", f"train train.csv {COLUMNS} --out out --group label", "the group is a column of its own, but 'label' is named for something else as well"),
-    case("group with a table to validate on", f"train train.csv {COLUMNS} --out out --group word --valid other.csv", "--group says what is held out together, and with --valid nothing is: leave one of them out", other_csv=TRAIN),
-    case("group with nothing held out", f"train train.csv {COLUMNS} --out out --group word --validation-split 0", "--group says what is held out together, and with --validation-split 0 nothing is: leave one of them out"),
-    case("group that divides a sequence", f"train train.csv {COLUMNS} --out out --group word", "train.csv, line 3: the group in column 'word' is 'b', but its sequence begins with 'a'; a sequence is of one group"),
+    case("group the label", f"train train.csv {COLUMNS} --out out --group label", "the group is a column of its own, but 'label' is named for something else too"),
+    case("group with a table to validate on", f"train train.csv {COLUMNS} --out out --group word --valid other.csv", "groups stay together in the validation set, and with a validation table none is set aside: leave them out", other_csv=TRAIN),
+    case("group with nothing held out", f"train train.csv {COLUMNS} --out out --group word --validation-split 0", "groups stay together in the validation set, and with validation_split=0 none is set aside: leave them out"),
+    case("group that divides a sequence", f"train train.csv {COLUMNS} --out out --group word", "train.csv, line 3: the group in column 'word' is 'b', but its sequence begins with 'a'; a sequence belongs to one group"),
     train("group missing", "new.csv, line 3: the cell in column 'who', the group, is missing", "id,x,label,who\na,1,p,m\nb,2,q,\n", "--sequence id --label label --group who"),
-    train("one group", "new.csv has one group only, 'm' in column 'who', so none can be held out; leave --group out, or give sequences to validate on with --valid", "id,x,label,who\na,1,p,m\nb,2,q,m\n", "--sequence id --label label --group who"),
+    train("one group", "new.csv has one group only, 'm' in column 'who', so none can be set aside for validation; leave groups out, or pass validation data", "id,x,label,who\na,1,p,m\nb,2,q,m\n", "--sequence id --label label --group who"),
     # --- options from a file
     config("no such option", "train has no option 'epoch'. Did you mean 'epochs'? Its options: 'sequence', …", "epoch = 3"),
     config("no such option of this command", "predict has no option 'epochs'. Its options: 'out', …", "epochs = 3", "predict MODEL train.csv --out out.csv"),
@@ -228,8 +232,8 @@ CASES = [
     case("no such table at all", f"train nothing.parquet {COLUMNS} --out out", "there is no file nothing.parquet"),
     case("no such folder", f"train nowhere/train.csv {COLUMNS} --out out", "there is no file nowhere/train.csv"),
     case("a folder as the table", f"train folder.csv {COLUMNS} --out out", "folder.csv is a folder: give the name of a file"),
-    case("unknown format", f"train new.xlsx {COLUMNS} --out out", "new.xlsx is of no known format (.xlsx): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll", new_xlsx="x"),
-    case("no format", f"train new {COLUMNS} --out out", "new has no ending that tells its format: a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll", new="x"),
+    case("unknown format", f"train new.xlsx {COLUMNS} --out out", "new.xlsx has an unknown format (.xlsx): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll", new_xlsx="x"),
+    case("no format", f"train new {COLUMNS} --out out", "new has no ending that gives its format: a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll", new="x"),
     case("a pipe as the table", f"train pipe.csv {COLUMNS} --out out", "pipe.csv is not an ordinary file: write it to one first"),
     train("empty file", "new.csv is empty", ""),
     train("empty lines only", "new.csv is empty: its first line has to name the columns", "\n\n"),
@@ -265,8 +269,8 @@ CASES = [
     case("CoNLL without tokens", "train new.conll --out out", "new.conll is empty: it has no line with a token", new_conll="\n# comment\n".replace("# comment", " ")),
     case("CoNLL of other columns", "predict CONLL new.conll --out out.conll", "new.conll, line 1: 4 columns, but the model was trained on 3, of which the last is the label", new_conll="a b c d\n"),
     # --- what the columns are
-    train("no sequence named", "which rows of new.csv belong together? Name the column that tells with --sequence", command="--label label"),
-    train("no label named", "which column of new.csv is to be predicted? Name it with --label", command="--sequence id"),
+    train("no sequence named", "which rows of new.csv belong together? If a row is a time step, name the column that identifies them with --sequence (sequence='…'). If each row is a text, name its column with --text (text='…'); if each row is a sequence, give lists, or arrays", command="--label label"),
+    train("no label named", "which column of new.csv is to be predicted? Name it with --label (label='…')", command="--sequence id"),
     train("no such sequence", f"new.csv has no column 'ID' (the sequence of each row). Did you mean 'id'? {NAMES}", command="--sequence ID --label label"),
     train("no such label", f"new.csv has no column 'labels' (the label). Did you mean 'label'? {NAMES}", command="--sequence id --label labels"),
     train("no such order", f"new.csv has no column 'time' (the order within a sequence). {NAMES}", command="--sequence id --label label --order time"),
@@ -274,10 +278,10 @@ CASES = [
     train("no such code", f"new.csv has no column 'y' (a feature). {NAMES}", command=COLUMNS + " --categorical y"),
     train("label among the features", "column 'label' is the label, so it cannot be a feature as well", command=COLUMNS + " --features x,label"),
     train("sequence among the features", "column 'id' is the sequence, so it cannot be a feature as well", command=COLUMNS + " --features id"),
-    train("label as the sequence", "the sequence, the label and the order are three columns, but one is named twice", command="--sequence label --label label"),
-    train("spelling of numbers", "new.csv has no feature that is text, so there is no spelling to learn from", command=COLUMNS + " --features x --spelling"),
+    train("label as the sequence", "the sequence, the label and the order are different columns, but one is named twice", command="--sequence label --label label"),
+    train("spelling of numbers", "spelling=True, but new.csv has no feature that is text, whose spelling could count", command=COLUMNS + " --features x --spelling"),
     train("code that is no feature", "column 'word' is to be categorical, but is not among the features: 'x'", command=COLUMNS + " --features x --categorical word"),
-    train("nothing to predict from", "new.csv has no column left to predict from; its columns: 'id', 'label'", "id,label\n1,p\n1,q\n", "--sequence id --label label"),
+    train("nothing to predict from", "new.csv has no column left to predict from…", "id,label\n1,p\n1,q\n", "--sequence id --label label"),
     train("a table with commas read by semicolons", "new.csv has no column 'id' (the sequence of each row). Did you mean 'id,t'? Its columns: 'id,t', 'x', 'label'", '"id,t";x;label\n1;2;3\n', "--sequence id --label label"),
     # --- what the cells are
     train("non-numeric cell", "new.csv, line 20: 'oops' in column 'x' is not a number, as 40 other cells of it are; correct it, leave the cell empty, or treat the column as text with --categorical x", with_row("s99,1,oops,a,p")),
@@ -285,25 +289,25 @@ CASES = [
     train("minus infinity", "new.csv, line 20: '-Infinity' in column 'x' is infinite; give a finite number, or leave the cell empty", with_row("s99,1,-Infinity,a,p")),
     train("number too large", "new.csv, line 20: '1e999' in column 'x' is infinite; give a finite number, or leave the cell empty", with_row("s99,1,1e999,a,p")),
     train("decimal comma", "new.csv, line 2: '0,5' in column 'x' has a decimal comma; write a point, or treat the column as text with --categorical x", "id;x;label\n1;0,5;p\n1;1,5;q\n", "--sequence id --label label"),
-    train("dates", "column 'd' of new.csv holds dates or times, which are no features as they are; use it as the order (--order d), make numbers of it such as the seconds since the start or the hour, or name the features to use with --features", "id,d,label\n1,2024-01-01,p\n1,2024-01-02,q\n", "--sequence id --label label"),
+    train("dates", "column 'd' of new.csv holds dates or times, which are no features as they are; use it as the order (--order d), convert it to numbers such as the seconds since the start or the hour, or leave it out (--drop d)", "id,d,label\n1,2024-01-01,p\n1,2024-01-02,q\n", "--sequence id --label label"),
     case("dates in Parquet", "train new.parquet --sequence id --label label --out out", "column 'd' of new.parquet holds dates or times, …", new_parquet=parquet("SELECT 1 AS id, DATE '2024-01-01' AS d, i AS label FROM range(2) AS t(i)")),
-    train("one class", "new.csv has the same label 'p' in every labelled row of column 'label'; at least two are needed to learn the difference", TRAIN.replace(",q\n", ",p\n")),
-    train("one class and none", "new.csv has the same label 'p' in every labelled row of column 'label'; at least two are needed to learn the difference", TRAIN.replace(",q\n", ",\n")),
-    train("no label at all", "new.csv has no label in column 'label': all of its cells are empty", TRAIN.replace(",q\n", ",\n").replace(",p\n", ", \n")),
-    train("a quantity as the label", "new.csv has 1,001 different fractions in column 'y'; labels are classes, and predicting a quantity for every step is not supported", "id,x,y\n" + "".join(f"1,{i},{i + 0.5}\n" for i in range(1001)), "--sequence id --label y"),
+    train("one class", "new.csv has the same label 'p' in every labelled row of column 'label': y has only one class; labels of at least two classes are needed to learn the difference", TRAIN.replace(",q\n", ",p\n")),
+    train("one class and none", "new.csv has the same label 'p' in every labelled row of column 'label': y has only one class; labels of at least two classes are needed to learn the difference", TRAIN.replace(",q\n", ",\n")),
+    train("no label at all", "new.csv has no label in column 'label': all of its cells are missing, so y has none", TRAIN.replace(",q\n", ",\n").replace(",p\n", ", \n")),
+    train("a quantity as the label", "new.csv, line 2: column 'y' holds numbers with fractions, such as 0.5. Are they quantities (--task step-quantity or sequence-quantity) or labels (--task step-label or sequence-label)?", "id,x,y\n" + "".join(f"1,{i},{i + 0.5}\n" for i in range(1001)), "--sequence id --label y"),
     train("missing sequence", "new.csv, line 20: the cell in column 'id', the row's sequence, is missing", with_row(",1,2,a,p")),
     train("repeated key", "new.csv, line 20: sequence 's0' has t '2' a second time, after line 4", with_row("s0,2,2,a,p")),
     train("repeated key written otherwise", "new.csv, line 20: sequence 's0' has t '2.0' a second time, after line 4", with_row("s0,2.0,2,a,p")),
-    train("scattered sequence", "new.csv, line 20: sequence 's0' goes on after rows of another one; sort the file, or give the column that says the order of a sequence's rows (--order)", with_row("s0,9,2,a,p"), "--sequence id --label label"),
+    train("scattered sequence", "new.csv, line 20: sequence 's0' is not contiguous: it continues after rows of another one; sort the file, or name the column that gives the order (--order)", with_row("s0,9,2,a,p"), "--sequence id --label label"),
     train("missing order", "new.csv, line 20: the cell is missing in column 't', which gives the order of the rows", with_row("s0,,2,a,p")),
     train("order that is none", "new.csv, line 20: 'later' is neither a number nor a date in column 't', which gives the order of the rows", with_row("s0,later,2,a,p")),
     # --- the table to judge by
     case("no such table to judge by", f"train train.csv {COLUMNS} --valid nothing.csv --out out", "there is no file nothing.csv"),
     case("feature not in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv has no column 'word' (a feature of the model). Its columns: 'id', 't', 'x', 'label'", new_csv="id,t,x,label\n1,2,3,p\n"),
-    case("new label in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv, line 2: the label 'r' is unknown to the model; it knows 'p', 'q'", new_csv="id,t,x,word,label\n1,2,3,a,r\n"),
+    case("new label in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv, line 2: the label 'r' is unknown to the model: it is none of the classes 'p', 'q'", new_csv="id,t,x,word,label\n1,2,3,a,r\n"),
     case("no label in the table to judge by", f"train train.csv {COLUMNS} --valid new.csv --out out", "new.csv has no label in column 'label'", new_csv="id,t,x,word,label\n1,2,3,a,\n"),
     # --- using a model on a table
-    evaluate("most labels unknown", "new.csv, line 3: the label 'r' is unknown to the model; it knows 'p', 'q'", HEADER + "1,1,1,a,p\n1,2,1,a,r\n1,3,1,a,s\n"),
+    evaluate("most labels unknown", "new.csv, line 3: the label 'r' is unknown to the model: it is none of the classes 'p', 'q'", HEADER + "1,1,1,a,p\n1,2,1,a,r\n1,3,1,a,s\n"),
     evaluate("no label column", "new.csv has no column 'label' (the label). Its columns: 'id', 't', 'x', 'word'", "id,t,x,word\n1,1,1,a\n"),
     evaluate("no labels", "new.csv has no label in column 'label'", HEADER + "1,1,1,a,\n"),
     predict("feature not there", "new.csv has no column 'word' (a feature of the model). Did you mean 'words'? Its columns: 'id', 't', 'x', 'words'", "id,t,x,words\n1,1,1,a\n"),
@@ -311,13 +315,13 @@ CASES = [
     predict("order not there", "new.csv has no column 't' (the order within a sequence). Its columns: 'id', 'x', 'word'", "id,x,word\n1,1,a\n"),
     predict("text instead of numbers", "new.csv, line 3: 'oops' in column 'x' is not a number; correct it, or leave the cell empty", "id,t,x,word\n1,1,1,a\n1,2,oops,a\n"),
     predict("infinity in a new table", "new.ndjson, line 2: '1e999' in column 'x' is infinite; give a finite number, or leave the cell empty", '{"id": 1, "t": 1, "x": 0, "word": "a"}\n{"id": 1, "t": 2, "x": 1e999, "word": "a"}\n', "ndjson"),
-    predict("number out of reach", "new.csv, line 2: '1e300' in column 'x' is too far from the training rows' numbers", "id,t,x,word\n1,1,1e300,a\n"),
+    predict("number out of reach", "new.csv, line 2: '1e300' in column 'x' is too far from the values of the training rows", "id,t,x,word\n1,1,1e300,a\n"),
     predict("list among numbers", "new.ndjson, line 2: '[1]' in column 'x' is not a number; correct it, or leave the cell empty", '{"id": 1, "t": 1, "x": 1, "word": "a"}\n{"id": 1, "t": 2, "x": [1], "word": "a"}\n', "ndjson"),
     predict("lists of different lengths", "new.ndjson, line 2: column 'word' has a list of 1 step, but another column's has 2: the lists of one row are one sequence", '{"t": [1], "x": [1], "word": ["a"]}\n{"t": [1], "x": [1, 2], "word": ["a"]}\n', "ndjson"),
     case("lists of lists", "predict MODEL new.ndjson --out out.ndjson", "new.ndjson, line 2, step 1: '[1,2]' in column 'x' is not a number; correct it, or leave the cell empty", new_ndjson='{"t": [1], "x": [1], "word": ["a"]}\n{"t": [1], "x": [[1, 2]], "word": ["a"]}\n'),
     predict("lists as CSV", "cannot write out.csv: in new.ndjson each row is a sequence with lists of steps, which CSV cannot hold; use .parquet or .ndjson", '{"t": [1], "x": [1], "word": ["a"]}\n', "ndjson"),
     case("lists of different lengths in Parquet", "train new.parquet --label label --features x --out out", "new.parquet, row 2: column 'label' has a list of 2 steps, but another column's has 3: the lists of one row are one sequence", new_parquet=parquet("SELECT [i, 2 + i] AS label, [1, 2, i][: 2 + i] AS x FROM range(2) AS t(i)")),
-    case("lists beside none of their length", "train new.parquet --label label --out out", "new.parquet has no column left to predict from with as many values in each row as 'label'; its columns: 'label', 'x'", new_parquet=parquet("SELECT [i, 2 + i] AS label, [1] AS x FROM range(2) AS t(i)")),
+    case("lists beside none of their length", "train new.parquet --label label --out out", "new.parquet has no column left to predict from with a value for each time step: 0 feature(s); its columns: 'label', 'x'", new_parquet=parquet("SELECT [i, 2 + i] AS label, [1] AS x FROM range(2) AS t(i)")),
     case("lists of dates", "train new.parquet --label label --out out", "column 'd' of new.parquet holds dates or times, …", new_parquet=parquet("SELECT [i, 2 + i] AS label, [DATE '2024-01-01', DATE '2024-01-02'] AS d FROM range(2) AS t(i)")),
     predict("empty new table", "new.csv is empty: it has no row", "id,t,x,word\n"),
     predict("predicted already", "new.csv has a column 'predicted' already: rename it, since it would be replaced", "id,t,x,word,predicted\n1,1,1,a,p\n"),
@@ -335,32 +339,32 @@ CASES = [
     model("pickle", "new is not a bilstm model (it is not a safetensors file)", b"\x80\x04cos\nsystem\n(S'true'\ntR."),
     model("header that claims 8 EB", "new is not a bilstm model (it is not a safetensors file)", struct.pack("<Q", 2**63) + b"{}"),
     model("newer format", "new was written by a newer bilstm (format 9; this version reads 1): upgrade with `pip install --upgrade bilstm`", safetensors({"bilstm": '{"format": 9, "kind": "tagger"}'})),
-    model("another kind", "new holds a sequential model, not a tagger trained on a table", hostile(kind="sequential")),
-    model("no columns", "new is not a valid model: the model is damaged: its columns are not an object", hostile(columns=None)),
-    model("classes that are no list", "new is not a valid model: the model is damaged: its columns have no valid 'classes'", hostile(columns__classes=7)),
-    model("more classes than outputs", "new is not a valid model: its network does not fit its columns", hostile(columns__classes=["p", "q", "r"])),
-    model("vocabulary longer than the embedding", "new is not a valid model: its network does not fit its columns", hostile(columns__categorical__0__vocabulary=["a", "b", "c", "d", "e"])),
-    model("no numeric column", "new is not a valid model: its network does not fit its columns", hostile(columns__numeric=[])),
-    model("scale of nought", "new is not a valid model: the model is damaged: its numeric columns have no valid 'scale'", hostile(columns__numeric__0__scale=0)),
-    model("no network", "new is not a valid model: it describes no model", hostile(model=None)),
-    model("network of no layers", "new is not a valid model: its layers need 0 weights, but it holds …", hostile(model__layers=[])),
-    model("layer of an unknown class", "new is not a valid model: unknown layer 'os.system'", hostile(model__layers__0__class_name="os.system")),
-    model("layer without class", "new is not a valid model: a layer is described by its class_name and config, not by {}", hostile(model__layers__0={})),
-    model("layers that are text", "new is not a valid model: its layers or features are missing", hostile(model__layers="LSTM")),
-    model("a billion units", "new is not a valid model: its layers need 8,000,000,…", hostile(model__layers__2__config__layer__config__units=10**9)),
-    model("units of 10**30", "new is not a valid model: its layers need 8,000,000,…", hostile(model__layers__2__config__layer__config__units=10**30)),
-    model("negative units", "new is not a valid model: LSTM: units must be at least 1, not -1", hostile(model__layers__2__config__layer__config__units=-1)),
-    model("a vocabulary of a billion", "new is not a valid model: its layers need 24,000,000,…", hostile(model__layers__0__config__vocabularies=[10**9])),
-    model("no training summary", "new is not a valid model: its training summary is missing", hostile(training=None)),
-    model("training summary without an end", "new is not a valid model: its training summary is damaged", hostile(training__stopped=None)),
-    model("training summary of no epoch", "new is not a valid model: its training summary is damaged", hostile(training__best_epoch=0)),
-    model("training history too short", "new is not a valid model: its training summary is damaged", hostile(training__history__loss=[])),
-    model("training history of text", "new is not a valid model: its training summary is damaged", hostile(training__history__val_loss=["low"])),
+    model("another kind", "new holds a sequential network without the columns that it reads: open it with bilstm.load_model, or train a model with `bilstm train` or an estimator", hostile(kind="sequential")),
+    model("no columns", "new is not a valid model: the model is damaged: its columns are not an object", hostile(schema=None)),
+    model("classes that are no list", "new is not a valid model: the model is damaged: its task have no valid 'classes'", hostile(task__classes=7)),
+    model("more classes than outputs", "new is not a valid model: its network does not fit its columns", hostile(task__classes=["p", "q", "r"])),
+    model("vocabulary longer than the embedding", "new is not a valid model: its network does not fit its columns", hostile(schema__categorical__0__vocabulary=["a", "b", "c", "d", "e"])),
+    model("no numeric column", "new is not a valid model: its network does not fit its columns", hostile(schema__numeric=[])),
+    model("scale of nought", "new is not a valid model: the model is damaged: its numeric columns have no valid 'scale'", hostile(schema__numeric__0__scale=0)),
+    model("no network", "new is not a valid model: it describes no model", hostile(network=None)),
+    model("network of no layers", "new is not a valid model: its layers need 0 weights, but it holds …", hostile(network__layers=[])),
+    model("layer of an unknown class", "new is not a valid model: unknown layer 'os.system'", hostile(network__layers__0__class_name="os.system")),
+    model("layer without class", "new is not a valid model: a layer is described by its class_name and config, not by {}", hostile(network__layers__0={})),
+    model("layers that are text", "new is not a valid model: its layers or features are missing", hostile(network__layers="LSTM")),
+    model("a billion units", "new is not a valid model: its layers need 8,000,000,…", hostile(network__layers__2__config__layer__config__units=10**9)),
+    model("units of 10**30", "new is not a valid model: its layers need 8,000,000,…", hostile(network__layers__2__config__layer__config__units=10**30)),
+    model("negative units", "new is not a valid model: LSTM: units must be at least 1, not -1", hostile(network__layers__2__config__layer__config__units=-1)),
+    model("a vocabulary of a billion", "new is not a valid model: its layers need 24,000,000,…", hostile(network__layers__0__config__vocabularies=[10**9])),
+    model("no training summary", "new is not a valid model: the record of its training is missing", hostile(training=None)),
+    model("training summary without an end", "new is not a valid model: the record of its training is damaged", hostile(training__stopped=None)),
+    model("training summary of no epoch", "new is not a valid model: the record of its training is damaged", hostile(training__best_epoch=0)),
+    model("training history too short", "new is not a valid model: the record of its training is damaged", hostile(training__history__loss=[])),
+    model("training history of text", "new is not a valid model: the record of its training is damaged", hostile(training__history__val_loss=["low"])),
     model("baseline that is a number", "new is not a valid model: its baseline is not an object", hostile(baseline=7)),
-    model("baseline without a network", "new is not a valid model: it describes no model", hostile(baseline__model=None)),
+    model("baseline without a network", "new is not a valid model: it describes no model", hostile(baseline__network=None)),
     case("inspect a table", "inspect train.csv", "train.csv is not a bilstm model (it is not a safetensors file)"),
     case("inspect nothing", "inspect nothing", "there is no model file nothing"),
-    case("inspect a damaged model", "inspect new", "new is not a valid model: its network does not fit its columns", new=hostile(columns__classes=["p", "q", "r"])),
+    case("inspect a damaged model", "inspect new", "new is not a valid model: its network does not fit its columns", new=hostile(task__classes=["p", "q", "r"])),
     case("inspect a damaged network", "inspect new", "new is not a valid model: it describes no model", new=hostile(kind="sequential", model=None)),
     # --- what is to be written
     case("output in no folder", f"train train.csv {COLUMNS} --out nowhere/out", "cannot write nowhere/out: the folder nowhere does not exist"),
@@ -378,13 +382,54 @@ CASES = [
     case("checkpoint over a model", f"train train.csv {COLUMNS} --out out --checkpoint c", "c is a model, not a checkpoint: give another name", c=hostile()),
     case("checkpoint of a training not gone on with", f"train train.csv {COLUMNS} --out out --checkpoint c", "c holds an unfinished training: continue it with --resume, or start anew with --force", c=hostile(kind="checkpoint")),
     case("checkpoint of nothing", f"train train.csv {COLUMNS} --out out --checkpoint c --resume --quiet", "c is damaged (it does not say to which training it belongs)", c=hostile(kind="checkpoint", training=None)),
-    case("checkpoint of another training", f"train train.csv {COLUMNS} --out out --checkpoint c --resume --quiet", "c is of another training (the sequence column: 'key' there, 'id' here): give the same, or remove it to start anew", c=hostile(kind="checkpoint", training={"the sequence column": "key"})),
+    case("checkpoint of another training", f"train train.csv {COLUMNS} --out out --checkpoint c --resume --quiet", "c is of another training (the sequence column: 'key' there, 'id' here): give the same, or remove it to start anew", c=hostile(kind="checkpoint", training={"the task": "step-label", "the sequence column": "key"})),
     case("checkpoint as a model", "predict c train.csv --out out.csv", "c holds an unfinished training, not a model: finish it with --resume first", c=hostile(kind="checkpoint")),
     case("log in no folder", f"train train.csv {COLUMNS} --out out --log nowhere/log", "cannot write nowhere/log: the folder nowhere does not exist"),
     case("log over the table", f"train train.csv {COLUMNS} --out out --log train.csv", "cannot write train.csv: it is being read; give another name"),
-    case("embedding of numbers", f"train train.csv {COLUMNS} --features x --out out --embedding 4", "embedding has no use here: there are no words or categories to embed; leave it out"),
+    case("embedding of numbers", f"train train.csv {COLUMNS} --features x --out out --embedding 4", "embedding has no effect: there are no words or categories to embed; leave it out"),
     case("judged by what is trained on", f"train train.csv {COLUMNS} --out out --valid ./train.csv", "TABLE and --valid are the same file, ./train.csv: give each its own sequences"),
     case("log over another file", f"train train.csv {COLUMNS} --out out --log notes", "notes exists and is not a log of training: give another name, or replace it with --force", notes="something else"),
+    # --- sequences, several labels and quantities
+    case("no such task", "train train.csv --out out --task label", "invalid value for '--task': 'label' is not one of 'step-label', 'step-labels', 'step-quantity', 'sequence-label', 'sequence-labels', 'sequence-quantity'."),
+    case("no such tokens", "train train.csv --out out --text word --tokens letters", "invalid value for '--tokens': 'letters' is not one of 'words', 'characters'."),
+    case("tokens of no text", f"train train.csv {COLUMNS} --out out --tokens characters", "tokens say what the steps of a text are: name its column with --text (text='…')"),
+    case("a text that is no column", "train train.csv --label label --text words --out out", "train.csv has no column 'words' (the text). Did you mean 'word'? Its columns: 'id', 't', 'x', 'word', 'label'"),
+    case("a text without words", "train new.csv --label y --text a --out out", "new.csv, line 3: the text in column 'a' has no words", new_csv="a,y\nb,1\n ,0\n"),
+    case("pooling of steps", f"train train.csv {COLUMNS} --out out --pooling max", "pooling has no effect: it is for tasks with one answer for each sequence; leave it out"),
+    case("no such pooling", "train train.csv --out out --pooling min", "invalid value for '--pooling': 'min' is not one of 'mean', 'max', 'attention', 'last'."),
+    case("the last step of steps by themselves", f"train new.csv {SEQUENCES} --out out --pooling last --direction none", "with direction 'none' no step knows the others: pool by mean, max or attention, not last", new_csv=ANSWERS),
+    case("calibration without a validation set", f"train train.csv {COLUMNS} --out out --quiet --validation-split 0 --calibrate", "probabilities are calibrated on the validation set, and there is none: leave out calibrate, or set sequences aside with validation_split"),
+    case("calibration of quantities", "train new.csv --sequence id --label z --task sequence-quantity --out out --quiet --calibrate", "calibrate is for probabilities, but quantities are predicted: leave it out", new_csv=ANSWERS),
+    case("class weights of quantities", "train new.csv --sequence id --label z --task sequence-quantity --out out --quiet --class-weight balanced", "class_weight is for labels, but quantities are predicted", new_csv=ANSWERS),
+    case("class weights of several labels", "train new.csv --sequence id --label a,b --out out --quiet --class-weight balanced", "class_weight is for one label at a time, but here there are several labels", new_csv=ANSWERS),
+    case("labels of what has no sequences", "train new.parquet --features x --label y --labels labels.csv --out out", "labels.csv has labels by sequence, so name the column of new.parquet that identifies sequences (--sequence)", new_parquet=parquet("SELECT [1.0, 2.0] AS x"), labels_csv="id,y\n1,a\n"),
+    case("labels of other sequences", "train train.csv --sequence id --order t --drop label --labels labels.csv --out out", "none of the sequences of train.csv is in column 'id' of labels.csv", labels_csv="id,y\n1,a\n"),
+    case("labels without the sequences", "train train.csv --sequence id --order t --drop label --labels labels.csv --out out", "labels.csv has no column 'id' (the sequence of each row). Its columns: 'y'", labels_csv="y\na\n"),
+    case("labels of which there are several", "train train.csv --sequence id --order t --drop label --labels labels.csv --out out", "which column of labels.csv is the label? Name it with --label: 'id', 'y', 'z'", labels_csv="id,y,z\ns1,a,b\n"),
+    case("two labels for a sequence", "train train.csv --sequence id --order t --drop label --labels labels.csv --out out", "labels.csv, line 3: sequence 's1' has a second label", labels_csv="id,y\ns1,a\ns1,b\n"),
+    case("labels of sequences for steps", "train train.csv --sequence id --order t --drop label --labels labels.csv --task step-label --out out", "labels.csv has one row for each sequence, which does not go with the task 'step-label'", labels_csv="id,y\ns1,a\ns2,b\n"),
+    case("validation labels of no validation table", f"train train.csv {COLUMNS} --valid-labels labels.csv --out out", "valid_labels are the labels of a validation table: name that as well, with --valid (valid=…)", labels_csv="id,y\ns1,a\n"),
+    case("labels that are the table", "train train.csv --sequence id --labels ./train.csv --out out", "TABLE and --labels are the same file, ./train.csv: give each its own sequences"),
+    case("validation labels that are the training ones", "train train.csv --sequence id --labels l.csv --valid v.csv --valid-labels l.csv --out out", "--labels and --valid-labels are the same file, l.csv: give each its own sequences", l_csv="id,y\ns1,a\n", v_csv=TRAIN),
+    case("model over the labels", "train train.csv --sequence id --labels l.csv --out l.csv", "cannot write l.csv: it is being read; give another name", l_csv="id,y\ns1,a\n"),
+    case("a feature dropped and named", f"train train.csv {COLUMNS} --features x --drop x --out out", "column 'x' is named among the features and among those to drop"),
+    case("dropped and not there", f"train train.csv {COLUMNS} --drop y --out out", f"train.csv has no column 'y' (a feature). {NAMES}"),
+    case("several labels that are words", "train train.csv --sequence id --label word,label --out out", "column 'word' of train.csv is not a number in every row: several target columns are labels of 0 and 1, or quantities"),
+    case("probabilities of quantities", "predict QUANTITIES new.csv --out out.csv --probabilities", "--probabilities gives the probabilities of labels, but the model predicts quantities", new_csv=ANSWERS),
+    case("the likeliest quantities", "predict QUANTITIES new.csv --out out.csv --top 2", "--top is for one label at a time, but the model's task is sequence-quantity", new_csv=ANSWERS),
+    case("events of quantities", "predict QUANTITIES new.csv --out out.csv --events", "--events is for labels of time steps, but the model's task is sequence-quantity", new_csv=ANSWERS),
+    case("events of sequences", "predict SEQUENCES new.csv --out out.csv --events", "--events is for labels of time steps, but the model's task is sequence-label", new_csv=ANSWERS),
+    case("the likeliest of several labels", "predict SEVERAL new.csv --out out.csv --top 2", "--top is for one label at a time, but the model's task is sequence-labels", new_csv=ANSWERS),
+    case("events of several labels", "predict SEVERAL new.csv --out out.csv --events --background p", "--events is for labels of time steps, but the model's task is sequence-labels", new_csv=ANSWERS),
+    case("sequences as CoNLL", "predict SEQUENCES new.csv --out out.conll", "cannot write out.conll: predictions for sequences are a table of their own; use .csv, .parquet or .ndjson", new_csv=ANSWERS),
+    case("scored events of sequences", "evaluate SEQUENCES new.csv --events 1", "events are runs of equal labels of time steps, but the task is sequence-label", new_csv=ANSWERS),
+    case("scored events of quantities", "evaluate QUANTITIES new.csv --events 1", "events are runs of equal labels of time steps, but the task is sequence-quantity", new_csv=ANSWERS),
+    case("labels of sequences for a model of steps", "evaluate MODEL train.csv --labels l.csv --label y", "l.csv has one row for each sequence, but the model labels time steps", l_csv="id,y\ns1,p\n"),
+    case("labels of sequences of another name", "evaluate SEQUENCES new.csv --labels l.csv", "l.csv has no column 'y' (the label). Its columns: 'id', 'k'", new_csv=ANSWERS, l_csv="id,k\n0,b\n"),
+    case("fewer targets than the model has", "evaluate SEVERAL new.csv --label a", "the model has 2 target columns, so label must name 2, not 1", new_csv=ANSWERS),
+    case("groups that are not there", "evaluate MODEL train.csv --group who", f"train.csv has no column 'who' (the group of each sequence). {NAMES}"),
+    case("a table without labels", "evaluate SEQUENCES new.csv", "new.csv has no label in column 'y'", new_csv="id,u,y\n1,1,\n"),
+    case("a label that changes", "evaluate SEQUENCES new.csv", "the label in column 'y' changes within 1 sequence of new.csv: line 3. All rows of a sequence share one label", new_csv="id,u,y\n1,1,b\n1,1,c\n"),
     compare("nothing to vary", "there is nothing to compare: 1 variant of the network", "--vary units=3"),
     compare("unknown option to vary", "--vary unit=1,2: there is no option 'unit' to vary. Did you mean 'units'? There are…", "--vary unit=1,2"),
     compare("seed to vary", "--vary seed=1,2: there is no option 'seed' to vary. There are…", "--vary seed=1,2"),
@@ -416,10 +461,10 @@ CASES = [
     case("report in no folder", "evaluate MODEL train.csv --report nowhere/r.html", "cannot write nowhere/r.html: the folder nowhere does not exist"),
     case("report over the table", "evaluate MODEL train.html --report train.html", "cannot write train.html: it is being read; give another name", train_html=TRAIN),
     case("report that is no page", "evaluate MODEL train.csv --report report.pdf", "cannot write a report as report.pdf: its name must end in .html"),
-    case("report of another background", "evaluate MODEL train.csv --report r.html --events 1 --background O", "the background 'O' is no label that the model knows. It knows 'p', 'q'"),
+    case("report of another background", "evaluate MODEL train.csv --report r.html --events 1 --background O", "the background 'O' is not one of the model's 2 labels: 'p', 'q'"),
     case("predictions in no folder", "predict MODEL train.csv --out nowhere/out.csv", "cannot write nowhere/out.csv: the folder nowhere does not exist"),
     case("predictions over the table", "predict MODEL train.csv --out train.csv", "cannot write train.csv: it is being read; give another name"),
-    case("predictions of no format", "predict MODEL train.csv --out out.xls", "out.xls is of no known format (.xls): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll"),
+    case("predictions of no format", "predict MODEL train.csv --out out.xls", "out.xls has an unknown format (.xls): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll"),
     case("predictions as CoNLL", "predict MODEL train.csv --out out.conll", "cannot write out.conll: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson"),
 ]  # fmt: skip
 
@@ -430,17 +475,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     (folder / "train.csv").write_text(TRAIN)
     (folder / "train.conll").write_text(CONLL)
-    small = ["--units", "2", "--epochs", "1", "--quiet"]
-    for name, columns in (("train.csv", COLUMNS.split()), ("train.conll", [])):
-        command = [
-            "train",
-            str(folder / name),
-            *columns,
-            *small,
-            "--out",
-            str(folder / name.replace("train.", "model.")),
-        ]
-        result = CliRunner().invoke(commands, command)
+    (folder / "answers.csv").write_text(ANSWERS)
+    trainings = {
+        "MODEL": f"train.csv {COLUMNS}",
+        "CONLL": "train.conll",
+        "SEQUENCES": f"answers.csv {SEQUENCES}",
+        "SEVERAL": "answers.csv --sequence id --label a,b --features u",
+        "QUANTITIES": "answers.csv --sequence id --label z --features u --task sequence-quantity",
+    }
+    for model, words in trainings.items():
+        table, *columns = words.split()
+        small = ["--units", "2", "--epochs", "1", "--quiet", "--out", str(folder / model)]
+        result = CliRunner().invoke(commands, ["train", str(folder / table), *columns, *small])
         assert result.exit_code == 0, result.output
     return folder
 
@@ -459,10 +505,11 @@ def prepared(case: Case, models: Path, folder: Path) -> list[str]:
     """The command's arguments, once its files are there."""
     for name, content in case.files.items():
         if callable(content):
-            content = content(models / "model.csv")
+            content = content(models / "MODEL")
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    known = {"MODEL": str(models / "model.csv"), "CONLL": str(models / "model.conll")}
-    return [known.get(word, word) for word in case.command.split()]
+    return [
+        str(models / word) if word.isupper() and (models / word).exists() else word for word in case.command.split()
+    ]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -533,13 +580,13 @@ def test_a_full_standard_output_is_said(
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "bilstm", "evaluate", str(models / "model.csv"), "train.csv"]
+        command = [sys.executable, "-m", "bilstm", "evaluate", str(models / "MODEL"), "train.csv"]
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (run.returncode, run.stderr) == (2, "bilstm: no space left on device\n")
 
 
 def test_a_closed_pipe_is_no_mistake(models: Path, place: Path) -> None:
-    command = f"{sys.executable} -m bilstm evaluate {models / 'model.csv'} train.csv | true"
+    command = f"{sys.executable} -m bilstm evaluate {models / 'MODEL'} train.csv | true"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert run.stderr == ""
 
@@ -551,7 +598,7 @@ def test_a_defect_of_ours_is_not_passed_off_as_a_mistake(
         raise KeyError("oh")
 
     monkeypatch.setattr("bilstm.data.reading.read_table", broken)
-    arguments = ["evaluate", str(models / "model.csv"), "train.csv"]
+    arguments = ["evaluate", str(models / "MODEL"), "train.csv"]
     result = CliRunner().invoke(commands, arguments)
     assert result.exit_code == 70
     assert result.stderr.startswith("bilstm: this should not have happened (KeyError: 'oh'); please report it")

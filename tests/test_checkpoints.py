@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -20,17 +21,21 @@ from hypothesis import strategies as st
 
 from bilstm import problems
 from bilstm.cli import commands
-from bilstm.data.columns import Columns, Encoded
+from bilstm.data.dataset import Dataset
 from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.schema import Schema
 from bilstm.engine.plans import Targets
 from bilstm.errors import ModelFileError, UserError
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
+from bilstm.model import TrainedModel
+from bilstm.model.prepare import Prepared
+from bilstm.model.training import train_prepared
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.ragged import Ragged
-from bilstm.tagging.tagger import Tagger
-from bilstm.tagging.training import train_tagger
+from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask
 from bilstm.training import checkpoints, loop
 from bilstm.training.checkpoints import Checkpoint, fingerprint
 from bilstm.training.loop import LoopOptions, TrainingInterrupted, train_model
@@ -39,7 +44,8 @@ from oracles.models import weight_bits
 from test_interrupts import HEEDING, TELLING, process, wait_for
 from test_interrupts import table as table_of
 
-COLUMNS = Columns("id", None, "label", ("0", "1"), (NumericColumn("x", 0.0, 1.0),), ())
+COLUMNS = Schema("id", None, (NumericColumn("x", 0.0, 1.0),), ())
+TASK = LabelTask(("label",), False, ("0", "1"))
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals")
 
 
@@ -235,7 +241,7 @@ def test_a_model_is_no_checkpoint_nor_the_reverse(unfinished: Path, tmp_path: Pa
     with pytest.raises(ModelFileError, match="text is not a bilstm model"):
         Checkpoint(tmp_path / "text", resume=True)
     with pytest.raises(ModelFileError, match="holds an unfinished training, not a model: finish it with --resume"):
-        Tagger.load(unfinished)
+        TrainedModel.load(unfinished)
 
 
 @pytest.mark.parametrize(
@@ -273,40 +279,44 @@ def test_other_data_and_another_network(unfinished: Path) -> None:
             train_model(model, training, validation, options, checkpoint=Checkpoint(unfinished, resume=True))
 
 
-def tables() -> Encoded:
+def prepared(schema: Schema = COLUMNS, task: Any = TASK) -> Prepared:
     x, y = problems.echo(20, (3, 9), seed=0, ragged=True)
-    return Encoded(x, y.values.reshape(-1).astype(np.int32), np.arange(x.total_steps))
+    truth = y.values.reshape(-1).astype(np.int32)
+    if not isinstance(task, LabelTask):
+        truth = np.repeat(truth[:, np.newaxis], len(task.columns), axis=1).astype(np.float32)
+    table = MemoryTable({"x": Cells("number", np.zeros(1))})
+    return Prepared(table, schema, task, Dataset(x, np.arange(x.total_steps), truth), None)
 
 
 @pytest.mark.parametrize(
-    ("columns", "options", "difference"),
+    ("schema", "task", "options", "difference"),
     [
-        ({"sequence": "key"}, {}, "the sequence column: 'id' there, 'key' here"),
-        ({"order": "t"}, {}, "the order column: not given there, 't' here"),
-        ({"label": "state"}, {}, "the label column: 'label' there, 'state' here"),
-        ({"numeric": (NumericColumn("y", 0.0, 1.0),)}, {}, "the features: 'x' there, 'y' here"),
+        ({"sequence": "key"}, TASK, {}, "the sequence column: 'id' there, 'key' here"),
+        ({"order": "t"}, TASK, {}, "the order column: not given there, 't' here"),
+        ({}, LabelTask(("state",), False, ("0", "1")), {}, "the label column: 'label' there, 'state' here"),
+        ({"numeric": (NumericColumn("y", 0.0, 1.0),)}, TASK, {}, "the features: 'x' there, 'y' here"),
         (
             {"numeric": (), "categorical": (CategoricalColumn("x", ()),)},
+            TASK,
             {},
             "the categorical features: none there, 'x' here",
         ),
-        ({"classes": ("a", "b")}, {}, "the classes are others"),
-        ({}, {"units": 3}, "units: 2 there, 3 here"),
-        ({}, {"validation_split": 0.2}, "validation_split: not given there, 0.2 here"),
+        ({}, LabelTask(("label",), False, ("a", "b")), {}, "the classes are others"),
+        ({}, LabelSetTask(("label", "other"), False), {}, "the task: 'step-label' there, 'step-labels' here"),
+        ({}, QuantityTask(("label",), False, (0.0,), (1.0,)), {}, "the task: 'step-label' there, 'step-quantity' here"),
+        ({}, TASK, {"units": 3}, "units: 2 there, 3 here"),
+        ({}, TASK, {"dropout": 0.2}, "dropout: 0.3 there, 0.2 here"),
+        ({}, TASK, {"calibrate": False}, "calibrate: not given there, False here"),
     ],
 )
-def test_other_columns(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], difference: str) -> None:
+def test_other_columns(
+    tmp_path: Path, schema: dict[str, Any], task: Any, options: dict[str, Any], difference: str
+) -> None:
     path, small = tmp_path / "checkpoint", {"units": 2, "layers": 1, "epochs": 2}
-    train_tagger(COLUMNS, tables(), None, options=TrainingOptions(**small), checkpoint=Checkpoint(path))
-    other = Columns(**{**{name: getattr(COLUMNS, name) for name in COLUMNS.__dataclass_fields__}, **columns})
+    train_prepared(prepared(), TrainingOptions(**small), checkpoint=Checkpoint(path))
+    other = prepared(dataclasses.replace(COLUMNS, **schema), task)
     with pytest.raises(UserError, match=re.escape(f" is of another training ({difference}): ")):
-        train_tagger(
-            other,
-            tables(),
-            None,
-            options=TrainingOptions(**small | options),
-            checkpoint=Checkpoint(path, resume=True),
-        )
+        train_prepared(other, TrainingOptions(**small | options), checkpoint=Checkpoint(path, resume=True))
 
 
 def test_another_version(unfinished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,8 +379,32 @@ def test_fingerprints_tell_parts_apart(parts: list[Any]) -> None:
 SMALL = ["--units", "16", "--layers", "1", "--epochs", "30", "--patience", "30", "--quiet"]
 
 
+TASKS = {  # what `train.csv` is, and what its columns are
+    "step-label": ["--label", "state"],
+    "sequence-label": ["--label", "mood", "--validation-split", "0.2", "--pooling", "attention"],
+    "sequence-labels": ["--label", "loud,high", "--validation-split", "0.2"],
+    "step-quantity": ["--label", "level", "--task", "step-quantity"],
+}
+EVERY_TASK = pytest.mark.parametrize("uninterrupted", list(TASKS), indirect=True)
+
+
+def write_table(folder: Path, task: str) -> None:
+    """The table of test_interrupts.py, or one with other targets, and what it is in `task`."""
+    path = table_of(folder / "train.csv")
+    (folder / "task").write_text(task)
+    if task != "step-label":
+        header, *rows = path.read_text().splitlines()
+        lines = [f"{header.removesuffix(',state')},mood,loud,high,level"]
+        for row in rows:
+            sequence, x, _ = row.split(",")
+            number = int(sequence[1:])
+            lines.append(f"{sequence},{x},{'ab'[number % 2]},{number % 2},{number % 3 // 2},{float(x) * 2:.3f}")
+        features = {"step-quantity": (0, 1, 5), "sequence-label": (0, 1, 2), "sequence-labels": (0, 1, 3, 4)}[task]
+        path.write_text("\n".join(",".join(line.split(",")[i] for i in features) for line in lines) + "\n")
+
+
 def command(folder: Path, *more: Any) -> list[str]:
-    columns = ["--sequence", "id", "--label", "state"]
+    columns = ["--sequence", "id", *TASKS[(folder / "task").read_text()]]
     return ["train", str(folder / "train.csv"), *columns, *SMALL, "--out", str(folder / "model"), *map(str, more)]
 
 
@@ -387,26 +421,29 @@ def scores(log: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a table, and the model and the log of a training on it."""
+    task = getattr(request, "param", "step-label")
     folder = tmp_path_factory.mktemp("uninterrupted")
-    table_of(folder / "train.csv")
+    write_table(folder, task)
     assert CliRunner().invoke(commands, kept(folder)).output == ""
-    assert sorted(os.listdir(folder)) == ["log", "model", "train.csv"]
+    assert sorted(os.listdir(folder)) == ["log", "model", "task", "train.csv"]
+    assert TrainedModel.load(folder / "model").task.kind == task
     return folder
 
 
 @pytest.fixture
 def work(uninterrupted: Path, tmp_path: Path) -> Path:
     """An own folder with the same table."""
-    (tmp_path / "train.csv").write_bytes((uninterrupted / "train.csv").read_bytes())
+    for name in ("train.csv", "task"):
+        (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
     return tmp_path
 
 
 def finish(work: Path, uninterrupted: Path, *more: Any) -> None:
     """Go on to the end, and compare what there is then with what the uninterrupted training left."""
     assert CliRunner().invoke(commands, kept(work, "--resume", *more)).output == ""
-    assert sorted(os.listdir(work)) == ["log", "model", "train.csv"]
+    assert sorted(os.listdir(work)) == ["log", "model", "task", "train.csv"]
     assert (work / "model").read_bytes() == (uninterrupted / "model").read_bytes()
     assert scores(work / "log") == scores(uninterrupted / "log")
 
@@ -420,6 +457,7 @@ def starts(text: str) -> Callable[[str], bool]:
 
 
 @POSIX
+@EVERY_TASK
 @pytest.mark.parametrize("minutes", [[], ["--checkpoint-minutes", "0.00001"]], ids=["epochs", "minutes"])
 def test_killed_at_random_moments(work: Path, uninterrupted: Path, minutes: list[str]) -> None:
     for line in ("epoch 2 ", "epoch ", "epoch "):
@@ -444,6 +482,7 @@ def test_killed_while_the_checkpoint_is_written(work: Path, uninterrupted: Path)
 
 
 @POSIX
+@EVERY_TASK
 def test_stopped_by_the_user(work: Path, uninterrupted: Path) -> None:
     for number, status, epoch in ((signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 5)):
         with process(HEEDING + TELLING.format(stay="after some epochs"), *kept(work, "--resume")) as running:
@@ -451,8 +490,8 @@ def test_stopped_by_the_user(work: Path, uninterrupted: Path) -> None:
             running.send_signal(number)
             _, errors = running.communicate(timeout=60)
         assert running.returncode == status
-        assert errors.endswith("; the same command with --resume goes on\n")
-        assert sorted(os.listdir(work)) == ["checkpoint", "log", "model", "train.csv"]
+        assert errors.endswith("; the same command with --resume continues\n")
+        assert sorted(os.listdir(work)) == ["checkpoint", "log", "model", "task", "train.csv"]
         assert epochs_kept(work) >= epoch - 1
     finish(work, uninterrupted)
 
@@ -468,10 +507,10 @@ def test_a_full_disk(work: Path, uninterrupted: Path) -> None:
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))\n"
     with process(limited + "from bilstm import cli; cli.main()", *kept(work, "--resume")) as running:
         _, errors = running.communicate(timeout=60)
-    what = "training was stopped, and the same command with --resume goes on"
+    what = "training was stopped, and the same command with --resume continues"
     assert errors == f"bilstm: cannot write {work / 'checkpoint'}: file too large; {what}\n"
     assert running.returncode == 2
-    assert sorted(os.listdir(work)) == ["checkpoint", "log", "train.csv"]
+    assert sorted(os.listdir(work)) == ["checkpoint", "log", "task", "train.csv"]
     assert epochs_kept(work) == before
     finish(work, uninterrupted)
 
@@ -483,20 +522,20 @@ def test_a_disk_that_has_room_for_no_checkpoint_at_all(work: Path, uninterrupted
         _, errors = running.communicate(timeout=60)
     assert errors == f"bilstm: cannot write {work / 'checkpoint'}: file too large; training was stopped\n"
     assert running.returncode == 2
-    assert sorted(os.listdir(work)) == ["log", "train.csv"]
+    assert sorted(os.listdir(work)) == ["log", "task", "train.csv"]
     finish(work, uninterrupted)
 
 
 def test_a_model_that_cannot_be_written(work: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the training is lost."""
 
-    def save(_: Tagger, path: str) -> None:
+    def save(_: TrainedModel, path: str, **__: Any) -> None:
         raise UserError(f"cannot write {path}: no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Tagger, "save", save)
+        patched.setattr(TrainedModel, "save", save)
         result = CliRunner().invoke(commands, kept(work))
-    what = "no space left on device; the same command with --resume goes on"
+    what = "no space left on device; the same command with --resume continues"
     assert (result.exit_code, result.output) == (2, f"bilstm: cannot write {work / 'model'}: {what}\n")
     assert epochs_kept(work) == 30
     with monkeypatch.context() as patched:
@@ -504,15 +543,15 @@ def test_a_model_that_cannot_be_written(work: Path, uninterrupted: Path, monkeyp
         finish(work, uninterrupted)
 
 
-def test_going_on_is_said(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_is_printed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loud = [argument for argument in kept(work, "--resume") if argument != "--quiet"]
     with monkeypatch.context() as patched:
         crash_after(50, patched)
         said = CliRunner().invoke(commands, loud).stdout
-    assert "going on" not in said
+    assert "resuming after" not in said
     epochs = epochs_kept(work)
     said = CliRunner().invoke(commands, loud).stdout
-    assert f"\ngoing on after {epochs} of at most 30 epochs\n30 epochs in " in said
+    assert f"\nresuming after {epochs} of at most 30 epochs\n30 epochs in " in said
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan"), float("inf")])

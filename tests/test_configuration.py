@@ -50,7 +50,7 @@ def test_a_file_gives_what_typing_gives(folder: Path) -> None:
     bilstm("train", "table.csv", *typed.split(), "--categorical", "code", "--merge-mode", "sum", "--dropout", 0)
     assert Path("model").read_bytes() == first
     assert header["training"]["options"]["merge_mode"] == "sum"
-    assert header["columns"]["categorical"][0]["name"] == "code"
+    assert header["schema"]["categorical"][0]["name"] == "code"
 
 
 def test_a_file_tells_what_to_compare(folder: Path) -> None:
@@ -72,18 +72,18 @@ def test_a_file_tells_what_to_compare(folder: Path) -> None:
 @pytest.mark.parametrize("spelling", [True, False])
 def test_a_file_says_yes_and_no(folder: Path, spelling: bool) -> None:
     header = trained(f'{ROLES}{SMALL}categorical = "code"\nspelling = {str(spelling).lower()}\n')
-    assert len(header["columns"]["categorical"]) == (6 if spelling else 1)
+    assert len(header["schema"]["categorical"]) == (6 if spelling else 1)
 
 
 def test_what_is_typed_wins(folder: Path) -> None:
     assert trained(ROLES + SMALL, "--epochs", 3)["training"]["options"]["epochs"] == 3
-    assert trained(ROLES + SMALL, "--features", "x")["columns"]["numeric"][0]["name"] == "x"
+    assert trained(ROLES + SMALL, "--features", "x")["schema"]["numeric"][0]["name"] == "x"
     assert trained(ROLES + SMALL)["training"]["options"]["epochs"] == 2
 
 
 @pytest.mark.parametrize("name", ["validation-split", "validation_split"])
 def test_names_have_dashes_or_underscores(folder: Path, name: str) -> None:
-    assert trained(f"{ROLES}{SMALL}{name} = 0.5\n")["training"]["held_out_sequences"] == 5
+    assert trained(f"{ROLES}{SMALL}{name} = 0.5\n")["training"]["validation_sequences"] == 5
 
 
 def test_a_file_can_serve_all_commands(folder: Path) -> None:

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from bilstm.cli import commands
 from bilstm.inspection import describe_network, inspect_file, inspection
 from bilstm.layers import LSTM, Bidirectional, Dense, GlobalMaxPooling1D, TimeDistributed
+from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
-from bilstm.tagging.tagger import Tagger
 
 ROWS = [f"s{i // 5},{i % 5},{'' if i == 7 else i % 7},w{i % 3},{'pq'[i % 2]}\n" for i in range(60)]
 SMALL = ["--units", "3", "--layers", "1", "--epochs", "2", "--quiet"]
@@ -29,7 +29,7 @@ def bilstm(*arguments: Any) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a tagger, `model`, and one without a baseline, of CoNLL columns, `words`."""
+    """With a trained model, `model`, and one without a baseline, of CoNLL columns, `words`."""
     folder = tmp_path_factory.mktemp("inspect")
     (folder / "train.csv").write_text("id,t,x,word,y\n" + "".join(ROWS))
     (folder / "train.conll").write_text("a p\nb q\n\nb p\na q\n\n" * 6)
@@ -38,63 +38,66 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_tagger(folder: Path) -> None:
+def test_a_trained_model(folder: Path) -> None:
     facts = json.loads(bilstm("inspect", folder / "model", "--json"))
     assert facts == inspect_file(folder / "model")
-    tagger, (_, header) = Tagger.load(folder / "model"), read_model(folder / "model")
-    assert facts["kind"] == "tagger"
+    model, (_, header) = TrainedModel.load(folder / "model"), read_model(folder / "model")
+    assert (facts["kind"], facts["task"], facts["targets"]) == ("model", "step-label", ["y"])
     assert facts["file"] == str(folder / "model")
     assert facts["bytes"] == (folder / "model").stat().st_size
     assert facts["versions"] == header["versions"]
     assert facts["classes"] == ["p", "q"]
     columns = facts["columns"]
-    assert {name: columns[name] for name in ("sequence", "order", "label", "conll_columns")} == {
-        **{"sequence": "id", "order": "t", "label": "y"},
+    assert {name: columns[name] for name in ("sequence", "order", "conll_columns")} == {
+        **{"sequence": "id", "order": "t"},
         "conll_columns": None,
     }
     x, word = columns["features"]
-    number = tagger.columns.numeric[0]
+    number = model.schema.numeric[0]
     assert x == {"name": "x", "kind": "number", "mean": number.mean, "deviation": number.scale, "missing": 1}
     assert word == {"name": "word", "kind": "text", "known": 3, "different": 3}
-    assert facts["training"] == tagger.training
-    assert facts["network"]["parameters"] == tagger.model.count_params()
-    assert tagger.baseline is not None
-    assert facts["baseline"]["network"]["parameters"] == tagger.baseline.model.count_params()
+    assert facts["training"] == {name: value for name, value in model.training.items() if name != "fingerprint"}
+    assert facts["network"]["parameters"] == model.network.count_params()
+    assert model.baseline is not None
+    assert facts["baseline"]["network"]["parameters"] == model.baseline.network.count_params()
     assert facts["baseline"]["training"]["options"]["direction"] == "none"
 
 
 def test_in_words(folder: Path) -> None:
     said = bilstm("inspect", folder / "model").splitlines()
-    facts, training = inspect_file(folder / "model"), Tagger.load(folder / "model").training
+    facts, training = inspect_file(folder / "model"), TrainedModel.load(folder / "model").training
     size = f"{-(-facts['bytes'] // 1000)} kB"
-    assert said[0].startswith(f"{folder / 'model'}: labels every step of a sequence; {size}, written by bilstm ")
+    assert said[0].startswith(f"{folder / 'model'}: predicts a label for each time step; {size}, written by bilstm ")
     assert said[1:5] == [
-        "expects a table with a row a step: the sequences in 'id', ordered by 't'; features:",
+        "reads a table with a row a time step: sequences in 'id', ordered by 't'; features:",
         f"  x     number, in training of mean {facts['columns']['features'][0]['mean']:.4g}, standard deviation "
         f"{facts['columns']['features'][0]['deviation']:.4g}, 1 missing",
-        "  word  text, 3 values known of 3 met in training",
-        "gives 2 classes of 'y': 'p', 'q'",
+        "  word  text, 3 values in the vocabulary, of 3 in training",
+        "predicts 2 classes of 'y': 'p', 'q'",
     ]
     assert said[5] == f"network: 3 inputs, {facts['network']['parameters']:,} parameters"
     layers = [line.split("  ")[1].strip() for line in said[7:12]]
     assert layers == [
-        "embedding of 4 values by 24 numbers",
+        "embedding of 4 values by 24 dimensions",
         "dropout of 30 %, in training only",
         "LSTM in both directions, 3 units each, joined by concat",
         "dropout of 30 %, in training only",
         "dense, 2 outputs, softmax",
     ]
-    assert said[12] == f"trained on 11 sequences, {training['steps']} steps; judged by 1 more"
+    assert said[12] == f"trained on 11 sequences, {training['steps']} steps; validated on 1 more"
     kept = f"epoch {training['best_epoch']} of 2 was kept, with a loss of "
     assert said[13].startswith(kept)
     assert said[13].endswith("; all epochs done")
     assert "units 3, layers 1, merge_mode concat, direction both" in said[14]
-    assert said[15].startswith("baseline: the same without recurrence, ")
+    assert said[15].startswith("baseline: the network without recurrence, ")
 
 
 def test_of_conll_columns_and_without_a_baseline(folder: Path) -> None:
     said = bilstm("inspect", folder / "words")
-    assert "\nexpects CoNLL-style columns, 2 in training, with the features:\n  token  text, 2 values known" in said
+    assert (
+        "\nreads CoNLL-style columns, 2 in training, with the features:\n  token  text, 2 values in the vocabulary"
+        in said
+    )
     assert said.endswith("\nbaseline: none\n")
     assert json.loads(bilstm("inspect", folder / "words", "--json"))["baseline"] is None
 
@@ -142,4 +145,4 @@ def test_an_unfinished_training(tmp_path: Path, header: dict[str, Any], said: li
     write_model(tmp_path / "c", {}, {"kind": "checkpoint", **header})
     lines = inspection(inspect_file(tmp_path / "c"))
     assert lines[0].startswith(f"{tmp_path / 'c'}: an unfinished training; 1 kB")
-    assert lines[1:] == [*said, "the same bilstm train command with --resume goes on"]
+    assert lines[1:] == [*said, "the same bilstm train command with --resume continues"]

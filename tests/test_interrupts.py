@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
-from bilstm.tagging.tagger import Tagger
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 SIGNALS = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -106,7 +106,7 @@ def test_the_best_model_until_then_is_saved(tmp_path: Path, number: int, status:
     assert found == status
     said = re.fullmatch(
         r"bilstm: stopped by the user after epoch (\d+); (.*)/model holds epoch (\d+), with a loss of \d\.\d{4}, and "
-        r"on the held-out part an accuracy of (\d\.\d{4}) and a loss of (\d\.\d{4})\n",
+        r"on the validation set an accuracy of (\d\.\d{4}) and a loss of (\d\.\d{4})\n",
         errors,
     )
     assert said, errors
@@ -120,7 +120,7 @@ def test_the_best_model_until_then_is_saved(tmp_path: Path, number: int, status:
     assert {len(values) for values in summary["history"].values()} == {epochs}
     assert f"{summary['history']['val_accuracy'][best - 1]:.4f}" == said[4]
     assert f"{summary['history']['val_loss'][best - 1]:.4f}" == said[5]
-    assert Tagger.load(tmp_path / "model").columns.classes == ("high", "low")
+    assert TrainedModel.load(tmp_path / "model").task.classes == ("high", "low")
     assert sorted(os.listdir(tmp_path)) == ["model", "train.csv"]
 
 

@@ -23,7 +23,7 @@ from bilstm.layers import Dense
 from bilstm.modelfile import FORMAT, MAXIMUM_HEADER, ModelFileError, check_model_path, read_model, write_model
 from bilstm.models import Sequential
 
-HEADER = {"kind": "tagger", "columns": {"label": "größe"}, "numbers": [0.1, -2, None, True]}
+HEADER = {"kind": "model", "columns": {"label": "größe"}, "numbers": [0.1, -2, None, True]}
 TENSORS = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(0, np.float32)}
 
 
@@ -82,7 +82,7 @@ def test_no_changed_byte_does_harm(model: Path) -> None:
             with contextlib.suppress(ModelFileError):
                 tensors, header = read_model(model)
                 assert all(np.isfinite(tensor).all() for tensor in tensors.values())
-                assert header["kind"] in ("tagger", "sequential")
+                assert header["kind"] in ("model", "sequential")
             content[place] ^= change
 
 
@@ -95,7 +95,7 @@ def described(header: Any, **tensors: Any) -> bytes:
     return save(tensors, {"bilstm": text})
 
 
-VALID = {"format": 1, "kind": "tagger", "versions": {}}
+VALID = {"format": 1, "kind": "model", "versions": {}}
 FLOAT = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 EMPTY = {**FLOAT, "data_offsets": [0, 0]}
 METADATA = {"bilstm": json.dumps(VALID)}
@@ -121,12 +121,12 @@ HOSTILE = {
     "description with half a character": (described({**VALID, "x": ["\udc80"]}), r"'\udc80' is no Unicode character"),
     "a name with half a character": (described({**VALID, "\ud83d": 1}), r"'\ud83d' is no Unicode character"),
     "description a list": (described([VALID]), "its description is not an object"),
-    "no format": (described({"kind": "tagger"}), "has no valid format number"),
+    "no format": (described({"kind": "model"}), "has no valid format number"),
     "format true": (described({**VALID, "format": True}), "has no valid format number"),
     "format text": (described({**VALID, "format": "1"}), "has no valid format number"),
     "newer format": (described({**VALID, "format": 2}), "a newer bilstm (format 2; this version reads 1)"),
-    "unknown kind": (described({**VALID, "kind": "exec"}), "its kind is none of sequential, tagger"),
-    "kind a list": (described({**VALID, "kind": []}), "its kind is none of sequential, tagger"),
+    "unknown kind": (described({**VALID, "kind": "exec"}), "its kind is none of model, sequential, tagger, checkpoint"),
+    "kind a list": (described({**VALID, "kind": []}), "its kind is none of model, sequential, tagger, checkpoint"),
     "versions a list": (described({**VALID, "versions": []}), "its versions are not text"),
     "weights of float64": (described(VALID, w=np.zeros(2)), "its tensor 'w' has the type F64, not F32"),
     "weights of integers": (described(VALID, w=np.zeros(2, np.int8)), "its tensor 'w' has the type I8, not F32"),
@@ -186,19 +186,19 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     [
         ({"w": [np.nan]}, HEADER, "the tensor 'w' holds NaN or infinity"),
         ({"w": [1e300]}, HEADER, "the tensor 'w' holds NaN or infinity"),
-        ({}, {"kind": "tagger", "x": float("nan")}, "not JSON compliant"),
+        ({}, {"kind": "model", "x": float("nan")}, "not JSON compliant"),
         ({}, {"kind": "other"}, "its kind is none of"),
         ({}, {}, "its kind is none of"),
-        ({}, {"kind": "tagger", "x": "y" * MAXIMUM_HEADER}, "description is larger than"),
+        ({}, {"kind": "model", "x": "y" * MAXIMUM_HEADER}, "description is larger than"),
         (
             {},
-            {"kind": "tagger", "x": ["a", "b\ud83d"]},
+            {"kind": "model", "x": ["a", "b\ud83d"]},
             r"the model cannot be stored: '\\ud83d' is no Unicode character",
         ),
-        ({}, {"kind": "tagger", "\udc00": 1}, r"the model cannot be stored: '\\udc00' is no Unicode character"),
+        ({}, {"kind": "model", "\udc00": 1}, r"the model cannot be stored: '\\udc00' is no Unicode character"),
         ({"\udc00": [1]}, HEADER, r"the model cannot be stored: '\\udc00' is no Unicode character"),
-        ({}, {"kind": "tagger", "x": 10**400}, "the model cannot be stored: .* 10000000000000000000 is too large"),
-        ({}, {"kind": "tagger", "format": 0}, "the model cannot be stored: .* no valid format number"),
+        ({}, {"kind": "model", "x": 10**400}, "the model cannot be stored: .* 10000000000000000000 is too large"),
+        ({}, {"kind": "model", "format": 0}, "the model cannot be stored: .* no valid format number"),
     ],
 )
 def test_what_could_not_be_read_is_not_written(tmp_path: Path, tensors: Any, header: Any, message: str) -> None:

@@ -23,12 +23,13 @@ from bilstm.cli import commands
 from bilstm.errors import UserError
 from bilstm.inspection import inspect_file, inspection
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout, TimeDistributed
-from bilstm.modelfile import read_model
+from bilstm.model import TrainedModel
+from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
-from bilstm.tagging.tagger import Tagger
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.loop import TrainingInterrupted
 from test_checkpoints import train
+from test_old_files import as_version_0_1
 
 MUTANTS = int(os.environ.get("BILSTM_MUTANTS", "3000"))
 SECONDS = 5.0  # of processor time for one mutant; a good file takes some milliseconds
@@ -56,15 +57,39 @@ def make_network(path: Path) -> None:
     model.save(path)
 
 
-def make_tagger(path: Path) -> None:
+ROWS = [(i // 5, i % 5, "" if i == 7 else i % 7, ("Abc1", "xyz", "Über", "", "no-one")[i % 5]) for i in range(60)]
+TEXTS = [f"{word} is {'not ' * (i % 3)}{word}" for i, word in enumerate(["Abc1", "xyz", "Über"] * 5)]
+
+
+def make_model(path: Path, columns: str, header: str, rows: list[str]) -> None:
+    """Train a small model on `train.csv`."""
     table = path.with_name("train.csv")
-    words = ("Abc1", "xyz", "Über", "", "no-one")
-    rows = [f"s{i // 5},{i % 5},{'' if i == 7 else i % 7},{words[i % 5]},{'pq'[i % 2]}\n" for i in range(60)]
-    table.write_text("id,t,x,word,y\n" + "".join(rows), encoding="utf-8")
-    columns = ["--sequence", "id", "--order", "t", "--label", "y", "--spelling"]
+    table.write_text(header + "\n" + "".join(row + "\n" for row in rows), encoding="utf-8")
     small = ["--units", "2", "--layers", "1", "--epochs", "2", "--quiet"]
-    result = CliRunner().invoke(commands, ["train", str(table), *columns, *small, "--out", str(path)])
+    result = CliRunner().invoke(commands, ["train", str(table), *columns.split(), *small, "--out", str(path)])
     assert result.exit_code == 0, result.output
+
+
+def make_labels_of_steps(path: Path) -> None:
+    rows = [f"s{i},{t},{x},{word},{'pq'[t % 2]}" for i, t, x, word in ROWS]
+    make_model(path, "--sequence id --order t --label y --spelling", "id,t,x,word,y", rows)
+
+
+def make_labels_of_texts(path: Path) -> None:
+    rows = [f"{text},{i % 2},{i % 3 // 2}" for i, text in enumerate(TEXTS)]
+    options = "--text text --label loud,high --pooling attention --validation-split 0.4 --calibrate"
+    make_model(path, options, "text,loud,high", rows)
+
+
+def make_quantities(path: Path) -> None:
+    rows = [f"s{i},{t},{x},{t / 2},{i}" for i, t, x, _ in ROWS]
+    make_model(path, "--sequence id --label y,z --task step-quantity", "id,t,x,y,z", rows)
+
+
+def make_old(path: Path) -> None:
+    make_labels_of_steps(path)
+    tensors, header = read_model(path)
+    write_model(path, tensors, as_version_0_1(header))
 
 
 def make_checkpoint(path: Path) -> None:
@@ -92,7 +117,10 @@ def save_checkpoint(loaded: Any, path: Path) -> None:
 
 KINDS = {
     "sequential": Kind(make_network, load_model, Sequential.save),
-    "tagger": Kind(make_tagger, Tagger.load, Tagger.save, "evaluate MODEL TABLE"),
+    "labels of steps": Kind(make_labels_of_steps, TrainedModel.load, TrainedModel.save, "evaluate MODEL TABLE"),
+    "labels of texts": Kind(make_labels_of_texts, TrainedModel.load, TrainedModel.save, "evaluate MODEL TABLE"),
+    "quantities": Kind(make_quantities, TrainedModel.load, TrainedModel.save, "evaluate MODEL TABLE"),
+    "of version 0.1": Kind(make_old, TrainedModel.load, TrainedModel.save, "evaluate MODEL TABLE"),
     "checkpoint": Kind(make_checkpoint, load_checkpoint, save_checkpoint),
 }
 

@@ -202,15 +202,17 @@ def test_missing_values_in_a_stream_are_reported(folder: Path) -> None:
         ('{"id": 1, "x": 1}\n', "standard input, line 1: there is no 'time' (the order within a sequence)."),
         ('{"id": 1, "time": 1, "X": 1}\n', "standard input, line 1: there is no 'x' (a feature of the model). Did you"),
         ('{"id": 1, "time": 1, "x": 1}\n{"id": 1, "time": 2}\n', "standard input, line 2: there is no 'x' (a feature"),
-        ('{"id": 1, "time": 1, "x": 1, "predicted": 1}\n', "standard input, line 1: there is a value 'predicted' already, w"),
-        ('{"id": 1, "time": 1, "x": 1, "x": 2}\n', "standard input, line 1: not one JSON object such as {\"id\": 1, \"x\": 0.5}: it has 'x' twice"),
-        ('{"id": 1, "time": 1, "x": NaN}\n', "standard input, line 1: not one JSON object such as {\"id\": 1, \"x\": 0.5}: NaN is"),
+        ('{"id": 1, "time": 1, "x": 1, "predicted": 1}\n', "standard input, line 1: there is a value 'predicted' already"),
+        ('{"id": 1, "time": 1, "x": 1, "x": 2}\n', "standard input, line 1: not one JSON object such as … it has 'x' twice"),
+        ('{"id": 1, "time": 1, "x": NaN}\n', "standard input, line 1: not one JSON object such as … NaN is not a JSON"),
         (b'{"id": "\xe9"}\n', "standard input, line 1: not UTF-8 text (byte 0xe9)"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_stream(folder: Path, given: str | bytes, message: str) -> None:
     result = bilstm("predict", folder / "model", "-", "--out", "-", given=given, status=2)
-    assert result.stderr.startswith(f"bilstm: {message}")
+    start, _, rest = message.partition("…")
+    assert result.stderr.startswith(f"bilstm: {start}")
+    assert rest in result.stderr
     assert result.stderr.count("\n") == 1
 
 

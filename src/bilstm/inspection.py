@@ -230,5 +230,5 @@ def _unfinished(facts: dict[str, Any]) -> list[str]:
     return [
         f"{counted(epochs, 'epoch')} done{best}",
         *([f"the last epoch's scores: {scores}"] if scores else []),
-        "the same bilstm train command with --resume goes on",
+        "the same bilstm train command with --resume continues",
     ]

@@ -83,7 +83,8 @@ def compare(
         from bilstm import plots
 
         picture = plots.picture_path(out, "comparison")
-    check_apart(tables, {"--valid": given["valid"], "--test": given["test"]})
+    others = [(f"--{name}", path) for name in ("valid", "test") if (path := given[name])]
+    check_apart([*(("TABLE", path) for path in tables), *others])
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
     sets = ("test", "test_labels", "valid", "valid_labels", "same_size", "test_split")
     plan = plan_comparison(

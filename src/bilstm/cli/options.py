@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -228,15 +228,17 @@ model_columns = together(
 )
 
 
-def check_apart(tables: tuple[str, ...], others: dict[str, str | None]) -> None:
-    """Refuse tables that are the same file: a score on the training set would be too good."""
+def check_apart(named: Iterable[tuple[str, str]]) -> None:
+    """Refuse tables that are the same file: a score on the training set would be too good.
+
+    Args:
+        named: what each file is, and its path.
+    """
     seen: dict[str, str] = {}
-    for what, path in [*(("TABLE", path) for path in tables), *others.items()]:
-        if path is None:
-            continue
+    for what, path in named:
         real = os.path.realpath(path)
         if real in seen:
-            both = "one TABLE and another" if seen[real] == what else f"{seen[real]} and {what}"
+            both = f"one {what} and another" if seen[real] == what else f"{seen[real]} and {what}"
             raise UserError(f"{both} are the same file, {path}: give each its own sequences")
         seen[real] = what
 

@@ -56,16 +56,14 @@ class PredictionOptions:
         Raises:
             UserError: the message says why.
         """
+        if self.probabilities and task.what == "quantity":
+            raise UserError("--probabilities gives the probabilities of labels, but the model predicts quantities")
+        if self.events and (task.per_sequence or not isinstance(task, LabelTask)):
+            raise UserError(f"--events is for labels of time steps, but the model's task is {task.kind}")
         if not isinstance(task, LabelTask):
-            names = {"probabilities": self.probabilities, "top": self.top > 1, "events": self.events}
-            asked = [
-                name for name, value in names.items() if value and (name != "probabilities" or task.what != "labels")
-            ]
-            if asked:
-                raise UserError(f"--{asked[0]} is for one label at a time, but the model's task is {task.kind}")
+            if self.top > 1:
+                raise UserError(f"--top is for one label at a time, but the model's task is {task.kind}")
             return
-        if self.events and task.per_sequence:
-            raise UserError("--events is for labels of time steps, but the model gives one label for each sequence")
         if self.top > len(task.classes):
             raise UserError(f"the model knows {counted(len(task.classes), 'label')}, so it has no {self.top} likeliest")
         check_background(task.classes, self.background)

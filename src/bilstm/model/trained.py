@@ -19,7 +19,7 @@ from bilstm.data.memory import MemoryTable
 from bilstm.data.schema import Schema
 from bilstm.data.sources import open_for, open_table
 from bilstm.data.table import Table
-from bilstm.errors import UserError
+from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath
 from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
@@ -141,7 +141,10 @@ class TrainedModel:
         task = self.task
         if label:
             if len(label) != len(task.columns):
-                raise UserError(f"the model has {len(task.columns)} target columns, but {len(label)} are named")
+                count = len(task.columns)
+                raise UserError(
+                    f"the model has {counted(count, 'target column')}, so label must name {count}, not {len(label)}"
+                )
             task = dataclasses.replace(task, columns=tuple(label))
         other = self.baseline
         baseline = TrainedModel(schema, task, other.network, other.training) if other else None

@@ -130,7 +130,7 @@ def column_options(
     check_choice("training", "task", task, (None, *KINDS))
     check_choice("training", "tokens", tokens, TOKENS)
     if tokens != "words" and text is None:
-        raise UserError("tokens say what the steps of a text are: name its column with text='…'")
+        raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
     divided = None if text is None else TextColumn(text, tokens)  # type: ignore[arg-type]
     return ColumnOptions(label=names, text=divided, task=task, **columns)
 
@@ -145,6 +145,8 @@ def prepare_data(
     valid_labels: Any = None,
 ) -> Prepared:
     """Read the data and decide what is what: see `train` and `prepare`."""
+    if valid_labels is not None and valid is None:
+        raise UserError("valid_labels are the labels of a validation table: name that as well, with --valid (valid=…)")
     table, columns = open_data(data, columns)
     steps = open_data(valid, columns, table)[0] if valid is not None else None
     tables = [
@@ -204,6 +206,13 @@ def train_prepared(
         UserError: the checkpoint cannot be written, or belongs to another training; an option is impossible.
     """
     schema, task = prepared.schema, prepared.task
+    if options.calibrate and task.what == "quantity":
+        raise UserError("calibrate is for probabilities, but quantities are predicted: leave it out")
+    if options.calibrate and prepared.validation is None:
+        raise UserError(
+            "probabilities are calibrated on the validation set, and there is none: leave out calibrate, or set "
+            "sequences aside with validation_split"
+        )
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
     network = build_network(schema, task, options)
@@ -271,16 +280,9 @@ def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | No
     Returns:
         The "temperature" and what it did on the validation set: "log_loss_before", "log_loss",
         "calibration_error_before" and "calibration_error"; None where nothing was scaled.
-
-    Raises:
-        UserError: it is wanted, but there is no validation set, or the task has no probabilities.
     """
     task = model.task
-    possible = task.what != "quantity" and validation is not None
-    if wanted and not possible:
-        why = "the model predicts quantities" if task.what == "quantity" else "there is no validation set"
-        raise UserError(f"calibrate=True, but {why}, so no temperature can be found")
-    if wanted is False or validation is None or not possible:
+    if wanted is False or validation is None or task.what == "quantity":
         return None
     labelled = task.labelled(validation.known)
     if not wanted and (labelled.sum() < _FEWEST_ROWS or len(validation) < _FEWEST_SEQUENCES):

@@ -178,7 +178,7 @@ class Checkpoint:
         try:
             write_model(self.path, tensors, header, force=self._force)
         except UserError as error:
-            kept = ", and the same command with --resume goes on" if self._resumable else ""
+            kept = ", and the same command with --resume continues" if self._resumable else ""
             raise UserError(f"{error}; training was stopped{kept}") from error
         self._resumable = True
         self._written = time.monotonic()
