@@ -142,6 +142,20 @@ def tables_of_states() -> None:
         Path(name).write_text("\n".join(["id,time,x,state", *rows]) + "\n")
 
 
+def tables_of_tasks() -> None:
+    tables_of_states()
+    rows = [
+        f"s{i // 5},{i * 7 % 11},{'up' if i * 7 % 11 > 5 else 'down'},{i % 2},{i % 3 % 2},{i / 8}" for i in range(100)
+    ]
+    Path("steps.csv").write_text("\n".join(["id,x,state,hot,wet,level", *rows]) + "\n")
+    Path("kinds.csv").write_text(
+        "\n".join(["id,kind", *(f"s{i},{'odd' if i % 2 else 'even'}" for i in range(20))]) + "\n"
+    )
+    Path("texts.csv").write_text("text,good,long\n" + "a fine day,1,0\na dull and long film,0,1\n" * 10)
+    lists = (json.dumps({"x": [0.2, 1.1, 0.7 * i], "age": 41.5 + i}) + "\n" for i in range(20))
+    Path("lists.ndjson").write_text("".join(lists))
+
+
 def benchmark_sets() -> None:
     tables_of_states()
     for folder in ("ecg_waves", "hyphenation"):
@@ -165,7 +179,7 @@ def stream_of_steps() -> None:
 
 
 PREPARE: dict[str, Callable[[], None]] = {
-    "README.md": tables_of_states,
+    "README.md": tables_of_tasks,
     "directions.md": benchmark_sets,
     "report.md": trained_model,
     "tables.md": stream_of_steps,
