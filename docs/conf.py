@@ -13,10 +13,19 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
-# What stands at the side of each page, by what a reader came for.
+# The navigation beside each page, by what a reader came for.
 NAVIGATION = {
     "Learn": ["/docs/tutorial", "/docs/directions"],
-    "Do": ["/docs/tables", "/docs/words", "/docs/classify", "/docs/keras", "Estimators </docs/estimators>", "/docs/report"],
+    "Do": [
+        "/docs/tables",
+        "/docs/words",
+        "/docs/classify",
+        "/docs/quantities",
+        "/docs/python",
+        "/docs/keras",
+        "/docs/estimators",
+        "/docs/report",
+    ],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": ["/benchmarks/accuracy/RESULTS", "/benchmarks/speed/RESULTS", "/benchmarks/accuracy/TUTORIAL"],
     "The project": ["bilstm at a glance </README>", "/CONTRIBUTING", "/CHANGELOG"],
@@ -30,7 +39,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "docs/api/*.rst", "benchmarks/*/*.md"]
 exclude_patterns = [".*", "build", "dist", "src", "tests", "examples"]
-nitpicky = True  # a reference that leads nowhere is a warning, and `make docs` ends with it
+nitpicky = True  # a broken reference is a warning, and `make docs` fails
 
 # --- Markdown, as GitHub reads it ---------------------------------------------------------------------------------
 
@@ -41,8 +50,8 @@ highlight_language = "none"  # of blocks that name no language
 
 default_role = "py:obj"  # `name` is a link where that is documented
 autodoc_member_order = "bysource"
-autodoc_inherit_docstrings = False  # what every layer has is told once, of `Layer`
-autodoc_typehints = "none"  # docstrings give shapes and data types, which annotations do not know
+autodoc_inherit_docstrings = False  # what all layers have is documented once, in `Layer`
+autodoc_typehints = "none"  # docstrings give shapes and data types, annotations do not
 autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Attributes", "params_style"), "Returns", "Yields"]  # the latter are prose, without a type
@@ -61,7 +70,7 @@ html_show_sphinx = False
 
 
 def add_navigation(app: Any, docname: str, source: list[str]) -> None:
-    """The index names its pages in words; what Sphinx needs besides would be a block of code on GitHub."""
+    """Sphinx needs a list of pages, which GitHub would show as a block of code."""
     if docname == root_doc:
         for caption, pages in NAVIGATION.items():
             entries = "\n".join(pages)
@@ -69,7 +78,7 @@ def add_navigation(app: Any, docname: str, source: list[str]) -> None:
 
 
 def escape_docstring(app: Any, what: str, name: str, object: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text: outside of backticks, `name_` is no link and a bar no substitution."""
+    """Docstrings are plain text: outside backticks, `name_` is no link, and a bar is no substitution."""
     for index, line in enumerate(lines):
         pieces = line.split("`")
         pieces[::2] = [re.sub(r"(?<=\w)_(?![\w:,])|\|", r"\\\g<0>", piece) for piece in pieces[::2]]
@@ -77,7 +86,7 @@ def escape_docstring(app: Any, what: str, name: str, object: Any, options: Any, 
 
 
 def find_class(app: Any, env: Any, node: Any, content: Any) -> Any:
-    """`Ragged` and `Ragged.lengths` are meant wherever they are said, not only in their own module."""
+    """Link `Ragged` and `Ragged.lengths` from all modules, not only from their own."""
     from sphinx.util.nodes import make_refnode  # the tests read this file without Sphinx
 
     name = node["reftarget"]

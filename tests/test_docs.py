@@ -1,18 +1,21 @@
-"""Every block of code in README.md, CONTRIBUTING.md and docs/ runs, in order, and prints what stands under it.
+"""Every block of code in README.md, CONTRIBUTING.md and docs/ runs, in order, and prints what is shown below it.
 
-A text block that follows code is what that prints; a line of it that is … stands for any lines left out. Its figures
-may differ by a little, so that a change of the engine's rounding does not need new ones. Sybil and its like would want
-a conftest.py beside the documents and compare to the letter; here are a regular expression and a loop.
+A text block that follows code is the printed output; a line of it that is … stands for any lines left out. Its figures
+may differ by a little, so that a change of the engine's rounding does not need new ones. Sybil and similar tools need a
+conftest.py in the documents' folder and compare to the letter; here are a regular expression and a loop.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import importlib
+import importlib.util
 import io
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(bilstm|make|source|eval) ")
 NUMBER = re.compile(r"\d+(?:\.\d*)?")
 TOLERANCE = 0.015
+OPTIONAL = ("sktime",)  # packages that a page may import and that the tests' environment may lack
 
 
 def blocks_of(path: Path) -> list[tuple[int, str, str]]:
@@ -46,8 +50,22 @@ def run_python(path: Path, line: int, content: str, names: dict[str, Any]) -> st
     return printed.getvalue()
 
 
+def imports_of(content: str) -> Iterator[tuple[str, str | None]]:
+    """(module, name) of each name that a block imports; the name is None in `import module`."""
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            yield from ((each.name, None) for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", each.name) for each in node.names)
+
+
+def lacks_packages(content: str) -> bool:
+    packages = {module.partition(".")[0] for module, _ in imports_of(content)} & {*OPTIONAL}
+    return any(importlib.util.find_spec(package) is None for package in packages)
+
+
 def run_command(typed: str, options: str) -> str:
-    """What a line typed into a shell prints. Of `make` only that it knows the target; further options make it quick."""
+    """What a typed line prints; `options` are added to make it quick. Of `make`, only the target's name is checked."""
     if typed.startswith("source "):
         return ""
     if typed.startswith("make "):
@@ -70,14 +88,14 @@ def run_page(path: Path, options: dict[str, str]) -> None:
         where = f"{path.name}, line {line}"
         before, printed = printed, None
         if language == "python":
-            printed = run_python(path, line, content, names)
+            printed = "" if lacks_packages(content) else run_python(path, line, content, names)
         elif language == "toml":
             Path("options.toml").write_text(content, encoding="utf-8")
-        elif language == "text":  # after prose it is a drawing
+        elif language == "text":  # after prose, it is a drawing
             assert before is None or shows(before, content), f"{where}: printed\n{before}"
         elif language in ("", "console") and COMMAND.match(content):
             typed = content.splitlines()
-            assert all(COMMAND.match(each) for each in typed if each), f"{where}: not a command that is known"
+            assert all(COMMAND.match(each) for each in typed if each), f"{where}: not a known command"
             printed = "".join(run_command(each, options.get(each.split()[1], "")) for each in typed if each)
         else:
             assert not language, f"{where}: a block of {language}, which no test runs"
@@ -115,13 +133,27 @@ def shows(printed: str, expected: str) -> bool:
     return anywhere or not rest
 
 
-# --- What pages take for granted, and what must have come of them -------------------------------------------------
+# --- What pages expect, and what they must have made --------------------------------------------------------------
 
 
 def tables_of_states() -> None:
     rows = [f"s{i // 5},{i % 5},{i * 7 % 11},{'up' if i * 7 % 11 > 5 else 'down'}" for i in range(100)]
     for name in ("train.csv", "test.csv", "new.csv"):
         Path(name).write_text("\n".join(["id,time,x,state", *rows]) + "\n")
+
+
+def tables_of_tasks() -> None:
+    tables_of_states()
+    rows = [
+        f"s{i // 5},{i * 7 % 11},{'up' if i * 7 % 11 > 5 else 'down'},{i % 2},{i % 3 % 2},{i / 8}" for i in range(100)
+    ]
+    Path("steps.csv").write_text("\n".join(["id,x,state,hot,wet,level", *rows]) + "\n")
+    Path("kinds.csv").write_text(
+        "\n".join(["id,kind", *(f"s{i},{'odd' if i % 2 else 'even'}" for i in range(20))]) + "\n"
+    )
+    Path("texts.csv").write_text("text,good,long\n" + "a fine day,1,0\na dull and long film,0,1\n" * 10)
+    lists = (json.dumps({"x": [0.2, 1.1, 0.7 * i], "age": 41.5 + i}) + "\n" for i in range(20))
+    Path("lists.ndjson").write_text("".join(lists))
 
 
 def benchmark_sets() -> None:
@@ -147,7 +179,7 @@ def stream_of_steps() -> None:
 
 
 PREPARE: dict[str, Callable[[], None]] = {
-    "README.md": tables_of_states,
+    "README.md": tables_of_tasks,
     "directions.md": benchmark_sets,
     "report.md": trained_model,
     "tables.md": stream_of_steps,
@@ -160,7 +192,9 @@ BEGINNINGS = {  # of files that must have been made
     "README.md": {"labelled.csv": "id,time,x,state,predicted,probability\n", "report.html": "<!"},
     "tables.md": {"events.csv": "sequence,start,end,label,confidence\n"},
     "words.md": {"tagged.conll": "Eva\tB-person\t"},
-    "classify.md": {"machine.safetensors": ""},
+    "classify.md": {"machine.safetensors": "", "labelled.ndjson": '{"machine":'},
+    "python.md": {"activity.model": "", "report.html": "<!"},
+    "quantities.md": {"totals.csv": "ride,predicted\n"},
 }
 
 
@@ -175,8 +209,47 @@ def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_the_documents_have_blocks_that_run() -> None:
     found = {path.name: [language for _, language, _ in blocks_of(path)].count("python") for path in DOCUMENTS}
-    least = {"README.md": 1, "tutorial.md": 7, "directions.md": 3, "tables.md": 2, "words.md": 4, "classify.md": 7}
+    least = {"README.md": 2, "tutorial.md": 7, "directions.md": 3, "tables.md": 2, "words.md": 6, "classify.md": 10}
+    least |= {"python.md": 8, "quantities.md": 5, "estimators.md": 15}
     assert {name: found[name] >= least[name] for name in least} == dict.fromkeys(least, True)
+
+
+def documented_modules() -> set[str]:
+    pages = (ROOT / "docs" / "api").glob("*.rst")
+    return {name for page in pages for name in re.findall(r"automodule:: (\S+)", page.read_text(encoding="utf-8"))}
+
+
+def public_names(module: str) -> set[str]:
+    loaded = importlib.import_module(module)
+    own = {name for name, value in vars(loaded).items() if getattr(value, "__module__", None) == module}
+    return {*getattr(loaded, "__all__", own)}
+
+
+def undocumented(content: str) -> list[str]:
+    """The modules and names of the package that a block imports and that are not in the reference."""
+    modules = documented_modules()
+    wrong = []
+    for module, name in imports_of(content):
+        if module.partition(".")[0] != "bilstm":
+            continue
+        if module not in modules:
+            wrong.append(module)
+        elif name is not None and name not in public_names(module):
+            wrong.append(f"{module}.{name}")
+    return wrong
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_pages_import_documented_names_only(path: Path) -> None:
+    contents = [content for _, language, content in blocks_of(path) if language == "python"]
+    assert [name for content in contents for name in undocumented(content)] == []
+
+
+def test_an_import_that_is_not_documented_is_found() -> None:
+    assert undocumented("import bilstm\nimport numpy.linalg\nfrom bilstm.metrics import roc_auc") == []
+    assert undocumented("def f():\n    from bilstm.data.reading import read_table") == ["bilstm.data.reading"]
+    assert undocumented("import bilstm.wording\nfrom bilstm import nothing") == ["bilstm.wording", "bilstm.nothing"]
+    assert undocumented("from bilstm.metrics import np") == ["bilstm.metrics.np"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +260,7 @@ def test_the_documents_have_blocks_that_run() -> None:
         ("```\nbilstm train no.csv --out m\n```", "no.csv"),
         ("```console\nbilstm inspect no.model\n```", "no.model"),
         ("```console\nmake coffee\n```", "make coffee"),
-        ("```console\nmake test\nrm -r .\n```", "not a command"),
+        ("```console\nmake test\nrm -r .\n```", "not a known command"),
         ("```console\nrm -r .\n```", "which no test runs"),
         ("```\na,b\n1,2\n```", "beginning of a file"),
         ("```rust\nfn main() {}\n```", "a block of rust"),

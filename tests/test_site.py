@@ -1,6 +1,6 @@
-"""The site in docs/: every page can be reached, every link leads somewhere, and all that is public is in the reference.
+"""The site in docs/: every page can be reached, every link leads somewhere, and all public names are in the reference.
 
-`make docs` finds most of this out, too, but needs Sphinx; these are for every run of the tests.
+`make docs` checks most of this, too, but needs Sphinx; these tests need nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import bilstm
+from bilstm.tasks import KINDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -88,17 +89,45 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(navigation()) == sorted(pages | {"docs/api/index"})
 
 
-def test_all_that_is_public_is_in_the_reference() -> None:
-    pages = {page.stem: page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.rst")}
+def reference() -> dict[str, str]:
+    """The pages of the reference, by name."""
+    return {page.stem: page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.rst")}
+
+
+def documented() -> tuple[set[str], set[str]]:
+    """The modules whose public names are all documented, and the names that are documented one by one."""
+    text = "".join(reference().values())
+    whole = re.findall(r"automodule:: (\S+)\n(?!   :no-members:)", text)
+    return set(whole), set(re.findall(r"auto(?:class|function|exception|data):: (\S+)", text))
+
+
+def test_every_page_of_the_reference_is_in_its_index() -> None:
+    pages = reference()
     assert sorted(re.findall(r"^   (\w+)$", pages["index"], re.MULTILINE)) == sorted(pages.keys() - {"index"})
-    text = "".join(pages.values())
-    whole = set(re.findall(r"automodule:: (\S+)\n(?!   :no-members:)", text))
-    single = set(re.findall(r"auto(?:class|function|exception):: (\S+)", text))
-    for name in bilstm.__all__:
-        value = getattr(bilstm, name)
-        if isinstance(value, types.ModuleType):
-            module = importlib.import_module(f"bilstm.{name}")
-            missing = {f"bilstm.{name}.{public}" for public in getattr(module, "__all__", ())} - single
-            assert f"bilstm.{name}" in whole or not missing, name
-        elif name != "__version__":
-            assert {f"bilstm.{name}", f"bilstm.models.{name}"} & single, name
+
+
+@pytest.mark.parametrize("name", [name for name in bilstm.__all__ if name != "__version__"])
+def test_all_that_is_public_is_in_the_reference(name: str) -> None:
+    whole, single = documented()
+    value = getattr(bilstm, name)
+    if isinstance(value, types.ModuleType):
+        module = importlib.import_module(f"bilstm.{name}")
+        missing = {f"bilstm.{name}.{public}" for public in getattr(module, "__all__", ())} - single
+        assert f"bilstm.{name}" in whole or not missing
+    else:
+        assert {f"bilstm.{name}", f"bilstm.models.{name}"} & single
+
+
+@pytest.mark.parametrize("owner", [bilstm.TrainedModel, bilstm.TrainingOptions, bilstm.UserError, bilstm.Ragged])
+def test_public_classes_and_their_methods_have_docstrings(owner: type) -> None:
+    assert owner.__doc__
+    public = {name: value for name, value in vars(owner).items() if not name.startswith("_")}
+    functions = {name: value for name, value in public.items() if callable(value) or isinstance(value, classmethod)}
+    assert [name for name, value in functions.items() if not (value.__doc__ or "").strip()] == []
+
+
+def test_the_kinds_of_tasks_are_documented() -> None:
+    described = re.findall(r"^((?:step|sequence)-\w+) ", reference()["tasks"], re.MULTILINE)
+    assert sorted(described) == sorted(KINDS)
+    fronts = (DOCS / "python.md").read_text(encoding="utf-8")
+    assert all(f"`{kind}` |" in fronts for kind in KINDS)

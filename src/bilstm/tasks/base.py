@@ -56,7 +56,7 @@ class Task(ABC):
 
     @property
     def unit(self) -> str:
-        """What has an answer: "step" or "sequence"."""
+        """The unit that has an answer, "step" or "sequence"."""
         return "sequence" if self.per_sequence else "step"
 
     @property
