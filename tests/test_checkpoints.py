@@ -388,9 +388,9 @@ TASKS = {  # what `train.csv` is, and what its columns are
 EVERY_TASK = pytest.mark.parametrize("uninterrupted", list(TASKS), indirect=True)
 
 
-def write_table(folder: Path, task: str) -> None:
+def write_table(folder: Path, task: str, sequences: int = 40) -> None:
     """The table of test_interrupts.py, or one with other targets, and what it is in `task`."""
-    path = table_of(folder / "train.csv")
+    path = table_of(folder / "train.csv", sequences)
     (folder / "task").write_text(task)
     if task != "step-label":
         header, *rows = path.read_text().splitlines()

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from test_checkpoints import scores
-from test_interrupts import HEEDING, process, table
+from test_checkpoints import TASKS, scores, write_table
+from test_interrupts import HEEDING, process
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals")]
 
 # What hangs says where.
 TRAIN = HEEDING + "import faulthandler; faulthandler.dump_traceback_later(100)\nfrom bilstm import cli; cli.main()"
 TIMES = 20
-FILES = ["log", "model", "train.csv"]
+FILES = ["log", "model", "task", "train.csv"]
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -33,7 +33,8 @@ def command(folder: Path, *more: str) -> list[str]:
         f"--{name}={folder / file}" for name, file in (("out", "model"), ("log", "log"), ("checkpoint", "checkpoint"))
     ]
     small = ["--units=24", "--layers=1", "--epochs=120", "--patience=120", "--threads=1", "--quiet"]
-    return ["train", str(folder / "train.csv"), "--sequence=id", "--label=state", *small, *places, *more]
+    columns = ["--sequence=id", *TASKS[(folder / "task").read_text()]]
+    return ["train", str(folder / "train.csv"), *columns, *small, *places, *more]
 
 
 def run(folder: Path, *more: str) -> tuple[int, str]:
@@ -46,9 +47,9 @@ def run(folder: Path, *more: str) -> tuple[int, str]:
 class Reference:
     """A training that nothing disturbs: its folder, and the seconds that it takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, task: str) -> None:
         self.folder = folder
-        table(folder / "train.csv", 150)
+        write_table(folder, task, 150)
         started = time.monotonic()
         assert run(folder) == (0, "")
         self.seconds = time.monotonic() - started
@@ -57,7 +58,8 @@ class Reference:
         return random.uniform(0, self.seconds)
 
     def copy(self, folder: Path) -> Path:
-        (folder / "train.csv").write_bytes((self.folder / "train.csv").read_bytes())
+        for name in ("train.csv", "task"):
+            (folder / name).write_bytes((self.folder / name).read_bytes())
         return folder
 
     def check(self, folder: Path) -> None:
@@ -68,8 +70,8 @@ class Reference:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    return Reference(tmp_path_factory.mktemp("reference"))
+def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    return Reference(tmp_path_factory.mktemp("reference"), getattr(request, "param", "step-label"))
 
 
 def disturb(folder: Path, name: str, moment: float, *more: str) -> bool:
@@ -83,6 +85,7 @@ def disturb(folder: Path, name: str, moment: float, *more: str) -> bool:
     return alive
 
 
+@pytest.mark.parametrize("reference", ["step-label", "sequence-label", "step-quantity"], indirect=True)
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
 def test_ended_by_a_signal(reference: Reference, tmp_path: Path, name: str) -> None:
     ended = resumed = 0

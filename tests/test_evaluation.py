@@ -18,6 +18,7 @@ from bilstm.model import TrainedModel
 from bilstm.model.evaluation import evaluate
 
 SMALL = ["--units", "4", "--layers", "1", "--epochs", "4", "--learning-rate", "0.05", "--quiet", "--no-baseline"]
+CALIBRATED = (("log loss", "log_loss"), ("calibration error", "calibration_error"))
 STATES = ["rest", "jump", "run"]
 
 
@@ -225,3 +226,92 @@ def test_a_report_holds_only_what_json_can(folder: Path) -> None:
     report = evaluate(model, data, tolerance=1)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert all(math.isfinite(report[name]) for name in report if isinstance(report[name], float))
+
+
+# --- Notes and cautions ----------------------------------------------------------------------------------------------
+
+
+def notes(folder: Path, table: Path, *arguments: Any) -> list[str]:
+    """The notes, which are printed, too."""
+    found = json.loads(bilstm("evaluate", folder / "model", table, "--json", *arguments))["notes"]
+    printed = bilstm("evaluate", folder / "model", table, *arguments).splitlines()
+    assert [line for line in printed if line.startswith("note: ")] == [f"note: {note}" for note in found]
+    return [str(note) for note in found]
+
+
+def changed(folder: Path, source: str, change: Any) -> Path:
+    """A copy of a table with something else as each row's x."""
+    header, *rows = (folder / source).read_text().splitlines()
+    lines = [row.split(",") for row in rows]
+    for number, cells in enumerate(lines):
+        cells[2] = change(number, cells[2])
+    (folder / "changed.csv").write_text("\n".join([header, *(",".join(cells) for cells in lines)]) + "\n")
+    return folder / "changed.csv"
+
+
+def test_sequences_that_training_had(folder: Path) -> None:
+    assert notes(folder, folder / "test.csv") == []
+    (note,) = notes(folder, folder / "train.csv")
+    assert note == "about 100 % of the sequences were in the training data, so the scores are too good to be true"
+    header, *seen = (folder / "train.csv").read_text().splitlines()
+    new = (folder / "test.csv").read_text().splitlines()[1:]
+    seen = [row for row in seen if int(row.split(",")[0]) < 10]
+    both = [f"new{row}" for row in new]  # 20 sequences
+    (folder / "both.csv").write_text("\n".join([header, *seen, *both]) + "\n")
+    assert [note.partition(" of")[0] for note in notes(folder, folder / "both.csv")] == ["about 33 %"]
+
+
+def test_values_that_are_far_from_those_of_training(folder: Path) -> None:
+    (note,) = notes(folder, changed(folder, "test.csv", lambda _, cell: f"{1000 * float(cell):.1f}"))
+    assert note.startswith("x: values lie ")
+    assert note.endswith(" standard deviations from the training mean on average; are the units the same as in training?")
+    predicted = bilstm("predict", folder / "model", folder / "changed.csv", "--out", folder / "out.csv")
+    assert f"note: {note}\n" in predicted
+
+
+def test_missing_values(folder: Path) -> None:
+    (note,) = notes(folder, changed(folder, "test.csv", lambda number, cell: "" if number % 50 == 0 else cell))
+    count = len((folder / "test.csv").read_text().splitlines()) // 50 + 1
+    assert note == f"x: {count} missing values, imputed with the mean of the training rows; training had none"
+
+
+def test_few_sequences_are_cautioned_of(folder: Path) -> None:
+    movements(folder / "few.csv", 5, seed=3)
+    for table, few in (("few.csv", True), ("test.csv", False)):
+        caution = evaluated(folder, table=table)["caution"]
+        printed = bilstm("evaluate", folder / "model", folder / table)
+        assert (f"\ncaution: {caution}\n" in printed) == few
+        assert ("caution" in printed) == few
+
+
+def test_groups_are_resampled_whole(folder: Path) -> None:
+    header, *rows = (folder / "test.csv").read_text().splitlines()
+    grouped = folder / "groups.csv"
+    grouped.write_text("\n".join([f"{header},who", *(f"{row},{int(row.split(',')[0]) // 2}" for row in rows)]) + "\n")
+    alone, together = evaluated(folder, table="groups.csv"), evaluated(folder, "--group", "who", table="groups.csv")
+    assert (alone["clusters_of"], together["clusters_of"]) == ("sequences", "groups")
+    assert together["accuracy"] == alone["accuracy"]
+    assert together["intervals"]["accuracy"] != alone["intervals"]["accuracy"]
+    printed = bilstm("evaluate", folder / "model", grouped, "--group", "who")
+    assert "\nin brackets: 95 % intervals, from resampling whole groups 2,000 times\n" in printed
+    model = TrainedModel.load(folder / "model")
+    assert model.evaluate(grouped, group="who")["intervals"] == together["intervals"]
+
+
+def test_scores_of_probabilities_before_they_were_scaled(folder: Path, tmp_path: Path) -> None:
+    options = ["--sequence", "id", "--order", "t", "--label", "state", "--validation-split", 0.3]
+    for name, more in (("model", []), ("raw", ["--no-calibrate"])):
+        bilstm("train", folder / "train.csv", *options, *SMALL, *more, "--out", tmp_path / name)
+    (tmp_path / "test.csv").write_bytes((folder / "test.csv").read_bytes())
+    report = evaluated(tmp_path)
+    raw = json.loads(bilstm("evaluate", tmp_path / "raw", tmp_path / "test.csv", "--json"))
+    assert report["temperature"] != 1
+    assert (raw["temperature"], raw["uncalibrated"]) == (1, None)
+    for name in ("log_loss", "calibration_error"):
+        assert report["uncalibrated"][name] == pytest.approx(raw[name], rel=1e-4)
+        assert report[name] != raw[name]
+    assert report["accuracy"] == raw["accuracy"]
+    printed = bilstm("evaluate", tmp_path / "model", tmp_path / "test.csv")
+    figures = ", ".join(f"{n} {report['uncalibrated'][k]:.4f}" for n, k in CALIBRATED)
+    assert f"\nbefore scaling by a temperature of {report['temperature']:.3g}: {figures}\n" in printed
+    assert "before scaling" not in bilstm("evaluate", tmp_path / "raw", tmp_path / "test.csv")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bilstm.data.filetable import FileTable
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
@@ -15,6 +16,7 @@ from bilstm.tasks.labels import majority
 
 if TYPE_CHECKING:
     from bilstm.data.dataset import Dataset
+    from bilstm.data.table import Table
     from bilstm.model.prepare import Prepared
     from bilstm.model.trained import TrainedModel
 
@@ -39,7 +41,7 @@ _LEADING = {"label": ("accuracy", "macro_f1"), "labels": ("macro_f1", "subset_ac
 def before_training(prepared: Prepared) -> list[str]:
     """What was found in the table, and what is set aside of it."""
     table, schema, task = prepared.table, prepared.schema, prepared.task
-    lines = [f"{table.label}: {counted(table.rows, 'row')}", *_features(schema.describe()), _task(prepared)]
+    lines = [f"{table.label}: {_size(table)}", *_features(schema.describe()), _task(prepared)]
     lines.append(f"training set: {extent_of(prepared.training)}")
     if prepared.validation:
         lines.append(f"validation set: {extent_of(prepared.validation)}")
@@ -47,6 +49,13 @@ def before_training(prepared: Prepared) -> list[str]:
     elif task.per_sequence:
         lines.append("no validation set: all epochs are run, and the last one is kept")
     return lines + [f"note: {note}" for note in prepared.notes]
+
+
+def _size(table: Table) -> str:
+    """`6 rows, 18 steps` where each row is a sequence, otherwise `18 rows`."""
+    if isinstance(table, FileTable) and table.lists:
+        return f"{counted(table.input_count, 'row')}, {counted(table.rows, 'step')}"
+    return counted(table.rows, "row")
 
 
 def _task(prepared: Prepared) -> str:
@@ -130,9 +139,10 @@ def evaluation(path: str, report: dict[str, Any]) -> list[str]:
         leading = _LEADING[report["task"].partition("-")[2]]
         figures = ", ".join(f"{_TITLES[key]} {_figure(baseline, key)}" for key in leading)
         lines.append(f"without recurrence, each step alone: {figures}")
-        lines.append(f"what context adds to the {_TITLES[leading[0]]}: {_figure(baseline, 'gain')}")
+        adds = "by how much context lowers" if report["task"].endswith("quantity") else "what context adds to"
+        lines.append(f"{adds} the {_TITLES[leading[0]]}: {_figure(baseline, 'gain')}")
     if report["intervals"]:
-        lines.append(f"in brackets: 95 % intervals, from resampling {_clusters(report)} {RESAMPLES:,} times")
+        lines.append(f"in brackets: 95 % intervals, from resampling whole {report['clusters_of']} {RESAMPLES:,} times")
     if report.get("caution"):
         lines.append(f"caution: {report['caution']}")
     lines += _by_name(report)
@@ -146,10 +156,6 @@ def evaluation(path: str, report: dict[str, Any]) -> list[str]:
         lines += [f"without recurrence: {_detected(baseline['events'])}"] if baseline else []
         lines += _by_class(report["events"]["per_class"], "event", "events")
     return lines + [f"note: {note}" for note in report["notes"]]
-
-
-def _clusters(report: dict[str, Any]) -> str:
-    return f"whole {report.get('clusters_of', 'sequences')}"
 
 
 def _further(report: dict[str, Any]) -> list[str]:

@@ -187,8 +187,9 @@ def _value(key: str, addition: Addition) -> str:
     return f"([{', '.join(map(literal, addition.names))}])[1 + additions.{key}]"
 
 
-def exported(table: FileTable, name: str, output: Format) -> str:
-    """SQL: the cell as it is written; text becomes a number where a format has types and all cells are numbers."""
+def exported(table: FileTable, name: str, output: Format, source: str = "cells") -> str:
+    """SQL: the cell as it is written; text becomes a number where a format has types and all cells of the `source` are
+    numbers."""
     column = table.column(name)
     if table.format in ("parquet", output):
         return column
@@ -197,13 +198,15 @@ def exported(table: FileTable, name: str, output: Format) -> str:
     text, missing = table.text(name), table.missing(name)
     for sql_type, pattern in WRITTEN_AS.items():
         fits = f"bool_and({missing} OR regexp_full_match(lower({text}), '{pattern}'))"
-        if table.query(f"SELECT {fits} FROM cells")[0][0]:
+        if table.query(f"SELECT {fits} FROM {source}")[0][0]:
             return f"CASE WHEN NOT {missing} THEN CAST({text} AS {sql_type}) END"
     return text
 
 
 def _exported_list(table: FileTable, name: str, output: Format) -> str:
-    """SQL: the same where each row is a sequence: lists and objects stay what they are where the format holds them."""
+    """SQL: the cell where each row is a sequence: lists and objects are kept where the format holds them."""
+    if table.format == "csv":
+        return exported(table, name, output, "lists")
     column = f"lists.{table.column(name)}"
     return f"{column}->>'$'" if table.format == "ndjson" != output else column
 

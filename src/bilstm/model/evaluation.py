@@ -34,7 +34,8 @@ def evaluate(
         background: the label that is no event.
 
     Returns:
-        Plain data: "task"; "sequences", their number; and the scores of `ClassScores`, `LabelSetScores` or
+        Plain data: "task"; "sequences", their number; "clusters_of", what intervals resample, "sequences" or "groups";
+        and the scores of `ClassScores`, `LabelSetScores` or
         `QuantityScores`, with "per_class", "per_label" or "per_quantity" by name.
         Of labels besides: "confusion": for each true class the rows by predicted class, without zeros; "spans": the
         scores of `SpanScores` where labels are of the form B-X, I-X and O, otherwise None; "events": the scores of
@@ -95,7 +96,9 @@ class _Evaluation:
             _count_confusions(self.confusion, truth[known], outputs[known].argmax(axis=1), self.names)
 
     def report(self) -> dict[str, Any]:
-        report = {"task": self.task.kind, "sequences": len(self.data), **self.scores.report()}
+        clusters = "sequences" if self.data.groups is None else "groups"
+        found = {"task": self.task.kind, "sequences": len(self.data), "clusters_of": clusters}
+        report: dict[str, Any] = {**found, **self.scores.report()}
         if isinstance(self.task, LabelTask):
             report["confusion"] = self.confusion
         if not isinstance(self.task, QuantityTask):
@@ -104,12 +107,12 @@ class _Evaluation:
             report["uncalibrated"] = raw and {name: raw[name] for name in ("log_loss", "calibration_error")}
         report["baseline"] = None
         if self.baseline:
-            found = _overall(self.baseline.report())
+            baseline = _overall(self.baseline.report())
             gain = self.scores.rows.gain(self.baseline.rows)
-            found["gain"] = gain["value"]
+            baseline["gain"] = gain["value"]
             if gain["interval"] is not None:
-                found["intervals"]["gain"] = gain["interval"]
-            report["baseline"] = found
+                baseline["intervals"]["gain"] = gain["interval"]
+            report["baseline"] = baseline
         report["notes"] = [*self.data.notes, *self._seen()]
         return report
 
@@ -117,7 +120,8 @@ class _Evaluation:
         share = share_seen(self.model.training.get("fingerprint") or [], self.data.values)
         if share < _SEEN:
             return []
-        return [f"about {share:.0%} of the sequences were in the training data, so the scores are too good to be true"]
+        seen = f"{100 * share:.0f} % of the sequences"
+        return [f"about {seen} were in the training data, so the scores are too good to be true"]
 
 
 class _Scores:

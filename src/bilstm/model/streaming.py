@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime
 import io
 import json
+import re
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 from bilstm.data.arrays import read_sequences
 from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.frames import read_cells
-from bilstm.data.memory import MemoryTable
+from bilstm.data.memory import MemoryTable, number_text
 from bilstm.data.reading import check_json
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import DictionaryColumn
@@ -28,6 +31,7 @@ from bilstm.tasks import LabelTask
 _NAME = "standard input"
 _AT_ONCE = 1 << 22  # bytes that are read before what is complete in them is predicted
 _KEY = "\0sequence"  # a column that no object can have
+_MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "-nan", "null", "none"})  # the spellings of no number
 
 
 @dataclasses.dataclass
@@ -99,10 +103,12 @@ def predict_stream(source: IO[bytes], target: IO[bytes], model: TrainedModel, op
 
     waiting: list[Line] = []
     for came in _arrivals(source, model):
+        first = len(waiting)  # those before are of one sequence
         waiting += came
         last = len(waiting)
         if waiting and waiting[-1].key is not None:
-            last = next((i for i in range(len(waiting) - 1, 0, -1) if waiting[i - 1].key != waiting[-1].key), 0)
+            new = range(len(waiting) - 1, max(first, 1) - 1, -1)
+            last = next((i for i in new if waiting[i - 1].key != waiting[i].key), 0)
         if last:
             predict(waiting[:last])
             del waiting[:last]
@@ -115,21 +121,70 @@ def predict_stream(source: IO[bytes], target: IO[bytes], model: TrainedModel, op
 
 def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Dataset]:
     schema = model.schema
-    if lines[0].key is None:
-        if schema.text is None:
-            table = read_sequences([line.cells for line in lines], _NAME)
-        else:
-            texts = {schema.text.column: read_cells([line.cells[schema.text.column] for line in lines])}
-            table = divide_texts(MemoryTable(texts, label=_NAME), schema.text)
+    own = lines[0].key is None
+    other = next((line for line in lines if (line.key is None) != own), None)
+    if other is not None:
+        kinds = ("a sequence of its own", "a time step")
+        raise UserError(
+            f"{_NAME}, line {other.number} is {kinds[own]}, but line {lines[0].number} is {kinds[not own]}: a stream "
+            f"has one or the other"
+        )
+    if schema.text is not None:
+        texts = {schema.text.column: read_cells([_text(line.cells[schema.text.column]) for line in lines])}
+        table = divide_texts(MemoryTable(texts, label=_NAME), schema.text)
     else:
-        names = [*schema.features, *([schema.order] if schema.order else [])]
-        columns = {name: read_cells([line.cells.get(name) for line in lines]) for name in names}
-        changes = [i == 0 or line.key != lines[i - 1].key for i, line in enumerate(lines)]
-        columns[_KEY] = read_cells(np.cumsum(changes).tolist())
-        table = MemoryTable(columns, label=_NAME)
-        schema = dataclasses.replace(schema, sequence=_KEY)
+        roles: dict[str, Callable[[Any], Any]] = {column.name: _text for column in schema.categorical}
+        roles |= {column.name: _number for column in schema.numeric}
+        if schema.order is not None:
+            roles.setdefault(schema.order, _moment)
+        if own:
+            sequences = [
+                {n: [read(v) for v in c] if isinstance(c := line.cells[n], list) else c for n, read in roles.items()}
+                for line in lines
+            ]
+            table = read_sequences(sequences, _NAME)
+        else:
+            columns = {name: read_cells([read(line.cells[name]) for line in lines]) for name, read in roles.items()}
+            changes = [i == 0 or line.key != lines[i - 1].key for i, line in enumerate(lines)]
+            columns[_KEY] = read_cells(np.cumsum(changes).tolist())
+            table = MemoryTable(columns, label=_NAME)
+            schema = dataclasses.replace(schema, sequence=_KEY)
     table = _Lines(table, lines)
     return table, read_dataset(schema, model.task, table, with_truth=False)
+
+
+def _text(cell: Any) -> Any:
+    """A cell of text, as one is read from a file: numbers and truth values as they are written."""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return number_text(float(cell)) if isinstance(cell, float) else str(cell) if isinstance(cell, int) else cell or None
+
+
+def _number(cell: Any) -> Any:
+    """A cell of a number, as one is read from a file, where it may be written as text; other text is left as it is."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.strip().lower()
+    if text in _MISSING:
+        return None
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return cell if "_" in text else int(text) if re.fullmatch("[+-]?[0-9]+", text) else float(text)
+    except ValueError:
+        return cell
+
+
+def _moment(cell: Any) -> Any:
+    """A cell that orders rows: a number, or a date or time as ISO 8601 has it; other text is left as it is."""
+    found = _number(cell)
+    if isinstance(found, str):
+        for kind in (datetime.datetime, datetime.time):
+            with contextlib.suppress(ValueError):
+                moment = kind.fromisoformat(found.strip())
+                aware = isinstance(moment, datetime.datetime) and moment.tzinfo is not None
+                return moment.astimezone(datetime.UTC).replace(tzinfo=None) if aware else moment
+    return found
 
 
 def _check_new_names(lines: Sequence[Line], names: Sequence[str]) -> None:
