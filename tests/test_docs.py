@@ -15,6 +15,7 @@ import io
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,12 @@ def undocumented(content: str) -> list[str]:
 def test_pages_import_documented_names_only(path: Path) -> None:
     contents = [content for _, language, content in blocks_of(path) if language == "python"]
     assert [name for content in contents for name in undocumented(content)] == []
+
+
+def test_a_block_is_left_out_only_where_an_optional_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "OPTIONAL", ("numpy", "no_such_package"))
+    assert lacks_packages("if True:\n    from no_such_package.base import A")
+    assert not lacks_packages("import numpy\nimport another_package")
 
 
 def test_an_import_that_is_not_documented_is_found() -> None:
