@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bilstm import models as models
     from bilstm import optimizers as optimizers
     from bilstm import problems as problems
+    from bilstm import report as report
     from bilstm import utils as utils
     from bilstm.compare import compare
     from bilstm.errors import UserError
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from bilstm.model.training import train
     from bilstm.models import Sequential, load_model
     from bilstm.ragged import Ragged
-    from bilstm.report import report
     from bilstm.training.options import TrainingOptions
 
-_MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "utils")
+_MODULES = ("callbacks", "layers", "metrics", "models", "optimizers", "problems", "report", "utils")
 _NAMES = {
     "Ragged": "ragged",
     "SequenceClassifier": "estimators",
@@ -43,7 +43,6 @@ _NAMES = {
     "compare": "compare",
     "load": "model.trained",
     "load_model": "models",
-    "report": "report",
     "train": "model.training",
 }
 

@@ -104,9 +104,18 @@ def line(xs: Sequence[float], ys: Sequence[float | None], x: Scale, y: Scale) ->
     return " ".join(parts)
 
 
-def dots(xs: Sequence[float], ys: Sequence[float], x: Scale, y: Scale) -> str:
-    """SVG path data of lines without length, whose round ends are dots."""
-    return "".join(f"M{x(across):.0f} {SIZE - y(up):.0f}h0" for across, up in zip(xs, ys, strict=True))
+def dots(xs: Sequence[float], ys: Sequence[float | None], x: Scale, y: Scale) -> str:
+    """SVG path data of lines without length, whose round ends are dots; none for None."""
+    return "".join(
+        f"M{x(across):.0f} {SIZE - y(up):.0f}h0" for across, up in zip(xs, ys, strict=True) if up is not None
+    )
+
+
+def curve(
+    name: str, style: str, xs: Sequence[float], ys: Sequence[float | None], x: Scale, y: Scale, most_dots: int = 20
+) -> Line:
+    """A line through these points, which are marked where they are few enough to tell apart."""
+    return Line(name, style, line(xs, ys, x, y), dots=dots(xs, ys, x, y) if len(xs) < most_dots else "")
 
 
 def band(xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], x: Scale, y: Scale) -> str:

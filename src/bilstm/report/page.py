@@ -23,18 +23,6 @@ if TYPE_CHECKING:
 ENDINGS = (".html", ".htm")
 _MOST_CONFUSIONS = 15
 _MOST_DRAWN = 6  # quantities whose residuals are drawn
-_SECTIONS = {
-    "scores": "Scores",
-    "learning": "Learning curve",
-    "confusion": "Confusions",
-    "calibration": "Calibration",
-    "residuals": "Residuals",
-    "worst": "Worst sequences",
-    "context": "Context",
-    "speed": "Speed and size",
-    "data": "The data",
-    "words": "Terms",
-}
 # Control characters and surrogates, which HTML does not allow, and marks that turn the direction of the text around.
 _UNPRINTABLE = dict.fromkeys(
     {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)} - {9, 10},
@@ -114,19 +102,16 @@ def render(model: TrainedModel, findings: dict[str, Any], *, name: str = "", tab
     constant = {"label": "majority class", "labels": "most frequent answers", "quantity": "training mean"}[task.what]
     per_label = scores.get("per_class") or scores.get("per_label") or {}
     mistakes = summary.confusions(scores["confusion"]) if of_labels else []
-    left_out = {"calibration"} if of_quantities else {"residuals"}
-    left_out |= (set() if of_labels else {"confusion"}) | ({"context"} if task.per_sequence else set())
+    measure = pictures.measure(task, scores)
     page: str = (
         _environment()
         .get_template("page.html")
         .render(
             version=__version__,
-            sections={section: title for section, title in _SECTIONS.items() if section not in left_out},
             model=Path(name).name or "this model",
             table=Path(table).name or "the data",
             task=task,
             unit=task.unit,
-            whole="the whole sequence" if task.per_sequence else "each time step",
             several=task.what == "labels",
             findings=findings,
             scores=scores,
@@ -135,10 +120,10 @@ def render(model: TrainedModel, findings: dict[str, Any], *, name: str = "", tab
             constant=constant,
             constants=summary.constant_scores(task, scores),
             bars=pictures.score_bars(scores, key, None if of_quantities else (constant, scores["majority"])),
-            bars_name={"label": "Accuracy", "labels": "Share with all labels right", "quantity": "R²"}[task.what],
             per_label=per_label,
             shown_labels=summary.most(per_label),
             most_rows=summary.MOST_ROWS,
+            numeric=len(model.schema.numeric),
             training=model.training,
             learning=pictures.learning(model),
             confusion=summary.confusion_matrix(scores) if of_labels else None,
@@ -149,8 +134,8 @@ def render(model: TrainedModel, findings: dict[str, Any], *, name: str = "", tab
             residuals=[(each["name"], pictures.residuals(each)) for each in findings["residuals"] or []][:_MOST_DRAWN],
             examples=timelines.examples(task, findings),
             sides=[(where, reach[side]) for side, where in (("past", "back"), ("future", "ahead")) if reach.get(side)],
-            reach=pictures.reach(task, findings),
-            measure=pictures.measure(task),
+            reach=pictures.reach(measure, reach),
+            measure=measure,
             step_range=timelines.step_range,
             lengths=pictures.lengths(findings["data"]),
             network=describe_network(model.network),

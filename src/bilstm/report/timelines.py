@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bilstm.errors import counted
-from bilstm.report.charts import SIZE, Chart, Line, Scale, Tick, band, dots, line, runs, strips
+from bilstm.report.charts import SIZE, Chart, Line, Scale, Tick, band, curve, runs, strips
 from bilstm.report.summary import number, percent
 from bilstm.tasks import LabelTask, QuantityTask, Task
 
@@ -168,12 +168,7 @@ def _curves(words: str, curves: dict[str, list[float | None]], steps: range, x: 
     margin = 0.05 * (high - low or 1)
     y = Scale(low - margin, high + margin)
     ticks = [Tick(y(value) / SIZE * 100, number(value, ".3g")) for value in sorted({low, high})]
-    lines = []
-    for style, values in curves.items():
-        known = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
-        few = len(known) < 100
-        marked = dots([step for step, _ in known], [value for _, value in known], x, y) if few else ""
-        lines.append(Line("", style, line(steps, values, x, y), dots=marked))
+    lines = [curve("", style, steps, values, x, y, most_dots=100) for style, values in curves.items()]
     return Chart(f"{words}, between {number(low)} and {number(high)}", [], ticks, "", "", lines)
 
 
