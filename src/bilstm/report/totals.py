@@ -103,8 +103,9 @@ class Residuals:
         places = np.floor((predicted - truth) / self._errors / width).clip(-bins // 2, bins // 2 - 1) + bins // 2
         for output, counts in enumerate(self._counts):
             counts += np.bincount(places[:, output].astype(np.int64), minlength=bins)
-        deviations = truth - self._task.mean
-        self._sums += deviations.sum(axis=0), (deviations**2).sum(axis=0)
+        columns, deviations = np.tile(np.arange(truth.shape[1]), len(truth)), (truth - self._task.mean).ravel()
+        for sums, values in zip(self._sums, (deviations, deviations**2), strict=True):
+            np.add.at(sums, columns, values)  # one after the other: the chunks do not matter
         self._rows += len(truth)
         order = np.append(self._order, self._rng.random(len(truth)))
         chosen = np.sort(np.argsort(order, kind="stable")[:MOST_POINTS])
