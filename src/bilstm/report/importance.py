@@ -1,9 +1,10 @@
 """On which time steps the prediction for a whole sequence rests, measured by replacing windows of steps.
 
 Each window of the sequence is replaced several times by stretches of other sequences. Its importance is how much less
-the network then believes in its prediction, averaged over the replacements. Windows have several sizes, each a fixed
-share of the sequence's length, and overlap by half. A replaced window still looks like data to the network; zeros
-would not, and the network's reaction to them would be measured instead.
+the network then believes in its prediction: the median over the replacements, since one that happens to bring in
+evidence of its own would distort the mean. Windows have several sizes, each a fixed share of the sequence's length, and
+overlap by half. A replaced window still looks like data to the network; zeros would not, and the network's reaction to
+them would be measured instead.
 
 After occlusion: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (2014), section 4.2.
 """
@@ -25,6 +26,7 @@ FEWEST_REPLACEMENTS = 4
 MOST_STEPS = 200_000  # to predict for one sequence
 _NEARLY_ALL = 0.9  # of the largest drop: a smaller window with so much is the most important one
 _ERRORS = 2.0  # standard errors above 0, from which on a drop is not by chance
+_MEDIAN_ERROR = 1.2533 * 1.4826  # times the median absolute deviation / sqrt(n): a median's standard error
 
 Scores = npt.NDArray[np.float64]
 
@@ -45,37 +47,38 @@ def step_importance(
         Plain data: "windows", the sizes in steps; "replacements" of each window; "steps": for each time step the drop,
         averaged over the windows of a size that contain it, then over the sizes; "window": the most important one, the
         smallest whose drop is at least nine tenths of the largest drop: "start" and "stop" (from 0), "drop", its
-        "error" (the standard error over the replacements), and "without", the mean (outputs,) with it replaced; None
+        "error" (the standard error of the median), and "without", the median (outputs,) with it replaced; None
         where no drop exceeds two standard errors. The drop is that of the log-probability of the predicted label, of
         all predicted answers where there are several labels, or the mean absolute change of the quantities in
         standard deviations. None for a sequence of one step, or one so long that this would take too long.
     """
     own = values[sequence]
     sizes = sorted({max(1, len(own) // share) for share in SHARES})
-    while sizes and _count(len(own), sizes) * len(own) * FEWEST_REPLACEMENTS > MOST_STEPS:
+    while sizes and len(_windows(len(own), sizes)) * len(own) * FEWEST_REPLACEMENTS > MOST_STEPS:
         sizes = sizes[1:]
     if len(own) < 2 or not sizes:
         return None
-    windows = [(start, start + size) for size in sizes for start in _starts(len(own), size)]
+    windows = _windows(len(own), sizes)
     repeats = min(REPLACEMENTS, MOST_STEPS // (len(windows) * len(own)))
     rng = np.random.default_rng([seed, 3, sequence])
     intact = predict(Ragged.from_sequences([own]))
     outputs = np.stack([predict(_replaced(values, sequence, windows, rng)) for _ in range(repeats)])
     drops = belief(task, intact, intact)[0] - np.stack([belief(task, intact, rows) for rows in outputs])
-    means, errors = drops.mean(axis=0), drops.std(axis=0, ddof=1) / np.sqrt(repeats)
-    best = _most_important(windows, means, errors)
+    medians = np.median(drops, axis=0)
+    errors = _MEDIAN_ERROR * np.median(np.abs(drops - medians), axis=0) / np.sqrt(repeats)
+    best = _most_important(windows, medians, errors)
     return {
         "windows": sizes,
         "replacements": repeats,
-        "steps": _profile(len(own), windows, means).round(5).tolist(),
+        "steps": _profile(len(own), windows, medians).round(5).tolist(),
         "window": None
         if best is None
         else {
             "start": windows[best][0],
             "stop": windows[best][1],
-            "drop": float(means[best]),
+            "drop": float(medians[best]),
             "error": float(errors[best]),
-            "without": outputs[:, best].mean(axis=0, dtype=np.float64).tolist(),
+            "without": np.median(outputs[:, best].astype(np.float64), axis=0).tolist(),
         },
     }
 
@@ -90,13 +93,13 @@ def belief(task: Task, intact: FloatArray, outputs: FloatArray) -> Scores:
     return np.asarray(np.log(np.where(intact > 0.5, rows, 1 - rows)).sum(axis=1))
 
 
-def _starts(length: int, size: int) -> list[int]:
-    """Where windows of a size start: each half a window after the one before it, the last at the sequence's end."""
-    return sorted({*range(0, length - size + 1, max(1, size // 2)), length - size})
-
-
-def _count(length: int, sizes: list[int]) -> int:
-    return sum(len(_starts(length, size)) for size in sizes)
+def _windows(length: int, sizes: list[int]) -> list[tuple[int, int]]:
+    """(start, stop) of windows, each half a window after the one before it, the last at the sequence's end."""
+    return [
+        (start, start + size)
+        for size in sizes
+        for start in sorted({*range(0, length - size + 1, max(1, size // 2)), length - size})
+    ]
 
 
 def _replaced(values: Ragged, sequence: int, windows: list[tuple[int, int]], rng: np.random.Generator) -> Ragged:

@@ -13,6 +13,7 @@ from bilstm.report.summary import number, percent
 from bilstm.tasks import LabelTask, QuantityTask, Task
 
 COLOURS = 8  # of labels; the rarer ones share a ninth
+_CLEAR = 0.1  # of importance, a probability lower by a tenth: smaller ones are not drawn to the full height
 _MOST_RUNS = 20  # wrong ones that are listed
 
 
@@ -136,13 +137,8 @@ def _mistakes(
     marks = [(true, guess) if bad else None for true, guess, bad in zip(truth, predicted, wrong, strict=True)]
     found = sorted((first - stop, first, stop) for first, stop, mark in runs(marks) if mark)[:_MOST_RUNS]
     return [
-        (
-            step_range(start + first, start + stop),
-            truth[first] or "",
-            predicted[first],
-            percent(sum(sure[first:stop]) / (stop - first)),
-        )
-        for first, stop in sorted((first, stop) for _, first, stop in found)
+        (step_range(start + a, start + b), truth[a] or "", predicted[a], percent(sum(sure[a:b]) / (b - a)))
+        for a, b in sorted((first, stop) for _, first, stop in found)
     ]
 
 
@@ -151,12 +147,12 @@ def _draw_importance(example: Example, words: list[str], steps: range, x: Scale)
     weights = [0.0] * len(steps)
     if importance:
         weights = [max(0.0, weight) for weight in importance["steps"][steps[0] - 1 : steps[-1]]]
-        example.charts.append(("importance", _area("importance", weights, steps, x, max(weights) or 1.0)))
+        example.charts.append(("importance", _area("importance", weights, steps, x, max(*weights, _CLEAR))))
         if window := importance["window"]:
             inside = ["most" if window["start"] < step <= window["stop"] else None for step in steps]
             example.marked = (strips(inside).get("most", ""), "most")
             example.legend = [("most important window", "most")]
-    largest = max(weights, default=0.0) or 1.0
+    largest = max(*weights, _CLEAR)
     tokens = zip(words, weights, strict=False)
     example.tokens = [(text, "", "", None, "none", round(weight / largest, 2)) for text, weight in tokens]
 
