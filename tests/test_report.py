@@ -1,36 +1,48 @@
-"""The report: what it finds, that the page has all of it, needs nothing else, and lets nothing out of its quotes."""
+"""The report of every task: its results, and a page that holds them all, needs nothing else and escapes everything."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections import Counter
+import tracemalloc
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilstm.cli import commands
-from bilstm.data.reading import read_table
+import bilstm
+from bilstm.data.dataset import Dataset
 from bilstm.errors import UserError
-from bilstm.report import charts, examine, reach, render, write_report
+from bilstm.model.trained import TrainedModel
+from bilstm.ragged import Ragged, offsets_of
+from bilstm.report import charts, examine, importance, page, reach, render, write_report
 from bilstm.report import findings as findings_module
-from bilstm.report.charts import Scale, line, round_values, runs, strips
-from bilstm.report.examples import worst_sequences
-from bilstm.report.page import confusion
-from bilstm.report.pictures import examples
-from bilstm.tagging.tagger import Tagger
+from bilstm.report.charts import Scale, curve, line, round_values, runs, strips
+from bilstm.report.examples import WorstSequences
+from bilstm.report.reach import ContextReach
+from bilstm.report.summary import confusion_matrix
+from bilstm.report.timelines import examples
+from bilstm.report.totals import LabelTotals, Residuals
+from bilstm.tasks import KINDS, LabelTask, QuantityTask
 from browser import EXECUTABLE, browser
 
-SMALL = ["--units", "4", "--layers", "1", "--epochs", "3", "--learning-rate", "0.05", "--quiet"]
-SECTIONS = ["summary", "scores", "learning", "confusion", "calibration", "worst", "context", "speed", "data", "words"]
+SMALL: dict[str, Any] = {"units": 6, "layers": 1, "epochs": 3, "learning_rate": 0.05}
+ALWAYS = {"summary", "scores", "learning", "worst", "speed", "data", "words"}
+SECTIONS = {
+    "step-label": {"confusion", "calibration", "context"},
+    "sequence-label": {"confusion", "calibration"},
+    "step-labels": {"calibration", "context"},
+    "sequence-labels": {"calibration"},
+    "step-quantity": {"residuals", "context"},
+    "sequence-quantity": {"residuals"},
+}
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 HOSTILE = "</style><script>alert('x')</script>\"&"
 
@@ -38,13 +50,8 @@ HOSTILE = "</style><script>alert('x')</script>\"&"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "MOST_STEPS", 3_000)
+    monkeypatch.setattr(importance, "MOST_STEPS", 3_000)
     monkeypatch.setattr(findings_module, "_LONG_ENOUGH", 0.0)
-
-
-def bilstm(*arguments: Any, status: int = 0) -> Result:
-    result = CliRunner().invoke(commands, [str(argument) for argument in arguments])
-    assert result.exit_code == status, result.output
-    return result
 
 
 class Page(HTMLParser):
@@ -89,10 +96,13 @@ class Page(HTMLParser):
 
 
 def check(content: str) -> Page:
-    """What holds of every report."""
+    """What holds for every report."""
     page = Page(content)
-    for name in SECTIONS:
-        assert len(page.words[name].split()) > 10, name
+    assert ALWAYS <= set(page.words)
+    for name, words in page.words.items():
+        assert len(words.split()) > 10, name
+    for debris in ("None", "nan", "{{", "}}", "{%", "  %"):
+        assert debris not in re.sub(r"\s+", " ", " ".join(page.words.values())).replace("“None”", ""), debris
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "iframe", "object", "embed", "img", "form", "base"}
     for tag, attributes in page.elements:
@@ -125,84 +135,170 @@ def check(content: str) -> Page:
     return page
 
 
-# --- Models and tables -----------------------------------------------------------------------------------------------
+# --- Models and data --------------------------------------------------------------------------------------------------
+
+TARGETS = {
+    "step-label": ["state"],
+    "step-labels": ["high", "moving"],
+    "step-quantity": ["level", "speed"],
+    "sequence-label": ["kind"],
+    "sequence-labels": ["long", "restless"],
+    "sequence-quantity": ["mean"],
+}
 
 
-def movements(
-    path: Path, sequences: int, seed: int, *, gaps: bool = False, names: Any = ("rest", "jump", "run")
-) -> Path:
-    """Runs of states and a noisy signal of them; with gaps, some steps have neither number nor label."""
+def movements(sequences: int, seed: int, *, gaps: bool = False, names: Any = ("rest", "jump", "run")) -> pd.DataFrame:
+    """Runs of states and a noisy signal of them, with targets for every task; with gaps, some steps have neither
+    number nor target."""
     rng = np.random.default_rng(seed)
     rows = []
     for sequence in range(sequences):
         states = np.repeat(rng.integers(0, len(names), 8), rng.integers(2, 6, 8))
+        signal = np.round(states - 1 + rng.normal(0, 0.7, len(states)), 4)
+        whole = {
+            "kind": "calm" if states.mean() < 1 else "wild",
+            "long": int(len(states) > 28),
+            "restless": int(np.abs(np.diff(states)).sum() > 5),
+            "mean": states.mean(),
+        }
         for step, state in enumerate(states.tolist()):
-            x = None if gaps and rng.random() < 0.1 else round(state - 1 + rng.normal(0, 0.7), 4)
-            label = "" if gaps and rng.random() < 0.1 else names[state]
-            rows.append({"id": f"s{sequence}", "t": step, "x": x, "state": label})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+            row = {
+                "id": f"s{sequence}",
+                "who": f"p{sequence % 5}",
+                "t": step,
+                "x": signal[step],
+                "state": names[state],
+                "high": int(state == 2),
+                "moving": int(state > 0),
+                "level": float(state),
+                "speed": 100.0 * state + rng.normal(),
+            }
+            if gaps and rng.random() < 0.1:
+                row["x"] = None
+            if gaps and rng.random() < 0.1:
+                row |= dict.fromkeys(("state", "high", "moving", "level", "speed"))
+            rows.append(row | whole)
+    return pd.DataFrame(rows)
 
 
-COLUMNS = ["--sequence", "id", "--order", "t", "--label", "state"]
+def trained(kind: str, data: pd.DataFrame | None = None, **options: Any) -> TrainedModel:
+    columns = {"sequence": "id", "order": "t", "features": ["x"], "label": TARGETS[kind], "task": kind}
+    return bilstm.train(movements(40, 0) if data is None else data, **columns, **(SMALL | options))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a model of movements, `model`, and tables to score it by."""
-    folder = tmp_path_factory.mktemp("report")
-    options = [*COLUMNS, *SMALL, "--epochs", 12, "--batch-size", 4]
-    bilstm("train", movements(folder / "train.ndjson", 40, 0), *options, "--out", folder / "model")
-    movements(folder / "test.ndjson", 20, 1, gaps=True)
-    movements(folder / "one.ndjson", 1, 2)
-    return folder
+def models() -> dict[str, TrainedModel]:
+    return {kind: trained(kind) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a model of names, `model`, and a table of others, `test.conll`."""
+def test_set() -> pd.DataFrame:
+    return movements(20, 1, gaps=True)
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Path]:
+    """A model of names, and a file of others."""
     folder = tmp_path_factory.mktemp("names")
     phrases = ["Ada\tB-PER\nByron\tI-PER\n", "Paris\tB-LOC\n", "in\tO\n", "met\tO\n", "New\tB-LOC\nYork\tI-LOC\n"]
     rng = np.random.default_rng(0)
     sentences = ["".join(phrases[i] for i in rng.integers(0, 5, rng.integers(1, 6))) for _ in range(60)]
     (folder / "train.conll").write_text("\n".join(sentences))
     (folder / "test.conll").write_text("\n".join(sentences[:30]) + "\nNew\tO\nByron\tB-LOC\nseen\tO\n")
-    bilstm("train", folder / "train.conll", *SMALL, "--out", folder / "model")
-    return folder
+    return bilstm.train(folder / "train.conll", **SMALL), folder / "test.conll"
 
 
-def found_in(folder: Path, table: str, **options: Any) -> tuple[Tagger, dict[str, Any]]:
-    tagger = Tagger.load(folder / "model")
-    return tagger, examine(tagger, read_table(folder / table, conll_columns=tagger.columns.conll_columns), **options)
+def quiet(model: TrainedModel) -> TrainedModel:
+    """The model without warnings about data unlike those of training."""
+    model = model.adapted()
+    model.warn = False
+    return model
 
 
 # --- The page --------------------------------------------------------------------------------------------------------
 
 
-def test_from_the_command_line(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report.html"
-    said = bilstm("evaluate", folder / "model", folder / "test.ndjson", "--report", out, "--events", 1).stdout
-    assert said.endswith(f"\n{out}: the report\n")
-    report = json.loads(bilstm("evaluate", folder / "model", folder / "test.ndjson", "--events", 1, "--json").stdout)
-    again = bilstm("evaluate", folder / "model", folder / "test.ndjson", "--report", out, "--events", 1, "--json")
-    assert json.loads(again.stdout) == report
-    page = check(out.read_text())
-    for name in ("accuracy", "macro_f1", "log_loss"):
-        assert f"{report[name]:.4f}" in page.words["scores"]
-        assert f"{report['baseline'][name]:.4f}" in page.words["scores"]
-    assert f"{report['events']['f1']:.4f}" in page.words["scores"]
-    assert f"{100 * report['accuracy']:.1f}" in page.words["summary"]
-    assert f"{100 * report['majority']:.1f}" in page.words["summary"]
-    missing = report["notes"][0].split()[1]
-    assert f"{missing} missing" in page.words["data"]
-    assert f"{missing} missing, filled with the mean" in page.words["summary"]
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_task(kind: str, models: dict[str, TrainedModel], test_set: pd.DataFrame, tmp_path: Path) -> None:
+    model = quiet(models[kind])
+    findings = write_report(tmp_path / "r.html", model, test_set, name="model.safetensors")
+    assert json.loads(json.dumps(findings, allow_nan=False)) == findings
+    scores = model.evaluate(test_set)
+    assert findings["scores"] == scores
+    page = check((tmp_path / "r.html").read_text())
+    assert set(page.words) - ALWAYS == SECTIONS[kind]
+    for name in ("accuracy", "macro_f1", "macro_average_precision", "log_loss", "mae", "rmse", "r2"):
+        if name in scores:
+            assert f"{scores[name]:.4f}".replace("-", "−") in page.words["scores"], name
+        if name in scores["baseline"]:
+            assert f"{scores['baseline'][name]:.4f}".replace("-", "−") in page.words["scores"], name
+    for name, score in scores.get("per_label", {}).items():
+        assert name in page.words["scores"]
+        assert f"{score['average_precision']:.4f}" in page.words["scores"]
+    if "roc_auc" in scores:
+        assert f"{scores['roc_auc']['macro']:.4f}" in page.words["scores"]
+    for name, score in scores.get("mean_guess", {}).items():
+        assert f"{score:.4f}".replace("-", "−") in page.words["scores"], name
+    assert "drawing whole sequences" in page.words["scores"]
     assert "ended early" not in page.words["summary"]
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert "imputed with the mean" in page.words["summary"]
+    assert len(findings["worst"]) == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
 
-def test_of_text_and_spans(names: Path, tmp_path: Path) -> None:
-    tagger = Tagger.load(names / "model")
-    findings = write_report(tmp_path / "names.HTML", tagger, read_table(names / "test.conll", conll_columns=2))
+@pytest.mark.parametrize("kind", ["step-label", "sequence-quantity"])
+def test_arrays_give_the_same_report_as_a_table(
+    kind: str, test_set: pd.DataFrame, models: dict[str, TrainedModel]
+) -> None:
+    table = test_set.drop(columns=["who"])
+    lists = [
+        {name: group[name].tolist() for name in ("x", *TARGETS[kind])} for _, group in table.groupby("id", sort=False)
+    ]
+    model = quiet(models[kind])
+    found, expected = examine(model, lists), examine(model, table)
+    for name in ("scores", "reach", "residuals", "predicted", "confidence", "data"):
+        assert found[name] == expected[name], name
+    for one, other in zip(found["worst"], expected["worst"], strict=True):
+        assert one["targets"] == other["targets"]
+        assert one["numbers"] == other["numbers"]
+        assert one["importance"] == other["importance"]
+        assert one["name"] == other["name"].removeprefix("s")
+    check(render(model, found))
+
+
+def test_labels_in_a_table_of_their_own(
+    test_set: pd.DataFrame, models: dict[str, TrainedModel], tmp_path: Path
+) -> None:
+    labels = test_set.groupby("id", sort=False)["kind"].first().reset_index()
+    steps = test_set.drop(columns="kind")
+    steps.to_csv(tmp_path / "steps.csv", index=False)
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    model = quiet(models["sequence-label"])
+    expected = examine(model, test_set)["scores"]
+    assert examine(model, steps, labels=labels)["scores"] == expected
+    found = write_report(tmp_path / "r.html", model, tmp_path / "steps.csv", labels=tmp_path / "labels.csv")
+    assert found["scores"] == expected
+    assert "evaluated on steps.csv" in check((tmp_path / "r.html").read_text()).words["summary"]
+
+
+def test_groups_and_few_of_them_are_named(test_set: pd.DataFrame, models: dict[str, TrainedModel]) -> None:
+    model = quiet(models["step-label"])
+    findings = examine(model, test_set, group="who")
+    assert findings["data"]["groups"] == 5
+    page = check(render(model, findings))
+    caution = "The intervals rest on only 5 groups with labels"
+    for section in ("summary", "scores", "context"):
+        assert caution in page.words[section]
+    assert "drawing whole groups (who)" in page.words["scores"]
+    assert "over groups (who)" in page.words["context"]
+    ungrouped = examine(model, test_set)
+    widths = [np.ptp(found["reach"]["past"]["known"][0]["interval"]) for found in (findings, ungrouped)]
+    assert widths[0] != widths[1]
+    assert "groups" not in check(render(model, ungrouped)).words["scores"]
+
+
+def test_of_text_and_spans(names: tuple[TrainedModel, Path], tmp_path: Path) -> None:
+    findings = write_report(tmp_path / "names.HTML", *names)
     assert json.loads(json.dumps(findings, allow_nan=False)) == findings
     page = check((tmp_path / "names.HTML").read_text())
     assert "spans found, with the right ends and the right type" in page.words["summary"]
@@ -212,103 +308,181 @@ def test_of_text_and_spans(names: Path, tmp_path: Path) -> None:
     assert "✗" in page.words["worst"]
 
 
-def test_a_label_that_training_never_saw(names: Path, tmp_path: Path) -> None:
-    text = (names / "test.conll").read_text()
-    (tmp_path / "test.conll").write_text(text + "\nNile\tB-RIVER\nNile\tB-RIVER\nNile\tI-RIVER\n")
-    tagger = Tagger.load(names / "model")
-    findings = write_report(tmp_path / "r.html", tagger, read_table(tmp_path / "test.conll", conll_columns=2))
+def test_texts_with_a_label_each(tmp_path: Path) -> None:
+    """A word decides, and the most important window contains it."""
+    rng = np.random.default_rng(0)
+
+    def texts(count: int) -> pd.DataFrame:
+        rows = []
+        for _ in range(count):
+            words = rng.choice(["the", "a", "film", "plot", "actor", "was", "is"], int(rng.integers(6, 20))).tolist()
+            good = bool(rng.random() < 0.5)
+            words[int(rng.integers(len(words)))] = "great" if good else "awful"
+            rows.append({"text": " ".join(words), "mood": "kind" if good else "unkind"})
+        return pd.DataFrame(rows)
+
+    options = {"text": "text", "label": "mood", "units": 8, "layers": 1, "epochs": 8, "learning_rate": 0.02}
+    model = bilstm.train(texts(200), pooling="max", **options)
+    findings = write_report(tmp_path / "r.html", model, texts(60))
+    assert findings["scores"]["accuracy"] > 0.9
     page = check((tmp_path / "r.html").read_text())
-    assert "3 steps with a label that is unknown to the model (“B-RIVER”, “I-RIVER”), counted as wrong" in (
-        page.words["summary"].replace("'B-RIVER', 'I-RIVER'", "“B-RIVER”, “I-RIVER”")
-    )
-    assert {"name": "B-RIVER", "true": 2, "predicted": 0} in findings["data"]["labels"]
-    assert ["B-RIVER", "B-RIVER", "I-RIVER"] in [worst["truth"] for worst in findings["worst"]]
+    assert "The darker, the more important" in page.words["worst"]
+    hits = 0
+    for found in findings["worst"]:
+        window = found["importance"]["window"]
+        hits += bool({"great", "awful"} & set(found["texts"]["text"][window["start"] : window["stop"]]))
+    assert hits >= 5
+
+
+def test_a_label_that_training_never_saw(names: tuple[TrainedModel, Path], tmp_path: Path) -> None:
+    model, path = names
+    (tmp_path / "test.conll").write_text(path.read_text() + "\nNile\tB-RIVER\nNile\tB-RIVER\nNile\tI-RIVER\n")
+    findings = write_report(tmp_path / "r.html", model, tmp_path / "test.conll")
+    page = check((tmp_path / "r.html").read_text())
+    assert "3 steps with a label that is unknown to the model ('B-RIVER', 'I-RIVER'), counted" in page.words["summary"]
+    assert findings["predicted"]["B-RIVER"] == 0
+    assert ["B-RIVER", "B-RIVER", "I-RIVER"] in [worst["targets"]["truth"] for worst in findings["worst"]]
     assert "B-RIVER" in page.words["worst"]
 
 
-def test_the_same_page_for_the_same_model_and_seed(folder: Path) -> None:
-    pages, reaches = [], []
-    for seed in (0, 0, 1):
-        tagger, findings = found_in(folder, "test.ndjson", seed=seed)
-        findings["speed"]["steps"] = 1000.0
-        pages.append(render(tagger, findings))
-        reaches.append(findings["reach"])
-    assert pages[0] == pages[1]
-    assert reaches[0] == reaches[1] != reaches[2]
-    assert "this model" in pages[0]
+def test_a_sequence_label_that_training_never_saw(test_set: pd.DataFrame, models: dict[str, TrainedModel]) -> None:
+    data = test_set.copy()
+    data.loc[data["id"] == "s3", "kind"] = "strange"
+    model = quiet(models["sequence-label"])
+    findings = examine(model, data)
+    (found,) = [worst for worst in findings["worst"] if worst["name"] == "s3"]
+    assert found["targets"]["truth"] == "strange"
+    assert found["error"] == 1
+    check(render(model, findings))
 
 
-def test_a_missing_package_is_found_out_before(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_page_for_the_same_model_and_seed(test_set: pd.DataFrame, models: dict[str, TrainedModel]) -> None:
+    for kind in ("step-label", "sequence-label", "step-quantity"):
+        model, found = quiet(models[kind]), []
+        for seed in (0, 0, 1):
+            found.append(examine(model, test_set, seed=seed))
+            found[-1]["speed"]["steps"] = 1000.0
+        assert render(model, found[0]) == render(model, found[1])
+        by_chance = [(each["reach"], [worst["importance"] for worst in each["worst"]]) for each in found]
+        assert by_chance[0] == by_chance[1] != by_chance[2]
+
+
+def test_what_is_wrong_is_found_out_before(
+    models: dict[str, TrainedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models["step-label"]
+    with pytest.raises(UserError, match=r"its name must end in \.html"):
+        write_report(tmp_path / "r.pdf", model, "nothing")
+    with pytest.raises(UserError, match="background='rest' says which label is no event, but events are scored only"):
+        examine(model, "nothing", background="rest")
+    page._environment.cache_clear()
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    said = bilstm("evaluate", folder / "model", folder / "nothing", "--report", tmp_path / "r.html", status=2).stderr
-    assert said == "bilstm: this needs the package jinja2: pip install 'bilstm[cli]'\n"
+    with pytest.raises(ImportError, match="jinja2"):
+        write_report(tmp_path / "r.html", model, "nothing")
 
 
-def test_without_a_baseline_and_of_one_sequence(folder: Path) -> None:
-    tagger = Tagger.load(folder / "model")
-    tagger.baseline = None
-    page = check(render(tagger, examine(tagger, read_table(folder / "one.ndjson"))))
-    assert "no more than 1 sequence, so" in page.words["summary"]
-    assert "this model was trained without one" in page.words["scores"]
-    assert "probably" not in page.words["summary"]
-    assert "from reading the steps around" not in page.words["summary"]
+def test_without_a_baseline_and_of_one_sequence(models: dict[str, TrainedModel]) -> None:
+    for kind in KINDS:
+        model = quiet(models[kind])
+        model.baseline = None
+        page = check(render(model, examine(model, movements(1, 2))))
+        caution = "Only 1 sequence has labels, so no intervals are given"
+        assert caution in page.words["summary"], kind
+        assert caution in page.words["scores"], kind
+        assert "trained without it" in page.words["scores"]
+        assert "probably" not in page.words["summary"]
+        assert "Without context, the same" not in page.words["summary"]
 
 
-def test_where_all_is_right(tmp_path: Path) -> None:
-    rows = [f"{i // 5},{i * 7 % 11},{'up' if i * 7 % 11 > 5 else 'down'}" for i in range(200)]
-    (tmp_path / "train.csv").write_text("\n".join(["id,x,state", *rows]) + "\n")
-    options = ["--sequence", "id", "--label", "state", "--epochs", "30", "--units", "8", "--layers", "1", "--quiet"]
-    bilstm("train", tmp_path / "train.csv", *options, "--out", tmp_path / "model", "--learning-rate", 0.05)
-    tagger, findings = found_in(tmp_path, "train.csv")
+def test_where_all_is_right() -> None:
+    x = np.arange(200) * 7 % 11
+    data = {"id": np.arange(200) // 5, "x": x, "state": np.where(x > 5, "up", "down")}
+    frame = pd.DataFrame(data)
+    model = bilstm.train(frame, sequence="id", label="state", units=8, layers=1, epochs=30, learning_rate=0.05)
+    findings = examine(model, frame)
     assert findings["scores"]["accuracy"] == 1
-    page = check(render(tagger, findings))
-    assert "It made no mistake here." in page.words["summary"]
+    page = check(render(model, findings))
+    assert "It made no error here." in page.words["summary"]
     assert "Every labelled step of every sequence is right." in page.words["worst"]
 
 
-def test_sequences_of_one_step(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("id,x,state\n" + "".join(f"{i},{i % 3},{'ab'[i % 2]}\n" for i in range(60)))
-    bilstm("train", tmp_path / "train.csv", "--sequence", "id", "--label", "state", *SMALL, "--out", tmp_path / "model")
-    page = check(render(*found_in(tmp_path, "train.csv")))
-    assert "there is no past or future to look at" in page.words["context"]
+def test_sequences_of_one_step() -> None:
+    data = pd.DataFrame({"id": range(60), "x": np.arange(60) % 3, "state": ["a", "b"] * 30, "y": np.arange(60) / 7})
+    columns = {"sequence": "id", "features": ["x"]}
+    model = bilstm.train(data, label="state", task="step-label", **columns, **SMALL)
+    assert "there is no past or future to look at" in check(render(model, examine(model, data))).words["context"]
+    model = bilstm.train(data, label="y", task="sequence-quantity", **columns, **SMALL)
+    assert "too short to find its important steps" in check(render(model, examine(model, data))).words["worst"]
 
 
-def test_nothing_gets_out_of_its_quotes(tmp_path: Path) -> None:
-    """Labels, features, sequences and values may hold anything."""
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_nothing_gets_out_of_its_quotes(per_sequence: bool, tmp_path: Path) -> None:
+    """Labels, features, sequences, groups and values may hold anything, the record of the training too."""
+    strange = HOSTILE + "\x00\x1b[31m\x7f\u202e\ud800"
     rows = []
     for i in range(240):
-        word, odd = ("<b>", "&amp;", "'\"")[i % 3], i % 2
+        word, odd = ("<b>\x07", "&amp;", "'\"")[i % 3], (i // 6 if per_sequence else i) % 2
         rows.append({HOSTILE: f"{HOSTILE}{i // 6}", "<i>x": i % 5, "w": word, "y": [HOSTILE, "<!--"][odd]})
-    path = tmp_path / "<b>.ndjson"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    bilstm("train", path, "--sequence", HOSTILE, "--label", "y", *SMALL, "--out", tmp_path / "model")
-    tagger, findings = found_in(tmp_path, "<b>.ndjson")
-    findings["scores"]["notes"].append(HOSTILE)
-    content = render(tagger, findings, model="</title>", table="<b>.ndjson")
+    data = pd.DataFrame(rows)
+    model = bilstm.train(data, sequence=HOSTILE, label="y", **SMALL)
+    assert model.task.per_sequence == per_sequence
+    findings = examine(model, data, group=HOSTILE)
+    findings["scores"]["notes"].append(strange)
+    model.training |= {"stopped": strange}
+    findings["worst"][0]["name"] = strange
+    content = render(model, findings, name="</title>", table=strange)
     page = check(content)
     assert HOSTILE in page.words["scores"]
     assert "<i>x" in page.words["data"]
     assert "<script" not in content
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", content)
+    content.encode()
 
 
-def test_many_classes(tmp_path: Path) -> None:
-    names = [f"c{number:02}" for number in range(30)]
-    table = movements(tmp_path / "train.ndjson", 60, 0, names=names)
-    bilstm("train", table, *COLUMNS, *SMALL, "--out", tmp_path / "model")
-    tagger, findings = found_in(tmp_path, "train.ndjson")
-    matrix = confusion(findings["scores"])
+def test_a_history_that_cannot_be_drawn(test_set: pd.DataFrame, models: dict[str, TrainedModel]) -> None:
+    model = quiet(models["step-label"])
+    findings = examine(model, test_set)
+    for values in ([float("nan"), 1.0, 10**400], [float("inf")] * 3, [-3, -2, -1], [0, 0, 0]):
+        model.training = model.training | {"history": dict.fromkeys(("loss", "val_loss", "val_accuracy"), values)}
+        check(render(model, findings))
+
+
+def test_many_classes() -> None:
+    data = movements(60, 0, names=[f"c{number:02}" for number in range(30)])
+    model = trained("step-label", data)
+    findings = examine(model, data)
+    matrix = confusion_matrix(findings["scores"])
     assert len(matrix.columns) == 12
     assert (matrix.columns[-1], len(matrix.rows), matrix.others) == ("others", 11, 19)
     for name, steps, cells in matrix.rows:
         assert sum(count for _, count in cells) == steps == findings["scores"]["per_class"][name]["support"]
-    page = check(render(tagger, findings))
-    assert "19 more are counted together" in page.words["confusion"]
+    assert "19 more are counted together" in check(render(model, findings)).words["confusion"]
+
+
+def test_calibration_before_and_after(test_set: pd.DataFrame) -> None:
+    model = quiet(trained("step-label", movements(60, 0), epochs=40, dropout=0.0, validation_split=0.3, calibrate=True))
+    calibration = model.training["calibration"]
+    assert calibration["temperature"] != 1
+    findings = examine(model, test_set)
+    page = check(render(model, findings))
+    before, after = findings["uncalibrated"], findings["scores"]["calibration"]
+    steps = findings["scores"]["steps"]
+    for curve_, error in (
+        (before, findings["scores"]["uncalibrated"]["calibration_error"]),
+        (after, findings["scores"]["calibration_error"]),
+    ):
+        distances = (each["steps"] * abs(each["confidence"] - each["accuracy"]) for each in curve_)
+        assert sum(distances) / steps == pytest.approx(error)
+        assert f"{error:.4f}" in page.words["calibration"]
+    assert f"{calibration['calibration_error_before']:.4f}" in page.words["calibration"]
+    assert "before temperature scaling" in page.words["calibration"]
+    assert f"temperature of {calibration['temperature']:.2f}" in page.words["summary"]
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_colours_of_text_can_be_told_from_their_ground(dark: bool) -> None:
+def test_text_has_enough_contrast(dark: bool) -> None:
     """At least 4.5 to 1, as https://www.w3.org/TR/WCAG22/#contrast-minimum asks for."""
-    css = Path(charts.__file__).with_name("page.css").read_text()
+    css = (Path(charts.__file__).with_name("templates") / "page.css").read_text()
     scheme = css.split("prefers-color-scheme: dark")[1 if dark else 0]
     colours = dict(re.findall(r"--(\w+): #([0-9a-f]{6});", scheme))
 
@@ -329,149 +503,258 @@ def test_colours_of_text_can_be_told_from_their_ground(dark: bool) -> None:
 
 
 @pytest.mark.skipif(EXECUTABLE is None, reason="there is no Chromium")
-def test_in_a_browser(folder: Path, names: Path, tmp_path: Path) -> None:
+def test_in_a_browser(
+    models: dict[str, TrainedModel], names: tuple[TrainedModel, Path], test_set: pd.DataFrame, tmp_path: Path
+) -> None:
     """No request but for the page itself, no complaint, and nothing wider than the screen."""
     pages = []
-    for place, table in ((folder, "test.ndjson"), (names, "test.conll")):
-        pages.append(tmp_path / f"{table}.html")
-        pages[-1].write_text(render(*found_in(place, table), model="model", table=table))
+    reports = [(names[0], names[1])] + [(quiet(model), test_set) for model in models.values()]
+    for number, (model, data) in enumerate(reports):
+        pages.append(tmp_path / f"{number}.html")
+        write_report(pages[-1], model, data)
     with browser() as chromium:
-        for path, width, dark in zip((*pages, *pages), (390, 390, 1200, 1200), (False, True, True, False), strict=True):
+        for place, path in enumerate([*pages, *pages]):
+            width, dark = (390, 1200)[place // len(pages)], place % 2 == 1
             chromium.open(path, width=width, dark=dark)
             requests = [each["request"]["url"] for each in chromium.told("Network.requestWillBeSent")]
             assert requests == [path.as_uri()]
             assert not chromium.told("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
             assert chromium.evaluate("document.documentElement.scrollWidth") == width
-            heights = f"{SECTIONS}.map(name => document.getElementById(name).offsetHeight)"
+            heights = "[...document.querySelectorAll('header, section')].map(each => each.offsetHeight)"
             assert min(chromium.evaluate(heights)) > 100
 
 
 # --- What is found ---------------------------------------------------------------------------------------------------
 
 
-def test_the_data_are_told(folder: Path) -> None:
-    _, findings = found_in(folder, "test.ndjson")
-    table = read_table(folder / "test.ndjson")
-    data, labels = findings["data"], table.texts("state")
-    lengths = list(Counter(table.texts("id")).values())
-    assert data["steps"] == len(labels)
-    assert data["unlabelled"] == sum(label is None for label in labels)
-    told = {label["name"]: label["true"] for label in data["labels"]}
-    assert told == {name: int((labels == name).sum()) for name in ("jump", "rest", "run")}
-    assert sum(label["predicted"] for label in data["labels"]) == findings["scores"]["steps"]
-    assert (data["lengths"]["shortest"], data["lengths"]["longest"]) == (min(lengths), max(lengths))
-    assert data["lengths"]["median"] == np.median(lengths)
+def test_the_data_are_described(models: dict[str, TrainedModel], test_set: pd.DataFrame) -> None:
+    findings = examine(quiet(models["step-label"]), test_set)
+    data, lengths = findings["data"], test_set.groupby("id").size()
+    assert data["steps"] == len(test_set)
+    assert data["unlabelled"] == test_set["state"].isna().sum()
+    assert sum(findings["predicted"].values()) == findings["scores"]["steps"]
+    assert (data["lengths"]["shortest"], data["lengths"]["longest"]) == (lengths.min(), lengths.max())
+    assert data["lengths"]["median"] == lengths.median()
     for bar in data["lengths"]["bars"]:
         assert bar["sequences"] == sum(bar["from"] <= length <= bar["to"] for length in lengths)
     (feature,) = data["features"]
-    numbers = table.numbers("x")
-    assert feature["missing"] == np.isnan(numbers).sum() > 0
-    assert feature["mean"] == pytest.approx(np.nanmean(numbers))
-    assert feature["deviation"] == pytest.approx(np.nanstd(numbers))
+    assert feature["missing"] == test_set["x"].isna().sum() > 0
+    assert feature["mean"] == pytest.approx(test_set["x"].mean())
+    assert feature["deviation"] == pytest.approx(test_set["x"].std(ddof=0))
 
 
-def test_unknown_values_are_told(names: Path) -> None:
-    _, findings = found_in(names, "test.conll")
-    (feature,) = findings["data"]["features"]
-    assert (feature["unknown"], feature["commonest_unknown"]) == (1, {"seen": 1})
+def test_unknown_values_are_listed(names: tuple[TrainedModel, Path]) -> None:
+    (feature,) = examine(*names)["data"]["features"]
+    assert (feature["unknown"], feature["most_frequent_unknown"]) == (1, {"seen": 1})
     assert feature["different"] == feature["known"] + 1
 
 
-def test_confidence(folder: Path) -> None:
-    tagger, findings = found_in(folder, "test.ndjson")
-    encoded = tagger.columns.encode(read_table(folder / "test.ndjson"), need_labels=True)
-    probabilities = tagger.predict_proba(encoded.values)
-    scored = encoded.labels >= 0
-    sure = probabilities.max(axis=1) >= 0.9
-    right = probabilities.argmax(axis=1) == encoded.labels
-    assert findings["confidence"]["share"] == sure[scored].mean()
-    assert findings["confidence"]["right"] == right[scored & sure].mean()
-    assert findings["confidence"]["otherwise"] == right[scored & ~sure].mean()
-    assert findings["speed"]["steps"] > 0
+def test_confidence(models: dict[str, TrainedModel], test_set: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bilstm.report.totals.SURE", 0.7)
+    model = quiet(models["step-label"])
+    data = model.read(test_set, with_truth=True)
+    probabilities = model.outputs(data.values)
+    scored = data.known >= 0
+    sure = probabilities.max(axis=1) >= 0.7
+    right = probabilities.argmax(axis=1) == data.known
+    found = examine(model, test_set)
+    assert found["confidence"]["share"] == sure[scored].mean()
+    assert found["confidence"]["right"] == right[scored & sure].mean()
+    assert found["confidence"]["otherwise"] == right[scored & ~sure].mean()
+    assert found["speed"]["steps"] > 0
 
 
-def test_rows_with_lists_are_sequences(folder: Path, tmp_path: Path) -> None:
-    _, steps = found_in(folder, "test.ndjson")
-    rows = [json.loads(line) for line in (folder / "test.ndjson").read_text().splitlines()]
-    sequences = [[row for row in rows if row["id"] == f"s{number}"] for number in range(20)]
-    lists = [{name: [row[name] or None for row in of] for name in ("x", "state")} for of in sequences]
-    times = [{"t": list(range(len(of)))} for of in sequences]
-    (tmp_path / "lists.ndjson").write_text(
-        "".join(json.dumps(each | time) + "\n" for each, time in zip(lists, times, strict=True))
-    )
-    tagger = Tagger.load(folder / "model")
-    table = read_table(tmp_path / "lists.ndjson", steps=[*tagger.columns.features, tagger.columns.label])
-    found = examine(tagger, table)
+def test_rows_with_lists_are_sequences(models: dict[str, TrainedModel], test_set: pd.DataFrame, tmp_path: Path) -> None:
+    model = quiet(models["step-label"])
+    steps = examine(model, test_set)
+    lists = [
+        {
+            "x": [None if np.isnan(x) else x for x in of["x"]],
+            "state": [s if isinstance(s, str) else None for s in of["state"]],
+        }
+        for _, of in test_set.groupby("id", sort=False)
+    ]
+    times = [{"t": list(range(len(of["x"])))} for of in lists]
+    path = tmp_path / "lists.ndjson"
+    path.write_text("".join(json.dumps(each | time) + "\n" for each, time in zip(lists, times, strict=True)))
+    found = examine(model, path)
     assert [each["name"] for each in found["worst"]] == [str(int(each["name"][1:]) + 1) for each in steps["worst"]]
     assert [each["place"] for each in found["worst"]] == [f"line {each['name']}, step 1" for each in found["worst"]]
     for name in ("scores", "data", "reach"):
         assert found[name] == steps[name]
-    check(render(tagger, found))
+    check(render(model, found))
 
 
-def test_what_the_model_knows_is_not_told_as_unknown(tmp_path: Path) -> None:
+def test_known_values_are_not_listed_as_unknown(tmp_path: Path) -> None:
     codes = [str(i % 3) for i in range(40)]
     lines = [f"{i // 4},{code},{'pq'[i % 2]}" for i, code in enumerate(codes)]
     (tmp_path / "train.csv").write_text("\n".join(["id,code,y", *lines]) + "\n")
-    flags = ["--sequence", "id", "--label", "y", "--categorical", "code", *SMALL, "--epochs", 1]
-    bilstm("train", tmp_path / "train.csv", *flags, "--out", tmp_path / "model")
+    model = bilstm.train(tmp_path / "train.csv", sequence="id", label="y", categorical=["code"], **SMALL)
     (tmp_path / "test.csv").write_text("id,code,y\na,1.0,p\na,2,q\na,2.5,q\n")
-    (told,) = found_in(tmp_path, "test.csv")[1]["data"]["features"]
-    assert told["commonest_unknown"] == {"2.5": 1}
+    (feature,) = examine(model, tmp_path / "test.csv")["data"]["features"]
+    assert feature["most_frequent_unknown"] == {"2.5": 1}
+
+
+def all_at_once(model: TrainedModel, data: Dataset, count: int) -> list[int]:
+    worst = WorstSequences(model.task, data, count)
+    worst.add(slice(0, len(data)), slice(0, len(data.known)), model.outputs(data.values))
+    return worst.indices
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_the_worst_sequences(folder: Path, count: int) -> None:
-    tagger = Tagger.load(folder / "model")
-    table = read_table(folder / "test.ndjson")
-    encoded = tagger.columns.encode(table, need_labels=True)
-    probabilities = tagger.predict_proba(encoded.values)
-    worst = worst_sequences(tagger.columns, table, encoded, probabilities, count=count)
-    predicted = np.array(tagger.columns.classes)[probabilities.argmax(axis=1)]
-    shares = {}
-    for sequence in range(20):
-        steps = slice(encoded.values.offsets[sequence], encoded.values.offsets[sequence + 1])
-        labels = table.texts("state")[encoded.rows[steps]]
-        wrong = [guess != label for guess, label in zip(predicted[steps], labels, strict=True) if label is not None]
-        shares[table.texts("id")[encoded.rows[steps]][0]] = sum(wrong) / (len(wrong) + 10)
-    assert [found["wrong"] / (found["labelled"] + 10) for found in worst] == sorted(shares.values())[::-1][:count]
-    for found in worst:
-        rows = np.flatnonzero(table.texts("id") == found["name"])
-        assert found["place"] == f"line {rows[0] + 1}"
+def test_the_worst_sequences_of_step_labels(
+    count: int, models: dict[str, TrainedModel], test_set: pd.DataFrame
+) -> None:
+    model = quiet(models["step-label"])
+    data = model.read(test_set, with_truth=True)
+    predicted = np.array(model.task.classes)[model.outputs(data.values).argmax(axis=1)]  # type: ignore[attr-defined]
+    frame = test_set.assign(wrong=(predicted != test_set["state"]) & test_set["state"].notna())
+    by_id = frame.groupby("id", sort=False)
+    shares = (by_id["wrong"].sum() / (by_id["state"].count() + 10)).to_numpy()
+    assert shares[all_at_once(model, data, count)].tolist() == sorted(shares)[::-1][:count]
+    for found in examine(model, test_set)["worst"]:
+        rows = test_set[test_set["id"] == found["name"]]
+        assert found["place"] == f"row {rows.index[0]} of X"
         assert (found["start"], found["stop"], found["steps"]) == (0, len(rows), len(rows))
-        assert found["truth"] == table.texts("state")[rows].tolist()
-        np.testing.assert_array_equal(np.array(found["numbers"]["x"], float), table.numbers("x")[rows])
-        assert found["wrong"] == sum(
-            t not in (None, p) for t, p in zip(found["truth"], found["predicted"], strict=True)
-        )
+        assert found["targets"]["truth"] == [s if isinstance(s, str) else None for s in rows["state"]]
+        np.testing.assert_array_equal(np.array(found["numbers"]["x"], float), rows["x"])
+        assert found["error"] == frame.loc[rows.index, "wrong"].sum()
         assert found["texts"] == {}
 
 
-def test_of_a_long_sequence_the_worst_stretch_is_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worst_sequences_of_quantities_and_sequences(
+    models: dict[str, TrainedModel], test_set: pd.DataFrame
+) -> None:
+    model = quiet(models["step-quantity"])
+    predicted = model.predict(test_set)
+    squares = ((predicted - test_set[["level", "speed"]]) / model.task.scale) ** 2  # type: ignore[attr-defined]
+    by_id = squares.mean(axis=1).groupby(test_set["id"], sort=False)
+    order = (by_id.sum() / (by_id.count() + 10)).sort_values(ascending=False).index
+    worst = examine(model, test_set)["worst"]
+    assert [found["name"] for found in worst] == list(order[:6])
+    rows = (test_set["id"] == order[0]).to_numpy()
+    assert worst[0]["targets"]["speed"]["predicted"] == predicted[rows, 1].tolist()
+
+    model = quiet(models["sequence-label"])
+    whole = test_set.groupby("id", sort=False)["kind"].first()
+    lists = [{"x": of["x"].tolist()} for _, of in test_set.groupby("id", sort=False)]
+    probabilities = model.predict_proba(lists)
+    true = np.array([probabilities[i, model.task.classes.index(kind)] for i, kind in enumerate(whole)])  # type: ignore[attr-defined]
+    wrong = model.predict(lists) != whole.to_numpy()
+    expected = np.lexsort((true, ~wrong))[:6]
+    assert [found["name"] for found in examine(model, test_set)["worst"]] == whole.index[expected].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunks_do_not_matter(kind: str, models: dict[str, TrainedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sequence at a time gives the same results as all at once, whichever are the worst."""
+    data = movements(50, 5)
+    model = quiet(models[kind])
+    whole = examine(model, data)
+    monkeypatch.setattr("bilstm.model.trained._PROBABILITIES", 1)
+    parts = examine(model, data)
+    for found in (whole, parts):
+        del found["speed"]
+    assert parts == whole
+
+
+def test_of_a_long_sequence_the_worst_part_is_shown(
+    models: dict[str, TrainedModel], test_set: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = quiet(models["step-label"])
+    whole = {found["name"]: found["targets"] for found in examine(model, test_set)["worst"]}
     monkeypatch.setattr("bilstm.report.examples.MOST_STEPS", 7)
-    tagger, findings = found_in(folder, "test.ndjson")
-    whole = {found["name"]: found for found in found_in_full(folder, monkeypatch)}
+    findings = examine(model, test_set)
     for found in findings["worst"]:
-        assert found["stop"] - found["start"] == len(found["truth"]) == len(found["numbers"]["x"]) == 7
+        assert found["stop"] - found["start"] == len(found["targets"]["truth"]) == len(found["numbers"]["x"]) == 7
         full = whole[found["name"]]
         wrong = [t not in (None, p) for t, p in zip(full["truth"], full["predicted"], strict=True)]
-        most = max(sum(wrong[i : i + 7]) for i in range(len(wrong) - 6))
-        assert sum(wrong[found["start"] : found["stop"]]) == most
-        assert full["truth"][found["start"] : found["stop"]] == found["truth"]
-    assert "where most are wrong" in check(render(tagger, findings)).words["worst"]
+        assert sum(wrong[found["start"] : found["stop"]]) == max(sum(wrong[i : i + 7]) for i in range(len(wrong) - 6))
+        assert full["truth"][found["start"] : found["stop"]] == found["targets"]["truth"]
+    assert ", the worst" in check(render(model, findings)).words["worst"]
+    model = quiet(models["sequence-label"])
+    findings = examine(model, test_set)
+    for found in findings["worst"]:
+        sums = np.convolve(found["importance"]["steps"], np.ones(7), "valid")
+        assert sums[found["start"]] == pytest.approx(sums.max())
+    assert ", the most important" in check(render(model, findings)).words["worst"]
 
 
-def found_in_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    monkeypatch.setattr("bilstm.report.examples.MOST_STEPS", 1000)
-    worst: list[dict[str, Any]] = found_in(folder, "test.ndjson")[1]["worst"]
-    return worst
-
-
-def test_events_and_other_names(folder: Path) -> None:
-    _, findings = found_in(folder, "test.ndjson", tolerance=2, background="rest")
+def test_events(models: dict[str, TrainedModel], test_set: pd.DataFrame) -> None:
+    model = quiet(models["step-label"])
+    findings = examine(model, test_set, tolerance=2, background="rest")
     assert set(findings["scores"]["events"]["per_class"]) == {"jump", "run"}
-    with pytest.raises(UserError, match="the background 'rset' is no label"):
-        found_in(folder, "test.ndjson", tolerance=2, background="rset")
+    assert f"{findings['scores']['events']['f1']:.4f}" in check(render(model, findings)).words["scores"]
+    with pytest.raises(UserError, match="the background 'rset' is not one of the model's 3 labels"):
+        examine(model, test_set, tolerance=2, background="rset")
+    with pytest.raises(UserError, match="events are runs of equal labels of time steps"):
+        examine(quiet(models["step-quantity"]), test_set, tolerance=2)
+
+
+# --- Figures of many rows --------------------------------------------------------------------------------------------
+
+
+def test_residuals_are_counted_right() -> None:
+    task = QuantityTask(("a", "b"), False, (1.0, -2.0), (2.0, 0.5))
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(size=(5000, 2)).astype(np.float32)
+    predicted = task.predicted(outputs)
+    truth = predicted + rng.normal(0.1, [1.0, 3.0], (5000, 2))
+    truth[::7] = np.nan
+    known = ~np.isnan(truth[:, 0])
+    errors = (predicted - truth)[known]
+    rmse = np.sqrt((errors**2).mean(axis=0))
+    reports = []
+    for size in (5000, 13):
+        residuals = Residuals(task, rmse.tolist())
+        for start in range(0, 5000, size):
+            residuals.add(truth[start : start + size], outputs[start : start + size])
+        reports.append(residuals.report()["residuals"])
+    for place, (found, other) in enumerate(zip(*reports, strict=True)):
+        assert other == found
+        assert found["rows"] == known.sum() == sum(found["bars"])
+        assert found["mean"] == pytest.approx(truth[known, place].mean())
+        assert found["deviation"] == pytest.approx(truth[known, place].std())
+        low, high = found["range"]
+        assert (low, high) == pytest.approx((-4 * rmse[place], 4 * rmse[place]))
+        expected, _ = np.histogram(errors[:, place].clip(low, high), bins=40, range=(low, high))
+        assert np.abs(np.subtract(found["bars"], expected)).sum() <= 2  # rounding at the edges
+        for name, share in (("half", 0.5), ("ninety", 0.9)):
+            assert found[name] == pytest.approx(np.quantile(abs(errors[:, place]), share), abs=0.02 * rmse[place])
+        pairs = set(zip(predicted[known, place].tolist(), truth[known, place].tolist(), strict=True))
+        assert len(found["points"]) == 1000
+        assert {(guess, true) for guess, true in found["points"]} <= pairs
+
+
+@pytest.mark.parametrize("kind", ["label", "quantity"])
+def test_memory_does_not_grow_with_the_number_of_sequences(kind: str) -> None:
+    """What passes by is not kept."""
+    rng = np.random.default_rng(0)
+    length, at_once = 50, 40
+    task = (
+        LabelTask(("y",), False, ("a", "b", "c"), "text")
+        if kind == "label"
+        else QuantityTask(("y",), False, (0.0,), (1.0,))
+    )
+
+    def peak(sequences: int) -> int:
+        values = Ragged(rng.normal(size=(sequences * length, 1)), offsets_of([length] * sequences))
+        truth = rng.integers(0, 3, len(values.values)) if kind == "label" else rng.normal(size=(len(values.values), 1))
+        data = Dataset(values, np.arange(len(values.values)), truth)
+        collectors = [WorstSequences(task, data), ContextReach(task, data)]
+        totals = LabelTotals(task, 2.0) if isinstance(task, LabelTask) else Residuals(task, [1.0])
+        tracemalloc.start()
+        for start in range(0, sequences, at_once):
+            rows = slice(start * length, (start + at_once) * length)
+            outputs = rng.dirichlet([1, 1, 1], at_once * length) if kind == "label" else truth[rows] + 1
+            totals.add(truth[rows], outputs.astype(np.float32))
+            for collector in collectors:
+                collector.add(slice(start, start + at_once), rows, outputs)
+        _, found = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return found
+
+    assert peak(8_000) < 1.5 * peak(1_000)
 
 
 # --- Charts ----------------------------------------------------------------------------------------------------------
@@ -508,19 +791,27 @@ def test_strips_cover_every_label(labels: list[str | None]) -> None:
     assert [label for start, stop, label in runs(labels) for _ in range(stop - start)] == labels
 
 
-def test_labels_have_colours_of_their_own(folder: Path) -> None:
-    _, findings = found_in(folder, "test.ndjson")
-    legends = [dict(example.legend) for example in examples(findings)]
-    commonest = max(findings["data"]["labels"], key=lambda label: label["true"])["name"]
+def test_curves_are_marked_where_points_are_few() -> None:
+    unit = Scale(0, 1)
+    assert curve("", "model", [0, 0.5, 1], [0, None, 1], unit, unit).dots == "M0 1000h0M1000 0h0"
+    assert curve("", "model", [0, 1], [0, 1], unit, unit, most_dots=2).dots == ""
+
+
+def test_labels_have_colours_of_their_own(models: dict[str, TrainedModel], test_set: pd.DataFrame) -> None:
+    model = quiet(models["step-label"])
+    findings = examine(model, test_set)
+    legends = [dict(example.legend) for example in examples(model.task, findings)]
+    frequent = test_set["state"].value_counts().index[0]
     for legend in legends:
         assert len(set(legend.values())) == len(legend)
-        assert legend.get(commonest, "c0") == "c0"
+        assert legend.get(frequent, "c0") == "c0"
         assert all(legend[name] == other[name] for other in legends for name in legend if name in other)
-    many = {**findings, "data": {"labels": [{"name": f"c{i}", "true": 1} for i in range(30)]}}
     worst = findings["worst"][0]
-    steps = len(worst["truth"])
-    many["worst"] = [{**worst, "truth": [f"c{i % 12}" for i in range(steps)], "predicted": ["c0"] * steps}]
-    (example,) = examples(many)
+    steps = worst["steps"]
+    targets = {**worst["targets"], "truth": [f"c{i % 12}" for i in range(steps)], "predicted": ["c0"] * steps}
+    per_class = {f"c{i}": {"support": 1} for i in range(30)}
+    many = {**findings, "scores": {"per_class": per_class}, "worst": [{**worst, "targets": targets}]}
+    (example,) = examples(model.task, many)
     assert example.legend[0] == ("c0", "c0")
-    assert example.legend[-1] == ("4 other labels", "c8")
-    assert len(example.legend) == 9
+    assert example.legend[-2:] == [("4 other labels", "c8"), ("wrong", "wrong")]
+    assert len(example.legend) == 10

@@ -1,8 +1,7 @@
 """The geometry of a report's charts: paths and ticks, which the template draws as SVG.
 
-No plotting library: what it draws has a fixed shape and its text a fixed size, too small on a phone or too large on a
-desk, and colours of its own in the dark. Here the drawing is stretched to the space there is, its lines keep their
-width, and all text is the page's.
+A plotting library would give drawings of fixed size and colours, whose text is too small on a phone or too large on a
+desk. Here drawings are stretched to the available space, lines keep their width, and all text is the page's.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _Label = TypeVar("_Label")
 
 
 class Tick(NamedTuple):
-    """A place on an axis, in per cent of its length, and what stands there."""
+    """A position on an axis, in per cent of its length, and its text."""
 
     place: float
     text: str
@@ -31,8 +30,8 @@ class Line:
         name: for the legend; "" leaves it out.
         style: its CSS class.
         path: SVG path data.
-        area: whether what it encloses is filled instead.
-        dots: SVG path data of its points, where they are marked.
+        area: whether the path is filled rather than drawn.
+        dots: SVG path data of marked points.
     """
 
     name: str
@@ -47,14 +46,14 @@ class Chart:
     """A chart as the template draws it.
 
     Attributes:
-        told: what it shows, in words for those who do not see it.
+        words: what it shows, for readers who cannot see it.
         x, y: ticks.
-        x_title, y_title: what the axes are.
+        x_title, y_title: the axes' titles.
         lines: drawn in this order.
         rules: vertical lines, in per cent of the width, and what they mark.
     """
 
-    told: str
+    words: str
     x: list[Tick]
     y: list[Tick]
     x_title: str
@@ -74,9 +73,10 @@ class Scale:
         return SIZE * (value - self.low) / ((self.high - self.low) or 1)
 
     def ticks(self, count: int = 5, form: str = "{:g}") -> list[Tick]:
-        """About so many round values within."""
+        """About `count` round values between `low` and `high`."""
         return [
-            Tick(self(value) / SIZE * 100, form.format(value)) for value in round_values(self.low, self.high, count)
+            Tick(self(value) / SIZE * 100, form.format(value).replace("-", "−"))
+            for value in round_values(self.low, self.high, count)
         ]
 
 
@@ -104,20 +104,29 @@ def line(xs: Sequence[float], ys: Sequence[float | None], x: Scale, y: Scale) ->
     return " ".join(parts)
 
 
-def dots(xs: Sequence[float], ys: Sequence[float], x: Scale, y: Scale) -> str:
-    """SVG path data of lines without length, whose round ends are dots."""
-    return "".join(f"M{x(across):.0f} {SIZE - y(up):.0f}h0" for across, up in zip(xs, ys, strict=True))
+def dots(xs: Sequence[float], ys: Sequence[float | None], x: Scale, y: Scale) -> str:
+    """SVG path data of lines without length, whose round ends are dots; none for None."""
+    return "".join(
+        f"M{x(across):.0f} {SIZE - y(up):.0f}h0" for across, up in zip(xs, ys, strict=True) if up is not None
+    )
+
+
+def curve(
+    name: str, style: str, xs: Sequence[float], ys: Sequence[float | None], x: Scale, y: Scale, most_dots: int = 20
+) -> Line:
+    """A line through these points, which are marked where they are few enough to tell apart."""
+    return Line(name, style, line(xs, ys, x, y), dots=dots(xs, ys, x, y) if len(xs) < most_dots else "")
 
 
 def band(xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], x: Scale, y: Scale) -> str:
     """SVG path data of the area between two lines."""
-    there = [f"{x(across):.0f} {SIZE - y(up):.0f}" for across, up in zip(xs, highs, strict=True)]
-    back = [f"{x(across):.0f} {SIZE - y(up):.0f}" for across, up in zip(xs, lows, strict=True)]
-    return "M" + " ".join(there + back[::-1]) + "Z"
+    forward = [f"{x(across):.0f} {SIZE - y(up):.0f}" for across, up in zip(xs, highs, strict=True)]
+    backward = [f"{x(across):.0f} {SIZE - y(up):.0f}" for across, up in zip(xs, lows, strict=True)]
+    return "M" + " ".join(forward + backward[::-1]) + "Z"
 
 
 def bars(heights: Sequence[float], y: Scale, gap: float = 0.15) -> str:
-    """SVG path data of bars of equal width that fill the chart's."""
+    """SVG path data of bars of equal width that fill the chart's width."""
     width = SIZE / len(heights)
     return "".join(
         f"M{(place + gap / 2) * width:.1f} {SIZE}v{-y(height):.0f}h{(1 - gap) * width:.1f}V{SIZE}Z"
@@ -138,7 +147,7 @@ def runs(labels: Sequence[_Label]) -> list[tuple[int, int, _Label]]:
 
 
 def strips(labels: Sequence[str | None]) -> dict[str, str]:
-    """SVG path data of a strip of height 1, a step wide each, for each label; None is left empty."""
+    """SVG path data for each label: a rectangle of height 1 for each run of steps that have it; None is left empty."""
     paths: dict[str, str] = {}
     for start, stop, label in runs(labels):
         if label is not None:

@@ -1,4 +1,4 @@
-"""The sequences that a tagger labels worst, with all that is needed to draw them."""
+"""The sequences with the worst predictions, with all that is needed to draw them."""
 
 from __future__ import annotations
 
@@ -7,95 +7,184 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.data.columns import Columns, Encoded
+from bilstm.data.dataset import Dataset, Truth
+from bilstm.data.memory import MemoryTable
 from bilstm.data.table import Table
-from bilstm.metrics.labels import sequence_of_steps
+from bilstm.model.trained import TrainedModel
 from bilstm.ragged import FloatArray, IndexArray
+from bilstm.report.importance import step_importance
+from bilstm.tasks import LabelTask, QuantityTask, Task
 
 HOW_MANY = 6
 MOST_STEPS = 2_000  # of a sequence that are drawn
 MOST_WORDS = 120  # of one that is shown as text
 MOST_NUMBERS = 4  # numeric features that are drawn
-_DAMPING = 10  # steps: of a very short sequence, a single mistake is not the worst
+MOST_TARGETS = 6  # labels or quantities that are drawn
+_DAMPING = 10  # steps: of a very short sequence, a single wrong step is not the worst
+
+Scores = npt.NDArray[np.float64]
 
 
-def worst_sequences(
-    columns: Columns, table: Table, encoded: Encoded, probabilities: FloatArray, *, count: int = HOW_MANY
-) -> list[dict[str, Any]]:
-    """The sequences with the largest share of wrong steps, worst first; none without a wrong step.
+def row_errors(task: Task, truth: Truth, outputs: FloatArray) -> tuple[Scores, Scores]:
+    """(rows,) how wrong predictions are, and how improbable the true answers; 0 for unlabelled rows.
 
-    They are ordered by wrong steps / (labelled steps + 10), then by the mean of -log(probability of the true class).
+    Labels: 1 where wrong; several labels: the share of the labels that is wrong; quantities: the mean squared error in
+    standard deviations of the training set. The second is the loss: -log(probability of the true answers), or the
+    squared error again.
+    """
+    labelled = task.labelled(truth)
+    if isinstance(task, LabelTask):
+        wrong = (outputs.argmax(axis=1) != truth).astype(np.float64)
+        columns = np.minimum(np.maximum(truth, 0), outputs.shape[1] - 1)
+        given = np.where(truth < outputs.shape[1], outputs[np.arange(len(truth)), columns], 0)
+        loss = -np.log(given.clip(1e-7, None).astype(np.float64))
+    elif isinstance(task, QuantityTask):
+        wrong = loss = (((task.predicted(outputs) - truth) / task.scale) ** 2).mean(axis=1)
+    else:
+        wrong = ((outputs > 0.5) != (truth > 0.5)).mean(axis=1)
+        loss = -np.log(np.where(truth > 0.5, outputs, 1 - outputs).clip(1e-7, None).astype(np.float64)).mean(axis=1)
+    return np.where(labelled, wrong, 0.0), np.where(labelled, loss, 0.0)
+
+
+class WorstSequences:
+    """Keeps the indices of the worst sequences, while the outputs of all pass by in chunks.
+
+    They are ordered by errors / (labelled rows + 10), see `row_errors`, then by the mean loss.
 
     Args:
-        encoded: labelled sequences of the table.
-        probabilities: (total_steps, n_classes) of their steps, labels that the tagger has never seen included.
-        count: how many at most.
+        task: what is predicted.
+        data: the sequences, with their true answers.
+        count: how many to keep.
+    """
+
+    def __init__(self, task: Task, data: Dataset, count: int = HOW_MANY) -> None:
+        self._task, self._data, self._count = task, data, count
+        self._kept: list[tuple[float, float, int]] = []  # badness, loss, index; worst first
+
+    def add(self, sequences: slice, rows: slice, outputs: FloatArray) -> None:
+        """Take the outputs of the next sequences; `rows` are their steps or, with one answer each, themselves."""
+        truth = self._data.known[rows]
+        errors, losses = row_errors(self._task, truth, outputs)
+        starts = self._data.row_offsets[sequences] - rows.start
+        labelled, wrong, loss = (
+            np.add.reduceat(values.astype(np.float64), starts)
+            for values in (self._task.labelled(truth), errors, losses)
+        )
+        badness, loss = wrong / (labelled + _DAMPING), loss / np.maximum(labelled, 1)
+        # With one answer each, those that are right by a hair are worth a look, too.
+        candidates = np.flatnonzero(labelled > 0 if self._task.per_sequence else wrong > 0)
+        chosen = candidates[np.lexsort((-loss[candidates], -badness[candidates]))[: self._count]]
+        self._kept += [(float(badness[i]), float(loss[i]), sequences.start + i) for i in chosen.tolist()]
+        self._kept = sorted(self._kept, key=lambda kept: (-kept[0], -kept[1], kept[2]))[: self._count]
+
+    @property
+    def indices(self) -> list[int]:
+        """The worst sequences so far, worst first."""
+        return [index for _, _, index in self._kept]
+
+
+def describe_sequences(
+    model: TrainedModel, table: Table, data: Dataset, indices: list[int], *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Everything that is drawn of some sequences.
+
+    Args:
+        table: what the data were read from.
+        indices: of the sequences.
+        seed: see `step_importance`.
 
     Returns:
-        For each, plain data: "name" (see `_name`), "place" in the file, "steps", "labelled" and
-        "wrong" steps, and of the stretch that is shown, the one with the most wrong steps where the sequence is too
-        long for all: "start" and "stop" (from 0), and by step "truth" (a class, or None), "predicted", "confidence",
-        "numbers" (by feature; None where missing) and "texts" (by feature).
+        For each, plain data: "name" (its identifier, or its number), "place" in the table, "steps", "labelled" and
+        "error", the sum and number of `row_errors`; "start" and "stop" (from 0), the part that is shown, which is the
+        worst where a sequence is too long; "numbers" and "texts" by feature there (None where missing); and:
+
+        "targets": for labels of steps, "truth" (a label, or None), "predicted" and "confidence" by step; for several
+        labels or quantities of steps, "truth" and "predicted" by step for each name. For one answer a sequence "truth",
+        "predicted" and "probabilities" or, of quantities, "truth" and "predicted" by name, and "importance": see
+        `step_importance`.
     """
-    labels, offsets = encoded.labels, encoded.values.offsets
-    predicted = probabilities.argmax(axis=1)
-    scored = labels >= 0
-    wrong = scored & (predicted != labels)
-    sequences = sequence_of_steps(offsets)
-    given = probabilities[np.arange(len(labels)), np.maximum(labels, 0)].clip(1e-7)
-
-    def by_sequence(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        return np.bincount(sequences, values, minlength=len(offsets) - 1).astype(np.float64)
-
-    labelled, mistakes = by_sequence(scored), by_sequence(wrong)
-    badness = mistakes / (labelled + _DAMPING)
-    loss = by_sequence(np.where(scored, -np.log(given), 0)) / np.maximum(labelled, 1)
-    chosen = [i for i in np.lexsort((-loss, -badness))[:count].tolist() if mistakes[i]]
-    text, classes = bool(columns.categorical), (*columns.classes, *encoded.unseen)
-    numbers = {column.name: table.numbers(column.name) for column in columns.numeric[:MOST_NUMBERS]}
-    texts = {column.name: table.texts(column.name) for column in columns.categorical[:1]}
+    schema = model.schema
+    numbers = {column.name: table.numbers(column.name) for column in schema.numeric[:MOST_NUMBERS]}
     found = []
-    for sequence in chosen:
-        steps = np.arange(offsets[sequence], offsets[sequence + 1])
-        shown = _stretch(wrong[steps], MOST_WORDS if text else MOST_STEPS)
-        rows: IndexArray = encoded.rows[steps[shown]]
-        truth = labels[steps[shown]].tolist()
+    for index in indices:
+        one = data.take([index])
+        outputs = model.outputs(one.values)
+        importance = None
+        errors, _ = row_errors(model.task, one.known, outputs)
+        weights: npt.NDArray[Any] = errors
+        if model.task.per_sequence:
+            importance = step_importance(model.task, model.outputs, data.values, index, seed)
+            weights = np.zeros(len(one.rows)) if importance is None else np.array(importance["steps"])
+        shown = _worst_part(weights, MOST_WORDS if schema.categorical else MOST_STEPS)
+        rows = one.rows[shown]
+        part = slice(0, 1) if model.task.per_sequence else shown
         found.append(
             {
-                "name": _name(columns, table, int(encoded.rows[steps[0]])),
-                "place": table.place(int(encoded.rows[steps].min())).removeprefix(f"{table.path}, "),
-                "steps": len(steps),
-                "labelled": int(labelled[sequence]),
-                "wrong": int(mistakes[sequence]),
+                "name": _name(schema.sequence, table, int(one.rows[0]), index),
+                "place": _place(table, int(one.rows.min())),
+                "steps": len(one.rows),
+                "labelled": int(model.task.labelled(one.known).sum()),
+                "error": float(errors.sum()),
                 "start": shown.start,
                 "stop": shown.stop,
-                "truth": [None if label < 0 else classes[label] for label in truth],
-                "predicted": [classes[label] for label in predicted[steps[shown]].tolist()],
-                "confidence": probabilities[steps[shown]].max(axis=1).astype(np.float64).round(4).tolist(),
+                "targets": _targets(model.task, one.known[part], outputs[part], tuple(data.unseen)),
+                "importance": importance,
                 "numbers": {name: _plain(cells[rows]) for name, cells in numbers.items()},
-                "texts": {
-                    name: ["" if cell is None else cell for cell in cells[rows]] for name, cells in texts.items()
-                },
+                "texts": {column.name: _texts(table, column.name, rows) for column in schema.categorical[:1]},
             }
         )
     return found
 
 
-def _name(columns: Columns, table: Table, row: int) -> str:
-    """The cell that the rows of a sequence share or, where each row of the file is a sequence, its number from 1."""
-    if columns.sequence in table.names:
-        return str(table.texts(columns.sequence, row, row + 1)[0])
-    return str(table.block("list_row + 1", row, row + 1)[0])
+def _targets(task: Task, truth: Truth, outputs: FloatArray, unseen: tuple[str, ...]) -> dict[str, Any]:
+    if isinstance(task, LabelTask):
+        classes = (*task.classes, *unseen)
+        targets: dict[str, Any] = {
+            "truth": [None if code < 0 else classes[code] for code in truth.tolist()],
+            "predicted": [classes[code] for code in outputs.argmax(axis=1).tolist()],
+            "confidence": outputs.max(axis=1).astype(np.float64).round(4).tolist(),
+        }
+        if task.per_sequence:
+            likeliest = np.argsort(-outputs[0], kind="stable")[:3].tolist()
+            targets = {name: values[0] for name, values in targets.items() if name != "confidence"}
+            targets["probabilities"] = {classes[i]: round(float(outputs[0, i]), 4) for i in likeliest}
+            if truth[0] < outputs.shape[1]:
+                targets["probabilities"].setdefault(targets["truth"], round(float(outputs[0, truth[0]]), 4))
+        return targets
+    predicted = task.predicted(outputs)
+    distances = np.nansum((predicted - truth) ** 2 / np.array(getattr(task, "scale", 1.0)) ** 2, axis=0)
+    drawn = sorted(np.argsort(-distances, kind="stable")[:MOST_TARGETS].tolist())
+    targets = {task.columns[i]: {"truth": _plain(truth[:, i]), "predicted": _plain(predicted[:, i])} for i in drawn}
+    if not isinstance(task, QuantityTask):
+        for i in drawn:
+            targets[task.columns[i]]["probability"] = outputs[:, i].astype(np.float64).round(4).tolist()
+    return targets
 
 
-def _stretch(wrong: npt.NDArray[np.bool_], most: int) -> slice:
-    """All steps or, of too many, those `most` together with the most wrong ones."""
-    if len(wrong) <= most:
-        return slice(0, len(wrong))
-    sums = np.append(0, np.cumsum(wrong))
+def _name(sequence: str | None, table: Table, row: int, index: int) -> str:
+    """The cell that the rows of a sequence share or, without such a column, its number as `Table.place` counts."""
+    if sequence in table.names:
+        return table.cell(str(sequence), row)
+    return str(index if isinstance(table, MemoryTable) else index + 1)
+
+
+def _place(table: Table, row: int) -> str:
+    """Such as `line 17` of a file, or `row 16 of X`."""
+    return table.place(row).removeprefix(f"{table.label}, ").removesuffix(", step 0")
+
+
+def _worst_part(weights: Scores, most: int) -> slice:
+    """All steps or, of too many, the `most` contiguous ones with the largest sum of weights."""
+    if len(weights) <= most:
+        return slice(0, len(weights))
+    sums = np.append(0, np.cumsum(weights))
     start = int((sums[most:] - sums[:-most]).argmax())
     return slice(start, start + most)
 
 
-def _plain(numbers: npt.NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(number) else number for number in numbers.tolist()]
+def _plain(numbers: npt.NDArray[Any]) -> list[float | None]:
+    return [None if np.isnan(number) else number for number in numbers.astype(np.float64).tolist()]
+
+
+def _texts(table: Table, name: str, rows: IndexArray) -> list[str]:
+    return ["" if text is None else str(text) for text in table.values(name, rows)]

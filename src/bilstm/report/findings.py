@@ -1,106 +1,128 @@
-"""All that a report tells of a tagger and a table, as plain data."""
+"""Everything that a report shows about a model and labelled sequences, as plain data."""
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.data.columns import Columns, Encoded, read_numbers
+from bilstm.data.dataset import Dataset
+from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.schema import Schema
 from bilstm.data.table import Table
-from bilstm.ragged import FloatArray
-from bilstm.report.examples import worst_sequences
-from bilstm.report.reach import context_reach
-from bilstm.tagging.evaluation import evaluate_tagger, widened
-from bilstm.tagging.tagger import Tagger
+from bilstm.errors import UserError
+from bilstm.model.evaluation import evaluate
+from bilstm.model.trained import TrainedModel
+from bilstm.report.examples import WorstSequences, describe_sequences
+from bilstm.report.reach import ContextReach
+from bilstm.report.totals import LabelTotals, Residuals
+from bilstm.tasks import LabelTask, QuantityTask
 
 _BARS = 16  # of the histogram of lengths, at most
 _UNKNOWN = 5  # of the values unknown to the model, those named
 _LONG_ENOUGH = 0.2  # seconds to measure the speed by
+_ENOUGH_STEPS = 50_000  # to measure the speed by
 
 
 def examine(
-    tagger: Tagger,
-    table: Table,
+    model: TrainedModel,
+    data: Any,
     *,
-    columns: Columns | None = None,
-    encoded: Encoded | None = None,
+    labels: Any = None,
+    group: str | None = None,
     tolerance: int | None = None,
     background: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Find out how good a tagger is on a labelled table, where it fails, and what it looks at.
+    """Find out how good a model is on labelled sequences, where it fails, and what its predictions rest on.
+
+    Outputs are computed some sequences at a time, so memory does not grow with their number, except for scores that
+    need all of them: see `ClassScores` and `LabelSetScores`.
 
     Args:
-        columns: the tagger's, where the table has other names for the sequence, the order or the label.
-        encoded: what they make of the table, where it is known already.
-        tolerance, background: of events, see `evaluate_tagger`.
-        seed: of what is chosen by chance: see `context_reach`.
+        data: labelled sequences in any form that `TrainedModel` takes.
+        labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+        group: the column that tells which sequences belong together: intervals then draw whole groups.
+        tolerance, background: for events, see `bilstm.model.evaluation.evaluate`.
+        seed: for random choices: see `ContextReach`, `step_importance` and `Residuals`.
 
     Returns:
-        Plain data: "scores" (see `evaluate_tagger`), "confidence" (see below), "reach" (see `context_reach`), "worst"
-        (see `worst_sequences`), "data" (see below) and "speed": "steps" predicted in a second by so many "threads".
-        "confidence": "threshold", "share" of the labelled steps whose class is given at least that probability,
-        "right", how many of these are, and "otherwise", how many of the others (None where there are none).
-        "data": "lengths" of the sequences ("shortest", "median", "longest", and "bars": "from", "to", "sequences"),
-        "steps", "unlabelled" steps, "labels" ("name", "true" and "predicted" steps) and "features", each with its
-        "name", "kind" ("number" or "text"), and of numbers "missing", "mean" and "deviation" here and "trained_mean"
-        and "trained_deviation", of text "different", "unknown" and the "commonest_unknown" values.
+        Plain data: "scores" (see `bilstm.model.evaluation.evaluate`); "group", its name; "worst" (see
+        `describe_sequences`); "data" (see `_describe_data`); "speed": "steps" predicted in a second by "threads".
+        For labels also "predicted" rows by label, "confidence" and "uncalibrated" (see `LabelTotals`); for quantities
+        "residuals" (see `Residuals`); for answers by time step "reach" (see `ContextReach`). Otherwise these are None.
 
     Raises:
-        UserError: the table is not what the model expects; see `Columns.encode` and `evaluate_tagger`.
+        UserError: the data are not like those of training, or an option does not go with the task.
     """
-    columns = columns or tagger.columns
-    if encoded is None:
-        encoded = columns.encode(table, need_labels=True, allow_unseen=True)
-    probabilities, seconds = _timed(tagger, encoded)
-    probabilities = widened(probabilities, len(columns.classes) + len(encoded.unseen))
-    scores = evaluate_tagger(tagger, encoded, tolerance=tolerance, background=background, probabilities=probabilities)
-    from bilstm.utils import threads
-
+    task = model.task
+    if background is not None and tolerance is None:
+        raise UserError(
+            f"background={background!r} says which label is no event, but events are scored only with a tolerance"
+        )
+    table = model.open(data)
+    dataset = model.read(table, labels=labels, group=group, with_truth=True)
+    scores = evaluate(model, dataset, tolerance=tolerance, background=background)
+    worst = WorstSequences(task, dataset)
+    reach = None if task.per_sequence else ContextReach(task, dataset, seed)
+    totals: LabelTotals | Residuals
+    if isinstance(task, QuantityTask):
+        totals = Residuals(task, [each["rmse"] for each in scores["per_quantity"].values()], seed)
+    else:
+        totals = LabelTotals(task, scores["temperature"])
+    for sequences, steps, outputs in model.output_portions(dataset.values):
+        rows = sequences if task.per_sequence else steps
+        totals.add(dataset.known[rows], outputs)
+        worst.add(sequences, rows, outputs)
+        if reach:
+            reach.add(sequences, rows, outputs)
+    report = totals.report()
+    if isinstance(task, LabelTask):  # labels that the model has never seen are never predicted
+        report["predicted"] += [0] * len(dataset.unseen)
+    if "predicted" in report:
+        names = scores["per_class"] if isinstance(task, LabelTask) else scores["per_label"]
+        report["predicted"] = dict(zip(names, report["predicted"], strict=True))
     return {
         "scores": scores,
-        "confidence": _confidence(encoded.labels, probabilities),
-        "reach": context_reach(tagger.predict, encoded, seed=seed),
-        "worst": worst_sequences(columns, table, encoded, probabilities),
-        "data": _data(columns, table, encoded, probabilities),
-        "speed": {"steps": encoded.values.total_steps / seconds, "threads": threads()},
+        "group": group,
+        "predicted": None,
+        "confidence": None,
+        "uncalibrated": None,
+        "residuals": None,
+        **report,
+        "reach": reach and reach.report(model.outputs),
+        "worst": describe_sequences(model, table, dataset, worst.indices, seed=seed),
+        "data": _describe_data(model, table, dataset),
+        "speed": _speed(model, dataset),
     }
 
 
-def _timed(tagger: Tagger, encoded: Encoded) -> tuple[FloatArray, float]:
-    """The probabilities, and the seconds it takes to predict them: of the quickest of several times, if few suffice."""
+def _speed(model: TrainedModel, data: Dataset) -> dict[str, Any]:
+    """How many steps are predicted in a second: of the first sequences, the fastest of several times."""
+    from bilstm.utils import threads
+
+    count = max(1, int(np.searchsorted(data.values.offsets, _ENOUGH_STEPS, side="right")) - 1)
+    values = data.part(slice(0, min(count, len(data)))).values
     began, fastest = time.perf_counter(), np.inf
     while True:
         start = time.perf_counter()
-        probabilities = tagger.predict_proba(encoded.values)
+        model.outputs(values)
         end = time.perf_counter()
         fastest = min(fastest, end - start)
         if end - began > _LONG_ENOUGH:
-            return probabilities, float(fastest)
+            return {"steps": values.total_steps / float(fastest), "threads": threads()}
 
 
-def _confidence(labels: npt.NDArray[np.int32], probabilities: FloatArray, threshold: float = 0.9) -> dict[str, Any]:
-    scored = labels >= 0
-    right = (probabilities.argmax(axis=1) == labels)[scored]
-    sure = (probabilities.max(axis=1) >= threshold)[scored]
-    return {
-        "threshold": threshold,
-        "share": float(sure.mean()),
-        "right": float(right[sure].mean()) if sure.any() else None,
-        "otherwise": float(right[~sure].mean()) if not sure.all() else None,
-    }
-
-
-def _data(columns: Columns, table: Table, encoded: Encoded, probabilities: FloatArray) -> dict[str, Any]:
-    lengths, labels = encoded.values.lengths, encoded.labels
-    scored, classes = labels >= 0, (*columns.classes, *encoded.unseen)
-    true = np.bincount(labels[scored], minlength=len(classes))
-    predicted = np.bincount(probabilities.argmax(axis=1)[scored], minlength=len(classes))
-    balance = zip(classes, true.tolist(), predicted.tolist(), strict=True)
+def _describe_data(model: TrainedModel, table: Table, data: Dataset) -> dict[str, Any]:
+    """Plain data: "lengths" of the sequences ("shortest", "median", "longest", and "bars": "from", "to", "sequences"),
+    "steps", "unlabelled" rows, "groups" (their number, or None) and "features", each with its "name" and "kind"
+    ("number" or "text"); numbers with "missing", "mean" and "deviation" here, and "trained_mean" and
+    "trained_deviation"; texts with "different", "unknown" and "most_frequent_unknown" values, and "known" ones.
+    """
+    lengths = data.values.lengths
     return {
         "lengths": {
             "shortest": int(lengths.min()),
@@ -108,10 +130,10 @@ def _data(columns: Columns, table: Table, encoded: Encoded, probabilities: Float
             "longest": int(lengths.max()),
             "bars": _histogram(lengths),
         },
-        "steps": len(labels),
-        "unlabelled": int((~scored).sum()),
-        "labels": [{"name": name, "true": t, "predicted": p} for name, t, p in balance],
-        "features": [*_numbers(columns, table), *_texts(columns, table)],
+        "steps": len(data.rows),
+        "unlabelled": int((~model.task.labelled(data.known)).sum()),
+        "groups": None if data.groups is None else len(np.unique(data.groups)),
+        "features": [*_numbers(model.schema.numeric, table), *_texts(model.schema, table)],
     }
 
 
@@ -121,23 +143,28 @@ def _histogram(lengths: npt.NDArray[np.int64]) -> list[dict[str, int]]:
     width = -(-(high - low + 1) // _BARS)
     counts = np.bincount((lengths - low) // width)
     return [
-        {"from": low + place * width, "to": low + (place + 1) * width - 1, "sequences": count}
-        for place, count in enumerate(counts.tolist())
+        {"from": low + bar * width, "to": low + (bar + 1) * width - 1, "sequences": count}
+        for bar, count in enumerate(counts.tolist())
     ]
 
 
-def _numbers(columns: Columns, table: Table) -> list[dict[str, Any]]:
+def _numbers(columns: tuple[NumericColumn, ...], table: Table) -> list[dict[str, Any]]:
     found = []
-    for column in columns.numeric:
-        numbers = read_numbers(table, column.name)
-        present = numbers[~np.isnan(numbers)]
+    for column in columns:
+        numbers = table.numbers(column.name)
+        count, total, square = 0, 0.0, 0.0
+        for start, stop in table.blocks():
+            present = numbers[start:stop][~np.isnan(numbers[start:stop])] - column.mean
+            count, total = count + len(present), total + float(present.sum())
+            square += float((present**2).sum())
+        mean = total / max(1, count)
         found.append(
             {
                 "name": column.name,
                 "kind": "number",
-                "missing": len(numbers) - len(present),
-                "mean": float(present.mean()) if len(present) else None,
-                "deviation": float(present.std()) if len(present) else None,
+                "missing": table.rows - count,
+                "mean": column.mean + mean if count else None,
+                "deviation": max(0.0, square / count - mean**2) ** 0.5 if count else None,
                 "trained_mean": column.mean,
                 "trained_deviation": column.scale,
             }
@@ -145,21 +172,27 @@ def _numbers(columns: Columns, table: Table) -> list[dict[str, Any]]:
     return found
 
 
-def _texts(columns: Columns, table: Table) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for column in columns.categorical:
-        if column.name in found:  # a further part of the same cells
-            continue
-        counts = Counter(text or "" for text in table.texts(column.name).tolist())
-        known = column.encode(list(counts)) > 0
-        unknown = {text: count for (text, count), is_known in zip(counts.items(), known, strict=True) if not is_known}
-        commonest = sorted(unknown, key=lambda text: (-unknown[text], text))[:_UNKNOWN]
-        found[column.name] = {
-            "name": column.name,
-            "kind": "text",
-            "different": len(counts),
-            "known": len(column.vocabulary),
-            "unknown": sum(unknown.values()),
-            "commonest_unknown": {text: unknown[text] for text in commonest},
-        }
-    return list(found.values())
+def _texts(schema: Schema, table: Table) -> list[dict[str, Any]]:
+    whole: dict[str, CategoricalColumn] = {}
+    for column in schema.categorical:  # those after the first are parts of the same cells
+        whole.setdefault(column.name, column)
+    found = []
+    for name, column in whole.items():
+        different = unknown = 0
+        most: list[tuple[int, str]] = []
+        for text, count in table.counts(name, np.ones(table.rows, np.bool_)):
+            different += 1
+            if not column.encode([text])[0]:
+                unknown += count
+                most = heapq.nsmallest(_UNKNOWN, [*most, (-count, text)])
+        found.append(
+            {
+                "name": name,
+                "kind": "text",
+                "different": different,
+                "known": len(column.vocabulary),
+                "unknown": unknown,
+                "most_frequent_unknown": {text: -count for count, text in most},
+            }
+        )
+    return found

@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bilstm._version import __version__
-from bilstm.data.columns import Columns, Encoded
-from bilstm.data.table import Table
+from bilstm.data.memory import MemoryTable
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath, check_writable, replacing
 from bilstm.inspection import describe_network
-from bilstm.report import pictures, summary
+from bilstm.model.trained import TrainedModel
+from bilstm.report import pictures, summary, timelines
 from bilstm.report.findings import examine
-from bilstm.tagging.tagger import Tagger
+from bilstm.tasks import LabelTask, QuantityTask
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 ENDINGS = (".html", ".htm")
-_MOST_CLASSES = 12  # of the confusion matrix; of more, the commonest and a column for the others
 _MOST_CONFUSIONS = 15
-_MOST_ROWS = 60  # of other tables
-
-# Each score's name, key, and what it says.
-_SCORES = (
-    ("accuracy", "accuracy", "share of steps with the right label"),
-    ("balanced accuracy", "balanced_accuracy", "each label counts alike, however rare"),
-    ("mean F1", "macro_f1", "each label’s F1 counts alike"),
-    ("log loss", "log_loss", "how badly the probabilities fit; lower is better"),
-    ("calibration error", "calibration_error", "how far off they are on average; lower is better"),
+_MOST_DRAWN = 6  # quantities whose residuals are drawn
+# Control characters and surrogates, which HTML does not allow, and marks that turn the direction of the text around.
+_UNPRINTABLE = dict.fromkeys(
+    {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)} - {9, 10},
+    "\N{REPLACEMENT CHARACTER}",
 )
 
 
 def check_report_path(path: AnyPath, *, inputs: Sequence[AnyPath] = ()) -> None:
     """Find out now whether a report can be written to `path`.
 
+    Args:
+        path: the file to write.
+        inputs: files that it must not replace.
+
     Raises:
-        UserError: it cannot, or the name does not end in .html.
+        UserError: it cannot be written, or the name does not end in .html.
     """
     _environment()  # needs a package that may be missing
     if Path(path).suffix.lower() not in ENDINGS:
@@ -49,167 +49,121 @@ def check_report_path(path: AnyPath, *, inputs: Sequence[AnyPath] = ()) -> None:
 
 def write_report(
     path: AnyPath,
-    tagger: Tagger,
-    table: Table,
+    model: TrainedModel,
+    data: Any,
     *,
-    columns: Columns | None = None,
-    encoded: Encoded | None = None,
+    labels: Any = None,
+    group: str | None = None,
     tolerance: int | None = None,
     background: str | None = None,
-    model: str = "",
+    name: str = "",
 ) -> dict[str, Any]:
-    """Try a tagger on a labelled table, and write what was found as a page that any browser shows.
+    """Evaluate a model on labelled sequences, and write the results as a page that any browser shows.
 
     Args:
         path: the file to write, wholly or not at all; its name ends in .html.
-        table: what `bilstm.data.reading.read_table` reads.
-        columns: the tagger's, where the table has other names for the sequence, the order or the label.
-        encoded: what they make of the table, where it is known already.
-        tolerance, background: of events, see `evaluate_tagger`.
-        model: the model's name or file, which the page tells along with the file's size.
+        model: for any task.
+        data: labelled sequences in any form that `TrainedModel` takes: a path, a data frame, arrays …
+        labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+        group: the column that tells which sequences belong together, such as one patient's: intervals then draw whole
+            groups.
+        tolerance: for labels of time steps: score runs of equal labels as events, whose first and last steps may each
+            be off by so many steps.
+        background: the label that is no event.
+        name: the model's name or file, shown on the page along with the file's size.
 
     Returns:
-        What was found: see `examine`.
+        The results as plain data: see `examine`.
 
     Raises:
-        UserError: the table is not what the model expects, or the file cannot be written.
+        UserError: the data are not like those of training, an option does not go with the task, or the file cannot be
+            written.
     """
     check_report_path(path)
-    findings = examine(tagger, table, columns=columns, encoded=encoded, tolerance=tolerance, background=background)
-    page = render(tagger, findings, model=model, table=str(table.path))
+    table = model.open(data)
+    findings = examine(model, table, labels=labels, group=group, tolerance=tolerance, background=background)
+    of = "" if isinstance(table, MemoryTable) else table.label
+    page = render(model, findings, name=name, table=of)
     with replacing(path) as unfinished:
-        unfinished.write_bytes(page.encode("utf-8", "xmlcharrefreplace"))  # also what is half a character
+        unfinished.write_bytes(page.encode())
     return findings
 
 
-def render(tagger: Tagger, findings: dict[str, Any], *, model: str = "", table: str = "") -> str:
-    """The page's HTML, of what `examine` found."""
-    return (
+def render(model: TrainedModel, findings: dict[str, Any], *, name: str = "", table: str = "") -> str:
+    """The page's HTML.
+
+    Args:
+        findings: what `examine` returned for the model.
+        name: the model's name or file.
+        table: the name or file of the data.
+    """
+    task, scores, reach = model.task, findings["scores"], findings["reach"] or {}
+    of_labels, of_quantities = isinstance(task, LabelTask), isinstance(task, QuantityTask)
+    key = {"label": "accuracy", "labels": "subset_accuracy", "quantity": "r2"}[task.what]
+    constant = {"label": "majority class", "labels": "most frequent answers", "quantity": "training mean"}[task.what]
+    per_label = scores.get("per_class") or scores.get("per_label") or {}
+    mistakes = summary.confusions(scores["confusion"]) if of_labels else []
+    measure = pictures.measure(task, scores)
+    page: str = (
         _environment()
         .get_template("page.html")
         .render(
             version=__version__,
-            model=Path(model).name or "this model",
-            table=Path(table).name or "this table",
-            lead=summary.lead(tagger, findings),
-            tiles=summary.tiles(tagger, findings),
-            sentences=summary.sentences(tagger, findings),
-            cautions=summary.cautions(tagger, findings),
+            model=Path(name).name or "this model",
+            table=Path(table).name or "the data",
+            task=task,
+            unit=task.unit,
+            several=task.what == "labels",
             findings=findings,
-            scores=findings["scores"],
-            rows=score_rows(findings["scores"]),
-            bars=pictures.score_bars(findings["scores"]),
-            per_class=most(findings["scores"]["per_class"]),
-            most_rows=_MOST_ROWS,
-            detected=_detected(findings["scores"]),
-            training=tagger.training,
-            learning=pictures.learning(tagger),
-            confusion=confusion(findings["scores"]),
-            mistakes=summary.confusions(findings["scores"]["confusion"])[:_MOST_CONFUSIONS],
-            calibration=pictures.calibration(findings["scores"]),
-            examples=pictures.examples(findings),
-            reach=pictures.reach(findings),
-            looks=summary.looks,
+            scores=scores,
+            labelled=summary.labelled_rows(scores),
+            cautions=summary.cautions(model, scores),
+            constant=constant,
+            constants=summary.constant_scores(task, scores),
+            bars=pictures.score_bars(scores, key, None if of_quantities else (constant, scores["majority"])),
+            per_label=per_label,
+            shown_labels=summary.most(per_label),
+            most_rows=summary.MOST_ROWS,
+            numeric=len(model.schema.numeric),
+            training=model.training,
+            learning=pictures.learning(model),
+            confusion=summary.confusion_matrix(scores) if of_labels else None,
+            mistakes=mistakes[:_MOST_CONFUSIONS],
+            wrong=sum(rows for _, _, rows in mistakes),
+            excess=summary.overconfidence(scores) if of_labels else 0.0,
+            calibration=None if of_quantities else pictures.calibration(findings, task.what == "labels"),
+            residuals=[(each["name"], pictures.residuals(each)) for each in findings["residuals"] or []][:_MOST_DRAWN],
+            examples=timelines.examples(task, findings),
+            sides=[(where, reach[side]) for side, where in (("past", "back"), ("future", "ahead")) if reach.get(side)],
+            reach=pictures.reach(measure, reach),
+            measure=measure,
+            step_range=timelines.step_range,
             lengths=pictures.lengths(findings["data"]),
-            labels=most({label["name"]: label for label in findings["data"]["labels"]}, "true"),
-            network=describe_network(tagger.model),
-            size=os.path.getsize(model) if model and os.path.exists(model) else None,
+            network=describe_network(model.network),
+            size=os.path.getsize(name) if name and os.path.exists(name) else None,
         )
     )
+    return page
 
 
+@functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
+        finalize=lambda value: _printable(value) if isinstance(value, str) else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": summary.percent, "counted": counted}
+    for name in ("percent", "number", "span", "figure", "quoted", "named", "distance", "most", "of_100"):
+        environment.filters[name] = getattr(summary, name)
+    environment.filters["counted"] = counted
     return environment
 
 
-class Row(NamedTuple):
-    """A score and what it is to be compared with, as text."""
-
-    name: str
-    explained: str
-    model: str
-    interval: str
-    baseline: str
-    majority: str
-
-
-def score_rows(scores: dict[str, Any]) -> list[Row]:
-    """The table of scores."""
-    baseline = scores["baseline"] or {}
-    occurring = sum(bool(score["support"]) for score in scores["per_class"].values())
-    share = scores["majority"]
-    constant = {
-        "accuracy": share,
-        "balanced_accuracy": 1 / occurring,
-        "macro_f1": 2 * share / (1 + share) / occurring,
-    }
-    rows = [
-        Row(name, told, _number(scores, key), _interval(scores, key), _number(baseline, key), _number(constant, key))
-        for name, key, told in _SCORES
-    ]
-    for key, name, explained in (
-        ("spans", "F1 of spans", "whole spans, ends and type right"),
-        ("events", "F1 of events", "runs of equal labels"),
-    ):
-        if found := scores[key]:
-            if key == "events":
-                explained += f", ends at most {counted(found['tolerance'], 'step')} off"
-            others = baseline.get(key) or {}
-            rows.append(Row(name, explained, _number(found, "f1"), _interval(found, "f1"), _number(others, "f1"), ""))
-    return rows
-
-
-def _number(scores: dict[str, Any], key: str) -> str:
-    return f"{scores[key]:.4f}" if key in scores else ""
-
-
-def _interval(scores: dict[str, Any], key: str) -> str:
-    ends = (scores["intervals"] or {}).get(key)
-    return f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else ""
-
-
-def _detected(scores: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Title, heading and scores by type, of spans and events."""
-    parts = (("spans", "Spans", "type"), ("events", "Events", "label"))
-    return [(title, heading, most(scores[key]["per_class"])) for key, title, heading in parts if scores[key]]
-
-
-def most(rows: dict[str, dict[str, Any]], key: str = "support", count: int = _MOST_ROWS) -> dict[str, dict[str, Any]]:
-    """Those with the largest numbers, in their own order."""
-    kept = set(sorted(rows, key=lambda name: -rows[name][key])[:count])
-    return {name: row for name, row in rows.items() if name in kept}
-
-
-class Matrix(NamedTuple):
-    """A confusion matrix: its columns; for each row its name, its steps, and its cells' shares and steps; and how many
-    classes are counted together in the last column."""
-
-    columns: list[str]
-    rows: list[tuple[str, int, list[tuple[float, int]]]]
-    others: int
-
-
-def confusion(scores: dict[str, Any]) -> Matrix:
-    """Of many classes, the commonest; what is left is one more column."""
-    supports = {name: score["support"] for name, score in scores["per_class"].items()}
-    kept = list(supports)
-    if len(kept) > _MOST_CLASSES:
-        kept = sorted(sorted(supports, key=lambda name: -supports[name])[: _MOST_CLASSES - 1])
-    others = len(supports) - len(kept)
-    rows = []
-    for name in kept:
-        row, steps = scores["confusion"][name], supports[name]
-        counts = [row.get(other, 0) for other in kept]
-        counts += [steps - sum(counts)] if others else []
-        rows.append((name, steps, [(count / max(steps, 1), count) for count in counts]))
-    return Matrix([*kept, *(["others"] if others else [])], rows, others)
+def _printable(text: str) -> str:
+    """The text without characters that could damage the page; what is escaped already stays so."""
+    return type(text)(str.translate(text, _UNPRINTABLE))

@@ -1,26 +1,21 @@
-"""A report's pictures: from what was found to charts, strips and words."""
+"""The report's charts of scores, training, calibration, residuals and context."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bilstm.errors import counted
-from bilstm.report.charts import SIZE, Chart, Line, Scale, Tick, band, bars, dots, line, runs, strips
-from bilstm.report.summary import looks, percent, signed
-from bilstm.tagging.tagger import Tagger
+from bilstm.metrics.calibration import BINS
+from bilstm.model.trained import TrainedModel
+from bilstm.report.charts import SIZE, Chart, Line, Scale, Tick, band, bars, curve, dots, line
+from bilstm.report.summary import percent
+from bilstm.tasks import LabelTask, QuantityTask, Task
 
-COLOURS = 8  # of labels; the rarer ones share a ninth
-_MOST_RUNS = 20  # wrong ones that are listed
-
-
-# --- Scores and training ---------------------------------------------------------------------------------------------
+_LARGEST = 1e12  # of a loss that is drawn: the record of a training may come from an untrusted file
 
 
 class Bar(NamedTuple):
-    """An accuracy on a scale from 0 to 1, and its interval."""
+    """A score on a scale from 0 to 1, and its interval."""
 
     name: str
     style: str
@@ -29,80 +24,80 @@ class Bar(NamedTuple):
     high: float
 
 
-def score_bars(scores: dict[str, Any]) -> list[Bar]:
-    """The accuracy of the model and of what it is to be compared with."""
-    found = [_bar("this model", "model", scores)]
-    if scores["baseline"]:
-        found.append(_bar("each step alone", "alone", scores["baseline"]))
-    share = scores["majority"]
-    return [*found, Bar("always the commonest label", "constant", share, share, share)]
+def score_bars(scores: dict[str, Any], key: str, constant: tuple[str, float] | None) -> list[Bar]:
+    """A score of the model and of what it is to be compared with; what is below 0 is drawn as 0."""
+    found = []
+    for name, style, of in (("this model", "model", scores), ("without context", "alone", scores["baseline"])):
+        if of:
+            ends = (of["intervals"] or {}).get(key, (of[key],) * 2)
+            found.append(Bar(name, style, *(max(0.0, value) for value in (of[key], *ends))))
+    return [*found, *([Bar(constant[0], "constant", *[constant[1]] * 3)] if constant else [])]
 
 
-def _bar(name: str, style: str, scores: dict[str, Any]) -> Bar:
-    low, high = (scores["intervals"] or {}).get("accuracy", (scores["accuracy"],) * 2)
-    return Bar(name, style, scores["accuracy"], low, high)
-
-
-def learning(tagger: Tagger) -> list[Chart]:
-    """The loss, and the accuracy on the held-out part, epoch by epoch."""
-    history, best = tagger.training["history"], tagger.training["best_epoch"]
-    losses = {"training": ("second", history["loss"])}
+def learning(model: TrainedModel) -> list[Chart]:
+    """The loss, and the accuracy on the validation set, epoch by epoch."""
+    history, best = _history(model), model.training["best_epoch"]
+    losses = {"training set": ("second", history["loss"])}
     if "val_loss" in history:
-        losses["held-out part"] = ("model", history["val_loss"])
-    told = f"the loss fell from {history['loss'][0]:.3f} to {history['loss'][best - 1]:.3f} in epoch {best}"
-    charts = [_epochs("loss", losses, best, told, low=0.0)]
+        losses["validation set"] = ("model", history["val_loss"])
+    charts = [_epochs("loss", losses, best)]
     if "val_accuracy" in history:
         accuracies = {"this model": ("model", history["val_accuracy"])}
-        others = tagger.baseline.training["history"] if tagger.baseline else {}
+        others = _history(model.baseline) if model.baseline else {}
         if "val_accuracy" in others:
-            accuracies["each step alone"] = ("alone", others["val_accuracy"])
-        reached = history["val_accuracy"][best - 1]
-        told = f"the accuracy on the held-out part was {history['val_accuracy'][0]:.3f} at first, {reached:.3f} at best"
-        charts.append(_epochs("accuracy on the held-out part", accuracies, best, told, low=None, high=1.0))
+            accuracies["without context"] = ("alone", others["val_accuracy"])
+        charts.append(_epochs("accuracy on the validation set", accuracies, best, high=1.0))
     return charts
 
 
+def _history(model: TrainedModel) -> dict[str, list[float | None]]:
+    """The scores of each epoch, None where they cannot be drawn."""
+    return {
+        name: [float(value) if -_LARGEST < value < _LARGEST else None for value in values]
+        for name, values in model.training["history"].items()
+    }
+
+
 def _epochs(
-    title: str,
-    curves: dict[str, tuple[str, list[float]]],
-    best: int,
-    told: str,
-    *,
-    low: float | None,
-    high: float | None = None,
+    title: str, curves: dict[str, tuple[str, list[float | None]]], best: int, high: float | None = None
 ) -> Chart:
-    every = [value for _, values in curves.values() for value in values]
+    every = [value for _, values in curves.values() for value in values if value is not None] or [0.0]
     longest = max(len(values) for _, values in curves.values())
     x = Scale(1, max(longest, 2))
-    least = min(every)
-    y = Scale(least - 0.1 * (max(every) - least) if low is None else low, max(every) * 1.02 if high is None else high)
-    lines = []
-    for name, (style, values) in curves.items():
-        xs = range(1, len(values) + 1)
-        lines.append(Line(name, style, line(xs, values, x, y), dots=dots(xs, values, x, y) if len(values) < 20 else ""))
+    if high is None:
+        y = Scale(min(0.0, *every), max(0.0, *every) * 1.02 or 1.0)
+    else:
+        y = Scale(min(every) - 0.1 * (max(every) - min(every)), high)
+    lines = [curve(name, style, range(1, len(ys) + 1), ys, x, y) for name, (style, ys) in curves.items()]
     ticks = [tick for tick in x.ticks(6) if "." not in tick.text] or [Tick(0, "1")]
-    rules = [Tick(x(best) / SIZE * 100, f"epoch {best} is kept")]
-    return Chart(told, ticks, y.ticks(4) if high is None else _shares(y), "epoch", title, lines, rules)
+    rules = [Tick(x(best) / SIZE * 100, f"epoch {best} was kept")]
+    words = f"{title} from {min(every):.3g} to {max(every):.3g} in {longest} epochs"
+    return Chart(words, ticks, y.ticks(4) if high is None else _shares(y), "epoch", title, lines, rules)
 
 
-def calibration(scores: dict[str, Any]) -> Chart:
-    """How often it is right, by how sure it is."""
-    curve = scores["calibration"]
-    unit = Scale(0, 1)
-    xs, ys = [found["confidence"] for found in curve], [found["accuracy"] for found in curve]
-    shares = [0.0] * 15
-    for found in curve:
-        shares[min(14, round(found["above"] * 15))] = found["steps"] / scores["steps"]
-    told = "; ".join(
-        f"{100 * found['confidence']:.0f} % sure, {100 * found['accuracy']:.0f} % right" for found in curve
+def calibration(findings: dict[str, Any], several: bool) -> Chart:
+    """How often predictions are right, by their probability, before and after temperature scaling."""
+    scores, unit = findings["scores"], Scale(0, 1)
+    total, shares = sum(each["steps"] for each in scores["calibration"]), [0.0] * BINS
+    for each in scores["calibration"]:
+        shares[min(BINS - 1, round(each["above"] * BINS))] = each["steps"] / total
+    words = "; ".join(
+        f"{percent(e['confidence'])} probable, {percent(e['accuracy'])} right" for e in scores["calibration"]
     )
+    right = "how often the label holds" if several else "how often it is right"
     lines = [
-        Line("share of the steps", "share", bars(shares, unit), area=True),
+        Line("share of predictions", "share", bars(shares, unit), area=True),
         Line("as it should be", "ideal", f"M0 {SIZE}L{SIZE} 0"),
-        Line("this model", "model", line(xs, ys, unit, unit), dots=dots(xs, ys, unit, unit)),
     ]
+    for name, style, found in (
+        ("before temperature scaling", "alone", findings["uncalibrated"] or []),
+        ("this model", "model", scores["calibration"]),
+    ):
+        points = [each["confidence"] for each in found], [each["accuracy"] for each in found]
+        if found:
+            lines.append(curve(name, style, *points, unit, unit))
     ticks = [Tick(25 * quarter, f"{25 * quarter} %") for quarter in range(5)]
-    return Chart(told, ticks, ticks, "how sure it is", "how often it is right", lines)
+    return Chart(words, ticks, ticks, "predicted probability", right, lines)
 
 
 def lengths(data: dict[str, Any]) -> Chart | None:
@@ -112,189 +107,100 @@ def lengths(data: dict[str, Any]) -> Chart | None:
         return None
     y = Scale(0, max(each["sequences"] for each in found) * 1.05)
     x = Scale(found[0]["from"] - 0.5, found[-1]["to"] + 0.5)
-    told = f"lengths from {data['lengths']['shortest']:,} to {data['lengths']['longest']:,} steps"
+    words = f"lengths from {data['lengths']['shortest']:,} to {data['lengths']['longest']:,} steps"
     path = bars([each["sequences"] for each in found], y, gap=0.08)
     ticks = [tick for tick in x.ticks(5, "{:,.10g}") if "." not in tick.text]
-    return Chart(told, ticks, y.ticks(3, "{:,g}"), "steps", "sequences", [Line("", "model", path, area=True)])
+    return Chart(words, ticks, y.ticks(3, "{:,g}"), "steps", "sequences", [Line("", "model", path, area=True)])
 
 
-# --- Context ---------------------------------------------------------------------------------------------------------
+def residuals(found: dict[str, Any]) -> list[tuple[str, Chart]]:
+    """Titles and charts for a quantity, from what `Residuals` found."""
+    predicted, true = ([point[column] for point in found["points"]] for column in (0, 1))
+    values, guesses, errors = Scale(*_ends([*predicted, *true])), Scale(*_ends(predicted)), Scale(*found["range"])
+    shares = [count / max(1, found["rows"]) for count in found["bars"]]
+    up = Scale(0, max(shares) * 1.05 or 1)
+    within = [min(max(guess - truth, errors.low), errors.high) for guess, truth in found["points"]]
+    value_ticks, error_ticks, guess_ticks = (scale.ticks(4, "{:.4g}") for scale in (values, errors, guesses))
+    ideal = Line("perfect", "ideal", f"M0 {SIZE}L{SIZE} 0")
+    zero = Line("no error", "ideal", f"M0 {SIZE / 2:g}H{SIZE}")
+    points = Line("", "point", "", dots=dots(true, predicted, values, values))
+    by_guess = Line("", "point", "", dots=dots(predicted, within, guesses, errors))
+    histogram = Line("", "model", bars(shares, up, gap=0.08), area=True)
+    titles = ("true value", "predicted value", "residual", "share of the predictions")
+    words = f"{len(true)} predictions"
+    return [
+        (
+            "Predicted value by true value",
+            Chart(words, value_ticks, value_ticks, titles[0], titles[1], [ideal, points]),
+        ),
+        (
+            "Predictions by residual",
+            Chart("residuals", error_ticks, _shares(up), titles[2], titles[3], [histogram], [Tick(50, "no error")]),
+        ),
+        ("Residual by predicted value", Chart(words, guess_ticks, error_ticks, titles[1], titles[2], [zero, by_guess])),
+    ]
 
 
-def reach(findings: dict[str, Any]) -> list[tuple[str, str, Chart]]:
-    """For the past and the future, a title, a sentence and the accuracy by how much of them is known."""
-    sides = {side: found for side, found in findings["reach"].items() if found and found["known"]}
-    whole = findings["scores"]["accuracy"]
-    ends = [end for found in sides.values() for known in found["known"] for end in _ends(known, whole)]
-    if not ends:
-        return []
-    least, most = min(*ends, whole), max(*ends, whole)
-    y = Scale(max(0.0, least - 0.05 * (most - least)), min(1.0, most + 0.1 * (most - least)))
-    charts = []
-    for side, found in sides.items():
-        known, backward = found["known"], side == "past"
-        x = Scale(len(known) - 0.5, -0.5) if backward else Scale(-0.5, len(known) - 0.5)
-        places = range(len(known))
-        values = [whole - each["lost"] for each in known]
-        lows, highs = zip(*(_ends(each, whole) for each in known), strict=True)
-        lines = [
-            Line("uncertainty", "uncertain", band(places, lows, highs, x, y), area=True),
-            Line("with all of it", "ideal", line([-0.5, len(known) - 0.5], [whole, whole], x, y)),
-            Line(f"with so much of the {side}", "model", line(places, values, x, y), dots=dots(places, values, x, y)),
-        ]
-        every = -(-len(known) // 6)
-        ticks = [Tick(x(place) / SIZE * 100, f"{known[place]['to']:,}") for place in places if place % every == 0]
-        title = f"steps of the {side} it may see"
-        sentence = looks(found, "back" if backward else "ahead")
-        if found["reach"] != 0:
-            sentence += f" Without any of the {side}, accuracy falls by {_lost(found)}."
-        told = "; ".join(f"{each['to']} steps, {percent(value)}" for each, value in zip(known, values, strict=True))
-        charts.append((side, sentence, Chart(told, ticks, _shares(y), title, "accuracy", lines)))
-    return charts
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """A little more than the range of some values."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    margin = 0.04 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
-def _lost(side: dict[str, Any]) -> str:
-    interval = side["known"][0]["interval"]
-    between = f" (probably {signed(interval[0])} to {signed(interval[1])})" if interval else ""
-    return f"{100 * side['worth']:.1f} points{between}"
+class Measure(NamedTuple):
+    """How scores of context are shown: their name, the factor from `step_scores` to it (below 0 for errors), and the
+    score of all steps, as `step_scores` defines it."""
+
+    name: str
+    factor: float
+    whole: float
 
 
-def _ends(known: dict[str, Any], whole: float) -> tuple[float, float]:
-    low, high = known["interval"] or (known["lost"],) * 2
-    return whole - high, whole - low
+def measure(task: Task, scores: dict[str, Any]) -> Measure:
+    """How `step_scores` of a task are shown."""
+    if isinstance(task, LabelTask):
+        return Measure("accuracy", 1, scores["accuracy"])
+    if not isinstance(task, QuantityTask):
+        return Measure("share of right answers", 1, 1 - scores["hamming_loss"])
+    errors = [score["mae"] / scale for score, scale in zip(scores["per_quantity"].values(), task.scale, strict=True)]
+    if len(errors) == 1:
+        return Measure("mean absolute error", -task.scale[0], -errors[0])
+    return Measure("mean absolute error (standard deviations)", -1, -sum(errors) / len(errors))
+
+
+def reach(shown: Measure, sides: dict[str, Any]) -> dict[str, Chart]:
+    """For the past and the future, the score by how much of them is known, from what `ContextReach` found."""
+    sides = {side: found for side, found in sides.items() if found and found["known"]}
+    ends = [end for found in sides.values() for known in found["known"] for end in _around(known, shown)]
+    least, most = (choose([*ends, shown.factor * shown.whole], default=0.0) for choose in (min, max))
+    top = most + 0.1 * (most - least)
+    y = Scale(max(0.0, least - 0.05 * (most - least)), min(1.0, top) if shown.factor > 0 else top)
+    return {side: _reach(side, found["known"], shown, y) for side, found in sides.items()}
+
+
+def _reach(side: str, known: list[dict[str, Any]], shown: Measure, y: Scale) -> Chart:
+    x = Scale(len(known) - 0.5, -0.5) if side == "past" else Scale(-0.5, len(known) - 0.5)
+    places = range(len(known))
+    values = [shown.factor * (shown.whole - each["lost"]) for each in known]
+    lows, highs = zip(*(_around(each, shown) for each in known), strict=True)
+    full = line([-0.5, len(known) - 0.5], [shown.factor * shown.whole] * 2, x, y)
+    lines = [
+        Line("95 % interval", "uncertain", band(places, lows, highs, x, y), area=True),
+        Line("with all of it", "ideal", full),
+        curve(f"with so much of the {side}", "model", places, values, x, y),
+    ]
+    every = -(-len(known) // 6)
+    ticks = [Tick(x(place) / SIZE * 100, f"{known[place]['to']:,}") for place in places if place % every == 0]
+    words = "; ".join(f"{each['to']} steps, {value:.3g}" for each, value in zip(known, values, strict=True))
+    vertical = _shares(y) if shown.factor > 0 else y.ticks(4)
+    return Chart(words, ticks, vertical, f"steps of the {side} that are known", shown.name, lines)
+
+
+def _around(known: dict[str, Any], shown: Measure) -> list[float]:
+    """The ends of the interval of a score, as it is shown."""
+    return [shown.factor * (shown.whole - end) for end in known["interval"] or (known["lost"],) * 2]
 
 
 def _shares(y: Scale) -> list[Tick]:
-    return [Tick(place, f"{100 * float(text):.10g} %") for place, text in y.ticks(4)]
-
-
-# --- Worst sequences -------------------------------------------------------------------------------------------------
-
-
-def examples(findings: dict[str, Any]) -> list[Example]:
-    """The worst sequences."""
-    everywhere = Counter({label["name"]: label["true"] for label in findings["data"]["labels"]})
-    found = []
-    for worst in findings["worst"]:
-        here = Counter(label for label in (*worst["truth"], *worst["predicted"]) if label is not None)
-        found.append(_example(worst, _colours(everywhere if len(everywhere) <= COLOURS else here)))
-    return found
-
-
-def _colours(counts: Counter[str]) -> dict[str, str]:
-    """The CSS class of each label: grey for the commonest, then a colour each, then one for all others."""
-    commonest = sorted(counts, key=lambda name: (-counts[name], name))
-    return {name: f"c{min(place, COLOURS)}" for place, name in enumerate(commonest)}
-
-
-class Token(NamedTuple):
-    """A step of a sequence of text."""
-
-    text: str
-    truth: str
-    predicted: str
-    wrong: bool
-    sure: int
-    colour: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """A sequence as the template draws it.
-
-    Attributes:
-        found: what `worst_sequences` told of it.
-        numbers: (name, chart) of each numeric feature.
-        truth, predicted: (CSS class, path) of the strips of labels.
-        wrong: the path of a strip of what is wrong.
-        sure: the chart of the confidence.
-        tokens: the steps as text; empty where they are drawn.
-        mistakes: (steps, true label, predicted label, confidence) of runs of mistakes.
-        told: the strips in words.
-        legend: (label, CSS class) of what occurs.
-    """
-
-    found: dict[str, Any]
-    numbers: list[tuple[str, Chart]]
-    truth: list[tuple[str, str]]
-    predicted: list[tuple[str, str]]
-    wrong: str
-    sure: Chart
-    tokens: list[Token]
-    mistakes: list[tuple[str, str, str, str]]
-    told: str
-    legend: list[tuple[str, str]]
-
-    @property
-    def length(self) -> int:
-        return len(self.found["truth"])
-
-
-def _example(found: dict[str, Any], styles: dict[str, str]) -> Example:
-    truth, predicted, sure = found["truth"], found["predicted"], found["confidence"]
-    wrong = [true is not None and true != guess for true, guess in zip(truth, predicted, strict=True)]
-    steps = range(found["start"] + 1, found["stop"] + 1)
-    x = Scale(steps[0] - 0.5, steps[-1] + 0.5)
-    occurring = sorted({label for label in (*truth, *predicted) if label is not None}, key=lambda name: styles[name])
-    legend = [(label, styles[label]) for label in occurring if styles[label] != f"c{COLOURS}"]
-    if rest := len(occurring) - len(legend):
-        legend.append((counted(rest, "other label"), f"c{COLOURS}"))
-    tokens = []
-    for texts in found["texts"].values():
-        parts = zip(texts, truth, predicted, wrong, sure, strict=True)
-        tokens = [
-            Token(text, true or "", guess, bad, round(100 * given), styles[true] if true else "none")
-            for text, true, guess, bad, given in parts
-        ]
-    mistakes = _mistakes(truth, predicted, wrong, sure, found["start"])
-    first = "; ".join(f"steps {where}: {guess} instead of {true}" for where, true, guess, _ in mistakes[:5])
-    return Example(
-        found=found,
-        numbers=[(name, _signal(name, values, steps, x)) for name, values in found["numbers"].items()],
-        truth=[(styles[label], path) for label, path in strips(truth).items()],
-        predicted=[(styles[label], path) for label, path in strips(predicted).items()],
-        wrong=strips(["wrong" if bad else None for bad in wrong]).get("wrong", ""),
-        sure=_sureness(sure, steps, x),
-        tokens=tokens,
-        mistakes=mistakes,
-        told=f"{counted(found['wrong'], 'step')} of {found['labelled']:,} wrong; {first}",
-        legend=legend,
-    )
-
-
-def _signal(name: str, values: list[float | None], steps: range, x: Scale) -> Chart:
-    present = [value for value in values if value is not None] or [0.0]
-    low, high = min(present), max(present)
-    y = Scale(low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1))
-    ticks = [Tick(y(value) / SIZE * 100, f"{value:.3g}") for value in sorted({low, high})]
-    told = f"{name}, between {low:.4g} and {high:.4g}"
-    shown = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
-    few = dots([step for step, _ in shown], [value for _, value in shown], x, y) if len(shown) < 100 else ""
-    return Chart(told, [], ticks, "", name, [Line("", "signal", line(steps, values, x, y), dots=few)])
-
-
-def _sureness(sure: list[float], steps: range, x: Scale) -> Chart:
-    y = Scale(0, 1)
-    edges = [steps[0] - 0.5, *steps, steps[-1] + 0.5]
-    values = [sure[0], *sure, sure[-1]]
-    area = band(edges, [0] * len(edges), values, x, y)
-    ticks = [tick for tick in x.ticks(5, "{:,.10g}") if "." not in tick.text]
-    told = f"confidence between {percent(min(sure))} and {percent(max(sure))}"
-    return Chart(told, ticks, [Tick(0, "0"), Tick(100, "100 %")], "step", "", [Line("", "sure", area, area=True)])
-
-
-def _mistakes(
-    truth: Sequence[str | None], predicted: Sequence[str], wrong: Sequence[bool], sure: Sequence[float], start: int
-) -> list[tuple[str, str, str, str]]:
-    """The longest runs of the same mistake, in order."""
-    marks = [(true, guess) if bad else None for true, guess, bad in zip(truth, predicted, wrong, strict=True)]
-    found = sorted((first - stop, first, stop) for first, stop, mark in runs(marks) if mark)[:_MOST_RUNS]
-    return [
-        (
-            f"{start + first + 1:,}" + (f"–{start + stop:,}" if stop > first + 1 else ""),
-            truth[first] or "",
-            predicted[first],
-            percent(sum(sure[first:stop]) / (stop - first)),
-        )
-        for first, stop in sorted((first, stop) for _, first, stop in found)
-    ]
+    return [Tick(place, f"{100 * float(text.replace('−', '-')):.10g} %") for place, text in y.ticks(4)]

@@ -1,124 +1,181 @@
-"""How far into the past and the future a tagger looks, measured by taking the rest away.
+"""How much past and future context a model uses at a time step, measured by replacing the rest.
 
-A sequence is cut at a step chosen at random, and everything before it is replaced by the beginnings of other sequences
-of the table (as many steps, at most `WASHED_OUT`). The step at the cut is then labelled without any of its own past,
-the next one with one step of it, the one after with two, and so on: one altered sequence tells of every amount of past
-alike. The future is taken away likewise, by the ends of other sequences. The same steps as they were are the measure.
+A sequence is cut at a random step, and everything before the cut is replaced by the beginnings of other sequences (as
+many steps, at most `WASHED_OUT`). The step at the cut is then predicted without any of its own past, the next one with
+one step of it, the one after with two, and so on: one altered sequence shows the effect of every amount of past. The
+future is replaced likewise, by the ends of other sequences. Scores are compared with those of the same steps in the
+sequence as it was.
 
-What is replaced by real stretches of other sequences still looks like data to the network; noise would not, and it
-would be confused rather than uninformed. After "permutation importance": Breiman, "Random Forests" (2001), section 10.
+Replacements are real stretches of other sequences, since noise would confuse the network rather than leave it
+uninformed. After "permutation importance": Breiman, "Random Forests" (2001), section 10.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.data.columns import Encoded
+from bilstm.data.dataset import Dataset, Truth
 from bilstm.metrics.counts import Counts
-from bilstm.metrics.intervals import RESAMPLES, intervals
-from bilstm.ragged import FloatArray, Ragged
+from bilstm.metrics.intervals import FEWEST_CLUSTERS, RESAMPLES, intervals
+from bilstm.ragged import FloatArray, IndexArray, Ragged
+from bilstm.tasks import LabelTask, QuantityTask, Task
 
 FURTHEST = 512  # steps of context that are told apart
-WASHED_OUT = 300  # steps of other sequences after which nothing that was before them is left in a network
+WASHED_OUT = 300  # steps of other sequences after which a network has forgotten what came before them
 MOST_STEPS = 300_000  # to predict, for each side
 MOST_CUTS = 2_000
-FEWEST = 30  # cuts that tell of an amount of context
+FEWEST = 30  # cuts needed for each amount of context
 NEARLY_ALL = 0.9  # of what a side is worth
 
 Side = Literal["past", "future"]
-Predict = Callable[[Ragged], npt.NDArray[np.int64]]
+SIDES: tuple[Side, ...] = ("past", "future")
+Predict = Callable[[Ragged], FloatArray]
+Scores = npt.NDArray[np.float64]
 
 
-def context_reach(predict: Predict, encoded: Encoded, *, seed: int = 0) -> dict[str, Any]:
-    """Measure how much context predictions need.
+def step_scores(task: Task, truth: Truth, outputs: FloatArray) -> Scores:
+    """(rows,) how good predictions are, NaN for unlabelled rows; higher is better.
+
+    Labels: 1 if right, 0 if wrong; several labels: the share of the labels that is right; quantities: minus the mean
+    absolute error, in standard deviations of the training set.
+    """
+    if isinstance(task, LabelTask):
+        scores = (outputs.argmax(axis=1) == truth).astype(np.float64)
+    elif isinstance(task, QuantityTask):
+        scores = -(abs(task.predicted(outputs) - truth) / task.scale).mean(axis=1)
+    else:
+        scores = ((outputs > 0.5) == truth).mean(axis=1)
+    return np.where(task.labelled(truth), scores, np.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cuts:
+    """Where sequences are cut to take one side away.
+
+    Attributes:
+        sequences, steps: (cuts,) the sequence, in ascending order, and the step within it.
+        intact: for each cut the scores with full context: of the step at the cut, of the next on its other side, …
+    """
+
+    sequences: IndexArray
+    steps: IndexArray
+    intact: list[Scores]
+
+
+class ContextReach:
+    """Measures the context that predictions of time steps need, while the outputs of all sequences pass by in chunks.
 
     Args:
-        predict: (total_steps,) the class of each step, of any sequences of that kind.
-        encoded: labelled sequences.
-        seed: chooses where sequences are cut, and by what the rest is replaced.
-
-    Returns:
-        Plain data, for "past" and "future" each: "cuts", how many there were; "known", by amount of context, a list of
-        "from" and "to" (so many steps of that side are left), "steps", "accuracy" with them, "intact", that of the same
-        steps with everything, and "lost", the difference, with its 95 % "interval" (None with fewer than two
-        sequences); "worth": what is lost without any context of that side; "reach": the fewest steps from which on
-        nine tenths of that worth are there, 0 where it is worth nothing (0 is within its interval), None where more
-        than were measured are needed. None instead of all this where no sequence has a second step.
+        task: a task of time steps.
+        data: the sequences, with their true answers.
+        seed: chooses where sequences are cut, and what replaces their steps.
     """
-    intact = predict(encoded.values)
-    sides: tuple[Side, ...] = ("past", "future")
-    return {side: _measure(side, predict, encoded, intact, np.random.default_rng([seed, 2])) for side in sides}
+
+    def __init__(self, task: Task, data: Dataset, seed: int = 0) -> None:
+        self._task, self._data = task, data
+        self._rng = np.random.default_rng([seed, 2])
+        self._cuts = {side: _choose_cuts(side, data.values, self._rng) for side in SIDES}
+
+    def add(self, sequences: slice, rows: slice, outputs: FloatArray) -> None:
+        """Take the outputs of the next sequences; `rows` are their steps."""
+        for side, cuts in self._cuts.items():
+            chosen = slice(*np.searchsorted(cuts.sequences, [sequences.start, sequences.stop]).tolist())
+            for sequence, cut in zip(cuts.sequences[chosen], cuts.steps[chosen], strict=True):
+                steps = self._steps(side, sequence, cut)
+                cuts.intact.append(step_scores(self._task, self._data.known[steps], outputs[steps - rows.start]))
+
+    def report(self, predict: Predict) -> dict[str, Any]:
+        """Measure, once all sequences have passed.
+
+        Args:
+            predict: the outputs of the network for any sequences.
+
+        Returns:
+            Plain data, for "past" and "future": "cuts", their number; "known", by amount of context, a list of "from"
+            and "to" (so many steps of that side are known), "steps", their "score" (the mean of `step_scores`), the
+            "intact" score of the same steps with full context, and "lost", the difference, with its 95 % "interval"
+            (None with fewer than three sequences or groups); "worth": what is lost without that side; "reach": the
+            fewest steps from which on nine tenths of the worth are retained, 0 where it is worth nothing (0 lies
+            within its interval), None where more steps than were measured are needed. None for a side where no
+            sequence has a second step.
+        """
+        return {side: self._measure(side, predict) for side in SIDES}
+
+    def _steps(self, side: Side, sequence: int, cut: int) -> IndexArray:
+        """The step at a cut, which has nothing of the side, and those with more and more of it."""
+        start, stop = self._data.values.offsets[sequence], self._data.values.offsets[sequence + 1]
+        here = start + cut
+        known = min(FURTHEST, (stop - 1 - here) if side == "past" else cut)
+        return np.arange(here, here + known + 1) if side == "past" else np.arange(here, here - known - 1, -1)
+
+    def _measure(self, side: Side, predict: Predict) -> dict[str, Any] | None:
+        data, cuts = self._data, self._cuts[side]
+        if not len(cuts.steps):
+            return None
+        places = list(zip(cuts.sequences.tolist(), cuts.steps.tolist(), strict=True))
+        altered = [_altered(side, data.values, *place, self._rng) for place in places]
+        batch = Ragged.from_sequences([steps for steps, _ in altered])
+        outputs = predict(batch)
+        edges = _edges(int(data.values.lengths.max()))
+        sums = np.zeros((3, len(places), len(edges) - 1))  # steps, their scores, and their scores with full context
+        for number, (place, (_, at), intact) in enumerate(zip(places, altered, cuts.intact, strict=True)):
+            steps = self._steps(side, *place)
+            here = batch.offsets[number] + at + steps - steps[0]
+            scores = step_scores(self._task, data.known[steps], outputs[here])
+            scored = ~np.isnan(scores)
+            amounts = np.searchsorted(edges, np.arange(len(steps)), side="right")[scored] - 1
+            for row, weights in enumerate((scored[scored], scores[scored], intact[scored])):
+                sums[row, number] = np.bincount(amounts, weights, minlength=len(edges) - 1)
+        clusters = cuts.sequences if data.groups is None else data.groups[cuts.sequences]
+        return _summed(sums, clusters, edges)
 
 
-def _measure(
-    side: Side, predict: Predict, encoded: Encoded, intact: npt.NDArray[np.int64], rng: np.random.Generator
-) -> dict[str, Any] | None:
-    values, labels = encoded.values, encoded.labels
-    cuts = _cuts(side, values, rng)
-    if not len(cuts):
-        return None
-    altered, judged = [], []
-    for sequence, cut in cuts:
-        steps, first = _altered(side, values, sequence, cut, rng)
-        altered.append(steps)
-        judged.append(first)
-    batch = Ragged.from_sequences(altered)
-    predicted = predict(batch)
-    edges = _edges(int(values.lengths.max()))
-    sums = np.zeros((3, len(cuts), len(edges) - 1))  # steps, those that are right, and would be
-    for number, (sequence, cut) in enumerate(cuts):
-        there = values.offsets[sequence] + cut  # with no context of this side; then those with more and more
-        here = batch.offsets[number] + judged[number]
-        known = min(FURTHEST, (values.lengths[sequence] - 1 - cut) if side == "past" else cut)
-        away = np.arange(known + 1) * (1 if side == "past" else -1)
-        truth = labels[there + away]
-        scored, places = truth >= 0, np.searchsorted(edges, np.arange(known + 1), side="right") - 1
-        for row, marks in enumerate((scored, predicted[here + away] == truth, intact[there + away] == truth)):
-            sums[row, number] = np.bincount(places[scored], marks[scored], minlength=len(edges) - 1)
-    return _summed(sums, np.array([sequence for sequence, _ in cuts]), edges)
-
-
-def _cuts(side: Side, values: Ragged, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """(sequence, step) pairs: any step that has something before it or, for the future, after it."""
-    within = np.arange(values.total_steps) - np.repeat(values.offsets[:-1], values.lengths)
-    remaining = np.repeat(values.lengths, values.lengths) - 1 - within
-    chosen = rng.permutation(np.flatnonzero(within if side == "past" else remaining))[:MOST_CUTS]
-    lost, kept = (within, remaining) if side == "past" else (remaining, within)
-    size = np.minimum(lost[chosen], WASHED_OUT) + np.minimum(kept[chosen] + 1, 2 * FURTHEST)
-    chosen = chosen[: max(1, int((np.cumsum(size) <= MOST_STEPS).sum()))]
-    sequences = np.searchsorted(values.offsets, chosen, side="right") - 1
-    return list(zip(sequences.tolist(), within[chosen].tolist(), strict=True))
+def _choose_cuts(side: Side, values: Ragged, rng: np.random.Generator) -> Cuts:
+    """Random steps that have something before them or, for the future, after them."""
+    before = values.offsets - np.arange(len(values) + 1)  # the steps that qualify, in the sequences before each
+    most = min(MOST_CUTS, int(before[-1]))
+    chosen = rng.choice(before[-1], most, replace=False) if most else np.zeros(0, np.int64)
+    sequences = np.searchsorted(before, chosen, side="right") - 1
+    steps = chosen - before[sequences] + (side == "past")
+    remaining = values.lengths[sequences] - 1 - steps
+    lost, kept = (steps, remaining) if side == "past" else (remaining, steps)
+    sizes = np.minimum(lost, WASHED_OUT) + np.minimum(kept + 1, 2 * FURTHEST)
+    within = slice(max(1, int((np.cumsum(sizes) <= MOST_STEPS).sum())))
+    order = np.argsort(sequences[within], kind="stable")
+    return Cuts(sequences[within][order], steps[within][order], [])
 
 
 def _altered(side: Side, values: Ragged, sequence: int, cut: int, rng: np.random.Generator) -> tuple[FloatArray, int]:
     """The sequence with one side of a step replaced, and where that step is now."""
     own = values[sequence]
     if side == "past":
-        instead = _of_others(values, sequence, min(cut, WASHED_OUT), rng)
+        instead = steps_of_others(values, sequence, min(cut, WASHED_OUT), rng, "start")
         return np.concatenate([instead, own[cut : cut + 2 * FURTHEST]]), len(instead)
-    count = min(len(own) - 1 - cut, WASHED_OUT)
-    instead = _of_others(values, sequence, count, rng, ends=True)
+    instead = steps_of_others(values, sequence, min(len(own) - 1 - cut, WASHED_OUT), rng, "end")
     kept = own[max(0, cut + 1 - 2 * FURTHEST) : cut + 1]
     return np.concatenate([kept, instead]), len(kept) - 1
 
 
-def _of_others(
-    values: Ragged, sequence: int, count: int, rng: np.random.Generator, *, ends: bool = False
+def steps_of_others(
+    values: Ragged, sequence: int, count: int, rng: np.random.Generator, part: Literal["start", "end", "any"]
 ) -> FloatArray:
-    """(count, features) of the beginnings of other sequences, or of their ends."""
+    """(count, features) steps from the starts, the ends or any part of other sequences than this one."""
     if len(values) == 1:  # then from elsewhere in this one
         own = values[0]
-        return np.roll(own, len(own) // 2, axis=0)[:count]
-    found: list[FloatArray] = []
-    while sum(map(len, found)) < count:
+        return np.roll(own, int(rng.integers(1, max(2, len(own)))), axis=0)[:count]
+    pieces: list[FloatArray] = [values.values[:0]]
+    while missing := count - sum(map(len, pieces)):
         other = int(rng.integers(len(values) - 1))
-        found.append(values[other + (other >= sequence)])
-    joined = np.concatenate(found)
-    return joined[len(joined) - count :] if ends else joined[:count]
+        steps = values[other + (other >= sequence)]
+        spare = max(0, len(steps) - missing)
+        start = {"start": 0, "end": spare, "any": int(rng.integers(spare + 1)) if part == "any" else 0}[part]
+        pieces.append(steps[start : start + missing])
+    return np.concatenate(pieces[::-1] if part == "end" else pieces)
 
 
 def _edges(longest: int) -> npt.NDArray[np.int64]:
@@ -129,44 +186,41 @@ def _edges(longest: int) -> npt.NDArray[np.int64]:
     return np.array([0, *(end + 1 for end in ends)], np.int64)
 
 
-def _summed(
-    sums: npt.NDArray[np.float64], sequences: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]
-) -> dict[str, Any]:
-    """What `context_reach` tells of one side, from (3, cuts, amounts) sums and the sequence of each cut."""
+def _summed(sums: Scores, clusters: IndexArray, edges: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The results for one side, from (3, cuts, amounts) sums and the sequence or group of each cut."""
     enough = int((np.cumprod((sums[0] > 0).sum(axis=0) >= FEWEST)).sum()) or 1
-    _, units = np.unique(sequences, return_inverse=True)
-    by_unit = np.zeros((3, units.max() + 1, enough))
+    _, numbers = np.unique(clusters, return_inverse=True)
+    by_cluster = np.zeros((3, numbers.max() + 1, enough))
     for row in range(3):
-        np.add.at(by_unit[row], units, sums[row, :, :enough])
-    steps, right, would_be = by_unit
+        np.add.at(by_cluster[row], numbers, sums[row, :, :enough])
+    steps, altered, intact = by_cluster
     ends = None
-    if len(steps) > 1:
-        counts = Counts(would_be - right, steps, steps)
-        lost = {"lost": lambda counts: counts.recall}
-        ends = intervals(counts, lost, level=0.95, resamples=RESAMPLES, seed=0)["lost"]
-    totals = by_unit.sum(axis=1)
+    if len(steps) >= FEWEST_CLUSTERS:
+        lost = {"lost": lambda sums: sums.recall}
+        ends = intervals(Counts(intact - altered, steps, steps), lost, level=0.95, resamples=RESAMPLES, seed=0)["lost"]
+    totals = by_cluster.sum(axis=1)
     known: list[dict[str, Any]] = [
         {
-            "from": int(edges[place]),
-            "to": int(edges[place + 1]) - 1,
-            "steps": int(totals[0, place]),
-            "accuracy": float(totals[1, place] / totals[0, place]),
-            "intact": float(totals[2, place] / totals[0, place]),
-            "lost": float((totals[2, place] - totals[1, place]) / totals[0, place]),
-            "interval": None if ends is None else ends[place].tolist(),
+            "from": int(edges[amount]),
+            "to": int(edges[amount + 1]) - 1,
+            "steps": int(totals[0, amount]),
+            "score": float(totals[1, amount] / totals[0, amount]),
+            "intact": float(totals[2, amount] / totals[0, amount]),
+            "lost": float((totals[2, amount] - totals[1, amount]) / totals[0, amount]),
+            "interval": None if ends is None else ends[amount].tolist(),
         }
-        for place in range(enough)
-        if totals[0, place]
+        for amount in range(enough)
+        if totals[0, amount]
     ]
     if not known:
-        return {"cuts": len(sequences), "known": [], "worth": 0.0, "reach": 0}
+        return {"cuts": len(clusters), "known": [], "worth": 0.0, "reach": 0}
     worth = known[0]["lost"]
     doubtful = known[0]["interval"] is not None and known[0]["interval"][0] <= 0
-    return {"cuts": len(sequences), "known": known, "worth": worth, "reach": 0 if doubtful else _reach(known, worth)}
+    return {"cuts": len(clusters), "known": known, "worth": worth, "reach": 0 if doubtful else _reach(known, worth)}
 
 
 def _reach(known: list[dict[str, Any]], worth: float) -> int | None:
-    """The fewest steps of context that leave nearly nothing lost, with them and with any more."""
+    """The fewest steps of context with which, as with any more, nearly nothing is lost."""
     if worth <= 0:
         return 0
     reach = None

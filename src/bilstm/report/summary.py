@@ -1,4 +1,4 @@
-"""What a report says first: a few sentences and figures for a person who never heard of LSTMs."""
+"""Numbers and names as the report's sentences show them, and the facts that need more than a look at the findings."""
 
 from __future__ import annotations
 
@@ -6,39 +6,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bilstm.errors import counted
-from bilstm.tagging.tagger import Tagger
+from bilstm.model.trained import TrainedModel
+from bilstm.tasks import LabelTask, QuantityTask, Task
 
-_FEW = 10  # sequences, on which a score is shaky
-_MOST_NOTES = 4  # on the data, said at once
-_MARGIN = 0.02  # of confidence, within which it is called right
-
-
-class Tile(NamedTuple):
-    """A figure that catches the eye, what it is, and a sentence more."""
-
-    figure: str
-    what: str
-    more: str
+MOST_ROWS = 60
+_MOST_CLASSES = 12  # of the confusion matrix; of more, the most frequent and a column for the others
 
 
 def percent(share: float) -> str:
     """`93.6 %`."""
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 
-def points(difference: float) -> str:
-    """`+27.7 points`."""
-    return f"{'+' if difference >= 0 else ''}{signed(difference)} points"
-
-
-def signed(difference: float) -> str:
-    """`27.7`, `−3.1`: points, with a minus sign rather than a hyphen."""
-    return f"{100 * difference:.1f}".replace("-", "−")
-
-
-def span(ends: Sequence[float] | None) -> str:
-    """`92.2 to 94.8 %`."""
-    return "" if ends is None else f"{100 * ends[0]:.1f} to {percent(ends[1])}"
+def number(value: float, form: str = ".4g") -> str:
+    """`0.1234`, `−3.1`, or `+3.1` with the form "+.2g": with a minus sign rather than a hyphen."""
+    return f"{value:{form}}".replace("-", "−")
 
 
 def of_100(share: float) -> str:
@@ -46,8 +28,18 @@ def of_100(share: float) -> str:
     return f"{100 * share:.0f} of 100"
 
 
+def span(ends: Sequence[float], factor: float = 1, form: str = ".3f") -> str:
+    """`0.912 to 0.934`."""
+    return " to ".join(number(factor * end, form) for end in ends)
+
+
+def figure(value: float | None) -> str:
+    """A score for a table: four decimals, or four digits where it is large; "" for None."""
+    return "" if value is None else number(value, ".4f" if abs(value) < 100 else ".4g")
+
+
 def quoted(name: str) -> str:
-    """A label or a value as the page's sentences quote it; what is too long is cut."""
+    """A label or a value as sentences quote it; what is too long is cut."""
     return f"“{name if len(name) <= 30 else name[:29] + '…'}”" if name else "the empty text"
 
 
@@ -59,155 +51,92 @@ def named(names: Sequence[str], most: int = 6) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
-def lead(tagger: Tagger, findings: dict[str, Any]) -> str:
-    """What the model does, and what it was tried on."""
-    classes, scores = tagger.columns.classes, findings["scores"]
-    tried_on = f"{counted(scores['sequences'], 'sequence')} with {counted(scores['steps'], 'step')}"
-    return (
-        f"This model reads a sequence step by step and gives each step one of {len(classes)} labels: {named(classes)}. "
-        f"Here it was tried on {tried_on} whose right labels are known."
-    )
-
-
-def tiles(tagger: Tagger, findings: dict[str, Any]) -> list[Tile]:
-    """The score, what context adds to it, and what is got for nothing."""
-    scores, baseline = findings["scores"], findings["scores"]["baseline"]
-    intervals = scores["intervals"] or {}
-    commonest = max(findings["data"]["labels"], key=lambda label: label["true"])["name"]
-    found = []
-    if spans := scores["spans"]:
-        ends = (spans["intervals"] or {}).get("f1")
-        right = f"Of 100 that it marks, {100 * spans['precision']:.0f} are right. F1 {spans['f1']:.3f}"
-        found.append(
-            Tile(
-                of_100(spans["recall"]),
-                "spans found, with the right ends and the right type",
-                right + (f"; on other sequences like these, probably {ends[0]:.3f} to {ends[1]:.3f}." if ends else "."),
-            )
-        )
-    probably = intervals.get("accuracy")
-    more = (
-        f"On other sequences like these, probably {span(probably)}."
-        if probably
-        else "One sequence tells nothing of others."
-    )
-    found.append(Tile(percent(scores["accuracy"]), "of the steps get the right label", more))
-    if baseline:
-        gained = (baseline["intervals"] or {}).get("gain")
-        between = f"; the difference is probably {signed(gained[0])} to {signed(gained[1])} points" if gained else ""
-        more = f"Looking at each step alone, the same network gets {percent(baseline['accuracy'])}{between}."
-        if spans and baseline["spans"]:
-            more = f"{more} Its F1 of spans is {baseline['spans']['f1']:.3f}."
-        found.append(Tile(points(baseline["gain"]), "from reading the steps around", more))
-    more = f"By always answering {quoted(commonest)}. A model is worth something if it is clearly better."
-    return [*found, Tile(percent(scores["majority"]), "would be right without any model", more)]
-
-
-def sentences(tagger: Tagger, findings: dict[str, Any]) -> list[str]:
-    """What is good to know, the weightiest first."""
-    scores = findings["scores"]
-    told = [*_by_label(scores), *_mistakes(scores), _sureness(findings), *_context(findings)]
-    return [sentence for sentence in told if sentence]
-
-
-def cautions(tagger: Tagger, findings: dict[str, Any]) -> list[str]:
-    """What takes something away from the figures."""
-    scores, training = findings["scores"], tagger.training
-    found = []
-    if scores["sequences"] < _FEW:
-        tried = counted(scores["sequences"], "sequence")
-        found.append(f"It was tried on no more than {tried}, so on others the score may well differ.")
-    gain = (scores["baseline"] or {}).get("intervals") or {}
-    if "gain" in gain and gain["gain"][0] <= 0:
-        found.append("It is not certain that reading the steps around helps at all: the difference may be chance.")
-    if scores["accuracy"] <= scores["majority"]:
-        found.append("Always giving the commonest label would be right as often.")
-    epochs, best = training.get("epochs"), training.get("best_epoch")
-    if epochs == best and training.get("stopped") != "all epochs done":
-        found.append(
-            f"Training ended early ({training.get('stopped')}) while the model was still getting better: more time "
-            f"would probably give a better one."
-        )
-    notes = [f"In this table, {note}." for note in scores["notes"][:_MOST_NOTES]]
-    if more := len(scores["notes"]) - len(notes):
-        notes.append(f"There are {more} more notes of that kind below, under the data.")
-    return found + notes
-
-
-def _by_label(scores: dict[str, Any]) -> list[str]:
-    occurring = {name: score for name, score in scores["per_class"].items() if score["support"]}
-    if len(occurring) < 2:
-        return []
-    best = max(occurring, key=lambda name: occurring[name]["f1"])
-    worst = min(occurring, key=lambda name: occurring[name]["f1"])
-    if best == worst:
-        return []
-    least = occurring[worst]
-    return [
-        f"It is best at {quoted(best)}, of which it finds {of_100(occurring[best]['recall'])}. Hardest for it is "
-        f"{quoted(worst)}: it finds {of_100(least['recall'])} such steps, and "
-        + (f"{of_100(least['precision'])} that it calls so are." if least["precision"] else "is never right about it.")
-    ]
-
-
-def _mistakes(scores: dict[str, Any]) -> list[str]:
-    wrong = confusions(scores["confusion"])
-    if not wrong:
-        return ["It made no mistake here."]
-    truth, guess, steps = wrong[0]
-    share = steps / sum(each[2] for each in wrong)
-    return [
-        f"Its most frequent mistake is to say {quoted(guess)} where {quoted(truth)} is right: "
-        f"{100 * share:.0f} % of all its mistakes."
-    ]
-
-
-def confusions(confusion: dict[str, dict[str, int]]) -> list[tuple[str, str, int]]:
-    """(true label, predicted label, steps) of each mistake, the most frequent first."""
-    found = [
-        (truth, guess, steps) for truth, row in confusion.items() for guess, steps in row.items() if truth != guess
-    ]
-    return sorted(found, key=lambda each: -each[2])
-
-
-def _sureness(findings: dict[str, Any]) -> str:
-    sure, scores = findings["confidence"], findings["scores"]
-    if sure["right"] is None:
-        told = f"It is never as much as {100 * sure['threshold']:.0f} % sure"
-    else:
-        told = (
-            f"Where it says that it is at least {100 * sure['threshold']:.0f} % sure, which is "
-            f"{percent(sure['share'])} of the steps, {of_100(sure['right'])} are right"
-        )
-    if sure["right"] is not None and sure["otherwise"] is not None:
-        told += f"; elsewhere, {of_100(sure['otherwise'])}"
-    bias = sum(found["steps"] * (found["confidence"] - found["accuracy"]) for found in scores["calibration"])
-    bias /= scores["steps"]
-    if abs(bias) > _MARGIN:
-        return f"{told}. On the whole it is too {'sure' if bias > 0 else 'modest'}, by {100 * abs(bias):.0f} points."
-    return f"{told}. On the whole it is as sure as it should be."
-
-
-def _context(findings: dict[str, Any]) -> list[str]:
-    reach = findings["reach"]
-    sides = [(reach[side], where) for side, where in (("past", "back"), ("future", "ahead")) if reach[side]]
-    used = [(side, where) for side, where in sides if side["reach"] != 0]
-    told = f"It looks {' and '.join(_distance(*each) for each in used)}." if used else ""
-    unused = [where for side, where in sides if side["reach"] == 0]
-    if unused:
-        told += f" Looking {' or '.join(unused)} makes no certain difference to it."
-    return [told.strip()] if told else []
-
-
-def looks(side: dict[str, Any], where: str) -> str:
-    """`It looks about 64 steps back.`, of what `context_reach` tells of a side."""
-    if side["reach"] == 0:
-        return f"Looking {where} makes no certain difference to it."
-    return f"It looks {_distance(side, where)}."
-
-
-def _distance(side: dict[str, Any], where: str) -> str:
+def distance(side: dict[str, Any], where: str) -> str:
+    """`about 64 steps back`, from what `ContextReach` found for a side."""
     if side["reach"] is None:
         return f"more than {counted(side['known'][-1]['from'], 'step')} {where}"
     about = "" if side["reach"] <= 2 else "about "
     return f"{about}{counted(side['reach'], 'step')} {where}"
+
+
+def labelled_rows(scores: dict[str, Any]) -> int:
+    """How many steps or sequences were scored."""
+    count: int = scores["steps"] if "steps" in scores else scores["labelled_sequences"]
+    return count
+
+
+def cautions(model: TrainedModel, scores: dict[str, Any]) -> list[str]:
+    """What limits the scores."""
+    training, gain = model.training, ((scores["baseline"] or {}).get("intervals") or {}).get("gain")
+    found = {
+        scores["caution"]: scores["caution"],
+        "It is not certain that context helps at all: the difference may be chance.": gain and gain[0] <= 0,
+        "Always predicting the majority class would be right as often.": scores.get("accuracy", 1)
+        <= scores.get("majority", 0),
+        "Always predicting the mean would be as good.": scores.get("r2", 1) <= 0,
+        f"Training ended early ({training['stopped']}) while the model was still improving: with more time it would "
+        f"probably be better.": training["epochs"] == training["best_epoch"]
+        and training["stopped"] != "all epochs done",
+    }
+    return [caution for caution, holds in found.items() if holds]
+
+
+def constant_scores(task: Task, scores: dict[str, Any]) -> dict[str, float]:
+    """The known scores of always predicting the majority class, the most frequent answers, or the training mean."""
+    if isinstance(task, QuantityTask):
+        guess: dict[str, float] = scores["mean_guess"]
+        return guess
+    share = scores["majority"]
+    if not isinstance(task, LabelTask):
+        return {"subset_accuracy": share}
+    occurring = sum(bool(score["support"]) for score in scores["per_class"].values())
+    return {"accuracy": share, "balanced_accuracy": 1 / occurring, "macro_f1": 2 * share / (1 + share) / occurring}
+
+
+def overconfidence(scores: dict[str, Any]) -> float:
+    """By how much the mean predicted probability exceeds the accuracy."""
+    curve = scores["calibration"]
+    excess = sum(found["steps"] * (found["confidence"] - found["accuracy"]) for found in curve)
+    return float(excess / sum(found["steps"] for found in curve))
+
+
+def confusions(confusion: dict[str, dict[str, int]]) -> list[tuple[str, str, int]]:
+    """(true label, predicted label, rows) of each error, the most frequent first."""
+    found = [(truth, guess, rows) for truth, row in confusion.items() for guess, rows in row.items() if truth != guess]
+    return sorted(found, key=lambda each: -each[2])
+
+
+def most(rows: dict[str, dict[str, Any]], key: str = "support", count: int = MOST_ROWS) -> dict[str, dict[str, Any]]:
+    """Those with the largest numbers, in their own order."""
+    kept = set(sorted(rows, key=lambda name: -rows[name][key])[:count])
+    return {name: row for name, row in rows.items() if name in kept}
+
+
+class Matrix(NamedTuple):
+    """A confusion matrix.
+
+    Attributes:
+        columns: the predicted labels.
+        rows: for each true label its name, its rows, and the share and number of each cell.
+        others: how many labels are counted together in the last column.
+    """
+
+    columns: list[str]
+    rows: list[tuple[str, int, list[tuple[float, int]]]]
+    others: int
+
+
+def confusion_matrix(scores: dict[str, Any]) -> Matrix:
+    """The confusion matrix; of many classes, the most frequent, with one more column for the others."""
+    supports = {name: score["support"] for name, score in scores["per_class"].items()}
+    kept = list(supports)
+    if len(kept) > _MOST_CLASSES:
+        kept = sorted(sorted(supports, key=lambda name: -supports[name])[: _MOST_CLASSES - 1])
+    others = len(supports) - len(kept)
+    rows = []
+    for name in kept:
+        row, support = scores["confusion"][name], supports[name]
+        counts = [row.get(other, 0) for other in kept]
+        counts += [support - sum(counts)] if others else []
+        rows.append((name, support, [(count / max(support, 1), count) for count in counts]))
+    return Matrix([*kept, *(["others"] if others else [])], rows, others)

@@ -1,0 +1,176 @@
+"""Drawings of single sequences: signals, true and predicted answers, and the steps on which a prediction rests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bilstm.errors import counted
+from bilstm.report.charts import SIZE, Chart, Line, Scale, Tick, band, curve, runs, strips
+from bilstm.report.summary import number, percent
+from bilstm.tasks import LabelTask, QuantityTask, Task
+
+COLOURS = 8  # of labels; the rarer ones share a ninth
+_CLEAR = 0.1  # of importance, a probability lower by a tenth: smaller ones are not drawn to the full height
+_MOST_RUNS = 20  # wrong ones that are listed
+
+
+@dataclass
+class Example:
+    """A sequence as the template draws it.
+
+    Attributes:
+        found: what `describe_sequences` says about it.
+        x: ticks of the time steps.
+        charts: (name, chart) of features, quantities, importance and probability, from top to bottom.
+        strips: (name, words for readers who cannot see it, (CSS class, path) pairs) of labels.
+        marked: the path of the steps that are marked behind the signals, and its CSS class.
+        tokens: (text, true label, predicted label, probability, CSS class, weight from 0 to 1) of the steps of a text;
+            "" and None for what there is not.
+        mistakes: (steps, true label, predicted label, probability) of runs of wrong steps.
+        legend: (text, CSS class) of colours.
+    """
+
+    found: dict[str, Any]
+    x: list[Tick]
+    charts: list[tuple[str, Chart]]
+    strips: list[tuple[str, str, list[tuple[str, str]]]] = field(default_factory=list)
+    marked: tuple[str, str] = ("", "wrong")
+    tokens: list[tuple[str, str, str, float | None, str, float]] = field(default_factory=list)
+    mistakes: list[tuple[str, str, str, str]] = field(default_factory=list)
+    legend: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """The number of steps that are shown."""
+        return int(self.found["stop"] - self.found["start"])
+
+
+def examples(task: Task, findings: dict[str, Any]) -> list[Example]:
+    """Drawings of the worst sequences."""
+    return [_example(task, found, findings) for found in findings["worst"]]
+
+
+def _example(task: Task, found: dict[str, Any], findings: dict[str, Any]) -> Example:
+    steps = range(found["start"] + 1, found["stop"] + 1)
+    x = Scale(steps[0] - 0.5, steps[-1] + 0.5)
+    ticks = [tick for tick in x.ticks(5, "{:,.10g}") if "." not in tick.text]
+    charts = [(name, _curves(name, {"signal": values}, steps, x)) for name, values in found["numbers"].items()]
+    example = Example(found, ticks, charts)
+    words: list[str] = next(iter(found["texts"].values()), [])
+    if task.per_sequence:
+        _draw_importance(example, words, steps, x)
+    elif isinstance(task, LabelTask):
+        _draw_labels(example, words, steps, x, _colours(found["targets"], findings["scores"]["per_class"]))
+    elif isinstance(task, QuantityTask):
+        for name, each in found["targets"].items():
+            curves = {"truth": each["truth"], "model": each["predicted"]}
+            example.charts.append((name, _curves(f"true and predicted {name}", curves, steps, x)))
+        example.tokens = [(text, "", "", None, "none", 0.0) for text in words]
+        example.legend = [("true", "truth"), ("predicted", "model")]
+    else:
+        _draw_label_sets(example, words)
+    return example
+
+
+def step_range(start: int, stop: int) -> str:
+    """`step 17` or `steps 17–23`, counted from 1."""
+    return f"step {start + 1:,}" if stop == start + 1 else f"steps {start + 1:,}–{stop:,}"
+
+
+def _colours(targets: dict[str, Any], per_class: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The CSS class of each label: grey for the most frequent, then a colour each, then one for all others."""
+    here = Counter(label for label in (*targets["truth"], *targets["predicted"]) if label is not None)
+    everywhere = Counter({name: score["support"] for name, score in per_class.items()})
+    counts = everywhere if len(everywhere) <= COLOURS else here
+    frequent = sorted(counts, key=lambda name: (-counts[name], name))
+    return {name: f"c{min(place, COLOURS)}" for place, name in enumerate(frequent)}
+
+
+def _draw_labels(example: Example, words: list[str], steps: range, x: Scale, styles: dict[str, str]) -> None:
+    targets = example.found["targets"]
+    truth, predicted, sure = targets["truth"], targets["predicted"], targets["confidence"]
+    wrong = [true is not None and true != guess for true, guess in zip(truth, predicted, strict=True)]
+    occurring = sorted({label for label in (*truth, *predicted) if label is not None}, key=lambda name: styles[name])
+    example.legend = [(label, styles[label]) for label in occurring if styles[label] != f"c{COLOURS}"]
+    if rest := len(occurring) - len(example.legend):
+        example.legend.append((counted(rest, "other label"), f"c{COLOURS}"))
+    example.legend.append(("wrong", "wrong"))
+    parts = zip(words, truth, predicted, sure, strict=True) if words else ()
+    example.tokens = [(text, true or "–", guess, p, styles.get(true, "none"), 0.0) for text, true, guess, p in parts]
+    example.mistakes = _mistakes(truth, predicted, wrong, sure, example.found["start"])
+    first = "; ".join(f"{where}: {guess} instead of {true}" for where, true, guess, _ in example.mistakes[:5])
+    example.marked = (strips(["wrong" if bad else None for bad in wrong]).get("wrong", ""), "wrong")
+    example.strips = [
+        ("true", "true labels", [(styles[label], path) for label, path in strips(truth).items()]),
+        ("predicted", "predicted labels", [(styles[label], path) for label, path in strips(predicted).items()]),
+        ("", f"wrong: {first}", [example.marked[::-1]]),
+    ]
+    example.charts.append(("probability", _area("probability", sure, steps, x, 1.0)))
+
+
+def _draw_label_sets(example: Example, words: list[str]) -> None:
+    targets = example.found["targets"]
+    for name, each in targets.items():
+        for row, key, style in ((f"{name}: true", "truth", "constant"), ("predicted", "predicted", "model")):
+            path = strips([style if value else None for value in each[key]]).get(style, "")
+            example.strips.append((row, f"{name}: {key}", [(style, path)]))
+        pairs = zip(each["truth"], each["predicted"], strict=True)
+        bad = strips(["wrong" if true is not None and true != guess else None for true, guess in pairs])
+        example.strips.append(("", f"{name}: wrong", [("wrong", bad.get("wrong", ""))]))
+    example.legend = [("true", "constant"), ("predicted", "model"), ("wrong", "wrong")]
+    for place, text in enumerate(words):
+        holding = {
+            key: ", ".join(name for name, each in targets.items() if each[key][place]) for key in ("truth", "predicted")
+        }
+        known = next(iter(targets.values()))["truth"][place] is not None
+        truth = holding["truth"] or "none" if known else "–"
+        example.tokens.append((text, truth, holding["predicted"] or "none", None, "none", 0.0))
+
+
+def _mistakes(
+    truth: Sequence[str | None], predicted: Sequence[str], wrong: Sequence[bool], sure: Sequence[float], start: int
+) -> list[tuple[str, str, str, str]]:
+    """The longest runs of the same mistake, in order."""
+    marks = [(true, guess) if bad else None for true, guess, bad in zip(truth, predicted, wrong, strict=True)]
+    found = sorted((first - stop, first, stop) for first, stop, mark in runs(marks) if mark)[:_MOST_RUNS]
+    return [
+        (step_range(start + a, start + b), truth[a] or "", predicted[a], percent(sum(sure[a:b]) / (b - a)))
+        for a, b in sorted((first, stop) for _, first, stop in found)
+    ]
+
+
+def _draw_importance(example: Example, words: list[str], steps: range, x: Scale) -> None:
+    importance = example.found["importance"]
+    weights = [0.0] * len(steps)
+    if importance:
+        weights = [max(0.0, weight) for weight in importance["steps"][steps[0] - 1 : steps[-1]]]
+        example.charts.append(("importance", _area("importance", weights, steps, x, max(*weights, _CLEAR))))
+        if window := importance["window"]:
+            inside = ["most" if window["start"] < step <= window["stop"] else None for step in steps]
+            example.marked = (strips(inside).get("most", ""), "most")
+            example.legend = [("most important window", "most")]
+    largest = max(*weights, _CLEAR)
+    tokens = zip(words, weights, strict=False)
+    example.tokens = [(text, "", "", None, "none", round(weight / largest, 2)) for text, weight in tokens]
+
+
+def _curves(words: str, curves: dict[str, list[float | None]], steps: range, x: Scale) -> Chart:
+    """Lines over time, by their CSS classes."""
+    present = [value for values in curves.values() for value in values if value is not None] or [0.0]
+    low, high = min(present), max(present)
+    margin = 0.05 * (high - low or 1)
+    y = Scale(low - margin, high + margin)
+    ticks = [Tick(y(value) / SIZE * 100, number(value, ".3g")) for value in sorted({low, high})]
+    lines = [curve("", style, steps, values, x, y, most_dots=100) for style, values in curves.items()]
+    return Chart(f"{words}, between {number(low)} and {number(high)}", [], ticks, "", "", lines)
+
+
+def _area(name: str, values: list[float], steps: range, x: Scale, top: float) -> Chart:
+    y = Scale(0, top)
+    edges = [steps[0] - 0.5, *steps, steps[-1] + 0.5]
+    area = band(edges, [0] * len(edges), [values[0], *values, values[-1]], x, y)
+    words = f"{name} between {min(values):.2g} and {max(values):.2g}"
+    return Chart(words, [], [Tick(0, "0"), Tick(100, f"{top:.2g}")], "", "", [Line("", "sure", area, area=True)])
