@@ -718,8 +718,8 @@ class Sequential:
         After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. The arguments are
         those of `evaluate`.
         """
-        refuse_steps("predict", "steps", steps)
-        if keywords:
+        if keywords or steps is not None:
+            refuse_steps("predict", "steps", steps)
             refuse_unsupported("predict", keywords, _QUEUES)
         check_choice("predict", "precision", precision, PRECISIONS)
         plain = not verbose and batch_size is None and callbacks is None and self._mask_value is None
