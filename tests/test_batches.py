@@ -114,6 +114,7 @@ def test_class_weights_reach_batches() -> None:
             {"x": {"a": [1]}},
             "sequences are a (n, steps, features) array, a list of (steps, features) arrays or a Ragged",
         ),
+        ({"x": iter([([], [])])}, "fit: batch 0 has no sequences"),
         ({"x": "text"}, "sequences are a (n, steps, features) array, a list of (steps, features) arrays or a Ragged"),
         ({"x": np.zeros((2, 2, 1))}, "y is missing: it has the targets of the sequences in x"),
     ],

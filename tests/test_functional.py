@@ -182,11 +182,11 @@ def test_weights_in_a_file(tmp_path: Path) -> None:
     name = re.escape(str(path))
     before = weight_bits(other)
     for wrong, message in (
-        (model(4), r"layers.0.kernel \(LSTM\) has shape \(2, 12\) in the file, but \(2, 16\) here"),
+        (model(4), r"does not fit this model: set_weights: layers.0.kernel has shape \(2, 16\), not \(2, 12\)"),
         (model(3, layers.Dropout(0.5)), "layer 1 is Dense in the file, but Dropout here"),
         (model(3, layers.Dense(1)), "layer 2 is missing in the file, but Dense here"),
     ):
-        with pytest.raises(ValueError, match=f"^{name}: {message}$"):
+        with pytest.raises(ValueError, match=f"^{name}:? {message}$"):
             wrong.load_weights(path)
     assert weight_bits(other) == before
     with pytest.raises(ValueError, match="there is no model file"):

@@ -198,7 +198,7 @@ def test_a_file_that_describes_no_model_is_refused(config: Any, message: str, tm
     [
         (
             {"layers.0.kernel": np.zeros((1, 2)), "layers.0.bias": np.zeros(1)},
-            "set_weights: kernel has shape (2, 1), not (1, 2)",
+            "set_weights: layers.0.kernel has shape (2, 1), not (1, 2)",
         ),
         ({"layers.0.kernel": np.zeros((2, 1)), "layers.0.bia": np.zeros(1)}, "weights layers.0.bias are missing"),
         ({"all": np.zeros(3)}, "weights layers.0.kernel, layers.0.bias are missing"),

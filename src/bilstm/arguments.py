@@ -1,4 +1,4 @@
-"""Checks of the arguments people pass, with messages for the person who passed them."""
+"""Checks of arguments, with messages for the person who passed them, and the calls that made objects."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ class Extent:
 
 
 def portions(offsets: IndexArray, steps: int) -> Iterator[slice]:
-    """Divide sequences into slices of at most so many steps each, or of one sequence that has more."""
+    """Divide sequences into slices of at most `steps` steps each, or of one sequence that has more."""
     start = 0
     while start < len(offsets) - 1:
         stop = int(np.searchsorted(offsets, offsets[start] + steps, "right")) - 1
@@ -258,7 +258,7 @@ def _as_steps(values: npt.ArrayLike) -> FloatArray:
 
 
 def as_offsets(offsets: npt.ArrayLike, total_steps: int) -> IndexArray:
-    """(n_sequences + 1,) int64 offsets of so many steps.
+    """(n_sequences + 1,) int64 offsets of `total_steps` steps.
 
     Raises:
         ValueError: they are no such offsets; the message says where.

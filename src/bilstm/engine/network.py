@@ -28,7 +28,7 @@ class Prepared:
     """A prediction from one array into another, made ready once: `Network.prepared` makes it.
 
     Attributes:
-        predict: predicts, from what `values` holds by then and with the weights of the moment. Takes nothing; returns
+        predict: predicts, from what `values` holds then and with the current weights. Takes nothing; returns
             an error code for `check`, since a function around it would take a twentieth of a short prediction's time.
     """
 
@@ -36,8 +36,8 @@ class Prepared:
         engine, handle = library(), c_void_p()
         count, steps, _ = values.shape
         number = PRECISIONS.index(precision)
-        place = network._handle, _address(values), count, steps, number, _address(output), byref(handle)
-        check(engine.bilstm_prepare(*place))
+        arguments = network._handle, _address(values), count, steps, number, _address(output), byref(handle)
+        check(engine.bilstm_prepare(*arguments))
         self._owners = network, values, output
         weakref.finalize(self, engine.bilstm_forget, handle)
         self.predict = partial(engine.bilstm_predict_prepared, handle)
@@ -48,7 +48,7 @@ class Network:
 
     Args:
         layers: what it is made of, first to last.
-        features: numbers of an input step.
+        features: dimensions of an input step.
 
     Raises:
         ValueError: the layers do not fit together.
@@ -123,7 +123,9 @@ class Network:
         """
         chosen, starts = as_array(chosen, np.int64), as_array(starts, np.int64)
         if chosen.ndim != 1 or starts.ndim != 1 or not len(starts):
-            raise ValueError("chosen and starts have one dimension, and starts the end of the last batch besides")
+            raise ValueError(
+                "chosen and starts must have one dimension, and starts one element more than there are batches"
+            )
         scores = np.zeros((len(starts) - 1, 5))
         struct = self._data_struct(data, targets)
         check(

@@ -87,7 +87,7 @@ class Layer(ABC):
 
     @abstractmethod
     def output_features(self, features: int) -> int:
-        """Numbers of an output row, for inputs of `features` numbers."""
+        """The dimensions of an output row, for input rows of `features` dimensions."""
 
     @abstractmethod
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Layers that make one row of a sequence's rows: their average, their largest numbers, or what attention picks."""
+"""Layers that make one row of a sequence's rows: their mean, their maximum, or a mean weighted by attention."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class GlobalAveragePooling1D(_Pooling):
 
 
 class GlobalMaxPooling1D(_Pooling):
-    """The largest of each of the row's numbers over each sequence's own steps: (features,) for each sequence.
+    """The maximum of each feature over each sequence's own steps: (features,) for each sequence.
 
     Where several steps have the same largest number, they share its gradient equally, as in Keras.
     """
@@ -54,7 +54,7 @@ class GlobalAttentionPooling1D(Layer):
     has no such layer.
 
     Args:
-        units: numbers in the query.
+        units: dimensions of the query.
 
     Weights: kernel W (features, units), bias b (units), query (units).
     """

@@ -1,4 +1,4 @@
-"""Layers that read sequences: LSTM, Bidirectional, and Reverse, which turns round what was read from the end."""
+"""Layers that read sequences: LSTM, Bidirectional, and Reverse, which restores the order of a backward LSTM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LSTM(Layer):
     i, f, c, o.
 
     Args:
-        units: numbers in the state, and in an output row.
+        units: dimensions of the state and of an output row.
         return_sequences: whether there is an output row for each step.
         go_backwards: whether sequences are read from their last step.
         unit_forget_bias: whether the forget gates' biases begin at 1.
@@ -196,7 +196,7 @@ class Bidirectional(Layer):
         return [*self.forward.initial_weights(features, random), *self.backward.initial_weights(features, random)]
 
     def plan(self, index: int, features: int) -> LayerStruct:
-        # The second layer's output is turned round in time to line up with the first's.
+        # The second layer's output is reversed in time to line up with the first's.
         directions = (
             DirectionStruct(self.forward.units, reverse=self.forward.go_backwards),
             DirectionStruct(self.backward.units, reverse=self.backward.go_backwards, flip=True),

@@ -82,9 +82,9 @@ class TimeDistributed(Layer):
 
 
 class Dropout(Layer):
-    """In training, sets a share `rate` of numbers to zero and scales the others by 1 / (1 - rate).
+    """In training, sets a share `rate` of the values to zero and scales the others by 1 / (1 - rate).
 
-    Which ones depends only on the seed, the training step, the layer and the place in the batch.
+    Which ones depends only on the seed, the training step, the layer and the position in the batch.
     """
 
     takes: ClassVar[dict[str, Any]] = {"noise_shape": None, "seed": None}
@@ -108,7 +108,7 @@ class SpatialDropout1D(Layer):
     others by 1 / (1 - rate): the variational dropout of Gal & Ghahramani, "A theoretically grounded application of
     dropout in recurrent neural networks", 2016, on a layer's inputs.
 
-    Which columns depends only on the seed, the training step, the layer and the sequence's place in the batch.
+    Which columns depends only on the seed, the training step, the layer and the sequence's position in the batch.
     """
 
     takes: ClassVar[dict[str, Any]] = {"seed": None}
@@ -204,17 +204,17 @@ class Embedding(Layer):
 
 
 class ColumnEmbedding(Layer):
-    """Steps of a table: numbers are passed on, categories embedded.
+    """Steps of a table: numeric columns are passed on, categories embedded.
 
-    Input: `numeric` numbers, then one whole number for each vocabulary. Output: the numbers, then the embeddings.
+    Input: `numeric` values, then one whole number for each vocabulary. Output: the values, then the embeddings.
 
     Args:
-        numeric: how many numbers come first.
+        numeric: the number of numeric columns, which come first.
         vocabularies: number of categories of each.
-        dimensions: numbers of an embedding of each.
+        dimensions: dimensions of each one's embedding.
 
     Weights: one embeddings array (vocabulary, dimension) for each vocabulary; at first of mean 0 and standard deviation
-    1, as standardised numbers beside them are, with which words and letters are learnt in fewer epochs than with
+    1, like the standardised columns next to them, with which words and letters are learned in fewer epochs than with
     `Embedding`'s, a thirtieth as large.
     """
 

@@ -177,7 +177,10 @@ class GivenBatches:
         for number, batch in enumerate(self._epoch(random), 1):
             if not isinstance(batch, (list, tuple)) or not 2 <= len(batch) <= 3:
                 raise UserError(f"{self.owner}: batch {number - 1} must be (x, y) or (x, y, sample_weight)")
-            yield self.prepare(*batch)
+            data = self.prepare(*batch)
+            if not len(data.chosen):
+                raise UserError(f"{self.owner}: batch {number - 1} has no sequences")
+            yield data
             if number == self.count:
                 break
         if number < (self.count or 1):

@@ -14,7 +14,7 @@ from bilstm.ragged import FloatArray
 class Predictor:
     """Predicts for arrays of one shape, over and over, and allocates nothing: `Sequential.predictor` makes it.
 
-    It predicts what the model's `predict` of the same precision does, with the weights of the moment. It is for one
+    It predicts what the model's `predict` of the same precision does, with the model's current weights. It is for one
     thread at a time; each can have its own.
 
     Attributes:

@@ -30,7 +30,7 @@ class Bar:
             print(title)
 
     def update(self, done: int, logs: Mapping[str, float]) -> None:
-        """Draw the bar with so many batches done. The logs are shown behind it."""
+        """Draw the bar for `done` batches, followed by the logs."""
         if self.moves and 0 < done < self.batches:
             filled = done * _WIDTH // self.batches
             bar = "=" * filled + ">" + "." * (_WIDTH - filled - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import zip_longest
 from typing import Any, Self
 
 import numpy as np
@@ -259,11 +259,11 @@ class Sequential:
         if len(weights) != len(specs):
             raise ValueError(f"set_weights: the model has {len(specs)} weight arrays, not {len(weights)}")
         arrays = [np.asarray(weight, np.float32) for weight in weights]
-        for spec, array in zip(specs, arrays, strict=True):
+        for name, spec, array in zip(structure.tensor_names(self._specs), specs, arrays, strict=True):
             if array.shape != spec.shape:
-                raise ValueError(f"set_weights: {spec.name} has shape {spec.shape}, not {array.shape}")
+                raise ValueError(f"set_weights: {name} has shape {spec.shape}, not {array.shape}")
             if not np.isfinite(array).all():
-                raise ValueError(f"set_weights: {spec.name} holds NaN or infinity")
+                raise ValueError(f"set_weights: {name} holds NaN or infinity")
         network.write(np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.float32))
 
     def _weights_of(self, layer: int) -> slice:
@@ -312,16 +312,9 @@ class Sequential:
         self._built_network()
         kinds = [str(layer.get("class_name") if isinstance(layer, dict) else layer) for layer in stored]
         own = [type(layer).__name__ for layer in self.layers]
-        for index in range(max(len(kinds), len(own))):
-            there, here = ((names[index : index + 1] or ["missing"])[0] for names in (kinds, own))
+        for index, (there, here) in enumerate(zip_longest(kinds, own, fillvalue="missing")):
             if there != here:
                 raise ModelFileError(f"{os.fspath(path)}: layer {index} is {there} in the file, but {here} here")
-        for name, spec in zip(structure.tensor_names(self._specs), chain.from_iterable(self._specs), strict=True):
-            if name in tensors and tensors[name].shape != spec.shape:
-                raise ModelFileError(
-                    f"{os.fspath(path)}: {name} ({own[int(name.split('.')[1])]}) has shape {tensors[name].shape} in "
-                    f"the file, but {spec.shape} here"
-                )
         try:
             self.set_tensors(tensors)
         except ValueError as error:
@@ -423,35 +416,25 @@ class Sequential:
         initial_epoch = check_count("fit", "initial_epoch", initial_epoch, 0)
         check_choice("fit", "shuffle", shuffle, (True, False))
         every = check_count("fit", "validation_freq", validation_freq)
-        given = are_batches(x, y)
+        size = batch_size_of("fit", batch_size)
         validation: FitData | None = None
         if validation_data is not None:
             validation = self._validation_data(validation_data, validation_steps)
         else:
             refuse_steps("fit", "validation_steps", validation_steps)
         training: ArrayBatches | GivenBatches
-        if given:
-            arrays = {"batch_size": batch_size, "sample_weight": sample_weight, "validation_split": validation_split}
-            for name, value in arrays.items():
-                if value is not None and not (name == "validation_split" and value == 0):
+        if are_batches(x, y):
+            for name, value in (("batch_size", batch_size), ("sample_weight", sample_weight)):
+                if value is not None:
                     raise ValueError(f"fit: {name}={value!r} is not supported if x makes batches")
+            if validation_split:
+                raise ValueError(f"fit: validation_split={validation_split!r} is not supported if x makes batches")
             training = self._given_batches("fit", x, steps_per_epoch, class_weight, shuffle)
         else:
-            if steps_per_epoch is not None:
-                raise ValueError(
-                    f"fit: steps_per_epoch={steps_per_epoch!r} is not supported with arrays, only if x makes batches"
-                )
-            data = self._fit_data(x, y, sample_weight, class_weight, complete=True)
-            if validation is None and validation_split:
-                share = check_fraction("fit", "validation_split", validation_split)
-                # As in Keras, class weights are for training only.
-                unweighted = data if class_weight is None else self._fit_data(x, y, sample_weight)
-                data, validation = data.split(share)[0], unweighted.split(share)[1]
-                self._check_labelled(f"fit: the validation set (validation_split={share})", validation)
-            if not len(data.chosen):
-                raise ValueError("fit: x has no sequences to train on")
-            self._check_labelled("fit: the training set", data)
-            training = ArrayBatches(data, batch_size_of("fit", batch_size), shuffle)
+            refuse_steps("fit", "steps_per_epoch", steps_per_epoch)
+            share = 0.0 if validation else check_fraction("fit", "validation_split", validation_split)
+            data, split_off = self._training_data(x, y, sample_weight, class_weight, share)
+            training, validation = ArrayBatches(data, size, shuffle), validation or split_off
 
         names = ["loss", *self.metrics]
         self.history = History()
@@ -462,11 +445,11 @@ class Sequential:
             verbose=verbosity_of("fit", verbose),
             epochs=epochs,
             steps=training.count,
-            batch_size=None if given else batch_size_of("fit", batch_size),
+            batch_size=size if isinstance(training, ArrayBatches) else None,
             metrics=names + [f"val_{name}" for name in names if validation is not None],
         )
-        size = batch_size if validation_batch_size is None else validation_batch_size
-        size = batch_size_of("fit", size, "validation_batch_size")
+        if validation_batch_size is not None:
+            size = batch_size_of("fit", validation_batch_size, "validation_batch_size")
         context = CallbackContext(all_callbacks, size)
 
         def validate(epoch: int) -> Logs:
@@ -485,13 +468,24 @@ class Sequential:
         )
         return self.history
 
+    def _training_data(
+        self, x: Any, y: Any, sample_weight: Any, class_weight: Mapping[int, float] | None, share: float
+    ) -> tuple[FitData, FitData | None]:
+        """The training set, and this share of the sequences as validation set, or None."""
+        data, validation = self._fit_data(x, y, sample_weight, class_weight, complete=True), None
+        if share:
+            # As in Keras, class weights are for training only.
+            unweighted = data if class_weight is None else self._fit_data(x, y, sample_weight)
+            data, validation = data.split(share)[0], unweighted.split(share)[1]
+            self._check_labelled(f"fit: the validation set (validation_split={share})", validation)
+        if not len(data.chosen):
+            raise ValueError("fit: x has no sequences to train on")
+        return self._check_labelled("fit: the training set", data), validation
+
     def _validation_data(self, given: Any, steps: int | None) -> FitData:
         if are_batches(given, None):
             return self._gathered("fit", given, steps)
-        if steps is not None:
-            raise ValueError(
-                f"fit: validation_steps={steps!r} is not supported with arrays, only if validation_data makes batches"
-            )
+        refuse_steps("fit", "validation_steps", steps)
         if not isinstance(given, (list, tuple)) or not 2 <= len(given) <= 3:
             raise ValueError("fit: validation_data is (x, y) or (x, y, sample_weight)")
         return self._check_labelled("fit: validation_data", self._fit_data(*given, complete=True))
@@ -724,8 +718,8 @@ class Sequential:
         After Bidirectional(merge_mode=None) a list of two such results, forward's and backward's. The arguments are
         those of `evaluate`.
         """
-        refuse_steps("predict", "steps", steps)
-        if keywords:
+        if keywords or steps is not None:
+            refuse_steps("predict", "steps", steps)
             refuse_unsupported("predict", keywords, _QUEUES)
         check_choice("predict", "precision", precision, PRECISIONS)
         plain = not verbose and batch_size is None and callbacks is None and self._mask_value is None
