@@ -81,8 +81,7 @@ def train(table: str, out: str, threads: int | None, quiet: bool, **given: Any) 
     from bilstm.wording import after_training, before_training, when_stopped
 
     inputs = [table, *(path for name in ("labels", "valid", "valid_labels") if (path := given[name]))]
-    others = {f"--{name.replace('_', '-')}": given[name] for name in ("valid", "labels", "valid_labels")}
-    check_apart({"TABLE": table, **others})
+    check_apart({"TABLE": table, "--valid": given["valid"]})
     check_model_path(out, inputs=inputs, force=given["force"])
     options = training_options(given)
     checkpoint, logs = _kept_files(out, inputs, given)
