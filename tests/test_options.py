@@ -100,7 +100,9 @@ def in_toml(options: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(("name", "others", "first", "second"), CASES, ids=[f"{i} {case[0]}" for i, case in enumerate(CASES)])  # fmt: skip
-def test_typed_in_a_file_and_in_python(folder: Path, name: str, others: dict[str, Any], first: Any, second: Any) -> None:
+def test_typed_in_a_file_and_in_python(
+    folder: Path, name: str, others: dict[str, Any], first: Any, second: Any
+) -> None:
     contents = []
     for value in (first, second):
         options = {key: each for key, each in (SMALL | others | {name: value}).items() if each not in (None, [])}
@@ -168,7 +170,9 @@ def test_calibration_by_default(folder: Path) -> None:
     options = typed(SMALL | LONG | {"task": "step-label", "validation_split": 0.8})
     said = run("train", "train.csv", *options, "--out", "default", "--no-baseline").stdout
     found = TrainedModel.load("default").training["calibration"]
-    assert f"\nprobabilities are scaled by a temperature of {found['temperature']:.3g}: calibration error on the " in said
+    assert (
+        f"\nprobabilities are scaled by a temperature of {found['temperature']:.3g}: calibration error on the " in said
+    )
     assert f" from {found['calibration_error_before']:.4f} to {found['calibration_error']:.4f}\n" in said
     said = run("train", "train.csv", *options, "--out", "default", "--no-baseline", "--no-calibrate").stdout
     assert "temperature" not in said
