@@ -459,6 +459,21 @@ def test_impossible_options(options: dict[str, Any], error: type[Exception], mes
         TrainingOptions(**options)
 
 
+@pytest.mark.parametrize("weight", ["much", None, [1]])
+def test_class_weights_are_numbers(weight: Any) -> None:
+    with pytest.raises(ValueError, match="training: class_weight of 'a' must be a number, not "):
+        TrainingOptions(class_weight={"a": weight})
+
+
+def test_numbers_of_numpy_make_the_same_file(tmp_path: Path) -> None:
+    own: dict[str, Any] = {"units": 3, "seed": 2, "dropout": 0, "time_limit": 1000, "class_weight": {0: 2, 1: 1}}
+    foreign = {"units": np.int64(3), "seed": np.uint8(2), "dropout": np.float32(0), "time_limit": np.float64(1000)}
+    foreign["class_weight"] = {np.int64(0): np.float32(2), np.int8(1): 1.0}  # type: ignore[assignment]
+    for name, options in (("own", own), ("foreign", foreign)):
+        train(20, **options).save(tmp_path / name)
+    assert (tmp_path / "own").read_bytes() == (tmp_path / "foreign").read_bytes()
+
+
 def test_every_option_is_tested_here() -> None:
     tested = {
         *("units", "layers", "merge_mode", "direction", "dropout", "embedding", "epochs", "batch_size"),

@@ -77,10 +77,10 @@ def test_every_step_is_trained_on_once_an_epoch(lengths: list[int], longest: int
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=8, unique=True), st.booleans())
 def test_only_those_chosen_count(chosen: list[int], per_step: bool) -> None:
     """A choice among sequences gives the model that these sequences give by themselves."""
-    everything, held_out = data([3, 5, 2, 8, 4, 1, 6, 7], per_step), data([4, 4, 4], per_step, seed=1)
+    everything, validation = data([3, 5, 2, 8, 4, 1, 6, 7], per_step), data([4, 4, 4], per_step, seed=1)
     choice = FitData(everything.data, everything.targets, np.array(chosen, np.int64))
     alone = FitData.all_of(*choice.take(slice(None), not per_step))
-    judged = FitData(held_out.data, held_out.targets, np.array([2, 0], np.int64))
+    judged = FitData(validation.data, validation.targets, np.array([2, 0], np.int64))
     judged_alone = FitData.all_of(*judged.take(slice(None), not per_step))
     options = LoopOptions(epochs=2, batch_size=3)
     models = [network(per_step), network(per_step)]
@@ -88,7 +88,7 @@ def test_only_those_chosen_count(chosen: list[int], per_step: bool) -> None:
     second = train_model(models[1], alone, judged_alone, options)
     assert weight_bits(models[0]) == weight_bits(models[1])
     assert first == second
-    assert (first["sequences"], first["held_out_sequences"]) == (len(chosen), 2)
+    assert (first["sequences"], first["validation_sequences"]) == (len(chosen), 2)
     assert first["steps"] == alone.data.total_steps
 
 
@@ -96,11 +96,11 @@ def test_only_those_chosen_count(chosen: list[int], per_step: bool) -> None:
 @pytest.mark.parametrize("per_step", [True, False])
 @pytest.mark.parametrize("judged", [True, False])
 def test_the_best_epoch_is_kept(loss: str, per_step: bool, judged: bool) -> None:
-    """By accuracy and then by loss; by loss alone where there is no accuracy; the last where nothing is held out."""
+    """By accuracy and then by loss; by loss alone where there is no accuracy; the last where there is no validation set."""
     lengths = [3, 5, 2, 8, 4, 1, 6, 7]
-    training, held_out = data(lengths, per_step, loss=loss), data(lengths, per_step, seed=1, loss=loss)
+    training, validation = data(lengths, per_step, loss=loss), data(lengths, per_step, seed=1, loss=loss)
     model = network(per_step, loss, optimizer=Adam(0.1))
-    summary = train_model(model, training, held_out if judged else None, LoopOptions(epochs=40, patience=4))
+    summary = train_model(model, training, validation if judged else None, LoopOptions(epochs=40, patience=4))
     history, best = summary["history"], summary["best_epoch"] - 1
     assert set(history) == {"loss", *(["val_loss"] if judged else [])} | (
         {"val_accuracy"} if judged and loss != "mse" else set()
@@ -112,7 +112,7 @@ def test_the_best_epoch_is_kept(loss: str, per_step: bool, judged: bool) -> None
         assert best == min(range(len(scores)), key=lambda i: (-scores[i][0], scores[i][1]))
         assert summary["epochs"] == best + 5 < 40
         assert summary["stopped"] == "no better for 4 epochs"
-        assert model.logs_of(model.score(held_out))["loss"] == history["val_loss"][best]
+        assert model.logs_of(model.score(validation))["loss"] == history["val_loss"][best]
 
 
 @pytest.mark.parametrize("optimizer", [Adam(0.02), SGD(0.03)])
@@ -161,14 +161,14 @@ def test_interrupted_after_an_epoch() -> None:
         if figures["epoch"] == stop and figures["done"] == 1:
             raise KeyboardInterrupt
 
-    training, held_out = data([5] * 20), data([5] * 5, seed=1)
+    training, validation = data([5] * 20), data([5] * 5, seed=1)
     stop, model = 3, network()
     with pytest.raises(TrainingInterrupted) as caught:
-        train_model(model, training, held_out, LoopOptions(epochs=5), progress=interrupt)
+        train_model(model, training, validation, LoopOptions(epochs=5), progress=interrupt)
     summary = caught.value.summary
     assert (summary["epochs"], summary["stopped"]) == (3, "stopped by the user after epoch 3")
     best = summary["history"]["val_loss"][summary["best_epoch"] - 1]
-    assert model.logs_of(model.score(held_out))["loss"] == best
+    assert model.logs_of(model.score(validation))["loss"] == best
 
 
 def test_interrupted_before() -> None:
@@ -184,7 +184,7 @@ def test_interrupted_before() -> None:
 @pytest.mark.parametrize("which", ["loss", "weights", "validation"])
 def test_divergence_keeps_the_best_weights(epoch: int, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, expected = network(), network()
-    training, held_out = data([5] * 8), data([5] * 4, seed=1)
+    training, validation = data([5] * 8), data([5] * 4, seed=1)
     train_batches, score, ended = Sequential.train_batches, Sequential.score, [0]
 
     def step(self: Sequential, *arguments: Any) -> Any:
@@ -205,12 +205,12 @@ def test_divergence_keeps_the_best_weights(epoch: int, which: str, monkeypatch: 
         patched.setattr(Sequential, "score", judge)
         if epoch == 1:
             with pytest.raises(DivergedError, match="no longer .*finite number.*: try a smaller learning rate"):
-                train_model(model, training, held_out, LoopOptions(epochs=5))
+                train_model(model, training, validation, LoopOptions(epochs=5))
             return
-        summary = train_model(model, training, held_out, LoopOptions(epochs=5))
+        summary = train_model(model, training, validation, LoopOptions(epochs=5))
     assert (summary["epochs"], summary["stopped"]) == (2, "the loss was no longer finite")
     assert np.isfinite(np.concatenate([array.ravel() for array in model.get_weights()])).all()
-    assert model.logs_of(model.score(held_out))["loss"] == summary["history"]["val_loss"][summary["best_epoch"] - 1]
+    assert model.logs_of(model.score(validation))["loss"] == summary["history"]["val_loss"][summary["best_epoch"] - 1]
     assert weight_bits(model) != weight_bits(expected)
 
 

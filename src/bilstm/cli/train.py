@@ -82,10 +82,9 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
     from bilstm.modelfile import check_model_path
     from bilstm.wording import after_training, before_training, when_stopped
 
-    sets = [(f"--{name.replace('_', '-')}", path) for name in ("valid", "valid_labels") if (path := given[name])]
-    named = [("TABLE", path) for path in tables] + [("--labels", path) for path in given["labels"]] + sets
-    check_apart(named)
-    inputs = [path for _, path in named]
+    valid = given["valid"]
+    check_apart([*(("TABLE", path) for path in tables), *([("--valid", valid)] if valid else [])])
+    inputs = [*tables, *given["labels"], *(path for name in ("valid", "valid_labels") if (path := given[name]))]
     check_model_path(out, inputs=inputs, force=given["force"])
     options = training_options(given)
     checkpoint, logs = _kept_files(out, inputs, given)

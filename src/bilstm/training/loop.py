@@ -1,4 +1,4 @@
-"""The training loop: batches of similar length, a schedule, early stopping on held-out sequences. No tables here."""
+"""The training loop: batches of similar length, a schedule, early stopping on a validation set. No tables here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,17 @@ class LoopOptions:
             if getattr(self, name) is not None:
                 check_count("training", name, getattr(self, name))
         check_positive("time_limit", self.time_limit)
+        use_python_numbers(self, LoopOptions)
+
+
+def use_python_numbers(options: LoopOptions, kind: type[LoopOptions]) -> None:
+    """Give fields of a kind of options the types that they are declared with: a model file holds no numbers of NumPy,
+    and 0 and 0.0 would make two different files."""
+    types = {"int": int, "float": float, "bool": bool}
+    for field in fields(kind):
+        declared, value = types.get(str(field.type).partition(" ")[0]), getattr(options, field.name)
+        if declared and value is not None:
+            object.__setattr__(options, field.name, declared(value))
 
 
 def check_positive(name: str, value: float | None) -> None:
@@ -102,7 +113,7 @@ def train_model(
         training: the sequences to train on.
         validation: those that decide when to stop and which epoch's weights to keep: by accuracy, if the model is
             compiled with it, then by loss. None: all epochs are run, and the last one's weights are kept, since the
-            training loss tells how well the sequences are known by heart.
+            training loss tells how well the sequences are memorised.
         options: how long, and in what batches.
         progress: called often with "epoch", "epochs", "done" (share of the epoch), "loss" and, after an epoch, its
             validation scores ("val_loss", "val_accuracy" …), "learning_rate" and "seconds" until then. Called first

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
+from collections.abc import Mapping
+
+import numpy as np
 
 from bilstm.arguments import check_choice, check_count, check_fraction
 from bilstm.engine.plans import MERGES
 from bilstm.tasks.classweights import ClassWeight
-from bilstm.training.loop import LoopOptions, check_positive
+from bilstm.training.loop import LoopOptions, check_positive, use_python_numbers
 
 DIRECTIONS = ("both", "forward", "backward", "none")
 POOLINGS = ("mean", "max", "attention", "last")
@@ -76,3 +80,11 @@ class TrainingOptions(LoopOptions):
             raise ValueError(
                 f"training: weight_decay must be a number from 0 to below 1 / learning_rate, not {self.weight_decay!r}"
             )
+        use_python_numbers(self, TrainingOptions)
+        if isinstance(self.class_weight, Mapping):
+            weights = {}
+            for label, weight in self.class_weight.items():
+                if not isinstance(weight, numbers.Real):
+                    raise ValueError(f"training: class_weight of {label!r} must be a number, not {weight!r}")
+                weights[label.item() if isinstance(label, np.generic) else label] = float(weight)
+            object.__setattr__(self, "class_weight", weights)
