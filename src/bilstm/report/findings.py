@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import time
 from typing import Any
 
@@ -19,7 +20,7 @@ from bilstm.model.trained import TrainedModel
 from bilstm.report.examples import WorstSequences, describe_sequences
 from bilstm.report.reach import ContextReach
 from bilstm.report.totals import LabelTotals, Residuals
-from bilstm.tasks import LabelTask, QuantityTask
+from bilstm.tasks import QuantityTask
 
 _BARS = 16  # of the histogram of lengths, at most
 _UNKNOWN = 5  # of the values unknown to the model, those named
@@ -80,11 +81,9 @@ def examine(
         if reach:
             reach.add(sequences, rows, outputs)
     report = totals.report()
-    if isinstance(task, LabelTask):  # labels that the model has never seen are never predicted
-        report["predicted"] += [0] * len(dataset.unseen)
-    if "predicted" in report:
-        names = scores["per_class"] if isinstance(task, LabelTask) else scores["per_label"]
-        report["predicted"] = dict(zip(names, report["predicted"], strict=True))
+    if "predicted" in report:  # labels that the model has never seen are never predicted
+        names = scores.get("per_class") or scores["per_label"]
+        report["predicted"] = dict(itertools.zip_longest(names, report["predicted"], fillvalue=0))
     return {
         "scores": scores,
         "group": group,
