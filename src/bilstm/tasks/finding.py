@@ -138,6 +138,8 @@ def _of_columns(target: TargetTable, what: str | None, classes: Sequence[Any] | 
 
 def _what(table: Table, columns: Sequence[str]) -> str:
     """Whether the columns are a label, several labels or quantities, where this is certain."""
+    if len(columns) == 1 and table.kinds[columns[0]] in ("text", "boolean"):
+        return "label"
     profiles = [table.profile(name) for name in columns]
     numeric = [profile.present > 0 and profile.numbers == profile.present for profile in profiles]
     if len(columns) == 1:
