@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +47,7 @@ class Cells:
     def missing(self) -> npt.NDArray[np.bool_]:
         """(rows,) where there is no value."""
         if self.numeric:
-            return np.isnan(self.values)
+            return np.asarray(np.isnan(self.values))
         return np.fromiter((value is None for value in self.values), np.bool_, len(self.values))
 
     def take(self, rows: IndexArray) -> Cells:
@@ -126,7 +126,7 @@ class MemoryTable(Table):
 
     def with_columns(self, columns: Mapping[str, Cells]) -> MemoryTable:
         """The table with more columns, such as the labels that were passed beside it."""
-        more = MemoryTable(self.columns | columns, self.offsets, form=self.form, label=self.label, rows=self.rows)
+        more = MemoryTable({**self.columns, **columns}, self.offsets, form=self.form, label=self.label, rows=self.rows)
         more.lists = self.lists
         return more
 
@@ -210,7 +210,7 @@ class MemoryTable(Table):
             raise UserError(f"{self.place(row)}: the cell in column {name!r}, {role}, is missing")
         return cells
 
-    def _sorted(self, codes: IndexArray, order: str, sequences: Sequence[Any] | None = None) -> IndexArray:
+    def _sorted(self, codes: IndexArray, order: str, sequences: npt.NDArray[np.object_] | None = None) -> IndexArray:
         self.require(order, "the order within a sequence")
         cells = self._present(order, "the order")
         keys = cells.integers if cells.integers is not None else cells.values if cells.numeric else cells.keys

@@ -8,17 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 WHOLE = "whole"
-# Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
-PARTS: dict[str, Callable[[str], str]] = {
-    WHOLE: lambda text: text,
-    "first 2": lambda text: text[:2].lower(),
-    "first 3": lambda text: text[:3].lower(),
-    "last 2": lambda text: text[-2:].lower(),
-    "last 3": lambda text: text[-3:].lower(),
-    "shape": lambda text: shape(text),
-}
-_FEWEST_WORDS = 100
-_LETTERS = 3  # in a word
 
 
 @lru_cache(maxsize=1 << 16)
@@ -29,6 +18,19 @@ def shape(text: str) -> str:
     """
     kinds = ("A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else c for c in text)
     return re.sub(r"(.)\1+", r"\1", "".join(kinds), flags=re.DOTALL)
+
+
+# Which part of a text is looked up: after Huang, Xu & Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015.
+PARTS: dict[str, Callable[[str], str]] = {
+    WHOLE: lambda text: text,
+    "first 2": lambda text: text[:2].lower(),
+    "first 3": lambda text: text[:3].lower(),
+    "last 2": lambda text: text[-2:].lower(),
+    "last 3": lambda text: text[-3:].lower(),
+    "shape": shape,
+}
+_FEWEST_WORDS = 100
+_LETTERS = 3  # in a word
 
 
 def has_letters(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections import Counter
 from typing import Any, ClassVar, Self
@@ -15,21 +16,19 @@ try:
     from sklearn.base import RegressorMixin as RegressorMixin
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted as check_is_fitted
-    from sklearn.utils.validation import column_or_1d as column_or_1d
 except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
-from bilstm.data.arrays import INCONSISTENT, as_array, read_matrix, read_rows, read_values
 from bilstm.data.dataset import Dataset
-from bilstm.data.frames import read_columns
-from bilstm.data.memory import Cells, MemoryTable
-from bilstm.data.sources import open_for, open_table
+from bilstm.data.memory import MemoryTable
+from bilstm.data.sources import open_for
 from bilstm.data.table import Table
 from bilstm.errors import DivergedError, UserError, counted, listed
+from bilstm.estimators.reading import Reader
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
-from bilstm.model.prepare import ColumnOptions, check_sequence, prepare, read_dataset
+from bilstm.model.prepare import prepare, read_dataset
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.models.fitting import FitData
@@ -37,8 +36,6 @@ from bilstm.tasks import LabelTask
 from bilstm.tasks.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import Progress, batches_by_length
 from bilstm.training.options import TrainingOptions
-
-_GROUPS = "groups"  # the column of groups that were passed beside X
 
 
 class SequenceEstimator(BaseEstimator):
@@ -176,15 +173,16 @@ class SequenceEstimator(BaseEstimator):
                 weights until then.
         """
         options = self._options(self._seed())
-        table, columns = self._open(X, y, groups)
+        table, columns = self._reader.open(X, y, groups)
         valid = None
         if validation_data is not None:
             if len(validation_data) != 2:
                 raise ValueError("validation_data is (X, y)")
-            valid, others = self._open(*validation_data, None)
+            valid, others = self._reader.open(*validation_data, None)
             if others.label != columns.label:
                 raise ValueError(f"the labels of validation_data are called {others.label}, those of y {columns.label}")
         split = options.validation_split
+        columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
         prepared = prepare(table, columns, valid=valid, validation_split=split, seed=options.seed)
         if self.verbose:
             for name, found in prepared.schema.describe() if prepared.schema.named else ():
@@ -217,7 +215,8 @@ class SequenceEstimator(BaseEstimator):
         options = self._options(0)
         if not hasattr(self, "model_"):
             options = self._options(self._seed())
-            table, columns = self._open(X, y, None, classes=classes)
+            table, columns = self._reader.open(X, y, None, classes=classes)
+            columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
             prepared = prepare(table, columns, validation_split=0.0, seed=options.seed)
             network = build_network(prepared.schema, prepared.task, options)
             self._become(TrainedModel(prepared.schema, prepared.task, network, {}), table)
@@ -267,100 +266,9 @@ class SequenceEstimator(BaseEstimator):
 
     # --- Reading -------------------------------------------------------------------------------------------------
 
-    def _open(self, X: Any, y: Any, groups: Any, classes: Any = None) -> tuple[Table, ColumnOptions]:
-        """Sequences and what belongs to them as one table, and which column is what."""
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        names = _column_names(y)
-        table = X if isinstance(X, Table) else open_table(X, sequence=self.sequence, steps=names)
-        for name in ("sequence", "order") if table.divided else ():
-            if getattr(self, name) is not None and getattr(self, name) not in table.names:
-                raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X has no such column")
-        table, labels = self._with_targets(table, y)
-        group = None
-        if groups is not None:
-            table, group = self._with_groups(table, groups)
-        what = "labels" if len(labels) > 1 and self._what == "label" else self._what
-        if classes is not None and what == "labels" and len(classes) != len(labels):
-            raise ValueError(f"y has {len(labels)} labels a {self._unit}, which are not the classes {list(classes)}")
-        return table, ColumnOptions(
-            sequence=self.sequence,
-            label=labels,
-            order=self.order,
-            spelling=self.spelling,
-            standardize=self.standardize,
-            group=group,
-            task=f"{self._unit}-{what}",
-            classes=None if classes is None or what == "labels" else list(classes),
-        )
-
-    def _with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
-        """The table with y as columns, unless y names some of its columns."""
-        names = _column_names(y)
-        if names and (isinstance(y, str) or set(names) <= set(table.names)):
-            for name in names:
-                table.require(name, "y")
-            if isinstance(table, MemoryTable):
-                columns = {name: table.columns[name].without(self.missing_label) for name in names}
-            elif self.missing_label is not None:
-                raise ValueError("missing_label has no effect on a file: leave the cells of missing labels empty")
-            else:
-                return table, names
-        elif isinstance(table, MemoryTable):
-            columns = self._target_columns(table, y)
-        else:
-            raise ValueError(f"X is the file {table.label}: pass the name of the label's column as y")
-        for cells in columns.values() if self._what == "label" else ():
-            if cells.numeric and (cells.values % 1 > 0).any():
-                fraction = cells.values[cells.values % 1 > 0][0]
-                raise ValueError(
-                    f"Unknown label type: continuous. Labels are classes, but y has {fraction}; use SequenceRegressor "
-                    f"for quantities"
-                )
-        return table.with_columns(columns), tuple(columns)
-
-    def _target_columns(self, table: MemoryTable, y: Any) -> dict[str, Cells]:
-        if table.offsets is not None:
-            return read_rows(y, table.offsets, self._unit == "sequence", missing=self.missing_label)
-        named = read_columns(y)
-        if named is None:
-            columns = read_matrix(as_array(y), "y", "label", self.missing_label)
-        else:
-            columns = {name or "label": cells.without(self.missing_label) for name, cells in named}
-        for name, _ in named or ():
-            if name in table.names:
-                raise ValueError(
-                    f"y is called {name!r}, as is a column of X, which would be a feature: drop that from X, or pass "
-                    f"y={name!r}"
-                )
-        return {name: self._by_row(table, cells, "y") for name, cells in columns.items()}
-
-    def _by_row(self, table: MemoryTable, cells: Cells, name: str) -> Cells:
-        """What was passed beside a long table: an entry for each row, or for each sequence in the order they begin."""
-        count = len(cells.values)
-        if count == table.rows:
-            return cells
-        check_sequence(table, self.sequence)
-        sequences = table.sequences(self.sequence, self.order)
-        if count == len(sequences) and (self._unit == "sequence" or name == _GROUPS):
-            rows = np.empty(table.rows, np.int64)
-            rows[sequences.rows] = np.repeat(np.arange(count), np.diff(sequences.offsets))
-            return cells.take(rows)
-        per = f" and {len(sequences)} sequences" if self._unit == "sequence" or name == _GROUPS else ""
-        raise ValueError(f"{INCONSISTENT}: X has {table.rows} rows{per}, but {name} has {count} entries")
-
-    def _with_groups(self, table: Table, groups: Any) -> tuple[Table, str]:
-        if isinstance(groups, str):
-            return table, table.require(groups, "groups")
-        if not isinstance(table, MemoryTable):
-            raise ValueError(f"X is the file {table.label}: pass the name of the groups' column")
-        if table.offsets is not None:
-            if np.shape(groups) != (len(table.offsets) - 1,):
-                raise ValueError(f"groups has shape {np.shape(groups)}, but X has {len(table.offsets) - 1} sequences")
-            return table.with_columns(read_rows(groups, table.offsets, True, _GROUPS, _GROUPS)), _GROUPS
-        named = read_columns(groups)
-        cells = read_values(as_array(groups)) if named is None else named[0][1]
-        return table.with_columns({_GROUPS: self._by_row(table, cells, _GROUPS)}), _GROUPS
+    @property
+    def _reader(self) -> Reader:
+        return Reader(type(self).__name__, self._unit, self._what, self.sequence, self.order, self.missing_label)
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         """Sequences like those of the fit, with their true answers.
@@ -370,7 +278,7 @@ class SequenceEstimator(BaseEstimator):
         """
         check_is_fitted(self, "model_")
         table = self._open_known(X)
-        table, labels = self._with_targets(table, y)
+        table, labels = self._reader.with_targets(table, y)
         columns = self.model_.task.columns
         if len(labels) != len(columns):
             raise ValueError(
@@ -417,7 +325,7 @@ class SequenceEstimator(BaseEstimator):
         from bilstm.report import write_report
 
         check_is_fitted(self, "model_")
-        table, labels = self._with_targets(self._open_known(X), y)
+        table, labels = self._reader.with_targets(self._open_known(X), y)
         return write_report(path, self.model_.adapted(label=labels), table)
 
     # --- Files and scikit-learn ----------------------------------------------------------------------------------
@@ -534,11 +442,3 @@ def _sequence_names(model: TrainedModel, table: Table) -> dict[str, int]:
     if name is None or not isinstance(table, MemoryTable) or table.offsets is not None or name not in table.names:
         return {}
     return Counter(table.texts(name).tolist())
-
-
-def _column_names(y: Any) -> tuple[str, ...]:
-    """The columns that y names, if it does: a name, or several."""
-    if isinstance(y, str):
-        return (y,)
-    several = isinstance(y, (list, tuple)) and len(y) > 1 and all(isinstance(name, str) for name in y)
-    return tuple(y) if several else ()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from bilstm.data.memory import Cells, MemoryTable
-from bilstm.estimators.base import ClassifierMixin, LabelEstimator, column_or_1d
+from bilstm.estimators.base import ClassifierMixin, LabelEstimator
 
 
 class SequenceClassifier(ClassifierMixin, LabelEstimator):
@@ -22,11 +19,6 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
     """
 
     _unit = "sequence"
-
-    def _target_columns(self, table: MemoryTable, y: Any) -> dict[str, Cells]:
-        if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return super()._target_columns(table, y)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of labelled sequences that are predicted right: see `SequenceTagger.score`."""

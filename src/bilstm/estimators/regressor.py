@@ -8,6 +8,7 @@ import numpy as np
 
 from bilstm.estimators.base import RegressorMixin, SequenceEstimator
 from bilstm.model.trained import TrainedModel
+from bilstm.tasks import QuantityTask
 
 
 class SequenceRegressor(RegressorMixin, SequenceEstimator):
@@ -100,14 +101,19 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         return super().predict(X)
 
     @property
+    def _task(self) -> QuantityTask:
+        assert isinstance(self.model_.task, QuantityTask)
+        return self.model_.task
+
+    @property
     def mean_(self) -> np.ndarray:
         """(outputs,) the means of the quantities in the training part."""
-        return np.array(self.model_.task.mean)
+        return np.array(self._task.mean)
 
     @property
     def scale_(self) -> np.ndarray:
         """(outputs,) the standard deviations of the quantities in the training part."""
-        return np.array(self.model_.task.scale)
+        return np.array(self._task.scale)
 
     @classmethod
     def _loaded_parameters(cls, model: TrainedModel) -> dict[str, Any]:
