@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bilstm.data.reading import read_table
 from bilstm.data.sequences import find_sequences
+from bilstm.data.sources import open_table
 from bilstm.errors import UserError
 
 
@@ -70,6 +71,8 @@ def test_without_an_order_rows_stay_as_they_stand(tmp_path_factory: pytest.TempP
 def test_what_gives_an_order(tmp_path: Path, cells: list[str], expected: list[int]) -> None:
     path = written(tmp_path / "table.csv", "id,t\n" + "".join(f"a,{cell}\n" for cell in cells))
     assert find_sequences(read_table(path), "id", "t").rows.tolist() == expected
+    in_memory = open_table({"id": ["a"] * len(cells), "t": cells}, sequence="id")
+    assert in_memory.sequences("id", "t").rows.tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -192,8 +192,7 @@ def _join_dictionaries(sequences: Sequence[Mapping[str, Any]], label: str) -> Me
                 raise UserError(f"{where}: {name!r} has {length} steps, but {first!r} has {steps[first]}")
         lengths.append(steps[first])
         for name in names:
-            value = sequence.get(name)
-            cells: Any = value if name in steps else [value] * steps[first]
+            cells = sequence[name] if name in steps else [sequence.get(name)] * steps[first]
             columns.setdefault(name, []).extend(cells)
     table = MemoryTable(
         {name: read_cells(values) for name, values in columns.items()}, offsets_of(lengths), form="list", label=label

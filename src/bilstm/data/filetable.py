@@ -141,22 +141,29 @@ class FileTable(Table):
     def profile(self, name: str) -> Profile:
         if name not in self._profiles:
             # CASE, unlike AND, looks at its second half only where the first holds.
-            is_time = "TRY_CAST(t AS TIMESTAMP) IS NOT NULL OR TRY_CAST(t AS TIME) IS NOT NULL"
             has_comma = "TRY_CAST(replace(t, ',', '.') AS DOUBLE) IS NOT NULL"
-            (row,) = self.query(
-                f"""
-                SELECT count(*) FILTER (present), count(n) FILTER (present),
-                    count(*) FILTER (CASE WHEN other THEN {is_time} END),
-                    count(*) FILTER (CASE WHEN other THEN {has_comma} END),
-                    min(r) FILTER (other), min(r) FILTER (isinf(n)), min(r) FILTER (n <> trunc(n))
-                FROM (SELECT *, present AND n IS NULL AS other FROM (
+            cells = f"""
+                (SELECT *, present AND n IS NULL AS other FROM (
                     SELECT rowid AS r, {self.text(name)} AS t, {self.number(name)} AS n,
                         NOT {self.missing(name)} AS present
                     FROM cells
                 ))
+            """
+            ((present, count, commas, other, *firsts),) = self.query(
+                f"""
+                SELECT count(*) FILTER (present), count(n) FILTER (present),
+                    count(*) FILTER (CASE WHEN other THEN {has_comma} END),
+                    min(r) FILTER (other), min(r) FILTER (isinf(n)), min(r) FILTER (n <> trunc(n))
+                FROM {cells}
                 """
             )
-            self._profiles[name] = Profile(*row)
+            times = 0
+            if other is not None:  # to look at all takes as long as all else
+                is_time = "TRY_CAST(t AS TIMESTAMP) IS NOT NULL OR TRY_CAST(t AS TIME) IS NOT NULL"
+                found = f"SELECT count(*) FROM {cells} WHERE CASE WHEN other THEN {is_time} END"
+                if self.query(f"{found} AND r = {other}")[0][0]:
+                    times = self.query(found)[0][0]
+            self._profiles[name] = Profile(present, count, times, commas, other, *firsts)
         return self._profiles[name]
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:

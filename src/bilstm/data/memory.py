@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -77,6 +78,21 @@ class Cells:
             texts = np.array([number_text(value) for value in values.tolist()], object)
         texts[np.isnan(values)] = None
         return texts
+
+
+def _read_order(texts: list[str]) -> npt.NDArray[np.object_] | None:
+    """What texts are sorted by: whole numbers if all can be, or else numbers, dates or times; None if they are none."""
+    for parse in (int, float, _moment, datetime.time.fromisoformat):
+        try:
+            return np.array([parse(text.strip()) for text in texts], object)
+        except ValueError:
+            continue
+    return None
+
+
+def _moment(text: str) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(text)
+    return moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def number_text(value: float) -> str:
@@ -210,10 +226,12 @@ class MemoryTable(Table):
             raise UserError(f"{self.place(row)}: the cell in column {name!r}, {role}, is missing")
         return cells
 
-    def _sorted(self, codes: IndexArray, order: str, sequences: Any = None) -> IndexArray:
+    def _sorted(self, codes: IndexArray, order: str, sequences: npt.NDArray[np.object_] | None = None) -> IndexArray:
         self.require(order, "the order within a sequence")
         cells = self._present(order, "the order")
         keys = cells.integers if cells.integers is not None else cells.values if cells.numeric else cells.keys
+        if keys is None and cells.kind == "text" and cells.problem is None:
+            keys = _read_order(cells.values.tolist())
         if keys is None:
             raise UserError(
                 f"column {order!r} of {self.label} holds {_KINDS.get(cells.kind, 'text')}, which cannot order rows: "

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 WHOLE = "whole"
-_FEWEST_WORDS = 100
-_LETTERS = 3  # in a word
 
 
 @lru_cache(maxsize=1 << 16)
@@ -31,6 +29,8 @@ PARTS: dict[str, Callable[[str], str]] = {
     "last 3": lambda text: text[-3:].lower(),
     "shape": shape,
 }
+_FEWEST_WORDS = 100
+_LETTERS = 3  # in a word
 
 
 def has_letters(text: str) -> bool:

@@ -29,7 +29,7 @@ class Profile:
     Attributes:
         present: the number of cells that are not missing.
         numbers: the number of those that are numbers.
-        times: the number of those that are dates or times.
+        times: the number of those that are dates or times; 0 if the first that is not a number is none.
         decimal_commas: the number of those that would be numbers if a comma were a decimal point.
         other: the first row whose cell is not a number, or None.
         infinite: the first row whose cell is infinite, or None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections import Counter
 from typing import Any, ClassVar, Self
@@ -15,20 +16,19 @@ try:
     from sklearn.base import RegressorMixin as RegressorMixin
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted as check_is_fitted
-    from sklearn.utils.validation import column_or_1d as column_or_1d
 except ImportError as error:
     raise ImportError("bilstm's estimators need scikit-learn 1.6 or later: pip install 'bilstm[sklearn]'") from error
 
 from bilstm.arguments import check_choice
 from bilstm.data.dataset import Dataset
 from bilstm.data.memory import MemoryTable
-from bilstm.data.sources import open_for, open_table
+from bilstm.data.sources import open_for
 from bilstm.data.table import Table
-from bilstm.data.targets import column_names, with_groups, with_targets
 from bilstm.errors import DivergedError, UserError, counted, listed
+from bilstm.estimators.reading import Reader
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
-from bilstm.model.prepare import ColumnOptions, prepare, read_dataset
+from bilstm.model.prepare import prepare, read_dataset
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.models.fitting import FitData
@@ -173,15 +173,16 @@ class SequenceEstimator(BaseEstimator):
                 weights until then.
         """
         options = self._options(self._seed())
-        table, columns = self._open(X, y, groups)
+        table, columns = self._reader.open(X, y, groups)
         valid = None
         if validation_data is not None:
             if len(validation_data) != 2:
                 raise ValueError("validation_data is (X, y)")
-            valid, others = self._open(*validation_data, None)
+            valid, others = self._reader.open(*validation_data, None)
             if others.label != columns.label:
                 raise ValueError(f"the labels of validation_data are called {others.label}, those of y {columns.label}")
         split = options.validation_split
+        columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
         prepared = prepare(table, columns, valid=valid, validation_split=split, seed=options.seed)
         if self.verbose:
             for name, found in prepared.schema.describe() if prepared.schema.named else ():
@@ -214,7 +215,8 @@ class SequenceEstimator(BaseEstimator):
         options = self._options(0)
         if not hasattr(self, "model_"):
             options = self._options(self._seed())
-            table, columns = self._open(X, y, None, classes=classes)
+            table, columns = self._reader.open(X, y, None, classes=classes)
+            columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
             prepared = prepare(table, columns, validation_split=0.0, seed=options.seed)
             network = build_network(prepared.schema, prepared.task, options)
             self._become(TrainedModel(prepared.schema, prepared.task, network, {}), table)
@@ -264,52 +266,9 @@ class SequenceEstimator(BaseEstimator):
 
     # --- Reading -------------------------------------------------------------------------------------------------
 
-    def _open(self, X: Any, y: Any, groups: Any, classes: Any = None) -> tuple[Table, ColumnOptions]:
-        """Sequences and what belongs to them as one table, and which column is what."""
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        names = column_names(y)
-        table = X if isinstance(X, Table) else open_table(X, sequence=self.sequence, steps=names)
-        for name in ("sequence", "order") if table.divided else ():
-            if getattr(self, name) is not None and getattr(self, name) not in table.names:
-                raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X has no such column")
-        table, labels = self._with_targets(table, y)
-        group = None
-        if groups is not None:
-            table, group = with_groups(table, groups, sequence=self.sequence, order=self.order)
-        what = "labels" if len(labels) > 1 and self._what == "label" else self._what
-        if classes is not None and what == "labels" and len(classes) != len(labels):
-            raise ValueError(f"y has {len(labels)} labels a {self._unit}, which are not the classes {list(classes)}")
-        return table, ColumnOptions(
-            sequence=self.sequence,
-            label=labels,
-            order=self.order,
-            spelling=self.spelling,
-            standardize=self.standardize,
-            group=group,
-            task=f"{self._unit}-{what}",
-            classes=None if classes is None or what == "labels" else list(classes),
-        )
-
-    def _with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
-        """The table with y as columns, unless y names some of its columns."""
-        table, names = with_targets(
-            table,
-            y,
-            per_sequence=self._unit == "sequence",
-            sequence=self.sequence,
-            order=self.order,
-            missing=self.missing_label,
-        )
-        columns = [table.columns[name] for name in names] if isinstance(table, MemoryTable) else []
-        for cells in columns if self._what == "label" else ():
-            if cells.numeric and (cells.values % 1 > 0).any():
-                fraction = cells.values[cells.values % 1 > 0][0]
-                raise ValueError(
-                    f"Unknown label type: continuous. Labels are classes, but y has {fraction}; use SequenceRegressor "
-                    f"for quantities"
-                )
-        return table, names
+    @property
+    def _reader(self) -> Reader:
+        return Reader(type(self).__name__, self._unit, self._what, self.sequence, self.order, self.missing_label)
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         """Sequences like those of the fit, with their true answers.
@@ -319,7 +278,7 @@ class SequenceEstimator(BaseEstimator):
         """
         check_is_fitted(self, "model_")
         table = self._open_known(X)
-        table, labels = self._with_targets(table, y)
+        table, labels = self._reader.with_targets(table, y)
         columns = self.model_.task.columns
         if len(labels) != len(columns):
             raise ValueError(
@@ -366,7 +325,7 @@ class SequenceEstimator(BaseEstimator):
         from bilstm.report import write_report
 
         check_is_fitted(self, "model_")
-        table, labels = self._with_targets(self._open_known(X), y)
+        table, labels = self._reader.with_targets(self._open_known(X), y)
         return write_report(path, self.model_.adapted(label=labels), table)
 
     # --- Files and scikit-learn ----------------------------------------------------------------------------------

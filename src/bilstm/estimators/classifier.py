@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from bilstm.data.table import Table
-from bilstm.estimators.base import ClassifierMixin, LabelEstimator, column_or_1d
+from bilstm.estimators.base import ClassifierMixin, LabelEstimator
 
 
 class SequenceClassifier(ClassifierMixin, LabelEstimator):
@@ -22,11 +19,6 @@ class SequenceClassifier(ClassifierMixin, LabelEstimator):
     """
 
     _unit = "sequence"
-
-    def _with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
-        if isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return super()._with_targets(table, y)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of labelled sequences that are predicted right: see `SequenceTagger.score`."""

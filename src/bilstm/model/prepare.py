@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
-from bilstm.data.features import CategoricalColumn, NumericColumn, whole_number
+from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.table import Sequences, Table
 from bilstm.data.textfiles import LABEL, SEQUENCE, TOKEN
@@ -20,7 +20,7 @@ from bilstm.errors import UserError, counted, listed, shown
 from bilstm.ragged import IndexArray, portions, steps_of
 from bilstm.splitting import default_share, split
 from bilstm.tasks import Task
-from bilstm.tasks.finding import TargetTable, find_task, read_truth
+from bilstm.tasks.finding import find_target, find_task, read_truth
 from bilstm.tasks.labels import LabelTask
 
 FeatureKind = Literal["numeric", "categorical"]
@@ -113,7 +113,7 @@ def prepare(
     options = _resolved(table, options, labels)
     kinds, notes = choose_features(table, options)
     sequences = table.sequences(options.sequence, options.order)
-    target = target_of(table, sequences, options, labels, notes)
+    target = find_target(table, sequences, options.sequence, options.label, labels, notes)
     task, truth = find_task(target, sequences, options.task, options.classes)
     labelled = task.labelled_sequences(truth, sequences.offsets)
     grouped = options.group is not None
@@ -172,8 +172,7 @@ def read_dataset(
     sequences = table.sequences(schema.sequence, schema.order)
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
     if with_truth:
-        options = ColumnOptions(schema.sequence, task.columns, text=schema.text)
-        target = target_of(table, sequences, options, labels, [])
+        target = find_target(table, sequences, schema.sequence, task.columns, labels, [])
         truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen)
         data = dataclasses.replace(data, truth=truth, unseen=unseen)
     if group is not None:
@@ -187,43 +186,6 @@ def without_unseen(data: Dataset, task: Task) -> Dataset:
         return data
     truth = np.where(data.known < len(task.classes), data.known, np.int32(-1))
     return dataclasses.replace(data, truth=truth, unseen={}, left_out=data.unseen)
-
-
-def target_of(
-    table: Table, sequences: Sequences, options: ColumnOptions, labels: Table | None, notes: list[str]
-) -> TargetTable:
-    """Where the true answers are."""
-    if labels is None:
-        return TargetTable(table, options.label)
-    key = str(options.sequence)
-    if options.sequence is None or key not in table.names:
-        raise UserError(
-            f"{labels.label} has labels by sequence, so name the column of {table.label} that identifies sequences "
-            f"(--sequence)"
-        )
-    labels.require(key, "the sequence of each row")
-    names = options.label or tuple(name for name in labels.names if name != key)[:1]
-    if not options.label and len(labels.names) != 2:
-        raise UserError(f"which column of {labels.label} is the label? Name it with --label: {listed(labels.names)}")
-    found = dict[str, int]()
-    for row, cell in enumerate(labels.texts(key)):
-        if cell is None:
-            raise UserError(f"{labels.place(row)}: the cell in column {key!r}, the row's sequence, is missing")
-        text = whole_number(cell.strip())
-        if text in found:
-            raise UserError(f"{labels.place(row)}: sequence {shown(text)} has a second label")
-        found[text] = row
-    own = [whole_number(str(text).strip()) for text in table.values(key, sequences.first_rows)]
-    rows = np.array([found.get(text, -1) for text in own])
-    if not (rows >= 0).any():
-        raise UserError(f"none of the sequences of {table.label} is in column {key!r} of {labels.label}")
-    without = int((rows < 0).sum())
-    if without:
-        notes.append(f"{counted(without, 'sequence')} without a row in {labels.label}, so without a label")
-    unused = len(found) - len(set(own) & found.keys())
-    if unused:
-        notes.append(f"{labels.label}: {counted(unused, 'row')} of sequences that are not in {table.label}")
-    return TargetTable(labels, names, rows)
 
 
 def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, FeatureKind], list[str]]:

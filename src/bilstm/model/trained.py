@@ -256,18 +256,18 @@ def load(path: str | os.PathLike[str]) -> TrainedModel:
 
 def _shaped(rows: npt.NDArray[Any], table: Table, data: Dataset) -> Any:
     """What is predicted, in the form of the data."""
-    offsets = table.offsets if isinstance(table, MemoryTable) else None
-    if data.per_sequence and (offsets is not None or not isinstance(table, MemoryTable)):
+    form, offsets = (table.form, table.offsets) if isinstance(table, MemoryTable) else ("file", None)
+    if data.per_sequence and (offsets is not None or form == "file"):
         return rows
     values = np.repeat(rows, data.values.lengths, axis=0) if data.per_sequence else rows
     ordered = np.empty_like(values)
     ordered[data.rows] = values
     if offsets is None or not isinstance(table, MemoryTable):
         return ordered
-    if table.form == "array":
+    if form == "array":
         return ordered.reshape(len(data), -1, *ordered.shape[1:])
     parts = [ordered[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
-    if table.form != "objects":
+    if form != "objects":
         return parts
     objects = np.empty(len(parts), object)
     objects[:] = parts

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.dataset import Truth
+from bilstm.data.features import whole_number
 from bilstm.data.table import Sequences, Table
-from bilstm.errors import UserError, counted, listed
+from bilstm.errors import UserError, counted, listed, shown
 from bilstm.metrics.labels import sequence_of_steps
 from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Task
@@ -35,6 +36,58 @@ class TargetTable:
     table: Table
     columns: tuple[str, ...]
     rows: IndexArray | None = None
+
+
+def find_target(
+    table: Table,
+    sequences: Sequences,
+    sequence: str | None,
+    columns: tuple[str, ...],
+    labels: Table | None,
+    notes: list[str],
+) -> TargetTable:
+    """Where the true answers are.
+
+    Args:
+        sequence: the column that identifies sequences, in both tables.
+        columns: the target columns; may be left out where a table of labels has one other column only.
+        labels: a table with one row a sequence that holds the labels.
+        notes: gets a sentence on sequences without a label, and on labels without a sequence.
+
+    Raises:
+        UserError: the tables do not fit together; the message says where.
+    """
+    if labels is None:
+        return TargetTable(table, columns)
+    key = str(sequence)
+    if sequence is None or key not in table.names:
+        raise UserError(
+            f"{labels.label} has labels by sequence, so name the column of {table.label} that identifies sequences "
+            f"(--sequence)"
+        )
+    labels.require(key, "the sequence of each row")
+    names = columns or tuple(name for name in labels.names if name != key)[:1]
+    if not columns and len(labels.names) != 2:
+        raise UserError(f"which column of {labels.label} is the label? Name it with --label: {listed(labels.names)}")
+    found = dict[str, int]()
+    for row, cell in enumerate(labels.texts(key)):
+        if cell is None:
+            raise UserError(f"{labels.place(row)}: the cell in column {key!r}, the row's sequence, is missing")
+        text = whole_number(cell.strip())
+        if text in found:
+            raise UserError(f"{labels.place(row)}: sequence {shown(text)} has a second label")
+        found[text] = row
+    own = [whole_number(str(text).strip()) for text in table.values(key, sequences.first_rows)]
+    rows = np.array([found.get(text, -1) for text in own])
+    if not (rows >= 0).any():
+        raise UserError(f"none of the sequences of {table.label} is in column {key!r} of {labels.label}")
+    without = int((rows < 0).sum())
+    if without:
+        notes.append(f"{counted(without, 'sequence')} without a row in {labels.label}, so without a label")
+    unused = len(found) - len(set(own) & found.keys())
+    if unused:
+        notes.append(f"{labels.label}: {counted(unused, 'row')} of sequences that are not in {table.label}")
+    return TargetTable(labels, names, rows)
 
 
 def find_task(
@@ -138,6 +191,8 @@ def _of_columns(target: TargetTable, what: str | None, classes: Sequence[Any] | 
 
 def _what(table: Table, columns: Sequence[str]) -> str:
     """Whether the columns are a label, several labels or quantities, where this is certain."""
+    if len(columns) == 1 and table.kinds[columns[0]] in ("text", "boolean"):
+        return "label"
     profiles = [table.profile(name) for name in columns]
     numeric = [profile.present > 0 and profile.numbers == profile.present for profile in profiles]
     if len(columns) == 1:
