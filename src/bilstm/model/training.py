@@ -13,7 +13,8 @@ from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
 from bilstm.errors import DivergedError, UserError
-from bilstm.metrics import ClassScores, LabelSetScores, find_temperature, with_temperature
+from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
+from bilstm.metrics.calibration import losses
 from bilstm.model.fingerprint import fingerprint
 from bilstm.model.network import build_network
 from bilstm.model.prepare import ColumnOptions, Prepared, prepare
@@ -28,6 +29,7 @@ from bilstm.training.options import TrainingOptions
 
 # A validation set from which a temperature can be found.
 _FEWEST_ROWS, _FEWEST_SEQUENCES = 100, 5
+_MOST = 1 << 22  # outputs that are looked at
 
 
 class ModelInterrupted(TrainingInterrupted):
@@ -275,7 +277,8 @@ def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | No
     change.
 
     Args:
-        wanted: whether to; None: if the validation set is large enough.
+        wanted: whether to; None: if the validation set is large enough, and its log loss falls by more than chance
+            explains: by two standard errors over its groups or sequences.
 
     Returns:
         The "temperature" and what it did on the validation set: "log_loss_before", "log_loss",
@@ -284,21 +287,26 @@ def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | No
     task = model.task
     if wanted is False or validation is None or task.what == "quantity":
         return None
-    labelled = task.labelled(validation.known)
-    if not wanted and (labelled.sum() < _FEWEST_ROWS or len(validation) < _FEWEST_SEQUENCES):
+    part = validation.part(slice(0, max(1, int(np.searchsorted(validation.row_offsets, _MOST // task.outputs)))))
+    labelled = task.labelled(part.known)
+    if not labelled.any() or (not wanted and (labelled.sum() < _FEWEST_ROWS or len(part) < _FEWEST_SEQUENCES)):
         return None
-    truth = validation.known[labelled]
-    outputs = model.outputs(validation.values)[labelled]
+    truth, outputs = part.known[labelled], model.outputs(part.values)[labelled]
     several = not isinstance(task, LabelTask)
     temperature = find_temperature(truth, outputs, several=several)
     scaled = with_temperature(outputs, temperature, several=several)
+    if not wanted:
+        units = np.arange(len(part)) if part.groups is None else np.unique(part.groups, return_inverse=True)[1]
+        of_rows = np.repeat(units, np.diff(part.row_offsets))[labelled]
+        gains = losses(truth, outputs) - losses(truth, scaled)
+        sums = np.bincount(of_rows, gains.sum(axis=1) if several else gains)
+        if sums.sum() <= 2 * np.sqrt(len(sums)) * sums.std():
+            return None
     figures: dict[str, float] = {"temperature": temperature}
     for name, rows in (("_before", outputs), ("", scaled)):
-        scorer = (LabelSetScores if several else ClassScores)(np.ones(len(truth), np.bool_), task.outputs)
-        scorer.add(truth, rows, np.arange(len(truth) + 1))
-        report = scorer.report()
         # Rounded: the last bits of logarithms differ between processors, and must not make another file.
-        figures |= {f"{key}{name}": round(report[key], 5) for key in ("log_loss", "calibration_error")}
+        figures[f"log_loss{name}"] = round(log_loss(truth, rows, several=several), 5)
+        figures[f"calibration_error{name}"] = round(calibration_error(truth, rows, several=several), 5)
     weights = model.network.get_weights()
     model.network.set_weights([*weights[:-2], *(weight / np.float32(temperature) for weight in weights[-2:])])
     return figures
