@@ -382,7 +382,7 @@ CASES = [
     case("checkpoint over a model", f"train train.csv {COLUMNS} --out out --checkpoint c", "c is a model, not a checkpoint: give another name", c=hostile()),
     case("checkpoint of a training not gone on with", f"train train.csv {COLUMNS} --out out --checkpoint c", "c holds an unfinished training: continue it with --resume, or start anew with --force", c=hostile(kind="checkpoint")),
     case("checkpoint of nothing", f"train train.csv {COLUMNS} --out out --checkpoint c --resume --quiet", "c is damaged (it does not say to which training it belongs)", c=hostile(kind="checkpoint", training=None)),
-    case("checkpoint of another training", f"train train.csv {COLUMNS} --out out --checkpoint c --resume --quiet", "c is of another training (the sequence column: 'key' there, 'id' here): give the same, or remove it to start anew", c=hostile(kind="checkpoint", training={"the task": "step-label", "the sequence column": "key"})),
+    case("checkpoint of another training", f"train train.csv {COLUMNS} --out out --checkpoint c --resume --quiet", "c belongs to another training (the sequence column: 'key' in the file, 'id' now): give the same, or remove it to start anew", c=hostile(kind="checkpoint", training={"the task": "step-label", "the sequence column": "key"})),
     case("checkpoint as a model", "predict c train.csv --out out.csv", "c holds an unfinished training, not a model: finish it with --resume first", c=hostile(kind="checkpoint")),
     case("log in no folder", f"train train.csv {COLUMNS} --out out --log nowhere/log", "cannot write nowhere/log: the folder nowhere does not exist"),
     case("log over the table", f"train train.csv {COLUMNS} --out out --log train.csv", "cannot write train.csv: it is being read; give another name"),
