@@ -247,15 +247,15 @@ def test_a_model_is_no_checkpoint_nor_the_reverse(unfinished: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        ({"epochs": 5}, "epochs: 4 there, 5 here"),
-        ({"batch_size": None}, "batch_size: 8 there, not given here"),
-        ({"patience": 3}, "patience: 10 there, 3 here"),
-        ({"seed": 2}, "seed: 1 there, 2 here"),
-        ({"time_limit": 60.0}, "time_limit: not given there, 60.0 here"),
+        ({"epochs": 5}, "epochs: 4 in the file, 5 now"),
+        ({"batch_size": None}, "batch_size: 8 in the file, not given now"),
+        ({"patience": 3}, "patience: 10 in the file, 3 now"),
+        ({"seed": 2}, "seed: 1 in the file, 2 now"),
+        ({"time_limit": 60.0}, "time_limit: not given in the file, 60.0 now"),
     ],
 )
 def test_other_options(unfinished: Path, options: dict[str, Any], difference: str) -> None:
-    message = f"{unfinished} is of another training ({difference}): give the same, or remove it to start anew"
+    message = f"{unfinished} belongs to another training ({difference}): give the same, or remove it to start anew"
     with pytest.raises(UserError, match="^" + re.escape(message) + "$"):
         train(Checkpoint(unfinished, resume=True), **options)
 
@@ -275,7 +275,7 @@ def test_other_data_and_another_network(unfinished: Path) -> None:
         ("the network's layers", wide, data, held_out),
     ]
     for name, model, training, validation in cases:
-        with pytest.raises(UserError, match=rf"is of another training \({name} are others\): give the same"):
+        with pytest.raises(UserError, match=rf"belongs to another training \({name} differ\): give the same"):
             train_model(model, training, validation, options, checkpoint=Checkpoint(unfinished, resume=True))
 
 
@@ -291,22 +291,27 @@ def prepared(schema: Schema = COLUMNS, task: Any = TASK) -> Prepared:
 @pytest.mark.parametrize(
     ("schema", "task", "options", "difference"),
     [
-        ({"sequence": "key"}, TASK, {}, "the sequence column: 'id' there, 'key' here"),
-        ({"order": "t"}, TASK, {}, "the order column: not given there, 't' here"),
-        ({}, LabelTask(("state",), False, ("0", "1")), {}, "the label column: 'label' there, 'state' here"),
-        ({"numeric": (NumericColumn("y", 0.0, 1.0),)}, TASK, {}, "the features: 'x' there, 'y' here"),
+        ({"sequence": "key"}, TASK, {}, "the sequence column: 'id' in the file, 'key' now"),
+        ({"order": "t"}, TASK, {}, "the order column: not given in the file, 't' now"),
+        ({}, LabelTask(("state",), False, ("0", "1")), {}, "the label column: 'label' in the file, 'state' now"),
+        ({"numeric": (NumericColumn("y", 0.0, 1.0),)}, TASK, {}, "the features: 'x' in the file, 'y' now"),
         (
             {"numeric": (), "categorical": (CategoricalColumn("x", ()),)},
             TASK,
             {},
-            "the categorical features: none there, 'x' here",
+            "the categorical features: none in the file, 'x' now",
         ),
-        ({}, LabelTask(("label",), False, ("a", "b")), {}, "the classes are others"),
-        ({}, LabelSetTask(("label", "other"), False), {}, "the task: 'step-label' there, 'step-labels' here"),
-        ({}, QuantityTask(("label",), False, (0.0,), (1.0,)), {}, "the task: 'step-label' there, 'step-quantity' here"),
-        ({}, TASK, {"units": 3}, "units: 2 there, 3 here"),
-        ({}, TASK, {"dropout": 0.2}, "dropout: 0.3 there, 0.2 here"),
-        ({}, TASK, {"calibrate": False}, "calibrate: not given there, False here"),
+        ({}, LabelTask(("label",), False, ("a", "b")), {}, "the classes differ"),
+        ({}, LabelSetTask(("label", "other"), False), {}, "the task: 'step-label' in the file, 'step-labels' now"),
+        (
+            {},
+            QuantityTask(("label",), False, (0.0,), (1.0,)),
+            {},
+            "the task: 'step-label' in the file, 'step-quantity' now",
+        ),
+        ({}, TASK, {"units": 3}, "units: 2 in the file, 3 now"),
+        ({}, TASK, {"dropout": 0.2}, "dropout: 0.3 in the file, 0.2 now"),
+        ({}, TASK, {"calibrate": False}, "calibrate: not given in the file, False now"),
     ],
 )
 def test_other_columns(
@@ -315,13 +320,15 @@ def test_other_columns(
     path, small = tmp_path / "checkpoint", {"units": 2, "layers": 1, "epochs": 2}
     train_prepared(prepared(), TrainingOptions(**small), checkpoint=Checkpoint(path))
     other = prepared(dataclasses.replace(COLUMNS, **schema), task)
-    with pytest.raises(UserError, match=re.escape(f" is of another training ({difference}): ")):
+    with pytest.raises(UserError, match=re.escape(f" belongs to another training ({difference}): ")):
         train_prepared(other, TrainingOptions(**small | options), checkpoint=Checkpoint(path, resume=True))
 
 
 def test_another_version(unfinished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "__version__", "9.9.9")
-    with pytest.raises(UserError, match=r"was written by bilstm .*, and this is 9\.9\.9: finish it with that, or"):
+    with pytest.raises(
+        UserError, match=r"was written by bilstm .*, and this is 9\.9\.9: finish it with that version, or"
+    ):
         train(Checkpoint(unfinished, resume=True))
 
 

@@ -16,6 +16,7 @@ import bilstm
 from bilstm.cli import commands
 from bilstm.model import TrainedModel
 
+VALID: dict[str, Any] = {"sequence": "id", "features": ["x"], "labels": "some.csv", "valid": "steps.csv"}
 SMALL: dict[str, Any] = {"units": 2, "layers": 1, "epochs": 2, "validation_split": 0.3}
 LONG: dict[str, Any] = {"sequence": "id", "order": "t", "label": "mood", "features": ["x", "word"]}
 # The option, what else is said, and two values.
@@ -34,7 +35,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Any]] = [
     ("task", LONG | {"label": "level"}, "step-label", "step-quantity"),
     ("labels", {"sequence": "id", "features": ["x"]}, "some.csv", "others.csv"),
     ("valid", LONG | {"validation_split": 0}, "valid.csv", None),
-    ("valid_labels", {"sequence": "id", "features": ["x"], "labels": "some.csv", "valid": "steps.csv"}, "some.csv", "o2.csv"),
+    ("valid_labels", VALID, "some.csv", "o2.csv"),
     ("text", {"label": "mood"}, "word", "note"),
     ("tokens", {"label": "mood", "text": "note"}, "words", "characters"),
     ("pooling", LONG, "max", "attention"),
@@ -99,7 +100,10 @@ def in_toml(options: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize(("name", "others", "first", "second"), CASES, ids=[f"{i} {case[0]}" for i, case in enumerate(CASES)])  # fmt: skip
+NAMES = [f"{number} {case[0]}" for number, case in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("name", "others", "first", "second"), CASES, ids=NAMES)
 def test_typed_in_a_file_and_in_python(
     folder: Path, name: str, others: dict[str, Any], first: Any, second: Any
 ) -> None:

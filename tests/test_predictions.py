@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from click.testing import CliRunner, Result
 from bilstm.cli import commands
 from bilstm.data.reading import read_table
 from bilstm.model import TrainedModel
+from bilstm.model.predictions import PredictionOptions
+from bilstm.model.streaming import predict_stream
 from oracles.models import weight_bits
 
 LABELS = ["rest", "walk", "run"]
@@ -205,6 +209,10 @@ def test_missing_values_in_a_stream_are_reported(folder: Path) -> None:
         ('{"id": 1, "time": 1, "x": 1, "predicted": 1}\n', "standard input, line 1: there is a value 'predicted' alr"),
         ('{"id": 1, "time": 1, "x": 1, "x": 2}\n', "standard input, line 1: not one JSON object such as … 'x' twice"),
         ('{"id": 1, "time": 1, "x": NaN}\n', "standard input, line 1: not one JSON object such as … NaN is not a JSON"),
+        ('{"id": 1, "time": 1, "x": 1}\n{"time": [1], "x": [1]}\n', "standard input, line 2 is a sequence of its own"),
+        ('{"time": [1], "x": [1]}\n{"id": 1, "time": 1, "x": 1}\n', "standard input, line 2 is a time step, but"),
+        ('{"id": 1, "time": 1, "x": "1_0"}\n', "standard input, line 1: '1_0' in column 'x' is not a number"),
+        ('{"id": 1, "time": "noon", "x": 1}\n', "column 'time' of standard input holds text, which cannot order rows"),
         (b'{"id": "\xe9"}\n', "standard input, line 1: not UTF-8 text (byte 0xe9)"),
     ],
 )  # fmt: skip
@@ -304,3 +312,70 @@ def test_lists_in_a_stream(folder: Path, tmp_path: Path) -> None:
     said = bilstm("predict", folder / "model", "-", "--out", "-", "--quiet", given=given).stdout
     assert [json.loads(line) for line in said.splitlines()] == written(tmp_path / "out.ndjson")
     assert [len(json.loads(line)["predicted"]) for line in said.splitlines()] == [3, 1]
+
+
+def changed(name: str, change: Any) -> list[dict[str, Any]]:
+    """The new sequences, the rows of each in another order, with one value of each row changed."""
+    table = [{**row, name: change(row[name])} for row in rows(12, seed=1)]
+    places = np.random.default_rng(2).permutation(len(table))
+    return [table[i] for i in sorted(places.tolist(), key=lambda i: int(table[i]["id"][1:]))]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("time", lambda time: f"2024-02-0{1 + time // 30}T{time % 30:02}:00:00Z"),
+        ("time", lambda time: f"2024-02-03 {time // 10:02}:30:00+02"),
+        ("time", lambda time: f"2024-02-03T12:00:00.0000{time:02}"),
+        ("time", lambda time: f"{time // 10:02}:15"),
+        ("time", lambda time: f"{time + 2**60}"),
+        ("time", lambda time: time + 2**60),
+        ("time", lambda time: f"{time / 8}"),
+        ("x", str),
+        ("x", lambda x: f" {x}e0 "),
+        ("x", lambda x: x > 0),
+        ("x", lambda x: "TRUE" if x > 0 else "NA"),
+        ("x", lambda x: None if x > 0 else ""),
+        ("x", lambda x: "+1" if x > 0 else -1),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--events"]])
+def test_cells_of_a_stream_are_read_as_those_of_a_file(
+    folder: Path, tmp_path: Path, name: str, change: Any, options: list[str]
+) -> None:
+    given = "".join(json.dumps(row) + "\n" for row in changed(name, change))
+    (tmp_path / "new.ndjson").write_text(given)
+    command = ["predict", folder / "model"]
+    result = bilstm(*command, "-", *options, "--out", "-", given=given)
+    notes = bilstm(*command, tmp_path / "new.ndjson", *options, "--out", tmp_path / "out.ndjson").stdout.splitlines()
+    assert [json.loads(line) for line in result.stdout.splitlines()] == written(tmp_path / "out.ndjson")
+    assert result.stderr.splitlines()[1:] == notes[1:]
+
+
+def test_codes_and_words_in_a_stream(tmp_path: Path) -> None:
+    """What is text in one line and a number in another is the same as in a file, whatever comes at once."""
+    values = ["a", 1, "1", True, "true", 2.5, None, "", 3.0, "b"]
+    table = [{"id": i // 5, "code": values[i % 10], "y": "pq"[i % 10 < 5]} for i in range(60)]
+    given = "".join(json.dumps(row) + "\n" for row in table)
+    (tmp_path / "t.ndjson").write_text(given)
+    small = ["--sequence", "id", "--label", "y", "--categorical", "code", "--units", 2, "--epochs", 3, "--quiet"]
+    bilstm("train", tmp_path / "t.ndjson", *small, "--out", tmp_path / "model")
+    bilstm("predict", tmp_path / "model", tmp_path / "t.ndjson", "--out", tmp_path / "out.ndjson", "--quiet")
+    said = bilstm("predict", tmp_path / "model", "-", "--out", "-", "--quiet", given=given).stdout
+    assert [json.loads(line) for line in said.splitlines()] == written(tmp_path / "out.ndjson")
+
+
+def test_a_long_sequence_line_by_line_takes_no_more_time_than_at_once(folder: Path, tmp_path: Path) -> None:
+    """Each line is looked at once, however many are waiting."""
+
+    class Pipe(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            return self.readline()
+
+    lines = [json.dumps({"id": 1, "time": t, "x": t % 3}) + "\n" for t in range(20_000)]
+    model = TrainedModel.load(folder / "model")
+    target, began = io.BytesIO(), time.process_time()
+    found = predict_stream(Pipe("".join(lines).encode()), target, model, PredictionOptions())
+    assert (found.extent.sequences, found.extent.steps) == (1, 20_000)
+    assert target.getvalue().count(b"\n") == 20_000
+    assert time.process_time() - began < 10

@@ -1,5 +1,5 @@
-"""Trained models of every task: a sequence's prediction is the same bits whatever else is predicted with it, in whatever
-order, by however many threads and in whatever process."""
+"""Trained models of every task: the bits of a sequence's prediction do not depend on what else is predicted with it, on
+the order, on the number of threads or on the process."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def _predict_table(model: TrainedModel, table: str, options: PredictionOptions, 
     source = model.open(table)
     assert isinstance(source, FileTable)
     path = str(scratch.folder(source) / "predictions.ndjson") if out == "-" else out
-    check_predictions(source, options, model.task, path)
+    check_predictions(source, options, model, path)
     data = model.read(source)
     write_predictions(model, source, data, options, path)
     if out == "-":

@@ -16,6 +16,7 @@ from bilstm.data.table import Format
 from bilstm.data.writing import (
     Addition,
     DictionaryColumn,
+    check_new_names,
     check_output,
     exported,
     write_query,
@@ -174,12 +175,13 @@ def find_runs(model: TrainedModel, data: Dataset, background: str | None) -> lis
     return parts
 
 
-def check_predictions(table: FileTable, options: PredictionOptions, task: Task, path: AnyPath) -> Format:
+def check_predictions(table: FileTable, options: PredictionOptions, model: TrainedModel, path: AnyPath) -> Format:
     """The format in which predictions for a table will be written to this path.
 
     Raises:
         UserError: they cannot be.
     """
+    task = model.task
     options.check(task)
     output = format_of(path)
     own_table = options.events or (task.per_sequence and not table.lists)
@@ -188,6 +190,8 @@ def check_predictions(table: FileTable, options: PredictionOptions, task: Task, 
     if output == "conll":
         what = "events" if options.events else "predictions for sequences"
         raise UserError(f"cannot write {path}: {what} are a table of their own; use .csv, .parquet or .ndjson")
+    if not options.events and model.schema.sequence in options.names(task):
+        check_new_names(table, [str(model.schema.sequence)])
     return output
 
 
@@ -199,7 +203,7 @@ def write_predictions(
     Raises:
         UserError: the file cannot be written.
     """
-    output = check_predictions(table, options, model.task, path)
+    output = check_predictions(table, options, model, path)
     if options.events:
         _write_events(model, table, data, options, path, output)
     elif not model.task.per_sequence:

@@ -9,7 +9,7 @@ import io
 import json
 import re
 import select
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from bilstm.data.arrays import read_sequences
 from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.frames import read_cells
-from bilstm.data.memory import MemoryTable, number_text
+from bilstm.data.memory import MemoryTable
 from bilstm.data.reading import check_json
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import DictionaryColumn
@@ -92,7 +92,8 @@ def predict_stream(source: IO[bytes], target: IO[bytes], model: TrainedModel, op
 
     def predict(lines: Sequence[Line]) -> None:
         table, data = _read(lines, model)
-        _check_new_names(lines, options.names(model.task) if not options.events else ())
+        if not options.events:
+            _check_new_names(lines, options.names(model.task), model)
         answers = (
             _events(model, table, data, lines, options) if options.events else _answers(model, data, lines, options)
         )
@@ -102,8 +103,17 @@ def predict_stream(source: IO[bytes], target: IO[bytes], model: TrainedModel, op
         streamed.observations.add(data.observations)
 
     waiting: list[Line] = []
+    start: Line | None = None
     for came in _arrivals(source, model):
         first = len(waiting)  # those before are of one sequence
+        for line in came:
+            start = start or line
+            if (line.key is None) != (start.key is None):
+                kinds = ("a time step", "a sequence of its own")
+                raise UserError(
+                    f"{_NAME}, line {line.number} is {kinds[line.key is None]}, but line {start.number} is "
+                    f"{kinds[start.key is None]}: a stream has one or the other"
+                )
         waiting += came
         last = len(waiting)
         if waiting and waiting[-1].key is not None:
@@ -122,13 +132,6 @@ def predict_stream(source: IO[bytes], target: IO[bytes], model: TrainedModel, op
 def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Dataset]:
     schema = model.schema
     own = lines[0].key is None
-    other = next((line for line in lines if (line.key is None) != own), None)
-    if other is not None:
-        kinds = ("a sequence of its own", "a time step")
-        raise UserError(
-            f"{_NAME}, line {other.number} is {kinds[own]}, but line {lines[0].number} is {kinds[not own]}: a stream "
-            f"has one or the other"
-        )
     if schema.text is not None:
         texts = {schema.text.column: read_cells([_text(line.cells[schema.text.column]) for line in lines])}
         table = divide_texts(MemoryTable(texts, label=_NAME), schema.text)
@@ -157,7 +160,7 @@ def _text(cell: Any) -> Any:
     """A cell of text, as one is read from a file: numbers and truth values as they are written."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
-    return number_text(float(cell)) if isinstance(cell, float) else str(cell) if isinstance(cell, int) else cell or None
+    return repr(cell) if isinstance(cell, (int, float)) else cell or None
 
 
 def _number(cell: Any) -> Any:
@@ -179,18 +182,21 @@ def _moment(cell: Any) -> Any:
     """A cell that orders rows: a number, or a date or time as ISO 8601 has it; other text is left as it is."""
     found = _number(cell)
     if isinstance(found, str):
-        for kind in (datetime.datetime, datetime.time):
-            with contextlib.suppress(ValueError):
-                moment = kind.fromisoformat(found.strip())
-                aware = isinstance(moment, datetime.datetime) and moment.tzinfo is not None
-                return moment.astimezone(datetime.UTC).replace(tzinfo=None) if aware else moment
+        with contextlib.suppress(ValueError):
+            moment = datetime.datetime.fromisoformat(found.strip())
+            return moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+        with contextlib.suppress(ValueError):
+            return datetime.time.fromisoformat(found.strip())
     return found
 
 
-def _check_new_names(lines: Sequence[Line], names: Sequence[str]) -> None:
+def _check_new_names(lines: Sequence[Line], names: Sequence[str], model: TrainedModel) -> None:
     for line in lines:
-        for name in names:
-            if name in line.cells:
+        written: Iterable[str] = line.cells
+        if model.task.per_sequence and line.key is not None:
+            written = (str(model.schema.sequence),)
+        for name in written:
+            if name in names:
                 raise UserError(f"{_NAME}, line {line.number}: there is a value {name!r} already, which would be lost")
 
 

@@ -1,1 +1,1 @@
-"""How a network is trained: options, the loop, what is kept of it, and who is told. No tables here."""
+"""How a network is trained: options, the loop, checkpoints and logs. No tables here."""

@@ -1,4 +1,4 @@
-"""An unfinished training in a file, to go on with later: safetensors with a JSON header. Data, never code."""
+"""An unfinished training in a file, to be resumed later: safetensors with a JSON header. Data, never code."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ARRAYS = ("weights", "first_moments", "second_moments", "average")
 
 @dataclass(frozen=True)
 class Best:
-    """What is best so far; replaced as a whole, so that Ctrl-C finds it whole.
+    """The best epoch so far; replaced as a whole, so that Ctrl-C never finds half of it.
 
     Attributes:
-        score: of the epoch: the larger is the better.
+        score: of the epoch; larger is better.
         epoch: from 0.
         weights: (parameters,) after it.
     """
@@ -42,17 +42,17 @@ class Best:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a training has come to, between two training steps.
+    """The whole state of a training, between two training steps.
 
     Attributes:
-        weights, first_moments, second_moments: (parameters,) of the network and its optimizer.
-        average: (parameters,) of the weights after each training step.
+        weights, first_moments, second_moments: (parameters,) the state of the network and its optimizer.
+        average: (parameters,) the moving average of the weights.
         iteration: training steps taken.
         random: the state of the generator that orders sequences, before the epoch.
-        batches: how many of the epoch are done.
-        sums: (5,) their scores.
-        logs: of each epoch that ended.
-        best: None before the first has.
+        batches: how many batches of the epoch are done.
+        sums: (5,) the sums of their scores.
+        logs: the scores of each epoch that has ended.
+        best: the best epoch; None before the first has ended.
         seconds: spent so far.
     """
 
@@ -73,9 +73,9 @@ class Checkpoint:
     """The file that holds an unfinished training.
 
     Args:
-        path: the file. It is written anew after every epoch, each time wholly or not at all.
-        resume: go on with what it holds; without the file, training starts from the beginning.
-        minutes: write it whenever so many have passed, within an epoch too, instead of after every epoch.
+        path: the file. It is rewritten after every epoch, each time wholly or not at all.
+        resume: continue the training that the file holds; without the file, training starts from the beginning.
+        minutes: write the file whenever so many minutes have passed, within an epoch too, instead of after every epoch.
         inputs: files that are being read, and must not be overwritten.
         force: without `resume`, replace an existing file of any content.
 
@@ -113,21 +113,21 @@ class Checkpoint:
         self._resumable = True
 
     def belongs_to(self, facts: Mapping[str, Any]) -> None:
-        """Add to what tells this training from others.
+        """Add facts that distinguish this training from others.
 
         Args:
-            facts: plain data by what a person calls it; a `fingerprint` stands for what is long.
+            facts: plain data by name; a `fingerprint` stands for long data.
         """
         self._facts |= json.loads(json.dumps(facts))
 
     def restore(self, parameters: int) -> Snapshot | None:
-        """What was found in the file when this object was made, None where there was no file.
+        """The state that the file held when this object was made; None if there was no file.
 
         Args:
-            parameters: of the network, in which training goes on.
+            parameters: the number of parameters of the network that is trained.
 
         Raises:
-            UserError: it belongs to another training; the message names the first difference.
+            UserError: the file belongs to another training; the message names the first difference.
             ModelFileError: the file is damaged.
         """
         if self._found is None:
@@ -137,7 +137,7 @@ class Checkpoint:
         if (version := header["versions"].get("bilstm")) != __version__:
             raise UserError(
                 f"{self.path} was written by bilstm {shown(version)[1:-1]}, and this is {__version__}: finish it with "
-                f"that, or remove it to start anew"
+                f"that version, or remove it to start anew"
             )
         facts = header.get("training")
         if not isinstance(facts, dict):
@@ -146,7 +146,7 @@ class Checkpoint:
             if name not in facts or name not in self._facts or facts[name] != self._facts[name]:
                 difference = _difference(name, facts.get(name), self._facts.get(name))
                 raise UserError(
-                    f"{self.path} is of another training ({difference}): give the same, or remove it to start anew"
+                    f"{self.path} belongs to another training ({difference}): give the same, or remove it to start anew"
                 )
         try:
             return _snapshot(tensors, header, parameters)
@@ -154,7 +154,7 @@ class Checkpoint:
             raise ModelFileError(f"{self.path} is damaged ({type(error).__name__}: {error})") from None
 
     def due(self, *, epoch_ended: bool) -> bool:
-        """Whether it is time to write."""
+        """Whether the file should be written now."""
         if self.minutes is None:
             return epoch_ended
         return time.monotonic() - self._written >= 60 * self.minutes
@@ -163,7 +163,7 @@ class Checkpoint:
         """Write the file, wholly or not at all.
 
         Raises:
-            UserError: it cannot be written; it is as it was, which the message says if there is one to go on with.
+            UserError: the file cannot be written; it is unchanged, and the message says if training can be resumed.
         """
         tensors = {name: getattr(snapshot, name) for name in _ARRAYS}
         header = {
@@ -196,7 +196,7 @@ class Checkpoint:
 
 
 def fingerprint(*parts: npt.NDArray[Any] | str | None) -> str:
-    """A short text that differs wherever these arrays or texts do."""
+    """A short text that differs if these arrays or texts do."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
@@ -211,8 +211,8 @@ def fingerprint(*parts: npt.NDArray[Any] | str | None) -> str:
 
 def _difference(name: str, there: Any, here: Any) -> str:
     if any(isinstance(value, str) and value.startswith(_DIGEST) for value in (there, here)):
-        return f"{name} are others"
-    return f"{name}: {_worded(there)} there, {_worded(here)} here"
+        return f"{name} differ"
+    return f"{name}: {_worded(there)} in the file, {_worded(here)} now"
 
 
 def _worded(value: Any) -> str:
@@ -222,7 +222,7 @@ def _worded(value: Any) -> str:
 
 
 def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snapshot:
-    """What `Checkpoint.write` wrote, from a file that nobody vouches for. Raises anything where it is not that."""
+    """The state that `Checkpoint.write` wrote, from an untrusted file. Raises any exception if it is something else."""
     arrays = {name: tensors[name] for name in _ARRAYS}
     logs, best = header["logs"], header.get("best")
     if best is not None:

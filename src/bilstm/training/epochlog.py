@@ -14,11 +14,11 @@ _ALWAYS = ("epoch", "loss", "seconds")  # in each line; "epoch" is the first
 
 
 class EpochLog:
-    """Writes what training tells of its epochs: a `Progress` for `train_model`.
+    """Writes the scores of each epoch: a `Progress` for `train_model`.
 
-    Each line is an object with "epoch" (from 1), "loss", "val_loss" and "val_accuracy" as far as there are any,
-    "learning_rate" (the last of the epoch) and "seconds" (since training began, interruptions left out). A training
-    that is gone on with has the lines of its earlier epochs once.
+    Each line is an object with "epoch" (from 1), "loss", "val_loss" and "val_accuracy" where there is a validation set,
+    "learning_rate" (the last of the epoch) and "seconds" (since training began, without interruptions). A resumed
+    training has the lines of its earlier epochs once.
 
     Args:
         path: the file to write; an earlier log is replaced.
@@ -26,7 +26,7 @@ class EpochLog:
         force: replace an existing file of any content.
 
     Attributes:
-        problem: why the file could not be written to its end, or None. It does not stop training.
+        problem: why the file could not be completed, or None. Training continues without it.
 
     Raises:
         UserError: the file cannot be written, or exists and is not a log of training.
@@ -40,7 +40,7 @@ class EpochLog:
         self._begun = False
 
     def __call__(self, figures: Mapping[str, Any]) -> None:
-        """Take what training tells of itself, and write a line if an epoch has ended."""
+        """Take what training reports, and write a line if an epoch has ended."""
         if self.problem is not None:
             return
         try:

@@ -23,7 +23,7 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C, or what stands for it, after at least one epoch. The model has the best weights until then.
+    """Ctrl-C, or a signal like it, after at least one epoch. The model has the best weights until then.
 
     Attributes:
         summary: what `train_model` would have returned.
@@ -101,11 +101,11 @@ def train_model(
 ) -> dict[str, Any]:
     """Train a model, and leave the weights of its best epoch in it.
 
-    What is judged and kept is not the weights that a step has reached, but their moving average over the last few
-    hundred steps, which is nearer to what they move around (Polyak & Juditsky 1992).
+    The weights that are validated and kept are a moving average over the last few hundred training steps, which is
+    closer to the optimum that the weights move around (Polyak & Juditsky 1992).
 
-    Where the model returns a row for each step, long sequences are cut into pieces for training; where it returns one
-    for each sequence, never.
+    If the model returns a row for each step, long sequences are cut into pieces for training; if it returns a row for
+    each sequence, they never are.
 
     Args:
         model: built and compiled. The learning rate rises to the optimizer's and falls to zero at the end; the
@@ -118,8 +118,8 @@ def train_model(
         progress: called often with "epoch", "epochs", "done" (share of the epoch), "loss" and, after an epoch, its
             validation scores ("val_loss", "val_accuracy" …), "learning_rate" and "seconds" until then. Called first
             with "resumed", all this of the epochs that had ended, where training goes on from a checkpoint.
-        checkpoint: where to keep what training has come to. What goes on from there ends with the same weights, to the
-            last bit, as what was never interrupted. The file stays until `Checkpoint.remove`.
+        checkpoint: where to keep the state of training. A resumed training ends with the same weights, to the last bit,
+            as one that was never interrupted. The file stays until `Checkpoint.remove`.
 
     Returns:
         Plain data: "epochs" done, "best_epoch" (from 1), "stopped" (why), "history" (of each epoch),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import numbers
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -82,8 +83,9 @@ class TrainingOptions(LoopOptions):
             )
         use_python_numbers(self, TrainingOptions)
         if isinstance(self.class_weight, Mapping):
-            weights = {}
-            for label, weight in self.class_weight.items():
+            weights: dict[Any, float] = {}
+            given: Mapping[Any, Any] = self.class_weight
+            for label, weight in given.items():
                 if not isinstance(weight, numbers.Real):
                     raise ValueError(f"training: class_weight of {label!r} must be a number, not {weight!r}")
                 weights[label.item() if isinstance(label, np.generic) else label] = float(weight)

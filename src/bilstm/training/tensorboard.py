@@ -18,18 +18,18 @@ _NO_SCORES = ("epoch", "epochs", "done", "resumed", "seconds")
 
 
 class TensorBoardLog:
-    """Writes what training tells of its epochs into a folder of event files: a `Progress` for `train_model`.
+    """Writes the scores of each epoch into a folder of event files: a `Progress` for `train_model`.
 
-    An epoch, counted from 1, has the scalars "loss/training" and, as far as there are any, "loss/validation",
-    "accuracy/validation" and "learning_rate". A training that is gone on with has its earlier epochs once.
+    An epoch, counted from 1, has the scalars "loss/training", "learning_rate" and, where there is a validation set,
+    "loss/validation" and "accuracy/validation". A resumed training has its earlier epochs once.
 
     Args:
-        folder: of this training alone; made when the first event is written. Events of an earlier training of bilstm,
+        folder: for this training alone; it is created with the first event. Events of an earlier training of bilstm,
             or of an earlier part of this one, are replaced.
         force: replace events of other programs, too.
 
     Attributes:
-        problem: why events could not be written to the end, or None. It does not stop training.
+        problem: why an event could not be written, or None. Training continues without events.
 
     Raises:
         UserError: tensorboardX is not installed, the folder cannot be written, or holds events of another program.
@@ -52,7 +52,7 @@ class TensorBoardLog:
         self._started = 0.0  # interruptions left out
 
     def __call__(self, figures: Mapping[str, Any]) -> None:
-        """Take what training tells of itself, and write its scores if an epoch has ended."""
+        """Take what training reports, and write the scores if an epoch has ended."""
         if self.problem is not None:
             return
         epochs = [*figures.get("resumed", ()), *([figures] if figures["done"] == 1.0 else [])]
