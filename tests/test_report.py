@@ -266,6 +266,25 @@ def test_arrays_give_the_same_report_as_a_table(
     check(render(model, found))
 
 
+def test_estimators_write_reports(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = [rng.normal(size=(steps, 2)) for steps in rng.integers(3, 20, 60)]
+    options: dict[str, Any] = {"units": 4, "layers": 1, "epochs": 2, "random_state": 0}
+    steps = [np.where(x[:, 0] > 0, "up", "down") for x in X]
+    for estimator, y in (
+        (bilstm.SequenceTagger(**options), steps),
+        (bilstm.SequenceClassifier(**options), [int(x.sum() > 0) for x in X]),
+        (bilstm.SequenceRegressor(**options), [x.cumsum(axis=0) for x in X]),
+    ):
+        findings = estimator.fit(X, y).report(tmp_path / "r.html", X, y)
+        page = check((tmp_path / "r.html").read_text())
+        assert "evaluated on the data" in page.words["summary"]
+        assert findings["scores"] == estimator.report(tmp_path / "r.html", X, y)["scores"]
+        score = "r2" if "r2" in findings["scores"] else "accuracy"
+        expected = estimator.score(X, y)
+        assert findings["scores"][score] == pytest.approx(expected)
+
+
 def test_labels_in_a_table_of_their_own(
     test_set: pd.DataFrame, models: dict[str, TrainedModel], tmp_path: Path
 ) -> None:
@@ -298,9 +317,13 @@ def test_groups_and_few_of_them_are_named(test_set: pd.DataFrame, models: dict[s
 
 
 def test_of_text_and_spans(names: tuple[TrainedModel, Path], tmp_path: Path) -> None:
-    findings = write_report(tmp_path / "names.HTML", *names)
+    file = tmp_path / "names.safetensors"
+    names[0].save(file)
+    findings = write_report(tmp_path / "names.HTML", *names, name=str(file))
     assert json.loads(json.dumps(findings, allow_nan=False)) == findings
     page = check((tmp_path / "names.HTML").read_text())
+    assert "How good is names.safetensors?" in page.words["summary"]
+    assert f"{-(-file.stat().st_size // 1000)} kB" in page.words["speed"]
     assert "spans found, with the right ends and the right type" in page.words["summary"]
     assert "F1 of spans" in page.words["scores"]
     assert "seen" in page.words["worst"]

@@ -94,14 +94,12 @@ def describe_sequences(
         seed: see `step_importance`.
 
     Returns:
-        For each, plain data: "name" (its identifier, or its number), "place" in the table, "steps", "labelled" and
-        "error", the sum and number of `row_errors`; "start" and "stop" (from 0), the part that is shown, which is the
-        worst where a sequence is too long; "numbers" and "texts" by feature there (None where missing); and:
-
-        "targets": for labels of steps, "truth" (a label, or None), "predicted" and "confidence" by step; for several
-        labels or quantities of steps, "truth" and "predicted" by step for each name. For one answer a sequence "truth",
-        "predicted" and "probabilities" or, of quantities, "truth" and "predicted" by name, and "importance": see
-        `step_importance`.
+        For each, plain data: "name" (its identifier, or its number), "place" in the table, "steps", "labelled" rows and
+        "error", the sum of their `row_errors`; "start" and "stop" (from 0) of the part that is shown, the worst where a
+        sequence is too long; there "numbers" and "texts" by feature (None where missing) and "targets". These have
+        "truth", "predicted" and, for one label, "confidence" or, for whole sequences, "probabilities" of the likeliest
+        labels; for several labels or quantities they are by name, with a "probability" of labels; for answers by time
+        step they are lists. "importance" of the steps of whole sequences: see `step_importance`; otherwise None.
     """
     schema = model.schema
     numbers = {column.name: table.numbers(column.name) for column in schema.numeric[:MOST_NUMBERS]}

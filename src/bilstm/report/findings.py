@@ -24,6 +24,7 @@ from bilstm.tasks import QuantityTask
 
 _BARS = 16  # of the histogram of lengths, at most
 _UNKNOWN = 5  # of the values unknown to the model, those named
+_AT_ONCE = 10_000  # different texts
 _LONG_ENOUGH = 0.2  # seconds to measure the speed by
 _ENOUGH_STEPS = 50_000  # to measure the speed by
 
@@ -179,11 +180,12 @@ def _texts(schema: Schema, table: Table) -> list[dict[str, Any]]:
     for name, column in whole.items():
         different = unknown = 0
         most: list[tuple[int, str]] = []
-        for text, count in table.counts(name, np.ones(table.rows, np.bool_)):
-            different += 1
-            if not column.encode([text])[0]:
-                unknown += count
-                most = heapq.nsmallest(_UNKNOWN, [*most, (-count, text)])
+        pairs = iter(table.counts(name, np.ones(table.rows, np.bool_)))
+        while chunk := list(itertools.islice(pairs, _AT_ONCE)):
+            codes = column.encode([text for text, _ in chunk])
+            new = [(-count, text) for (text, count), code in zip(chunk, codes, strict=True) if not code]
+            different, unknown = different + len(chunk), unknown - sum(count for count, _ in new)
+            most = heapq.nsmallest(_UNKNOWN, [*most, *new])
         found.append(
             {
                 "name": name,
