@@ -455,6 +455,12 @@ def test_labels_of_sequences_beside_a_long_table(labels: Any, per: str) -> None:
     assert weight_bits(together.model_.network) == weight_bits(
         classifier(sequence="id").fit(frame, given, groups=groups).model_.network
     )
+    rows = np.random.default_rng(2).permutation(len(frame))
+    scattered = frame.assign(t=np.arange(len(frame))).iloc[rows]
+    beginning = scattered["id"].drop_duplicates().to_numpy()  # the order in which sequences begin
+    in_order = classifier(sequence="id", order="t").fit(scattered, y[beginning] if per == "sequence" else given[rows])
+    expected = classifier().fit([X[i] for i in beginning], y[beginning])
+    assert weight_bits(in_order.model_.network) == weight_bits(expected.model_.network)
     with pytest.raises(ValueError, match="X has .* rows and 40 sequences, but y has 39 entries"):
         classifier(sequence="id").fit(frame, y[shuffled[1:]])
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from bilstm.data.frames import is_frame, read_columns, read_frame
 from bilstm.data.memory import number_text
 from bilstm.data.schema import read_numbers
+from bilstm.data.sources import open_table
 from bilstm.errors import UserError
 from bilstm.model.prepare import ColumnOptions, choose_features
 
@@ -245,6 +246,12 @@ def test_columns_of_several_kinds() -> None:
             use("x")
     assert table.kinds["n"] == "nested"
     assert table.sequences("id").offsets.tolist() == [0, 2]  # it may be left out
+
+
+def test_whole_numbers_that_no_float_holds_are_infinite() -> None:
+    table = open_table({"id": [1, 1], "x": [-(10**400), 1]}, sequence="id")
+    with pytest.raises(UserError, match="^row 0 of X: '-inf' in column 'x' is infinite"):
+        read_numbers(table, "x")
 
 
 def test_a_list_identifies_no_sequences() -> None:

@@ -300,6 +300,19 @@ def test_lists_of_other_lengths_do_not_run_alongside(tmp_path: Path) -> None:
         ),
         ({"x": [1, 2], "w": ["a"]}, {}, "sequence 0 of X: 'w' has 1 steps, but 'x' has 2"),
         ({"x": 1}, {}, "sequence 0 of X has no list of steps"),
+        ({}, {}, "sequence 0 of X has no list of steps"),
+        ({}, {"text": TextColumn("x")}, "X has no rows"),
+        ({1: [1]}, {}, "X has a column named 1: the names of columns must be strings"),
+        (
+            {"id": np.array([[1]]), "x": [1]},
+            {"sequence": "id"},
+            "column 'id' of X has shape (1, 1): a column has",
+        ),
+        (
+            {"id": np.array(5), "x": [1]},
+            {"sequence": "id"},
+            "column 'id' of X has shape (): a column has one",
+        ),
         ([{"x": [1]}, {"x": []}], {}, "sequence 1 of X has no steps"),
         ({"text": ["a", " "]}, {"text": TextColumn("text")}, "row 1 of X: the text in column 'text' has no words"),
         ({"text": ["a"]}, {"text": TextColumn("txt")}, "X has no column 'txt' (the text). Did you mean 'text'?"),
@@ -354,3 +367,64 @@ def test_a_request_asks_for_no_column_twice() -> None:
     columns = long_table()
     model = bilstm.train(columns, label="y", sequence="id", features=["x"], seed=1, **QUICK)
     assert open_for(model.schema, [np.zeros((2, 1))]).names == ["x"]
+
+
+# --- Whatever is passed ----------------------------------------------------------------------------------------------
+
+ODD: list[Any] = [
+    *[None, 5, 3.5, "x", "nothing.csv", "/tmp", b"x", object(), [], {}, [[]], [None], [[None]], [1], [[1, 2], [3]]],
+    *[[["a"], ["b"]], [{"x": 1}], [{"x": [1]}, {"y": [2]}], {"x": [1]}, {"x": [[1]]}, {1: [1]}, {1}, range(3)],
+    *[np.zeros(0), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((2, 3, 0)), np.zeros((2, 2, 2, 2)), np.array(["a"])],
+    *[np.array([None, None]), np.array([[1, "a"]], object), [np.array([1 + 2j])], iter([1]), Ragged([1.0], [0, 1])],
+    *[
+        pd.DataFrame(),
+        pd.DataFrame([[1, 2]]),
+        pd.DataFrame({"id": [1, 1, 2]}),
+        pl.LazyFrame({"a": [1]}),
+        pl.Series([1]),
+    ],
+    *[pd.DataFrame({"id": [1, 1, 2], "x": [{}, [], "a"], "label": ["a", "b", "a"]}), pd.Series([1, 2])],
+    *[pl.DataFrame({"id": [1, 1, 2], "x": [[1], [2], [3]], "label": ["a", "b", "a"]})],
+    *[pl.DataFrame({"x": [[1], None], "label": [["a"], ["b"]]}), {"id": [None, 1], "x": [1, 2], "label": [1, 2]}],
+    *[{"id": [1, 1], "x": [1, 2], "label": [1, [2]]}, {"id": [1, 1], "x": [1, 10**400], "label": [1, 2]}],
+    *[{"id": [1, 1], "x": ["a", 2], "label": [1, 2]}, {"id": [1, 1], "x": [1, 2], "label": [10**30, 2]}],
+    *[{"id": [[1], [2]], "x": [1, 2], "label": [1, 2]}, {"id": [1, 1], "x": np.zeros((2, 2)), "label": [1, 2]}],
+]
+STEPS = {"id": [1, 1, 2], "x": [1.0, 2.0, 3.0]}
+TINY: dict[str, Any] = {"units": 2, "layers": 1, "epochs": 1}
+USES: dict[str, Callable[[Any], Any]] = {
+    "train": lambda x: bilstm.train(x, label="label", sequence="id", **TINY),
+    "train on rows that are sequences": lambda x: bilstm.train(x, label="label", **TINY),
+    "train on texts": lambda x: bilstm.train(x, label="label", text="x", **TINY),
+    "labels": lambda x: bilstm.train(STEPS, labels=x, sequence="id", **TINY),
+    "valid": lambda x: bilstm.train(STEPS | {"label": [1, 2, 1]}, valid=x, label="label", sequence="id", **TINY),
+    "X": lambda x: SequenceTagger(**TINY).fit(x, [[1, 2], [1, 1]]),
+    "X of a table": lambda x: SequenceClassifier(sequence="id", **TINY).fit(x, "label"),
+    "y": lambda x: SequenceClassifier(**TINY).fit([[1.0, 2.0], [3.0, 4.0]], x),
+    "y of steps": lambda x: SequenceTagger(sequence="id", **TINY).fit(pd.DataFrame(STEPS), x),
+    "y of quantities": lambda x: SequenceRegressor(**TINY).fit([[1.0, 2.0], [3.0, 4.0]], x),
+    "groups": lambda x: SequenceTagger(**TINY).fit([[1.0, 2.0], [3.0, 4.0]], [[1, 2], [1, 2]], groups=x),
+}
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Any:
+    return SequenceTagger(**TINY).fit(np.arange(12.0).reshape(4, 3), np.array([[0, 1, 1]] * 4))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("use", [*USES, "predict", "evaluate", "score"])
+def test_whatever_is_passed_serves_or_is_refused_in_one_line(use: str, fitted: Any) -> None:
+    of_model = {
+        "predict": fitted.predict,
+        "evaluate": fitted.model_.evaluate,
+        "score": lambda x: fitted.score(x, [[1]]),
+    }
+    messages = []
+    for odd in ODD:
+        try:
+            (USES | of_model)[use](odd)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > len(ODD) / 2
+    assert [message for message in messages if "\n" in message] == []

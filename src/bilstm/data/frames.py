@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.memory import Cells, MemoryTable, check_names
 from bilstm.errors import UserError
 from bilstm.ragged import offsets_of
 
@@ -48,9 +48,7 @@ def read_frame(X: Any, label: str = "X", steps: Sequence[str] = (), *, long: boo
         ImportError: narwhals, or what reads the PyCapsule interface, is not installed.
     """
     table = _in_memory(X, label)
-    odd = [name for name in table.columns if not isinstance(name, str)]
-    if odd:
-        raise UserError(f"{label} has a column named {odd[0]!r}: the names of columns must be strings")
+    check_names(table.columns, label)
     lists = [name for name in table.columns if _is_list(table[name])]
     given = [name for name in lists if name in steps] or ([] if long else lists)
     if given:
@@ -161,7 +159,7 @@ def read_cells(values: list[Any]) -> Cells:
     if all(issubclass(kind, (bool, np.bool_)) for kind in kinds) and kinds:
         return Cells("boolean", np.array([np.nan if a else float(v) for v, a in zip(values, missing, strict=True)]))
     if all(issubclass(kind, _NUMBERS) for kind in kinds):
-        array = np.array([np.nan if a else float(v) for v, a in zip(values, missing, strict=True)], np.float64)
+        array = np.array([np.nan if a else _float(v) for v, a in zip(values, missing, strict=True)], np.float64)
         whole = kinds and all(issubclass(kind, numbers.Integral) for kind in kinds)
         return Cells("number", array, integers=_integers(values, missing) if whole else None)
     if all(issubclass(kind, _TIMES) for kind in kinds):
@@ -181,6 +179,13 @@ def _is_absent(value: Any) -> bool:
         return value is None
     different = value != value
     return different is value or (isinstance(different, (bool, np.bool_)) and bool(different))
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return np.inf if value > 0 else -np.inf
 
 
 def _integers(values: list[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -80,6 +80,13 @@ class Cells:
         return texts
 
 
+def check_names(names: Iterable[Any], label: str) -> None:
+    """Refuse names of columns that are no strings."""
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"{label} has a column named {name!r}: the names of columns must be strings")
+
+
 def _read_order(texts: list[str]) -> npt.NDArray[np.object_] | None:
     """What texts are sorted by: whole numbers if all can be, or else numbers, dates or times; None if they are none."""
     for parse in (int, float, _moment, datetime.time.fromisoformat):
@@ -125,12 +132,13 @@ class MemoryTable(Table):
         label: str = "X",
         rows: int | None = None,
     ) -> None:
+        check_names(columns, label)
         self.columns = dict(columns)
         self.offsets = offsets
         self.form: Form = form
         self.label = label
         self.names = list(columns)
-        self.rows = len(next(iter(columns.values())).values) if rows is None else rows
+        self.rows = next((len(cells.values) for cells in columns.values()), 0) if rows is None else rows
         self.kinds = {name: cells.kind for name, cells in self.columns.items()}
         self.lists = list(columns) if offsets is not None else []
         if not self.rows:

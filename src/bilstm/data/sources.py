@@ -152,6 +152,8 @@ def _read_dictionary(data: Mapping[str, Any], sequence: str | None, label: str, 
                 raise UserError(
                     f"column {name!r} of {label} is {shown(values)}: a column is a list or an array of cells"
                 )
+            if isinstance(values, np.ndarray) and values.ndim != 1:
+                raise UserError(f"column {name!r} of {label} has shape {values.shape}: a column has one dimension")
         columns = {
             name: read_values(values) if isinstance(values, np.ndarray) else read_cells(list(values))
             for name, values in data.items()

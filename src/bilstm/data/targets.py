@@ -85,8 +85,9 @@ def with_groups(
     if not isinstance(table, MemoryTable):
         raise UserError(f"X is the file {table.label}: pass the name of the groups' column")
     if table.offsets is not None:
-        if np.shape(groups) != (len(table.offsets) - 1,):
-            raise UserError(f"groups has shape {np.shape(groups)}, but X has {len(table.offsets) - 1} sequences")
+        shape = as_array(groups).shape
+        if shape != (len(table.offsets) - 1,):
+            raise UserError(f"groups has shape {shape}, but X has {len(table.offsets) - 1} sequences")
         return table.with_columns(read_rows(groups, table.offsets, True, GROUPS, GROUPS)), GROUPS
     named = read_columns(groups)
     cells = read_values(as_array(groups)) if named is None else named[0][1]

@@ -261,8 +261,7 @@ def read_groups(table: Table, name: str, sequences: Sequences, least: int = 2) -
             f"{table.label} has one group only, {shown(names[0])} in column {name!r}, so none can be set aside for "
             f"validation; leave groups out, or pass validation data"
         )
-    _, first, group = np.unique(firsts, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[group]  # by sequence: the order of the table's rows does not matter
+    return firsts.astype(np.int64)
 
 
 def _resolved(table: Table, options: ColumnOptions, labels: Table | None) -> ColumnOptions:
