@@ -96,7 +96,7 @@ def test_only_those_chosen_count(chosen: list[int], per_step: bool) -> None:
 @pytest.mark.parametrize("per_step", [True, False])
 @pytest.mark.parametrize("judged", [True, False])
 def test_the_best_epoch_is_kept(loss: str, per_step: bool, judged: bool) -> None:
-    """By accuracy and then by loss; by loss alone where there is no accuracy; the last where there is no validation set."""
+    """By accuracy and then by loss; by loss alone without accuracy; the last one without a validation set."""
     lengths = [3, 5, 2, 8, 4, 1, 6, 7]
     training, validation = data(lengths, per_step, loss=loss), data(lengths, per_step, seed=1, loss=loss)
     model = network(per_step, loss, optimizer=Adam(0.1))
