@@ -264,7 +264,9 @@ def test_sequences_that_training_had(folder: Path) -> None:
 def test_values_that_are_far_from_those_of_training(folder: Path) -> None:
     (note,) = notes(folder, changed(folder, "test.csv", lambda _, cell: f"{1000 * float(cell):.1f}"))
     assert note.startswith("x: values lie ")
-    assert note.endswith(" standard deviations from the training mean on average; are the units the same as in training?")
+    assert note.endswith(
+        " standard deviations from the training mean on average; are the units the same as in training?"
+    )
     predicted = bilstm("predict", folder / "model", folder / "changed.csv", "--out", folder / "out.csv")
     assert f"note: {note}\n" in predicted
 
