@@ -1,8 +1,8 @@
 """The model file: one safetensors file, weights as tensors and everything else as JSON. Data, never code.
 
-The JSON stands in the safetensors metadata under the one key `bilstm`. It holds at least `format` (the version of this
-layout), `kind` ("model", "sequential", "checkpoint" of an unfinished training, or "tagger", as version 0.1 called a model) and `versions` (of the packages that
-wrote it).
+The JSON is in the safetensors metadata under the one key `bilstm`. It holds at least `format` (the version of this
+layout), `kind` ("model", "sequential", "checkpoint" of an unfinished training, or "tagger", as version 0.1 called a
+model) and `versions` (of the packages that wrote it).
 
 Reading allocates no more than a small multiple of the file's size, whatever the file claims: the library checks every
 offset against the file before it touches a tensor, and the header has a limit of its own.
