@@ -162,7 +162,32 @@ def by_arrow(path: Path, frame: pd.DataFrame, options: dict[str, Any]) -> Traine
     return bilstm.train(arrow(frame), **options)
 
 
-FRONTS: list[Callable[[Path, pd.DataFrame, dict[str, Any]], TrainedModel]] = [by_path, by_pandas, by_arrow]
+def by_estimator(path: Path, frame: pd.DataFrame, options: dict[str, Any]) -> TrainedModel:
+    """scikit-learn's protocol, fitted to the file's path and its column names; texts are lists of words there."""
+    unit, what = options["task"].split("-")
+    if "text" in options:
+        return by_path(path, frame, options)
+    own = {name: value for name, value in options.items() if name not in ("label", "task", "seed")}
+    own |= {"random_state": options.get("seed", 1), "baseline": options.get("baseline", True)}
+    if what == "quantity":
+        estimator: Any = bilstm.SequenceRegressor(per_sequence=unit == "sequence", **own)
+    else:
+        estimator = (bilstm.SequenceTagger if unit == "step" else bilstm.SequenceClassifier)(**own)
+    model: TrainedModel = estimator.fit(path, options["label"]).model_
+    return model
+
+
+def by_estimator_of_a_frame(path: Path, frame: pd.DataFrame, options: dict[str, Any]) -> TrainedModel:
+    return by_path(path, frame, options) if "text" in options else by_estimator(frame, frame, options)  # type: ignore[arg-type]
+
+
+FRONTS: list[Callable[[Path, pd.DataFrame, dict[str, Any]], TrainedModel]] = [
+    by_path,
+    by_pandas,
+    by_arrow,
+    by_estimator,
+    by_estimator_of_a_frame,
+]
 
 
 @functools.cache

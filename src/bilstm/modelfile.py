@@ -29,7 +29,7 @@ from bilstm.files import AnyPath, check_writable, reason, replacing
 
 __all__ = ["FORMAT", "KINDS", "MAXIMUM_HEADER", "ModelFileError", "check_model_path", "read_model", "write_model"]
 
-FORMAT = 1
+FORMAT = 2  # 1 was version 0.1, which knew labels of time steps only
 KINDS = ("model", "sequential", "tagger", "checkpoint")
 MAXIMUM_HEADER = 32 * 1024 * 1024  # bytes; a vocabulary of a million words takes about half
 

@@ -13,6 +13,7 @@ from bilstm.errors import counted, listed
 from bilstm.ragged import IndexArray, Ragged, steps_of
 
 Truth = npt.NDArray[Any]
+FAR = 3.0  # standard deviations from the training mean, on average: then a column is probably in other units
 
 
 @dataclasses.dataclass
@@ -24,23 +25,23 @@ class Observations:
         missing: how many values of a numeric feature are missing, by its name.
         unexpected: the features among these that had no missing value in training.
         unknown: how many values of a categorical feature are not in its vocabulary, by its name.
-        far: the mean distance of a numeric feature's values from the training mean, in standard deviations, by name;
-            of those only that are far from what training had.
+        distances: the sum of the distances of a numeric feature's values from the training mean, in standard
+            deviations, by name.
     """
 
     steps: int = 0
     missing: dict[str, int] = dataclasses.field(default_factory=dict)
     unexpected: list[str] = dataclasses.field(default_factory=list)
     unknown: dict[str, int] = dataclasses.field(default_factory=dict)
-    far: dict[str, float] = dataclasses.field(default_factory=dict)
+    distances: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def add(self, other: Observations) -> None:
         """Count what was noticed in further steps, too."""
         self.steps += other.steps
-        for mine, others in ((self.missing, other.missing), (self.unknown, other.unknown)):
-            mine.update({name: mine.get(name, 0) + count for name, count in others.items()})
+        for field in ("missing", "unknown", "distances"):
+            mine = getattr(self, field)
+            mine.update({name: mine.get(name, 0) + count for name, count in getattr(other, field).items()})
         self.unexpected += [name for name in other.unexpected if name not in self.unexpected]
-        self.far.update({name: max(distance, self.far.get(name, 0.0)) for name, distance in other.far.items()})
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,7 +66,10 @@ class Observations:
                 found["unknown", name] = (
                     f"{name}: {counted(count, 'value')} of {self.steps:,} ({share}) unknown to the model"
                 )
-        for name, distance in self.far.items():
+        for name, total in self.distances.items():
+            distance = total / max(1, self.steps - self.missing[name])
+            if distance <= FAR:
+                continue
             found["far", name] = (
                 f"{name}: values lie {distance:.1f} standard deviations from the training mean on average; are the "
                 f"units the same as in training?"

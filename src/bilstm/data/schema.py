@@ -30,8 +30,6 @@ from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, shown
 from bilstm.ragged import IndexArray, Ragged, offsets_of
 
-FAR = 3.0  # standard deviations from the training mean, on average: then a column is probably in other units
-
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
@@ -246,8 +244,8 @@ def _encode_numbers(
         if absences and not column.missing:
             observed.unexpected.append(column.name)
         is_scaled = (column.mean, column.scale) != (0.0, 1.0)  # else nothing is known of the training values
-        if is_scaled and absences < len(rows) and total / (len(rows) - absences) > FAR:
-            observed.far[column.name] = total / (len(rows) - absences)
+        if is_scaled:
+            observed.distances[column.name] = total
 
 
 def _encode_texts(

@@ -18,7 +18,7 @@ from bilstm.data.fields import Fields
 from bilstm.data.frames import read_cells
 from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
-from bilstm.errors import UserError, counted, listed, shown
+from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.metrics import ClassScores, is_bio
 from bilstm.ragged import FloatArray, IndexArray
 from bilstm.tasks.base import Head, Task
@@ -217,7 +217,7 @@ def check_background(classes: Sequence[str], name: str | None) -> int | None:
         return None
     if name not in classes:
         raise UserError(
-            f"the background {shown(name)} is not one of the model's {counted(len(classes), 'label')}: "
-            f"{listed(classes)}"
+            f"the background {shown(name)} is not one of the model's {counted(len(classes), 'label')}."
+            f"{suggestion(name, classes)} They are {listed(classes)}"
         )
     return list(classes).index(name)
