@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bilstm.metrics import calibration_curve, calibration_error, find_temperature, log_loss, with_temperature
 
-GRID = 2.0 ** (np.arange(-32, 97) / 32)
+GRID = 2.0 ** (np.arange(-64, 97) / 32)
 TYPES = st.sampled_from([np.float32, np.float64])
 
 

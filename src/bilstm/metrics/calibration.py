@@ -28,7 +28,7 @@ from bilstm.metrics.labels import (
 )
 
 BINS = 15  # as Guo and others use
-_TEMPERATURES = 2.0 ** (np.arange(-32, 97) / 32)  # from 1/2 to 8; a grid hides the last bits of exp and log
+_TEMPERATURES = 2.0 ** (np.arange(-64, 97) / 32)  # from 1/4 to 8; a grid hides the last bits of exp and log
 _LEAST_GAIN = 1e-6  # of the log loss: less is not worth a temperature
 _AT_ONCE = 2**20  # numbers
 
@@ -108,7 +108,7 @@ def find_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, sev
         several: whether several labels may hold at once.
 
     Returns:
-        One of 2**(k / 32) for whole k from -32 to 96: the one of the least mean log loss over labelled steps, or 1.0
+        One of 2**(k / 32) for whole k from -64 to 96: the one of the least mean log loss over labelled steps, or 1.0
         if it lowers the log loss by less than a millionth.
 
     Raises:

@@ -278,7 +278,7 @@ def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | No
 
     Args:
         wanted: whether to; None: if the validation set is large enough, and its log loss falls by more than chance
-            explains: by two standard errors over its groups or sequences.
+            explains: by one standard error over its groups or sequences.
 
     Returns:
         The "temperature" and what it did on the validation set: "log_loss_before", "log_loss",
@@ -300,7 +300,7 @@ def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | No
         of_rows = np.repeat(units, np.diff(part.row_offsets))[labelled]
         gains = losses(truth, outputs) - losses(truth, scaled)
         sums = np.bincount(of_rows, gains.sum(axis=1) if several else gains)
-        if sums.sum() <= 2 * np.sqrt(len(sums)) * sums.std():
+        if sums.sum() <= np.sqrt(len(sums)) * sums.std():
             return None
     figures: dict[str, float] = {"temperature": temperature}
     for name, rows in (("_before", outputs), ("", scaled)):
