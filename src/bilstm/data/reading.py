@@ -228,8 +228,14 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
     return names
 
 
-def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
+def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, "x": 0.5}') -> dict[str, Any]:
     """The JSON object that a line holds.
+
+    Args:
+        name: what messages call the text.
+        number: the line's, counted from 1.
+        line: its text.
+        example: an object that would be right, for the message.
 
     Raises:
         UserError: it holds none; the message names the line.
@@ -241,7 +247,7 @@ def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
         found, cause = None, str(error)
     if isinstance(found, dict):
         return found
-    raise UserError(f'{name}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+    raise UserError(f"{name}, line {number}: not one JSON object such as {example}: {cause}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
