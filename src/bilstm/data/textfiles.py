@@ -130,10 +130,10 @@ class ConllRows:
                 yield text, []  # a comment, not a token that is a number sign
                 continue
             if len(cells) != self.width:
-                separated = "tabs" if self.delimiter else "blanks"
+                separated, hint = ("tabs", "") if self.delimiter else ("blanks", f"; {_LAYOUT}")
                 raise UserError(
                     f"{self.path}, line {number}: {counted(len(cells), 'column')} where the lines before have "
-                    f"{self.width} (columns are separated by {separated}; {_LAYOUT}): {shown(text)}"
+                    f"{self.width} (columns are separated by {separated}): {shown(text)}{hint}"
                 )
             sequence += starts
             rows += 1
