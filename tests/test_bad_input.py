@@ -263,11 +263,14 @@ CASES = [
     case("NDJSON of empty lines", "train new.ndjson --out out", "new.ndjson is empty: it has no JSON object with a value", new_ndjson="\n\n"),
     case("NDJSON of empty objects", "train new.ndjson --out out", "new.ndjson is empty: it has no JSON object with a value", new_ndjson="{}\n{}\n"),
     case("NDJSON with a list in a cell", "train new.ndjson --sequence id --label label --out out", "column 'x' of new.ndjson holds lists or objects; give each number a column of its own, or name the features to use with --features", new_ndjson=NDJSON.replace('"x": 3', '"x": [3]', 1)),
-    case("CoNLL ragged", "train new.conll --out out", "new.conll, line 4: 2 columns where the lines before have 3 (columns are separated by blanks): 'b q'", new_conll="a X p\n\na X p\nb q\n"),
+    case("CoNLL ragged", "train new.conll --out out", "new.conll, line 4: 2 columns where the lines before have 3 (columns are separated by blanks): 'b q'; CoNLL-style files have one word a line and an empty line between sequences", new_conll="a X p\n\na X p\nb q\n"),
     case("CoNLL tabs and blanks", "train new.conll --out out", "new.conll, line 2: 1 column where the lines before have 2 (columns are separated by tabs): 'b q'", new_conll="a\tp\nb q\n"),
     case("CoNLL tokens only", "train new.conll --out out", "new.conll, read as CoNLL-style columns, has no column 'label' (the label). Its columns: 'sequence', 'token'", new_conll="a\nb\n"),
     case("CoNLL without tokens", "train new.conll --out out", "new.conll is empty: it has no line with a token", new_conll="\n# comment\n".replace("# comment", " ")),
-    case("CoNLL of other columns", "predict CONLL new.conll --out out.conll", "new.conll, line 1: 4 columns, but the model was trained on 3, of which the last is the label", new_conll="a b c d\n"),
+    case("CoNLL of other columns", "predict CONLL new.conll --out out.conll", "new.conll, line 1: 4 columns, but the model was trained on 3, of which the last is the label; CoNLL-style files have one word a line and an empty line between sequences", new_conll="a b c d\n"),
+    case("CoNLL of a sentence", "predict CONLL new.conll --out out.csv", "new.conll: CoNLL-style files have one word a line and an empty line between sequences; this one seems to have a sentence a line …", new_conll="show me flights\n"),
+    case("CoNLL of sentences with empty lines between", "evaluate CONLL new.conll", "new.conll: CoNLL-style files have one word a line and an empty line between sequences; this one seems to have a sentence a line …", new_conll="# two\nshow me flights\n\nlist all flights\n"),
+    case("CoNLL of sentences to train on", "train new.conll --out out", "new.conll: CoNLL-style files have one word a line and an empty line between sequences; this one seems to have a sentence a line …", new_conll="show me\n\nall flights\n\n" * 9),
     # --- what the columns are
     train("no sequence named", "which rows of new.csv belong together? If a row is a time step, name the column that identifies them with --sequence (sequence='…'). If each row is a text, name its column with --text (text='…'); if each row is a sequence, give lists, or arrays", command="--label label"),
     train("no label named", "which column of new.csv is to be predicted? Name it with --label (label='…')", command="--sequence id"),
@@ -394,7 +397,7 @@ CASES = [
     case("no such tokens", "train train.csv --out out --text word --tokens letters", "invalid value for '--tokens': 'letters' is not one of 'words', 'characters'."),
     case("tokens of no text", f"train train.csv {COLUMNS} --out out --tokens characters", "tokens say what the steps of a text are: name its column with --text (text='…')"),
     case("a text that is no column", "train train.csv --label label --text words --out out", "train.csv has no column 'words' (the text). Did you mean 'word'? Its columns: 'id', 't', 'x', 'word', 'label'"),
-    case("a text without words", "train new.csv --label y --text a --out out", "new.csv, line 3: the text in column 'a' has no words", new_csv="a,y\nb,1\n ,0\n"),
+    case("a text without words", "train new.csv --label y --text a --out out", "new.csv, line 3: the text in column 'a' has no words: give it some, or leave the row out", new_csv="a,y\nb,1\n ,0\n"),
     case("pooling of steps", f"train train.csv {COLUMNS} --out out --pooling max", "pooling has no effect: it is for tasks with one answer for each sequence; leave it out"),
     case("no such pooling", "train train.csv --out out --pooling min", "invalid value for '--pooling': 'min' is not one of 'mean', 'max', 'attention', 'last'."),
     case("the last step of steps by themselves", f"train new.csv {SEQUENCES} --out out --pooling last --direction none", "with direction 'none' no step knows the others: pool by mean, max or attention, not last", new_csv=ANSWERS),
@@ -467,6 +470,16 @@ CASES = [
     case("predictions in no folder", "predict MODEL train.csv --out nowhere/out.csv", "cannot write nowhere/out.csv: the folder nowhere does not exist"),
     case("predictions over the table", "predict MODEL train.csv --out train.csv", "cannot write train.csv: it is being read; give another name"),
     case("predictions of no format", "predict MODEL train.csv --out out.xls", "out.xls has an unknown format (.xls): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll"),
+    case("decimal comma to predict", "predict MODEL new.csv --out out.csv", "new.csv, line 2: '0,5' in column 'x' has a decimal comma; write a point", new_csv="id;t;x;word\n1;0;0,5;a\n1;1;1;a\n"),
+    case("decimal comma to evaluate", "evaluate MODEL new.csv", "new.csv, line 3: '-1,5e3' in column 'x' has a decimal comma; write a point", new_csv="id;t;x;word;label\n1;0;5;a;p\n1;1;-1,5e3;a;q\n"),
+    *[
+        case(f"predictions over another {name}", f"predict MODEL train.csv --out {name}", f"{name} exists and is not a file of predictions: give another name, or replace it with --force", **{name.replace(".", "_"): content})
+        for name, content in {"o.csv": "id,t\n1,2\n", "o.tsv": "\n", "o.parquet": "text", "o.ndjson": '{"x": 1}\n', "o.jsonl": "[", "p.csv": "predictedness\n1\n", "e.csv": "sequence,start,end,label\n"}.items()
+    ],
+    case("predictions over a table of words", "predict CONLL new.conll --out o.conll", "o.conll exists and is not a file of predictions: give another name, or replace it with --force", new_conll="a\nb\n", o_conll="a\tp\n"),
+    case("predictions of a stream over another file", "predict MODEL - --out o.ndjson", "o.ndjson exists and is not a file of predictions: give another name, or replace it with --force", o_ndjson="text"),
+    case("a report over another page", "evaluate MODEL train.csv --report o.html", "o.html exists and is not a report that bilstm wrote: give another name, or replace it with --force", o_html="<html></html>"),
+    case("force without a report", "evaluate MODEL train.csv --force", "--force says that the --report may replace any file: it needs --report"),
     case("predictions as CoNLL", "predict MODEL train.csv --out out.conll", "cannot write out.conll: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson"),
 ]  # fmt: skip
 

@@ -248,9 +248,9 @@ def test_a_pipe_that_never_ends(folder: Path) -> None:
 
 def test_a_stream_that_goes_wrong_leaves_no_file(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ndjson"
-    out.write_text("before")
+    out.write_text('{"predicted": "before"}')
     bilstm("predict", folder / "model", "-", "--out", out, given='{"id": 1, "time": 1, "x": 1}\n[', status=2)
-    assert out.read_text() == "before"
+    assert out.read_text() == '{"predicted": "before"}'
     assert os.listdir(tmp_path) == ["out.ndjson"]
 
 

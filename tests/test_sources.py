@@ -314,7 +314,11 @@ def test_lists_of_other_lengths_do_not_run_alongside(tmp_path: Path) -> None:
             "column 'id' of X has shape (): a column has one",
         ),
         ([{"x": [1]}, {"x": []}], {}, "sequence 1 of X has no steps"),
-        ({"text": ["a", " "]}, {"text": TextColumn("text")}, "row 1 of X: the text in column 'text' has no words"),
+        (
+            {"text": ["a", " "]},
+            {"text": TextColumn("text")},
+            "row 1 of X: the text in column 'text' has no words: give it some",
+        ),
         ({"text": ["a"]}, {"text": TextColumn("txt")}, "X has no column 'txt' (the text). Did you mean 'text'?"),
         ("nothing.csv", {}, "there is no file nothing.csv"),
         (pd.DataFrame({"x": [[1], []]}), {}, "row 1 of X: the list in column 'x' has no steps"),

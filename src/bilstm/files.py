@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -79,6 +79,27 @@ def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
         trial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+def check_replaceable(path: AnyPath, what: str, is_ours: Callable[[AnyPath], bool]) -> None:
+    """Refuse to replace a file that bilstm cannot have written, unless it is empty.
+
+    Args:
+        path: the file that will be written.
+        what: what bilstm writes there, for the message: "a report of bilstm's".
+        is_ours: whether an existing file is that; it may raise a UserError if the file cannot be read as such.
+
+    Raises:
+        UserError: the file exists and is something else.
+    """
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return
+    try:
+        replaceable = is_ours(path)
+    except (UserError, OSError):  # damaged, or another format than its name says
+        replaceable = False
+    if not replaceable:
+        raise UserError(f"{path} exists and is not {what}: give another name, or replace it with --force")
 
 
 def check_readable(path: AnyPath) -> None:

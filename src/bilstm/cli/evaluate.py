@@ -41,6 +41,7 @@ from bilstm.console import echo_json
     type=FILE,
     help="Write a page for everyone as well (.html): scores, curves, the worst sequences, how far the model looks.",
 )
+@click.option("--force", is_flag=True, help="Replace a --report file that bilstm did not write, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @precision_option
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU.")
@@ -56,6 +57,7 @@ def evaluate(
     events: int | None,
     background: str | None,
     report: str | None,
+    force: bool,
     as_json: bool,
     precision: str,
     threads: int | None,
@@ -69,7 +71,9 @@ def evaluate(
     if report is not None:
         from bilstm.report import check_report_path
 
-        check_report_path(report, inputs=[model, *tables, *labels])
+        check_report_path(report, inputs=[model, *tables, *labels], force=force)
+    elif force:
+        raise click.UsageError("--force says that the --report may replace any file: it needs --report")
     if background is not None and events is None:
         raise click.UsageError("--background says which label is no event: it needs --events")
     trained = open_model(model, sequence, order, label, features)
@@ -83,7 +87,7 @@ def evaluate(
     else:
         from bilstm.report import write_report
 
-        scores = write_report(report, trained, data, name=model, **options)["scores"]
+        scores = write_report(report, trained, data, name=model, force=force, **options)["scores"]
     if as_json:
         echo_json({"model": model, "table": data, **scores})
     else:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--background", metavar="LABEL", help="The label that is no event.")
 @model_columns
 @precision_option
+@click.option("--force", is_flag=True, help="Replace a file that does not hold predictions, too.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def predict(
@@ -40,6 +41,7 @@ def predict(
     order: str | None,
     features: tuple[str, ...],
     precision: str,
+    force: bool,
     threads: int | None,
     quiet: bool,
 ) -> None:
@@ -56,7 +58,7 @@ def predict(
     if events and (probabilities or top > 1):
         other = "--probabilities" if probabilities else "--top"
         raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
-    _check_output(model, table, out)
+    _check_output(model, table, out, force)
     trained = open_model(model, sequence, order, features=features)
     trained.precision = precision
     options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
@@ -65,16 +67,16 @@ def predict(
     say(run(trained, table, options, out), quiet, err=out == "-")
 
 
-def _check_output(model: str, table: str, out: str) -> None:
+def _check_output(model: str, table: str, out: str, force: bool) -> None:
     from bilstm.data.reading import format_of
-    from bilstm.files import check_writable
+    from bilstm.model.predictions import check_predictions_path
 
     if out == "-":
         return
     streamed = table == "-"
     if streamed and (format_of(out) != "ndjson" or out.endswith(".gz")):
         raise UserError(f"cannot write {out}: predictions for the standard input are written as .ndjson, or to -")
-    check_writable(out, inputs=[model] if streamed else [model, table])
+    check_predictions_path(out, inputs=[model] if streamed else [model, table], force=force)
 
 
 def _predict_table(model: TrainedModel, table: str, options: PredictionOptions, out: str) -> list[str]:

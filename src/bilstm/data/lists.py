@@ -107,7 +107,7 @@ def unnest_texts(
         if not lengths.all():
             row = start + int((lengths == 0).argmax())
             where = f"line {source.line(row)}" if source else f"row {row + 1}"
-            raise UserError(f"{path}, {where}: the text in column {text.column!r} has no {text.tokens}")
+            raise text.is_empty(f"{path}, {where}")
         block = {
             "list_row": np.repeat(np.arange(start, start + len(tokens)), lengths),
             "step": np.concatenate([np.arange(length) for length in lengths]),

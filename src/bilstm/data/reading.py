@@ -106,6 +106,29 @@ def read_table(
     return FileTable(path, connection, table_format, rows.names, rows, lists=lists)
 
 
+def column_names(path: AnyPath) -> list[str]:
+    """The names of a table's columns; of NDJSON those of its first object. No more of the file is read.
+
+    Raises:
+        UserError: the file cannot be read as what its name says.
+    """
+    import duckdb
+
+    path = Path(path)
+    table_format = format_of(path)
+    if table_format == "parquet":
+        connection, file = connect(), literal(_literal_glob(path))
+        try:
+            found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({file}, hive_partitioning = false)")
+        except duckdb.Error as error:
+            raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
+        return [row[0] for row in found.fetchall()]
+    if table_format == "ndjson":
+        number, line = next(((i, line) for i, line in enumerate(text_lines(path), 1) if line.strip()), (1, ""))
+        return list(check_json(path, number, line.strip()))
+    return (ConllRows(path) if table_format == "conll" else CsvRows(path)).names
+
+
 def _divide(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
@@ -228,8 +251,14 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
     return names
 
 
-def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
+def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, "x": 0.5}') -> dict[str, Any]:
     """The JSON object that a line holds.
+
+    Args:
+        name: what messages call the text.
+        number: the line's, counted from 1.
+        line: its text.
+        example: an object that would be right, for the message.
 
     Raises:
         UserError: it holds none; the message names the line.
@@ -241,7 +270,7 @@ def check_json(name: AnyPath, number: int, line: str) -> dict[str, Any]:
         found, cause = None, str(error)
     if isinstance(found, dict):
         return found
-    raise UserError(f'{name}, line {number}: not one JSON object such as {{"id": 1, "x": 0.5}}: {cause}')
+    raise UserError(f"{name}, line {number}: not one JSON object such as {example}: {cause}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

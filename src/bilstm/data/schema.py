@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -192,11 +193,12 @@ def _check_numbers(table: Table, name: str, role: str = "") -> None:
     """Refuse cells that are not finite numbers, other than missing ones."""
     profile = table.profile(name)
     if profile.other is not None:
-        cell = shown(table.cell(name, profile.other))
-        raise UserError(
-            f"{table.place(profile.other)}: {cell} in column {name!r}{role} is not a number; correct it, or leave the "
-            f"cell empty"
-        )
+        cell = table.cell(name, profile.other)
+        if re.fullmatch(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", cell):
+            problem = "has a decimal comma; write a point"
+        else:
+            problem = "is not a number; correct it, or leave the cell empty"
+        raise UserError(f"{table.place(profile.other)}: {shown(cell)} in column {name!r}{role} {problem}")
     if profile.infinite is not None:
         cell = shown(table.cell(name, profile.infinite))
         raise UserError(

@@ -33,7 +33,7 @@ def open_table(
     Args:
         data: a path, or a list of paths or of data frames, which are one table; a data frame of pandas, Polars or
             PyArrow, or an object with Arrow's PyCapsule interface; a dictionary of columns; arrays and lists of
-            sequences (see `read_sequences`); a list of texts with `text`.
+            sequences (see `read_sequences`); with `text`, a list of texts, or of dictionaries with a text each.
         label: what messages call it, if it is not a file.
         steps: columns that have a value for each time step. If one of them holds lists, each row is a sequence; without
             a `sequence` column it is one if any column holds lists.
@@ -62,6 +62,10 @@ def open_table(
         table = _read_dictionary(data, sequence, label, text)
     elif text is not None and isinstance(data, (list, tuple)) and data and isinstance(data[0], str):
         table = MemoryTable({text.column: read_cells(list(data))}, label=label)
+    elif text is not None and _are_texts(data, text):
+        names = dict.fromkeys(name for row in data for name in row)
+        cells = {name: read_cells([row.get(name) for row in data]) for name in names}
+        table = MemoryTable(cells, form="list", label=label)
     else:
         table = read_sequences(data, label)
         if text is not None and table.names == ["words"]:  # divided already
@@ -76,6 +80,13 @@ def _are_tables(data: Any, text: TextColumn | None) -> bool:
     if all(isinstance(each, os.PathLike) for each in data) or all(is_frame(each) for each in data):
         return True
     return text is None and all(isinstance(each, str) and os.path.isfile(each) for each in data)
+
+
+def _are_texts(data: Any, text: TextColumn) -> bool:
+    """Whether a list holds dictionaries with a text each, rather than with lists of its words or characters."""
+    if not isinstance(data, (list, tuple)) or not data or not all(isinstance(row, Mapping) for row in data):
+        return False
+    return not any(isinstance(row.get(text.column), (list, tuple, np.ndarray)) for row in data)
 
 
 def open_for(schema: Schema, data: Any, *, label: str = "X", steps: Sequence[str] = ()) -> Table:
@@ -134,7 +145,7 @@ def divide_texts(table: MemoryTable, text: TextColumn) -> MemoryTable:
     tokens = [text.split(cell) for cell in table.texts(text.column)]
     empty = next((row for row, words in enumerate(tokens) if not words), None)
     if empty is not None:
-        raise UserError(f"row {empty} of {table.label}: the text in column {text.column!r} has no {text.tokens}")
+        raise text.is_empty(table.place(empty))
     lengths = np.array([len(words) for words in tokens])
     columns = {name: repeated(cells, lengths) for name, cells in table.columns.items() if name != text.column}
     columns[text.column] = Cells("text", np.array([word for words in tokens for word in words], object))

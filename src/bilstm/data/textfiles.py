@@ -20,6 +20,7 @@ from bilstm.files import AnyPath, reason
 
 DELIMITERS = ",;\t|"
 TOKEN, LABEL, SEQUENCE = "token", "label", "sequence"  # how the columns of a CoNLL file are called
+_LAYOUT = "CoNLL-style files have one word a line and an empty line between sequences"
 
 
 class CsvRows:
@@ -87,7 +88,8 @@ class ConllRows:
         names: the columns' names, `sequence` included.
 
     Raises:
-        UserError: the file is empty, not UTF-8, or its lines have different numbers of columns.
+        UserError: the file is empty, not UTF-8, seems to have a sentence a line, or its lines have different numbers of
+            columns.
     """
 
     def __init__(self, path: Path, columns: int | None = None) -> None:
@@ -99,7 +101,7 @@ class ConllRows:
         if columns is not None and self.width not in (1, columns - 1, columns):
             raise UserError(
                 f"{path}, line {number}: {self.width} columns, but the model was trained on {columns}, "
-                f"of which the last is the label"
+                f"of which the last is the label; {_LAYOUT}"
             )
         self.names = [SEQUENCE, TOKEN, *(f"column_{place}" for place in range(2, self.width + 1))]
         if self.width > 1 and columns in (None, self.width):
@@ -115,7 +117,7 @@ class ConllRows:
 
     def lines(self) -> Iterator[tuple[str, list[str]]]:
         """Each line of the file, and the cells of its row, of which there are none where it is no token's."""
-        sequence = 0
+        sequence = rows = 0
         starts = True
         for number, line in enumerate(text_lines(self.path), 1):
             text = line.rstrip("\r\n")
@@ -128,14 +130,20 @@ class ConllRows:
                 yield text, []  # a comment, not a token that is a number sign
                 continue
             if len(cells) != self.width:
-                separated = "tabs" if self.delimiter else "blanks"
+                separated, hint = ("tabs", "") if self.delimiter else ("blanks", f"; {_LAYOUT}")
                 raise UserError(
                     f"{self.path}, line {number}: {counted(len(cells), 'column')} where the lines before have "
-                    f"{self.width} (columns are separated by {separated}): {shown(text)}"
+                    f"{self.width} (columns are separated by {separated}): {shown(text)}{hint}"
                 )
             sequence += starts
+            rows += 1
             starts = False
             yield text, [str(sequence), *cells]
+        if self.delimiter is None and self.width > 1 and rows == sequence:
+            raise UserError(
+                f"{self.path}: {_LAYOUT}; this one seems to have a sentence a line (if each sequence does have one "
+                f"word only, separate the columns by tabs)"
+            )
 
 
 class JsonLines:

@@ -7,6 +7,7 @@ import re
 from typing import Any, Literal
 
 from bilstm.data.fields import Fields
+from bilstm.errors import UserError
 
 TOKENS = ("words", "characters")
 # Runs of letters, digits and underscores, or single other characters that are no blanks.
@@ -28,6 +29,12 @@ class TextColumn:
     def split(self, text: str | None) -> list[str]:
         """The steps of a text: its words and punctuation marks, or its characters."""
         return list(text or "") if self.tokens == "characters" else _WORD.findall(text or "")
+
+    def is_empty(self, where: str) -> UserError:
+        """The error of a text without steps; `where` names its row."""
+        return UserError(
+            f"{where}: the text in column {self.column!r} has no {self.tokens}: give it some, or leave the row out"
+        )
 
     @classmethod
     def from_json(cls, data: Any) -> TextColumn:

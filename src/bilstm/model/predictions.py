@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,9 @@ import numpy.typing as npt
 from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
 from bilstm.data.filetable import FileTable, literal
-from bilstm.data.reading import format_of
+from bilstm.data.reading import column_names, format_of
 from bilstm.data.table import Format
+from bilstm.data.textfiles import ConllRows
 from bilstm.data.writing import (
     Addition,
     DictionaryColumn,
@@ -24,7 +28,7 @@ from bilstm.data.writing import (
     write_table,
 )
 from bilstm.errors import UserError, counted, listed
-from bilstm.files import AnyPath
+from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import FloatArray, IndexArray
@@ -173,6 +177,30 @@ def find_runs(model: TrainedModel, data: Dataset, background: str | None) -> lis
         confidences = rounded(sums / (last + 1 - first))
         parts.append(Runs(*(each[kept] for each in (*found, confidences))))
     return parts
+
+
+def check_predictions_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), force: bool = False) -> None:
+    """Find out now whether predictions can be written to `path` and replace nothing but predictions.
+
+    Args:
+        path: the file that will be written.
+        inputs: files that are being read, and must not be overwritten.
+        force: replace an existing file of any content.
+
+    Raises:
+        UserError: the file cannot be written, or exists, is not empty and does not hold predictions.
+    """
+    check_writable(path, inputs=inputs)
+    if not force:
+        check_replaceable(path, "a file of predictions", _holds_predictions)
+
+
+def _holds_predictions(path: AnyPath) -> bool:
+    if format_of(path) == "conll":  # without names: its last column is a probability, a quantity, or 0 or 1
+        last = next(iter(ConllRows(Path(path))))[-1]
+        return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
+    names = column_names(path)
+    return tuple(names) == EVENTS or any(re.match("predicted(_|$)", name) for name in names)
 
 
 def check_predictions(table: FileTable, options: PredictionOptions, model: TrainedModel, path: AnyPath) -> Format:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import io
+import itertools
 import json
 import re
 import select
@@ -31,6 +32,7 @@ from bilstm.tasks import LabelTask
 _NAME = "standard input"
 _AT_ONCE = 1 << 22  # bytes that are read before what is complete in them is predicted
 _KEY = "\0sequence"  # a column that no object can have
+_EXAMPLE = 200  # characters of an object that a message shows
 _MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "-nan", "null", "none"})  # the spellings of no number
 
 
@@ -42,13 +44,15 @@ class Line:
         number: counted from 1.
         text: without blanks around it.
         cells: what the object holds.
-        key: the text of its sequence, or None where it is a sequence of its own.
+        key: the text of its sequence; None where it is a sequence of its own, or where a problem hides it.
+        problem: why it cannot be used, or None.
     """
 
     number: int
-    text: str
-    cells: dict[str, Any]
-    key: str | None
+    text: str = ""
+    cells: dict[str, Any] = dataclasses.field(default_factory=dict)
+    key: str | None = None
+    problem: UserError | None = None
 
 
 class _Lines(MemoryTable):
@@ -85,7 +89,8 @@ def predict_stream(source: IO[bytes], target: IO[bytes], model: TrainedModel, op
         target: where the answers go.
 
     Raises:
-        UserError: a line is not a JSON object, or not one that the model can take; what stands before it is written.
+        UserError: a line is not a JSON object, or not one that the model can take; the answers for the sequences that
+            were complete before it are written first.
     """
     options.check(model.task)
     streamed = Streamed()
@@ -102,31 +107,56 @@ def predict_stream(source: IO[bytes], target: IO[bytes], model: TrainedModel, op
         streamed.extent.add(data.values.lengths)
         streamed.observations.add(data.observations)
 
+    def predict_complete(lines: Sequence[Line]) -> None:
+        try:
+            predict(lines)
+        except UserError:  # it was raised before anything was written
+            for sequence in _divided(lines):
+                predict(sequence)
+
     waiting: list[Line] = []
     start: Line | None = None
     for came in _arrivals(source, model):
         first = len(waiting)  # those before are of one sequence
+        bad = None
         for line in came:
             start = start or line
-            if (line.key is None) != (start.key is None):
-                kinds = ("a time step", "a sequence of its own")
-                raise UserError(
-                    f"{_NAME}, line {line.number} is {kinds[line.key is None]}, but line {start.number} is "
-                    f"{kinds[start.key is None]}: a stream has one or the other"
-                )
-        waiting += came
+            line.problem = line.problem or _mixture(start, line)
+            if line.problem:
+                bad = line
+                break
+            waiting.append(line)
         last = len(waiting)
-        if waiting and waiting[-1].key is not None:
+        if waiting and waiting[-1].key is not None and (bad is None or bad.key in (None, waiting[-1].key)):
             new = range(len(waiting) - 1, max(first, 1) - 1, -1)
             last = next((i for i in new if waiting[i - 1].key != waiting[i].key), 0)
         if last:
-            predict(waiting[:last])
+            predict_complete(waiting[:last])
             del waiting[:last]
+        if bad is not None and bad.problem is not None:
+            raise bad.problem
     if waiting:
-        predict(waiting)
+        predict_complete(waiting)
     if not streamed.extent.steps:
         raise UserError(f"{_NAME} is empty: it has no JSON object with a step")
     return streamed
+
+
+def _divided(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """The lines of each sequence."""
+    for _, group in itertools.groupby(lines, lambda line: line.number if line.key is None else line.key):
+        yield list(group)
+
+
+def _mixture(start: Line, line: Line) -> UserError | None:
+    """The error of a stream with a time step in one line and a whole sequence in another, or None."""
+    if (line.key is None) == (start.key is None):
+        return None
+    kinds = ("a time step", "a sequence of its own")
+    return UserError(
+        f"{_NAME}, line {line.number} is {kinds[line.key is None]}, but line {start.number} is "
+        f"{kinds[start.key is None]}: a stream has one or the other"
+    )
 
 
 def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Dataset]:
@@ -134,7 +164,7 @@ def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Data
     own = lines[0].key is None
     if schema.text is not None:
         texts = {schema.text.column: read_cells([_text(line.cells[schema.text.column]) for line in lines])}
-        table = divide_texts(MemoryTable(texts, label=_NAME), schema.text)
+        table = divide_texts(_Lines(MemoryTable(texts, label=_NAME), lines), schema.text)
     else:
         roles: dict[str, Callable[[Any], Any]] = {column.name: _text for column in schema.categorical}
         roles |= {column.name: _number for column in schema.numeric}
@@ -259,11 +289,17 @@ def _arrivals(source: IO[bytes], model: TrainedModel) -> Iterator[list[Line]]:
         chunk = _available(source)
         *complete, rest = (rest + chunk).split(b"\n") if chunk else (rest, b"")
         came = []
-        for line in complete:
+        for each in complete:
             number += 1
-            text = _decoded(number, line).strip()
-            if text:
-                came.append(_line(number, text, model))
+            line = Line(number)
+            try:
+                line.text = _decoded(number, each).strip()
+                if line.text:
+                    _read_object(line, model)
+            except UserError as error:
+                line.problem = error
+            if line.text or line.problem:
+                came.append(line)
         yield came
         if not chunk:
             return
@@ -298,25 +334,47 @@ def _decoded(number: int, line: bytes) -> str:
         raise UserError(f"{_NAME}, line {number}: not UTF-8 text (byte 0x{byte:02x})") from None
 
 
-def _line(number: int, text: str, model: TrainedModel) -> Line:
-    schema = model.schema
-    cells = check_json(_NAME, number, text)
+def _read_object(line: Line, model: TrainedModel) -> None:
+    """Fill in what the object of a line holds, and its sequence before anything that may be wrong with the rest."""
+    schema, where = model.schema, f"{_NAME}, line {line.number}"
+    cells = line.cells = check_json(_NAME, line.number, line.text, _example(model))
     own = schema.text is not None or any(
         isinstance(cells.get(n), list) for n in (*schema.features, *model.task.columns)
     )
-    roles = {} if own else {str(schema.sequence): "the sequence of each row"}
+    roles: dict[str, str] = {}
+    if not own:
+        if schema.sequence is None:
+            names = "" if schema.named else "; --features gives its features other names"
+            raise UserError(
+                f"{where} has no list of steps: for this model, a line is a sequence such as {_example(model)}, or a "
+                f"time step whose sequence is in a column that --sequence names{names}"
+            )
+        roles[schema.sequence] = "the sequence of each row"
+        key = cells.get(schema.sequence)
+        line.key = None if key in (None, "") else key if isinstance(key, str) else json.dumps(key)
     roles |= dict.fromkeys(schema.features, "a feature of the model")
     if schema.order is not None:
         roles[schema.order] = "the order within a sequence"
     for name, role in roles.items():
         if name not in cells:  # in a file, other rows may have it; here, none may come
             raise UserError(
-                f"{_NAME}, line {number}: there is no {name!r} ({role}).{suggestion(name, cells)} "
-                f"Where its value is missing, give null"
+                f"{where}: there is no {name!r} ({role}).{suggestion(name, cells)} Where its value is missing, "
+                f"give null"
             )
-    if own:
-        return Line(number, text, cells, None)
-    key = cells[str(schema.sequence)]
-    if key is None or key == "":
-        raise UserError(f"{_NAME}, line {number}: {schema.sequence!r}, the row's sequence, is missing")
-    return Line(number, text, cells, key if isinstance(key, str) else json.dumps(key))
+    if not own and line.key is None:
+        raise UserError(f"{where}: {schema.sequence!r}, the row's sequence, is missing")
+
+
+def _example(model: TrainedModel) -> str:
+    """An object that the model can take: a text, a sequence with lists, or a time step."""
+    schema = model.schema
+    if schema.text is not None:
+        return json.dumps({schema.text.column: "Where is it?"})
+    steps: dict[str, tuple[Any, Any]] = {} if schema.order is None else {schema.order: (1, 2)}
+    steps |= {column.name: (0.5, 1.5) for column in schema.numeric}
+    steps |= {column.name: ("a", "b") for column in schema.categorical}
+    if schema.sequence is None or schema.conll_columns is not None:
+        example = json.dumps({name: list(cells) for name, cells in steps.items()})
+    else:
+        example = json.dumps({schema.sequence: 1, **{name: first for name, (first, _) in steps.items()}})
+    return example if len(example) <= _EXAMPLE else f"{example[:_EXAMPLE]} …}}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bilstm._version import __version__
 from bilstm.data.memory import MemoryTable
 from bilstm.errors import UserError, counted
-from bilstm.files import AnyPath, check_writable, replacing
+from bilstm.files import AnyPath, check_replaceable, check_writable, replacing
 from bilstm.inspection import describe_network
 from bilstm.model.trained import TrainedModel
 from bilstm.report import pictures, summary, timelines
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 ENDINGS = (".html", ".htm")
+_HEAD = 4096  # bytes that hold the name of the program that wrote a page
 _MOST_CONFUSIONS = 15
 _MOST_DRAWN = 6  # quantities whose residuals are drawn
 # Control characters and surrogates, which HTML does not allow, and marks that turn the direction of the text around.
@@ -31,20 +32,28 @@ _UNPRINTABLE = dict.fromkeys(
 )
 
 
-def check_report_path(path: AnyPath, *, inputs: Sequence[AnyPath] = ()) -> None:
-    """Find out now whether a report can be written to `path`.
+def check_report_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), force: bool = False) -> None:
+    """Find out now whether a report can be written to `path` and replaces nothing but a report.
 
     Args:
         path: the file to write.
         inputs: files that it must not replace.
+        force: replace an existing file of any content.
 
     Raises:
-        UserError: it cannot be written, or the name does not end in .html.
+        UserError: it cannot be written, the name does not end in .html, or another program's page would be replaced.
     """
     _environment()  # needs a package that may be missing
     if Path(path).suffix.lower() not in ENDINGS:
         raise UserError(f"cannot write a report as {os.fspath(path)}: its name must end in .html")
     check_writable(path, inputs=inputs)
+    if not force:
+        check_replaceable(path, "a report that bilstm wrote", _is_report)
+
+
+def _is_report(path: AnyPath) -> bool:
+    with open(path, "rb") as file:
+        return b'<meta name="generator" content="bilstm ' in file.read(_HEAD)
 
 
 def write_report(
@@ -57,6 +66,7 @@ def write_report(
     tolerance: int | None = None,
     background: str | None = None,
     name: str = "",
+    force: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a model on labelled sequences, and write the results as a page that any browser shows.
 
@@ -71,6 +81,7 @@ def write_report(
             be off by so many steps.
         background: the label that is no event.
         name: the model's name or file, shown on the page along with the file's size.
+        force: whether to replace a file that bilstm did not write.
 
     Returns:
         The results as plain data: see `examine`.
@@ -79,7 +90,7 @@ def write_report(
         UserError: the data are not like those of training, an option does not go with the task, or the file cannot be
             written.
     """
-    check_report_path(path)
+    check_report_path(path, force=force)
     table = model.open(data)
     findings = examine(model, table, labels=labels, group=group, tolerance=tolerance, background=background)
     of = "" if isinstance(table, MemoryTable) else table.label
