@@ -355,7 +355,11 @@ class SequenceEstimator(BaseEstimator):
         if (model.task.unit != cls._unit and cls._what == "label") or (model.task.what == "quantity") != (
             cls._what == "quantity"
         ):
-            raise UserError(f"{path} holds a model for the task {model.task.kind}, which {cls.__name__} is not for")
+            labels = "SequenceTagger" if model.task.unit == "step" else "SequenceClassifier"
+            right = "SequenceRegressor" if model.task.what == "quantity" else labels
+            raise UserError(
+                f"{path} holds a model for the task {model.task.kind}, which is {right}'s: use {right}.load"
+            )
         known = cls._get_param_names()
         options = {name: value for name, value in model.training["options"].items() if name in known}
         return cls(**options | cls._loaded_parameters(model))._become(model, MemoryTable({}, rows=1))
