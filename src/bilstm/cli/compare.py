@@ -22,7 +22,8 @@ from bilstm.cli.options import (
     training_flags,
     use_threads,
 )
-from bilstm.console import Progress, echo_json, fail, saying_if_stopped, stop_status
+from bilstm.console import echo_json, fail, saying_if_stopped, stop_status
+from bilstm.progress import Progress
 
 
 @click.command(short_help="Find out what a variant of the network gains.")

@@ -23,8 +23,9 @@ from bilstm.cli.options import (
     training_options,
     use_threads,
 )
-from bilstm.console import Progress, echo, fail, saying_if_stopped, stop_status
+from bilstm.console import echo, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
+from bilstm.progress import Progress
 
 if TYPE_CHECKING:
     from bilstm.model.prepare import Prepared
