@@ -221,14 +221,14 @@ def test_one_sequence_tells_nothing_of_others(model: Path) -> None:
 
 TELLING = """
 import time
-from bilstm import cli, console
+from bilstm import cli, progress
 
 def tell(self, figures):
     print(f"{self._what}epoch {figures['epoch']}", flush=True)
     if self._what:
         time.sleep(60)
 
-console.Progress.__call__ = tell
+progress.Progress.__call__ = tell
 cli.main()
 """
 

@@ -17,10 +17,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bilstm.cli import commands
-from bilstm.console import Progress
 from bilstm.data.reading import read_table
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
+from bilstm.progress import Progress
 from bilstm.training.options import TrainingOptions
 
 SMALL = [

@@ -26,7 +26,7 @@ from bilstm.compare import ComparisonInterrupted, Plan, compare, plan_comparison
 from bilstm.compare.comparison import SEEDS, learning_curve
 from bilstm.compare.variants import grid
 from bilstm.compare.verdict import SCORES, notes, sentence, table
-from bilstm.console import Progress, Stopped
+from bilstm.console import Stopped
 from bilstm.errors import DivergedError, UserError
 from bilstm.layers import count_parameters
 from bilstm.metrics import ClassScores, LabelSetScores, QuantityScores
@@ -34,6 +34,7 @@ from bilstm.model.evaluation import evaluate
 from bilstm.model.network import build_network, network_size
 from bilstm.model.training import train_prepared
 from bilstm.problems import cumulative_sum, half_of_total
+from bilstm.progress import Progress
 from bilstm.ragged import Ragged
 from bilstm.tasks import KINDS
 from bilstm.training.options import TrainingOptions
@@ -610,7 +611,9 @@ def test_calibration_is_left_out_unless_asked_for(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"unit": 3}, "unexpected keyword argument 'unit'"),
+        ({"unit": 3}, "compare() has no argument 'unit'. Did you mean 'units'?"),
+        ({"sequnce": "id"}, "compare() has no argument 'sequnce'. Did you mean 'sequence'?"),
+        ({"quux": 3}, "compare() has no argument 'quux'."),
         ({"units": 0}, "training: units must be at least 1, not 0"),
         ({"seeds": 0}, "compare: seeds must be at least 1, not 0"),
         ({"vary": {"unit": [1, 2]}}, "'unit' cannot vary. Did you mean 'units'?"),

@@ -353,6 +353,12 @@ def test_a_column_of_labels_is_warned_of() -> None:
     assert weight_bits(fitted.model_.network) == weight_bits(classifier().fit(X, y).model_.network)
 
 
+@pytest.mark.parametrize("features", [1, 3])
+def test_arrays_without_a_value(features: int) -> None:
+    with pytest.raises(ValueError, match="X has no column left to predict from: all values are missing in '0'"):
+        tagger().fit(np.full((4, 5, features), np.nan), np.zeros((4, 5), int))
+
+
 @pytest.mark.parametrize(("missing", "given"), [(None, None), (None, float("nan")), ("", ""), ("?", None)])
 def test_steps_without_labels_are_neither_learnt_nor_scored(missing: Any, given: Any) -> None:
     X, y = echoes()
@@ -581,7 +587,8 @@ def test_a_saved_estimator_is_the_same(make: Any, tmp_path: Path) -> None:
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
     other = SequenceClassifier if isinstance(fitted, SequenceTagger) else SequenceTagger
     for estimator in (other, bilstm.SequenceRegressor):
-        with pytest.raises(ValueError, match=f"holds a model for the task .*-label, which {estimator.__name__} is not"):
+        right = type(fitted).__name__
+        with pytest.raises(ValueError, match=f"task .*-label, which is {right}'s: use {right}.load"):
             estimator.load(tmp_path / "model")
     with pytest.raises(NotFittedError):
         make().save(tmp_path / "model")

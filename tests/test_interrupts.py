@@ -28,7 +28,7 @@ IGNORING = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 TELLING = """
 import sys, time
 from pathlib import Path
-from bilstm import console, cli
+from bilstm import cli, console, progress
 
 calls = []
 
@@ -46,7 +46,7 @@ def write(path, content):
         print("writing", flush=True)
         time.sleep(60)
 
-console.Progress.__call__ = tell
+progress.Progress.__call__ = tell
 if {stay!r} == "in writing":
     Path.write_bytes = write
 cli.main()

@@ -129,6 +129,20 @@ def test_settings_there_are_not(keywords: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "refused", [{"optimizer": "adm"}, {"loss": "hinge"}, {"metrics": ["acc", "f1"]}, {"recompute": 2}, {"unknown": 1}]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_settings_that_are_refused_change_nothing(refused: dict[str, Any], compiled: bool) -> None:
+    model = tagger()
+    if compiled:
+        model.compile("sgd", "binary_crossentropy", ["mae"])
+    before = vars(model).copy()
+    with pytest.raises((TypeError, ValueError)):
+        model.compile(**{"optimizer": "adam", "loss": "mse", "metrics": ["acc"], "recompute": True} | refused)
+    assert vars(model) == before
+
+
+@pytest.mark.parametrize(
     "keywords",
     [
         {"run_eagerly": True, "jit_compile": False},

@@ -197,7 +197,10 @@ WRONG: dict[str, tuple[str, ColumnOptions, str]] = {
     "order the label": (made(x=[1]), roles("id", "label", order="label"), "one is named twice"),
     "code no feature": (made(x=[1], y=[1]), roles("id", "label", features=["x"], categorical=["y"]), "not among"),
     "no feature": (made(), ROLES, "has no column left to predict from"),
-    "nothing in the feature": (made(x=[""]), ROLES, "has no column left to predict from"),
+    "nothing in the feature": (made(x=[""]), ROLES, "to predict from: all values are missing in 'x'"),
+    "nothing in the features": (made(x=[""], y=[""]), ROLES, "to predict from: all values are missing in 'x', 'y'"),
+    "nothing to drop": (made(x=[1]), roles("id", "label", drop=["z"]), r"no column 'z' \(to drop\)"),
+    "label to drop": (made(x=[1]), roles("id", "label", drop=["label"]), "is the label, so it cannot be dropped"),
     "nothing in a feature": (made(x=[""]), roles("id", "label", features=["x"]), "no value in column 'x'"),
     "no label at all": (
         made(y=[""], x=[1]),

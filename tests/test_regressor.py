@@ -170,7 +170,9 @@ def test_files(tmp_path: Path) -> None:
     of_sequences = regressor(per_sequence=True).fit(X, [row[0] for row in y])
     of_sequences.save(tmp_path / "model")
     assert SequenceRegressor.load(tmp_path / "model").per_sequence
-    with pytest.raises(ValueError, match="holds a model for the task sequence-quantity, which SequenceTagger is not f"):
+    with pytest.raises(
+        ValueError, match="holds a model for the task sequence-quantity, which is SequenceRegressor's: u"
+    ):
         SequenceTagger.load(tmp_path / "model")
 
 

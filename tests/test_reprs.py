@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+import bilstm
 from bilstm import callbacks, layers, optimizers
 from bilstm.layers import LSTM, Bidirectional, Dense, Input
 from bilstm.models import Model, Sequential
@@ -50,6 +52,30 @@ def test_what_is_shown_makes_the_same(line: str) -> None:
     names: dict[str, Any] = {**vars(layers), **vars(callbacks), **vars(optimizers)}
     names |= {schedule.__name__: schedule for schedule in (CosineDecay, ExponentialDecay, PiecewiseConstantDecay)}
     assert repr(eval(line, names | {"TerminateOnSunday": TerminateOnSunday})) == line
+
+
+@pytest.mark.parametrize("validation_split", [0.0, 0.5])
+def test_a_trained_model_in_a_notebook(validation_split: float) -> None:
+    data = [{"x": [0.1 * i, 1.0, -1.0], "y": ["a", "b", "<b>"]} for i in range(6)]
+    options: dict[str, Any] = {"units": 2, "layers": 1, "epochs": 3, "validation_split": validation_split}
+    model = bilstm.train(data, label="y", task="step-label", **options)
+    cells = dict(re.findall("<tr><th>(.*?)</th><td>(.*?)</td></tr>", model._repr_html_()))
+    assert cells["predicts"] == "step-label: y"
+    assert cells["layers"].startswith("Bidirectional(LSTM), ")
+    assert cells["layers"].endswith("Dense)")
+    history, kept = model.training["history"], model.training["best_epoch"] - 1
+    scores = [f"loss {history['loss'][kept]:.4f}"]
+    if validation_split:
+        scores.append(f"validation loss {history['val_loss'][kept]:.4f}")
+        scores.append(f"validation accuracy {history['val_accuracy'][kept]:.4f}")
+    assert cells["scores"] == ", ".join(scores)
+
+
+def test_a_model_without_a_record_in_a_notebook() -> None:
+    tagger = bilstm.SequenceTagger(units=2, layers=1)
+    tagger.partial_fit([[0.5, 1.0], [1.5]], [["a", "b"], ["a"]], classes=["a", "b"])
+    table = tagger.model_._repr_html_()
+    assert re.findall("<th>(.*?)</th>", table) == ["predicts", "features", "layers", "parameters"]
 
 
 def test_callbacks_of_functions() -> None:

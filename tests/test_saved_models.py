@@ -119,9 +119,17 @@ def test_saving_what_has_no_weights(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_tagger_is_no_sequential_model(tmp_path: Path) -> None:
-    write_model(tmp_path / "m", {}, {"kind": "tagger"})
-    with pytest.raises(ModelFileError, match="m holds a tagger, not a Sequential model"):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("model", "m holds a TrainedModel, not a Sequential model: open it with bilstm.load"),
+        ("tagger", "m holds a TrainedModel, not a Sequential model: open it with bilstm.load"),  # of version 0.1
+        ("checkpoint", "m holds a checkpoint, not a Sequential model"),
+    ],
+)
+def test_another_kind_of_file_is_no_sequential_model(tmp_path: Path, kind: str, message: str) -> None:
+    write_model(tmp_path / "m", {}, {"kind": kind})
+    with pytest.raises(ModelFileError, match=message + "$"):
         load_model(tmp_path / "m")
 
 

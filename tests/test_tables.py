@@ -223,6 +223,31 @@ PARQUET = '''
 '''
 
 
+def test_tables_are_read_where_no_progress_bar_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Jupyter without ipywidgets, where DuckDB refuses even to turn the bar off."""
+    import duckdb
+
+    class Kernel:
+        def __init__(self) -> None:
+            self.connection = connect(":memory:")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+        def execute(self, query: str, *rest: Any) -> Any:
+            if "progress_bar" in query:
+                refused.append(query)
+                raise duckdb.InvalidInputException("required package 'ipywidgets' is missing")
+            return self.connection.execute(query, *rest)
+
+    refused: list[str] = []
+    connect = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda *_: Kernel())
+    assert columns_of(read_table(written(tmp_path / "t.csv", "x,y\n1,a\n"))) == {"x": ["1"], "y": ["a"]}
+    assert columns_of(read_table(written(tmp_path / "t.jsonl", '{"x": 1}\n'))) == {"x": ["1"]}
+    assert refused
+
+
 def test_parquet_columns_keep_their_types(tmp_path: Path) -> None:
     import duckdb
 

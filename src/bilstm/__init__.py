@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bilstm.estimators.tagger import SequenceTagger
     from bilstm.layers import Input
     from bilstm.model.trained import TrainedModel, load
-    from bilstm.model.training import train
+    from bilstm.model.training import ModelInterrupted, train
     from bilstm.models import Model, Sequential, load_model
     from bilstm.ragged import Ragged
     from bilstm.training.options import TrainingOptions
@@ -35,6 +35,7 @@ _MODULES = ("callbacks", "compare", "layers", "metrics", "models", "optimizers",
 _NAMES = {
     "Input": "layers",
     "Model": "models",
+    "ModelInterrupted": "model.training",
     "Ragged": "ragged",
     "SequenceClassifier": "estimators",
     "SequenceRegressor": "estimators",
@@ -51,6 +52,7 @@ _NAMES = {
 __all__ = [
     "Input",
     "Model",
+    "ModelInterrupted",
     "Ragged",
     "SequenceClassifier",
     "SequenceRegressor",

@@ -1,11 +1,10 @@
-"""How the command line behaves: one line for a mistake, a bar while something takes long, and no traceback."""
+"""How the command line behaves: one line for a mistake, and no traceback."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -165,61 +164,3 @@ def saying_if_stopped(when: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         fail(f"stopped {when}", stop_status(interrupt))
-
-
-class Progress:
-    """A bar on standard error with the latest figures of one or several trainings; nothing where nobody watches.
-
-    Args:
-        what: is trained, where that has to be said.
-    """
-
-    def __init__(self, *, quiet: bool, what: str = "") -> None:
-        self._what = what
-        self._hidden = quiet or not sys.stderr.isatty()
-        self._quiet = quiet
-        self._bar: Any = None
-        self.seconds = 0.0  # until the last epoch ended
-
-    def __call__(self, figures: dict[str, Any]) -> None:
-        """Take what training tells of itself: see `train_model`, and `compare_encoded` for several."""
-        self.seconds = figures.get("seconds", self.seconds)
-        if "resumed" in figures and not self._quiet:
-            click.echo(f"resuming after {len(figures['resumed'])} of at most {figures['epochs']} epochs")
-        if self._hidden:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            form = self._what + "{unit} {n:.1f} of {total:.0f} |{bar:10}| {elapsed}<{remaining}{postfix}"
-            width, height = shutil.get_terminal_size()  # 80 × 24 where the terminal does not tell
-            self._bar = tqdm(
-                total=figures.get("runs", figures["epochs"]),
-                initial=_done({**figures, "done": 0.0}),  # where training was resumed: for the time left
-                unit="training" if "run" in figures else "epoch",
-                bar_format=form,
-                leave=False,
-                file=sys.stderr,
-                ncols=width,
-                nrows=height,
-            )
-            self._scores: dict[str, str] = {}
-        judged = "accuracy" if "val_accuracy" in figures else "loss"
-        names = {"loss": "loss", f"val_{judged}": f"validation {judged}"}
-        self._scores |= {"with": figures["variant"]} if "variant" in figures else {}
-        self._scores |= {name: f"{figures[key]:.4f}" for key, name in names.items() if key in figures}
-        self._bar.set_postfix(self._scores, refresh=False)
-        self._bar.update(_done(figures) - self._bar.n)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _done(figures: dict[str, Any]) -> float:
-    """Epochs, or of several trainings these."""
-    epochs: float = figures["epoch"] - 1 + figures["done"]
-    return figures["run"] - 1 + epochs / figures["epochs"] if "run" in figures else epochs

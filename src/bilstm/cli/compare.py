@@ -12,6 +12,7 @@ from bilstm.cli.options import (
     FILE,
     FRACTION,
     TABLES,
+    WholeNumber,
     check_apart,
     class_weights,
     column_arguments,
@@ -21,7 +22,8 @@ from bilstm.cli.options import (
     training_flags,
     use_threads,
 )
-from bilstm.console import Progress, echo_json, fail, saying_if_stopped, stop_status
+from bilstm.console import echo_json, fail, saying_if_stopped, stop_status
+from bilstm.progress import Progress
 
 
 @click.command(short_help="Find out what a variant of the network gains.")
@@ -62,7 +64,7 @@ from bilstm.console import Progress, echo_json, fail, saying_if_stopped, stop_st
     callback=class_weights,
     help="balanced: rare labels count for more in training; or LABEL=NUMBER, for each that is not to count 1.",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU. The figures are the same.")
+@click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU. The figures are the same.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def compare(
     tables: tuple[str, ...], seeds: int, out: str | None, as_json: bool, threads: int | None, quiet: bool, **given: Any

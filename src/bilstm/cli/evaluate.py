@@ -10,6 +10,7 @@ from bilstm.cli.options import (
     FILE,
     LABELS,
     TABLES,
+    WholeNumber,
     column_option,
     model_columns,
     one_or_several,
@@ -31,7 +32,7 @@ from bilstm.console import echo_json
 @click.option(
     "--events",
     metavar="TOLERANCE",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     help="Score runs of equal labels as events, too: their first and last steps may each be off by so many.",
 )
 @click.option("--background", metavar="LABEL", help="The label that is no event.")
@@ -44,7 +45,7 @@ from bilstm.console import echo_json
 @click.option("--force", is_flag=True, help="Replace a --report file that bilstm did not write, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @precision_option
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU.")
+@click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU.")
 def evaluate(
     model: str,
     tables: tuple[str, ...],

@@ -18,11 +18,34 @@ if TYPE_CHECKING:
     from bilstm.training.options import TrainingOptions
 
 Decorator = Callable[[Any], Any]
-FRACTION = click.FloatRange(0, 1, max_open=True)
-POSITIVE = click.FloatRange(0, min_open=True)
+
+
+class WholeNumber(click.IntRange):
+    """A whole number in a range; click's message calls a word "not a valid integer range"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(_converted(self, int, value, "a whole number", param, ctx), param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range; see `WholeNumber`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(_converted(self, float, value, "a number", param, ctx), param, ctx)
+
+
+def _converted(kind: click.ParamType[Any], convert: Callable[[Any], Any], value: Any, name: str, *where: Any) -> Any:
+    try:
+        return convert(value)
+    except ValueError:
+        kind.fail(f"{value!r} is not {name}.", *where)
+
+
+FRACTION = Number(0, 1, max_open=True)
+POSITIVE = Number(0, min_open=True)
 FILE = click.Path()  # so that a shell completes names of files
-FROM_ZERO = click.FloatRange(0)
-COUNT = click.IntRange(1)
+FROM_ZERO = Number(0)
+COUNT = WholeNumber(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
 UNITS = ("step", "sequence")  # what a task has an answer for
@@ -47,7 +70,7 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
         "Share of the sequences for validation. Default: a tenth, but at most 1,000 sequences, and none of fewer than "
         "500 with one label each.",
     ),
-    "seed": (click.IntRange(0, 2**32 - 1), "The same seed and data give the same model."),
+    "seed": (WholeNumber(0, 2**32 - 1), "The same seed and data give the same model."),
     "time_limit": (POSITIVE, "Seconds after which training stops, with the best model until then."),
 }
 

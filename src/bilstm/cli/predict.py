@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bilstm.cli.options import COUNT, FILE, model_columns, open_model, precision_option, say, use_threads
+from bilstm.cli.options import COUNT, FILE, WholeNumber, model_columns, open_model, precision_option, say, use_threads
 from bilstm.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @model_columns
 @precision_option
 @click.option("--force", is_flag=True, help="Replace a file that does not hold predictions, too.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU.")
+@click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def predict(
     model: str,

@@ -12,6 +12,7 @@ from bilstm.cli.options import (
     FILE,
     POSITIVE,
     TABLES,
+    WholeNumber,
     check_apart,
     class_weights,
     column_arguments,
@@ -22,8 +23,9 @@ from bilstm.cli.options import (
     training_options,
     use_threads,
 )
-from bilstm.console import Progress, echo, fail, saying_if_stopped, stop_status
+from bilstm.console import echo, fail, saying_if_stopped, stop_status
 from bilstm.errors import UserError
+from bilstm.progress import Progress
 
 if TYPE_CHECKING:
     from bilstm.model.prepare import Prepared
@@ -70,7 +72,7 @@ if TYPE_CHECKING:
 @click.option("--log", metavar="FILE", type=FILE, help="Write the scores of each epoch, a JSON object in a line.")
 @click.option("--tensorboard", metavar="FOLDER", type=FILE, help="Write the scores of each epoch for TensorBoard.")
 @click.option("--force", is_flag=True, help="Replace files that bilstm did not write, too.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one per CPU. The model is the same.")
+@click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU. The model is the same.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, **given: Any) -> None:
     """Train a model on a TABLE of labelled sequences, or on several with the same columns.

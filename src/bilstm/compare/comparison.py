@@ -24,7 +24,7 @@ from bilstm.errors import DivergedError, counted
 from bilstm.metrics import SpanScores
 from bilstm.metrics.differences import RunScores, estimate, score_runs
 from bilstm.model.network import network_size
-from bilstm.model.training import train_prepared
+from bilstm.model.training import check_names, train_prepared
 from bilstm.ragged import FloatArray, portions
 from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask, Task
 from bilstm.tasks.labels import majority
@@ -134,6 +134,7 @@ def compare(
             that, KeyboardInterrupt.
     """
     arguments = locals()
+    check_names(compare, options)
     settings = ("test", "test_labels", "valid", "valid_labels", "vary", "same_size", "test_split", "options")
     columns = {name: arguments[name] for name in _COLUMNS}
     plan = plan_comparison(data, y, columns=columns, **{name: arguments[name] for name in settings})

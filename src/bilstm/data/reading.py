@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -161,11 +162,12 @@ def connect() -> duckdb.DuckDBPyConnection:
     for setting in (
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
-        "enable_progress_bar = false",
         "preserve_insertion_order = true",
         "TimeZone = 'UTC'",
     ):
         connection.execute(f"SET {setting}").fetchall()
+    with contextlib.suppress(duckdb.Error):  # in Jupyter without ipywidgets, where there is no bar to turn off
+        connection.execute("SET enable_progress_bar = false").fetchall()
     return connection
 
 

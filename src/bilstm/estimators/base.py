@@ -34,7 +34,7 @@ from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.models.fitting import FitData
 from bilstm.tasks import LabelTask
 from bilstm.tasks.classweights import ClassWeight as ClassWeight
-from bilstm.training.loop import Progress, batches_by_length
+from bilstm.training.loop import batches_by_length
 from bilstm.training.options import TrainingOptions
 
 
@@ -85,7 +85,8 @@ class SequenceEstimator(BaseEstimator):
             order.
         baseline: whether to train the network without recurrence as well, for comparison.
         random_state: an integer gives the same model for the same data, bit for bit; see scikit-learn's glossary.
-        verbose: print what was found of each feature, and a line for each epoch.
+        verbose: None: a progress bar on standard error if it is a terminal and tqdm is installed; True: how features
+            are encoded and a line for each epoch, on standard output; False: nothing.
 
     Attributes:
         model_: the `bilstm.TrainedModel`.
@@ -126,7 +127,7 @@ class SequenceEstimator(BaseEstimator):
         order: str | None = None,
         baseline: bool = False,
         random_state: Any = None,
-        verbose: bool = False,
+        verbose: bool | None = None,
     ) -> None:
         self.units = units
         self.layers = layers
@@ -190,7 +191,7 @@ class SequenceEstimator(BaseEstimator):
             for note in prepared.notes:
                 print(note)
         try:
-            model = train_prepared(prepared, options, baseline=self.baseline, progress=self._progress())
+            model = train_prepared(prepared, options, baseline=self.baseline, verbose=self.verbose)
         except ModelInterrupted as interrupt:
             self._become(interrupt.model, table)
             raise
@@ -248,21 +249,11 @@ class SequenceEstimator(BaseEstimator):
         """The parameters, checked."""
         names = TrainingOptions.__dataclass_fields__.keys() & self.get_params(deep=False).keys()
         options = TrainingOptions(**{name: getattr(self, name) for name in names}, seed=seed)
-        for name in ("standardize", "verbose", "baseline"):
+        for name in ("standardize", "baseline"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
-        check_choice(type(self).__name__, "spelling", self.spelling, (None, True, False))
+        for name in ("spelling", "verbose"):
+            check_choice(type(self).__name__, name, getattr(self, name), (None, True, False))
         return options
-
-    def _progress(self) -> Progress | None:
-        if not self.verbose:
-            return None
-
-        def line(event: dict[str, Any]) -> None:
-            if event["done"] == 1.0:
-                scores = (f"{name} {event[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in event)
-                print(f"Epoch {event['epoch']}/{event['epochs']}: {', '.join(scores)}")
-
-        return line
 
     # --- Reading -------------------------------------------------------------------------------------------------
 
@@ -355,7 +346,11 @@ class SequenceEstimator(BaseEstimator):
         if (model.task.unit != cls._unit and cls._what == "label") or (model.task.what == "quantity") != (
             cls._what == "quantity"
         ):
-            raise UserError(f"{path} holds a model for the task {model.task.kind}, which {cls.__name__} is not for")
+            labels = "SequenceTagger" if model.task.unit == "step" else "SequenceClassifier"
+            right = "SequenceRegressor" if model.task.what == "quantity" else labels
+            raise UserError(
+                f"{path} holds a model for the task {model.task.kind}, which is {right}'s: use {right}.load"
+            )
         known = cls._get_param_names()
         options = {name: value for name, value in model.training["options"].items() if name in known}
         return cls(**options | cls._loaded_parameters(model))._become(model, MemoryTable({}, rows=1))

@@ -54,7 +54,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         order: str | None = None,
         baseline: bool = False,
         random_state: Any = None,
-        verbose: bool = False,
+        verbose: bool | None = None,
     ) -> None:
         super().__init__(**{name: value for name, value in locals().items() if name in _SHARED})
         self.per_sequence = per_sequence

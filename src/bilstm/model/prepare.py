@@ -196,11 +196,13 @@ def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, Fea
     """
     notes: list[str] = []
     names = list(dict.fromkeys(options.features)) if options.features is not None else None
-    for name in (*(names or ()), *options.categorical, *options.drop):
-        table.require(name, "a feature")
+    uses = [(name, "a feature") for name in (*(names or ()), *options.categorical)]
+    for name, use in (*uses, *((name, "to drop") for name in options.drop)):
+        table.require(name, use)
         if name == options.sequence or name in options.label:
             role = "the label" if name in options.label else "the sequence"
-            raise UserError(f"column {name!r} is {role}, so it cannot be a feature as well")
+            refused = "be a feature as well" if use == "a feature" else "be dropped"
+            raise UserError(f"column {name!r} is {role}, so it cannot {refused}")
     both = [name for name in options.drop if name in (*(names or ()), *options.categorical)]
     if both:
         raise UserError(f"column {both[0]!r} is named among the features and among those to drop")
@@ -221,6 +223,8 @@ def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, Fea
             raise UserError(f"{table.label} has no value in column {name!r}, so it cannot be a feature")
         else:
             notes.append(f"{name}: left out, since it has no value")
+    if not kinds and names:
+        raise UserError(f"{table.label} has no column left to predict from: all values are missing in {listed(names)}")
     if not kinds:
         fit = " with a value for each time step" if table.lists else ""
         raise UserError(

@@ -24,6 +24,7 @@ from bilstm.files import AnyPath
 from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
+from bilstm.models.structure import describe
 from bilstm.ragged import FloatArray, Ragged, portions
 from bilstm.tasks import LabelTask, Task
 
@@ -235,13 +236,19 @@ class TrainedModel:
 
     def _repr_html_(self) -> str:
         record = self.training
+        names = {"loss": "loss", "val_loss": "validation loss", "val_accuracy": "validation accuracy"}
+        history, kept = record.get("history", {}), record.get("best_epoch", 0) - 1
         rows = {
             "predicts": f"{self.task.kind}: {', '.join(self.task.columns)}",
             "features": ", ".join(self.schema.features),
+            "layers": ", ".join(describe(layer) for layer in self.network.layers),
             "parameters": f"{self.network.count_params():,}",
-            "trained": f"{record.get('sequences', 0):,} sequences, epoch {record.get('best_epoch')} was kept",
+            "trained": f"{record['sequences']:,} sequences, epoch {kept + 1} was kept" if history else "",
+            "scores": ", ".join(f"{text} {history[name][kept]:.4f}" for name, text in names.items() if name in history),
         }
-        cells = "".join(f"<tr><th>{name}</th><td>{html.escape(text[:200])}</td></tr>" for name, text in rows.items())
+        cells = "".join(
+            f"<tr><th>{name}</th><td>{html.escape(text[:200])}</td></tr>" for name, text in rows.items() if text
+        )
         return f"<table><caption>TrainedModel</caption>{cells}</table>"
 
 

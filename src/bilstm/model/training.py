@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from bilstm.arguments import check_choice
 from bilstm.data.dataset import Dataset
 from bilstm.data.schema import Schema
 from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
-from bilstm.errors import DivergedError, UserError
+from bilstm.errors import DivergedError, UserError, suggestion
 from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
 from bilstm.metrics.calibration import losses
 from bilstm.model.fingerprint import fingerprint
@@ -21,6 +24,7 @@ from bilstm.model.prepare import ColumnOptions, Prepared, prepare
 from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
+from bilstm.progress import reporting
 from bilstm.tasks import LabelTask, Task
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.checkpoints import fingerprint as digest
@@ -63,6 +67,7 @@ def train(
     valid: Any = None,
     valid_labels: Any = None,
     baseline: bool = True,
+    verbose: bool | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> TrainedModel:
@@ -89,14 +94,19 @@ def train(
         valid: data for validation; None: a part of the data is set aside.
         valid_labels: the labels of `valid`, where they are in a table of their own.
         baseline: whether to train the network without recurrence as well, for comparison.
+        verbose: None: a progress bar on standard error if it is a terminal and tqdm is installed; True: a line for
+            each epoch on standard output; False: nothing.
         progress: called with what training reports, see `bilstm.training.loop.train_model`.
         options: of `bilstm.TrainingOptions`: units, layers, epochs, learning_rate, seed …
 
     Raises:
+        TypeError: there is no argument or option of this name.
         UserError: the data do not fit the arguments; the message says where.
         DivergedError: the loss is not finite in the first epoch.
         ModelInterrupted: Ctrl-C after the first epoch, a KeyboardInterrupt; it holds the best model until then.
     """
+    check_names(train, options)
+    check_choice("train", "verbose", verbose, (None, True, False))
     columns = column_options(
         label=label,
         sequence=sequence,
@@ -113,7 +123,20 @@ def train(
     )
     training = TrainingOptions(**options)
     prepared = prepare_data(data, columns, training, labels=labels, valid=valid, valid_labels=valid_labels)
-    return train_prepared(prepared, training, baseline=baseline, progress=progress)
+    return train_prepared(prepared, training, baseline=baseline, verbose=verbose, progress=progress)
+
+
+def check_names(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse keyword arguments of a function that are neither its own nor options of `TrainingOptions`.
+
+    Raises:
+        TypeError: the message names the first such argument and one that is spelt alike.
+    """
+    fields = TrainingOptions.__dataclass_fields__
+    for name in options:
+        if name not in fields:
+            known = (set(inspect.signature(function).parameters) - {"options"}) | fields.keys()
+            raise TypeError(f"{function.__name__}() has no argument {name!r}.{suggestion(name, sorted(known))}")
 
 
 def column_options(
@@ -124,7 +147,6 @@ def column_options(
     Raises:
         UserError: a value is impossible.
     """
-    from bilstm.arguments import check_choice
     from bilstm.data.texts import TOKENS
     from bilstm.tasks import KINDS
 
@@ -193,6 +215,7 @@ def train_prepared(
     options: TrainingOptions,
     *,
     baseline: bool = False,
+    verbose: bool | None = False,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainedModel:
@@ -200,6 +223,7 @@ def train_prepared(
 
     Args:
         baseline: whether to train the network without recurrence as well.
+        verbose: see `train`.
         progress, checkpoint: see `train_model`.
 
     Raises:
@@ -223,18 +247,29 @@ def train_prepared(
     try:
         data = _fit_data(prepared.training, prepared, options)
         aside = _fit_data(prepared.validation, prepared, options) if prepared.validation else None
-        record = train_model(network, data, aside, options, progress=progress, checkpoint=checkpoint)
+        with reporting(verbose, "without recurrence: " if options.direction == "none" else "") as report:
+
+            def notify(figures: dict[str, Any]) -> None:
+                report(figures)
+                if progress:
+                    progress(figures)
+
+            record = train_model(network, data, aside, options, progress=notify, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
         model = _finished(prepared, network, interrupt.summary, options)
         raise ModelInterrupted(model) from interrupt.__cause__
     model = _finished(prepared, network, record, options)
     if baseline and options.direction != "none":
-        model.baseline = train_baseline(prepared, options, progress=progress)
+        model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
     return model
 
 
 def train_baseline(
-    prepared: Prepared, options: TrainingOptions, *, progress: Progress | None = None
+    prepared: Prepared,
+    options: TrainingOptions,
+    *,
+    verbose: bool | None = False,
+    progress: Progress | None = None,
 ) -> TrainedModel | None:
     """Train the network without recurrence, which sees each step by itself: what it reaches says what context is worth.
 
@@ -250,7 +285,7 @@ def train_baseline(
     limit = options.time_limit and options.time_limit / 10
     alone = dataclasses.replace(options, direction="none", pooling=pooling, time_limit=limit)
     try:
-        return train_prepared(prepared, alone, progress=progress)
+        return train_prepared(prepared, alone, verbose=verbose, progress=progress)
     except ModelInterrupted as interrupt:
         raise KeyboardInterrupt from interrupt.__cause__
     except DivergedError:

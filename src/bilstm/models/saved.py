@@ -19,8 +19,13 @@ def load_model(path: str | os.PathLike[str]) -> Sequential:
         ModelFileError: the file is no such model; the message says why. Never runs code from the file.
     """
     tensors, header = read_model(path)
-    if header.get("kind") != "sequential":
-        raise ModelFileError(f"{os.fspath(path)} holds a {header.get('kind')}, not a Sequential model")
+    kind = header.get("kind")
+    if kind in ("model", "tagger"):
+        raise ModelFileError(
+            f"{os.fspath(path)} holds a TrainedModel, not a Sequential model: open it with bilstm.load"
+        )
+    if kind != "sequential":
+        raise ModelFileError(f"{os.fspath(path)} holds a {kind}, not a Sequential model")
     return model_from_parts(path, tensors, header.get("model"))
 
 

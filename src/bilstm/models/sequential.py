@@ -355,11 +355,12 @@ class Sequential:
             "auto_scale_loss": (True, False),
         }
         refuse_unsupported("compile", keywords, unsupported)
-        self.loss = check_choice("compile", "loss", loss, LOSSES)
+        loss = check_choice("compile", "loss", loss, LOSSES)
         several = [metrics] if isinstance(metrics, str) else metrics or ()
-        self.metrics = [check_choice("compile", "metrics", metric, _METRICS) for metric in several]
-        self.recompute = check_choice("compile", "recompute", recompute, (False, True))
-        self.optimizer = optimizers.get(optimizer)
+        checked = [check_choice("compile", "metrics", metric, _METRICS) for metric in several]
+        recompute = check_choice("compile", "recompute", recompute, (False, True))
+        # All at once, so that arguments that are refused change nothing.
+        self.optimizer, self.loss, self.metrics, self.recompute = optimizers.get(optimizer), loss, checked, recompute
 
     def fit(
         self,
