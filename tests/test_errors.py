@@ -99,11 +99,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
             return {name: poison(inner, name) for name, inner in value.items()}
         if isinstance(value, list):
             return [poison(inner, key) for inner in value]
-        kept = ("class_name", "kind", "activation", "loss", "metrics", "merge_mode", "part")
+        kept = ("class_name", "kind", "activation", "loss", "metrics", "merge_mode", "part", "type")
         return value + HOSTILE if isinstance(value, str) and key not in kept else value
 
-    changed = {name: poison(header[name]) for name in ("columns", "training", "versions")}
-    write_model(folder / "model", tensors, {"kind": "tagger", **header, **changed})
+    changed = {name: poison(header[name]) for name in ("schema", "task", "training", "versions")}
+    write_model(folder / "model", tensors, {**header, **changed})
     return folder / "model"
 
 
@@ -196,7 +196,7 @@ def test_other_words_for_an_option(typed: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "typed", ["--gpu", "--workers", "--steps", "--verbose", "--optimizer", "--l2", "--x", "--text"]
+    "typed", ["--gpu", "--workers", "--steps", "--verbose", "--optimizer", "--l2", "--x", "--cuda"]
 )
 def test_no_suggestion_rather_than_nonsense(typed: str) -> None:
     result = CliRunner().invoke(commands, ["train", "table.csv", typed])

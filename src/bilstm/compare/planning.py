@@ -104,7 +104,8 @@ def plan_comparison(
         assert aside is not None
         tested = aside
         if validation is None:
-            validation, tested = part(aside, prepared.task, test_share / share, seed=base.seed)
+            parts = part(aside, prepared.task, test_share / share, seed=base.seed)
+            validation, tested = (prepared.schema.observed(table, each) for each in parts)
     prepared = dataclasses.replace(prepared, validation=aside if validation is None else validation)
     _check(prepared, variants)
     if same_size:

@@ -143,7 +143,9 @@ def prepare(
     if valid:
         validation: Dataset | None = without_unseen(read_dataset(schema, task, valid, labels=valid_labels), task)
     else:
-        validation = encoded.part(slice(len(training), len(sequences))) if len(aside) else None
+        validation = None
+        if len(aside):
+            validation = schema.observed(table, encoded.part(slice(len(training), len(sequences))))
     return Prepared(table, schema, task, encoded.part(slice(0, len(training))), validation, tuple(notes))
 
 
