@@ -455,7 +455,6 @@ CASES = [
     compare("too few groups to part", "only 1 group set aside, too few for a validation set and a test set: set more aside, or give test sequences of their own", "--group word --quiet", train_csv=HEADER + "".join(f"s{i},0,1,{'ab'[i % 2]},{'pq'[i % 2]}\n" for i in range(8))),
     compare("tested on what is trained on", "TABLE and --test are the same file, ./train.csv: give each its own sequences", "--test ./train.csv"),
     compare("tested on what is validated on", "--valid and --test are the same file, other.csv: give each its own sequences", "--test other.csv --valid other.csv", other_csv=TRAIN),
-    compare("one test sequence", "1 labelled sequence to score by, but how sure a difference is can only be told from several", "--test one.csv --quiet", one_csv=HEADER + "".join(ROWS[:4])),
     compare("an unknown label in the test table", "other.csv, line 2: the label 'r' is unknown to the model: it is none of the classes 'p', 'q'", "--test other.csv", other_csv=HEADER + "s0,0,1,a,r\n"),
     compare("no such test table", "there is no file tests.csv", "--test tests.csv"),
     compare("a picture of no format", "cannot write a picture as out.gif: the ending must be .png, .svg or .pdf", "--out out.gif"),

@@ -203,7 +203,7 @@ def _read(prepared: Prepared, data: Any, labels: Any, pair: bool, name: str, gro
         if len(data) == 3:
             table, group = with_groups(table, data[2], **places)
     group = group if group in table.names else None
-    return read_dataset(schema, task, table, labels=own_labels, group=group)
+    return read_dataset(schema, task, table, labels=own_labels, group=group, option=f"{name}_labels")
 
 
 def _check(prepared: Prepared, variants: Sequence[Variant]) -> None:
