@@ -552,9 +552,9 @@ def test_an_evaluation_notes_what_training_saw() -> None:
     fitted = tagger().fit(X[:50], y[:50])
     steps = [{"0": x[:, 0], "label": labels} for x, labels in zip(X, y, strict=True)]
     (note,) = fitted.model_.evaluate(steps[:50])["notes"]
-    assert note == "about 100% of the sequences were in the training data, so the scores are too good to be true"
+    assert note == "about 100 % of the sequences were in the training data, so the scores are too good to be true"
     (note,) = fitted.model_.evaluate(steps[40:])["notes"]
-    assert note.startswith("about 50% of the sequences")
+    assert note.startswith("about 50 % of the sequences")
     assert fitted.model_.evaluate(steps[50:])["notes"] == []
 
 
@@ -949,7 +949,7 @@ def test_partial_fit_refuses(change: Any, message: str) -> None:
         ),
         ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dictionary of classes, not 'even'"),
         ({"class_weight": {"lo": 1}}, "class_weight has 'lo', which is none of the classes 'high', 'low'"),
-        ({"class_weight": {"low": -1}}, "class_weight must be finite numbers from 0, not {'low': -1}"),
+        ({"class_weight": {"low": -1}}, "class_weight must be finite numbers from 0, not {'low': -1.0}"),
     ],
 )
 def test_impossible_parameters(parameters: dict[str, Any], message: str) -> None:

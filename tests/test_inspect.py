@@ -110,7 +110,7 @@ def test_a_sequential_model(tmp_path: Path) -> None:
         "parameters": 4 * 3 * (2 + 3 + 1) + 4,
         "layers": [
             {"what": "LSTM backward, 3 units", "outputs": 3, "parameters": 72},
-            {"what": "GlobalMaxPooling1D", "outputs": 3, "parameters": 0},
+            {"what": "maximum of all steps", "outputs": 3, "parameters": 0},
             {"what": "dense, 1 output, linear", "outputs": 1, "parameters": 4},
         ],
     }

@@ -95,7 +95,7 @@ def described(header: Any, **tensors: Any) -> bytes:
     return save(tensors, {"bilstm": text})
 
 
-VALID = {"format": 1, "kind": "model", "versions": {}}
+VALID = {"format": FORMAT, "kind": "model", "versions": {}}
 FLOAT = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 EMPTY = {**FLOAT, "data_offsets": [0, 0]}
 METADATA = {"bilstm": json.dumps(VALID)}
@@ -124,7 +124,7 @@ HOSTILE = {
     "no format": (described({"kind": "model"}), "has no valid format number"),
     "format true": (described({**VALID, "format": True}), "has no valid format number"),
     "format text": (described({**VALID, "format": "1"}), "has no valid format number"),
-    "newer format": (described({**VALID, "format": 2}), "a newer bilstm (format 2; this version reads 1)"),
+    "newer format": (described({**VALID, "format": FORMAT + 1}), f"a newer bilstm (format {FORMAT + 1}; this version reads {FORMAT})"),
     "unknown kind": (described({**VALID, "kind": "exec"}), "its kind is none of model, sequential, tagger, checkpoint"),
     "kind a list": (described({**VALID, "kind": []}), "its kind is none of model, sequential, tagger, checkpoint"),
     "versions a list": (described({**VALID, "versions": []}), "its versions are not text"),

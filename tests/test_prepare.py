@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,52 @@ def test_lists_are_no_features(tmp_path: Path) -> None:
         prepare(lists, ROLES)
     with pytest.raises(UserError, match="column 'label' of .* holds lists or objects; a label is one value"):
         prepare(table(tmp_path, '{"id": 1, "label": {}, "x": 1}\n', "t.ndjson"), ROLES)
+
+
+@pytest.mark.parametrize("gaps", [range(12), (2, 3), ()])
+def test_notes_on_the_validation_set_count_its_own_steps(tmp_path: Path, gaps: Any) -> None:
+    numbers = ["" if row in gaps else str(row) for row in range(12)]
+    words = ["rare" + str(row) if row in gaps else "of" for row in range(12)]
+    source = table(tmp_path, made(x=numbers if len(gaps) < 12 else [1, ""], y=range(12), word=words))
+    prepared = prepare(source, ROLES, validation_split=0.5, seed=1)
+    assert prepared.validation is not None
+    parts = [prepared.validation, prepared.validation.take([0, 2]), prepared.validation.part(slice(1, 2))]
+    for part in parts:
+        found = prepared.schema.observed(source, part).observations
+        # The oracle: a table of the part alone.
+        lines = (tmp_path / "table.csv").read_text().splitlines()
+        alone = table(tmp_path, "\n".join([lines[0], *(lines[1 + row] for row in part.rows)]) + "\n", "alone.csv")
+        expected = prepared.schema.encode(alone, alone.sequences("id")).observations
+        assert dataclasses.replace(found, distances={}) == dataclasses.replace(expected, distances={})
+        assert found.distances == pytest.approx(expected.distances)
+    assert prepared.validation.observations.steps == len(prepared.validation.rows)
+
+
+def test_a_part_has_no_notes_of_the_whole(tmp_path: Path) -> None:
+    source = table(tmp_path, made(x=[1, ""]))
+    prepared = prepare(source, ROLES, validation_split=0.5)
+    assert prepared.validation is not None
+    assert prepared.validation.notes == ("x: 3 missing values, imputed with the mean of the training rows",)
+    assert prepared.training.notes == prepared.validation.take([0]).notes == ()
+
+
+@pytest.mark.parametrize("option", ["labels", "valid_labels"])
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_a_table_of_labels_that_is_not_named(tmp_path: Path, option: str, per_sequence: bool) -> None:
+    lines = [f"s{row // 2},{row},{'ab'[row // 2 % 2 if per_sequence else row % 2]}" for row in range(12)]
+    prepared = prepare(table(tmp_path, "\n".join(["id,x,label", *lines])), ROLES)
+    unlabelled = table(tmp_path, "id,x\ns0,1\n", "unlabelled.csv")
+    with pytest.raises(UserError, match="has no column 'label'") as caught:
+        read_dataset(prepared.schema, prepared.task, unlabelled, option=option)
+    hint = {"labels": "--labels (labels=…)", "valid_labels": "--valid-labels (valid_labels=…)"}[option]
+    assert (f"if the labels are in a table of their own, name it with {hint}" in str(caught.value)) == per_sequence
+
+
+@pytest.mark.parametrize("name", ["predicted", "predicted2", "predicted_state", "probability", "probability_of_a"])
+@pytest.mark.parametrize("named", [False, True])
+def test_predictions_among_the_features_are_noted(tmp_path: Path, name: str, named: bool) -> None:
+    source = table(tmp_path, made(x=[1, 2], **{name: [3, 4]}, probable=[1, 2]))
+    notes = prepare(source, roles(features=["x", name] if named else None)).notes
+    note = f"{name}: look like predictions of a model; leave them out with --drop"
+    assert (note in notes) == (not named)
+    assert len(notes) == (not named)

@@ -329,6 +329,9 @@ def test_of_text_and_spans(names: tuple[TrainedModel, Path], tmp_path: Path) -> 
     assert "seen" in page.words["worst"]
     assert "“seen” 1×" in page.words["data"]
     assert "✗" in page.words["worst"]
+    content = (tmp_path / "names.HTML").read_text()
+    worst = content[content.index('<section id="worst"') :]
+    assert worst.index('<ul class="legend"><li><i class="block c0">') < worst.index('<ol class="tokens"')
 
 
 def test_texts_with_a_label_each(tmp_path: Path) -> None:
@@ -470,6 +473,18 @@ def test_a_history_that_cannot_be_drawn(test_set: pd.DataFrame, models: dict[str
         check(render(model, findings))
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_one_epoch_makes_no_curve(test_set: pd.DataFrame, models: dict[str, TrainedModel], epochs: int) -> None:
+    model = quiet(models["step-label"])
+    history = {name: [0.5] * epochs for name in ("loss", "val_loss", "val_accuracy")}
+    model.training = model.training | {"history": history, "epochs": epochs, "best_epoch": 1}
+    content = render(model, examine(model, test_set))
+    check(content)
+    learning = content[content.index('<section id="learning"') :].partition("</section>")[0]
+    assert ("<figure>" in learning) == (epochs > 1)
+    assert ("an accuracy of 0.5000 and a loss of 0.5000" in learning) == (epochs == 1)
+
+
 def test_many_classes() -> None:
     data = movements(60, 0, names=[f"c{number:02}" for number in range(30)])
     model = trained("step-label", data)
@@ -479,7 +494,11 @@ def test_many_classes() -> None:
     assert (matrix.columns[-1], len(matrix.rows), matrix.others) == ("others", 11, 19)
     for name, steps, cells in matrix.rows:
         assert sum(count for _, count in cells) == steps == findings["scores"]["per_class"][name]["support"]
-    assert "19 more are counted together" in check(render(model, findings)).words["confusion"]
+    content = render(model, findings)
+    assert "19 more are counted together" in check(content).words["confusion"]
+    assert 'aria-label="Scores by label, part 2"' in content
+    by_label = content[content.index("Label by label") : content.index('<section id="learning"')]
+    assert all(by_label.count(f">c{number:02}</th>") == 1 for number in range(30))
 
 
 def test_calibration_before_and_after(test_set: pd.DataFrame) -> None:
@@ -832,9 +851,12 @@ def test_labels_have_colours_of_their_own(models: dict[str, TrainedModel], test_
     worst = findings["worst"][0]
     steps = worst["steps"]
     targets = {**worst["targets"], "truth": [f"c{i % 12}" for i in range(steps)], "predicted": ["c0"] * steps}
-    per_class = {f"c{i}": {"support": 1} for i in range(30)}
-    many = {**findings, "scores": {"per_class": per_class}, "worst": [{**worst, "targets": targets}]}
-    (example,) = examples(model.task, many)
+    per_class = {f"c{i}": {"support": 30 - i} for i in range(30)}
+    few = {"truth": ["c5"] * steps, "predicted": ["c29"] * steps}
+    several = [{**worst, "targets": targets}, {**worst, "targets": {**targets, **few}}]
+    many = {**findings, "scores": {"per_class": per_class}, "worst": several}
+    example, other = examples(model.task, many)
+    assert other.legend == [("c5", dict(example.legend)["c5"]), ("1 other label", "c8"), ("wrong", "wrong")]
     assert example.legend[0] == ("c0", "c0")
     assert example.legend[-2:] == [("4 other labels", "c8"), ("wrong", "wrong")]
     assert len(example.legend) == 10

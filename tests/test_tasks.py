@@ -140,7 +140,7 @@ def test_several_columns(columns: dict[str, list[Any]], kind: str) -> None:
         ({"y": ["a", "a"]}, None, "X has one class, 'a' in column 'y': labels of at least two classes are needed"),
         ({"y": ["NA", ""]}, None, "X has no label in column 'y': labels of at least two classes are needed"),
         ({"y": [[1], [2]]}, None, "column 'y' of X holds lists or objects; a label is one value"),
-        ({"z": [1, 2]}, None, "X has no column 'z2' (the label). Did you mean 'z'?"),
+        ({"z": [1, 2]}, None, "X has no column 'z2' (the label). Its columns: 'id', 'z'"),
     ],
 )
 def test_what_is_no_target(columns: dict[str, list[Any]], kind: str | None, message: str) -> None:

@@ -15,6 +15,11 @@ from bilstm.tasks import LabelTask
 from bilstm.wording import aligned, reached
 
 _MOST_LISTED = 60  # features
+_POOLING = {
+    "GlobalAveragePooling1D": "mean of all steps",
+    "GlobalMaxPooling1D": "maximum of all steps",
+    "GlobalAttentionPooling1D": "mean of all steps, weighted by attention",
+}
 _TASKS = {
     "label": "predicts a label for each {unit}",
     "labels": "predicts several labels for each {unit}",
@@ -116,7 +121,8 @@ def _in_words(layer: Layer) -> str:
             f"{values:,} values by {size}" for values, size in zip(layer.vocabularies, layer.dimensions, strict=True)
         ]
         return f"embedding of {', '.join(sizes)} dimensions"
-    return type(layer).__name__
+    name = type(layer).__name__
+    return _POOLING.get(name, name)
 
 
 def _checkpoint(header: dict[str, Any]) -> dict[str, Any]:

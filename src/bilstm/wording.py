@@ -11,7 +11,7 @@ from bilstm.data.filetable import FileTable
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
-from bilstm.tasks import LabelTask, QuantityTask
+from bilstm.tasks import LabelTask, QuantityTask, Task
 from bilstm.tasks.labels import majority
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def before_training(prepared: Prepared) -> list[str]:
     """What was found in the table, and what is set aside of it."""
     table, schema, task = prepared.table, prepared.schema, prepared.task
     lines = [f"{table.label}: {_size(table)}", *_features(schema.describe()), _task(prepared)]
-    lines.append(f"training set: {extent_of(prepared.training)}")
+    lines.append(f"training set: {_labelled(task, prepared.training)}")
     if prepared.validation:
-        lines.append(f"validation set: {extent_of(prepared.validation)}")
+        lines.append(f"validation set: {_labelled(task, prepared.validation)}")
         lines += [f"note on the validation set: {note}" for note in prepared.validation.notes]
     elif task.per_sequence:
         lines.append("no validation set: all epochs are run, and the last one is kept")
@@ -78,6 +78,12 @@ def _task(prepared: Prepared) -> str:
     return f"task: several labels for each {unit}: {', '.join(shares)}"
 
 
+def _labelled(task: Task, data: Dataset) -> str:
+    """The extent of a set, and how many of its sequences have a label if not all have one."""
+    labelled = int(task.labelled_sequences(data.known, data.values.offsets).sum())
+    return extent_of(data) + ("" if labelled == len(data) else f"; {counted(labelled, 'sequence')} with a label")
+
+
 def extent_of(data: Dataset) -> str:
     """`240 sequences of 379 to 1,795 steps, 225,835 in all`."""
     return _extent(Extent().add(data.values.lengths))
@@ -86,25 +92,30 @@ def extent_of(data: Dataset) -> str:
 def after_training(model: TrainedModel, seconds: float, path: str) -> list[str]:
     """How training the model went, how long it took, and where the model is."""
     training, baseline = model.training, model.baseline
-    scaled = []
-    if calibration := training.get("calibration"):
-        errors = f"{calibration['calibration_error_before']:.4f} to {calibration['calibration_error']:.4f}"
-        scaled = [
-            f"probabilities are scaled by a temperature of {calibration['temperature']:.3g}: calibration error on the "
-            f"validation set from {errors}"
-        ]
     return [
         f"{counted(training['epochs'], 'epoch')} in {seconds:,.1f} seconds; {training['stopped']}",
         f"{kept(training)}, with {reached(training)}",
-        *scaled,
+        *_scaled(training),
         *([f"without recurrence, each step alone: {reached(baseline.training)}"] if baseline else []),
         f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]
 
 
+def _scaled(training: dict[str, Any]) -> list[str]:
+    """How the probabilities are scaled, if they are."""
+    if not (calibration := training.get("calibration")):
+        return []
+    errors = f"{calibration['calibration_error_before']:.4f} to {calibration['calibration_error']:.4f}"
+    return [
+        f"probabilities are scaled by a temperature of {calibration['temperature']:.3g}: calibration error on the "
+        f"validation set from {errors}"
+    ]
+
+
 def when_stopped(training: dict[str, Any], path: str) -> str:
     """How a training went that the user stopped, in one line."""
-    return f"{training['stopped']}; {path} holds epoch {training['best_epoch']}, with {reached(training)}"
+    holds = f"{path} holds epoch {training['best_epoch']}, with {reached(training)}"
+    return "; ".join([training["stopped"], holds, "it has no baseline", *_scaled(training)])
 
 
 def kept(training: dict[str, Any]) -> str:

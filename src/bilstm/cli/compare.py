@@ -49,7 +49,7 @@ from bilstm.progress import Progress
     texts={
         "layers": "LSTM layers.",
         "direction": "In which direction sequences are read, where that does not vary; none: each step alone.",
-        "epochs": "Passes over the training sequences.",
+        "epochs": "Passes over the training sequences. Default: by the amount of data, 20 to 200.",
         "patience": "Epochs without a better validation score after which training stops. Default: no early stopping.",
         "validation_split": "Share of the sequences for the validation set, which finds the best epoch.",
         "seed": "The first seed. The same seed, options and table give the same figures.",
@@ -69,7 +69,7 @@ from bilstm.progress import Progress
 def compare(
     tables: tuple[str, ...], seeds: int, out: str | None, as_json: bool, threads: int | None, quiet: bool, **given: Any
 ) -> None:
-    """Train several variants of the network on a TABLE of labelled sequences, and find out what differs.
+    """Train several variants of the network on a TABLE of labelled sequences, or on several, and find out what differs.
 
     Without further options: what is each direction worth, and what are both? Every variant is trained from the same
     seeds on the same sequences, and scored on the same test set. Ctrl-C ends it with the figures until then.

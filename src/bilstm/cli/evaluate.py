@@ -63,7 +63,7 @@ def evaluate(
     precision: str,
     threads: int | None,
 ) -> None:
-    """Compare a MODEL's predictions with the true answers of a TABLE.
+    """Compare a MODEL's predictions with the true answers of a TABLE, or of several with the same columns.
 
     Labels of the form B-X, I-X and O are scored as spans, too.
     """

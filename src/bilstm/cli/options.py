@@ -60,7 +60,7 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "embedding": (COUNT, "Dimensions of a text value's embedding. Default: more for more values."),
     "dropout": (FRACTION, "Share of values left out at random in training."),
     "variational_dropout": (click.BOOL, "Leave out the same values at all steps of a sequence."),
-    "epochs": (COUNT, "Passes over the training sequences, at most."),
+    "epochs": (COUNT, "Passes over the training sequences, at most. Default: by the amount of data, 20 to 200."),
     "batch_size": (COUNT, "Sequences in a training step. Default: fewer where they are long."),
     "learning_rate": (POSITIVE, "The highest learning rate that Adam reaches."),
     "weight_decay": (FROM_ZERO, "Share of each weight, times the rate, that a training step takes away."),
@@ -135,7 +135,11 @@ precision_option = click.option(
 
 TABLES = click.argument("tables", metavar="TABLE...", nargs=-1, required=True, type=FILE)
 LABELS = click.option(
-    "--labels", metavar="FILE", type=FILE, multiple=True, help="A table with the label of each sequence in a row."
+    "--labels",
+    metavar="FILE",
+    type=FILE,
+    multiple=True,
+    help="A table with the label of each sequence in a row; give the option again for further tables.",
 )
 
 column_flags = together(

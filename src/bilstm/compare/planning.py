@@ -104,7 +104,8 @@ def plan_comparison(
         assert aside is not None
         tested = aside
         if validation is None:
-            validation, tested = part(aside, prepared.task, test_share / share, seed=base.seed)
+            parts = part(aside, prepared.task, test_share / share, seed=base.seed)
+            validation, tested = (prepared.schema.observed(table, each) for each in parts)
     prepared = dataclasses.replace(prepared, validation=aside if validation is None else validation)
     _check(prepared, variants)
     if same_size:
@@ -202,7 +203,7 @@ def _read(prepared: Prepared, data: Any, labels: Any, pair: bool, name: str, gro
         if len(data) == 3:
             table, group = with_groups(table, data[2], **places)
     group = group if group in table.names else None
-    return read_dataset(schema, task, table, labels=own_labels, group=group)
+    return read_dataset(schema, task, table, labels=own_labels, group=group, option=f"{name}_labels")
 
 
 def _check(prepared: Prepared, variants: Sequence[Variant]) -> None:

@@ -129,15 +129,22 @@ class Dataset:
         return found
 
     def take(self, chosen: npt.ArrayLike) -> Dataset:
-        """The chosen sequences, by their indices."""
+        """The chosen sequences, by their indices; without observations, see `Schema.observed`."""
         indices = np.asarray(chosen, np.int64)
         steps = steps_of(self.values.offsets, indices)
         truth = self.truth if self.truth is None else self.truth[indices if self.per_sequence else steps]
         groups = None if self.groups is None else self.groups[indices]
-        return dataclasses.replace(self, values=self.values[indices], rows=self.rows[steps], truth=truth, groups=groups)
+        return dataclasses.replace(
+            self,
+            values=self.values[indices],
+            rows=self.rows[steps],
+            truth=truth,
+            groups=groups,
+            observations=Observations(),
+        )
 
     def part(self, sequences: slice) -> Dataset:
-        """The sequences from one index up to another, without a copy of their steps."""
+        """The sequences from one index up to another, without a copy of their steps; without observations as well."""
         offsets = self.values.offsets[sequences.start : sequences.stop + 1]
         steps = slice(int(offsets[0]), int(offsets[-1]))
         truth = self.truth if self.truth is None else self.truth[sequences if self.per_sequence else steps]
@@ -147,4 +154,5 @@ class Dataset:
             rows=self.rows[steps],
             truth=truth,
             groups=None if self.groups is None else self.groups[sequences],
+            observations=Observations(),
         )

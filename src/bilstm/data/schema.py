@@ -128,6 +128,25 @@ class Schema:
             place += len(parts)
         return Dataset(Ragged(values, sequences.offsets), sequences.rows, observations=observed)
 
+    def observed(self, table: Table, data: Dataset) -> Dataset:
+        """Encoded sequences with the observations of their own steps, which a part of others does not have.
+
+        Args:
+            table: what the sequences were read from.
+        """
+        values, observed = data.values.values, Observations(len(data.rows))
+        place = 0
+        for column in self.numeric:
+            numbers = table.numbers(column.name)
+            missing = sum(int(np.isnan(numbers[data.rows[block]]).sum()) for block in _blocks(observed.steps))
+            distance = float(np.abs(values[:, place]).sum(dtype=np.float64))
+            _observe_numbers(observed, column, missing, distance)
+            place += column.width
+        for place, column in enumerate(self.categorical, self.numeric_width):
+            if column.part == WHOLE:
+                observed.unknown[column.name] = int((values[:, place] == 0).sum())
+        return dataclasses.replace(data, observations=observed)
+
     def to_json(self) -> dict[str, Any]:
         """The schema as JSON-serialisable data."""
         return {
@@ -242,12 +261,17 @@ def _encode_numbers(
         missing += absent.sum(axis=0)
         distance += distances.sum(axis=0)
     for column, absences, total in zip(columns, missing.tolist(), distance.tolist(), strict=True):
-        observed.missing[column.name] = absences
-        if absences and not column.missing:
-            observed.unexpected.append(column.name)
-        is_scaled = (column.mean, column.scale) != (0.0, 1.0)  # else nothing is known of the training values
-        if is_scaled:
-            observed.distances[column.name] = total
+        _observe_numbers(observed, column, absences, total)
+
+
+def _observe_numbers(observed: Observations, column: NumericColumn, missing: int, distance: float) -> None:
+    """Count the missing values of a column, and add its values' distances from the training mean."""
+    observed.missing[column.name] = missing
+    if missing and not column.missing:
+        observed.unexpected.append(column.name)
+    is_scaled = (column.mean, column.scale) != (0.0, 1.0)  # else nothing is known of the training values
+    if is_scaled:
+        observed.distances[column.name] = distance
 
 
 def _encode_texts(

@@ -39,7 +39,8 @@ def with_targets(
         UserError: y does not fit the table; the message says why.
     """
     names = column_names(y)
-    if names and (isinstance(y, str) or set(names) <= set(table.names)):
+    in_memory = isinstance(table, MemoryTable)
+    if names and (isinstance(y, str) or not in_memory or set(names) <= set(table.names)):
         for name in names:
             table.require(name, "y")
         if isinstance(table, MemoryTable):
@@ -95,11 +96,10 @@ def with_groups(
 
 
 def column_names(y: Any) -> tuple[str, ...]:
-    """The columns that y names, if it does: a name, or several."""
+    """The columns that y may name: a string, or the strings of a list or tuple, which could be labels as well."""
     if isinstance(y, str):
         return (y,)
-    several = isinstance(y, (list, tuple)) and len(y) > 1 and all(isinstance(name, str) for name in y)
-    return tuple(y) if several else ()
+    return tuple(y) if isinstance(y, (list, tuple)) and all(isinstance(name, str) for name in y) else ()
 
 
 def _by_row(

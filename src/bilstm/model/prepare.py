@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from bilstm.tasks.finding import find_target, find_task, read_truth
 from bilstm.tasks.labels import LabelTask
 
 FeatureKind = Literal["numeric", "categorical"]
+_PREDICTION = re.compile(r"predicted(\d*|_.+)|probability(\d*|_of_.+)")  # the columns that `predict` writes
 MOSTLY = 0.5  # of the cells are numbers: then the kind has to be stated rather than guessed
 
 
@@ -141,9 +143,12 @@ def prepare(
         encoded, truth=truth, per_sequence=task.per_sequence, groups=None if groups is None else groups[order]
     )
     if valid:
-        validation: Dataset | None = without_unseen(read_dataset(schema, task, valid, labels=valid_labels), task)
+        read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels")
+        validation: Dataset | None = without_unseen(read, task)
     else:
-        validation = encoded.part(slice(len(training), len(sequences))) if len(aside) else None
+        validation = None
+        if len(aside):
+            validation = schema.observed(table, encoded.part(slice(len(training), len(sequences))))
     return Prepared(table, schema, task, encoded.part(slice(0, len(training))), validation, tuple(notes))
 
 
@@ -156,6 +161,7 @@ def read_dataset(
     group: str | None = None,
     with_truth: bool = True,
     most_unseen: float = 0.5,
+    option: str = "labels",
 ) -> Dataset:
     """The sequences of a table as a model takes them.
 
@@ -164,6 +170,7 @@ def read_dataset(
         group: the column that tells which sequences belong together.
         with_truth: whether to read the true answers, of which there must be at least one.
         most_unseen: the share of labels that the model may never have seen; if more are, it is another column.
+        option: the argument that names a table of labels, for messages.
 
     Raises:
         UserError: a column is missing, or a cell is not what the model expects; the message says where.
@@ -173,7 +180,7 @@ def read_dataset(
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
     if with_truth:
         target = find_target(table, sequences, schema.sequence, task.columns, labels, [])
-        truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen)
+        truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen, option=option)
         data = dataclasses.replace(data, truth=truth, unseen=unseen)
     if group is not None:
         data = dataclasses.replace(data, groups=read_groups(table, group, sequences, least=1))
@@ -211,6 +218,8 @@ def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, Fea
         taken = {options.sequence, options.order, options.group, *options.label, *options.drop}
         names = _default_features(table, taken, options.text, notes)
         names += [name for name in options.categorical if name not in names]
+        if predictions := [name for name in names if _PREDICTION.fullmatch(name)]:
+            notes.append(f"{', '.join(predictions)}: look like predictions of a model; leave them out with --drop")
     for name in options.categorical:
         if name not in names:
             raise UserError(f"column {name!r} is to be categorical, but is not among the features: {listed(names)}")

@@ -17,6 +17,7 @@ from bilstm.model.trained import TrainedModel
 from bilstm.report import pictures, summary, timelines
 from bilstm.report.findings import examine
 from bilstm.tasks import LabelTask, QuantityTask
+from bilstm.wording import reached
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -138,6 +139,7 @@ def render(model: TrainedModel, findings: dict[str, Any], *, name: str = "", tab
             numeric=len(model.schema.numeric),
             training=model.training,
             learning=pictures.learning(model),
+            reached=reached(model.training) if model.training["epochs"] == 1 else None,
             confusion=summary.confusion_matrix(scores) if of_labels else None,
             mistakes=mistakes[:_MOST_CONFUSIONS],
             wrong=sum(rows for _, _, rows in mistakes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,10 +49,11 @@ class Example:
 
 def examples(task: Task, findings: dict[str, Any]) -> list[Example]:
     """Drawings of the worst sequences."""
-    return [_example(task, found, findings) for found in findings["worst"]]
+    styles = _colours(findings["scores"]["per_class"]) if isinstance(task, LabelTask) else {}
+    return [_example(task, found, styles) for found in findings["worst"]]
 
 
-def _example(task: Task, found: dict[str, Any], findings: dict[str, Any]) -> Example:
+def _example(task: Task, found: dict[str, Any], styles: dict[str, str]) -> Example:
     steps = range(found["start"] + 1, found["stop"] + 1)
     x = Scale(steps[0] - 0.5, steps[-1] + 0.5)
     ticks = [tick for tick in x.ticks(5, "{:,.10g}") if "." not in tick.text]
@@ -63,7 +63,7 @@ def _example(task: Task, found: dict[str, Any], findings: dict[str, Any]) -> Exa
     if task.per_sequence:
         _draw_importance(example, words, steps, x)
     elif isinstance(task, LabelTask):
-        _draw_labels(example, words, steps, x, _colours(found["targets"], findings["scores"]["per_class"]))
+        _draw_labels(example, words, steps, x, styles)
     elif isinstance(task, QuantityTask):
         for name, each in found["targets"].items():
             curves = {"truth": each["truth"], "model": each["predicted"]}
@@ -80,12 +80,9 @@ def step_range(start: int, stop: int) -> str:
     return f"step {start + 1:,}" if stop == start + 1 else f"steps {start + 1:,}–{stop:,}"
 
 
-def _colours(targets: dict[str, Any], per_class: dict[str, dict[str, Any]]) -> dict[str, str]:
+def _colours(per_class: dict[str, dict[str, Any]]) -> dict[str, str]:
     """The CSS class of each label: grey for the most frequent, then a colour each, then one for all others."""
-    here = Counter(label for label in (*targets["truth"], *targets["predicted"]) if label is not None)
-    everywhere = Counter({name: score["support"] for name, score in per_class.items()})
-    counts = everywhere if len(everywhere) <= COLOURS else here
-    frequent = sorted(counts, key=lambda name: (-counts[name], name))
+    frequent = sorted(per_class, key=lambda name: (-per_class[name]["support"], name))
     return {name: f"c{min(place, COLOURS)}" for place, name in enumerate(frequent)}
 
 

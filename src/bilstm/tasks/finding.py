@@ -124,18 +124,25 @@ def find_task(
 
 
 def read_truth(
-    task: Task, target: TargetTable, sequences: Sequences, *, most_unseen: float = 0.0
+    task: Task, target: TargetTable, sequences: Sequences, *, most_unseen: float = 0.0, option: str = "labels"
 ) -> tuple[Truth, dict[str, int]]:
     """The true answers of sequences for a known task, and how often each label occurs that the model does not know.
 
     Args:
         most_unseen: the share of the labels that may be unknown to the model.
+        option: the argument that names a table of labels, for messages.
 
     Raises:
         UserError: a column is missing, or a cell is wrong; the message says where.
     """
     for name in target.columns:
-        target.table.require(name, "a target" if len(target.columns) > 1 else "the label")
+        try:
+            target.table.require(name, "a target" if len(target.columns) > 1 else "the label")
+        except UserError as error:
+            if not task.per_sequence or target.rows is not None:
+                raise
+            own = f"--{option.replace('_', '-')} ({option}=…)"
+            raise UserError(f"{error}; if the labels are in a table of their own, name it with {own}") from None
     task = dataclasses.replace(task, columns=target.columns)
     steps, unseen = task.read(target.table, most_unseen=most_unseen)
     if target.rows is not None:
