@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 @click.option(
     "--calibrate/--no-calibrate",
     default=None,
-    help="Scale probabilities by a temperature found on the validation set. Default: if that is large enough, and lowers the log loss by more than chance.",
+    help="Scale probabilities by a temperature found on the validation set. Default: if that is large enough, and its "
+    "log loss falls by more than chance.",
 )
 @click.option(
     "--baseline/--no-baseline",
