@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from bilstm import SequenceTagger, train
 from bilstm.cli import commands
 from bilstm.data.reading import read_table
 from bilstm.model import TrainedModel
@@ -25,6 +27,13 @@ from bilstm.model.streaming import predict_stream
 from oracles.models import weight_bits
 
 LABELS = ["rest", "walk", "run"]
+
+
+class Pipe(io.BytesIO):
+    """Lines that come one by one."""
+
+    def read1(self, size: int | None = -1) -> bytes:
+        return self.readline()
 
 
 def bilstm(*arguments: Any, given: str | bytes | None = None, status: int = 0) -> Result:
@@ -224,6 +233,152 @@ def test_what_is_wrong_in_a_stream(folder: Path, given: str | bytes, message: st
     assert result.stderr.count("\n") == 1
 
 
+S1 = '{"id": 1, "time": 1, "x": 1}\n{"id": 1, "time": 2, "x": 2}\n'
+S2 = '{"id": 2, "time": 1, "x": 1}\n'
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize(
+    ("bad", "answered", "message"),
+    [
+        ('{"id": 2, "time": 1}\n', 2, "line 3: there is no 'x'"),
+        ('{"id": 1, "time": 3}\n', 0, "line 3: there is no 'x'"),
+        ('{"id": 2, "time": 1, "x": "a"}\n', 2, "line 3: 'a' in column 'x' is not a number"),
+        (S2 + '{"id": 2, "time": 2, "x": "0,5"}\n', 2, "line 4: '0,5' in column 'x' has a decimal comma; write a"),
+        (S2 + '{"id": 2, "time": 1, "x": 1}\n', 2, "line 4: sequence '2' has time '1' a second time"),
+        (S2 + '{"id": 3, "time": 1, "x": 1, "predicted": 1}\n', 3, "line 4: there is a value 'predicted' already"),
+        (S2 + '{"id": 3, "time": 1}\n', 3, "line 4: there is no 'x'"),
+        (S2 + "word\n", 2, "line 4: not one JSON object such as"),
+        (S2 + "\xff\n", 2, "line 4: not UTF-8 text"),
+        (S2 + '{"id": null, "time": 1, "x": 1}\n', 2, "line 4: 'id', the row's sequence, is missing"),
+        (S2 + '{"time": [1], "x": [1]}\n', 2, "line 4 is a sequence of its own"),
+    ],
+)
+def test_a_bad_line_loses_no_complete_answer(
+    folder: Path, bad: str, answered: int, message: str, at_once: bool
+) -> None:
+    """What was complete is answered as in a stream without the bad line, whether lines come at once or one by one."""
+    model = TrainedModel.load(folder / "model")
+    given = (S1 + bad).encode("latin-1")
+    expected, target = io.BytesIO(), io.BytesIO()
+    good = b"".join(given.splitlines(keepends=True)[: max(answered, 1)])
+    predict_stream(io.BytesIO(good), expected, model, PredictionOptions())
+    source = io.BytesIO(given) if at_once else Pipe(given)
+    with pytest.raises(ValueError, match=f"^standard input, {message}"):
+        predict_stream(source, target, model, PredictionOptions())
+    assert target.getvalue() == (expected.getvalue() if answered else b"")
+
+
+def test_a_mistake_among_many_sequences_that_come_at_once(folder: Path) -> None:
+    steps = [json.dumps({"id": i, "time": t, "x": i / 10 - t}) for i in range(40) for t in range(3)]
+    steps[3 * 25 + 1] = '{"id": 25, "time": 1, "x": "a"}'
+    command = ["predict", folder / "model", "-", "--out", "-"]
+    result = bilstm(*command, given="\n".join(steps), status=2)
+    assert result.stderr.startswith("bilstm: standard input, line 77: 'a' in column 'x' is not a number")
+    assert result.stdout == bilstm(*command, "--quiet", given="\n".join(steps[: 3 * 25])).stdout
+
+
+@pytest.fixture(scope="module")
+def other_models(folder: Path) -> Path:
+    """With models of texts, of words in lists, of a CoNLL file, and one that was fitted on arrays."""
+    small = {"units": 2, "layers": 1, "epochs": 1, "baseline": False}
+    texts = [{"text": text, "of": "ab"[i % 2]} for i in range(10) for text in ("Who is it?", "Where are they?")]
+    train(pd.DataFrame(texts), label="of", text="text", **small).save(folder / "texts")
+    words = [{"word": ["a", "b"], "tag": ["p", "q"]}, {"word": ["b", "a", "a"], "tag": ["q", "p", "p"]}] * 6
+    train(words, label="tag", **small).save(folder / "words")
+    (folder / "t.conll").write_text("a p\nb q\n\nb q\na p\n\n" * 6)
+    train(folder / "t.conll", **small).save(folder / "conll")
+    arrays = np.random.default_rng(0).normal(size=(20, 4, 2))
+    SequenceTagger(units=2, layers=1, epochs=1).fit(arrays, arrays[:, :, 0] > 0).save(folder / "arrays")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "answers", "message"),
+    [
+        ("texts", '{"text": "Who"}\n{"text": "Where"}\n\n{"text": ""}\n{"text": "Who"}\n', 2,
+         "line 4: the text in column 'text' has no words: give it some, or leave the row out"),
+        ("texts", '{"text": "Who"}\n{"text": null}\n', 1, "line 2: the text in column 'text' has no words: give it"),
+        ("texts", '{"text": "Who"}\nWhere is it?\n', 1,
+         'line 2: not one JSON object such as {"text": "Where is it?"}: Expecting value'),
+        ("texts", '"Where is it?"\n', 0, 'line 1: not one JSON object such as {"text": "Where is it?"}: it is not an'),
+        ("words", "a b\n", 0, 'line 1: not one JSON object such as {"word": ["a", "b"]}: '),
+        ("words", '{"word": "a"}\n', 0, 'line 1 has no list of steps: for this model, a line is a sequence such as '
+         '{"word": ["a", "b"]}, or a time step whose sequence is in a column that --sequence names'),
+        ("conll", "a b\n", 0, 'line 1: not one JSON object such as {"token": ["a", "b"]}: '),
+        ("arrays", "0.5\n", 0, 'line 1: not one JSON object such as {"0": [0.5, 1.5], "1": [0.5, 1.5]}: '),
+        ("arrays", '{"x": [1, 2], "y": [1, 2]}\n', 0, 'line 1 has no list of steps: for this model, a line is a '
+         'sequence such as {"0": [0.5, 1.5], "1": [0.5, 1.5]}, or a time step whose sequence is in a column that '
+         "--sequence names; --features gives its features other names"),
+        ("model", "a b\n", 0, 'line 1: not one JSON object such as {"id": 1, "time": 1, "x": 0.5}: '),
+    ],
+)  # fmt: skip
+def test_a_message_shows_what_the_model_takes(
+    other_models: Path, model: str, given: str, answers: int, message: str
+) -> None:
+    result = bilstm("predict", other_models / model, "-", "--out", "-", given=given, status=2)
+    assert result.stderr.startswith(f"bilstm: standard input, {message}")
+    assert result.stdout.count("\n") == answers
+
+
+@pytest.mark.parametrize("model", ["texts", "words", "conll", "arrays", "model"])
+def test_the_example_in_a_message_is_right(other_models: Path, model: str) -> None:
+    command = ["predict", other_models / model, "-", "--out", "-"]
+    said = bilstm(*command, given="5\n", status=2).stderr
+    example = said.partition("such as ")[2].partition(": it is not an object")[0]
+    assert bilstm(*command, "--quiet", given=example + "\n").stdout.startswith(example[:-1])
+
+
+def test_a_stream_with_names_for_the_features_of_arrays(other_models: Path) -> None:
+    given = '{"x": [1, 2], "y": [1, -2]}\n'
+    plain = bilstm(
+        "predict", other_models / "arrays", "-", "--out", "-", given=given.replace("x", "0").replace("y", "1")
+    )
+    named = bilstm("predict", other_models / "arrays", "-", "--out", "-", "--features", "x,y", given=given)
+    assert named.stdout.replace('"x"', '"0"').replace('"y"', '"1"') == plain.stdout
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "csv.gz", "parquet", "ndjson", "jsonl"])
+@pytest.mark.parametrize("options", [[], ["--events"]])
+def test_predictions_replace_predictions_and_with_force_anything(
+    folder: Path, tmp_path: Path, suffix: str, options: list[str]
+) -> None:
+    out = tmp_path / f"out.{suffix}"
+    out.touch()  # an empty file is no loss
+    command = ["predict", folder / "model", folder / "new.csv", "--out", out, "--quiet"]
+    bilstm(*command, *options)
+    content = out.read_bytes()
+    bilstm(*command)
+    bilstm(*command, *options)
+    assert out.read_bytes() == content
+    out.write_bytes((folder / "new.csv").read_bytes())
+    assert "exists and is not a file of predictions" in bilstm(*command, status=2).stderr
+    assert out.read_bytes() == (folder / "new.csv").read_bytes()
+    bilstm(*command, *options, "--force")
+    assert out.read_bytes() == content
+
+
+def test_predictions_of_words_replace_such(other_models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.conll"
+    command = ["predict", other_models / "conll", other_models / "t.conll", "--out", out, "--quiet"]
+    bilstm(*command)
+    bilstm(*command)
+    out.write_bytes((other_models / "t.conll").read_bytes())
+    assert "exists and is not a file of predictions" in bilstm(*command, status=2).stderr
+    bilstm(*command, "--force")
+
+
+def test_a_report_replaces_a_report_and_with_force_anything(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.html"
+    command = ["evaluate", folder / "model", folder / "new.csv", "--report", out]
+    bilstm(*command)
+    bilstm(*command)
+    out.write_text("<html></html>")
+    assert "exists and is not a report that bilstm wrote" in bilstm(*command, status=2).stderr
+    bilstm(*command, "--force")
+    assert "bilstm" in out.read_text()
+
+
 def test_a_pipe_that_never_ends(folder: Path) -> None:
     """A sequence is labelled when the next one begins, while the pipe stays open; Ctrl-C and a mistake leave a file."""
     command = [sys.executable, "-m", "bilstm", "predict", str(folder / "model"), "-", "--out", "-"]
@@ -367,10 +522,6 @@ def test_codes_and_words_in_a_stream(tmp_path: Path) -> None:
 
 def test_a_long_sequence_line_by_line_takes_no_more_time_than_at_once(folder: Path, tmp_path: Path) -> None:
     """Each line is looked at once, however many are waiting."""
-
-    class Pipe(io.BytesIO):
-        def read1(self, size: int | None = -1) -> bytes:
-            return self.readline()
 
     lines = [json.dumps({"id": 1, "time": t, "x": t % 3}) + "\n" for t in range(20_000)]
     model = TrainedModel.load(folder / "model")

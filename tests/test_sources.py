@@ -176,7 +176,9 @@ def test_texts(form: str, tokens: str, tmp_path: Path) -> None:
     assert saved(model, tmp_path) == saved(expected, tmp_path)
     probabilities = bits(expected.predict_proba(made(form, columns, tmp_path)))
     assert bits(model.predict_proba(texts)) == probabilities
+    assert bits(model.predict_proba([{"text": text} for text in texts])) == probabilities
     split = TextColumn("text", tokens).split  # type: ignore[arg-type]
+    assert bits(model.predict_proba([{"n": 1, "text": split(text)} for text in texts])) == probabilities
     assert bits(model.predict_proba([split(text) for text in texts])) == probabilities
 
 
@@ -320,6 +322,9 @@ def test_lists_of_other_lengths_do_not_run_alongside(tmp_path: Path) -> None:
             "row 1 of X: the text in column 'text' has no words: give it some",
         ),
         ({"text": ["a"]}, {"text": TextColumn("txt")}, "X has no column 'txt' (the text). Did you mean 'text'?"),
+        ([{"text": "a"}, {"text": ""}], {"text": TextColumn("text")}, "row 1 of X: the text in column 'text' has no"),
+        ([{"text": "a"}, {"n": 1}], {"text": TextColumn("text")}, "row 1 of X: the text in column 'text' has no words"),
+        ([{"txt": "a"}], {"text": TextColumn("text")}, "X has no column 'text' (the text). Did you mean 'txt'?"),
         ("nothing.csv", {}, "there is no file nothing.csv"),
         (pd.DataFrame({"x": [[1], []]}), {}, "row 1 of X: the list in column 'x' has no steps"),
     ],

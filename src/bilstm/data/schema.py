@@ -210,16 +210,20 @@ def read_numbers(table: Table, name: str, role: str = "") -> npt.NDArray[np.floa
     return numbers
 
 
+def not_a_number(where: str, name: str, cell: str, role: str = "") -> UserError:
+    """The error of a cell in a column of numbers; `where` names its row."""
+    if re.fullmatch(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", cell):
+        problem = "has a decimal comma; write a point"
+    else:
+        problem = "is not a number; correct it, or leave the cell empty"
+    return UserError(f"{where}: {shown(cell)} in column {name!r}{role} {problem}")
+
+
 def _check_numbers(table: Table, name: str, role: str = "") -> None:
     """Refuse cells that are not finite numbers, other than missing ones."""
     profile = table.profile(name)
     if profile.other is not None:
-        cell = table.cell(name, profile.other)
-        if re.fullmatch(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", cell):
-            problem = "has a decimal comma; write a point"
-        else:
-            problem = "is not a number; correct it, or leave the cell empty"
-        raise UserError(f"{table.place(profile.other)}: {shown(cell)} in column {name!r}{role} {problem}")
+        raise not_a_number(table.place(profile.other), name, table.cell(name, profile.other), role)
     if profile.infinite is not None:
         cell = shown(table.cell(name, profile.infinite))
         raise UserError(

@@ -14,24 +14,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bilstm.data.arrays import read_sequences
 from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.frames import read_cells
 from bilstm.data.memory import MemoryTable
 from bilstm.data.reading import check_json
+from bilstm.data.schema import not_a_number
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import DictionaryColumn
 from bilstm.errors import UserError, suggestion
 from bilstm.model.predictions import EVENTS, PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
 from bilstm.model.trained import TrainedModel
-from bilstm.ragged import Extent
+from bilstm.ragged import Extent, IndexArray
 from bilstm.tasks import LabelTask
 
 _NAME = "standard input"
 _AT_ONCE = 1 << 22  # bytes that are read before what is complete in them is predicted
-_KEY = "\0sequence"  # a column that no object can have
 _EXAMPLE = 200  # characters of an object that a message shows
 _MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "-nan", "null", "none"})  # the spellings of no number
 
@@ -61,6 +62,11 @@ class _Lines(MemoryTable):
     def __init__(self, table: MemoryTable, lines: Sequence[Line]) -> None:
         super().__init__(table.columns, table.offsets, form=table.form, label=_NAME, rows=table.rows)
         self.lists, self._lines = table.lists, lines
+
+    def _sequence_codes(self, sequence: str) -> tuple[IndexArray, npt.NDArray[np.object_]]:
+        keys = [line.key for line in self._lines]
+        changes = [i > 0 and key != keys[i - 1] for i, key in enumerate(keys)]
+        return np.cumsum(changes), np.array(keys, object)
 
     def place(self, row: int) -> str:
         if self.offsets is None:
@@ -177,11 +183,9 @@ def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Data
             ]
             table = read_sequences(sequences, _NAME)
         else:
-            columns = {name: read_cells([read(line.cells[name]) for line in lines]) for name, read in roles.items()}
-            changes = [i == 0 or line.key != lines[i - 1].key for i, line in enumerate(lines)]
-            columns[_KEY] = read_cells(np.cumsum(changes).tolist())
+            columns = {str(schema.sequence): read_cells([line.key for line in lines])}
+            columns |= {name: read_cells([read(line.cells[name]) for line in lines]) for name, read in roles.items()}
             table = MemoryTable(columns, label=_NAME)
-            schema = dataclasses.replace(schema, sequence=_KEY)
     table = _Lines(table, lines)
     return table, read_dataset(schema, model.task, table, with_truth=False)
 
@@ -363,6 +367,11 @@ def _read_object(line: Line, model: TrainedModel) -> None:
             )
     if not own and line.key is None:
         raise UserError(f"{where}: {schema.sequence!r}, the row's sequence, is missing")
+    for column in schema.numeric:  # here, where text among numbers is found whatever comes at once
+        steps = cells[column.name]
+        for step, cell in enumerate(steps if isinstance(steps, list) else [steps], 1):
+            if isinstance(cell, str) and isinstance(_number(cell), str):
+                raise not_a_number(f"{where}, step {step}" if own else where, column.name, cell)
 
 
 def _example(model: TrainedModel) -> str:
