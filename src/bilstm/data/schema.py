@@ -141,9 +141,9 @@ class Schema:
             distance = float(np.abs(values[:, place]).sum(dtype=np.float64))
             _observe_numbers(observed, column, missing, distance)
             place += column.width
-        for place, column in enumerate(self.categorical, self.numeric_width):
-            if column.part == WHOLE:
-                observed.unknown[column.name] = int((values[:, place] == 0).sum())
+        for place, text in enumerate(self.categorical, self.numeric_width):
+            if text.part == WHOLE:
+                observed.unknown[text.name] = int((values[:, place] == 0).sum())
         return dataclasses.replace(data, observations=observed)
 
     def to_json(self) -> dict[str, Any]:
