@@ -20,8 +20,13 @@ from bilstm.cli import commands
 from bilstm.data.reading import read_table
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
+<<<<<<< HEAD
 from bilstm.progress import Progress
+=======
+from bilstm.training.loop import _MOST_EPOCHS
+>>>>>>> notes
 from bilstm.training.options import TrainingOptions
+from bilstm.wording import when_stopped
 
 SMALL = [
     "--units",
@@ -448,3 +453,34 @@ def test_progress_of_what_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, capsy
         r"<(?!00:00)\d\d:\d\d, loss=0.2500, validation loss=0.3000", terminal.text
     )  # not as after 91 epochs
     assert progress.seconds == 40
+
+
+@pytest.mark.parametrize("unlabelled", [0, 12])
+def test_train_says_how_many_sequences_have_a_label(tmp_path: Path, unlabelled: int) -> None:
+    steps = [f"s{row // 2},{row % 5}" for row in range(80)]
+    labels = [f"s{number},{'ab'[number % 2]}" for number in range(40 - unlabelled)]
+    (tmp_path / "train.csv").write_text("\n".join(["id,x", *steps]) + "\n")
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *labels]) + "\n")
+    arguments = ["--sequence", "id", "--labels", tmp_path / "labels.csv", *SMALL, "--out", tmp_path / "model"]
+    said = bilstm("train", tmp_path / "train.csv", *arguments, "--validation-split", 0.25).stdout
+    sets = dict(re.findall("^(training|validation) set: (.*)$", said, re.MULTILINE))
+    assert ("with a label" in sets["training"]) == bool(unlabelled)
+    counts = [re.findall(r"(\d+) sequences", extent)[-1] for extent in sets.values()]
+    assert sum(map(int, counts)) == 40 - unlabelled
+    report = bilstm("evaluate", tmp_path / "model", tmp_path / "train.csv", status=2).stderr
+    assert report.endswith("if the labels are in a table of their own, name it with --labels (labels=…)\n")
+
+
+def test_after_a_stop_the_temperature_is_said() -> None:
+    history = {"loss": [0.5], "val_loss": [0.6], "val_accuracy": [0.7]}
+    training = {"stopped": "stopped by the user after epoch 1", "best_epoch": 1, "history": history}
+    assert when_stopped(training, "m").endswith("; it has no baseline")
+    scaled = {"temperature": 1.5, "calibration_error_before": 0.2, "calibration_error": 0.1}
+    said = when_stopped({**training, "calibration": scaled}, "m")
+    assert "; it has no baseline; probabilities are scaled by a temperature of 1.5: " in said
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_help_gives_the_default_of_epochs(command: str) -> None:
+    said = " ".join(bilstm(command, "--help").stdout.split())
+    assert f"Default: by the amount of data, 20 to {_MOST_EPOCHS}." in said

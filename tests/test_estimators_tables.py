@@ -21,6 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from bilstm.data.reading import read_table
+from bilstm.data.sources import open_table
+from bilstm.data.targets import with_targets
 from bilstm.model.prepare import ColumnOptions, prepare
 from oracles.models import bits, weight_bits
 from test_estimators import beginnings, classifier, divisions, echoes, tagger
@@ -285,3 +287,22 @@ def test_narwhals_is_imported_for_tables_only(monkeypatch: pytest.MonkeyPatch) -
     tagger().fit(X, y).predict(X)
     with pytest.raises(ImportError, match=r"reading data frames needs narwhals: pip install 'bilstm\[sklearn\]'"):
         fit(pd.DataFrame(columns))
+
+
+@pytest.mark.parametrize("form", ["label", ["label"], ("label",)])
+def test_y_names_a_column_of_a_file_or_a_frame(tmp_path: Path, form: Any) -> None:
+    frame = pd.DataFrame(columns_of(tagger)[0])
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    named = tagger(sequence="id", order="t")
+    for table in (frame, str(tmp_path / "table.csv")):
+        assert copy.copy(named).fit(table, form).model_.task.columns == ("label",)
+    with pytest.raises(ValueError, match="has no column 'labels'"):
+        copy.copy(named).fit(str(tmp_path / "table.csv"), ["labels"])
+
+
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_a_list_of_one_string_is_the_label_of_arrays_of_one_step(per_sequence: bool) -> None:
+    y = ["high"] if per_sequence else [["high"]]
+    table, names = with_targets(open_table([np.zeros((1, 1))]), y, per_sequence=per_sequence)
+    assert names == ("label",)
+    assert table.cell("label", 0) == "high"
