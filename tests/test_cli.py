@@ -20,11 +20,8 @@ from bilstm.cli import commands
 from bilstm.data.reading import read_table
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
-<<<<<<< HEAD
 from bilstm.progress import Progress
-=======
 from bilstm.training.loop import _MOST_EPOCHS
->>>>>>> notes
 from bilstm.training.options import TrainingOptions
 from bilstm.wording import when_stopped
 

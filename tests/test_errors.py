@@ -180,17 +180,10 @@ def test_a_misspelt_option_leads_to_it_or_to_nothing(command: str, option: str) 
     for name in typed:
         found = re.fullmatch(r"( Did you mean '(.*)'\?)?", suggestion(name, known))
         assert found
-<<<<<<< HEAD
-        # Another may be as near, as --seed and --seeds are to --seesd, or --test and --text to --tezt.
-        as_near = found[2] is not None and (found[2] in one_edit(name) or near(name, found[2]) >= near(name, option))
-        led += as_near
-        assert found[2] in (None, option) or as_near, name
-=======
         # Another may be as near, as --seed and --seeds are to --seesd, and --test and --text to --tezt.
         as_near = found[2] is not None and near(name, found[2]) >= near(name, option)
         led += found[2] == option or as_near
         assert found[2] in (None, option) or as_near or found[2] in one_edit(name), name
->>>>>>> notes
     assert led > 0.8 * len(typed)
 
 

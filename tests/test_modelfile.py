@@ -124,11 +124,7 @@ HOSTILE = {
     "no format": (described({"kind": "model"}), "has no valid format number"),
     "format true": (described({**VALID, "format": True}), "has no valid format number"),
     "format text": (described({**VALID, "format": "1"}), "has no valid format number"),
-<<<<<<< HEAD
-    "newer format": (described({**VALID, "format": FORMAT + 1}), "a newer bilstm (format 3; this version reads 2)"),
-=======
     "newer format": (described({**VALID, "format": FORMAT + 1}), f"(format {FORMAT + 1}; this version reads {FORMAT})"),
->>>>>>> notes
     "unknown kind": (described({**VALID, "kind": "exec"}), "its kind is none of model, sequential, tagger, checkpoint"),
     "kind a list": (described({**VALID, "kind": []}), "its kind is none of model, sequential, tagger, checkpoint"),
     "versions a list": (described({**VALID, "versions": []}), "its versions are not text"),

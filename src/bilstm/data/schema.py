@@ -134,7 +134,6 @@ class Schema:
         Args:
             table: what the sequences were read from.
         """
-<<<<<<< HEAD
         values, observed, place = data.values.values, Observations(len(data.rows)), 0
         for number in self.numeric:
             missing = data.observations.missing.get(number.name, 0)
@@ -145,16 +144,6 @@ class Schema:
                 missing = sum(int(np.isnan(numbers[data.rows[block]]).sum()) for block in _blocks(observed.steps))
             _observe_numbers(observed, number, missing, float(np.abs(values[:, place]).sum(dtype=np.float64)))
             place += number.width
-=======
-        values, observed = data.values.values, Observations(len(data.rows))
-        place = 0
-        for column in self.numeric:
-            numbers = table.numbers(column.name)
-            missing = sum(int(np.isnan(numbers[data.rows[block]]).sum()) for block in _blocks(observed.steps))
-            distance = float(np.abs(values[:, place]).sum(dtype=np.float64))
-            _observe_numbers(observed, column, missing, distance)
-            place += column.width
->>>>>>> notes
         for place, text in enumerate(self.categorical, self.numeric_width):
             if text.part == WHOLE:
                 observed.unknown[text.name] = int((values[:, place] == 0).sum())
