@@ -163,17 +163,39 @@ def test_tabs_keep_blanks_within_a_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "columns", "names"),
     [
-        ("a b c\n", None, ["sequence", "token", "column_2", "label"]),
-        ("a b c\n", 3, ["sequence", "token", "column_2", "label"]),
-        ("a b\n", 3, ["sequence", "token", "column_2"]),
+        ("a b c\na b c\n", None, ["sequence", "token", "column_2", "label"]),
+        ("a b c\na b c\n", 3, ["sequence", "token", "column_2", "label"]),
+        ("a b\na b\n", 3, ["sequence", "token", "column_2"]),
         ("a\n", 3, ["sequence", "token"]),
         ("a\n", 2, ["sequence", "token"]),
-        ("a b\n", 2, ["sequence", "token", "label"]),
+        ("a b\na b\n", 2, ["sequence", "token", "label"]),
         ("a\n", None, ["sequence", "token"]),
     ],
 )
 def test_a_conll_file_may_lack_the_label(tmp_path: Path, content: str, columns: int | None, names: list[str]) -> None:
     assert read_table(written(tmp_path / "table.conll", content), conll_columns=columns).names == names
+
+
+@pytest.mark.parametrize(
+    ("content", "refused"),
+    [
+        ("show me flights\n", True),
+        ("show me flights", True),
+        ("show me flights\n\nlist all flights\n\n\n", True),
+        ("-DOCSTART- -X- O\n\n# 1\nshow me flights\n", True),
+        ("show\tme\tflights\n\nlist\tall\tflights\n", False),  # words that stand alone
+        ("yes\n\nno\n", False),
+        ("yes UH O\n\nthe DT O\nend NN O\n", False),
+    ],
+)
+@pytest.mark.parametrize("columns", [None, 3])
+def test_a_sentence_a_line_is_no_conll_file(tmp_path: Path, content: str, refused: bool, columns: int | None) -> None:
+    path = written(tmp_path / "t.conll", content)
+    if refused:
+        with pytest.raises(UserError, match="one word a line .* seems to have a sentence a line"):
+            read_table(path, conll_columns=columns)
+    else:
+        assert read_table(path, conll_columns=columns).rows == len([line for line in content.split("\n") if line])
 
 
 def test_tokens_only_are_written_with_tabs(tmp_path: Path) -> None:
