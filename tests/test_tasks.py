@@ -265,7 +265,9 @@ def test_the_majority_and_the_background() -> None:
     assert majority(TASK, np.array([1, 1, 0, -1])) == ("b", 2 / 3)
     assert check_background(TASK.classes, "b") == 1
     assert check_background(TASK.classes, None) is None
-    with pytest.raises(UserError, match="^the background 'd' is not one of the model's 3 labels: 'a', 'b', 'c'$"):
+    with pytest.raises(
+        UserError, match="^the background 'd' is not one of the model's 3 labels. They are 'a', 'b', 'c'$"
+    ):
         check_background(TASK.classes, "d")
 
 
