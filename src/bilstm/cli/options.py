@@ -48,7 +48,6 @@ FROM_ZERO = Number(0)
 COUNT = WholeNumber(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
-UNITS = ("step", "sequence")  # what a task has an answer for
 POOLING = click.Choice(["mean", "max", "attention", "last"])
 # The options of `TrainingOptions`: what values they take, and their help.
 TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -66,16 +66,6 @@ class OptimizerStruct(ctypes.Structure):
         ("global_clipnorm", c_float),
         ("clipvalue", c_float),
         ("weight_decay", c_float),
-    ]
-
-
-class ScoreStruct(ctypes.Structure):
-    _fields_ = [
-        ("loss", c_double),
-        ("rows", c_double),
-        ("correct", c_double),
-        ("squared_error", c_double),
-        ("absolute_error", c_double),
     ]
 
 
