@@ -35,12 +35,12 @@ class DataSet:
             return {"data": str(found[0])}
         import duckdb
 
-        sources = {"data": "{}.parquet", "labels": "{}_labels.csv"}
+        sources = {"data": ("{}.parquet", "read_parquet"), "labels": ("{}_labels.csv", "read_csv")}
         files = {}
-        for kind, pattern in sources.items():
+        for kind, (pattern, reader) in sources.items():
             paths = [str(data / self.name / pattern.format(part)) for part in parts]
             files[kind] = str(folder / pattern.format("_".join(parts)))
-            duckdb.sql(f"COPY (SELECT * FROM {paths}) TO '{files[kind]}'")
+            duckdb.sql(f"COPY (SELECT * FROM {reader}({paths})) TO '{files[kind]}'")
         return files
 
     def columns(self, path: str) -> dict[str, str]:
