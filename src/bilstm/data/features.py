@@ -212,8 +212,7 @@ def _describe_number(column: NumericColumn) -> str:
 class Lookup:
     """Finds the index of a text among known ones.
 
-    Where all that are known are numbers, `1.0` is the text `1`. A text is looked up by itself: what else its table
-    holds changes nothing.
+    Where all known texts are numbers, `1.0` means `1`. The other values of a table do not change what a text means.
     """
 
     def __init__(self, known: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Layers that treat each step by itself: Dense, TimeDistributed, dropouts, embeddings and Masking."""
+"""Layers that are applied to each step separately: Dense, TimeDistributed, dropouts, embeddings and Masking."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ class DetectionScores(Scorer[Counts]):
         self._count(true, found, pairs, len(np.asarray(offsets)) - 1)
 
     def _count(self, true: Events, predicted: Events, pairs: npt.NDArray[np.int64], sequences: int) -> None:
-        """Count the matched events of so many next sequences."""
+        """Count the matched events of the next `sequences` sequences."""
         clusters, right = self._clusters(sequences), pairs[:, 0]
         add_at(self.sums.correct, clusters[true.sequences[right]], true.classes[right])
         add_at(self.sums.true, clusters[true.sequences], true.classes)

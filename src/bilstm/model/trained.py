@@ -44,7 +44,7 @@ class TrainedModel:
         task: what it predicts.
         network: a `Sequential` network.
         training: how it was trained, plain data: "epochs", "best_epoch", "history", "sequences", "steps" …
-        baseline: the model without recurrence, which sees each step by itself, trained on the same sequences: what a
+        baseline: the model without recurrence, which sees each step alone, trained on the same sequences: what a
             score is to be compared with. None where there is none.
         precision: of the network's weights in predictions, "float32" or "bfloat16"; see `Sequential.evaluate`.
         warn: whether predictions warn of data unlike those of training; each kind of warning comes once.

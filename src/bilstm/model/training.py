@@ -271,7 +271,7 @@ def train_baseline(
     verbose: bool | None = False,
     progress: Progress | None = None,
 ) -> TrainedModel | None:
-    """Train the network without recurrence, which sees each step by itself: what it reaches says what context is worth.
+    """Train the network without recurrence, which sees each step alone: its scores show what context is worth.
 
     It is cheap, and of a time limit it takes a tenth at most.
 

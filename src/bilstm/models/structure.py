@@ -123,7 +123,7 @@ def summary_lines(model: Sequential) -> list[str]:
 
 
 def summary_html(model: Sequential) -> str:
-    """The same as a table for notebooks."""
+    """A summary of the model as an HTML table, for notebooks."""
     heading, *rows = summary_rows(model)
     cells = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heading)
