@@ -110,8 +110,27 @@ def test_no_temperature_of_the_grid_is_better(several: bool) -> None:
         logits = rng.normal(0, spread, (200, 3))
         labels = draw(rng, rng.normal(size=logits.shape) + logits, several)
         rows = (sigmoid if several else softmax)(logits)
-        losses = [log_loss(labels, with_temperature(rows, t, several=several), several=several) for t in GRID]
+        sure = (len(rows) + 1) / (len(rows) + 2)
+        right = labels if several else np.eye(3)[labels]
+        targets = np.where(right, sure, (1 - sure) / (1 if several else 2))
+        losses = []
+        for temperature in GRID:
+            fair = with_temperature(rows, temperature, several=several)
+            parts = targets * np.log(fair) + (1 - targets) * np.log(1 - fair) if several else targets * np.log(fair)
+            losses.append(-parts.sum())
         assert find_temperature(labels, rows, several=several) == GRID[np.argmin(losses)]
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("count", [30, 300, 3000])
+def test_predictions_without_a_mistake_do_not_become_certain(several: bool, count: int) -> None:
+    """n of them that are all right show that 1 in n + 2 may be wrong, not that none will ever be."""
+    labels = np.random.default_rng(count).integers(0, 2, (count, 3) if several else count)
+    logits = 3 * (2.0 * labels - 1) if several else 3 * np.eye(3)[labels]
+    rows = (sigmoid if several else softmax)(logits)
+    fair = with_temperature(rows, find_temperature(labels, rows, several=several), several=several)
+    truths = np.where(labels, fair, 1 - fair) if several else fair[np.arange(count), labels]
+    assert truths.mean() == pytest.approx((count + 1) / (count + 2), abs=0.2 / count)
 
 
 def test_nothing_gained_is_one() -> None:

@@ -96,7 +96,7 @@ def test_only_those_chosen_count(chosen: list[int], per_step: bool) -> None:
 @pytest.mark.parametrize("per_step", [True, False])
 @pytest.mark.parametrize("judged", [True, False])
 def test_the_best_epoch_is_kept(loss: str, per_step: bool, judged: bool) -> None:
-    """By accuracy and then by loss; by loss alone without accuracy; the last one without a validation set."""
+    """Of steps by accuracy and then by loss; otherwise by loss alone; the last one without a validation set."""
     lengths = [3, 5, 2, 8, 4, 1, 6, 7]
     training, validation = data(lengths, per_step, loss=loss), data(lengths, per_step, seed=1, loss=loss)
     model = network(per_step, loss, optimizer=Adam(0.1))
@@ -108,11 +108,25 @@ def test_the_best_epoch_is_kept(loss: str, per_step: bool, judged: bool) -> None
     if not judged:
         assert (best, summary["epochs"], summary["stopped"]) == (39, 40, "all epochs done")
     else:
-        scores = list(zip(history.get("val_accuracy", [0.0] * 40), history["val_loss"], strict=False))
+        accuracies = history.get("val_accuracy", [0.0] * 40) if per_step else [0.0] * 40
+        scores = list(zip(accuracies, history["val_loss"], strict=False))
         assert best == min(range(len(scores)), key=lambda i: (-scores[i][0], scores[i][1]))
         assert summary["epochs"] == best + 5 < 40
         assert summary["stopped"] == "no better for 4 epochs"
         assert model.logs_of(model.score(validation))["loss"] == history["val_loss"][best]
+
+
+@pytest.mark.parametrize(("per_step", "kept"), [(True, 2), (False, 4)])
+def test_few_sequences_that_are_all_right_by_chance(per_step: bool, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = iter([(0.5, 0.9), (1.0, 0.8), (0.9, 0.7), (0.99, 0.6), (0.9, 0.65)])
+
+    def score(*_: Any) -> Any:
+        accuracy, loss = next(epochs)
+        return np.array([100 * loss, 100, 100 * accuracy, 0, 0])
+
+    monkeypatch.setattr(Sequential, "score", score)
+    summary = train_model(network(per_step), data([3, 4], per_step), data([2], per_step), LoopOptions(epochs=5))
+    assert summary["best_epoch"] == kept
 
 
 @pytest.mark.parametrize("optimizer", [Adam(0.02), SGD(0.03)])

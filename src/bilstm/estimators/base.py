@@ -68,11 +68,12 @@ class SequenceEstimator(BaseEstimator):
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
         weight_decay: the share of each weight, times the learning rate, that a training step takes away (AdamW).
         class_weight: class -> weight of its rows' losses, 1 where it is not named; "balanced": inverse to its number of
-            rows. The weighted loss on the validation set then decides which epoch is the best, otherwise accuracy. For
-            one label at a time only.
+            rows. The weighted loss on the validation set then decides which epoch is the best. For one label at a time
+            only.
         calibrate: whether probabilities are scaled by a temperature found on the validation set; None: if that is
             large enough. The likeliest label does not change.
-        patience: epochs without a better validation score after which training stops.
+        patience: epochs without a better validation score after which training stops: of labels of time steps, the
+            accuracy; otherwise the loss.
         time_limit: seconds after which training stops with the best model until then.
         validation_split: the share of sequences, or of groups, for the validation set; None: a tenth, but at most 1,000
             sequences, and none of fewer than 500 sequences with one answer each.

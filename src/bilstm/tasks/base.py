@@ -25,7 +25,7 @@ class Head:
         units: outputs of the last layer.
         activation: of the last layer.
         loss: what training minimises.
-        metrics: what decides which epoch is the best, before the loss.
+        metrics: further scores on the validation set. Of time steps, accuracy decides which epoch is the best.
     """
 
     units: int

@@ -53,7 +53,8 @@ class LoopOptions:
     Attributes:
         epochs: passes over the training sequences; None chooses by their number of steps.
         batch_size: sequences (or pieces of long ones) in a training step; None chooses by their length.
-        patience: epochs without a better validation score after which training stops.
+        patience: epochs without a better validation score after which training stops: of labels of time steps, the
+            accuracy; otherwise the loss.
         seed: orders the sequences, and cuts long ones.
         time_limit: seconds after which training stops, with what is best until then; None: no limit.
     """
@@ -111,9 +112,10 @@ def train_model(
         model: built and compiled. The learning rate rises to the optimizer's and falls to zero at the end; the
             optimizer's own is left as it is.
         training: the sequences to train on.
-        validation: those that decide when to stop and which epoch's weights to keep: by accuracy, if the model is
-            compiled with it, then by loss. None: all epochs are run, and the last one's weights are kept, since the
-            training loss tells how well the sequences are memorised.
+        validation: those that decide when to stop and which epoch's weights to keep: by loss, unless the model is
+            compiled with accuracy and returns a row for each step, which makes enough rows for accuracy to decide.
+            None: all epochs are run, and the last one's weights are kept, since the training loss tells how well the
+            sequences are memorised.
         options: how long, and in what batches.
         progress: called often with "epoch", "epochs", "done" (share of the epoch), "loss" and, after an epoch, its
             validation scores ("val_loss", "val_accuracy" …), "learning_rate" and "seconds" until then. Called first
@@ -365,7 +367,9 @@ class _Run:
                 raise ValueError("no row of the sequences to validate on is labelled")
             found = self.model.logs_of(sums)
             logs |= {f"val_{name}": value for name, value in found.items()}
-            score = (found.get("accuracy", found.get("acc", 0.0)), -found["loss"])
+            score = (0.0, -found["loss"])
+            if not self.network.one_row_each:  # of a few hundred sequences, all are right by chance before long
+                score = (found.get("accuracy", found.get("acc", 0.0)), -found["loss"])
         if not (math.isfinite(score[1]) and np.isfinite(weights).all()):
             raise DivergedError("the weights are no longer finite numbers: try a smaller learning rate")
         best = self.best

@@ -39,7 +39,7 @@ class TrainingOptions(LoopOptions):
         weight_decay: a training step takes this share of each weight away, times the learning rate; Loshchilov & Hutter
             2019.
         class_weight: class -> weight of its rows' losses, 1 where it is not named; "balanced": inverse to its number
-            of rows. The weighted loss of the validation set then decides which epoch is the best, otherwise accuracy.
+            of rows. The weighted loss of the validation set then decides which epoch is the best.
         calibrate: whether probabilities are scaled by a temperature found on the validation set (Guo et al. 2017);
             None: if the validation set is large enough.
         validation_split: the share of sequences for the validation set; None: a tenth, but at most 1,000 sequences,
