@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from bilstm.engine import library
 from bilstm.engine.library import DataStruct, DirectionStruct, LayerStruct, OptimizerStruct
 from bilstm.engine.network import Network
-from bilstm.engine.plans import OptimizerPlan, Targets, dense, dropout, embedding, recurrent
+from bilstm.engine.plans import PRECISIONS, OptimizerPlan, Targets, dense, dropout, embedding, recurrent
 from bilstm.ragged import Ragged
 from oracles.models import SANITIZED
 
@@ -303,7 +303,9 @@ def test_indexes_an_embedding_has_not(call: Call, name: str, index: float) -> No
     call.arrays["values"][5, 1] = index
     code, message = call(name)
     assert code == INVALID
-    assert message.startswith("an embedding's input must be whole numbers from 0 to 4, not ")
+    not_finite = "a value of sequence 2 is not finite, in its step 1"
+    of_all = name in ("predict", "evaluate") or np.isfinite(index)
+    assert message.startswith("an embedding's input must be whole numbers from 0 to 4, not " if of_all else not_finite)
     assert call.network.read().tobytes() == before
 
 
@@ -520,8 +522,8 @@ def test_impossible_numbers_of_equal_sequences(sequences: int, steps: int, name:
 @pytest.mark.parametrize(
     ("array", "number", "message"),
     [
-        ("values", np.nan, "a value is not finite"),
-        ("values", -np.inf, "a value is not finite"),
+        ("values", np.nan, "a value of sequence 1 is not finite, in its step 1"),
+        ("values", -np.inf, "a value of sequence 1 is not finite, in its step 1"),
         ("shares", 1.5, "targets must be from 0 to 1"),
         ("shares", -0.5, "targets must be from 0 to 1"),
         ("shares", np.inf, "targets must be from 0 to 1"),
@@ -559,3 +561,27 @@ def test_averages_follow_the_weights(call: Call) -> None:
         assert network.read().tobytes() == weights.tobytes()
     network.write(expected * 2, "averages")
     assert network.read("averages").tobytes() == (expected * 2).tobytes()
+
+
+@pytest.mark.parametrize("name", ["train", "gradient"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_values_that_no_network_learns_from(call: Call, name: str, number: float) -> None:
+    """An infinite value saturates gates: the loss would be finite, and the gradients NaN."""
+    before = call.network.read()
+    call.arrays["values"][2, 1] = number
+    assert call(name) == (INVALID, "a value of sequence 1 is not finite, in its step 1")
+    np.testing.assert_array_equal(call.network.read(), before)
+
+
+@pytest.mark.parametrize("precision", [0, 1])
+def test_all_that_are_not_numbers_are_the_same_one(precision: int) -> None:
+    """Processors differ in which of several they pass on."""
+    network = Network([recurrent(0, (DirectionStruct(2), DirectionStruct(3, True))), dense(1, OUTPUTS)], FEATURES)
+    values = np.zeros((STEPS, FEATURES), np.float32)
+    values.view(np.uint32)[3] = [0x7FC12345, 0xFFC54321]
+    found, states = network.predict(
+        Ragged(values, np.array([0, STEPS])), return_states=True, precision=PRECISIONS[precision]
+    )
+    assert states is not None
+    for numbers in (found, network.predict_equal(values[None])[0], states):
+        assert set(numbers[np.isnan(numbers)].view(np.uint32).tolist()) == {0x7FC00000}

@@ -8,14 +8,20 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bilstm import utils
+from bilstm.layers import LSTM, Bidirectional, Dense
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
+from bilstm.models import Sequential
+from bilstm.ragged import Ragged
+from oracles.models import bits, weight_bits
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 SIGNALS = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -202,3 +208,61 @@ print("goes on")
         running.send_signal(signal.SIGINT)
         out, _ = running.communicate(timeout=60)
     assert out == "interrupted True True True\ngoes on\n"
+
+
+class AlarmError(Exception):
+    """What the tests below raise from a signal's handler."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that send signals")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("call", ["predict", "evaluate", "train"])
+def test_a_long_call_of_the_engine_ends_at_a_signal(call: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of very long sequences is one call. What a signal's handler raises ends it, and reaches its caller."""
+    model = Sequential(
+        [Bidirectional(LSTM(48, return_sequences=True), input_shape=(None, 1)), Dense(2, "softmax")], seed=1
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    short = np.random.default_rng(1).random((2, 50, 1), np.float32)
+    expected, weights = bits(model.predict(short)), weight_bits(model)
+    x = Ragged(np.zeros((3_000_000, 1), np.float32), np.arange(3) * 1_500_000)
+    y = np.zeros(3_000_000, np.int32)
+    calls = {
+        "predict": lambda: model.predict_rows(x),
+        "evaluate": lambda: model.evaluate(x, y, verbose=0),
+        "train": lambda: model.train_on_batch(x, y),
+    }
+
+    def stop(*_: object) -> None:
+        raise AlarmError("now")
+
+    before, own_threads = signal.signal(signal.SIGALRM, stop), utils.threads()
+    utils.set_threads(threads)
+    try:
+        began = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(AlarmError, match="now"):
+            calls[call]()
+        assert time.monotonic() - began < 4  # the call takes ten times as long
+        assert (bits(model.predict(short)), weight_bits(model)) == (expected, weights)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        utils.set_threads(own_threads)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that send signals")
+def test_a_handler_that_raises_nothing_changes_nothing() -> None:
+    model = Sequential(
+        [Bidirectional(LSTM(48, return_sequences=True), input_shape=(None, 1)), Dense(2, "softmax")], seed=1
+    )
+    x, alarms = Ragged(np.zeros((100_000, 1), np.float32), np.arange(3) * 50_000), []
+    expected = bits(model.predict_rows(x))
+    before = signal.signal(signal.SIGALRM, lambda *_: alarms.append(1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        assert bits(model.predict_rows(x)) == expected
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert alarms

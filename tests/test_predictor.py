@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -110,3 +111,20 @@ def test_numbers_that_are_not_finite_stay_what_they_are() -> None:
     x = numbers(1, 4, 2)
     x[0, 1, 0] = np.nan
     assert bits(model.predictor(steps=4)(x)) == bits(model.predict(x))
+
+
+def test_what_is_left_of_it_keeps_what_it_needs() -> None:
+    """The prediction alone, of which the array, the predictor and the model are gone."""
+    model, x = tagger(), numbers(1, 3, 2)
+    expected = bits(model.predict(x))
+    assert model.network is not None
+    output = np.zeros((1, 3, model.network.outputs), np.float32)
+    predict = model.network.prepared(x.copy(), output).predict
+    seen = weakref.ref(model.network)
+    del model
+    gc.collect()
+    assert seen() is not None
+    assert (predict(), bits(output)) == (0, expected)
+    del predict
+    gc.collect()
+    assert seen() is None

@@ -6,7 +6,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
+#include <mutex>
 #include <new>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -18,6 +20,8 @@
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
+
+#include "memory.h"
 
 namespace {
 
@@ -132,6 +136,51 @@ void workers_keep_subnormal_numbers() {
 #endif
 }
 
+// Of few tasks, few workers are woken.
+void two_tasks_take_two_threads() {
+    bilstm::set_thread_count(8);
+    std::mutex guard;
+    std::set<std::thread::id> seen;
+    for (int round = 0; round < 300; ++round)
+        bilstm::parallel(2, kWorthIt, [&](int64_t) {
+            const std::lock_guard lock(guard);
+            seen.insert(std::this_thread::get_id());
+        });
+    CHECK(seen.size() <= 2);
+}
+
+// Readers whose turns overlap without an end.
+void a_writer_gets_its_turn() {
+    bilstm::ForkedLock lock;
+    std::atomic<bool> done{false};
+    std::atomic<int> reading{0};
+    const auto read = [&] {
+        while (!done) {
+            lock.lock_shared();
+            ++reading;
+            for (int i = 0; i < 1000 && reading == 1 && !done; ++i) std::this_thread::yield();  // until another reads
+            --reading;
+            lock.unlock_shared();
+        }
+    };
+    std::vector<std::thread> readers;
+    for (int i = 0; i < 3; ++i) readers.emplace_back(read);
+    for (int round = 0; round < 20; ++round) {
+        lock.lock();
+        CHECK(reading == 0);
+        lock.unlock();
+    }
+    done = true;
+    for (auto& reader : readers) reader.join();
+}
+
+void estimates_do_not_overflow() {
+    constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
+    CHECK(bilstm::saturated_product(3, 5, 7) == 105);
+    CHECK(bilstm::saturated_product(int64_t{1} << 40, int64_t{1} << 40) == kLargest);
+    CHECK(bilstm::saturated_product(int64_t{1} << 40, int64_t{1} << 40, int64_t{2}) == kLargest);
+}
+
 void more_threads_than_the_system_allows() {
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     const rlimit few{1 << 28, 1 << 28};  // room for the stacks of some threads
@@ -146,11 +195,15 @@ void more_threads_than_the_system_allows() {
 }  // namespace
 
 int main() {
+    bilstm::detail::always_together = true;
     workers_keep_subnormal_numbers();  // before any other has started the threads
     every_task_runs_once();
     exceptions_reach_the_caller();
     after_an_exception_no_task_begins();
     sections_within_sections();
     sections_of_several_callers();
+    two_tasks_take_two_threads();
+    a_writer_gets_its_turn();
+    estimates_do_not_overflow();
     more_threads_than_the_system_allows();
 }

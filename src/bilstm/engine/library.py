@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 
-ABI = 6
-INVALID, OUT_OF_MEMORY = 1, 2  # error codes
+from bilstm.engine.processors import default_threads
+
+ABI = 7
+INVALID, OUT_OF_MEMORY, INTERRUPTED = 1, 2, 4  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
 
@@ -69,8 +72,18 @@ class OptimizerStruct(ctypes.Structure):
     ]
 
 
+class InterruptStruct(ctypes.Structure):
+    _fields_ = [("enter", c_void_p), ("pending", c_void_p), ("keep", c_void_p), ("leave", c_void_p)]
+
+
+class InterruptionStruct(ctypes.Structure):
+    _fields_ = [("kind", c_void_p), ("value", c_void_p), ("traceback", c_void_p)]
+
+
 _SIGNATURES: dict[str, list[type]] = {
     "bilstm_set_threads": [c_int32],
+    "bilstm_set_interrupt": [POINTER(InterruptStruct)],
+    "bilstm_last_interruption": [POINTER(InterruptionStruct)],
     "bilstm_create": [POINTER(LayerStruct), c_int32, c_int64, POINTER(c_void_p)],
     "bilstm_describe": [c_void_p, POINTER(c_int64), POINTER(c_int64), POINTER(c_int32), POINTER(c_int64)],
     "bilstm_read": [c_void_p, c_int32, c_void_p, c_int64],
@@ -120,6 +133,8 @@ def library() -> ctypes.CDLL:
         engine = _load(path)
         if engine.bilstm_supported():
             engine.bilstm_set_threads(_threads())
+            if sys.implementation.name == "cpython":
+                engine.bilstm_set_interrupt(ctypes.byref(_interrupt()))
             return engine
     if not present:
         raise EngineError(f"the engine is not installed: no bilstm_{wanted or '*'} library beside {__file__}")
@@ -154,11 +169,17 @@ def _load(path: Path) -> ctypes.CDLL:
     return engine
 
 
+@cache
+def _interrupt() -> InterruptStruct:
+    """Python's functions by which long calls of the engine find out that a signal's handler has raised an exception."""
+    names = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Fetch", "PyGILState_Release")
+    return InterruptStruct(*(ctypes.cast(getattr(ctypes.pythonapi, name), c_void_p).value for name in names))
+
+
 def _threads() -> int:
     text = os.environ.get("BILSTM_THREADS")
     if text is None:
-        # The processors this process may use, which in a container are fewer than the machine has.
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return default_threads()
     try:
         return _checked_threads(int(text))
     except ValueError:
@@ -180,7 +201,18 @@ def check(code: int) -> None:
         raise ValueError(message)
     if code == OUT_OF_MEMORY:
         raise MemoryError(message)
+    if code == INTERRUPTED:
+        _raise_interruption()
     raise EngineError(message)
+
+
+def _raise_interruption() -> None:
+    """Raise what the handler of a signal raised while the engine computed."""
+    found = InterruptionStruct()
+    library().bilstm_last_interruption(ctypes.byref(found))
+    restore = ctypes.pythonapi.PyErr_Restore
+    restore.argtypes, restore.restype = [c_void_p] * 3, None
+    restore(found.kind, found.value, found.traceback)
 
 
 def set_threads(threads: int) -> None:

@@ -38,9 +38,10 @@ class Prepared:
         number = PRECISIONS.index(precision)
         arguments = network._handle, _address(values), count, steps, number, _address(output), byref(handle)
         check(engine.bilstm_prepare(*arguments))
-        self._owners = network, values, output
-        weakref.finalize(self, engine.bilstm_forget, handle)
         self.predict = partial(engine.bilstm_predict_prepared, handle)
+        # It may outlive this object, and must keep what it reads and writes.
+        vars(self.predict)["owners"] = network, values, output
+        weakref.finalize(self.predict, engine.bilstm_forget, handle)
 
 
 class Network:

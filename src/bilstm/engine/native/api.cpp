@@ -14,6 +14,7 @@
 
 #include "checks.h"
 #include "floats.h"
+#include "interrupt.h"
 #include "prepared.h"
 #include "threads.h"
 
@@ -43,10 +44,13 @@ template <typename Function>
 int32_t guarded(Function&& function) {
     try {
         const bilstm::StandardFloats floats;
+        const bilstm::Asking asking;
         function();
         return BILSTM_OK;
     } catch (const Invalid& error) {
         return fail(BILSTM_INVALID, error.what());
+    } catch (const bilstm::Interrupted& interrupted) {
+        return fail(BILSTM_INTERRUPTED, interrupted.what());
     } catch (const std::bad_alloc&) {
         return fail(BILSTM_OUT_OF_MEMORY, "not enough memory");
     } catch (const std::length_error&) {  // of a standard container
@@ -87,6 +91,21 @@ int32_t bilstm_set_threads(int32_t threads) {
 
 int32_t bilstm_threads(void) {
     return bilstm::thread_count();
+}
+
+int32_t bilstm_set_interrupt(const bilstm_interrupt* hooks) {
+    return guarded([&] {
+        check_array(hooks, "hooks", true);
+        require(!hooks || (hooks->enter && hooks->pending && hooks->keep && hooks->leave), "a hook is missing");
+        bilstm::set_interrupt(hooks);
+    });
+}
+
+int32_t bilstm_last_interruption(bilstm_interruption* interruption) {
+    return guarded([&] {
+        check_array(interruption, "place for the interruption");
+        *interruption = bilstm::interruption();
+    });
 }
 
 int32_t bilstm_create(const bilstm_layer* layers, int32_t count, int64_t features, bilstm_network** out) {
@@ -179,7 +198,7 @@ int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int
         for (int64_t i = 0; i < batches; ++i) {
             require(starts[i] >= 0 && starts[i + 1] >= starts[i], "decreasing batches");
             require(starts[i + 1] <= count, "a batch ends after the last chosen sequence");
-            check_batch(*data, chosen + starts[i], starts[i + 1] - starts[i]);
+            check_batch(*data, network->features(), chosen + starts[i], starts[i + 1] - starts[i]);
         }
         const std::unique_lock lock(network->guard);
         require(network->iteration <= kMostIterations - batches, "an iteration above 2^53");
@@ -198,7 +217,7 @@ int32_t bilstm_train_equal(bilstm_network* network, const float* values, const f
         check_rows(rows, network->outputs(), "rows");
         check_array(targets, "targets", rows == 0);
         check_array(score, "score");
-        require(bilstm_first_not_finite(values, equal.steps * network->features()) < 0, "a value is not finite");
+        check_batch(equal, network->features(), all.chosen(), sequences);
         marked.assign(targets, targets + rows * network->outputs());
         require(bilstm_mark_unlabelled(marked.data(), static_cast<int64_t>(marked.size())) < 0,
                 "targets must be from 0 to 1");
@@ -221,7 +240,7 @@ int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const 
         check_rows(count, 1, "chosen sequences");
         check_array(chosen, "chosen sequences", count == 0);
         check_array(score, "score");
-        check_batch(*data, chosen, count);
+        check_batch(*data, network->features(), chosen, count);
         const std::unique_lock lock(network->guard);
         network->gradient(*data, chosen, count, checked_loss, training != 0, seed, score);
     });

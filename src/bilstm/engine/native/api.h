@@ -17,8 +17,8 @@
 extern "C" {
 #endif
 
-enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3 };
-enum { BILSTM_ABI = 6 };
+enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3, BILSTM_INTERRUPTED = 4 };
+enum { BILSTM_ABI = 7 };
 
 typedef struct bilstm_network bilstm_network;
 typedef struct bilstm_prediction bilstm_prediction;
@@ -80,6 +80,21 @@ typedef struct bilstm_optimizer {
     float weight_decay;  // a step also takes learning_rate * weight_decay of each weight away; 0: none
 } bilstm_optimizer;
 
+// How long calls ask their caller, a few times a second, whether to end: with BILSTM_INTERRUPTED, if pending() is not
+// 0. enter() and leave() go around it; keep() may put away why. Of Python: PyGILState_Ensure, PyErr_CheckSignals,
+// PyErr_Fetch and PyGILState_Release.
+typedef struct bilstm_interrupt {
+    int32_t (*enter)(void);
+    int32_t (*pending)(void);
+    void (*keep)(void** first, void** second, void** third);
+    void (*leave)(int32_t entered);
+} bilstm_interrupt;
+
+// What keep() put away.
+typedef struct bilstm_interruption {
+    void *first, *second, *third;
+} bilstm_interruption;
+
 // Sums over the labelled rows of a batch.
 typedef struct bilstm_score {
     double loss, rows, correct, squared_error, absolute_error;
@@ -91,6 +106,8 @@ BILSTM_API const char* bilstm_target(void);  // the instruction set's name
 BILSTM_API const char* bilstm_last_error(void);
 BILSTM_API int32_t bilstm_set_threads(int32_t threads);  // 0: as many as there are processors
 BILSTM_API int32_t bilstm_threads(void);
+BILSTM_API int32_t bilstm_set_interrupt(const bilstm_interrupt* hooks);          // null: none; they must stay there
+BILSTM_API int32_t bilstm_last_interruption(bilstm_interruption* interruption);  // of the calling thread
 
 BILSTM_API int32_t bilstm_create(const bilstm_layer* layers, int32_t count, int64_t features, bilstm_network** out);
 BILSTM_API void bilstm_destroy(bilstm_network* network);

@@ -47,13 +47,18 @@ inline void check_data(const Network* network, const bilstm_data* data) {
 }
 
 // The sequences of a batch, each of which may be in it several times.
-inline void check_batch(const bilstm_data& data, const int64_t* chosen, int64_t count) {
+// What they hold is finite: an infinite value would leave the loss finite and make NaN of weights.
+inline void check_batch(const bilstm_data& data, int64_t features, const int64_t* chosen, int64_t count) {
     int64_t steps = 0;
     for (int64_t i = 0; i < count; ++i) {
         if (chosen[i] < 0 || chosen[i] >= data.sequences)
             throw Invalid("sequence " + std::to_string(chosen[i]) + " of " + std::to_string(data.sequences));
         steps += data.offsets[chosen[i] + 1] - data.offsets[chosen[i]];
         require(steps <= kMostNumbers, "too many steps in a batch");
+        const int64_t begin = data.offsets[chosen[i]], numbers = (data.offsets[chosen[i] + 1] - begin) * features;
+        if (const int64_t at = bilstm_first_not_finite(data.values + begin * features, numbers); at >= 0)
+            throw Invalid("a value of sequence " + std::to_string(chosen[i]) + " is not finite, in its step " +
+                          std::to_string(at / features));
     }
 }
 

@@ -68,7 +68,7 @@ template <typename Weight>
 void Dense::multiply(const Input& input, float* output) const {
     const PackedShape& shape = weights_.shape;
     const int64_t inputs = input_width, units = output_width;
-    parallel((input.rows + kChunk - 1) / kChunk, input.rows * inputs * units, [&](int64_t chunk) {
+    parallel((input.rows + kChunk - 1) / kChunk, saturated_product(input.rows, inputs, units), [&](int64_t chunk) {
         const int64_t begin = chunk * kChunk, end = std::min(begin + kChunk, input.rows);
         for (int64_t panel = 0; panel < shape.panels(); ++panel) {
             const int64_t width = shape.width(panel);
@@ -159,7 +159,7 @@ void Dense::gradient_of_few_units(const Input& input, const float* rows, float* 
 void Dense::backward(const Batch&, const Input& input, const float* output, float* output_gradient,
                      float* input_gradient, Scratch& scratch) {
     const int64_t inputs = input_width, units = output_width, padded = weights_.shape.columns;
-    const int64_t work = input.rows * inputs * units;
+    const int64_t work = saturated_product(input.rows, inputs, units);
     // Rows of gradients, padded with zeros to whole vectors.
     float* rows = scratch[kRows].reserve(checked_product(input.rows, padded));
     for (int64_t row = 0; row < input.rows; ++row) {

@@ -17,6 +17,7 @@ class Dense final : public Layer {
     std::vector<Parameter*> parameters() override { return {&weights_}; }
     // Its buffers in Scratch, of which a layer made of it has its own ones after these.
     enum { kRows, kTransposed, kPack, kBuffers };
+    static_assert(kBuffers <= Scratch::kMost);
     Activation activation() const { return activation_; }
     // The loss gives the gradient of the activation's input, as losses matched to an activation do.
     void skip_activation_gradient(bool skip) { skip_activation_gradient_ = skip; }

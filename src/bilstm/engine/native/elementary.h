@@ -41,7 +41,7 @@ template <int N, typename Negated>
     each<N>([&](int n) { q[n] = fma(broadcast(8.368856274e-3f), r[n], broadcast(4.166840017e-2f)); });
     each<N>([&](int n) { q[n] = fma(broadcast(1.381430891e-3f), squares[n], q[n]); });
     each<N>([&](int n) { p[n] = fma(q[n], squares[n], p[n]); });
-    each<N>([&](int n) { scale[n] = (Vec)(((IntVec)scale[n] << 23) + 0x3f800000); });
+    each<N>([&](int n) { scale[n] = (Vec)(((UnsignedVec)scale[n] << 23) + 0x3f800000); });
     each<N>([&](int n) { x[n] = fma(p[n], squares[n], r[n]); });
 }
 
@@ -56,7 +56,7 @@ inline Vec exponential(Vec value) {
 // else; unlike the processors' own estimates, the same everywhere. A first guess by subtracting exponents, within 13 %,
 // then twice y + y (e + e^2) with e = 1 - x y, which leaves e^3.
 inline Vec reciprocal(Vec x) {
-    Vec y = (Vec)(0x7ef311c3 - (IntVec)x);
+    Vec y = (Vec)(0x7ef311c3 - (UnsignedVec)x);
     for (int i = 0; i < 2; ++i) {
         Vec e = negated_fma(x, y, broadcast(1.0f));
         e = fma(e, e, e);

@@ -21,7 +21,8 @@ struct Input {
 
 // A layer's buffers for one batch. Layers number them as they like.
 struct Scratch {
-    std::array<Buffer, 24> buffers;
+    static constexpr int kMost = 24;
+    std::array<Buffer, kMost> buffers;
     std::vector<Buffer> gradients;  // of the layer's parameters, where they are not to fill the parameters' own
 
     float* gradient(Parameter& parameter, size_t number) {

@@ -1,6 +1,7 @@
 #include "lstm.h"
 
 #include "gates.h"
+#include "interrupt.h"
 #include "transpose.h"
 
 namespace bilstm {
@@ -40,7 +41,10 @@ void Direction::transpose(int64_t first_row, int64_t columns, float* to) const {
 void DirectionPass::forward(int64_t first, int64_t last, const Mode& mode) const {
     static thread_local Projection projection;
     projection.clear();
-    for (int64_t t = 0; t < batch->longest && active(t) > first; ++t) forward_step(t, first, last, mode, &projection);
+    for (int64_t t = 0; t < batch->longest && active(t) > first; ++t) {
+        forward_step(t, first, last, mode, &projection);
+        count_done(work_of(t, first, last));
+    }
 }
 
 void DirectionPass::forward_step(int64_t t, int64_t first, int64_t last, const Mode& mode,

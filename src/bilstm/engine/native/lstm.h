@@ -3,6 +3,7 @@
 // Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000), as in Keras: gates i, f, c, o; one bias.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -98,6 +99,10 @@ struct DirectionPass {
     // How many sequences a block of cell_run(t) holds.
     int64_t cell_rows(int64_t t) const { return cells_kept ? active(t) : batch->sequences; }
     float* recent_run(int64_t t) const { return recent + (t & 1) * batch->sequences * lstm->blocks() * kLanes; }
+    // Multiply-adds of a step of sorted sequences [first, last).
+    int64_t work_of(int64_t t, int64_t first, int64_t last) const {
+        return (std::min(last, active(t)) - first) * 4 * lstm->units * (lstm->inputs + lstm->units);
+    }
     int64_t active(int64_t t) const { return batch->active[static_cast<size_t>(t)]; }
     float* hidden_row(int64_t sorted, int64_t t) const {
         const auto i = static_cast<size_t>(sorted);

@@ -4,6 +4,7 @@
 
 #include "accumulate.h"
 #include "gates.h"
+#include "interrupt.h"
 #include "lstm.h"
 
 namespace bilstm {
@@ -46,7 +47,10 @@ const float* DirectionPass::Arriving::row(const DirectionPass& pass, int64_t sor
 }
 
 void DirectionPass::backward(Steps steps, int64_t first, int64_t last, const Arriving& arriving) const {
-    for (int64_t t = steps.end - 1; t >= steps.begin; --t) backward_step(t, first, last, arriving);
+    for (int64_t t = steps.end - 1; t >= steps.begin; --t) {
+        backward_step(t, first, last, arriving);
+        count_done(work_of(t, first, last));
+    }
 }
 
 void DirectionPass::backward_step(int64_t t, int64_t first, int64_t last, const Arriving& arriving) const {

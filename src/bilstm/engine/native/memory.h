@@ -8,6 +8,7 @@
 #include <limits>
 #include <new>
 #include <stdexcept>
+#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -29,6 +30,16 @@ inline int64_t checked_product(int64_t a, int64_t b) {
     return result;
 }
 
+// An estimate of work, which may be more than any machine does: then the largest number.
+template <typename... Sizes>
+int64_t saturated_product(int64_t first, Sizes... others) {
+    const auto multiply = [&](int64_t other) {
+        if (__builtin_mul_overflow(first, other, &first)) first = std::numeric_limits<int64_t>::max();
+    };
+    (multiply(others), ...);
+    return first;
+}
+
 // Floats added to distances that would else be whole multiples of 4 KiB: places so far apart compete for the same few
 // lines of a cache.
 inline constexpr int64_t kCacheSkew = 48;
@@ -38,7 +49,7 @@ class Buffer {
     Buffer() = default;
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
-    Buffer(Buffer&& other) noexcept : data_(other.data_), capacity_(other.capacity_) {
+    Buffer(Buffer&& other) noexcept : data_(other.data_), capacity_(other.capacity_), used_(other.used_) {
         other.data_ = nullptr;
         other.capacity_ = 0;
     }
@@ -46,6 +57,7 @@ class Buffer {
 
     // Room for `count` floats; the contents are undefined when it had to grow. A vector's width of slack follows.
     float* reserve(int64_t count) {
+        used_ = std::max(used_, count);
         if (count > capacity_) {
             checked_product(count, static_cast<int64_t>(sizeof(float)));
             release();
@@ -66,6 +78,12 @@ class Buffer {
         std::fill_n(data_, count, 0.0f);
         return data_;
     }
+    // Between calls: gives memory back of which little was used since the last time. What is in it is lost.
+    void settle() {
+        constexpr int64_t kSmall = 1 << 16, kShare = 8;
+        if (capacity_ > kSmall && used_ < capacity_ / kShare) release();
+        used_ = 0;
+    }
     float* data() { return data_; }
     const float* data() const { return data_; }
 
@@ -82,7 +100,13 @@ class Buffer {
     }
 
     float* data_ = nullptr;
-    int64_t capacity_ = 0;
+    int64_t capacity_ = 0, used_ = 0;
 };
+
+// The same for a vector.
+template <typename Item>
+void settle(std::vector<Item>& items) {
+    if (items.capacity() > (1 << 16) && items.size() < items.capacity() / 8) items.shrink_to_fit();
+}
 
 }  // namespace bilstm

@@ -170,6 +170,15 @@ void Network::set_recompute(bool recompute) {
     for (auto& layer : layers_) layer->recompute = recompute;
 }
 
+namespace {
+
+// Copies numbers. Those that are NaN become the same one: of two, each processor passes on another.
+void copy_alike(const float* from, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i] == from[i] ? from[i] : std::numeric_limits<float>::quiet_NaN();
+}
+
+}  // namespace
+
 // Returns the last layer's output, in the batch's order.
 const float* Network::forward(Workspace& w, const bilstm_data& data, const int64_t* chosen, Mode mode) const {
     const int64_t count = w.batch.sequences;
@@ -198,18 +207,35 @@ const float* Network::forward(Workspace& w, const bilstm_data& data, const int64
     return input.data;
 }
 
+bool Workspace::settle() {
+    if (++calls % kCallsBetween) return false;
+    for (Scratch& own : scratch)
+        for (Buffer& buffer : own.buffers) buffer.settle();
+    for (Buffer& buffer : outputs) buffer.settle();
+    for (Buffer* buffer : {&gathered, &gradients[0], &gradients[1]}) buffer->settle();
+    for (auto* numbers : {&chosen, &pieces, &target_rows, &batch.order, &batch.sequence, &batch.length, &batch.start,
+                          &batch.source, &batch.active, &batch.step_start})
+        bilstm::settle(*numbers);
+    return true;
+}
+
 std::unique_ptr<Workspace> Network::borrow() {
-    if (Workspace* spare = spare_.exchange(nullptr, std::memory_order_acquire))
-        return std::unique_ptr<Workspace>(spare);
-    {
+    std::unique_ptr<Workspace> workspace(spare_.exchange(nullptr, std::memory_order_acquire));
+    if (!workspace) {
         const std::lock_guard lock(idle_guard_);
         if (!idle_.empty()) {
-            auto workspace = std::move(idle_.back());
+            workspace = std::move(idle_.back());
             idle_.pop_back();
-            return workspace;
+            fewest_idle_ = std::min(fewest_idle_, idle_.size());
         }
     }
-    return std::make_unique<Workspace>(layers_.size());
+    if (!workspace) return std::make_unique<Workspace>(layers_.size());
+    if (workspace->settle()) {  // those that no call needed meanwhile are at the front
+        const std::lock_guard lock(idle_guard_);
+        idle_.erase(idle_.begin(), idle_.begin() + static_cast<std::ptrdiff_t>(fewest_idle_));
+        fewest_idle_ = idle_.size();
+    }
+    return workspace;
 }
 
 void Network::give_back(std::unique_ptr<Workspace> workspace) {
@@ -253,20 +279,21 @@ void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const fl
         for (int64_t n = 0; output && n < sequences; ++n) {
             const int64_t begin = data.offsets[chosen[n]], end = data.offsets[chosen[n] + 1];
             const int64_t numbers = (one_row_each_ ? 1 : end - begin) * outputs();
-            std::copy_n(rows, numbers, output + (one_row_each_ ? chosen[n] : begin) * outputs());
+            copy_alike(rows, numbers, output + (one_row_each_ ? chosen[n] : begin) * outputs());
             rows += numbers;
         }
     };
     if (weights_per_step_ > kOwnWeightsToPredict || count < std::max(2, threads_here())) {
         for (int64_t piece = 0; piece < count; ++piece) predict_piece(*w, piece);
     } else {
-        parallel(count, checked_product(data.steps, weights_per_step_), [&](int64_t piece) {
+        parallel(count, saturated_product(data.steps, weights_per_step_), [&](int64_t piece) {
             auto own = borrow();
             predict_piece(*own, piece);
             give_back(std::move(own));
         });
     }
     give_back(std::move(w));
+    if (states_out) copy_alike(states_out, data.sequences * state_width_, states_out);
     if (!total) return;
     *total = {};
     for (const Score& sums : scores) {
@@ -286,7 +313,7 @@ void Network::predict_arranged(Workspace& w, const bilstm_data& data, bool round
     Mode mode;
     mode.rounded = rounded;
     const float* rows = forward(w, data, w.chosen.data(), mode);
-    std::copy_n(rows, w.rows * outputs(), output);
+    copy_alike(rows, w.rows * outputs(), output);
 }
 
 // Sequences of similar length go together. The cuts depend on the sequences alone, since sums of scores depend on them.

@@ -34,7 +34,14 @@ struct Workspace {
     std::vector<int64_t> chosen, pieces, target_rows;
     Input input{};  // of the first layer
     int64_t rows = 0;
+    int64_t calls = 0;
+
+    // Before a call: now and then gives back what the latest did not need. Returns whether it did.
+    bool settle();
 };
+
+// Calls after which memory that they did not need is given back.
+inline constexpr int64_t kCallsBetween = 16;
 
 // Safe to use from many threads: predictions run side by side; training waits for them and they for it.
 class Network {
@@ -103,9 +110,11 @@ class Network {
     std::vector<Share> shares_;
     std::vector<int64_t> target_rows_;                  // of the batch's rows
     std::vector<std::unique_ptr<Workspace>> training_;  // one for each share; the first fills the parameters' gradients
+    size_t most_shares_ = 0, divided_ = 0;              // the most there were lately
     std::vector<Score> scores_;
     ForkedLock idle_guard_;
     std::vector<std::unique_ptr<Workspace>> idle_;
+    size_t fewest_idle_ = 0;                  // there were lately
     std::atomic<Workspace*> spare_{nullptr};  // one more, without a lock: all that a single thread needs
 };
 

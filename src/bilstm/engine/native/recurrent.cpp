@@ -42,7 +42,7 @@ int64_t Recurrent::state_width() const {
 int64_t Recurrent::work(const Batch& batch) const {
     int64_t each = 0;
     for (const auto& direction : directions_) each += 4 * direction->units * (direction->inputs + direction->units);
-    return each * batch.steps;
+    return saturated_product(each, batch.steps);
 }
 
 Recurrent::Passes Recurrent::passes(const Batch& batch, const Input& input, float* output, Scratch& scratch,

@@ -40,6 +40,7 @@ class Recurrent final : public Layer {
         kInputGradient,
         kBuffersEach
     };
+    static_assert(2 * kBuffersEach <= Scratch::kMost);
 
     struct Passes {
         std::array<DirectionPass, 2> each;

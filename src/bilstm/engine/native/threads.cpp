@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <deque>
 #include <exception>
 #include <system_error>
 #include <thread>
@@ -9,6 +11,7 @@
 
 #if !defined(_WIN32)
 #include <pthread.h>
+#include <time.h>
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -17,6 +20,9 @@
 #include "floats.h"
 
 namespace bilstm {
+
+std::atomic<bool> detail::always_together{false};
+
 namespace {
 
 void pause() {
@@ -29,19 +35,81 @@ void pause() {
 
 thread_local bool within_task = false;
 
+// Waits while `word` is `seen`: sections follow each other closely within a training step, so it looks for a while, and
+// lets others run, before it sleeps.
+template <typename Word>
+void await(const std::atomic<Word>& word, Word seen) {
+    constexpr int kPauses = 2000, kYields = 50;
+    const auto changed = [&] { return word.load(std::memory_order_acquire) != seen; };
+    for (int i = 0; i < kPauses; ++i) {
+        if (changed()) return;
+        pause();
+    }
+    for (int i = 0; i < kYields; ++i) {
+        if (changed()) return;
+        std::this_thread::yield();
+    }
+    word.wait(seen, std::memory_order_acquire);
+}
+
+// The time that a thread has had a processor, in seconds; 0 where the system does not tell.
+class ProcessorTime {
+  public:
+    void of_this_thread() {
+#if defined(__linux__)
+        known_ = pthread_getcpuclockid(pthread_self(), &clock_) == 0;
+#endif
+    }
+    double seconds() const {
+#if defined(__linux__)
+        timespec time{};
+        if (known_ && clock_gettime(clock_, &time) == 0)
+            return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+#endif
+        return 0;
+    }
+
+  private:
+#if defined(__linux__)
+    bool known_ = false;
+    clockid_t clock_{};
+#endif
+};
+
+struct alignas(64) Worker {
+    std::atomic<uint32_t> calls{0};  // sections it was woken for
+    std::atomic<bool> busy{false};   // with tasks; its clock is then known
+    ProcessorTime time;
+};
+
+// Whether sections are better run by their caller alone for a while. A worker that has a task, but no processor, keeps
+// its section from ending: then the next sections go without workers, more of them each time it happens again.
+class Patience {
+  public:
+    bool alone() { return left_ > 0 && left_--; }
+    void stalled() {
+        left_ = next_;
+        next_ = std::min(2 * next_, kMost);
+    }
+    void went_well() { next_ = std::max(next_ - 1, kFewest); }
+
+  private:
+    static constexpr int kFewest = 8, kMost = 256;
+    int left_ = 0, next_ = kFewest;  // sections
+};
+
 struct Pool {
     std::atomic<bool> in_use{false};
-    int workers = 0;
-    std::atomic<uint32_t> generation{0};
-    std::atomic<bool> open{false};  // the current section has, or may have, tasks left
-    std::atomic<int> active{0};     // workers that are looking at it
+    std::deque<Worker> workers;
+    std::atomic<bool> open{false};     // the current section has, or may have, tasks left
+    std::atomic<uint32_t> looking{0};  // workers that are looking at it
     std::atomic<int64_t> next{0};
     int64_t tasks = 0;
-    std::atomic<int> helpers{0};  // workers that take part in the current section
     void (*task)(void*, int64_t) = nullptr;
     void* context = nullptr;
     std::atomic<bool> failed{false};
     std::exception_ptr failure;  // the first exception of a task
+    Patience patience;
 
     void take_tasks() {
         within_task = true;
@@ -54,45 +122,76 @@ struct Pool {
         within_task = false;
     }
 
-    void work(int index, uint32_t seen) {
+    void work(Worker& own) {
         const StandardFloats floats;
-        for (;;) {
-            // Sections follow each other closely within a training step: look for a while before sleeping.
-            for (int spins = 0; spins < 4000 && generation.load(std::memory_order_acquire) == seen; ++spins) pause();
-            generation.wait(seen, std::memory_order_acquire);
-            seen = generation.load(std::memory_order_acquire);
-            if (index >= helpers.load(std::memory_order_relaxed)) continue;
-            active.fetch_add(1);
-            if (open.load()) take_tasks();
-            active.fetch_sub(1, std::memory_order_release);
+        own.time.of_this_thread();
+        for (uint32_t seen = 0;;) {
+            await(own.calls, seen);
+            seen = own.calls.load(std::memory_order_acquire);
+            looking.fetch_add(1);
+            if (open.load()) {
+                own.busy.store(true, std::memory_order_release);
+                take_tasks();
+                own.busy.store(false, std::memory_order_relaxed);
+            }
+            if (looking.fetch_sub(1, std::memory_order_release) == 1) looking.notify_one();
         }
     }
 
     // A system that allows no more threads leaves the work to those there are.
-    void start_workers(int wanted) {
-        try {
-            for (; workers < wanted; ++workers)
-                std::thread([this, index = workers, seen = generation.load()] { work(index, seen); }).detach();
-        } catch (const std::system_error&) {
+    size_t start_workers(size_t wanted) {
+        while (workers.size() < wanted) {
+            Worker& made = workers.emplace_back();
+            try {
+                std::thread([this, &made] { work(made); }).detach();
+            } catch (const std::system_error&) {
+                workers.pop_back();
+                break;
+            }
         }
+        return std::min(workers.size(), wanted);
     }
 
     void run(int64_t count, void (*function)(void*, int64_t), void* argument, int threads) {
-        start_workers(threads - 1);
+        if (!detail::always_together && patience.alone()) {
+            for (int64_t i = 0; i < count; ++i) function(argument, i);
+            return;
+        }
+        const size_t helpers = start_workers(static_cast<size_t>(std::min<int64_t>(threads, count) - 1));
         tasks = count;
-        helpers = threads - 1;
         task = function;
         context = argument;
         next.store(0, std::memory_order_relaxed);
         open.store(true);
-        generation.fetch_add(1, std::memory_order_release);
-        generation.notify_all();
+        for (size_t i = 0; i < helpers; ++i) {
+            workers[i].calls.fetch_add(1, std::memory_order_release);
+            workers[i].calls.notify_one();
+        }
         take_tasks();
         // All tasks are taken: wait for the workers that took some, not for those that have yet to wake up.
         open.store(false);
-        while (active.load() != 0) pause();
+        wait_for_workers();
         if (failed.exchange(false)) std::rethrow_exception(std::exchange(failure, nullptr));
     }
+
+    void wait_for_workers() {
+        constexpr int kPauses = 2000;
+        for (int i = 0; i < kPauses; ++i) {
+            if (!looking.load(std::memory_order_acquire)) return patience.went_well();
+            pause();
+        }
+        // Long: because of its task, or because it was put aside?
+        const auto begun = std::chrono::steady_clock::now();
+        const Worker* last = nullptr;
+        for (const Worker& worker : workers)
+            if (worker.busy.load(std::memory_order_acquire)) last = &worker;
+        const double before = last ? last->time.seconds() : 0;
+        while (const uint32_t left = looking.load(std::memory_order_acquire)) await(looking, left);
+        const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+        if (before > 0 && last->time.seconds() - before < kHadProcessor * waited) patience.stalled();
+    }
+
+    static constexpr double kHadProcessor = 0.7;  // for less of the time, another process has it as well
 };
 
 // The pool for one section at a time.
@@ -152,6 +251,11 @@ int threads_here() {
     return within_task ? 1 : thread_count();
 }
 
+bool section_failed() {
+    const Pool* shared = within_task ? pool.load(std::memory_order_acquire) : nullptr;
+    return shared && shared->failed.load(std::memory_order_relaxed);
+}
+
 void set_thread_count(int count) {
     requested.store(count, std::memory_order_relaxed);
 }
@@ -183,7 +287,12 @@ ForkedLock::State& ForkedLock::state() {
 void ForkedLock::lock() {
     State& own = state();
     if (own.torn) throw Forked();
-    own.mutex.lock();
+    own.waiting.fetch_add(1);
+    {
+        const std::lock_guard turn(own.turnstile);
+        own.mutex.lock();
+    }
+    own.waiting.fetch_sub(1);
     own.writing.store(true);
 }
 
@@ -196,6 +305,7 @@ void ForkedLock::unlock() {
 void ForkedLock::lock_shared() {
     State& own = state();
     if (own.torn) throw Forked();
+    if (own.waiting.load(std::memory_order_relaxed)) const std::lock_guard turn(own.turnstile);
     own.mutex.lock_shared();
 }
 

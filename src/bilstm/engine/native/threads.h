@@ -4,10 +4,14 @@
 // fork (the child starts its own) and is never waited for at exit. A section started while another thread uses the
 // pool, or within a section's task, runs in its caller's thread. An exception of a task reaches the section's caller
 // once no task runs any more, the first where there are several; tasks not yet begun are then left out.
+//
+// Where other processes take a processor away in the middle of a task, the others wait for it. Then sections run in
+// their caller's thread for a while.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <shared_mutex>
 #include <stdexcept>
 #include <type_traits>
@@ -19,12 +23,14 @@ struct Forked : std::runtime_error {
 };
 
 int thread_count();
-int threads_here();  // 1 within a task of a section
+int threads_here();     // 1 within a task of a section
+bool section_failed();  // of the task that this thread is in
 void set_thread_count(int count);
 
 namespace detail {
+extern std::atomic<bool> always_together;  // for tests whose tasks wait for each other: no section is run alone
 void run_tasks(int64_t tasks, void (*task)(void*, int64_t), void* context);
-}
+}  // namespace detail
 
 // A section of fewer multiply-adds is not worth waking a thread for.
 inline constexpr int64_t kWorthThreads = 400'000;
@@ -43,7 +49,8 @@ void parallel(int64_t tasks, int64_t work, Function&& function) {
 }
 
 // A lock for many readers or one writer that a forked child finds open, since the threads that held it are not there.
-// What a writer had then half changed, the child cannot use: locking throws Forked.
+// What a writer had then half changed, the child cannot use: locking throws Forked. Readers that come while a writer
+// waits let it go first.
 class ForkedLock {
   public:
     ForkedLock();
@@ -62,6 +69,8 @@ class ForkedLock {
         int forks;  // of this process's ancestors when it was made
         bool torn = false;
         std::shared_mutex mutex{};
+        std::atomic<int> waiting{0};  // writers
+        std::mutex turnstile{};       // held by the writer that is next
         std::atomic<bool> writing{false};
     };
     State& state();

@@ -36,7 +36,7 @@ void Network::divide(const bilstm_data& data, const int64_t* chosen, int64_t cou
     const auto length = [&](int64_t i) { return data.offsets[chosen[i] + 1] - data.offsets[chosen[i]]; };
     int64_t steps = 0;
     for (int64_t i = 0; i < count; ++i) steps += length(i);
-    const bool apart = weights_per_step_ <= kOwnWeights && steps * weights_per_step_ >= kWorthThreads;
+    const bool apart = weights_per_step_ <= kOwnWeights && saturated_product(steps, weights_per_step_) >= kWorthThreads;
     const int64_t wanted = apart ? std::clamp<int64_t>(count / kShareSequences, 1, kMostShares) : 1;
     shares_.assign(1, {0, count, 0});
     int64_t before = 0;
@@ -47,6 +47,12 @@ void Network::divide(const bilstm_data& data, const int64_t* chosen, int64_t cou
             shares_.push_back({i, count, before});
         }
         before += length(i);
+    }
+    most_shares_ = std::max(most_shares_, shares_.size());
+    if (++divided_ % kCallsBetween == 0) {
+        training_.resize(std::min(training_.size(), most_shares_));
+        most_shares_ = shares_.size();
+        settle(target_rows_);
     }
     for (size_t i = training_.size(); i < shares_.size(); ++i) {
         auto made = std::make_unique<Workspace>(layers_.size());
@@ -91,6 +97,7 @@ void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t c
         const auto i = static_cast<size_t>(number);
         const Share& share = shares_[i];
         Workspace& w = *training_[i];
+        w.settle();
         Mode mode;
         mode.training = true;
         mode.dropping = training;

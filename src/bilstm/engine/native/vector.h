@@ -41,6 +41,7 @@ inline constexpr int64_t kPanel = kTileVectors * kLanes;
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t UnsignedVec __attribute__((vector_size(kLanes * 4)));  // its sums may overflow
 
 inline Vec load(const float* from) {
     Vec value;
