@@ -151,6 +151,11 @@ class Layer(ABC):
         """Whether there is an output row for every input row, rather than one for each sequence."""
         return True
 
+    @property
+    def needs_whole_sequence(self) -> bool:
+        """Whether an output waits for later time steps of its sequence, so that none can be given step by step."""
+        return False
+
 
 class Input(Layer):
     """The shape of a model's input: `Input((steps, features))`; steps may be None. `Input((None,))`, or before an

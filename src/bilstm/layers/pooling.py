@@ -30,6 +30,10 @@ class _Pooling(Layer):
     def returns_rows_per_step(self) -> bool:
         return False
 
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return True
+
 
 class GlobalAveragePooling1D(_Pooling):
     """The mean of each sequence's rows, over its own steps: (features,) for each sequence."""
@@ -82,3 +86,7 @@ class GlobalAttentionPooling1D(Layer):
 
     def returns_rows_per_step(self) -> bool:
         return False
+
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return True

@@ -116,6 +116,10 @@ class LSTM(Layer):
     def returns_rows_per_step(self) -> bool:
         return self.return_sequences
 
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return self.go_backwards
+
 
 class Bidirectional(Layer):
     """Two LSTMs, one reading each sequence from its first step, one from its last; Schuster & Paliwal 1997.
@@ -206,6 +210,10 @@ class Bidirectional(Layer):
     def returns_rows_per_step(self) -> bool:
         return self.forward.return_sequences
 
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return True
+
 
 class Reverse(Layer):
     """Reverses the steps of every sequence: after LSTM(go_backwards=True, return_sequences=True), each output stands
@@ -214,6 +222,10 @@ class Reverse(Layer):
 
     def output_features(self, features: int) -> int:
         return features
+
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return True
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name}

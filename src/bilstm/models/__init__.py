@@ -6,5 +6,6 @@ from bilstm.models.functional import Model
 from bilstm.models.predictor import Predictor
 from bilstm.models.saved import load_model, model_from_parts
 from bilstm.models.sequential import Sequential
+from bilstm.models.stream import Stream
 
-__all__ = ["Model", "Predictor", "Sequential", "load_model", "model_from_parts"]
+__all__ = ["Model", "Predictor", "Sequential", "Stream", "load_model", "model_from_parts"]

@@ -45,6 +45,7 @@ from bilstm.models.fitting import (
 )
 from bilstm.models.forms import batch_size_of, is_small, refuse_steps, verbosity_of
 from bilstm.models.predictor import Predictor
+from bilstm.models.stream import Stream
 from bilstm.models.targets import LOSSES, make_targets
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, offsets_of
 
@@ -760,6 +761,30 @@ class Sequential:
         check_count("predictor", "steps", steps)
         check_choice("predictor", "precision", precision, PRECISIONS)
         return Predictor(self.network, sequences, steps, precision)
+
+    def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream:
+        """For sequences that are still going on: predicts them piece by piece, and carries the recurrent states.
+
+        Args:
+            sequences: how many go on at a time.
+            precision: of the weights, as for `evaluate`.
+
+        Raises:
+            ValueError: the model is not built, masks steps, or has a layer that waits for the end of its sequence, such
+                as Bidirectional; or another precision.
+        """
+        if self.network is None:
+            raise ValueError("stream: the model is not built: give its first layer an input_shape, or call build")
+        for layer in self.layers:
+            if layer.needs_whole_sequence:
+                raise ValueError(
+                    f"stream: {layer!r} needs the end of a sequence: only layers that read forward go on step by step"
+                )
+        if self._mask_value is not None:
+            raise ValueError(f"stream: {self.layers[0]!r} leaves out masked steps: leave them out of x instead")
+        check_count("stream", "sequences", sequences)
+        check_choice("stream", "precision", precision, PRECISIONS)
+        return Stream(self, sequences, self.network.state_width, precision)
 
     def predict_classes(
         self, x: Any, batch_size: int | None = None, verbose: int | str = 0, *, precision: str = "float32"
