@@ -22,6 +22,7 @@ from bilstm.layers import (
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Input,
+    MaxPooling1D,
     Reverse,
     SpatialDropout1D,
 )
@@ -138,6 +139,11 @@ def test_building_by_hand() -> None:
             [GlobalMaxPooling1D(), GlobalAveragePooling1D()],
             ValueError,
             "Sequential: GlobalAveragePooling1D needs sequences, but a layer before it returns one row for each",
+        ),
+        (
+            [GlobalMaxPooling1D(), MaxPooling1D()],
+            ValueError,
+            "Sequential: MaxPooling1D needs sequences, but a layer before it returns one row for each",
         ),
         (
             [LSTM(2), GlobalAttentionPooling1D(3)],

@@ -10,6 +10,7 @@ import pytest
 from bilstm.layers import (
     LAYERS,
     LSTM,
+    AveragePooling1D,
     Bidirectional,
     ColumnEmbedding,
     Dense,
@@ -20,6 +21,7 @@ from bilstm.layers import (
     GlobalMaxPooling1D,
     Input,
     Masking,
+    MaxPooling1D,
     Reverse,
     SpatialDropout1D,
     TimeDistributed,
@@ -85,6 +87,8 @@ MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
     "Reverse": (Reverse, ANY),
     "GlobalAveragePooling1D": (GlobalAveragePooling1D, ANY | POOLING_ARGUMENTS),
     "GlobalMaxPooling1D": (GlobalMaxPooling1D, ANY | POOLING_ARGUMENTS),
+    "AveragePooling1D": (AveragePooling1D, ANY | {"data_format": ([None, "channels_last"], ["channels_first"])}),
+    "MaxPooling1D": (MaxPooling1D, ANY | {"data_format": ([None, "channels_last"], ["channels_first"])}),
     "GlobalAttentionPooling1D": (lambda **k: GlobalAttentionPooling1D(2, **k), ANY),
     "ColumnEmbedding": (lambda **k: ColumnEmbedding(1, [2], [3], **k), ANY),
 }
@@ -119,6 +123,13 @@ def test_every_layer_is_tested_here() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (lambda: MaxPooling1D(0), ValueError, "MaxPooling1D: pool_size must be at least 1, not 0"),
+        (lambda: AveragePooling1D(2, 0), ValueError, "AveragePooling1D: strides must be at least 1, not 0"),
+        (
+            lambda: MaxPooling1D(padding="causal"),
+            ValueError,
+            "MaxPooling1D: padding must be one of 'valid', 'same', not 'causal'",
+        ),
         (lambda: LSTM(0), ValueError, "LSTM: units must be at least 1, not 0"),
         (lambda: LSTM(2.5), TypeError, "LSTM: units must be a whole number, not 2.5"),
         (lambda: Dense(-1), ValueError, "Dense: units must be at least 1, not -1"),

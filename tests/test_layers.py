@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bilstm.engine.library import LayerStruct
 from bilstm.layers import (
     LSTM,
+    AveragePooling1D,
     Bidirectional,
     ColumnEmbedding,
     Dense,
@@ -25,6 +26,7 @@ from bilstm.layers import (
     Input,
     Layer,
     Masking,
+    MaxPooling1D,
     Reverse,
     SpatialDropout1D,
     TimeDistributed,
@@ -75,6 +77,8 @@ LAYER = st.one_of(
     st.builds(Reverse),
     st.builds(GlobalAveragePooling1D),
     st.builds(GlobalMaxPooling1D),
+    st.builds(MaxPooling1D, UNITS, st.none() | UNITS, st.sampled_from(["valid", "same"])),
+    st.builds(AveragePooling1D, UNITS, st.none() | UNITS, st.sampled_from(["valid", "same"])),
     st.builds(GlobalAttentionPooling1D, UNITS),
     st.builds(SpatialDropout1D, st.floats(0, 0.99)),
 )
@@ -202,6 +206,8 @@ def test_both_directions_start_with_weights_of_their_own() -> None:
         (Reverse(), 3, {}, 3),
         (GlobalAveragePooling1D(), 3, {}, 3),
         (GlobalMaxPooling1D(), 3, {}, 3),
+        (MaxPooling1D(), 3, {}, 3),
+        (AveragePooling1D(3, 2), 3, {}, 3),
         (GlobalAttentionPooling1D(5), 3, {"kernel": (3, 5), "bias": (5,), "query": (5,)}, 3),
         (SpatialDropout1D(0.5), 3, {}, 3),
         (Input((None, 3)), 3, {}, 3),

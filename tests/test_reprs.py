@@ -31,6 +31,8 @@ from oracles.models import above_half, compiled, tagger
         "Input(shape=(None, 3))",
         "Reverse()",
         "GlobalMaxPooling1D()",
+        "MaxPooling1D(strides=2)",
+        "AveragePooling1D(pool_size=3, strides=2, padding='same')",
         "GlobalAttentionPooling1D(units=4)",
         "Adam(learning_rate=0.001)",
         "Adam(learning_rate=0.1, weight_decay=0.5, beta_1=0.5, clipnorm=1.0)",

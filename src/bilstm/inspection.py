@@ -18,6 +18,8 @@ _MOST_LISTED = 60  # features
 _POOLING = {
     "GlobalAveragePooling1D": "mean of all steps",
     "GlobalMaxPooling1D": "maximum of all steps",
+    "AveragePooling1D": "mean of windows",
+    "MaxPooling1D": "maximum of windows",
     "GlobalAttentionPooling1D": "mean of all steps, weighted by attention",
 }
 _TASKS = {

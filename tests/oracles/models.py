@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bilstm.layers import (
     LSTM,
+    AveragePooling1D,
     Bidirectional,
     ColumnEmbedding,
     Dense,
@@ -22,6 +23,7 @@ from bilstm.layers import (
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Layer,
+    MaxPooling1D,
     Reverse,
     SpatialDropout1D,
     TimeDistributed,
@@ -81,7 +83,15 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     units = draw(st.sampled_from(UNITS))
     pools = [GlobalAveragePooling1D()], [GlobalMaxPooling1D()], [GlobalAttentionPooling1D(units)]
     ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")], *pools)
-    layers += draw(st.sampled_from(ends))
+    end = draw(st.sampled_from(ends))
+    if end:
+        shorter = (
+            [],
+            [MaxPooling1D(2, padding="same")],
+            [AveragePooling1D(3, strides=2, padding="same"), Dropout(0.2)],
+        )
+        layers += draw(st.sampled_from(shorter if dropout else shorter[:2]))
+    layers += end
     loss = draw(st.sampled_from(list(HEADS)))
     outputs = draw(st.sampled_from([1, 3, 18]))
     layers.append(Dense(outputs, HEADS[loss]))

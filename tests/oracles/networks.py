@@ -52,6 +52,10 @@ def column_embedding(numeric: int, vocabularies: list[int], dimensions: list[int
     return {"class_name": "ColumnEmbedding", "config": config}
 
 
+def windows(kind: str, pool_size: int = 3, strides: int = 2, padding: str = "same") -> dict[str, Any]:
+    return {"class_name": kind, "config": {"pool_size": pool_size, "strides": strides, "padding": padding}}
+
+
 REVERSE: dict[str, Any] = {"class_name": "Reverse", "config": {}}
 AVERAGE: dict[str, Any] = {"class_name": "GlobalAveragePooling1D", "config": {}}
 LARGEST: dict[str, Any] = {"class_name": "GlobalMaxPooling1D", "config": {}}
@@ -126,7 +130,11 @@ def problems(draw: st.DrawFn) -> Problem:
     for _ in range(draw(st.integers(0, 2))):
         layers += [draw(st.sampled_from(recurrent)), *draw(st.sampled_from(between))]
     summary = [[], [lstm(2, sequences=False)], [bidirectional(units=2, sequences=False)], [AVERAGE], [LARGEST]]
-    layers += draw(st.sampled_from([*summary, [attention(2)]]))
+    end = draw(st.sampled_from([*summary, [attention(2)]]))
+    if end:  # sequences of any length, the shortest too, can be made shorter before
+        shorter = [windows("MaxPooling1D"), windows("AveragePooling1D", 2, 3), windows("MaxPooling1D", 1, 2, "valid")]
+        layers += draw(st.sampled_from([[], *([each] for each in shorter), [shorter[0], lstm(2), shorter[1]]]))
+    layers += end
     loss, activation = draw(
         st.sampled_from(
             [

@@ -26,6 +26,7 @@ from oracles.numpy_layers import (
     Reverse,
     SpatialDropout,
     States,
+    WindowPooling,
     dropout_keep,
     philox4x32,
 )
@@ -246,6 +247,8 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
         return Bidirectional(index, directions[0], directions[1], config["merge_mode"])
     if name in ("GlobalAveragePooling1D", "GlobalMaxPooling1D"):
         return Pooling(index, width, "average" if name == "GlobalAveragePooling1D" else "maximum")
+    if name in ("AveragePooling1D", "MaxPooling1D"):
+        return WindowPooling(index, width, "average" if name == "AveragePooling1D" else "maximum", **config)
     if name == "Reverse":
         return Reverse(index, width)
     classes = {

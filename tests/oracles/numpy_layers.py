@@ -379,6 +379,41 @@ class Pooling(Layer):
         return [shares * row for shares, row in zip(self.shares, gradients, strict=True)]
 
 
+class WindowPooling(Layer):
+    """Of each window of a sequence's rows the mean, or the largest of each number; the first of equal ones counts."""
+
+    def __init__(
+        self, index: int, width: int, pool: str, pool_size: int, strides: int | None, padding: str, **_: object
+    ) -> None:
+        super().__init__(index, width)
+        self.pool, self.size, self.strides, self.same = pool, pool_size, strides or pool_size, padding == "same"
+
+    def windows(self, length: int) -> list[slice]:
+        count = -(-length // self.strides) if self.same else (length - self.size) // self.strides + 1
+        before = max((count - 1) * self.strides + self.size - length, 0) // 2 if self.same else 0
+        starts = [n * self.strides - before for n in range(count)]
+        return [slice(max(start, 0), min(start + self.size, length)) for start in starts]
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        self.inputs, outputs = inputs, []
+        for rows in inputs:
+            windows = [rows[window] for window in self.windows(len(rows))]
+            outputs.append(np.array([w.mean(axis=0) if self.pool == "average" else w.max(axis=0) for w in windows]))
+        return outputs
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        by_inputs = []
+        for rows, gradient in zip(self.inputs, gradients, strict=True):
+            by_rows = np.zeros_like(rows)
+            for window, row in zip(self.windows(len(rows)), gradient, strict=True):
+                if self.pool == "average":
+                    by_rows[window] += row / (window.stop - window.start)
+                else:
+                    by_rows[window.start + rows[window].argmax(axis=0), np.arange(rows.shape[1])] += row
+            by_inputs.append(by_rows)
+        return by_inputs
+
+
 class AttentionPooling(Layer):
     """Every sequence's rows x, weighted by softmax(query · tanh(x W + b)) over its steps; Yang et al. 2016."""
 

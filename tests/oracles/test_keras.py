@@ -268,6 +268,28 @@ def test_max_pooling_of_own_steps_only(seed: int) -> None:
     np.testing.assert_allclose(twins.ours.predict(X, verbose=0), theirs, rtol=0, atol=OUTPUT_TOLERANCE)
 
 
+@pytest.mark.parametrize("kind", ["MaxPooling1D", "AveragePooling1D"])
+@pytest.mark.parametrize(("size", "strides"), [(2, None), (3, 2), (2, 3), (1, 1)])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_pooling_of_windows(kind: str, size: int, strides: int | None, padding: str) -> None:
+    """Keras's takes no notice of a mask, so it is given each sequence by itself.
+
+    Its averages on PyTorch repeat a sequence's end where padding is not the same on both sides, unlike those on
+    TensorFlow and JAX, which leave it out as ours do: no length here has such padding.
+    """
+
+    def network(layers: Layers) -> Sequence[Any]:
+        recurrent = [layers.Bidirectional(layers.LSTM(3, return_sequences=True)) for _ in range(2)]
+        windows = getattr(layers, kind)(size, strides, padding)
+        return [recurrent[0], windows, recurrent[1], layers.GlobalAveragePooling1D(), layers.Dense(2, "softmax")]
+
+    random = np.random.default_rng(size)
+    twins = Twins.of(network, 2, 5, masking=False)
+    X = [random.normal(size=(length, 2)).astype(np.float32) for length in (3, 11, 5, 7, 9)]
+    theirs = [predict(twins.theirs, sequence[np.newaxis])[0] for sequence in X]
+    np.testing.assert_allclose(twins.ours.predict(X, verbose=0), theirs, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
 @pytest.mark.parametrize("rate", [0.3, 0.7])
 def test_spatial_dropout_keeps_or_drops_a_column_of_a_sequence_at_all_its_steps(rate: float) -> None:
     """Which ones is each library's own affair; ours are drawn as tests/oracles/numpy_layers.py says."""

@@ -43,6 +43,9 @@ class LayerStruct(ctypes.Structure):
         ("vocabularies", POINTER(c_int64)),
         ("dimensions", POINTER(c_int64)),
         ("pool", c_int32),
+        ("window", c_int64),
+        ("stride", c_int64),
+        ("same", c_int32),
     ]
 
 

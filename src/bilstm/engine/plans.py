@@ -118,6 +118,11 @@ def pooling(index: int, pool: str) -> LayerStruct:
     return LayerStruct(kind=4, index=index, pool=POOLS.index(pool))
 
 
+def window_pooling(index: int, pool: str, window: int, stride: int, *, same: bool) -> LayerStruct:
+    """A row for each window of consecutive rows of a sequence, by one of POOLS."""
+    return LayerStruct(kind=8, index=index, pool=POOLS.index(pool), window=window, stride=stride, same=same)
+
+
 def attention_pooling(index: int, units: int) -> LayerStruct:
     """One row for each sequence: the mean of its rows x, weighted by softmax(query · tanh(W x + b)) over its steps."""
     return LayerStruct(kind=6, index=index, units=units)

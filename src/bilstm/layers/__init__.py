@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import NoReturn
 
 from bilstm.layers.base import LAYERS, Input, Layer, Symbol, WeightSpec, count_parameters, from_json, to_json
-from bilstm.layers.pooling import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D
+from bilstm.layers.pooling import (
+    AveragePooling1D,
+    GlobalAttentionPooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+)
 from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
 from bilstm.layers.stepwise import (
     ColumnEmbedding,
@@ -24,6 +30,7 @@ from bilstm.layers.stepwise import (
 __all__ = [
     "LAYERS",
     "LSTM",
+    "AveragePooling1D",
     "Bidirectional",
     "ColumnEmbedding",
     "Dense",
@@ -35,6 +42,7 @@ __all__ = [
     "Input",
     "Layer",
     "Masking",
+    "MaxPooling1D",
     "Reverse",
     "SpatialDropout1D",
     "Symbol",
@@ -59,6 +67,8 @@ LAYERS |= {
         Masking,
         Embedding,
         ColumnEmbedding,
+        AveragePooling1D,
+        MaxPooling1D,
         GlobalAveragePooling1D,
         GlobalMaxPooling1D,
         GlobalAttentionPooling1D,
@@ -72,7 +82,7 @@ _INSTEAD = {
         "a model is one chain of layers, which cannot merge branches"
     ),
     ("Conv", "Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
-        "sequences are read step by step by LSTM, and GlobalMaxPooling1D or GlobalAveragePooling1D make a row of each"
+        "sequences are read step by step by LSTM, and MaxPooling1D or GlobalMaxPooling1D make fewer rows of each"
     ),
     ("Normalization",): "standardise x before it is given to the model, and clip gradients by the optimizer's clipnorm",
     ("Attention",): "GlobalAttentionPooling1D makes one row of a sequence by attention",

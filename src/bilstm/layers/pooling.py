@@ -1,4 +1,4 @@
-"""Layers that make one row of a sequence's rows: their mean, their maximum, or a mean weighted by attention."""
+"""Layers that make one row of a sequence's rows, or one of each window of them: means, maxima, attention."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bilstm.arguments import check_count
+from bilstm.arguments import check_choice, check_count
 from bilstm.engine import plans
 from bilstm.engine.library import LayerStruct
 from bilstm.layers.base import Layer, WeightSpec
@@ -45,6 +45,83 @@ class GlobalMaxPooling1D(_Pooling):
     """The maximum of each feature over each sequence's own steps: (features,) for each sequence.
 
     Where several steps have the same largest number, they share its gradient equally, as in Keras.
+    """
+
+    pool = "maximum"
+
+
+class _WindowPooling(Layer):
+    pool: ClassVar[str]
+    takes: ClassVar[dict[str, Any]] = {"data_format": (None, "channels_last")}
+
+    def __init__(
+        self,
+        pool_size: int = 2,
+        strides: int | None = None,
+        padding: str = "valid",
+        *,
+        name: str | None = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(name=name, **keywords)
+        owner = type(self).__name__
+        self.pool_size = check_count(owner, "pool_size", pool_size)
+        self.strides = self.pool_size if strides is None else check_count(owner, "strides", strides)
+        self.padding = check_choice(owner, "padding", padding, ("valid", "same"))
+
+    def output_features(self, features: int) -> int:
+        return features
+
+    def get_config(self) -> dict[str, Any]:
+        return {"pool_size": self.pool_size, "strides": self.strides, "padding": self.padding, "name": self.name}
+
+    def plan(self, index: int, features: int) -> LayerStruct:
+        same = self.padding == "same"
+        return plans.window_pooling(index, self.pool, self.pool_size, self.strides, same=same)
+
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return True
+
+
+class AveragePooling1D(_WindowPooling):
+    """The mean of each window of a sequence's rows, which makes the sequence shorter: (windows, features).
+
+    A layer that returns one row for each sequence must follow. Windows never hold steps of another sequence.
+
+    Args:
+        pool_size: rows of a window.
+        strides: rows from the beginning of a window to the beginning of the next; None: pool_size.
+        padding: "valid": only whole windows, (steps - pool_size) // strides + 1 of them; "same": a window begins at
+            every `strides` rows, ceil(steps / strides) of them, and what lies beyond the sequence's ends is left out
+            of the mean.
+        name: what the layer is called.
+        keywords: Keras's other arguments, with the values that change nothing here.
+
+    Raises:
+        ValueError: an impossible argument; or, when it is used, a sequence shorter than a window of padding "valid".
+    """
+
+    pool = "average"
+
+
+class MaxPooling1D(_WindowPooling):
+    """The maximum of each feature in each window of a sequence's rows, which makes the sequence shorter: (windows,
+    features).
+
+    A layer that returns one row for each sequence must follow. Windows never hold steps of another sequence. Of equal
+    maxima in a window the first has the gradient.
+
+    Args:
+        pool_size: rows of a window.
+        strides: rows from the beginning of a window to the beginning of the next; None: pool_size.
+        padding: "valid": only whole windows, (steps - pool_size) // strides + 1 of them; "same": a window begins at
+            every `strides` rows, ceil(steps / strides) of them, and nothing lies beyond the sequence's ends.
+        name: what the layer is called.
+        keywords: Keras's other arguments, with the values that change nothing here.
+
+    Raises:
+        ValueError: an impossible argument; or, when it is used, a sequence shorter than a window of padding "valid".
     """
 
     pool = "maximum"

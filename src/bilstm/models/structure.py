@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bilstm.engine.library import LayerStruct
 from bilstm.layers import (
     LSTM,
+    AveragePooling1D,
     Bidirectional,
     Embedding,
     GlobalAttentionPooling1D,
@@ -17,6 +18,7 @@ from bilstm.layers import (
     Input,
     Layer,
     Masking,
+    MaxPooling1D,
     Reverse,
     SpatialDropout1D,
     WeightSpec,
@@ -26,7 +28,13 @@ if TYPE_CHECKING:
     from bilstm.models import Sequential
 
 _MOST_LAYERS = 1000
-_POOLINGS = (GlobalAveragePooling1D, GlobalMaxPooling1D, GlobalAttentionPooling1D)
+_POOLINGS = (
+    AveragePooling1D,
+    MaxPooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    GlobalAttentionPooling1D,
+)
 
 
 def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:

@@ -30,7 +30,8 @@ enum {
     BILSTM_EMBEDDING = 3,
     BILSTM_POOLING = 4,
     BILSTM_SPATIAL_DROPOUT = 5,  // one mask for all steps of a sequence
-    BILSTM_ATTENTION_POOLING = 6
+    BILSTM_ATTENTION_POOLING = 6,
+    BILSTM_WINDOW_POOLING = 8  // the windows' averages or maxima: sequences become shorter
 };
 
 // What predictions multiply by: weights as they are, or those of LSTM, dense and attention pooling layers, but no
@@ -58,7 +59,9 @@ typedef struct bilstm_layer {
     int64_t tables;            // embedding
     const int64_t* vocabularies;
     const int64_t* dimensions;
-    int32_t pool;  // pooling: 0 average, 1 maximum
+    int32_t pool;            // pooling, window pooling: 0 average, 1 maximum
+    int64_t window, stride;  // window pooling
+    int32_t same;            // window pooling: Keras's padding="same", else "valid"
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for

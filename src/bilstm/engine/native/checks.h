@@ -27,8 +27,14 @@ inline void check_rows(int64_t rows, int64_t width, const char* name) {
         throw Invalid("impossible number of " + std::string(name) + ": " + std::to_string(rows));
 }
 
+inline void check_complete(const Network& network) {
+    require(network.complete(),
+            "pooling of windows makes sequences shorter: a layer that returns one row for each must follow");
+}
+
 inline void check_data(const Network* network, const bilstm_data* data) {
     require(network, "no network");
+    check_complete(*network);
     check_array(data, "data");
     check_rows(data->steps, network->features(), "steps");
     check_rows(data->sequences, network->outputs(), "sequences");

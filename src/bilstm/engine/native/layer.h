@@ -24,6 +24,9 @@ struct Scratch {
     static constexpr int kMost = 24;
     std::array<Buffer, kMost> buffers;
     std::vector<Buffer> gradients;  // of the layer's parameters, where they are not to fill the parameters' own
+    // Of a layer that changes lengths: the batch of its outputs, made by its forward pass.
+    Batch after;
+    std::vector<int64_t> offsets, chosen;
 
     float* gradient(Parameter& parameter, size_t number) {
         return gradients.empty() ? parameter.gradient.data() : gradients[number].data();
@@ -49,10 +52,11 @@ class Layer {
   public:
     virtual ~Layer() = default;
     int64_t input_width = 0, output_width = 0;
-    int index = 0;              // position in the model; part of dropout's counter
-    bool takes_gaps = false;    // reads through Input::starts, so its input need not be compact
-    bool recompute = false;     // keeps less for the backward pass, which computes it again
-    bool one_row_each = false;  // turns a sequence of rows into one row
+    int index = 0;                 // position in the model; part of dropout's counter
+    bool takes_gaps = false;       // reads through Input::starts, so its input need not be compact
+    bool recompute = false;        // keeps less for the backward pass, which computes it again
+    bool one_row_each = false;     // turns a sequence of rows into one row
+    bool changes_lengths = false;  // turns a sequence of rows into another number of rows: see length_after
 
     // The caller provides outputs (rows x output_width) and gradients of the same shapes.
     virtual void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const = 0;
@@ -60,6 +64,8 @@ class Layer {
     virtual void backward(const Batch&, const Input&, const float* output, float* output_gradient,
                           float* input_gradient, Scratch&) = 0;
     virtual std::vector<Parameter*> parameters() { return {}; }
+    // How many rows it makes of a sequence of `length`.
+    virtual int64_t length_after(int64_t length) const { return length; }
     virtual int64_t state_width() const { return 0; }
     int64_t state_offset = 0;
 };

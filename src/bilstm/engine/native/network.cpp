@@ -11,6 +11,7 @@
 #include "embedding.h"
 #include "pooling.h"
 #include "recurrent.h"
+#include "window_pooling.h"
 
 namespace bilstm {
 namespace {
@@ -75,6 +76,7 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
         parameters_.insert(parameters_.end(), own.begin(), own.end());
     }
     last_dense_ = dynamic_cast<Dense*>(layers_.back().get());
+    for (const auto& layer : layers_) keeps_lengths_ = keeps_lengths_ && !layer->changes_lengths;
 }
 
 void Network::add(const bilstm_layer& layer, int64_t width) {
@@ -102,6 +104,12 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
         case BILSTM_POOLING:
             if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
             made = std::make_unique<Pooling>(width, checked_enum(layer.pool, Pool::maximum, "kind of pooling"));
+            break;
+        case BILSTM_WINDOW_POOLING:
+            if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
+            made = std::make_unique<WindowPooling>(width, checked_enum(layer.pool, Pool::maximum, "kind of pooling"),
+                                                   checked_size(layer.window, "a window"),
+                                                   checked_size(layer.stride, "a stride"), layer.same != 0);
             break;
         case BILSTM_ATTENTION_POOLING:
             if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
@@ -194,17 +202,37 @@ const float* Network::forward(Workspace& w, const bilstm_data& data, const int64
         }
     }
     Input input = w.input;
+    const Batch* batch = &w.batch;
     for (size_t i = 0; i < layers_.size(); ++i) {
         const Layer& layer = *layers_[i];
         if (layer.one_row_each) {
             w.rows = count;
             mode.rows_before = mode.sequences_before;
+        } else if (layer.changes_lengths) {
+            w.rows = 0;
+            for (int64_t k = 0; k < count; ++k) w.rows += length_after(i, data, chosen[k]);
+            mode.rows_before = 0;
+            for (int64_t k = -mode.sequences_before; k < 0; ++k) mode.rows_before += length_after(i, data, chosen[k]);
         }
         float* output = w.outputs[i].reserve(checked_product(w.rows, layer.output_width));
-        layer.forward(w.batch, input, output, w.scratch[i], mode);
-        input = {output, w.batch.start.data(), w.rows};
+        layer.forward(*batch, input, output, w.scratch[i], mode);
+        if (layer.changes_lengths) batch = &w.scratch[i].after;
+        input = {output, batch->start.data(), w.rows};
     }
     return input.data;
+}
+
+// The rows of a sequence that leave a layer which is not behind one that makes a single row of it.
+int64_t Network::length_after(size_t layer, const bilstm_data& data, int64_t sequence) const {
+    int64_t length = data.offsets[sequence + 1] - data.offsets[sequence];
+    for (size_t i = 0; i <= layer; ++i) length = layers_[i]->length_after(length);
+    return length;
+}
+
+const Batch& Network::batch_before(const Workspace& w, size_t layer) const {
+    while (layer-- > 0)
+        if (layers_[layer]->changes_lengths) return w.scratch[layer].after;
+    return w.batch;
 }
 
 bool Workspace::settle() {

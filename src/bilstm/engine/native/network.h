@@ -56,6 +56,8 @@ class Network {
     int64_t outputs() const { return layers_.back()->output_width; }
     bool one_row_each() const { return one_row_each_; }
     int64_t state_width() const { return state_width_; }
+    bool keeps_lengths() const { return keeps_lengths_; }
+    bool complete() const { return keeps_lengths_ || one_row_each_; }  // there is a row for each step or sequence
 
     enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3, kAverages = 4 };
     void read(Which which, float* to);
@@ -85,6 +87,9 @@ class Network {
     // Of sequences that are arranged in the workspace, in the order they are `chosen` in.
     const float* forward(Workspace&, const bilstm_data&, const int64_t* chosen, Mode) const;
     void backward(Workspace&, float* gradient);
+    int64_t length_after(size_t layer, const bilstm_data&, int64_t sequence) const;
+    // The sequences as they reach a layer: those before it may have changed their lengths.
+    const Batch& batch_before(const Workspace&, size_t layer) const;
     void add_target_rows(const bilstm_data&, const int64_t* chosen, int64_t count, std::vector<int64_t>& rows) const;
     const std::vector<int64_t>& cut_in_pieces(Workspace&, const bilstm_data&) const;
     // A batch's sequences, divided into shares whose gradients are computed apart and then added in order.
@@ -100,6 +105,7 @@ class Network {
     std::vector<Parameter*> parameters_;
     Dense* last_dense_ = nullptr;
     bool one_row_each_ = false;
+    bool keeps_lengths_ = true;     // a step of a sequence is one until the end, or until all become one row
     bool weights_rounded_ = false;  // from the weights as they are
     int64_t state_width_ = 0;
     size_t first_learnt_ = 0;       // the first layer with weights: gradients go no further back

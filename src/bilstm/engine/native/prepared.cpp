@@ -6,6 +6,7 @@ namespace bilstm {
 
 bilstm_data EqualSequences::of(const Network* network, const float* values, int64_t sequences, int64_t steps) {
     require(network, "no network");
+    check_complete(*network);
     require(steps >= 1, "sequences must have steps");
     check_rows(sequences, 1, "sequences");
     const int64_t total = checked_product(sequences, steps);

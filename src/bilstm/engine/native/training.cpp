@@ -68,11 +68,12 @@ void Network::backward(Workspace& w, float* gradient) {
     int next = 1;
     for (size_t i = layers_.size(); i-- > first_learnt_;) {
         Layer& layer = *layers_[i];
-        const int64_t rows = layer.one_row_each ? w.batch.steps : w.rows;
-        const Input input = i ? Input{w.outputs[i - 1].data(), w.batch.start.data(), rows} : w.input;
+        const Batch& batch = batch_before(w, i);
+        const int64_t rows = layer.one_row_each || layer.changes_lengths ? batch.steps : w.rows;
+        const Input input = i ? Input{w.outputs[i - 1].data(), batch.start.data(), rows} : w.input;
         float* before =
             i == first_learnt_ ? nullptr : w.gradients[next].reserve(checked_product(rows, layer.input_width));
-        layer.backward(w.batch, input, w.outputs[i].data(), gradient, before, w.scratch[i]);
+        layer.backward(batch, input, w.outputs[i].data(), gradient, before, w.scratch[i]);
         w.rows = rows;
         gradient = before;
         next = 1 - next;
