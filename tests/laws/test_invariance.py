@@ -31,7 +31,7 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.models import Sequential
-from bilstm.models.targets import LOSSES, make_targets
+from bilstm.models.targets import make_targets
 from bilstm.optimizers import SGD, Adam, Optimizer
 from bilstm.ragged import Ragged, offsets_of
 from oracles.models import Case, bits, cases, weight_bits
@@ -135,7 +135,7 @@ def test_a_loss_is_the_sum_of_its_sequences_losses(case: Case) -> None:
         part = case.data[[i]]
         options = {"loss": case.loss, "outputs": network.outputs, "one_row_each": network.one_row_each}
         targets = make_targets(case.y[rows_of(case, i)], part, **options)
-        total += network.evaluate(part, targets, LOSSES[case.loss])
+        total += network.evaluate(part, targets, case.loss)
     if total[1]:
         np.testing.assert_allclose(model.evaluate(case.data, case.y), (total / total[1])[[0, 2, 3, 4]], rtol=1e-12)
 
@@ -304,7 +304,7 @@ def test_a_gradient_and_an_update_are_a_training_step(case: Case, optimizer: Opt
     targets = make_targets(case.y, case.data, **options)
     for step in range(3):
         losses = whole.train_on_batch(case.data, case.y)
-        score = network.gradient(case.data, targets, LOSSES[case.loss], training=True, seed=case.seed)
+        score = network.gradient(case.data, targets, case.loss, training=True, seed=case.seed)
         network.update(optimizer.plan())
         assert list(halves.logs_of(score).values()) == losses
         assert network.iteration == step + 1

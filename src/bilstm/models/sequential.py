@@ -15,6 +15,7 @@ from bilstm import optimizers, utils
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
 from bilstm.engine.library import LayerStruct
+from bilstm.engine.losses import LOSSES, TargetKind
 from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS
 from bilstm.errors import UserError
@@ -45,7 +46,7 @@ from bilstm.models.fitting import (
 )
 from bilstm.models.forms import batch_size_of, is_small, refuse_steps, verbosity_of
 from bilstm.models.predictor import Predictor
-from bilstm.models.targets import LOSSES, make_targets
+from bilstm.models.targets import make_targets
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, offsets_of
 
 # Metric names -> the column of a score that holds their sum.
@@ -61,8 +62,6 @@ _MOST_PARAMETERS = 1 << 33
 _FLOAT32 = {"precision": "float32"}  # what training is done in
 # Of Keras 2's predict, evaluate and fit: how arrays were fetched, which here need no fetching.
 _QUEUES = {"max_queue_size": 10, "workers": 1, "use_multiprocessing": False}
-# The losses whose targets are shares of outputs, as many as these.
-_SHARES = ("binary_crossentropy", "categorical_crossentropy")
 
 
 class Sequential:
@@ -541,7 +540,9 @@ class Sequential:
     def _train_small(self, x: FloatArray, y: Any) -> Scores | None:
         """What `train_on_batch` does, if x and y can go to the engine as they are; its checks then suffice."""
         network, optimizer = self.network, self.optimizer
-        if network is None or optimizer is None or self.loss not in _SHARES or not is_small(y, network.one_row_each):
+        if network is None or optimizer is None or self.loss is None or not is_small(y, network.one_row_each):
+            return None
+        if LOSSES[self.loss].targets is not TargetKind.PROBABILITIES:
             return None
         rows = x.shape[:1] if network.one_row_each else x.shape[:2]
         if y.shape != (*rows, network.outputs) or x.shape[2] != network.features or self._mask_value is not None:
@@ -556,7 +557,7 @@ class Sequential:
         assert network is not None
         assert optimizer is not None
         assert self.loss is not None
-        data, targets, loss = training.data, training.targets, LOSSES[self.loss]
+        data, targets, loss = training.data, training.targets, self.loss
         self._choose_recompute(network)
         if not optimizer.scheduled:
             return network.train(data, targets, chosen, starts, loss, optimizer.plan(), self.seed)
@@ -679,7 +680,7 @@ class Sequential:
 
     def score(self, validation: FitData, context: CallbackContext = SILENT, precision: str = "float32") -> Scores:
         """The engine's (5,) sums over the chosen sequences; see `Network.train`."""
-        network, loss, sums = self._built_network(), LOSSES[str(self.loss)], np.zeros(5)
+        network, loss, sums = self._built_network(), str(self.loss), np.zeros(5)
 
         def add(chunk: slice) -> Logs:
             sums[:] += network.evaluate(*validation.take(chunk, network.one_row_each), loss, precision)

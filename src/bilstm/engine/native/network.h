@@ -62,7 +62,7 @@ class Network {
     void gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
                   uint64_t seed, bilstm_score* score);
     void update(const Optimizer& optimizer);
-    void average(float share);
+    void average(float fraction);
     // With weights rounded to bfloat16 if asked for, which round_weights must have prepared since they last changed.
     void predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
                  float* output, bilstm_score* score);
