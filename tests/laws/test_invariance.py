@@ -1,12 +1,8 @@
-"""One answer, to the last bit: whatever the company, the number of threads, the build, or how training is divided."""
+"""One answer, to the last bit: whatever the company, the number of threads, or how training is divided."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm import utils
-from bilstm.engine import library
 from bilstm.layers import (
     LSTM,
     Bidirectional,
@@ -211,49 +206,6 @@ def test_threads_change_no_bit_of_pooled_rows(pool: Layer) -> None:
         losses = [model.train_on_batch(case.data, case.y) for _ in range(2)]
         results.append((network_arrays(model), bits(model.predict_rows(case.data)), losses))
     assert results[0] == results[1] == results[2]
-
-
-# --- Builds ----------------------------------------------------------------------------------------------------------
-
-PROGRAM = """
-import hashlib, sys
-sys.path.insert(0, sys.argv[1])
-from bilstm import utils
-from laws.test_invariance import OPTIMIZERS, POOLS, large, pooled, weight_bits, bits
-assert utils.target() == sys.argv[2]
-cases = [(large(), optimizer) for optimizer in OPTIMIZERS]
-cases += [(pooled(pool), "adam") for pool in POOLS]
-for case, optimizer in cases:
-    model = case.model(optimizer)
-    for _ in range(2):
-        model.train_on_batch(case.data, case.y)
-    print(repr(model.evaluate(case.data, case.y)).replace(" ", ""))
-    predicted = [bits(model.predict_rows(case.data, precision=precision)) for precision in ("float32", "bfloat16")]
-    print(hashlib.sha256(b"".join([*weight_bits(model), *predicted])).hexdigest())
-"""
-
-
-def run_build(target: str) -> list[str]:
-    """Train and predict under one build of the engine; skips where there is none or the processor cannot run it."""
-    folder = str(Path(__file__).parents[1])
-    finished = subprocess.run(
-        [sys.executable, "-c", PROGRAM, folder, target],
-        env=os.environ | {"BILSTM_ENGINE": target},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    if "EngineError" in finished.stderr:
-        pytest.skip(finished.stderr.strip().splitlines()[-1])
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout.split()
-
-
-@pytest.mark.skipif("neon" in library.target(), reason="there is one build for this processor")
-def test_builds_for_different_processors_agree() -> None:
-    avx2 = run_build("avx2")
-    assert len(avx2) == 2 * (len(OPTIMIZERS) + len(POOLS))
-    assert run_build("avx512") == avx2
 
 
 # --- What is kept for the backward pass ------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     layers.append(Dense(outputs, HEADS[loss]))
     data = Ragged(columns, offsets_of(lengths))
     case = Case([to_json(layer) for layer in layers], data, None, loss, seed)
-    case.y = _labels(loss, len(data) if case.one_row_each else data.total_steps, outputs, random)
+    case.y = random_labels(loss, len(data) if case.one_row_each else data.total_steps, outputs, random)
     return case
 
 
@@ -116,7 +116,7 @@ def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], 
     ]
 
 
-def _labels(loss: str, rows: int, outputs: int, random: np.random.Generator) -> Any:
+def random_labels(loss: str, rows: int, outputs: int, random: np.random.Generator) -> Any:
     """About a quarter of the rows are unlabelled, but not the first, which is never 1: labels 1 and -1 are refused."""
     unlabelled = random.random(rows) < 0.25
     unlabelled[0] = False

@@ -95,8 +95,10 @@ class Network {
     bool one_row_each_ = false;
     bool weights_rounded_ = false;  // from the weights as they are
     int64_t state_width_ = 0;
-    size_t first_learnt_ = 0;       // the first layer with weights: gradients go no further back
-    int64_t weights_per_step_ = 0;  // multiply-adds of a step, forward
+    size_t first_learnt_ = 0;  // the first layer with weights: gradients go no further back
+    // Multiply-adds of a step, forward; without padding, since what is decided by it must not depend on a vector's
+    // width.
+    int64_t weights_per_step_ = 0;
     struct Share {
         int64_t begin, end, first_row;  // positions in the batch; rows of targets before it
     };
