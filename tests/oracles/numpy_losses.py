@@ -78,12 +78,25 @@ def _mean_squared_error(y: Array, t: Array) -> tuple[Array, Array]:
     return ((y - t) ** 2).mean(axis=1), 2 * (y - t) / y.shape[1]
 
 
+def _mean_absolute_error(y: Array, t: Array) -> tuple[Array, Array]:
+    return np.abs(y - t).mean(axis=1), np.sign(y - t) / y.shape[1]
+
+
+def _huber(y: Array, t: Array) -> tuple[Array, Array]:
+    """Of delta 1, by Huber 1964, "Robust Estimation of a Location Parameter"."""
+    error = np.abs(y - t)
+    losses = np.where(error <= 1, error**2 / 2, error - 1 / 2)
+    return losses.mean(axis=1), np.where(error <= 1, y - t, np.sign(y - t)) / y.shape[1]
+
+
 # Of one-hot targets the sparse one is the other.
 ROW_LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "binary_crossentropy": _binary_crossentropy,
     "categorical_crossentropy": _categorical_crossentropy,
     "sparse_categorical_crossentropy": _categorical_crossentropy,
     "mean_squared_error": _mean_squared_error,
+    "mean_absolute_error": _mean_absolute_error,
+    "huber": _huber,
 }
 # Computed from the logits of this activation.
 FROM_LOGITS = {

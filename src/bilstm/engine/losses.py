@@ -39,6 +39,8 @@ TABLE = (
     Loss("categorical_crossentropy", 1, TargetKind.PROBABILITIES, "softmax"),
     Loss("sparse_categorical_crossentropy", 1, TargetKind.LABELS, "softmax"),
     Loss("mean_squared_error", 2, TargetKind.NUMBERS, "linear", ("mse",)),
+    Loss("mean_absolute_error", 3, TargetKind.NUMBERS, "linear", ("mae",)),
+    Loss("huber", 4, TargetKind.NUMBERS, "linear"),
 )
 # Every name and alias -> its loss.
 LOSSES = {name: loss for loss in TABLE for name in (loss.name, *loss.aliases)}

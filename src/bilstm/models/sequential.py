@@ -334,8 +334,8 @@ class Sequential:
 
         Args:
             optimizer: "adam", "adamw", "sgd" or one of `bilstm.optimizers`.
-            loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy" or
-                "mean_squared_error" ("mse").
+            loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
+                "mean_squared_error" ("mse"), "mean_absolute_error" ("mae") or "huber" (with a delta of 1).
             metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae").
             recompute: whether training keeps less of a batch in memory, for very long sequences, and computes it
                 again: a recurrent layer needs a half to a third as much, and up to a third more time. The results

@@ -43,6 +43,8 @@ typedef enum bilstm_loss {
     BILSTM_BINARY_CROSSENTROPY,       // labels 0 and 1 for a single output; or targets from 0 to 1
     BILSTM_CATEGORICAL_CROSSENTROPY,  // labels, the number of an output; or targets from 0 to 1
     BILSTM_MEAN_SQUARED_ERROR,        // targets, any numbers
+    BILSTM_MEAN_ABSOLUTE_ERROR,       // targets, any numbers
+    BILSTM_HUBER,                     // targets, any numbers; linear from an error of 1 on
     BILSTM_LOSSES                     // how many there are
 } bilstm_loss;
 

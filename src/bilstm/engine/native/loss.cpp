@@ -1,5 +1,6 @@
 #include "loss.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -99,6 +100,31 @@ double squared(const Row& row) {
     return mean(loss, row.width);
 }
 
+// The gradient where output and target are equal is 0.
+double absolute(const Row& row) {
+    double loss = 0;
+    const float scale = row.output_scale();
+    for (int64_t i = 0; i < row.width; ++i) {
+        const float difference = row.output[i] - row.wanted(i);
+        loss += std::fabs(static_cast<double>(difference));
+        if (row.gradient) row.gradient[i] = difference > 0 ? scale : difference < 0 ? -scale : 0.0f;
+    }
+    return mean(loss, row.width);
+}
+
+// Half the square of errors up to 1, and linear from there on: Keras's with its delta of 1.
+double huber(const Row& row) {
+    double loss = 0;
+    const float scale = row.output_scale();
+    for (int64_t i = 0; i < row.width; ++i) {
+        const float difference = row.output[i] - row.wanted(i);
+        const double error = std::fabs(static_cast<double>(difference));
+        loss += error <= 1 ? 0.5 * error * error : error - 0.5;
+        if (row.gradient) row.gradient[i] = std::clamp(difference, -1.0f, 1.0f) * scale;
+    }
+    return mean(loss, row.width);
+}
+
 double loss_of(Loss loss, Activation activation, const Row& row) {
     switch (loss) {
         case BILSTM_BINARY_CROSSENTROPY:
@@ -107,6 +133,10 @@ double loss_of(Loss loss, Activation activation, const Row& row) {
             return categorical(row, matched(loss, activation));
         case BILSTM_MEAN_SQUARED_ERROR:
             return squared(row);
+        case BILSTM_MEAN_ABSOLUTE_ERROR:
+            return absolute(row);
+        case BILSTM_HUBER:
+            return huber(row);
         case BILSTM_NO_LOSS:
         case BILSTM_LOSSES:
             break;
@@ -154,6 +184,8 @@ TargetKind target_kind(Loss loss) {
         case BILSTM_CATEGORICAL_CROSSENTROPY:
             return TargetKind::categorical;
         case BILSTM_MEAN_SQUARED_ERROR:
+        case BILSTM_MEAN_ABSOLUTE_ERROR:
+        case BILSTM_HUBER:
             return TargetKind::numbers;
         case BILSTM_NO_LOSS:
         case BILSTM_LOSSES:
