@@ -20,6 +20,8 @@ from bilstm.ragged import Ragged
 from oracles.models import NATIVE
 from oracles.numpy_losses import ROW_LOSSES, row_losses
 
+pytestmark = pytest.mark.fast
+
 PAGE = Path(__file__).parents[1] / "docs" / "keras.md"
 each_loss = pytest.mark.parametrize("loss", TABLE, ids=lambda loss: loss.name)
 

@@ -17,6 +17,8 @@ from bilstm.ragged import Ragged
 from oracles.models import Case, bits, cases, numbers, tagger, weight_bits
 from oracles.numpy_losses import labelled_targets, row_losses
 
+pytestmark = pytest.mark.fast
+
 # --- Laws ------------------------------------------------------------------------------------------------------------
 
 

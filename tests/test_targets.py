@@ -16,6 +16,8 @@ from bilstm.errors import UserError
 from bilstm.models.targets import make_targets
 from bilstm.ragged import Ragged
 
+pytestmark = pytest.mark.fast
+
 BINARY, SPARSE, MSE = "binary_crossentropy", "sparse_categorical_crossentropy", "mse"
 CATEGORICAL = "categorical_crossentropy"
 OF_NUMBERS = [loss.name for loss in TABLE if loss.targets is TargetKind.NUMBERS]

@@ -16,6 +16,8 @@ from bilstm.optimizers import SGD, Adam
 from bilstm.ragged import Ragged
 from oracles.models import numbers, weight_bits
 
+pytestmark = pytest.mark.fast
+
 OUTPUTS = {"sigmoid": 1, "softmax": 3, "linear": 2}  # by the last layer's activation
 SHORT = [loss.name for loss in TABLE if loss.targets is TargetKind.PROBABILITIES]
 

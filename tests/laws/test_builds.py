@@ -89,6 +89,7 @@ def test_every_loss_of_every_activation(loss: Loss, units: int) -> None:
             on_all(lambda case=case: trained(case))  # type: ignore[misc]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation_of_hidden_layers(activation: str) -> None:
     random = np.random.default_rng(1)
@@ -138,6 +139,7 @@ def test_the_sample_has_every_layer_loss_and_activation() -> None:
     assert activations == {*ACTIVATIONS}
 
 
+@pytest.mark.fast
 def test_shares_of_a_batch_are_the_same_for_vectors_of_any_width() -> None:
     """This batch is just too small to be divided, unless weights are counted with what pads them to whole vectors."""
     random = np.random.default_rng(0)
