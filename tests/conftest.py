@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Need what `make test-arm` builds.
 collect_ignore = [] if "BILSTM_ARM_ENGINE" in os.environ else ["arm"]
 
 os.environ["KERAS_BACKEND"] = "torch"  # before any test imports keras
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="run the tests that are marked fast, and no others")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        config.option.markexpr = "fast"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Importing all other test modules would take longer than the tests."""
+    fast, module = config.getoption("--fast"), collection_path.suffix == ".py"
+    return True if fast and module and "pytest.mark.fast" not in collection_path.read_text() else None
+
 
 # No deadlines: a test's first example may load a library. CI tries the same examples every time.
 settings.register_profile("development", deadline=None)

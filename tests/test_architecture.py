@@ -8,7 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import bilstm
+
+pytestmark = pytest.mark.fast
 
 SOURCE = Path(bilstm.__file__).parent
 # From the ground up: a room may use those before it.
@@ -72,3 +76,13 @@ def test_names_are_found_when_first_used() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert ran.stdout == "module 'bilstm' has no attribute 'nothing'\n"
+
+
+def test_every_room_has_fast_tests() -> None:
+    """A room has if a module with tests that are marked fast imports it, by its name or by a name of the front door."""
+    tested = set()
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "pytest.mark.fast" in text:
+            tested |= {bilstm._NAMES.get(name, name).split(".")[0] for name in imported(ast.parse(text).body)}
+    assert FLOOR.keys() - tested == {"_version", "__main__"}

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 
+pytestmark = pytest.mark.fast
+
 
 @given(st.integers(-5, 5), st.integers(-3, 3))
 def test_a_count_is_itself_or_refused(value: int, least: int) -> None:

@@ -27,6 +27,8 @@ from bilstm.optimizers import Adam
 from bilstm.optimizers.schedules import CosineDecay
 from oracles.models import above_half, compiled
 
+pytestmark = pytest.mark.fast
+
 
 class Weights:
     """Stands for a model of which only the epoch that its weights come from is known."""

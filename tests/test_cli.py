@@ -90,6 +90,7 @@ def train(tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".ndjson"])
 def test_train_evaluate_predict(tmp_path: Path, suffix: str) -> None:
     model, out = tmp_path / "model.safetensors", tmp_path / f"out{suffix}"
@@ -308,6 +309,7 @@ def test_groups_are_set_aside_whole(tmp_path: Path) -> None:
     assert sides[0][1] != sides[1][1]  # other groups are trained on
 
 
+@pytest.mark.fast
 def test_features_are_chosen(tmp_path: Path, train: Callable[..., Path]) -> None:
     def features(*arguments: str) -> list[str]:
         return TrainedModel.load(train(*arguments)).schema.features

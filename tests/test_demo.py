@@ -149,6 +149,7 @@ def test_only_those_that_see_the_future_learn_the_echo() -> None:
     assert min(backward, both) > 0.85
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(("sequences", "checkpoints"), [(1, [0, 1]), (7, list(range(8)))])
 def test_few_sequences_have_few_checkpoints(sequences: int, checkpoints: list[int], tmp_path: Path) -> None:
     comparison, _ = run(**SMALL | {"sequences": sequences}, out=tmp_path)

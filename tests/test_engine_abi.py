@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from bilstm.engine import library
 from bilstm.engine.library import DataStruct, DirectionStruct, LayerStruct, OptimizerStruct
+from bilstm.engine.losses import NO_LOSS, TABLE
 from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS, OptimizerPlan, Targets, dense, dropout, embedding, recurrent
 from bilstm.ragged import Ragged
@@ -72,7 +73,7 @@ class Call:
             "train": (network, data, at["chosen"], n["count"], at["starts"], n["batches"], *rest),
             "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, at["scores"]),
             "update": (network, byref(self.optimizer)),
-            "average": (network, n.get("share", 0.25)),
+            "average": (network, n.get("fraction", 0.25)),
             "predict": (network, data, n["loss"], precision, states, states, at["output"], None),
             "evaluate": (network, data, n["loss"], precision, None, None, None, at["scores"]),
             "read": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
@@ -216,7 +217,7 @@ def test_an_unknown_array(call: Call, name: str, which: int) -> None:
     assert call(name) == (INVALID, "unknown array")
 
 
-@pytest.mark.parametrize("loss", [-1, 3, 2**31 - 1])
+@pytest.mark.parametrize("loss", [NO_LOSS, 1 + max(loss.number for loss in TABLE), 2**31 - 1])
 @pytest.mark.parametrize("name", LEARNING)
 def test_an_unknown_loss(call: Call, name: str, loss: int) -> None:
     call.numbers["loss"] = loss
@@ -542,21 +543,21 @@ def test_numbers_that_equal_sequences_cannot_be_trained_on(call: Call, array: st
 # --- Averages of weights ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [-0.01, 1.01, float("nan"), float("inf")])
-def test_an_impossible_share(call: Call, share: float) -> None:
-    call.numbers["share"] = share
-    assert call("average") == (INVALID, "a share of the way must be from 0 to 1")
+@pytest.mark.parametrize("fraction", [-0.01, 1.01, float("nan"), float("inf")])
+def test_an_impossible_fraction(call: Call, fraction: float) -> None:
+    call.numbers["fraction"] = fraction
+    assert call("average") == (INVALID, "a fraction of the way must be from 0 to 1")
 
 
 def test_averages_follow_the_weights(call: Call) -> None:
     network = call.network
     expected = network.read()
     assert network.read("averages").tobytes() == expected.tobytes()  # there is no other weight yet
-    for share in (0.0, 0.3, 0.001, 1.0):
+    for fraction in (0.0, 0.3, 0.001, 1.0):
         assert call("train")[0] == 0
         weights = network.read()
-        network.average(share)
-        expected = expected + (weights - expected) * np.float32(share)
+        network.average(fraction)
+        expected = expected + (weights - expected) * np.float32(fraction)
         assert network.read("averages").tobytes() == expected.tobytes()
         assert network.read().tobytes() == weights.tobytes()
     network.write(expected * 2, "averages")

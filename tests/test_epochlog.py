@@ -15,6 +15,8 @@ from bilstm.errors import UserError
 from bilstm.training.epochlog import EpochLog
 from test_cli import COLUMNS, SMALL, bilstm, rows, write
 
+pytestmark = pytest.mark.fast
+
 
 def ended(epoch: int, **scores: float) -> dict[str, Any]:
     return {"epoch": epoch, "epochs": 9, "done": 1.0, "loss": 3.0, "seconds": 0.25, **scores}

@@ -23,6 +23,8 @@ from bilstm.errors import ModelFileError, UserError, listed, printable, shown, s
 from bilstm.modelfile import read_model, write_model
 from test_cli import COLUMNS, SMALL, rows, write
 
+pytestmark = pytest.mark.fast
+
 # --- Printable text --------------------------------------------------------------------------------------------------
 
 ANY = st.text(

@@ -15,6 +15,8 @@ import pytest
 from bilstm.errors import UserError
 from bilstm.files import check_readable, check_writable, locked, replacing
 
+pytestmark = pytest.mark.fast
+
 
 def test_what_was_written_takes_the_place_of_the_file(tmp_path: Path) -> None:
     target = tmp_path / "out.txt"

@@ -16,6 +16,8 @@ from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
 
+pytestmark = pytest.mark.fast
+
 ROWS = [f"s{i // 5},{i % 5},{'' if i == 7 else i % 7},w{i % 3},{'pq'[i % 2]}\n" for i in range(60)]
 SMALL = ["--units", "3", "--layers", "1", "--epochs", "2", "--quiet"]
 COLUMNS = ["--sequence", "id", "--order", "t", "--label", "y"]

@@ -29,6 +29,8 @@ from bilstm.layers import (
     to_json,
 )
 
+pytestmark = pytest.mark.fast
+
 # --- Keras's arguments -----------------------------------------------------------------------------------------------
 
 REGULARIZERS = ("kernel_regularizer", "bias_regularizer", "kernel_constraint", "bias_constraint")

@@ -35,6 +35,8 @@ from bilstm.layers import (
 )
 from bilstm.layers.initializers import glorot_uniform, orthogonal, uniform
 
+pytestmark = pytest.mark.fast
+
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 UNITS = st.integers(1, 20)
 LSTMS = st.builds(

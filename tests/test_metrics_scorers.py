@@ -25,6 +25,8 @@ from bilstm.metrics import (
     top_k_accuracy,
 )
 
+pytestmark = pytest.mark.fast
+
 TAGS = ["B-X", "I-X", "O"]
 Data = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -23,6 +23,8 @@ from bilstm.layers import Dense
 from bilstm.modelfile import FORMAT, MAXIMUM_HEADER, ModelFileError, check_model_path, read_model, write_model
 from bilstm.models import Sequential
 
+pytestmark = pytest.mark.fast
+
 HEADER = {"kind": "model", "columns": {"label": "größe"}, "numbers": [0.1, -2, None, True]}
 TENSORS = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(0, np.float32)}
 

@@ -14,6 +14,8 @@ from bilstm.engine.plans import OptimizerPlan
 from bilstm.optimizers import SGD, Adam, AdamW, Optimizer
 from bilstm.optimizers.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay
 
+pytestmark = pytest.mark.fast
+
 RATES = st.floats(1e-6, 10)
 CLIPPING = st.sampled_from([{}, {"clipnorm": 1.0}, {"global_clipnorm": 2.5, "weight_decay": 0.1}, {"clipvalue": 0.5}])
 BETAS = st.floats(0, 0.999)

@@ -12,6 +12,8 @@ from bilstm.models import calls, progress
 from bilstm.models.progress import format_logs
 from oracles.models import above_half, compiled
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:

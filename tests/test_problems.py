@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from bilstm.problems import cumulative_sum, echo, half_of_total
 from bilstm.ragged import Ragged
 
+pytestmark = pytest.mark.fast
+
 Problem = Callable[..., Any]
 Definition = Callable[[list[float]], list[int]]
 

@@ -13,6 +13,8 @@ from hypothesis.extra import numpy as arrays
 
 from bilstm.ragged import FloatArray, Ragged, as_ragged, offsets_of, steps_of
 
+pytestmark = pytest.mark.fast
+
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 
 

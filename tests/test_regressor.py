@@ -20,6 +20,8 @@ from bilstm.data.arrays import read_rows
 from bilstm.ragged import Ragged, offsets_of
 from oracles.models import bits, weight_bits
 
+pytestmark = pytest.mark.fast
+
 NAN = float("nan")
 OFFSETS = np.array([0, 2, 5])
 

@@ -14,6 +14,8 @@ from bilstm.report import importance
 from bilstm.report.importance import belief, step_importance
 from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask
 
+pytestmark = pytest.mark.fast
+
 LABEL = LabelTask(("y",), True, ("no", "yes"), "text")
 KNOCK = 5  # steps
 

@@ -16,6 +16,8 @@ import pytest
 import bilstm
 from bilstm.tasks import KINDS
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 BENCHMARKS = ROOT / "benchmarks"

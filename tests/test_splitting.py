@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from bilstm.splitting import FEWEST_LABELS, default_share, split
 
+pytestmark = pytest.mark.fast
+
 SHARES = st.floats(0, 0.9)
 
 

@@ -22,6 +22,8 @@ from bilstm.tasks import KINDS, LabelSetTask, LabelTask, QuantityTask, Task, tas
 from bilstm.tasks.finding import TargetTable, find_task, read_truth
 from bilstm.tasks.labels import check_background, label_text, majority
 
+pytestmark = pytest.mark.fast
+
 NAN = float("nan")
 
 

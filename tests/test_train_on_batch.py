@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bilstm.engine import network
+from bilstm.engine.losses import LOSSES, TABLE, TargetKind
 from bilstm.errors import UserError
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout, GlobalMaxPooling1D
 from bilstm.models import Sequential
@@ -15,13 +16,16 @@ from bilstm.optimizers import SGD, Adam
 from bilstm.ragged import Ragged
 from oracles.models import numbers, weight_bits
 
-LOSSES = {"binary_crossentropy": (1, "sigmoid"), "categorical_crossentropy": (3, "softmax")}
+pytestmark = pytest.mark.fast
+
+OUTPUTS = {"sigmoid": 1, "softmax": 3, "linear": 2}  # by the last layer's activation
+SHORT = [loss.name for loss in TABLE if loss.targets is TargetKind.PROBABILITIES]
 
 
 def model_for(loss: str, *, ending: Any = (), optimizer: Any = "adam", metrics: Any = None) -> Sequential:
-    outputs, activation = LOSSES.get(loss, (2, "linear"))
+    activation = LOSSES[loss].activation
     layers = [Bidirectional(LSTM(5, return_sequences=True), input_shape=(None, 2)), Dropout(0.2), *ending]
-    model = Sequential([*layers, Dense(outputs, activation)], seed=1)
+    model = Sequential([*layers, Dense(OUTPUTS[activation], activation)], seed=1)
     model.compile(optimizer, loss, metrics)
     return model
 
@@ -48,7 +52,7 @@ def short_ways(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return taken
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", SHORT)
 @pytest.mark.parametrize("ending", [(), (GlobalMaxPooling1D(),)])
 @pytest.mark.parametrize("optimizer", [Adam(0.01, global_clipnorm=0.5), SGD(0.1)])
 @pytest.mark.parametrize("metrics", [None, ["accuracy", "mse"]])
@@ -57,7 +61,7 @@ def test_both_ways_take_the_same_step(
 ) -> None:
     short, long = (model_for(loss, ending=ending, optimizer=optimizer, metrics=metrics) for _ in range(2))
     x = numbers(4, 6, 2)
-    y = shares(4, *([] if ending else [6]), LOSSES[loss][0])
+    y = shares(4, *([] if ending else [6]), OUTPUTS[LOSSES[loss].activation])
     ragged = Ragged.from_padded(x)
     for _ in range(3):
         assert short.train_on_batch(x, y) == long.train_on_batch(ragged, y if ending else Ragged.from_padded(y))
@@ -107,7 +111,11 @@ def test_what_it_refuses_is_told_as_ever(
 @pytest.mark.parametrize(
     ("loss", "x", "y"),
     [
-        ("mse", numbers(4, 6, 2), numbers(4, 6, 2)),  # -1 is a number like any other
+        *(
+            (loss.name, numbers(4, 6, 2), numbers(4, 6, 2))  # -1 is a number like any other
+            for loss in TABLE
+            if loss.targets is TargetKind.NUMBERS
+        ),
         ("sparse_categorical_crossentropy", numbers(4, 6, 2), np.zeros((4, 6, 1), np.float32)),
         ("binary_crossentropy", numbers(4, 6, 2).astype(np.float64), shares(4, 6, 1)),
         ("binary_crossentropy", numbers(4, 6, 2), shares(4, 6, 1)[:, :, 0]),

@@ -34,6 +34,8 @@ from bilstm.training.loop import batches_by_length
 from bilstm.training.options import TrainingOptions
 from oracles.models import bits, weight_bits
 
+pytestmark = pytest.mark.fast
+
 COLUMNS = Schema("id", None, (NumericColumn("x", 0.0, 1.0),), ())
 WITH_WORDS = Schema("id", None, (NumericColumn("x", 0.0, 1.0),), (CategoricalColumn("w", ("a", "b", "c")),))
 TASK = LabelTask(("label",), False, ("0", "1"), "integer")

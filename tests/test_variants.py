@@ -12,6 +12,8 @@ from bilstm.compare.variants import VARIABLE, grid, nearest_units, read_values
 from bilstm.errors import UserError
 from bilstm.training.options import TrainingOptions
 
+pytestmark = pytest.mark.fast
+
 BASE = TrainingOptions(units=7, dropout=0.1)
 VALUES: dict[str, list[Any]] = {
     "units": [3, 5],

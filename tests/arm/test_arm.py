@@ -30,6 +30,7 @@ from bilstm.ragged import FloatArray, Ragged, offsets_of
 from laws.test_invariance import OPTIMIZERS, POOLS, large, pooled
 from oracles.engines import EmulatedEngine, using
 from oracles.models import Case, bits, cases
+from oracles.thresholds import draw
 
 THREADS = (1, 2, 7)
 
@@ -93,6 +94,21 @@ def test_where_every_thread_has_work(arm: EmulatedEngine, optimizer: Optimizer) 
         return [*losses, model.network.read(), *predicted]
 
     on_both(arm, steps, threads)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_networks_of_about_the_sizes_where_the_work_is_divided_differently(
+    arm: EmulatedEngine, seed: int
+) -> None:
+    case = draw(seed)
+
+    def steps() -> list[Any]:
+        model = case.model(OPTIMIZERS[seed % len(OPTIMIZERS)])
+        assert model.network is not None
+        losses = [model.train_on_batch(case.data, case.y) for _ in range(3)]
+        return [*losses, model.evaluate(case.data, case.y), model.network.read(), model.predict_rows(case.data)]
+
+    on_both(arm, steps, (2,))
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=lambda p: type(p).__name__)

@@ -1,12 +1,8 @@
-"""One answer, to the last bit: whatever the company, the number of threads, the build, or how training is divided."""
+"""One answer, to the last bit: whatever the company, the number of threads, or how training is divided."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm import utils
-from bilstm.engine import library
 from bilstm.layers import (
     LSTM,
     Bidirectional,
@@ -31,7 +26,7 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.models import Sequential
-from bilstm.models.targets import LOSSES, make_targets
+from bilstm.models.targets import make_targets
 from bilstm.optimizers import SGD, Adam, Optimizer
 from bilstm.ragged import Ragged, offsets_of
 from oracles.models import Case, bits, cases, weight_bits
@@ -135,7 +130,7 @@ def test_a_loss_is_the_sum_of_its_sequences_losses(case: Case) -> None:
         part = case.data[[i]]
         options = {"loss": case.loss, "outputs": network.outputs, "one_row_each": network.one_row_each}
         targets = make_targets(case.y[rows_of(case, i)], part, **options)
-        total += network.evaluate(part, targets, LOSSES[case.loss])
+        total += network.evaluate(part, targets, case.loss)
     if total[1]:
         np.testing.assert_allclose(model.evaluate(case.data, case.y), (total / total[1])[[0, 2, 3, 4]], rtol=1e-12)
 
@@ -213,49 +208,6 @@ def test_threads_change_no_bit_of_pooled_rows(pool: Layer) -> None:
     assert results[0] == results[1] == results[2]
 
 
-# --- Builds ----------------------------------------------------------------------------------------------------------
-
-PROGRAM = """
-import hashlib, sys
-sys.path.insert(0, sys.argv[1])
-from bilstm import utils
-from laws.test_invariance import OPTIMIZERS, POOLS, large, pooled, weight_bits, bits
-assert utils.target() == sys.argv[2]
-cases = [(large(), optimizer) for optimizer in OPTIMIZERS]
-cases += [(pooled(pool), "adam") for pool in POOLS]
-for case, optimizer in cases:
-    model = case.model(optimizer)
-    for _ in range(2):
-        model.train_on_batch(case.data, case.y)
-    print(repr(model.evaluate(case.data, case.y)).replace(" ", ""))
-    predicted = [bits(model.predict_rows(case.data, precision=precision)) for precision in ("float32", "bfloat16")]
-    print(hashlib.sha256(b"".join([*weight_bits(model), *predicted])).hexdigest())
-"""
-
-
-def run_build(target: str) -> list[str]:
-    """Train and predict under one build of the engine; skips where there is none or the processor cannot run it."""
-    folder = str(Path(__file__).parents[1])
-    finished = subprocess.run(
-        [sys.executable, "-c", PROGRAM, folder, target],
-        env=os.environ | {"BILSTM_ENGINE": target},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    if "EngineError" in finished.stderr:
-        pytest.skip(finished.stderr.strip().splitlines()[-1])
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout.split()
-
-
-@pytest.mark.skipif("neon" in library.target(), reason="there is one build for this processor")
-def test_builds_for_different_processors_agree() -> None:
-    avx2 = run_build("avx2")
-    assert len(avx2) == 2 * (len(OPTIMIZERS) + len(POOLS))
-    assert run_build("avx512") == avx2
-
-
 # --- What is kept for the backward pass ------------------------------------------------------------------------------
 
 
@@ -304,7 +256,7 @@ def test_a_gradient_and_an_update_are_a_training_step(case: Case, optimizer: Opt
     targets = make_targets(case.y, case.data, **options)
     for step in range(3):
         losses = whole.train_on_batch(case.data, case.y)
-        score = network.gradient(case.data, targets, LOSSES[case.loss], training=True, seed=case.seed)
+        score = network.gradient(case.data, targets, case.loss, training=True, seed=case.seed)
         network.update(optimizer.plan())
         assert list(halves.logs_of(score).values()) == losses
         assert network.iteration == step + 1

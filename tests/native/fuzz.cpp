@@ -180,7 +180,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                                          bytes.rarely() ? bytes.number() : 0,
                                          bytes.rarely() ? bytes.number() : 0,
                                          bytes.rarely() ? bytes.number() : 0};
-        const int32_t loss = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3));
+        const int32_t loss = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(BILSTM_LOSSES));
         const int32_t precision = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(2));
         std::vector<float> output(static_cast<size_t>(d.rows * outputs)), states;
         states.resize(static_cast<size_t>(d.sequences * state_width));

@@ -24,6 +24,13 @@ def using(engine: Any) -> Iterator[None]:
         yield
 
 
+def own_builds() -> dict[str, Any]:
+    """The builds that this processor can run, by their names, each loaded."""
+    paths = {target: library._find(target) for target in library.TARGETS}
+    engines = {target: library._load(path) for target, path in paths.items() if path is not None}
+    return {target: engine for target, engine in engines.items() if engine.bilstm_supported()}
+
+
 class EmulatedEngine:
     """What `library.library()` returns, for the program tests/native/server.cpp: the same calls of the same arguments.
 

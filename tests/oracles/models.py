@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from bilstm.engine.losses import LOSSES, TABLE, TargetKind
 from bilstm.layers import (
     LSTM,
     AveragePooling1D,
@@ -34,11 +35,8 @@ from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
 
 UNITS = (1, 3, 16, 17, 35)  # the engine works on blocks of 16
-HEADS = {
-    "binary_crossentropy": "sigmoid",
-    "sparse_categorical_crossentropy": "softmax",
-    "mean_squared_error": "tanh",
-}
+# The loss -> the activation of the last layer.
+HEADS = {loss.name: "tanh" if loss.targets is TargetKind.NUMBERS else loss.activation for loss in TABLE}
 
 
 NATIVE = Path(__file__).parents[2] / "src" / "bilstm" / "engine" / "native"
@@ -97,7 +95,7 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     layers.append(Dense(outputs, HEADS[loss]))
     data = Ragged(columns, offsets_of(lengths))
     case = Case([to_json(layer) for layer in layers], data, None, loss, seed)
-    case.y = _labels(loss, len(data) if case.one_row_each else data.total_steps, outputs, random)
+    case.y = random_labels(loss, len(data) if case.one_row_each else data.total_steps, outputs, random)
     return case
 
 
@@ -128,13 +126,18 @@ def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], 
     ]
 
 
-def _labels(loss: str, rows: int, outputs: int, random: np.random.Generator) -> Any:
+def random_labels(loss: str, rows: int, outputs: int, random: np.random.Generator) -> Any:
     """About a quarter of the rows are unlabelled, but not the first, which is never 1: labels 1 and -1 are refused."""
     unlabelled = random.random(rows) < 0.25
     unlabelled[0] = False
-    if loss == "sparse_categorical_crossentropy":
+    if LOSSES[loss].targets is TargetKind.LABELS:
         return np.where(unlabelled, -1, np.append(0, random.integers(outputs, size=rows - 1)))
-    y = random.random((rows, outputs)) if loss == "mean_squared_error" else random.integers(2, size=(rows, outputs))
+    if LOSSES[loss].targets is TargetKind.NUMBERS:
+        y = random.random((rows, outputs))
+    elif LOSSES[loss].activation == "softmax":
+        y = np.eye(outputs)[random.integers(outputs, size=rows)]
+    else:
+        y = random.integers(2, size=(rows, outputs))
     return np.where(unlabelled[:, np.newaxis], np.nan, y)
 
 

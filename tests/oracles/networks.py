@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from bilstm.engine.losses import LOSSES, TABLE, TargetKind
+from bilstm.engine.plans import ACTIVATIONS
 from bilstm.ragged import Ragged
 from oracles.numpy_engine import NumpyNetwork, weight_shapes
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
-ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
 
 
 def lstm(units: int = 3, *, sequences: bool = True, backwards: bool = False) -> dict[str, Any]:
@@ -84,13 +85,14 @@ def network_for(layers: list[dict[str, Any]], features: int, rng: np.random.Gene
 def random_targets(loss: str, rows: int, width: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     """Hard or soft targets; about a fifth of the rows are unlabelled."""
     unlabelled = rng.random(rows) < 0.2
-    if loss == "sparse_categorical_crossentropy":
+    kind = LOSSES[loss].targets
+    if kind is TargetKind.LABELS:
         return np.where(unlabelled, -1, rng.integers(width, size=rows))
-    if loss == "mean_squared_error":
+    if kind is TargetKind.NUMBERS:
         targets = rng.normal(size=(rows, width))
     elif rng.random() < 0.5:
         targets = rng.random((rows, width))
-    elif loss == "binary_crossentropy":
+    elif LOSSES[loss].activation == "sigmoid":
         targets = rng.integers(2, size=(rows, width)).astype(np.float64)
     else:
         targets = np.eye(width)[rng.integers(width, size=rows)]
@@ -138,10 +140,9 @@ def problems(draw: st.DrawFn) -> Problem:
     loss, activation = draw(
         st.sampled_from(
             [
-                ("binary_crossentropy", "sigmoid"),
-                ("categorical_crossentropy", "softmax"),
-                ("sparse_categorical_crossentropy", "softmax"),
-                *(("mean_squared_error", activation) for activation in ACTIVATIONS),
+                (loss.name, activation)
+                for loss in TABLE
+                for activation in (ACTIVATIONS if loss.targets is TargetKind.NUMBERS else (loss.activation,))
             ]
         )
     )

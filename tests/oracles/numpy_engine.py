@@ -30,7 +30,7 @@ from oracles.numpy_layers import (
     dropout_keep,
     philox4x32,
 )
-from oracles.numpy_losses import labelled_targets, row_losses, row_losses_from_logits
+from oracles.numpy_losses import FROM_LOGITS, labelled_targets, row_losses, row_losses_from_logits
 from oracles.numpy_optimizers import SGD, Adam
 
 __all__ = ["SGD", "Adam", "NumpyNetwork", "States", "dropout_keep", "philox4x32", "weight_shapes"]
@@ -188,10 +188,9 @@ class NumpyNetwork:
         """The loss, its gradient by the outputs or by the last layer's logits, and whether it is by logits."""
         t, labelled = labelled_targets(loss, targets, outputs)
         last = self.layers[-1]
-        matching = "sigmoid" if loss == "binary_crossentropy" else "softmax"
-        by_logits = isinstance(last, Dense) and last.activation == matching and loss != "mean_squared_error"
+        by_logits = isinstance(last, Dense) and last.activation == FROM_LOGITS.get(loss)
         if by_logits and isinstance(last, Dense):
-            losses, by_rows = row_losses_from_logits(matching, joined(last.logits, t.shape[1], self.dtype), t)
+            losses, by_rows = row_losses_from_logits(last.activation, joined(last.logits, t.shape[1], self.dtype), t)
         else:
             losses, by_rows = row_losses(loss, outputs, t)
         scale = np.ones(len(t)) if row_weights is None else np.asarray(row_weights, np.float64)

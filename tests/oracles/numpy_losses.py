@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from oracles.numpy_layers import Array, sigmoid, softmax
 
 EPSILON = 1e-7  # keras.config.epsilon(): probabilities are clipped to [epsilon, 1 - epsilon]
-LOSSES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy", "mean_squared_error")
 
 
 def labelled_targets(loss: str, targets: npt.ArrayLike, outputs: Array) -> tuple[Array, Array]:
@@ -21,7 +22,7 @@ def labelled_targets(loss: str, targets: npt.ArrayLike, outputs: Array) -> tuple
     Raises:
         ValueError: an unknown loss, another shape, a label that is no class, or a row labelled in part.
     """
-    if loss not in LOSSES:
+    if loss not in ROW_LOSSES:
         raise ValueError(f"unknown loss {loss!r}")
     rows, width = outputs.shape
     sparse = loss == "sparse_categorical_crossentropy"
@@ -56,14 +57,50 @@ def row_losses_from_logits(activation: str, x: Array, t: Array) -> tuple[Array, 
 
 def row_losses(loss: str, y: Array, t: Array) -> tuple[Array, Array]:
     """(rows,) losses of the outputs y with targets t, and their gradients by y, as Keras computes them."""
-    if loss == "mean_squared_error":
-        return ((y - t) ** 2).mean(axis=1), 2 * (y - t) / y.shape[1]
-    if loss == "binary_crossentropy":
-        p = np.clip(y, EPSILON, 1 - EPSILON)
-        by_p = ((1 - t) / (1 - p) - t / p) / y.shape[1]
-        return -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(axis=1), by_p * (p == y)
+    return ROW_LOSSES[loss](y, t)
+
+
+def _binary_crossentropy(y: Array, t: Array) -> tuple[Array, Array]:
+    p = np.clip(y, EPSILON, 1 - EPSILON)
+    by_p = ((1 - t) / (1 - p) - t / p) / y.shape[1]
+    return -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(axis=1), by_p * (p == y)
+
+
+def _categorical_crossentropy(y: Array, t: Array) -> tuple[Array, Array]:
     total = y.sum(axis=1, keepdims=True)
     q = y / total
     p = np.clip(q, EPSILON, 1 - EPSILON)
     by_q = -t / p * (p == q)
     return -(t * np.log(p)).sum(axis=1), (by_q - (by_q * q).sum(axis=1, keepdims=True)) / total
+
+
+def _mean_squared_error(y: Array, t: Array) -> tuple[Array, Array]:
+    return ((y - t) ** 2).mean(axis=1), 2 * (y - t) / y.shape[1]
+
+
+def _mean_absolute_error(y: Array, t: Array) -> tuple[Array, Array]:
+    return np.abs(y - t).mean(axis=1), np.sign(y - t) / y.shape[1]
+
+
+def _huber(y: Array, t: Array) -> tuple[Array, Array]:
+    """Of delta 1, by Huber 1964, "Robust Estimation of a Location Parameter"."""
+    error = np.abs(y - t)
+    losses = np.where(error <= 1, error**2 / 2, error - 1 / 2)
+    return losses.mean(axis=1), np.where(error <= 1, y - t, np.sign(y - t)) / y.shape[1]
+
+
+# Of one-hot targets the sparse one is the other.
+ROW_LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
+    "binary_crossentropy": _binary_crossentropy,
+    "categorical_crossentropy": _categorical_crossentropy,
+    "sparse_categorical_crossentropy": _categorical_crossentropy,
+    "mean_squared_error": _mean_squared_error,
+    "mean_absolute_error": _mean_absolute_error,
+    "huber": _huber,
+}
+# Computed from the logits of this activation.
+FROM_LOGITS = {
+    "binary_crossentropy": "sigmoid",
+    "categorical_crossentropy": "softmax",
+    "sparse_categorical_crossentropy": "softmax",
+}

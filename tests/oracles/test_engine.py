@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 
 from bilstm import optimizers
+from bilstm.engine.losses import LOSSES, TargetKind
 from bilstm.engine.plans import Targets
 from bilstm.models import Sequential
-from bilstm.models.targets import LOSSES, make_targets
+from bilstm.models.targets import make_targets
 from bilstm.ragged import Ragged
 from oracles import numpy_optimizers
 from oracles.networks import (
@@ -80,7 +81,7 @@ def conditioning(problem: Problem, gradients: list[Array]) -> float:
     tried = 1e-5  # a difference that stands out, of which a share is taken
     network, options = problem.network, problem.options
     targets, weights = problem.targets, network.weights
-    if options["loss"] != "sparse_categorical_crossentropy":
+    if LOSSES[options["loss"]].targets is not TargetKind.LABELS:
         targets = targets + tried * max(1.0, float(np.abs(network.forward(problem.batch)).max(initial=0)))
     signs = np.random.default_rng(0)
     network.set_weights([weight * (1 + tried * signs.choice([-1, 1], weight.shape)) for weight in weights])
@@ -98,7 +99,7 @@ def check_gradients(problem: Problem, *, well_conditioned: bool = False) -> None
     score = model.network.gradient(
         problem.batch,
         targets_of(problem, model),
-        LOSSES[options["loss"]],
+        options["loss"],
         training=options["training"],
         seed=options["seed"],
     )

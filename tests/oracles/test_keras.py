@@ -17,6 +17,7 @@ import pytest
 import bilstm.layers
 import bilstm.models
 import bilstm.optimizers
+from bilstm.engine.losses import LOSSES, TABLE, Loss, TargetKind
 from bilstm.ragged import Ragged, offsets_of
 from oracles.numpy_engine import NumpyNetwork
 
@@ -461,13 +462,39 @@ def draw_batch(generator: np.random.Generator, case: Case) -> Batch:
 
 
 def draw_targets(generator: np.random.Generator, case: Case, rows: int) -> Array:
-    if case.loss == "binary_crossentropy":
-        return generator.integers(0, 2, (rows, case.outputs))
-    if case.loss == "sparse_categorical_crossentropy":
+    loss = LOSSES[case.loss]
+    if loss.targets is TargetKind.LABELS:
         return generator.integers(0, case.outputs, (rows, 1))
-    if case.loss == "categorical_crossentropy":
+    if loss.targets is TargetKind.NUMBERS:
+        return generator.normal(0, 1, (rows, case.outputs)).astype(np.float32)
+    if loss.activation == "softmax":
         return np.eye(case.outputs, dtype=np.float32)[generator.integers(0, case.outputs, rows)]
-    return generator.normal(0, 1, (rows, case.outputs)).astype(np.float32)
+    return generator.integers(0, 2, (rows, case.outputs))
+
+
+def test_names_of_losses_are_keras_names() -> None:
+    for name, loss in LOSSES.items():
+        assert keras.losses.get(name) is keras.losses.get(loss.name)
+
+
+@pytest.mark.parametrize("per_step", [True, False])
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("loss", TABLE, ids=lambda loss: loss.name)
+def test_losses_and_their_gradients(loss: Loss, outputs: int, per_step: bool) -> None:
+    """Weighted, on one network: values, gradients (a step of plain SGD takes them away), ten steps of Adam."""
+    made, weights = (tagger, "step") if per_step else (classifier, "sequence")
+    settings: list[tuple[str, float, int]] = [("sgd", 1.0, 1), ("adam", 0.01, 10)]
+    for optimizer, learning_rate, steps in settings:
+        case = Case(made(4, outputs, loss.activation), loss.name, outputs, per_step, weights=weights)
+        batch = draw_batch(np.random.default_rng(outputs), case)
+        twins = Twins.of(case.network, FEATURES, 3, scale=0.7)
+        twins.compile(loss.name, optimizer, learning_rate=learning_rate)
+        for _ in range(steps):
+            ours = twins.ours.train_on_batch(batch.X, batch.y, sample_weight=batch.weights)
+            theirs = twins.theirs.train_on_batch(batch.keras_X, batch.keras_y, sample_weight=batch.keras_weights)
+            assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
+        for mine, other in zip(twins.ours.get_weights(), twins.theirs.get_weights(), strict=True):
+            np.testing.assert_allclose(mine, other, rtol=0, atol=2e-6 if optimizer == "sgd" else 1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)

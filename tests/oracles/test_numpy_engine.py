@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from bilstm.engine.losses import TABLE
+from bilstm.engine.plans import ACTIVATIONS
 from bilstm.ragged import Ragged
 from oracles.networks import (
-    ACTIVATIONS,
     AVERAGE,
     EMBEDDING,
     LARGEST,
@@ -163,11 +164,10 @@ def test_gradients_of_other_layers(layers: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize(
     ("loss", "activation"),
-    [("binary_crossentropy", activation) for activation in ACTIVATIONS]
-    + [
-        (f"{kind}categorical_crossentropy", activation)
-        for kind in ("", "sparse_")
-        for activation in ("softmax", "sigmoid")
+    [
+        (loss.name, activation)
+        for loss in TABLE
+        for activation in (("softmax", "sigmoid") if loss.activation == "softmax" else ACTIVATIONS)
     ],
 )
 def test_gradients_of_losses(loss: str, activation: str) -> None:

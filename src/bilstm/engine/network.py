@@ -18,7 +18,8 @@ from bilstm.engine.library import (
     check,
     library,
 )
-from bilstm.engine.plans import LOSSES, PRECISIONS, OptimizerPlan, Targets, optimizer_struct
+from bilstm.engine.losses import LOSSES, NO_LOSS
+from bilstm.engine.plans import PRECISIONS, OptimizerPlan, Targets, optimizer_struct
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
 
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
@@ -118,6 +119,9 @@ class Network:
     ) -> npt.NDArray[np.float64]:
         """One training step for each batch; batch i is the sequences chosen[starts[i]:starts[i + 1]].
 
+        Args:
+            loss: a name in `losses.LOSSES`; the targets are of its kind.
+
         Returns:
             (batches, 5) float64: sums over labelled rows of the weighted loss, their number, correct ones, squared
             and absolute errors. Training stops at a loss that is not finite, before it changes any weight.
@@ -137,7 +141,7 @@ class Network:
                 len(chosen),
                 _contents(starts),
                 len(starts) - 1,
-                LOSSES.index(loss),
+                LOSSES[loss].number,
                 byref(optimizer_struct(optimizer)),
                 seed,
                 _address(scores),
@@ -166,7 +170,7 @@ class Network:
             _contents(targets),
             count,
             steps,
-            LOSSES.index(loss),
+            LOSSES[loss].number,
             byref(optimizer_struct(optimizer)),
             seed,
             _address(score),
@@ -193,7 +197,7 @@ class Network:
                 byref(struct),
                 _address(chosen),
                 len(chosen),
-                LOSSES.index(loss),
+                LOSSES[loss].number,
                 training,
                 seed,
                 _address(score),
@@ -205,9 +209,9 @@ class Network:
         """Take a step along the gradients last computed or written."""
         check(library().bilstm_update(self._handle, byref(optimizer_struct(optimizer))))
 
-    def average(self, share: float) -> None:
-        """Move the "averages", at first the weights themselves, this share (from 0 to 1) of the way to the weights."""
-        check(library().bilstm_average(self._handle, share))
+    def average(self, fraction: float) -> None:
+        """Move the "averages", at first the weights themselves, this fraction (0 to 1) of the way to the weights."""
+        check(library().bilstm_average(self._handle, fraction))
 
     def predict(
         self,
@@ -234,7 +238,7 @@ class Network:
             library().bilstm_predict(
                 self._handle,
                 byref(struct),
-                0,
+                NO_LOSS,
                 PRECISIONS.index(precision),
                 _address(states),
                 _address(states_out),
@@ -271,7 +275,7 @@ class Network:
             library().bilstm_predict(
                 self._handle,
                 byref(struct),
-                LOSSES.index(loss),
+                LOSSES[loss].number,
                 PRECISIONS.index(precision),
                 None,
                 None,

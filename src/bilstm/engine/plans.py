@@ -16,7 +16,6 @@ from bilstm.ragged import FloatArray, IndexArray, as_array
 ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
 MERGES = ("concat", "sum", "mul", "ave")
 POOLS = ("average", "maximum")
-LOSSES = ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error")
 OPTIMIZERS = ("adam", "sgd")
 PRECISIONS = ("float32", "bfloat16")  # of weights, in predictions
 

@@ -15,6 +15,7 @@ from bilstm import optimizers, utils
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
 from bilstm.engine.library import LayerStruct
+from bilstm.engine.losses import LOSSES, TargetKind
 from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS
 from bilstm.errors import UserError
@@ -46,7 +47,7 @@ from bilstm.models.fitting import (
 from bilstm.models.forms import batch_size_of, is_small, refuse_steps, verbosity_of
 from bilstm.models.predictor import Predictor
 from bilstm.models.stream import Stream
-from bilstm.models.targets import LOSSES, make_targets
+from bilstm.models.targets import make_targets
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, offsets_of
 
 # Metric names -> the column of a score that holds their sum.
@@ -62,8 +63,6 @@ _MOST_PARAMETERS = 1 << 33
 _FLOAT32 = {"precision": "float32"}  # what training is done in
 # Of Keras 2's predict, evaluate and fit: how arrays were fetched, which here need no fetching.
 _QUEUES = {"max_queue_size": 10, "workers": 1, "use_multiprocessing": False}
-# The losses whose targets are shares of outputs, as many as these.
-_SHARES = ("binary_crossentropy", "categorical_crossentropy")
 
 
 class Sequential:
@@ -336,8 +335,8 @@ class Sequential:
 
         Args:
             optimizer: "adam", "adamw", "sgd" or one of `bilstm.optimizers`.
-            loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy" or
-                "mean_squared_error" ("mse").
+            loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
+                "mean_squared_error" ("mse"), "mean_absolute_error" ("mae") or "huber" (with a delta of 1).
             metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae").
             recompute: whether training keeps less of a batch in memory, for very long sequences, and computes it
                 again: a recurrent layer needs a half to a third as much, and up to a third more time. The results
@@ -542,7 +541,9 @@ class Sequential:
     def _train_small(self, x: FloatArray, y: Any) -> Scores | None:
         """What `train_on_batch` does, if x and y can go to the engine as they are; its checks then suffice."""
         network, optimizer = self.network, self.optimizer
-        if network is None or optimizer is None or self.loss not in _SHARES or not is_small(y, network.one_row_each):
+        if network is None or optimizer is None or self.loss is None or not is_small(y, network.one_row_each):
+            return None
+        if LOSSES[self.loss].targets is not TargetKind.PROBABILITIES:
             return None
         rows = x.shape[:1] if network.one_row_each else x.shape[:2]
         if y.shape != (*rows, network.outputs) or x.shape[2] != network.features or self._mask_value is not None:
@@ -557,7 +558,7 @@ class Sequential:
         assert network is not None
         assert optimizer is not None
         assert self.loss is not None
-        data, targets, loss = training.data, training.targets, LOSSES[self.loss]
+        data, targets, loss = training.data, training.targets, self.loss
         self._choose_recompute(network)
         if not optimizer.scheduled:
             return network.train(data, targets, chosen, starts, loss, optimizer.plan(), self.seed)
@@ -680,7 +681,7 @@ class Sequential:
 
     def score(self, validation: FitData, context: CallbackContext = SILENT, precision: str = "float32") -> Scores:
         """The engine's (5,) sums over the chosen sequences; see `Network.train`."""
-        network, loss, sums = self._built_network(), LOSSES[str(self.loss)], np.zeros(5)
+        network, loss, sums = self._built_network(), str(self.loss), np.zeros(5)
 
         def add(chunk: slice) -> Logs:
             sums[:] += network.evaluate(*validation.take(chunk, network.one_row_each), loss, precision)

@@ -8,19 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.engine.losses import LOSSES, TargetKind
 from bilstm.engine.network import mark_unlabelled
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError
 from bilstm.ragged import FloatArray, Ragged
-
-# Names people use -> the engine's loss.
-LOSSES = {
-    "binary_crossentropy": "binary_crossentropy",
-    "categorical_crossentropy": "categorical_crossentropy",
-    "sparse_categorical_crossentropy": "categorical_crossentropy",
-    "mean_squared_error": "mean_squared_error",
-    "mse": "mean_squared_error",
-}
 
 
 def make_targets(
@@ -40,8 +32,8 @@ def make_targets(
     Args:
         y: for a network with a row for each step, a (n, steps), (n, steps, outputs) or (total_steps, outputs) array,
             a list with an array for each sequence, or a Ragged; for one row a sequence, (n,) or (n, outputs).
-            NaN, or -1 for the cross-entropies: unlabelled.
-        loss: one of LOSSES; the sparse one takes whole numbers, the others `outputs` numbers a row.
+            NaN, or -1 unless y is any numbers: unlabelled.
+        loss: a name in `bilstm.engine.losses.LOSSES`, which says what kind of targets y has.
         sample_weight: a number for each sequence, or for each row, shaped like y without outputs.
         class_weight: class -> weight; multiplies the sample weight.
         kept: (total_steps,) which steps of the data are not masked; the others' targets and weights are dropped. None:
@@ -56,7 +48,8 @@ def make_targets(
         raise UserError("y is missing: it has the targets of the sequences in x")
     rows = len(data) if one_row_each else data.total_steps
     flat = _flat(y, data, one_row_each, "y")
-    if loss == "sparse_categorical_crossentropy":
+    kind = LOSSES[loss].targets
+    if kind is TargetKind.LABELS:
         labels = _labels(flat, rows, outputs, kept, complete)
         weights = _weights(sample_weight, class_weight, labels, data, one_row_each, kept)
         return Targets(labels=labels, weights=weights)
@@ -68,9 +61,9 @@ def make_targets(
     values = np.array(flat, np.float32).reshape(rows, outputs)
     if kept is not None:
         values = values[kept]
-    if complete and LOSSES[loss] != "mean_squared_error":
+    if complete and kind is TargetKind.PROBABILITIES:
         _check_coding(values)
-    if LOSSES[loss] == "mean_squared_error":
+    if kind is TargetKind.NUMBERS:
         if np.isinf(values).any():
             raise ValueError(f"y is infinite in row {np.argwhere(np.isinf(values))[0, 0]}")
     elif mark_unlabelled(values) >= 0:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bilstm.data.dataset import Truth
 from bilstm.data.fields import Fields
 from bilstm.data.table import Table
+from bilstm.engine.losses import LOSSES
 from bilstm.engine.plans import Targets
 from bilstm.ragged import FloatArray, IndexArray
 
@@ -23,15 +24,18 @@ class Head:
 
     Attributes:
         units: outputs of the last layer.
-        activation: of the last layer.
-        loss: what training minimises.
+        loss: what training minimises, a name in `bilstm.engine.losses.LOSSES`.
         metrics: further scores on the validation set. Of time steps, accuracy decides which epoch is the best.
     """
 
     units: int
-    activation: str
     loss: str
     metrics: tuple[str, ...] = ()
+
+    @property
+    def activation(self) -> str:
+        """Of the last layer: the one that goes with the loss."""
+        return LOSSES[self.loss].activation
 
 
 @dataclasses.dataclass(frozen=True)

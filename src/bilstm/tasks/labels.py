@@ -141,7 +141,7 @@ class LabelTask(Task):
     def head(self, class_weight: Any = None) -> Head:
         # By accuracy, an epoch that forgets the rare classes could be the best.
         metrics = ("accuracy",) if class_weight is None else ()
-        return Head(len(self.classes), "softmax", "sparse_categorical_crossentropy", metrics)
+        return Head(len(self.classes), "sparse_categorical_crossentropy", metrics)
 
     def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
         known = np.where(truth < len(self.classes), truth, np.int32(-1)).astype(np.int32)

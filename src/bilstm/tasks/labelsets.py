@@ -57,7 +57,7 @@ class LabelSetTask(Task):
         return ~np.isnan(truth[:, 0])
 
     def head(self, class_weight: Any = None) -> Head:
-        return Head(self.outputs, "sigmoid", "binary_crossentropy")
+        return Head(self.outputs, "binary_crossentropy")
 
     def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
         if class_weight is not None:

@@ -61,7 +61,7 @@ class QuantityTask(Task):
         return dataclasses.replace(self, mean=mean, scale=scale)
 
     def head(self, class_weight: Any = None) -> Head:
-        return Head(self.outputs, "linear", "mean_squared_error")
+        return Head(self.outputs, "mean_squared_error")
 
     def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
         if class_weight is not None:

@@ -256,12 +256,12 @@ int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer
     });
 }
 
-int32_t bilstm_average(bilstm_network* network, float share) {
+int32_t bilstm_average(bilstm_network* network, float fraction) {
     return guarded([&] {
         require(network, "no network");
-        require(share >= 0 && share <= 1, "a share of the way must be from 0 to 1");
+        require(fraction >= 0 && fraction <= 1, "a fraction of the way must be from 0 to 1");
         const std::unique_lock lock(network->guard);
-        network->average(share);
+        network->average(fraction);
     });
 }
 
@@ -279,7 +279,7 @@ int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t
                 "a network that makes sequences shorter carries no states from one piece of a sequence to the next");
         check_array(output, "output", true);
         check_array(score, "score", true);
-        const auto checked_loss = score ? check_targets(*network, *data, loss) : bilstm::Loss::mean_squared_error;
+        const auto checked_loss = score ? check_targets(*network, *data, loss) : BILSTM_NO_LOSS;
         const auto lock = lock_to_predict(*network, rounded);
         network->predict(*data, checked_loss, rounded, states_in, states_out, output, score);
     });
@@ -293,7 +293,7 @@ int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64
         const bilstm_data data = all.of(network, values, sequences, steps);
         check_array(output, "output", data.steps == 0);
         const auto lock = lock_to_predict(*network, rounded);
-        network->predict(data, bilstm::Loss::mean_squared_error, rounded, nullptr, nullptr, output, nullptr);
+        network->predict(data, BILSTM_NO_LOSS, rounded, nullptr, nullptr, output, nullptr);
     });
 }
 

@@ -38,6 +38,17 @@ enum {
 // biases, queries or embeddings, rounded to bfloat16, which halves what is read of them. All arithmetic is float32's.
 enum { BILSTM_FLOAT32 = 0, BILSTM_BFLOAT16 = 1 };
 
+// What training minimises. A row's loss is the mean over its outputs, but for categorical cross-entropy their sum.
+typedef enum bilstm_loss {
+    BILSTM_NO_LOSS = -1,              // of predictions that are not scored
+    BILSTM_BINARY_CROSSENTROPY,       // labels 0 and 1 for a single output; or targets from 0 to 1
+    BILSTM_CATEGORICAL_CROSSENTROPY,  // labels, the number of an output; or targets from 0 to 1
+    BILSTM_MEAN_SQUARED_ERROR,        // targets, any numbers
+    BILSTM_MEAN_ABSOLUTE_ERROR,       // targets, any numbers
+    BILSTM_HUBER,                     // targets, any numbers; linear from an error of 1 on
+    BILSTM_LOSSES                     // how many there are
+} bilstm_loss;
+
 // One direction of an LSTM layer.
 typedef struct bilstm_direction {
     int64_t units;
@@ -126,6 +137,7 @@ BILSTM_API int32_t bilstm_iteration(bilstm_network* network, int64_t* iteration,
 // Whether training keeps less of a batch in memory, by a third more arithmetic. The results are the same.
 BILSTM_API int32_t bilstm_set_recompute(bilstm_network* network, int32_t recompute);
 
+// `loss` is a bilstm_loss, here and below.
 // One training step for each of `batches` batches; batch i is chosen[starts[i]] … chosen[starts[i + 1] - 1] of the
 // `count` chosen sequences. scores has one entry a batch.
 BILSTM_API int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, int64_t count,
@@ -141,10 +153,11 @@ BILSTM_API int32_t bilstm_train_equal(bilstm_network* network, const float* valu
 BILSTM_API int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
                                    int64_t count, int32_t loss, int32_t training, uint64_t seed, bilstm_score* score);
 BILSTM_API int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer);
-// Moves the averages a share, from 0 to 1, of the way to the weights.
-BILSTM_API int32_t bilstm_average(bilstm_network* network, float share);
+// Moves the averages a fraction, from 0 to 1, of the way to the weights.
+BILSTM_API int32_t bilstm_average(bilstm_network* network, float fraction);
 
-// Outputs for all sequences, in the order of the data. Unless `score` is null, scores them; `output` may then be null.
+// Outputs for all sequences, in the order of the data. Unless `score` is null, scores them by `loss`, which is not read
+// otherwise; `output` may then be null.
 // The states may be null; else (sequences, state_width), before the first and after the last step.
 BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
                                   const float* states_in, float* states_out, float* output, bilstm_score* score);

@@ -25,14 +25,14 @@ float dot(const float* a, const float* b, int64_t count) {
     return sums[0];
 }
 
-// to = sum over rows of share * row, first to last: a chain for each chunk of rows, and one of the chunks. Reads less
+// to = sum over rows of weight * row, first to last: a chain for each chunk of rows, and one of the chunks. Reads less
 // than a vector's width beyond the last row, which buffers have room for.
-void weighted_sum(const float* shares, const float* rows, int64_t count, int64_t width, float* to) {
+void weighted_sum(const float* weights, const float* rows, int64_t count, int64_t width, float* to) {
     for (int64_t begin = 0; begin < count; begin += kChunk)
         for (int64_t column = 0; column < width; column += kPanel)
             with_vectors((std::min(kPanel, width - column) + kLanes - 1) / kLanes, [&](auto vectors) {
                 constexpr int V = decltype(vectors)::value;
-                const float* a[1] = {shares + begin};
+                const float* a[1] = {weights + begin};
                 Vec sums[1][V] = {};
                 multiply_add<1>(a, std::min(kChunk, count - begin), rows + begin * width + column, width, sums);
                 for (int v = 0; v < V; ++v) {
@@ -57,12 +57,12 @@ void softmax(float* scores, int64_t steps) {
 }
 
 // Gradients of the softmax's outputs -> of its inputs, in place.
-void softmax_gradient(const float* shares, float* gradients, int64_t steps) {
+void softmax_gradient(const float* weights, float* gradients, int64_t steps) {
     double mean = 0;
-    for (int64_t i = 0; i < steps; ++i) mean += static_cast<double>(shares[i]) * gradients[i];
+    for (int64_t i = 0; i < steps; ++i) mean += static_cast<double>(weights[i]) * gradients[i];
     const float shift = static_cast<float>(mean);
     for (int64_t i = 0; i < steps; i += kLanes) {
-        const Vec gradient = load_partial(shares + i, steps - i) * (load_partial(gradients + i, steps - i) - shift);
+        const Vec gradient = load_partial(weights + i, steps - i) * (load_partial(gradients + i, steps - i) - shift);
         store_partial(gradients + i, without_vanishing(gradient), steps - i);
     }
 }
@@ -103,14 +103,13 @@ void AttentionPooling::score_rows(const Batch& batch, const Input& input, float*
 void AttentionPooling::forward(const Batch& batch, const Input& input, float* output, Scratch& scratch,
                                const Mode& mode) const {
     const int64_t width = input_width;
-    float* shares = scratch[kShares].reserve(input.rows);
-    score_rows(batch, input, shares, scratch, mode);
+    float* weights = scratch[kWeights].reserve(input.rows);
+    score_rows(batch, input, weights, scratch, mode);
     parallel(batch.sequences, input.rows * width, [&](int64_t sorted) {
         const auto i = static_cast<size_t>(sorted);
-        float* share = shares + batch.start[i];
-        softmax(share, batch.length[i]);
-        weighted_sum(share, input.data + batch.start[i] * width, batch.length[i], width,
-                     output + batch.order[i] * width);
+        float* own = weights + batch.start[i];
+        softmax(own, batch.length[i]);
+        weighted_sum(own, input.data + batch.start[i] * width, batch.length[i], width, output + batch.order[i] * width);
     });
 }
 
@@ -118,15 +117,15 @@ void AttentionPooling::backward(const Batch& batch, const Input& input, const fl
                                 float* input_gradient, Scratch& scratch) {
     const int64_t width = input_width, units = hidden_.output_width;
     const float* hidden = scratch[kHidden].data();
-    const float* shares = scratch[kShares].data();
-    float* by_score = scratch[kShareGradients].reserve(input.rows);
+    const float* weights = scratch[kWeights].data();
+    float* by_score = scratch[kWeightGradients].reserve(input.rows);
     float* by_hidden = scratch[kHiddenGradients].reserve(checked_product(input.rows, units));
     parallel(batch.sequences, input.rows * (width + units), [&](int64_t sorted) {
         const auto i = static_cast<size_t>(sorted);
         const int64_t begin = batch.start[i], end = begin + batch.length[i];
         const float* gradient = output_gradient + batch.order[i] * width;
         for (int64_t row = begin; row < end; ++row) by_score[row] = dot(gradient, input.data + row * width, width);
-        softmax_gradient(shares + begin, by_score + begin, end - begin);
+        softmax_gradient(weights + begin, by_score + begin, end - begin);
         const float* query = query_.value.data();
         for (int64_t row = begin; row < end; ++row)
             for (int64_t k = 0; k < units; ++k) by_hidden[row * units + k] = by_score[row] * query[k];
@@ -138,7 +137,7 @@ void AttentionPooling::backward(const Batch& batch, const Input& input, const fl
         const auto i = static_cast<size_t>(sorted);
         const float* gradient = output_gradient + batch.order[i] * width;
         for (int64_t row = batch.start[i]; row < batch.start[i] + batch.length[i]; ++row)
-            for (int64_t k = 0; k < width; ++k) input_gradient[row * width + k] += shares[row] * gradient[k];
+            for (int64_t k = 0; k < width; ++k) input_gradient[row * width + k] += weights[row] * gradient[k];
     });
 }
 

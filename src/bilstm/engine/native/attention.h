@@ -18,7 +18,7 @@ class AttentionPooling final : public Layer {
     std::vector<Parameter*> parameters() override;
 
   private:
-    enum { kHidden = Dense::kBuffers, kShares, kShareGradients, kHiddenGradients, kBuffers };
+    enum { kHidden = Dense::kBuffers, kWeights, kWeightGradients, kHiddenGradients, kBuffers };
     static_assert(kBuffers <= Scratch::kMost);
     void score_rows(const Batch&, const Input&, float* scores, Scratch&, const Mode&) const;
 

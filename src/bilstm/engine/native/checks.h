@@ -69,18 +69,17 @@ inline void check_batch(const bilstm_data& data, int64_t features, const int64_t
 }
 
 inline Loss check_targets(const Network& network, const bilstm_data& data, int32_t loss) {
-    require(loss >= 0 && loss <= static_cast<int32_t>(Loss::mean_squared_error), "unknown loss");
+    require(loss >= 0 && loss < BILSTM_LOSSES, "unknown loss");
+    const auto checked = static_cast<Loss>(loss);
     check_rows(data.steps, network.outputs(), "steps");
     check_array(data.labels, "labels", true);
     check_array(data.targets, "targets", true);
     check_array(data.weights, "weights", true);
     require((data.labels == nullptr) != (data.targets == nullptr) || data.sequences == 0,
             "either labels or targets are needed");
-    require(!data.labels || loss != static_cast<int32_t>(Loss::mean_squared_error),
-            "a squared error needs targets, not labels");
-    require(!data.labels || loss != static_cast<int32_t>(Loss::binary_crossentropy) || network.outputs() == 1,
-            "binary cross-entropy of several outputs needs targets, not labels");
-    return static_cast<Loss>(loss);
+    if (data.labels && !classes(checked, network.outputs()))
+        throw Invalid("this loss of " + std::to_string(network.outputs()) + " outputs needs targets, not labels");
+    return checked;
 }
 
 inline Optimizer check_optimizer(const bilstm_optimizer* o) {

@@ -3,11 +3,23 @@
 
 #include <cstdint>
 
+#include "api.h"
 #include "dense.h"
 
 namespace bilstm {
 
-enum class Loss : int32_t { binary_crossentropy = 0, categorical_crossentropy = 1, mean_squared_error = 2 };
+using Loss = bilstm_loss;
+
+// What a loss takes as targets.
+enum class TargetKind {
+    binary,       // labels 0 and 1 for a single output, or numbers from 0 to 1
+    categorical,  // labels, or numbers from 0 to 1
+    numbers       // no labels; any numbers
+};
+TargetKind target_kind(Loss loss);
+
+// How many classes the labels of a loss may name: 0 where it takes targets only.
+int64_t classes(Loss loss, int64_t outputs);
 
 // What rows should have been. `labels` for classes (-1: unlabelled), else `targets` of `width` numbers a row (a NaN
 // among them: unlabelled). `weights` may be null. Row `i` of the batch is row rows[i] of these arrays.
@@ -22,14 +34,14 @@ struct Targets {
 struct Score {
     double loss = 0;     // weighted
     double rows = 0;     // labelled
-    double correct = 0;  // by threshold one half for binary losses, by the largest output otherwise
+    double correct = 0;  // by threshold one half for binary targets and single numbers, else by the largest output
     double squared_error = 0, absolute_error = 0;  // means over a row's outputs
 };
 
 // True where the gradient of the loss joins with that of the activation: gradient = output - target.
 bool matched(Loss loss, Activation activation);
 
-// How many of some rows are labelled. Throws Invalid for a label outside 0 … width - 1.
+// How many of some rows are labelled. Throws Invalid for a label that is no class.
 int64_t count_labelled(Loss loss, const Targets& targets, const int64_t* target_rows, int64_t rows);
 
 // Scores rows of outputs, which count_labelled has seen. Unless it is null, `gradient` gets d(loss / all_labelled) /

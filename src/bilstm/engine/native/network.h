@@ -71,7 +71,7 @@ class Network {
     void gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
                   uint64_t seed, bilstm_score* score);
     void update(const Optimizer& optimizer);
-    void average(float share);
+    void average(float fraction);
     // With weights rounded to bfloat16 if asked for, which round_weights must have prepared since they last changed.
     void predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
                  float* output, bilstm_score* score);
@@ -108,8 +108,10 @@ class Network {
     bool keeps_lengths_ = true;     // a step of a sequence is one until the end, or until all become one row
     bool weights_rounded_ = false;  // from the weights as they are
     int64_t state_width_ = 0;
-    size_t first_learnt_ = 0;       // the first layer with weights: gradients go no further back
-    int64_t weights_per_step_ = 0;  // multiply-adds of a step, forward
+    size_t first_learnt_ = 0;  // the first layer with weights: gradients go no further back
+    // Multiply-adds of a step, forward; without padding, since what is decided by it must not depend on a vector's
+    // width.
+    int64_t weights_per_step_ = 0;
     struct Share {
         int64_t begin, end, first_row;  // positions in the batch; rows of targets before it
     };

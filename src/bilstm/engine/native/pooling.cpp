@@ -49,29 +49,29 @@ void Pooling::backward(const Batch& batch, const Input& input, const float* outp
                        float* input_gradient, Scratch& scratch) {
     if (!input_gradient) return;
     const int64_t width = input_width;
-    float* shares = scratch[kShare].reserve(checked_product(batch.sequences, width));
+    float* parts = scratch[kParts].reserve(checked_product(batch.sequences, width));
     parallel(batch.sequences, input.rows * width, [&](int64_t sorted) {
         const auto i = static_cast<size_t>(sorted);
         const int64_t steps = batch.length[i];
         const float* gradient = output_gradient + batch.order[i] * width;
-        float* share = shares + batch.order[i] * width;
+        float* part = parts + batch.order[i] * width;
         float* to = input_gradient + batch.start[i] * width;
         if (pool_ == Pool::average) {
-            std::copy_n(gradient, width, share);
-            divide(share, static_cast<float>(steps), width);
-            for (int64_t step = 0; step < steps; ++step) std::copy_n(share, width, to + step * width);
+            std::copy_n(gradient, width, part);
+            divide(part, static_cast<float>(steps), width);
+            for (int64_t step = 0; step < steps; ++step) std::copy_n(part, width, to + step * width);
             return;
         }
-        // Equal maxima share the gradient, as in Keras.
+        // Equal maxima divide the gradient, as in Keras.
         const float* rows = input.data + input.starts[i] * width;
         const float* most = output + batch.order[i] * width;
-        std::fill_n(share, width, 0.0f);
+        std::fill_n(part, width, 0.0f);
         for (int64_t step = 0; step < steps; ++step)
-            for (int64_t k = 0; k < width; ++k) share[k] += rows[step * width + k] == most[k] ? 1.0f : 0.0f;
-        for (int64_t k = 0; k < width; ++k) share[k] = gradient[k] / std::max(share[k], 1.0f);
+            for (int64_t k = 0; k < width; ++k) part[k] += rows[step * width + k] == most[k] ? 1.0f : 0.0f;
+        for (int64_t k = 0; k < width; ++k) part[k] = gradient[k] / std::max(part[k], 1.0f);
         for (int64_t step = 0; step < steps; ++step)
             for (int64_t k = 0; k < width; ++k)
-                to[step * width + k] = rows[step * width + k] == most[k] ? share[k] : 0.0f;
+                to[step * width + k] = rows[step * width + k] == most[k] ? part[k] : 0.0f;
     });
 }
 

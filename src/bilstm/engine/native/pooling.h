@@ -17,7 +17,7 @@ class Pooling final : public Layer {
                   Scratch&) override;
 
   private:
-    enum { kShare };
+    enum { kParts };
     Pool pool_;
 };
 

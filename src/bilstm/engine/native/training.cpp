@@ -155,8 +155,8 @@ void Network::update(const Optimizer& optimizer) {
     ++iteration;
 }
 
-// Each average goes so far towards its weight.
-void Network::average(float share) {
+// Each average goes this fraction of the way to its weight.
+void Network::average(float fraction) {
     constexpr int64_t kPiece = 1 << 14;
     for (Parameter* parameter : parameters_) {
         const int64_t size = parameter->shape.size();
@@ -164,7 +164,7 @@ void Network::average(float share) {
         const float* values = parameter->value.data();
         parallel((size + kPiece - 1) / kPiece, size, [&](int64_t piece) {
             const int64_t end = std::min(size, (piece + 1) * kPiece);
-            for (int64_t i = piece * kPiece; i < end; ++i) averages[i] += (values[i] - averages[i]) * share;
+            for (int64_t i = piece * kPiece; i < end; ++i) averages[i] += (values[i] - averages[i]) * fraction;
         });
     }
 }
