@@ -43,6 +43,9 @@ class LayerStruct(ctypes.Structure):
         ("vocabularies", POINTER(c_int64)),
         ("dimensions", POINTER(c_int64)),
         ("pool", c_int32),
+        ("causal", c_int32),
+        ("kernel_size", c_int64),
+        ("dilation", c_int64),
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from bilstm.layers.base import LAYERS, Input, Layer, Symbol, WeightSpec, count_parameters, from_json, to_json
+from bilstm.layers.convolution import Conv1D
 from bilstm.layers.pooling import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D
 from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
 from bilstm.layers.stepwise import (
@@ -26,6 +27,7 @@ __all__ = [
     "LSTM",
     "Bidirectional",
     "ColumnEmbedding",
+    "Conv1D",
     "Dense",
     "Dropout",
     "Embedding",
@@ -52,6 +54,7 @@ LAYERS |= {
         LSTM,
         Bidirectional,
         Reverse,
+        Conv1D,
         Dense,
         TimeDistributed,
         Dropout,
@@ -71,7 +74,8 @@ _INSTEAD = {
     ("Add", "Subtract", "Multiply", "Average", "Minimum", "Dot", "Concat", "concat"): (
         "a model is one chain of layers, which cannot merge branches"
     ),
-    ("Conv", "Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
+    ("Conv",): 'Conv1D, with padding="same" or "causal", is the only convolution here',
+    ("Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
         "sequences are read step by step by LSTM, and GlobalMaxPooling1D or GlobalAveragePooling1D make a row of each"
     ),
     ("Normalization",): "standardise x before it is given to the model, and clip gradients by the optimizer's clipnorm",

@@ -53,6 +53,7 @@ class Layer {
     bool takes_gaps = false;    // reads through Input::starts, so its input need not be compact
     bool recompute = false;     // keeps less for the backward pass, which computes it again
     bool one_row_each = false;  // turns a sequence of rows into one row
+    bool reads_around = false;  // rows of other steps, with no state by which a sequence's next piece could go on
 
     // The caller provides outputs (rows x output_width) and gradients of the same shapes.
     virtual void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const = 0;

@@ -99,7 +99,7 @@ class Network {
     std::vector<std::unique_ptr<Layer>> layers_;
     std::vector<Parameter*> parameters_;
     Dense* last_dense_ = nullptr;
-    bool one_row_each_ = false;
+    bool one_row_each_ = false, reads_around_ = false;
     bool weights_rounded_ = false;  // from the weights as they are
     int64_t state_width_ = 0;
     size_t first_learnt_ = 0;       // the first layer with weights: gradients go no further back
