@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.engine.library import LayerStruct
+from bilstm.engine.plans import ACTIVATIONS
 from bilstm.layers import (
     LSTM,
     Bidirectional,
     ColumnEmbedding,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -77,6 +79,14 @@ LAYER = st.one_of(
     st.builds(GlobalMaxPooling1D),
     st.builds(GlobalAttentionPooling1D, UNITS),
     st.builds(SpatialDropout1D, st.floats(0, 0.99)),
+    st.builds(
+        Conv1D,
+        UNITS,
+        UNITS,
+        padding=st.sampled_from(["same", "causal"]),
+        dilation_rate=UNITS,
+        activation=st.sampled_from([None, *ACTIVATIONS]),
+    ),
 )
 
 
@@ -196,6 +206,7 @@ def test_both_directions_start_with_weights_of_their_own() -> None:
     [
         (LSTM(5), 3, {"kernel": (3, 20), "recurrent_kernel": (5, 20), "bias": (20,)}, 5),
         (Dense(5), 3, {"kernel": (3, 5), "bias": (5,)}, 5),
+        (Conv1D(5, 2, padding="same"), 3, {"kernel": (2, 3, 5), "bias": (5,)}, 5),
         (TimeDistributed(Dense(5)), 3, {"kernel": (3, 5), "bias": (5,)}, 5),
         (TimeDistributed(Dropout(0.5)), 3, {}, 3),
         (Dropout(0.5), 3, {}, 3),

@@ -77,8 +77,8 @@ class Conv1D(Layer):
             )
         if padding == "valid":
             raise ValueError(
-                'Conv1D: padding="valid", Keras\'s default, is not supported, since it shortens sequences: pass '
-                'padding="same", or padding="causal", with which no output depends on later steps'
+                "Conv1D: padding='valid' is not supported (only 'same' or 'causal'): this default of Keras's shortens "
+                "sequences; pass padding='same', or padding='causal', with which no output depends on later steps"
             )
         self.padding = check_choice("Conv1D", "padding", padding, PADDINGS)
         if data_format not in (None, "channels_last"):
