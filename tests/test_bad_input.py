@@ -400,6 +400,8 @@ CASES = [
     case("a text without words", "train new.csv --label y --text a --out out", "new.csv, line 3: the text in column 'a' has no words: give it some, or leave the row out", new_csv="a,y\nb,1\n ,0\n"),
     case("pooling of steps", f"train train.csv {COLUMNS} --out out --pooling max", "pooling has no effect: it is for tasks with one answer for each sequence; leave it out"),
     case("no such pooling", "train train.csv --out out --pooling min", "invalid value for '--pooling': 'min' is not one of 'mean', 'max', 'attention', 'last'."),
+    case("a convolution that is none", f"train train.csv {COLUMNS} --out out --conv 64", "training: conv must be filters x kernel size, such as '64x5', or several of them, '64x5+64x3', not '64'"),
+    case("a convolution of steps by themselves", f"train train.csv {COLUMNS} --out out --conv 4x3 --direction none", "with direction 'none' no step knows the others, which a convolution reads: leave conv out"),
     case("the last step of steps by themselves", f"train new.csv {SEQUENCES} --out out --pooling last --direction none", "with direction 'none' no step knows the others: pool by mean, max or attention, not last", new_csv=ANSWERS),
     case("calibration without a validation set", f"train train.csv {COLUMNS} --out out --quiet --validation-split 0 --calibrate", "probabilities are calibrated on the validation set, and there is none: leave out calibrate, or set sequences aside with validation_split"),
     case("calibration of quantities", "train new.csv --sequence id --label z --task sequence-quantity --out out --quiet --calibrate", "calibrate is for probabilities, but quantities are predicted: leave it out", new_csv=ANSWERS),

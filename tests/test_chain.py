@@ -15,6 +15,7 @@ from bilstm.layers import (
     LSTM,
     Bidirectional,
     ColumnEmbedding,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -149,6 +150,11 @@ def test_building_by_hand() -> None:
             [LSTM(2), GlobalAttentionPooling1D(3)],
             ValueError,
             "Sequential: GlobalAttentionPooling1D needs sequences, but a layer before it returns one row for each",
+        ),
+        (
+            [LSTM(2), Conv1D(3, 2, padding="same")],
+            ValueError,
+            "Sequential: Conv1D needs sequences, but a layer before it returns one row for each: give that layer",
         ),
         (
             [GlobalAttentionPooling1D(3), SpatialDropout1D(0.5)],

@@ -402,6 +402,20 @@ def test_poolings_vary_where_sequences_have_one_answer(pooling: list[str]) -> No
     assert [variant["name"] for variant in report["variants"]] == [f"pooling {name}" for name in pooling]
 
 
+def test_convolutions_vary() -> None:
+    X, y = half_of_total(40, 6, seed=1)
+    report = compare(X, y, vary={"conv": [None, "4x3", "4x3+3x2"]}, seeds=1, units=3, **SMALL)
+    assert [variant["name"] for variant in report["variants"]] == [
+        "no convolution",
+        "convolution 4x3",
+        "convolution 4x3+3x2",
+    ]
+    plan = plan_comparison(X, y, columns={}, vary={"conv": [None, "4x3"]}, options={"units": 3, **SMALL})
+    built = [build_network(plan.prepared.schema, plan.prepared.task, each.options) for each in plan.variants]
+    sizes = [variant["parameters"] for variant in report["variants"]]
+    assert sizes[:2] == [network.count_params() for network in built]
+
+
 # --- Forms of data -------------------------------------------------------------------------------------------------
 
 

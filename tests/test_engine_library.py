@@ -20,7 +20,16 @@ from bilstm.engine import library
 from bilstm.engine.library import DirectionStruct, LayerStruct
 from bilstm.engine.losses import TABLE
 from bilstm.engine.network import Network
-from bilstm.engine.plans import OptimizerPlan, Targets, attention_pooling, dense, dropout, embedding, recurrent
+from bilstm.engine.plans import (
+    OptimizerPlan,
+    Targets,
+    attention_pooling,
+    convolution,
+    dense,
+    dropout,
+    embedding,
+    recurrent,
+)
 from bilstm.layers import LSTM, Bidirectional, Dense
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
@@ -211,6 +220,14 @@ def test_the_engine_is_not_built_without_fused_multiply_add(tmp_path: Path) -> N
             2,
             "spatial dropout cannot follow a layer that returns one row for a sequence",
         ),
+        ([convolution(0, 0, 3)], 2, "units must be from 1 to 1048576, not 0"),
+        ([convolution(0, 3, 0)], 2, "a kernel size must be from 1 to 1048576, not 0"),
+        ([convolution(0, 3, 3, 0)], 2, "a dilation must be from 1 to 1048576, not 0"),
+        (
+            [attention_pooling(0, 3), convolution(1, 3, 2)],
+            2,
+            "a convolution cannot follow a layer that returns one row for a sequence",
+        ),
         ([embedding(0, 1, (3,), (2,))], 3, "an embedding's columns must add up to its input's"),
         ([embedding(0, 0, (0,), (2,))], 1, "a vocabulary must have 1 to 16777216 entries"),
         ([embedding(0, 0, (3,), (0,))], 1, "an embedding's dimension must be from 1 to 1048576, not 0"),
@@ -361,6 +378,20 @@ def test_batches_of_sequences_there_are_not(chosen: list[int], starts: list[int]
         network().train(
             data(3, 2), targets, np.array(chosen), np.array(starts), "categorical_crossentropy", OptimizerPlan(), 0
         )
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_convolution_cannot_go_on_from_states(causal: bool) -> None:
+    """They do not say what the steps before a piece were."""
+    one, several = (Network([convolution(0, 3, size, causal=causal), LSTM_PLAN], 2) for size in (1, 2))
+    data = Ragged(np.ones((4, 2)), np.array([0, 4]))
+    states = np.zeros((1, several.state_width), np.float32)
+    for arguments in ({"states": states}, {"return_states": True}):
+        assert one.predict(data, **arguments)[0].shape == (4, 3)
+        with pytest.raises(
+            ValueError, match="a layer that reads several steps at once cannot go on from states: give it whole"
+        ):
+            several.predict(data, **arguments)
 
 
 def test_states_that_do_not_fit() -> None:

@@ -720,6 +720,21 @@ def test_pooling(pooling: str, pool: str, direction: str) -> None:
     assert bits(alone) == bits(fitted.predict_proba(X))
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("conv", "sizes"), [(None, []), ("none", []), ("5x3", [(5, 3)]), ("5x3+4x2", [(5, 3), (4, 2)])]
+)
+def test_convolutions(make: Any, conv: str | None, sizes: list[tuple[int, int]]) -> None:
+    X, y = data_for(make())
+    fitted = make(conv=conv, epochs=2, baseline=True).fit(X, y)
+    made = [layer["config"] for layer in layers_of(fitted) if layer["class_name"] == "Conv1D"]
+    assert [(layer["filters"], layer["kernel_size"]) for layer in made] == sizes
+    assert {(layer["padding"], layer["activation"]) for layer in made} <= {("same", "relu")}
+    assert fitted.training_["options"]["conv"] == (conv if sizes else None)
+    alone = fitted.model_.baseline.network.get_config()["layers"]
+    assert "Conv1D" not in [layer["class_name"] for layer in alone]  # each step by itself
+
+
 @pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
 def test_without_context_the_order_of_steps_is_nothing(pooling: str) -> None:
     X, y = beginnings()
@@ -941,6 +956,10 @@ def test_partial_fit_refuses(change: Any, message: str) -> None:
             {"pooling": "sum"},
             "training: pooling must be one of None, 'mean', 'max', 'attention', 'last', not 'sum'",
         ),
+        ({"conv": 64}, "training: conv must be filters x kernel size, such as '64x5', or several of them"),
+        ({"conv": "64x5,64x3"}, "training: conv must be filters x kernel size, such as '64x5', or several of them"),
+        ({"conv": "4x0"}, "training: conv must be filters x kernel size, such as '64x5', or several of them"),
+        ({"conv": "4x3", "direction": "none"}, "with direction 'none' no step knows the others, which a convolution"),
         ({"variational_dropout": 0.5}, "training: variational_dropout must be one of True, False, not 0.5"),
         ({"weight_decay": -0.1}, "training: weight_decay must be a number from 0 to below 1 / learning_rate, not -0.1"),
         (

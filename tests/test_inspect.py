@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from bilstm.cli import commands
 from bilstm.inspection import describe_network, inspect_file, inspection
-from bilstm.layers import LSTM, Bidirectional, Dense, GlobalMaxPooling1D, TimeDistributed
+from bilstm.layers import LSTM, Bidirectional, Conv1D, Dense, GlobalMaxPooling1D, TimeDistributed
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
@@ -119,6 +119,25 @@ def test_a_sequential_model(tmp_path: Path) -> None:
     said = bilstm("inspect", tmp_path / "m")
     assert said.startswith(f"{tmp_path / 'm'}: a Sequential network; ")
     assert "\nnetwork: 2 inputs, 76 parameters\n" in said
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        (Conv1D(4, 5, padding="same", activation="relu"), "convolution of 5 steps, 4 filters, relu"),
+        (Conv1D(1, 1, padding="same"), "convolution of 1 step, 1 filter, linear"),
+        (
+            Conv1D(4, 3, padding="causal", dilation_rate=2),
+            "causal convolution of 3 steps, 2 apart, 4 filters, linear",
+        ),
+    ],
+)
+def test_convolutions(layer: Conv1D, what: str) -> None:
+    model = Sequential([layer, Dense(1)])
+    model.build((None, None, 2))
+    described = describe_network(model)["layers"][0]
+    parameters = (2 * layer.kernel_size + 1) * layer.filters
+    assert described == {"what": what, "outputs": layer.filters, "parameters": parameters}
 
 
 @pytest.mark.parametrize("merge_mode", ["sum", None])

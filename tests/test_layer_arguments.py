@@ -13,6 +13,7 @@ from bilstm.layers import (
     AveragePooling1D,
     Bidirectional,
     ColumnEmbedding,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -73,9 +74,19 @@ POOLING_ARGUMENTS = {
     "data_format": ([None, "channels_last"], ["channels_first"]),
     "keepdims": ([False], [True]),
 }
+CONVOLUTION_ARGUMENTS = {
+    "strides": ([1, (1,)], [2, (3,)]),
+    "padding": (["same"], ["valid"]),
+    "data_format": ([None, "channels_last"], ["channels_first"]),
+    "groups": ([1], [2]),
+}
 MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
     "LSTM": (lambda **k: LSTM(2, **k), ANY | LSTM_ARGUMENTS),
     "Dense": (lambda **k: Dense(2, **k), ANY | DENSE_ARGUMENTS),
+    "Conv1D": (
+        lambda **k: Conv1D(2, 3, **{"padding": "same"} | k),
+        ANY | DENSE_ARGUMENTS | CONVOLUTION_ARGUMENTS,
+    ),
     "Embedding": (lambda **k: Embedding(3, 2, **k), ANY | EMBEDDING_ARGUMENTS),
     "Dropout": (lambda **k: Dropout(0.5, **k), ANY | {"noise_shape": ([None], [(1, 2)]), "seed": ([None], [1])}),
     "SpatialDropout1D": (lambda **k: SpatialDropout1D(0.5, **k), ANY | {"seed": ([None], [1])}),
@@ -141,6 +152,30 @@ def test_every_layer_is_tested_here() -> None:
             "Dense: activation must be one of 'linear', 'sigmoid', 'softmax', 'tanh', 'relu', not 'sigmoi'; "
             "did you mean 'sigmoid'?",
         ),
+        (
+            lambda: Conv1D(64, 5),
+            ValueError,
+            "Conv1D: padding='valid' is not supported (only 'same' or 'causal'): this…",
+        ),
+        (lambda: Conv1D(64, 5), ValueError, "…; pass padding='same', or padding='causal', with which no output …"),
+        (lambda: Conv1D(0, 5, padding="same"), ValueError, "Conv1D: filters must be at least 1, not 0"),
+        (lambda: Conv1D(1, 0, padding="same"), ValueError, "Conv1D: kernel_size must be at least 1, not 0"),
+        (
+            lambda: Conv1D(1, (3, 3), padding="same"),
+            TypeError,
+            "Conv1D: kernel_size must be a whole number, not (3, 3)",
+        ),
+        (
+            lambda: Conv1D(1, 2, padding="causal", dilation_rate=0),
+            ValueError,
+            "Conv1D: dilation_rate must be at least 1, not 0",
+        ),
+        (
+            lambda: Conv1D(1, 2, padding="sam"),
+            ValueError,
+            "Conv1D: padding must be one of 'same', 'causal', not 'sam'; did you mean 'same'?",
+        ),
+        (lambda: Conv1D(1, 2, padding="same", activation="elu"), ValueError, "Conv1D: activation must be one of …"),
         (lambda: Dropout(1.0), ValueError, "Dropout: rate must be at least 0 and below 1, not 1.0"),
         (lambda: Dropout("half"), ValueError, "Dropout: rate must be a number, not 'half'"),
         (lambda: SpatialDropout1D(-0.1), ValueError, "SpatialDropout1D: rate must be at least 0 and below 1, not -0.1"),

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilstm.engine.library import LayerStruct
+from bilstm.engine.plans import ACTIVATIONS
 from bilstm.layers import (
     LSTM,
     AveragePooling1D,
     Bidirectional,
     ColumnEmbedding,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -83,6 +85,14 @@ LAYER = st.one_of(
     st.builds(AveragePooling1D, UNITS, st.none() | UNITS, st.sampled_from(["valid", "same"])),
     st.builds(GlobalAttentionPooling1D, UNITS),
     st.builds(SpatialDropout1D, st.floats(0, 0.99)),
+    st.builds(
+        Conv1D,
+        UNITS,
+        UNITS,
+        padding=st.sampled_from(["same", "causal"]),
+        dilation_rate=UNITS,
+        activation=st.sampled_from([None, *ACTIVATIONS]),
+    ),
 )
 
 
@@ -202,6 +212,7 @@ def test_both_directions_start_with_weights_of_their_own() -> None:
     [
         (LSTM(5), 3, {"kernel": (3, 20), "recurrent_kernel": (5, 20), "bias": (20,)}, 5),
         (Dense(5), 3, {"kernel": (3, 5), "bias": (5,)}, 5),
+        (Conv1D(5, 2, padding="same"), 3, {"kernel": (2, 3, 5), "bias": (5,)}, 5),
         (TimeDistributed(Dense(5)), 3, {"kernel": (3, 5), "bias": (5,)}, 5),
         (TimeDistributed(Dropout(0.5)), 3, {}, 3),
         (Dropout(0.5), 3, {}, 3),

@@ -40,6 +40,8 @@ CASES: list[tuple[str, dict[str, Any], Any, Any]] = [
     ("tokens", {"label": "mood", "text": "note"}, "words", "characters"),
     ("pooling", LONG, "max", "attention"),
     ("pooling", LONG, "mean", "last"),
+    ("conv", LONG, "4x3", "none"),
+    ("conv", LONG | {"task": "step-label"}, "4x3", "4x3+2x2"),
     ("calibrate", LONG, True, False),
     ("calibrate", LONG | {"task": "step-label"}, None, False),
     ("class_weight", LONG, "balanced", {"calm": 3.0, "wild": 0.5}),

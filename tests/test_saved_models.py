@@ -339,6 +339,7 @@ def make_layer(name: str) -> Layer:
         "LSTM": {"units": 2, "return_sequences": True, "go_backwards": True, "unit_forget_bias": False},
         "Bidirectional": {"layer": LSTM(2), "merge_mode": None, "backward_layer": LSTM(3, go_backwards=True)},
         "Dense": {"units": 2, "activation": "relu"},
+        "Conv1D": {"filters": 2, "kernel_size": 3, "padding": "causal", "dilation_rate": 2, "activation": "relu"},
         "TimeDistributed": {"layer": Dense(2)},
         "Dropout": {"rate": 0.25},
         "SpatialDropout1D": {"rate": 0.25},

@@ -14,6 +14,7 @@ from bilstm.layers import (
     LSTM,
     Bidirectional,
     ColumnEmbedding,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -122,15 +123,17 @@ def test_nothing_is_changed_by_a_piece_that_is_refused() -> None:
 @pytest.mark.parametrize("after", [[], [Reverse()], [GlobalMaxPooling1D()]])
 def test_networks_that_need_the_end_of_a_sequence(layer: Any, after: list[Any]) -> None:
     model = Sequential([layer, *after, Dense(1)])
-    message = f"stream: {layer!r} needs the end of a sequence: only layers that read forward go on step by step"
+    message = f"stream: {layer!r} cannot go on step by step: only layers that read forward and keep what they know in a state can"
     with pytest.raises(ValueError, match=re.escape(message)):
         model.stream()
 
 
 def test_other_networks_without_a_stream() -> None:
     forward = LSTM(2, return_sequences=True, input_shape=(None, 2))
-    with pytest.raises(ValueError, match="GlobalMaxPooling1D.* needs the end of a sequence"):
+    with pytest.raises(ValueError, match="GlobalMaxPooling1D.* cannot go on step by step"):
         Sequential([forward, GlobalMaxPooling1D()]).stream()
+    with pytest.raises(ValueError, match="Conv1D.* cannot go on step by step"):
+        Sequential([Conv1D(2, 3, padding="causal", input_shape=(None, 2)), LSTM(2)]).stream()
     with pytest.raises(ValueError, match="leaves out masked steps"):
         Sequential([Masking(input_shape=(None, 2)), LSTM(2)]).stream()
     with pytest.raises(ValueError, match="stream: the model is not built"):

@@ -479,7 +479,7 @@ def test_numbers_of_numpy_make_the_same_file(tmp_path: Path) -> None:
 def test_every_option_is_tested_here() -> None:
     tested = {
         *("units", "layers", "merge_mode", "direction", "dropout", "embedding", "epochs", "batch_size"),
-        *("variational_dropout", "weight_decay", "class_weight", "pooling", "calibrate"),
+        *("variational_dropout", "weight_decay", "class_weight", "pooling", "conv", "calibrate"),
         *("learning_rate", "patience", "validation_split", "seed", "time_limit"),
     }
     assert set(TrainingOptions.__dataclass_fields__) == tested

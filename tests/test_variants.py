@@ -29,6 +29,7 @@ VALUES: dict[str, list[Any]] = {
     "learning_rate": [0.1, 0.01],
     "patience": [1, 2],
     "pooling": ["mean", "max"],
+    "conv": [None, "4x3"],
     "class_weight": [None, {"a": 2.0}],
     "calibrate": [True, False],
 }
@@ -65,6 +66,12 @@ def test_one_direction_has_nothing_to_merge() -> None:
     assert found[0].named_beside(found[2]) == "forward only"
 
 
+def test_convolutions_have_names() -> None:
+    found = grid({"conv": ["none", "4x3", "4x3+2x2"]}, BASE)
+    assert [each.name for each in found] == ["no convolution", "convolution 4x3", "convolution 4x3+2x2"]
+    assert [each.options.conv for each in found] == [None, "4x3", "4x3+2x2"]
+
+
 def test_the_same_value_twice_is_one_variant() -> None:
     assert [each.options.units for each in grid({"units": [3, 5, 3]}, BASE)] == [3, 5]
 
@@ -78,6 +85,11 @@ def test_the_same_value_twice_is_one_variant() -> None:
         ({"direction": "both"}, "what 'direction' is to be is a list of values, not 'both'"),
         ({"units": [0, 2]}, "training: units must be at least 1, not 0"),
         ({"units": ["many", 2]}, "training: units must be a whole number, not 'many'"),
+        (
+            {"conv": ["5"]},
+            "training: conv must be filters x kernel size, such as '64x5', or several of them, …, not '5'",
+        ),
+        ({"conv": [None, "none"]}, "there is nothing to compare: 1 variant of the network"),
         ({"units": [2]}, "there is nothing to compare: 1 variant of the network"),
         ({}, "there is nothing to compare: 1 variant of the network"),
         ({"direction": ["forward"], "merge_mode": ["sum", "mul"]}, "there is nothing to compare: 1 variant of the …"),
@@ -97,6 +109,7 @@ def test_what_is_no_grid(vary: Any, message: str) -> None:
         ("variational_dropout=true,false", [True, False]),
         ("pooling=mean,max,attention", ["mean", "max", "attention"]),
         ("direction=none,both", ["none", "both"]),
+        ("conv=none,64x5,64x5+32x3", ["none", "64x5", "64x5+32x3"]),
         ("class_weight=none,balanced", [None, "balanced"]),
     ],
 )

@@ -105,12 +105,12 @@ def test_something_must_follow() -> None:
 def test_states_are_not_carried() -> None:
     model = model_of(MaxPooling1D(3))
     assert model.network is not None
-    with pytest.raises(ValueError, match="a network that makes sequences shorter carries no states"):
+    with pytest.raises(ValueError, match="a layer that reads several steps at once cannot go on from states"):
         model.network.predict(sequences([9, 12]), return_states=True)
     with pytest.raises(ValueError, match=re.escape("Bidirectional")):
         model.stream()
     forward = Sequential([LSTM(2, return_sequences=True, input_shape=(None, 2)), MaxPooling1D(), LSTM(2)])
-    with pytest.raises(ValueError, match=re.escape("stream: MaxPooling1D(strides=2) needs the end of a sequence")):
+    with pytest.raises(ValueError, match=re.escape("stream: MaxPooling1D(strides=2) cannot go on step by step")):
         forward.stream()
 
 

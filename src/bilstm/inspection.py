@@ -7,7 +7,7 @@ from typing import Any
 
 from bilstm.data.schema import Schema
 from bilstm.errors import counted, listed, shown
-from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Dense, Dropout, Layer, TimeDistributed
+from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Conv1D, Dense, Dropout, Layer, TimeDistributed
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
 from bilstm.models import Sequential, load_model
@@ -113,6 +113,10 @@ def _in_words(layer: Layer) -> str:
         return f"LSTM in both directions, {layer.forward.units} units each, {joined}"
     if isinstance(layer, LSTM):
         return f"LSTM {'backward' if layer.go_backwards else 'forward'}, {layer.units} units"
+    if isinstance(layer, Conv1D):
+        steps = f"{'causal ' * (layer.padding == 'causal')}convolution of {counted(layer.kernel_size, 'step')}"
+        apart = f", {layer.dilation_rate} apart" if layer.dilation_rate > 1 else ""
+        return f"{steps}{apart}, {counted(layer.filters, 'filter')}, {layer.activation}"
     inner = layer.layer if isinstance(layer, TimeDistributed) else layer
     if isinstance(inner, Dense):
         return f"dense, {counted(inner.units, 'output')}, {inner.activation}"

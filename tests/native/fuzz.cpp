@@ -95,7 +95,7 @@ struct Plan {
         const int64_t count = bytes.below(5);
         for (int64_t i = 0; i < count; ++i) {
             bilstm_layer layer{};
-            layer.kind = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(7));
+            layer.kind = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(9));
             layer.index = static_cast<int32_t>(i);
             layer.directions = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(1 + bytes.below(2));
             const int64_t units = bytes.size(40);
@@ -106,6 +106,11 @@ struct Plan {
             layer.units = units;
             layer.activation = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5));
             layer.pool = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(2));
+            layer.causal = bytes.byte() & 1;
+            layer.same = bytes.byte() & 1;
+            layer.window = bytes.size(6);
+            layer.stride = bytes.size(3);
+            layer.dilation = bytes.size(3);
             layer.rate = bytes.rarely() ? bytes.any<float>() : static_cast<float>(bytes.byte()) / 256.0f;
             layer.tables = 1 + bytes.below(4);
             for (auto** array : {&layer.vocabularies, &layer.dimensions}) {

@@ -17,6 +17,7 @@ from bilstm.layers import (
     AveragePooling1D,
     Bidirectional,
     ColumnEmbedding,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -77,7 +78,7 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
         layers += draw(_recurrent())
         if dropout:
             between = ([], [Dropout(0.4)], [SpatialDropout1D(0.3)], [TimeDistributed(Dense(5, "relu"))])
-            layers += draw(st.sampled_from(between))
+            layers += draw(st.sampled_from([*between, [Conv1D(5, 4, padding="same", activation="tanh")]]))
     units = draw(st.sampled_from(UNITS))
     pools = [GlobalAveragePooling1D()], [GlobalMaxPooling1D()], [GlobalAttentionPooling1D(units)]
     ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")], *pools)
@@ -122,6 +123,8 @@ def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], 
         ([], numbers),
         ([Dense(17, "tanh")], numbers),
         ([Embedding(5, 4)], words),
+        ([Conv1D(17, 3, padding="same", activation="relu")], numbers),
+        ([Embedding(5, 4), Conv1D(5, 2, padding="causal", dilation_rate=3)], words),
         ([ColumnEmbedding(2, [5, 3], [4, 2])], np.hstack([numbers, words, tags])),
     ]
 

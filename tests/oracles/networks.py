@@ -32,6 +32,13 @@ def dense(units: int = 3, activation: str = "linear") -> dict[str, Any]:
     return {"class_name": "Dense", "config": {"units": units, "activation": activation}}
 
 
+def convolution(
+    filters: int = 3, size: int = 3, padding: str = "same", *, dilation: int = 1, activation: str = "tanh"
+) -> dict[str, Any]:
+    config = {"filters": filters, "kernel_size": size, "padding": padding}
+    return {"class_name": "Conv1D", "config": config | {"dilation_rate": dilation, "activation": activation}}
+
+
 def time_distributed(layer: dict[str, Any]) -> dict[str, Any]:
     return {"class_name": "TimeDistributed", "config": {"layer": layer}}
 
@@ -124,11 +131,11 @@ class Problem:
 def problems(draw: st.DrawFn) -> Problem:
     """Random networks of all layers, with a loss that fits."""
     first = [[], [EMBEDDING], [column_embedding(1, [3, 4], [2, 3])], [dropout(0.25)], [time_distributed(dense(3))]]
-    first.append([spatial_dropout(0.4)])
+    first += [[spatial_dropout(0.4)], [convolution(2, 3, activation="relu")], [EMBEDDING, convolution(3, 2, "causal")]]
     layers = list(draw(st.sampled_from(first)))
     recurrent = [lstm(2), lstm(2, backwards=True), *(bidirectional(mode, units=2) for mode in MERGE_MODES)]
     between: list[list[dict[str, Any]]] = [[], [REVERSE], [dropout(0.5)], [time_distributed(dense(2, "tanh"))]]
-    between.append([spatial_dropout(0.5)])
+    between += [[spatial_dropout(0.5)], [convolution(2, 2, dilation=2)]]
     for _ in range(draw(st.integers(0, 2))):
         layers += [draw(st.sampled_from(recurrent)), *draw(st.sampled_from(between))]
     summary = [[], [lstm(2, sequences=False)], [bidirectional(units=2, sequences=False)], [AVERAGE], [LARGEST]]

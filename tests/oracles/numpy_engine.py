@@ -19,6 +19,7 @@ from oracles.numpy_layers import (
     Bidirectional,
     ColumnEmbedding,
     Context,
+    Conv1D,
     Dense,
     Dropout,
     Layer,
@@ -255,6 +256,7 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
         "Dropout": Dropout,
         "SpatialDropout1D": SpatialDropout,
         "LSTM": LSTM,
+        "Conv1D": Conv1D,
         "Dense": Dense,
         "GlobalAttentionPooling1D": AttentionPooling,
     }

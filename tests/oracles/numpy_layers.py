@@ -359,6 +359,60 @@ class Dense(Layer):
         return [by_logits @ self.weights[0].T for by_logits in gradients]
 
 
+class Conv1D(Layer):
+    """Every step's sum, over taps, of the row there times the tap's matrix, then an activation; nothing is there beyond
+    a sequence's ends. The first tap is `before` steps earlier: with padding "same" half of the others, rounded down.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        width: int,
+        filters: int,
+        kernel_size: int,
+        padding: str = "same",
+        dilation_rate: int = 1,
+        activation: str = "linear",
+    ) -> None:
+        super().__init__(index, filters, [(kernel_size, width, filters), (filters,)])
+        if padding not in ("same", "causal"):
+            raise ValueError(f"layer {index}: unknown padding {padding!r}")
+        others = (kernel_size - 1) * dilation_rate
+        before = others if padding == "causal" else others // 2
+        self.places = [tap * dilation_rate - before for tap in range(kernel_size)]
+        self.dense = Dense(index, width, filters, activation)
+
+    def _read(self, steps: int) -> list[tuple[int, int, int]]:
+        """A step, a tap and the step that it reads there, for all of a sequence."""
+        read = [(step, tap, step + place) for step in range(steps) for tap, place in enumerate(self.places)]
+        return [(step, tap, at) for step, tap, at in read if 0 <= at < steps]
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        kernel, bias = self.weights
+        self.inputs = inputs
+        self.outputs = []
+        for rows in inputs:
+            sums = np.tile(bias, (len(rows), 1))
+            for step, tap, at in self._read(len(rows)):
+                sums[step] += rows[at] @ kernel[tap]
+            self.outputs.append(self.dense._activate(sums))
+        return self.outputs
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        kernel, _ = self.weights
+        by_kernel, by_bias = self.gradients
+        by_inputs = []
+        for rows, y, by_y in zip(self.inputs, self.outputs, gradients, strict=True):
+            by_sums = self.dense._by_logits(y, by_y)
+            by_bias += by_sums.sum(axis=0)
+            by_rows = np.zeros((len(rows), kernel.shape[1]), kernel.dtype)
+            for step, tap, at in self._read(len(rows)):
+                by_kernel[tap] += np.outer(rows[at], by_sums[step])
+                by_rows[at] += kernel[tap] @ by_sums[step]
+            by_inputs.append(by_rows)
+        return by_inputs
+
+
 class Pooling(Layer):
     """Every sequence's mean, or the largest of each number; equal largest ones share the gradient."""
 

@@ -26,6 +26,7 @@ from oracles.networks import (
     Problem,
     attention,
     bidirectional,
+    convolution,
     dense,
     dropout,
     inputs,
@@ -145,6 +146,15 @@ LARGER = {
     "largest numbers": [bidirectional("sum", units=33), dropout(0.3), LARGEST, dense(4, "softmax")],
     "attention": [bidirectional(units=18), dropout(0.3), attention(37), dense(4, "softmax")],
     "attention of narrow rows": [lstm(3), attention(1), dense(40, "tanh"), dense(2, "softmax")],
+    "convolutions": [
+        convolution(20, 5, activation="relu"),
+        dropout(0.3),
+        convolution(33, 4, dilation=3),
+        bidirectional(units=18),
+        convolution(70, 2, "causal"),
+        dense(4, "softmax"),
+    ],
+    "convolution last": [bidirectional(units=18), convolution(3, 6, activation="softmax")],
     "masks of sequences": [spatial_dropout(0.4), bidirectional(units=33), spatial_dropout(0.3), dense(4, "softmax")],
 }
 

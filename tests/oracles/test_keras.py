@@ -252,6 +252,70 @@ def test_stacked_layers_to_one_answer_a_sequence(seed: int) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=OUTPUT_TOLERANCE)
 
 
+convolutions = pytest.mark.parametrize(
+    ("size", "dilation", "padding", "activation"),
+    [
+        (1, 1, "same", "tanh"),
+        (2, 1, "same", "relu"),
+        (3, 1, "same", "sigmoid"),
+        (4, 1, "same", None),
+        (5, 2, "same", "relu"),
+        (4, 3, "same", "softmax"),
+        (3, 1, "causal", "relu"),
+        (4, 3, "causal", "tanh"),
+    ],
+)
+
+
+@convolutions
+@every_seed
+def test_convolution(size: int, dilation: int, padding: str, activation: str | None, seed: int) -> None:
+    """Each sequence by itself in Keras; here, all in one batch."""
+    _, X, filters = draw_shapes(900 + seed)
+
+    def network(layers: Layers) -> Sequence[Any]:
+        settings = {"padding": padding, "dilation_rate": dilation, "activation": activation}
+        return [
+            layers.Conv1D(filters, size, **settings),
+            layers.Bidirectional(layers.LSTM(5, return_sequences=True)),
+            layers.Conv1D(3, size, 1, padding, "channels_last", dilation, 1, activation),
+        ]
+
+    twins = Twins.of(network, X.features, seed, masking=False)
+    theirs = np.concatenate([predict(twins.theirs, sequence[np.newaxis])[0] for sequence in X])
+    ours = values_of(twins.ours.predict(X, verbose=0))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
+@convolutions
+def test_gradients_of_a_convolution(size: int, dilation: int, padding: str, activation: str | None) -> None:
+    """A step of plain descent by a rate of 1 takes the gradient away."""
+
+    def network(layers: Layers) -> Sequence[Any]:
+        settings = {"padding": padding, "dilation_rate": dilation, "activation": activation}
+        return [layers.Dense(3), layers.Conv1D(4, size, **settings), layers.Dense(2)]
+
+    generator = np.random.default_rng(size)
+    X, y = generator.normal(size=(3, 6, 2)), generator.normal(size=(3, 6, 2))
+    twins = Twins.of(network, 2, 1, masking=False)
+    twins.compile("mean_squared_error", "sgd", learning_rate=1.0)
+    before = twins.ours.get_weights()
+    for model in (twins.ours, twins.theirs):
+        model.train_on_batch(X, y)
+    for weights, ours, theirs in zip(before, twins.ours.get_weights(), twins.theirs.get_weights(), strict=True):
+        assert np.abs(weights - theirs).max() > 1e-3
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_initial_weights_of_a_convolution_are_spread_as_keras_spreads_them() -> None:
+    shape = {"filters": 50, "kernel_size": 7, "padding": "same"}
+    for layers, models in ((bilstm.layers, bilstm.models), (keras.layers, keras)):
+        kernel, bias = models.Sequential([layers.Input((None, 30)), layers.Conv1D(**shape)]).get_weights()
+        assert not bias.any()
+        assert np.abs(kernel).max() == pytest.approx(np.sqrt(6 / (7 * (30 + 50))), rel=1e-3)
+        assert kernel.std() == pytest.approx(np.sqrt(2 / (7 * (30 + 50))), rel=0.03)
+
+
 @every_seed
 def test_average_pooling_of_own_steps_only(seed: int) -> None:
     _, X, units = draw_shapes(600 + seed)
@@ -358,6 +422,18 @@ def classifier(units: int, outputs: int, activation: str, merge_mode: str = "con
     return network
 
 
+def convolved(padding: str) -> Network:
+    def network(layers: Layers) -> Sequence[Any]:
+        return [
+            layers.Conv1D(5, 3, padding=padding, activation="relu"),
+            layers.Conv1D(4, 2, padding=padding, dilation_rate=2, activation="tanh"),
+            layers.Bidirectional(layers.LSTM(4, return_sequences=True)),
+            layers.TimeDistributed(layers.Dense(2, activation="sigmoid")),
+        ]
+
+    return network
+
+
 def pooled(units: int, pooling: str, outputs: int = 3) -> Network:
     def network(layers: Layers) -> Sequence[Any]:
         recurrent = layers.Bidirectional(layers.LSTM(units, return_sequences=True))
@@ -411,6 +487,10 @@ CASES = {
     ),
     "averages": Case(
         pooled(5, "GlobalAveragePooling1D"), "categorical_crossentropy", 3, per_step=False, weights="sequence"
+    ),
+    "convolutions": Case(convolved("same"), "binary_crossentropy", 2, ragged=False),
+    "causal convolutions, step weights": Case(
+        convolved("causal"), "binary_crossentropy", 2, ragged=False, weights="step", settings={"learning_rate": 0.01}
     ),
     "largest numbers": Case(
         pooled(5, "GlobalMaxPooling1D"), "sparse_categorical_crossentropy", 3, per_step=False, ragged=False

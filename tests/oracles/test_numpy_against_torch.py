@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oracles.networks import AVERAGE, LARGEST, attention, bidirectional, dense, inputs, lstm, network_for
+from oracles.networks import AVERAGE, LARGEST, attention, bidirectional, convolution, dense, inputs, lstm, network_for
 
 torch = pytest.importorskip("torch")
 
@@ -92,6 +92,31 @@ def test_attention_pooling_equals_pytorch() -> None:
     np.testing.assert_allclose(network.forward(batch), expected.detach(), rtol=1e-12)
     _, gradients = network.gradients(batch, targets, loss="mean_squared_error")
     for actual, weight in zip(gradients, (kernel, bias, *weights), strict=True):
+        np.testing.assert_allclose(actual, weight.grad, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("dilation", [1, 3])
+@pytest.mark.parametrize("padding", ["same", "causal"])
+def test_convolution_of_each_sequence_equals_pytorch(padding: str, dilation: int, size: int) -> None:
+    rng = np.random.default_rng(5)
+    layers = [convolution(4, size, padding, dilation=dilation)]
+    batch = inputs(layers, [3, 1, 6, 4], rng)
+    network = network_for(layers, 2, rng)
+    kernel, bias = (torch.tensor(weight, requires_grad=True) for weight in network.weights)
+    columns = torch.tensor(batch.values).double()
+    others = (size - 1) * dilation
+    before = others if padding == "causal" else others // 2
+    convolved = []
+    for rows in columns.split(batch.lengths.tolist()):
+        padded = torch.nn.functional.pad(rows.T[None], (before, others - before))
+        convolved.append(torch.nn.functional.conv1d(padded, kernel.permute(2, 1, 0), bias, dilation=dilation)[0].T)
+    expected = torch.tanh(torch.cat(convolved))
+    targets = rng.normal(size=(14, 4))
+    torch.nn.functional.mse_loss(expected, torch.tensor(targets)).backward()
+    np.testing.assert_allclose(network.forward(batch), expected.detach(), rtol=1e-12)
+    _, gradients = network.gradients(batch, targets, loss="mean_squared_error")
+    for actual, weight in zip(gradients, (kernel, bias), strict=True):
         np.testing.assert_allclose(actual, weight.grad, rtol=1e-9, atol=1e-15)
 
 

@@ -21,6 +21,7 @@ from oracles.networks import (
     attention,
     bidirectional,
     column_embedding,
+    convolution,
     dense,
     dropout,
     inputs,
@@ -153,6 +154,9 @@ def test_gradients_of_activations(activation: str) -> None:
         [bidirectional(), LARGEST, dense(2)],
         [bidirectional(), attention(4), dense(2)],
         [attention(1)],
+        [convolution(2, 3), convolution(3, 4, dilation=2), lstm(2)],
+        [lstm(2), convolution(2, 3, "causal", dilation=2), convolution(2, 9, activation="softmax")],
+        [EMBEDDING, convolution(3, 2, activation="sigmoid"), LARGEST],
         [spatial_dropout(0.5), bidirectional(), spatial_dropout(0.4), dense(2)],
         [EMBEDDING, LARGEST],  # the same word twice, and so equal numbers
     ],

@@ -45,6 +45,7 @@ FRACTION = Number(0, 1, max_open=True)
 POSITIVE = Number(0, min_open=True)
 FILE = click.Path()  # so that a shell completes names of files
 FROM_ZERO = Number(0)
+TEXT = click.STRING
 COUNT = WholeNumber(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
@@ -56,6 +57,10 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "direction": (DIRECTION, "Which way the sequences are read; none: each step alone."),
     "merge_mode": (MERGE_MODE, "How the two directions are joined."),
     "pooling": (POOLING, "How steps become one answer for each sequence. Default: mean."),
+    "conv": (
+        TEXT,
+        "Convolutions before the LSTMs, as filters x kernel size: 64x5, or two, 64x5+64x3. Default: none.",
+    ),
     "embedding": (COUNT, "Dimensions of a text value's embedding. Default: more for more values."),
     "dropout": (FRACTION, "Share of values left out at random in training."),
     "variational_dropout": (click.BOOL, "Leave out the same values at all steps of a sequence."),

@@ -64,6 +64,8 @@ def _name(changes: Mapping[str, Any]) -> str:
 def _described(name: str, value: Any) -> str:
     if name == "direction":
         return _DIRECTIONS[value]
+    if name == "conv":
+        return "no convolution" if value in (None, "none") else f"convolution {value}"
     return str(value) if name == "merge_mode" else f"{name.replace('_', ' ')} {value}"
 
 

@@ -45,7 +45,9 @@ class LayerStruct(ctypes.Structure):
         ("pool", c_int32),
         ("window", c_int64),
         ("stride", c_int64),
+        ("dilation", c_int64),
         ("same", c_int32),
+        ("causal", c_int32),
     ]
 
 

@@ -127,6 +127,25 @@ def attention_pooling(index: int, units: int) -> LayerStruct:
     return LayerStruct(kind=6, index=index, units=units)
 
 
+def convolution(
+    index: int, units: int, kernel_size: int, dilation: int = 1, causal: bool = False, activation: str = "linear"
+) -> LayerStruct:
+    """A linear map of `kernel_size` rows around each, `dilation` steps apart, and one of ACTIVATIONS.
+
+    Args:
+        causal: whether a step's own row is the last of them; otherwise it is in the middle, or before it.
+    """
+    return LayerStruct(
+        kind=7,
+        index=index,
+        units=units,
+        window=kernel_size,
+        dilation=dilation,
+        causal=causal,
+        activation=ACTIVATIONS.index(activation),
+    )
+
+
 @lru_cache(maxsize=64)
 def optimizer_struct(plan: OptimizerPlan) -> OptimizerStruct:
     """The plan as the engine reads it; made once for each plan."""

@@ -59,6 +59,8 @@ class SequenceEstimator(BaseEstimator):
         pooling: for one answer a sequence, how its steps become one row: "mean" (the default) or "max" of the last
             layer's outputs; "last": what each direction has computed when it has read the whole sequence; "attention":
             a mean whose weights are learned, see `GlobalAttentionPooling1D`.
+        conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5", or several, "64x5+64x3";
+            see `TrainingOptions`. None: without.
         dropout: share of values dropped after each recurrent layer and after the embedding.
         variational_dropout: whether a sequence loses the same values at all of its steps, rather than others at each.
         embedding: dimensions of a string's embedding; None chooses by the number of different strings. Strings that
@@ -109,6 +111,7 @@ class SequenceEstimator(BaseEstimator):
         merge_mode: str = "concat",
         direction: str = "both",
         pooling: str | None = None,
+        conv: str | None = None,
         dropout: float = 0.3,
         variational_dropout: bool = False,
         embedding: int | None = None,
@@ -135,6 +138,7 @@ class SequenceEstimator(BaseEstimator):
         self.merge_mode = merge_mode
         self.direction = direction
         self.pooling = pooling
+        self.conv = conv
         self.dropout = dropout
         self.variational_dropout = variational_dropout
         self.embedding = embedding

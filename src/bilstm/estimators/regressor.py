@@ -37,6 +37,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         merge_mode: str = "concat",
         direction: str = "both",
         pooling: str | None = None,
+        conv: str | None = None,
         dropout: float = 0.3,
         variational_dropout: bool = False,
         embedding: int | None = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from bilstm.layers.base import LAYERS, Input, Layer, Symbol, WeightSpec, count_parameters, from_json, to_json
+from bilstm.layers.convolution import Conv1D
 from bilstm.layers.pooling import (
     AveragePooling1D,
     GlobalAttentionPooling1D,
@@ -33,6 +34,7 @@ __all__ = [
     "AveragePooling1D",
     "Bidirectional",
     "ColumnEmbedding",
+    "Conv1D",
     "Dense",
     "Dropout",
     "Embedding",
@@ -60,6 +62,7 @@ LAYERS |= {
         LSTM,
         Bidirectional,
         Reverse,
+        Conv1D,
         Dense,
         TimeDistributed,
         Dropout,
@@ -81,7 +84,8 @@ _INSTEAD = {
     ("Add", "Subtract", "Multiply", "Average", "Minimum", "Dot", "Concat", "concat"): (
         "a model is one chain of layers, which cannot merge branches"
     ),
-    ("Conv", "Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
+    ("Conv",): 'Conv1D, with padding="same" or "causal", is the only convolution here',
+    ("Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
         "sequences are read step by step by LSTM, and MaxPooling1D or GlobalMaxPooling1D make fewer rows of each"
     ),
     ("Normalization",): "standardise x before it is given to the model, and clip gradients by the optimizer's clipnorm",

@@ -153,7 +153,7 @@ class Layer(ABC):
 
     @property
     def needs_whole_sequence(self) -> bool:
-        """Whether an output waits for later time steps of its sequence, so that none can be given step by step."""
+        """Whether an output depends on more of its sequence than its step and the recurrent states before it."""
         return False
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from bilstm.ragged import FloatArray
 
 
-def glorot_uniform(shape: tuple[int, int], random: np.random.Generator) -> FloatArray:
-    """Uniform in ±sqrt(6 / (rows + columns)); Glorot & Bengio 2010."""
-    limit = np.sqrt(6.0 / sum(shape))
+def glorot_uniform(shape: tuple[int, ...], random: np.random.Generator) -> FloatArray:
+    """Uniform in ±sqrt(6 / (rows + columns)), counted in all of a convolution's matrices; Glorot & Bengio 2010."""
+    *matrices, rows, columns = shape
+    limit = np.sqrt(6.0 / (math.prod(matrices) * (rows + columns)))
     return random.uniform(-limit, limit, shape).astype(np.float32)
 
 

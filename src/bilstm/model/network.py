@@ -10,6 +10,7 @@ from bilstm.layers import (
     LSTM,
     Bidirectional,
     ColumnEmbedding,
+    Conv1D,
     Dense,
     Dropout,
     GlobalAttentionPooling1D,
@@ -24,7 +25,7 @@ from bilstm.layers import (
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
 from bilstm.tasks import Task
-from bilstm.training.options import TrainingOptions
+from bilstm.training.options import TrainingOptions, read_convolutions
 
 # How the steps of a sequence become one row: the last recurrent layer and what follows it.
 POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
@@ -50,13 +51,15 @@ def build_network(schema: Schema, task: Task, options: TrainingOptions) -> Seque
 
 
 def network_layers(schema: Schema, task: Task, options: TrainingOptions) -> list[Layer]:
-    """Embeddings of categories, recurrent layers with dropout, pooling for tasks with one answer a sequence, and a
-    dense layer.
+    """Embeddings of categories, convolutions, recurrent layers with dropout, pooling for tasks with one answer a
+    sequence, and a dense layer.
     """
     layers: list[Layer] = []
     if schema.vocabularies:
         dimensions = [options.embedding or embedding_dimension(size) for size in schema.vocabularies]
         layers += [ColumnEmbedding(schema.numeric_width, schema.vocabularies, dimensions), _dropout(options)]
+    for filters, size in read_convolutions(options.conv):
+        layers += [Conv1D(filters, size, padding="same", activation="relu"), _dropout(options)]
     for _ in range(depth(options, schema.numeric_width, task.per_sequence) - 1):
         layers += [*_recurrent(options), _dropout(options)]
     layers += POOLS[options.pooling or "mean"](options) if task.per_sequence else _recurrent(options)
@@ -85,6 +88,8 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
         raise UserError("embedding has no effect: there are no words or categories to embed; leave it out")
     if options.pooling is not None and not task.per_sequence:
         raise UserError("pooling has no effect: it is for tasks with one answer for each sequence; leave it out")
+    if options.conv is not None and options.direction == "none":
+        raise UserError("with direction 'none' no step knows the others, which a convolution reads: leave conv out")
     if task.per_sequence and (options.pooling, options.direction) == ("last", "none"):
         raise UserError("with direction 'none' no step knows the others: pool by mean, max or attention, not last")
 

@@ -779,7 +779,8 @@ class Sequential:
         for layer in self.layers:
             if layer.needs_whole_sequence:
                 raise ValueError(
-                    f"stream: {layer!r} needs the end of a sequence: only layers that read forward go on step by step"
+                    f"stream: {layer!r} cannot go on step by step: only layers that read forward and keep what they "
+                    f"know in a state can"
                 )
         if self._mask_value is not None:
             raise ValueError(f"stream: {self.layers[0]!r} leaves out masked steps: leave them out of x instead")

@@ -11,6 +11,7 @@ from bilstm.layers import (
     LSTM,
     AveragePooling1D,
     Bidirectional,
+    Conv1D,
     Embedding,
     GlobalAttentionPooling1D,
     GlobalAveragePooling1D,
@@ -57,7 +58,7 @@ def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:
     if layers and mask_value_of(layer) is not None:
         raise ValueError(f"Sequential: {layer!r} must be the first layer, since it leaves out steps of the input")
     summary = next((other for other in layers if not other.returns_rows_per_step()), None)
-    if summary and isinstance(layer, (LSTM, Bidirectional, SpatialDropout1D, *_POOLINGS)):
+    if summary and isinstance(layer, (LSTM, Bidirectional, Conv1D, SpatialDropout1D, *_POOLINGS)):
         advice = ": give that layer return_sequences=True" if isinstance(summary, (LSTM, Bidirectional)) else ""
         raise ValueError(
             f"Sequential: {type(layer).__name__} needs sequences, but a layer before it returns one row for "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ class TrainingOptions(LoopOptions):
         pooling: for tasks with one answer a sequence, how its steps become one row: "last" (what each direction has
             computed when it has read the whole sequence), "mean" or "max" of the last layer's outputs, or "attention",
             a mean with learned weights (see `GlobalAttentionPooling1D`); None: "mean".
+        conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5" makes of each step and the
+            two before and after it 64 features, with relu; "64x5+64x3" puts another after it (see `Conv1D`). None, or
+            "none": without. Not with direction "none".
         dropout: share of values dropped before and after each recurrent layer.
         variational_dropout: whether a sequence (or a piece of a long one) loses the same values at all of its steps,
             rather than others at each; Gal & Ghahramani 2016.
@@ -53,6 +57,7 @@ class TrainingOptions(LoopOptions):
     merge_mode: str = "concat"
     direction: str = "both"
     pooling: str | None = None
+    conv: str | None = None
     dropout: float = 0.3
     variational_dropout: bool = False
     embedding: int | None = None
@@ -71,6 +76,9 @@ class TrainingOptions(LoopOptions):
         check_choice("training", "merge_mode", self.merge_mode, MERGES)
         check_choice("training", "direction", self.direction, DIRECTIONS)
         check_choice("training", "pooling", self.pooling, (None, *POOLINGS))
+        if self.conv == "none":  # what a file of options or a comparison can say
+            object.__setattr__(self, "conv", None)
+        read_convolutions(self.conv)
         check_choice("training", "calibrate", self.calibrate, (None, True, False))
         check_fraction("training", "dropout", self.dropout)
         if self.validation_split is not None:
@@ -90,3 +98,20 @@ class TrainingOptions(LoopOptions):
                     raise ValueError(f"training: class_weight of {label!r} must be a number, not {weight!r}")
                 weights[label.item() if isinstance(label, np.generic) else label] = float(weight)
             object.__setattr__(self, "class_weight", weights)
+
+
+def read_convolutions(text: str | None) -> list[tuple[int, int]]:
+    """The filters and kernel sizes that `TrainingOptions.conv` describes, the first layer's first.
+
+    Raises:
+        ValueError: the text does not describe any.
+    """
+    if text is None:
+        return []
+    parts = str(text).split("+")
+    if not all(re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,5}", part) for part in parts):
+        raise ValueError(
+            "training: conv must be filters x kernel size, such as '64x5', or several of them, '64x5+64x3', not "
+            f"{text!r}"
+        )
+    return [(int(filters), int(size)) for filters, _, size in (part.partition("x") for part in parts)]

@@ -275,8 +275,6 @@ int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t
         check_rows(data->sequences, network->state_width(), "sequences");
         check_array(states_in, "states", true);
         check_array(states_out, "states", true);
-        require(!(states_in || states_out) || network->keeps_lengths(),
-                "a network that makes sequences shorter carries no states from one piece of a sequence to the next");
         check_array(output, "output", true);
         check_array(score, "score", true);
         const auto checked_loss = score ? check_targets(*network, *data, loss) : BILSTM_NO_LOSS;

@@ -31,11 +31,13 @@ enum {
     BILSTM_POOLING = 4,
     BILSTM_SPATIAL_DROPOUT = 5,  // one mask for all steps of a sequence
     BILSTM_ATTENTION_POOLING = 6,
+    BILSTM_CONVOLUTION = 7,
     BILSTM_WINDOW_POOLING = 8  // the windows' averages or maxima: sequences become shorter
 };
 
-// What predictions multiply by: weights as they are, or those of LSTM, dense and attention pooling layers, but no
-// biases, queries or embeddings, rounded to bfloat16, which halves what is read of them. All arithmetic is float32's.
+// What predictions multiply by: weights as they are, or those of LSTM, dense, attention pooling and convolution
+// layers, but no biases, queries or embeddings, rounded to bfloat16, which halves what is read of them. All arithmetic
+// is float32's.
 enum { BILSTM_FLOAT32 = 0, BILSTM_BFLOAT16 = 1 };
 
 // What training minimises. A row's loss is the mean over its outputs, but for categorical cross-entropy their sum.
@@ -63,16 +65,19 @@ typedef struct bilstm_layer {
     bilstm_direction ways[2];  // LSTM
     int32_t merge;             // LSTM of two directions: 0 concat, 1 sum, 2 mul, 3 ave
     int32_t return_sequences;  // LSTM
-    int64_t units;             // dense, attention pooling
-    int32_t activation;        // dense: 0 linear, 1 sigmoid, 2 softmax, 3 tanh, 4 relu
+    int64_t units;             // dense, attention pooling, convolution
+    int32_t activation;        // dense, convolution: 0 linear, 1 sigmoid, 2 softmax, 3 tanh, 4 relu
     float rate;                // dropout, spatial dropout
     int64_t numeric;           // embedding: columns passed on
     int64_t tables;            // embedding
     const int64_t* vocabularies;
     const int64_t* dimensions;
-    int32_t pool;            // pooling, window pooling: 0 average, 1 maximum
-    int64_t window, stride;  // window pooling
-    int32_t same;            // window pooling: Keras's padding="same", else "valid"
+    int32_t pool;      // pooling, window pooling: 0 average, 1 maximum
+    int64_t window;    // convolution, window pooling: rows of a window
+    int64_t stride;    // window pooling: steps from a window to the next
+    int64_t dilation;  // convolution: steps from a row of a window to the next
+    int32_t same;      // window pooling: Keras's padding="same", else "valid"
+    int32_t causal;    // convolution: windows end at their step, rather than having it in the middle
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for
@@ -158,7 +163,8 @@ BILSTM_API int32_t bilstm_average(bilstm_network* network, float fraction);
 
 // Outputs for all sequences, in the order of the data. Unless `score` is null, scores them by `loss`, which is not read
 // otherwise; `output` may then be null.
-// The states may be null; else (sequences, state_width), before the first and after the last step.
+// The states may be null; else (sequences, state_width), before the first and after the last step. They are invalid
+// where a layer reads the rows of several steps, since they do not say what those before were.
 BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
                                   const float* states_in, float* states_out, float* output, bilstm_score* score);
 // The same for sequences of `steps` steps each, without states: for callers to whom microseconds matter.

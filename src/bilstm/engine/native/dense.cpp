@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "accumulate.h"
-#include "elementary.h"
 #include "threads.h"
 #include "transpose.h"
 
@@ -14,50 +13,12 @@ namespace {
 constexpr int64_t kChunk = 64 * kTileRows;  // rows a task takes
 constexpr int64_t kFewUnits = 2;
 
-// In four interleaved chains, whatever the vector's width.
-float ordered_sum(const float* values, int64_t count) {
-    float sums[4] = {};
-    for (int64_t i = 0; i < count; ++i) sums[i % 4] += values[i];
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-void softmax(float* row, int64_t units) {
-    float most = row[0];
-    for (int64_t i = 1; i < units; ++i) most = row[i] > most ? row[i] : most;
-    for (int64_t i = 0; i < units; i += kLanes)
-        store_partial(row + i, exponential(load_partial(row + i, units - i) - most), units - i);
-    const float total = ordered_sum(row, units);
-    for (int64_t i = 0; i < units; ++i) row[i] /= total;
-}
-
 }  // namespace
 
 Dense::Dense(int64_t inputs, int64_t units, Activation activation) : activation_(activation) {
     input_width = inputs;
     output_width = units;
     shape_dense(weights_, inputs, units);
-}
-
-void Dense::activate(float* values, int64_t rows) const {
-    const int64_t units = output_width, count = rows * units;
-    switch (activation_) {
-        case Activation::linear:
-            break;
-        case Activation::softmax:
-            for (int64_t row = 0; row < rows; ++row) softmax(values + row * units, units);
-            break;
-        case Activation::sigmoid:
-            for (int64_t i = 0; i < count; i += kLanes)
-                store_partial(values + i, sigmoid(load_partial(values + i, count - i)), count - i);
-            break;
-        case Activation::tanh:
-            for (int64_t i = 0; i < count; i += kLanes)
-                store_partial(values + i, hyperbolic_tangent(load_partial(values + i, count - i)), count - i);
-            break;
-        case Activation::relu:
-            for (int64_t i = 0; i < count; ++i) values[i] = values[i] < 0.0f ? 0.0f : values[i];
-            break;
-    }
 }
 
 void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, const Mode& mode) const {
@@ -93,34 +54,8 @@ void Dense::multiply(const Input& input, float* output) const {
                 });
             });
         }
-        activate(output + begin * units, end - begin);
+        activate(activation_, output + begin * units, end - begin, units);
     });
-}
-
-// gradient of the activation's output -> of its input, for one row.
-void Dense::activation_gradient(const float* output, float* gradient) const {
-    const int64_t units = output_width;
-    switch (activation_) {
-        case Activation::linear:
-            break;
-        case Activation::sigmoid:
-            for (int64_t i = 0; i < units; ++i) gradient[i] *= output[i] * (1.0f - output[i]);
-            break;
-        case Activation::tanh:
-            for (int64_t i = 0; i < units; ++i) gradient[i] *= 1.0f - output[i] * output[i];
-            break;
-        case Activation::relu:
-            for (int64_t i = 0; i < units; ++i) gradient[i] = output[i] > 0.0f ? gradient[i] : 0.0f;
-            break;
-        case Activation::softmax: {
-            // Relative to the gradient of the largest output, with which, near 1, the sum would else nearly cancel.
-            const float reference = gradient[std::max_element(output, output + units) - output];
-            float dot = 0.0f;
-            for (int64_t i = 0; i < units; ++i) dot += (gradient[i] - reference) * output[i];
-            for (int64_t i = 0; i < units; ++i) gradient[i] = output[i] * ((gradient[i] - reference) - dot);
-            break;
-        }
-    }
 }
 
 void Dense::transpose(float* to) const {
@@ -164,7 +99,7 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
     float* rows = scratch[kRows].reserve(checked_product(input.rows, padded));
     for (int64_t row = 0; row < input.rows; ++row) {
         float* gradient = output_gradient + row * units;
-        if (!skip_activation_gradient_) activation_gradient(output + row * units, gradient);
+        if (!skip_activation_gradient_) activation_gradient(activation_, output + row * units, gradient, units);
         copy_padded(gradient, units, rows + row * padded);
     }
     if (units <= kFewUnits)

@@ -1,11 +1,10 @@
 // Dense: a linear map of each row and an activation (Keras's Dense, and TimeDistributed(Dense)).
 #pragma once
 
+#include "activation.h"
 #include "layer.h"
 
 namespace bilstm {
-
-enum class Activation : int32_t { linear = 0, sigmoid = 1, softmax = 2, tanh = 3, relu = 4 };
 
 class Dense final : public Layer {
   public:
@@ -25,8 +24,6 @@ class Dense final : public Layer {
   private:
     template <typename Weight>
     void multiply(const Input&, float* output) const;
-    void activate(float* values, int64_t rows) const;
-    void activation_gradient(const float* output, float* gradient) const;
     void transpose(float* to) const;
     void gradient_of_few_units(const Input&, const float* rows, float* gradient) const;
 

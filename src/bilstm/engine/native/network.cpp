@@ -7,6 +7,7 @@
 #include <string>
 
 #include "attention.h"
+#include "convolution.h"
 #include "dropout.h"
 #include "embedding.h"
 #include "pooling.h"
@@ -62,6 +63,13 @@ std::unique_ptr<Layer> make_embedding(const bilstm_layer& layer, int64_t width) 
     return std::make_unique<Embedding>(layer.numeric, tables);
 }
 
+std::unique_ptr<Layer> make_convolution(const bilstm_layer& layer, int64_t width) {
+    return std::make_unique<Convolution>(width, checked_size(layer.units, "units"),
+                                         checked_size(layer.window, "a kernel size"),
+                                         checked_size(layer.dilation, "a dilation"), layer.causal != 0,
+                                         checked_enum(layer.activation, Activation::relu, "activation"));
+}
+
 }  // namespace
 
 Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
@@ -76,7 +84,6 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
         parameters_.insert(parameters_.end(), own.begin(), own.end());
     }
     last_dense_ = dynamic_cast<Dense*>(layers_.back().get());
-    for (const auto& layer : layers_) keeps_lengths_ = keeps_lengths_ && !layer->changes_lengths;
 }
 
 void Network::add(const bilstm_layer& layer, int64_t width) {
@@ -115,6 +122,10 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
             if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
             made = std::make_unique<AttentionPooling>(width, checked_size(layer.units, "units"));
             break;
+        case BILSTM_CONVOLUTION:
+            if (one_row_each_) throw Invalid("a convolution cannot follow a layer that returns one row for a sequence");
+            made = make_convolution(layer, width);
+            break;
         default:
             throw Invalid("unknown layer kind " + std::to_string(layer.kind));
     }
@@ -125,6 +136,8 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
     made->state_offset = state_width_;
     state_width_ += made->state_width();
     one_row_each_ = one_row_each_ || made->one_row_each;
+    reads_around_ = reads_around_ || made->reads_around;
+    keeps_lengths_ = keeps_lengths_ && !made->changes_lengths;
     layers_.push_back(std::move(made));
 }
 
@@ -279,6 +292,8 @@ void Network::give_back(std::unique_ptr<Workspace> workspace) {
 // Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.
 void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
                       float* output, bilstm_score* total) {
+    if (reads_around_ && (states_in || states_out))
+        throw Invalid("a layer that reads several steps at once cannot go on from states: give it whole sequences");
     auto w = borrow();
     Mode mode;
     mode.rounded = rounded;

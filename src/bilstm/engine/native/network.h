@@ -56,7 +56,6 @@ class Network {
     int64_t outputs() const { return layers_.back()->output_width; }
     bool one_row_each() const { return one_row_each_; }
     int64_t state_width() const { return state_width_; }
-    bool keeps_lengths() const { return keeps_lengths_; }
     bool complete() const { return keeps_lengths_ || one_row_each_; }  // there is a row for each step or sequence
 
     enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3, kAverages = 4 };
@@ -104,7 +103,7 @@ class Network {
     std::vector<std::unique_ptr<Layer>> layers_;
     std::vector<Parameter*> parameters_;
     Dense* last_dense_ = nullptr;
-    bool one_row_each_ = false;
+    bool one_row_each_ = false, reads_around_ = false;
     bool keeps_lengths_ = true;     // a step of a sequence is one until the end, or until all become one row
     bool weights_rounded_ = false;  // from the weights as they are
     int64_t state_width_ = 0;

@@ -12,7 +12,7 @@ WindowPooling::WindowPooling(int64_t width, Pool pool, int64_t window, int64_t s
     : pool_(pool), window_(window), stride_(stride), same_(same) {
     input_width = output_width = width;
     takes_gaps = true;
-    changes_lengths = true;
+    changes_lengths = reads_around = true;
 }
 
 int64_t WindowPooling::length_after(int64_t length) const {
