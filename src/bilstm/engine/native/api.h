@@ -61,7 +61,7 @@ typedef struct bilstm_layer {
     const int64_t* vocabularies;
     const int64_t* dimensions;
     int32_t pool;         // pooling: 0 average, 1 maximum
-    int32_t causal;       // convolution: windows end at their step, rather than having it in the middle
+    int32_t causal;       // convolution: a window ends at its step, rather than lying around it
     int64_t kernel_size;  // convolution: rows of a window
     int64_t dilation;     // convolution: steps from one of them to the next
 } bilstm_layer;
