@@ -155,9 +155,21 @@ def test_every_layer_is_tested_here() -> None:
         (
             lambda: Conv1D(64, 5),
             ValueError,
-            "Conv1D: padding='valid' is not supported (only 'same' or 'causal'): this…",
+            "Conv1D: padding='valid' is not supported (only 'same' or 'causal'): this default of Keras's shortens "
+            "sequences; pass padding='same', or padding='causal', with which no output depends on later steps",
         ),
-        (lambda: Conv1D(64, 5), ValueError, "…; pass padding='same', or padding='causal', with which no output …"),
+        (
+            lambda: Conv1D(64, 5, 2, "same"),
+            ValueError,
+            "Conv1D: strides=2 is not supported (only 1): there is an output for each step; to read fewer steps, leave "
+            "them out of the data",
+        ),
+        (
+            lambda: Conv1D(64, 5, 1, "same", "channels_first"),
+            ValueError,
+            "Conv1D: data_format='channels_first' is not supported (only None or 'channels_last'): give sequences as "
+            "(steps, features)",
+        ),
         (lambda: Conv1D(0, 5, padding="same"), ValueError, "Conv1D: filters must be at least 1, not 0"),
         (lambda: Conv1D(1, 0, padding="same"), ValueError, "Conv1D: kernel_size must be at least 1, not 0"),
         (
@@ -175,7 +187,12 @@ def test_every_layer_is_tested_here() -> None:
             ValueError,
             "Conv1D: padding must be one of 'same', 'causal', not 'sam'; did you mean 'same'?",
         ),
-        (lambda: Conv1D(1, 2, padding="same", activation="elu"), ValueError, "Conv1D: activation must be one of …"),
+        (
+            lambda: Conv1D(1, 2, padding="same", activation="elu"),
+            ValueError,
+            "Conv1D: activation must be one of 'linear', 'sigmoid', 'softmax', 'tanh', 'relu', not 'elu'; did you mean "
+            "'relu'?",
+        ),
         (lambda: Dropout(1.0), ValueError, "Dropout: rate must be at least 0 and below 1, not 1.0"),
         (lambda: Dropout("half"), ValueError, "Dropout: rate must be a number, not 'half'"),
         (lambda: SpatialDropout1D(-0.1), ValueError, "SpatialDropout1D: rate must be at least 0 and below 1, not -0.1"),

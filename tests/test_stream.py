@@ -123,7 +123,7 @@ def test_nothing_is_changed_by_a_piece_that_is_refused() -> None:
 @pytest.mark.parametrize("after", [[], [Reverse()], [GlobalMaxPooling1D()]])
 def test_networks_that_need_the_end_of_a_sequence(layer: Any, after: list[Any]) -> None:
     model = Sequential([layer, *after, Dense(1)])
-    message = f"stream: {layer!r} cannot go on step by step: only layers that read forward and keep what they know in a state can"
+    message = f"stream: {layer!r} cannot go on step by step: only layers that read forward and keep what they know"
     with pytest.raises(ValueError, match=re.escape(message)):
         model.stream()
 

@@ -133,7 +133,7 @@ def convolution(
     """A linear map of `kernel_size` rows around each, `dilation` steps apart, and one of ACTIVATIONS.
 
     Args:
-        causal: whether a step's own row is the last of them; otherwise it is in the middle, or before it.
+        causal: whether a step's own row is the last of them; otherwise they lie around it.
     """
     return LayerStruct(
         kind=7,

@@ -15,6 +15,12 @@ from bilstm.layers.initializers import glorot_uniform
 from bilstm.ragged import FloatArray
 
 PADDINGS = ("same", "causal")
+# Arguments that have one value here, and what to do instead of another.
+_FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "strides": ((1,), "there is an output for each step; to read fewer steps, leave them out of the data"),
+    "data_format": ((None, "channels_last"), "give sequences as (steps, features)"),
+    "groups": ((1,), "each filter reads all features"),
+}
 
 
 class Conv1D(Layer):
@@ -29,9 +35,9 @@ class Conv1D(Layer):
         filters: dimensions of an output row.
         kernel_size: how many rows an output is made of.
         strides: 1 only; there is an output for each step.
-        padding: "same": a step's own row is in the middle, of an even kernel_size the one before the middle; "causal":
-            it is the last, so that no output depends on later steps. One of them must be given: Keras's default,
-            "valid", would shorten sequences.
+        padding: "same": the rows lie around the step's own, with an even kernel_size half a step further ahead than
+            back; "causal": its own is the last, so that no output depends on later steps. One of them must be given:
+            Keras's default, "valid", would shorten sequences.
         data_format: None or "channels_last".
         dilation_rate: steps from one of the rows to the next.
         groups: 1 only.
@@ -45,6 +51,7 @@ class Conv1D(Layer):
     """
 
     takes: ClassVar[dict[str, Any]] = {
+        **{argument: only for argument, (only, _) in _FIXED.items()},
         "use_bias": True,
         "kernel_initializer": "glorot_uniform",
         "bias_initializer": "zeros",
@@ -66,28 +73,22 @@ class Conv1D(Layer):
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(name=name, **keywords)
+        given = {"strides": strides, "data_format": data_format, "groups": groups}
+        fixed = {argument: _only(value) for argument, value in given.items()}
+        for argument, (only, advice) in _FIXED.items():
+            if fixed[argument] not in only:
+                allowed = " or ".join(map(repr, only))
+                raise ValueError(f"Conv1D: {argument}={given[argument]!r} is not supported (only {allowed}): {advice}")
+        super().__init__(name=name, **fixed, **keywords)
         self.filters = check_count("Conv1D", "filters", filters)
         self.kernel_size = check_count("Conv1D", "kernel_size", _only(kernel_size))
         self.dilation_rate = check_count("Conv1D", "dilation_rate", _only(dilation_rate))
-        if _only(strides) != 1:
-            raise ValueError(
-                f"Conv1D: strides={strides!r} is not supported (only 1): there is an output for each step; to read "
-                f"fewer steps, leave them out of the data"
-            )
         if padding == "valid":
             raise ValueError(
                 "Conv1D: padding='valid' is not supported (only 'same' or 'causal'): this default of Keras's shortens "
                 "sequences; pass padding='same', or padding='causal', with which no output depends on later steps"
             )
         self.padding = check_choice("Conv1D", "padding", padding, PADDINGS)
-        if data_format not in (None, "channels_last"):
-            raise ValueError(
-                f"Conv1D: data_format={data_format!r} is not supported (only None or 'channels_last'): give "
-                f"sequences as (steps, features)"
-            )
-        if groups != 1:
-            raise ValueError(f"Conv1D: groups={groups!r} is not supported (only 1): each filter reads all features")
         self.activation = check_choice("Conv1D", "activation", activation or "linear", ACTIVATIONS)
 
     def output_features(self, features: int) -> int:

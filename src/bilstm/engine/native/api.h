@@ -77,7 +77,7 @@ typedef struct bilstm_layer {
     int64_t stride;    // window pooling: steps from a window to the next
     int64_t dilation;  // convolution: steps from a row of a window to the next
     int32_t same;      // window pooling: Keras's padding="same", else "valid"
-    int32_t causal;    // convolution: windows end at their step, rather than having it in the middle
+    int32_t causal;    // convolution: a window ends at its step, rather than lying around it
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for

@@ -10,7 +10,7 @@ namespace bilstm {
 class Convolution final : public Layer {
   public:
     // taps: rows that an output is made of, `dilation` steps apart. causal: the step's own row is the last of them;
-    // otherwise it is in the middle, and before it where there is no middle.
+    // otherwise they lie around it, or around half a step later where their number is even.
     Convolution(int64_t inputs, int64_t units, int64_t taps, int64_t dilation, bool causal, Activation activation);
 
     void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const override;
