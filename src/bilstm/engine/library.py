@@ -8,7 +8,7 @@ from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint64, c_voi
 from functools import cache
 from pathlib import Path
 
-ABI = 6
+ABI = 7
 INVALID, OUT_OF_MEMORY = 1, 2  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
@@ -19,9 +19,11 @@ class EngineError(RuntimeError):
 
 
 class DirectionStruct(ctypes.Structure):
-    """One LSTM: `reverse` reads sequences from their last step; `flip` stores outputs from the last step on."""
+    """One direction of a recurrent layer: `reverse` reads sequences from their last step; `flip` stores outputs from
+    the last step on; `cell` is an index into `plans.CELLS`.
+    """
 
-    _fields_ = [("units", c_int64), ("reverse", c_int32), ("flip", c_int32)]
+    _fields_ = [("units", c_int64), ("reverse", c_int32), ("flip", c_int32), ("cell", c_int32)]
 
 
 class LayerStruct(ctypes.Structure):

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from bilstm.layers.base import LAYERS, Input, Layer, Symbol, WeightSpec, count_parameters, from_json, to_json
 from bilstm.layers.pooling import GlobalAttentionPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D
-from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
+from bilstm.layers.recurrent import GRU, LSTM, Bidirectional, Recurrent, Reverse, SimpleRNN
 from bilstm.layers.stepwise import (
     ColumnEmbedding,
     Dense,
@@ -22,6 +22,7 @@ from bilstm.layers.stepwise import (
 )
 
 __all__ = [
+    "GRU",
     "LAYERS",
     "LSTM",
     "Bidirectional",
@@ -35,7 +36,9 @@ __all__ = [
     "Input",
     "Layer",
     "Masking",
+    "Recurrent",
     "Reverse",
+    "SimpleRNN",
     "SpatialDropout1D",
     "Symbol",
     "TimeDistributed",
@@ -50,6 +53,8 @@ LAYERS |= {
     for cls in (
         Input,
         LSTM,
+        GRU,
+        SimpleRNN,
         Bidirectional,
         Reverse,
         Dense,
@@ -67,7 +72,7 @@ LAYERS |= {
 
 # What to do without Keras's other layers, by parts of their names.
 _INSTEAD = {
-    ("GRU", "RNN", "LSTM"): "LSTM is the only recurrent layer here",
+    ("GRU", "RNN", "LSTM"): "the recurrent layers here are LSTM, GRU and SimpleRNN",
     ("Add", "Subtract", "Multiply", "Average", "Minimum", "Dot", "Concat", "concat"): (
         "a model is one chain of layers, which cannot merge branches"
     ),

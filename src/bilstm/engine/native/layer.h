@@ -21,7 +21,7 @@ struct Input {
 
 // A layer's buffers for one batch. Layers number them as they like.
 struct Scratch {
-    std::array<Buffer, 24> buffers;
+    std::array<Buffer, 26> buffers;
     std::vector<Buffer> gradients;  // of the layer's parameters, where they are not to fill the parameters' own
 
     float* gradient(Parameter& parameter, size_t number) {
