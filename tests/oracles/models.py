@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from bilstm.layers import (
+    GRU,
     LSTM,
     Bidirectional,
     ColumnEmbedding,
@@ -23,6 +26,7 @@ from bilstm.layers import (
     GlobalMaxPooling1D,
     Layer,
     Reverse,
+    SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
     from_json,
@@ -32,6 +36,13 @@ from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
 
 UNITS = (1, 3, 16, 17, 35)  # the engine works on blocks of 16
+CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": LSTM,
+    "GRU": GRU,
+    "GRU, reset before": partial(GRU, reset_after=False),
+    "SimpleRNN": SimpleRNN,
+    "SimpleRNN, relu": partial(SimpleRNN, activation="relu"),
+}
 HEADS = {
     "binary_crossentropy": "sigmoid",
     "sparse_categorical_crossentropy": "softmax",
@@ -80,7 +91,8 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
             layers += draw(st.sampled_from(between))
     units = draw(st.sampled_from(UNITS))
     pools = [GlobalAveragePooling1D()], [GlobalMaxPooling1D()], [GlobalAttentionPooling1D(units)]
-    ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")], *pools)
+    cell = CELLS[draw(st.sampled_from(sorted(CELLS)))]
+    ends = ([], [cell(units)], [Bidirectional(cell(units), merge_mode="ave")], *pools)
     layers += draw(st.sampled_from(ends))
     loss = draw(st.sampled_from(list(HEADS)))
     outputs = draw(st.sampled_from([1, 3, 18]))
@@ -95,14 +107,16 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
 def _recurrent(draw: st.DrawFn) -> list[Layer]:
     units = draw(st.sampled_from(UNITS))
     merge_mode = draw(st.sampled_from(["concat", "sum", "mul", "ave"]))
-    lstm = LSTM(units, return_sequences=True)
-    backwards = LSTM(draw(st.sampled_from(UNITS)), return_sequences=True, go_backwards=True)
+    cell, other = (CELLS[draw(st.sampled_from(sorted(CELLS)))] for _ in range(2))
+    forward = cell(units, return_sequences=True)
+    backwards = cell(draw(st.sampled_from(UNITS)), return_sequences=True, go_backwards=True)
+    mixed = other(draw(st.sampled_from(UNITS)), return_sequences=True, go_backwards=True)
     choices: list[list[Layer]] = [
-        [lstm],
+        [forward],
         [backwards],
         [backwards, Reverse()],
-        [Bidirectional(lstm, merge_mode=merge_mode)],
-        [Bidirectional(lstm, backward_layer=backwards)],
+        [Bidirectional(forward, merge_mode=merge_mode)],
+        [Bidirectional(forward, backward_layer=mixed)],
     ]
     return draw(st.sampled_from(choices))
 
