@@ -225,7 +225,10 @@ def test_impossible_settings(make: Any, error: type[Exception], message: str) ->
     [
         (lambda: Bidirectional(Dense(2)), "Bidirectional: layer must be an LSTM, GRU or SimpleRNN, not Dense(units=2"),
         (lambda: Bidirectional(None), "Bidirectional: layer must be an LSTM, GRU or SimpleRNN, not None"),
-        (lambda: Bidirectional(LSTM(2), backward_layer=2), "Bidirectional: backward_layer must be an LSTM, GRU or SimpleRNN, not 2"),
+        (
+            lambda: Bidirectional(LSTM(2), backward_layer=2),
+            "Bidirectional: backward_layer must be an LSTM, GRU or SimpleRNN, not 2",
+        ),
         (lambda: TimeDistributed(LSTM(2)), "TimeDistributed: only Dense and Dropout are supported, not LSTM(units=2)"),
         (lambda: TimeDistributed(3), "TimeDistributed: only Dense and Dropout are supported, not 3"),
     ],
@@ -250,7 +253,10 @@ def test_wrappers_of_what_they_cannot_wrap(make: Any, message: str) -> None:
         ({"class_name": "LSTM", "config": {}}, "LSTM: "),
         ({"class_name": "Bidirectional", "config": {}}, "Bidirectional: "),
         ({"class_name": "Bidirectional", "config": {"layer": 5}}, "a layer is described by its class_name and config"),
-        ({"class_name": "Bidirectional", "config": {"layer": None}}, "Bidirectional: layer must be an LSTM, GRU or SimpleRNN"),
+        (
+            {"class_name": "Bidirectional", "config": {"layer": None}},
+            "Bidirectional: layer must be an LSTM, GRU or SimpleRNN",
+        ),
         ({"class_name": "TimeDistributed", "config": {}}, "TimeDistributed: 'layer' is missing"),
         ({"class_name": "ColumnEmbedding", "config": {"numeric": 1, "vocabularies": 5, "dimensions": [1]}}, "ColumnE"),
         (

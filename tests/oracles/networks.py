@@ -21,9 +21,7 @@ def lstm(units: int = 3, *, sequences: bool = True, backwards: bool = False) -> 
     return {"class_name": "LSTM", "config": config}
 
 
-def gru(
-    units: int = 3, *, sequences: bool = True, backwards: bool = False, reset_after: bool = True
-) -> dict[str, Any]:
+def gru(units: int = 3, *, sequences: bool = True, backwards: bool = False, reset_after: bool = True) -> dict[str, Any]:
     config = lstm(units, sequences=sequences, backwards=backwards)["config"] | {"reset_after": reset_after}
     return {"class_name": "GRU", "config": config}
 

@@ -202,7 +202,10 @@ CELLS: dict[str, type[Recurrent]] = {"LSTM": LSTM, "GRU": GRU, "SimpleRNN": Simp
 
 
 class Bidirectional(Layer):
-    """Two recurrent layers; the second one's outputs are reversed before they are merged. merge_mode None concatenates here."""
+    """Two recurrent layers; the second one's outputs are reversed before they are merged.
+
+    A merge_mode of None concatenates here.
+    """
 
     def __init__(self, index: int, first: Recurrent, second: Recurrent, merge_mode: str | None) -> None:
         if first.go_backwards == second.go_backwards or first.return_sequences != second.return_sequences:

@@ -425,7 +425,9 @@ CASES = {
         tagger(5, 3, "softmax", "sum", "GRU, reset before"), "categorical_crossentropy", 3, weights="step"
     ),
     "SimpleRNN": Case(tagger(6, 1, "sigmoid", "ave", "SimpleRNN"), "binary_crossentropy", ragged=False),
-    "SimpleRNN, relu": Case(classifier(5, 2, "tanh", "concat", "SimpleRNN, relu"), "mean_squared_error", 2, per_step=False),
+    "SimpleRNN, relu": Case(
+        classifier(5, 2, "tanh", "concat", "SimpleRNN, relu"), "mean_squared_error", 2, per_step=False
+    ),
     "averages": Case(
         pooled(5, "GlobalAveragePooling1D"), "categorical_crossentropy", 3, per_step=False, weights="sequence"
     ),

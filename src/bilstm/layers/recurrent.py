@@ -17,7 +17,6 @@ from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_js
 from bilstm.layers.initializers import glorot_uniform, orthogonal
 from bilstm.ragged import FloatArray
 
-
 # Keras's arguments that all recurrent layers take, with the values that change nothing.
 _ANY_CELL: dict[str, Any] = {
     "use_bias": True,
@@ -156,9 +155,7 @@ class LSTM(Recurrent):
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(
-            units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords
-        )
+        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
         self.unit_forget_bias = bool(unit_forget_bias)
 
     @property
@@ -211,9 +208,7 @@ class GRU(Recurrent):
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(
-            units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords
-        )
+        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
         self.reset_after = bool(reset_after)
 
     @property
@@ -262,9 +257,7 @@ class SimpleRNN(Recurrent):
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(
-            units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords
-        )
+        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
         self.activation = check_choice("SimpleRNN", "activation", activation, ("tanh", "relu"))
 
     @property
@@ -305,9 +298,7 @@ class Bidirectional(Layer):
         self.layer = layer
         self.backward_layer = backward_layer
         self.forward = layer
-        self.backward = backward_layer or type(layer)(
-            **layer.get_config() | {"go_backwards": not layer.go_backwards}
-        )
+        self.backward = backward_layer or type(layer)(**layer.get_config() | {"go_backwards": not layer.go_backwards})
         self.input_features = self.input_features or layer.input_features
         self._check_agreement()
 

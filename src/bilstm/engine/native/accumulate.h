@@ -9,15 +9,14 @@
 
 namespace bilstm {
 
-// Which gradients make which weights. Parts::each calls visit(begin, end, shift, First, Count, Third): rows [begin, end)
-// of the weights, whose features lie `shift` further on, and Count of a panel's vectors from First on; their gradients
-// are the vectors of the same numbers, but for vector 2, which has those of vector Third.
+// Which gradients make which weights. Parts::each calls visit(begin, end, shift, First, Count, Third): rows [begin,
+// end) of the weights, whose features lie `shift` further on, and Count of a panel's vectors from First on; their
+// gradients are the vectors of the same numbers, but for vector 2, which has those of vector Third.
 struct AllWeights {
     template <typename Visit>
     [[gnu::always_inline]] static void each(const PackedShape& shape, int64_t, int64_t panel, Visit&& visit) {
-        with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
-            visit(0, shape.rows, 0, Constant<0>{}, vectors, Constant<2>{});
-        });
+        with_vectors(shape.width(panel) / kLanes,
+                     [&](auto vectors) { visit(0, shape.rows, 0, Constant<0>{}, vectors, Constant<2>{}); });
     }
 };
 
@@ -57,26 +56,28 @@ void weight_gradient(const PackedShape& shape, int64_t split, float* gradient, i
             const int64_t width = shape.width(panel);
             const auto [first, step] = panel_rows(panel);
             const float* gradients = first + begin * step;
-            Parts::each(shape, split, panel, [&, step = step](int64_t top, int64_t bottom, int64_t shift, auto from,
-                                                              auto vectors, auto third) {
-                constexpr int V = decltype(vectors)::value, kFrom = decltype(from)::value;
-                constexpr auto source = [](int v) { return kFrom + v == 2 ? decltype(third)::value : kFrom + v; };
-                for_row_tiles<V>(top, bottom, [&](auto tile, int64_t k) {
-                    constexpr int R = decltype(tile)::value;
-                    float* out = gradient + shape.start(panel) + k * width + kFrom * kLanes;
-                    Vec sums[R][V] = {};
-                    const float* a[R];
-                    for (int r = 0; r < R; ++r) {
-                        const int64_t feature = k + r + shift;
-                        a[r] = packed + feature / kGroup * group_step + feature % kGroup;
-                        for (int v = 0; begun && v < V; ++v) sums[r][v] = load(out + r * width + v * kLanes);
-                    }
-                    multiply_add<kGroup, V>(
-                        a, count, [&](int64_t i, int v) { return gradients + i * step + source(v) * kLanes; }, sums);
-                    for (int r = 0; r < R; ++r)
-                        for (int v = 0; v < V; ++v) store(out + r * width + v * kLanes, sums[r][v]);
+            Parts::each(
+                shape, split, panel,
+                [&, step = step](int64_t top, int64_t bottom, int64_t shift, auto from, auto vectors, auto third) {
+                    constexpr int V = decltype(vectors)::value, kFrom = decltype(from)::value;
+                    constexpr auto source = [](int v) { return kFrom + v == 2 ? decltype(third)::value : kFrom + v; };
+                    for_row_tiles<V>(top, bottom, [&](auto tile, int64_t k) {
+                        constexpr int R = decltype(tile)::value;
+                        float* out = gradient + shape.start(panel) + k * width + kFrom * kLanes;
+                        Vec sums[R][V] = {};
+                        const float* a[R];
+                        for (int r = 0; r < R; ++r) {
+                            const int64_t feature = k + r + shift;
+                            a[r] = packed + feature / kGroup * group_step + feature % kGroup;
+                            for (int v = 0; begun && v < V; ++v) sums[r][v] = load(out + r * width + v * kLanes);
+                        }
+                        multiply_add<kGroup, V>(
+                            a, count, [&](int64_t i, int v) { return gradients + i * step + source(v) * kLanes; },
+                            sums);
+                        for (int r = 0; r < R; ++r)
+                            for (int v = 0; v < V; ++v) store(out + r * width + v * kLanes, sums[r][v]);
+                    });
                 });
-            });
         }
     }
 }

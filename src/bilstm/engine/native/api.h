@@ -38,13 +38,7 @@ enum {
 enum { BILSTM_FLOAT32 = 0, BILSTM_BFLOAT16 = 1 };
 
 // A GRU's reset gate comes after the recurrent product, or before it.
-enum {
-    BILSTM_LSTM = 0,
-    BILSTM_GRU = 1,
-    BILSTM_GRU_RESET_BEFORE = 2,
-    BILSTM_SIMPLE_TANH = 3,
-    BILSTM_SIMPLE_RELU = 4
-};
+enum { BILSTM_LSTM = 0, BILSTM_GRU = 1, BILSTM_GRU_RESET_BEFORE = 2, BILSTM_SIMPLE_TANH = 3, BILSTM_SIMPLE_RELU = 4 };
 
 // One direction of a recurrent layer.
 typedef struct bilstm_direction {

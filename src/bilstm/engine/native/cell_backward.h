@@ -32,8 +32,7 @@ template <int Rows, int Vectors>
         static_cast<int64_t>(segments.size()),
         [&](int64_t i, const float*(&a)[Rows]) {
             const GateSegment& segment = segments[static_cast<size_t>(i)];
-            for (int r = 0; r < Rows; ++r)
-                a[r] = gradients.row(segment.panel, row + r, segment.width) + segment.lane;
+            for (int r = 0; r < Rows; ++r) a[r] = gradients.row(segment.panel, row + r, segment.width) + segment.lane;
             return Run{segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes};
         },
         sums);
@@ -101,12 +100,11 @@ template <typename Cell, int Rows, int Vectors>
 // Calls tile(Constant<rows>, Constant<vectors>, first row, panel of transposed weights, whether there is a step after)
 // for the sequences of a step.
 template <typename Tile>
-[[gnu::always_inline]] inline void for_backward_tiles(const DirectionPass& pass, int64_t t, int64_t first,
-                                                      int64_t last, Tile&& tile) {
+[[gnu::always_inline]] inline void for_backward_tiles(const DirectionPass& pass, int64_t t, int64_t first, int64_t last,
+                                                      Tile&& tile) {
     const int64_t end = std::min(last, pass.active(t));
     if (end <= first) return;
-    const int64_t going_on =
-        t + 1 < pass.batch->longest ? std::max(first, std::min(last, pass.active(t + 1))) : first;
+    const int64_t going_on = t + 1 < pass.batch->longest ? std::max(first, std::min(last, pass.active(t + 1))) : first;
     const PackedShape shape = pass.direction->transposed(pass.direction->units);
     for (int64_t panel = 0; panel < shape.panels(); ++panel)
         with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {

@@ -31,7 +31,7 @@ template <typename Cell>
 }
 
 template <typename Cell, int Panels, int Last>
-inline constexpr int kSumsOf = Cell::kVectors*(Panels - 1) + Last;
+inline constexpr int kSumsOf = Cell::kVectors * (Panels - 1) + Last;
 
 // Where a tile from `panel` on, of whose Panels panels the last has Last vectors, has a row's numbers.
 template <typename Cell, int Panels, int Last>
@@ -109,8 +109,7 @@ template <typename Cell, typename Weight, int Panels, int Last, int Rows, typena
     const Parameter& weights = pass.direction->weights;
     if (projected) {
         for (int r = 0; r < Rows; ++r)
-            for (int v = 0; v < kVectors; ++v)
-                sums[r][v] = load(projected + r * weights.shape.columns + v * kLanes);
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = load(projected + r * weights.shape.columns + v * kLanes);
         return;
     }
     const int64_t panel_step = weights.shape.start(1);
@@ -140,7 +139,8 @@ template <typename Cell, typename Weight, int Panels, int Last, int Rows, typena
     };
     input_sums<Cell, Weight, Panels, Last>(pass, t, row, panel, projected, column, sums);
     for (int r = 0; r < Rows; ++r)
-        Cell::turn(direction.weights.value.data() + panel * panel_step, panel_step, direction.inputs, sums[r], aside[r]);
+        Cell::turn(direction.weights.value.data() + panel * panel_step, panel_step, direction.inputs, sums[r],
+                   aside[r]);
     if (!previous(0)) return;
     const float* a[Rows];
     for (int r = 0; r < Rows; ++r) a[r] = previous(r);
@@ -196,8 +196,7 @@ const float* projected_step(const DirectionPass& pass, int64_t t, int64_t first,
 inline void leave_ended(const DirectionPass& pass, int64_t t, int64_t first, int64_t last, const Mode& mode) {
     if (!mode.states_out) return;
     const int64_t end = std::min(last, pass.active(t));
-    const int64_t going_on =
-        t + 1 < pass.batch->longest ? std::max(first, std::min(last, pass.active(t + 1))) : first;
+    const int64_t going_on = t + 1 < pass.batch->longest ? std::max(first, std::min(last, pass.active(t + 1))) : first;
     for (int64_t row = going_on; row < end; ++row) pass.leave_states(row, t, mode);
 }
 
@@ -267,8 +266,7 @@ void both_directions(const DirectionPass& first, const DirectionPass& second, co
             for (CellPlaces& own : at) go_on<Cell>(own, count);
         };
         for (int64_t panel = 0; panel < panels;) {  // two at once where there are registers for their sums
-            const bool two =
-                panel + 1 < panels && (kManyRegisters || shape.width(panel + 1) < Cell::kVectors * kLanes);
+            const bool two = panel + 1 < panels && (kManyRegisters || shape.width(panel + 1) < Cell::kVectors * kLanes);
             Cell::with_vectors(shape.width(panel + two) / kLanes, [&](auto last) {
                 if (!two) return tile(Constant<1>{}, last, panel);
                 if constexpr (kManyRegisters || last < Cell::kVectors) tile(Constant<2>{}, last, panel);

@@ -52,8 +52,8 @@ void Direction::transpose(const std::vector<GateSegment>& all, int64_t first_row
         const int64_t count = std::min(width, columns - begin);
         for (const GateSegment& segment : all) {
             const int64_t step = weights.shape.width(segment.panel);
-            const float* from = weights.value.data() + weights.shape.start(segment.panel) +
-                                (first_row + begin) * step + segment.weight_lane;
+            const float* from = weights.value.data() + weights.shape.start(segment.panel) + (first_row + begin) * step +
+                                segment.weight_lane;
             bilstm::transpose(from, step, count, segment.count, to + shape.start(panel) + segment.row * width, width);
         }
     }

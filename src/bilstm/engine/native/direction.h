@@ -63,7 +63,7 @@ class Direction {
     const bool reverse;  // processes each sequence from its last step to its first
     const bool flip;     // stores the output of its n-th processed step at the n-th place from the sequence's end
     Parameter weights;
-    int64_t first_recurrent = 0;    // the first row of recurrent weights
+    int64_t first_recurrent = 0;     // the first row of recurrent weights
     int64_t units_a_panel = kLanes;  // of gates and of weights
     bool has_cells = false;          // a second state, c, beside h
     bool keeps_gates = true;         // the backward pass reads them; without, outputs are all it needs
@@ -79,9 +79,7 @@ class Direction {
     int64_t row_size() const { return keeps_gates ? gates.columns : 0; }
     int64_t states() const { return has_cells ? 2 : 1; }
     // Transposed weights: rows are gates in the order of segments, columns are what the gates were computed from.
-    PackedShape transposed(int64_t columns) const {
-        return {weights.variables[0].columns, round_up(columns, kLanes)};
-    }
+    PackedShape transposed(int64_t columns) const { return {weights.variables[0].columns, round_up(columns, kLanes)}; }
     void transpose(const std::vector<GateSegment>&, int64_t first_row, int64_t columns, float* to) const;
 
     // The place in a sequence of `length` steps that is read, or written, at processing step t.
@@ -141,7 +139,7 @@ struct DirectionPass {
     float* chunk = nullptr;
     int64_t chunk_begin = 0, chunk_end = 0;
     float* after_chunk = nullptr;
-    float* recent = nullptr;  // h of the two latest steps, padded: where the next step finds it together
+    float* recent = nullptr;   // h of the two latest steps, padded: where the next step finds it together
     float* between = nullptr;  // what a cell's first half of a step leaves for the second: [sequence][3][padded units]
     int64_t state_column = 0;  // where in a row of Mode's states its h and then its c are
 

@@ -39,8 +39,7 @@ struct Between {
 // previous(r): h of the step before, in a row; null at a first step.
 template <typename Weight, int Rows, typename Previous>
 [[gnu::always_inline]] inline void first_half(const DirectionPass& pass, int64_t t, int64_t row, int64_t block,
-                                              const float* projected, const Previous& previous,
-                                              const GateRows* gates) {
+                                              const float* projected, const Previous& previous, const GateRows* gates) {
     const Direction& direction = *pass.direction;
     const int64_t start = direction.weights.shape.start(block), unit = block * kLanes;
     const Weight* panel = direction.weights.panels<Weight>() + start;
@@ -86,8 +85,7 @@ template <typename Weight, int Rows>
         a[r] = from.reset;
         sums[r][0] = load(from.sum + unit);
     }
-    if (continues)
-        multiply_add<1, 1>(a, direction.units, [&](int64_t k, int) { return panel + k * 3 * kLanes; }, sums);
+    if (continues) multiply_add<1, 1>(a, direction.units, [&](int64_t k, int) { return panel + k * 3 * kLanes; }, sums);
     for (int r = 0; r < Rows; ++r) candidates[r] = sums[r][0];
     hyperbolic_tangents(candidates);
     for (int r = 0; gates && r < Rows; ++r) store(gates->row(block, row + r, kPanel) + 2 * kLanes, candidates[r]);
@@ -135,7 +133,7 @@ void two_halves(const DirectionPass& pass, int64_t t, int64_t first, int64_t las
 struct FirstHalf : GruCommon {
     template <int>
     [[gnu::always_inline]] static void gradient(Vec dh, const GradientPlaces& place) {
-    const Vec z = load(place.gates), candidate = load(place.gates + 2 * kLanes);
+        const Vec z = load(place.gates), candidate = load(place.gates + 2 * kLanes);
         const Vec before = place.before ? load_partial(place.before, place.before_units) : Vec{};
         if (place.carried) dh = dh + load(place.carry);
         const Vec by_candidate = dh * (1.0f - z) * negated_fma(candidate, candidate, broadcast(1.0f));
@@ -159,8 +157,7 @@ template <int Rows, int Vectors>
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, unit = block * kLanes, at = row + r;
             const Vec reset = load(gates.row(block, at, kPanel) + kLanes);
-            const Vec before =
-                t ? load_partial(pass.hidden_row(at, t - 1) + unit, direction.units - unit) : Vec{};
+            const Vec before = t ? load_partial(pass.hidden_row(at, t - 1) + unit, direction.units - unit) : Vec{};
             float* carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
             store(gradients.row(block, at, kPanel) + kLanes,
                   without_vanishing(sums[r][v] * before * (reset * (1.0f - reset))));
@@ -185,10 +182,11 @@ class GruResetBeforeDirection final : public Direction {
     }
     void backward_step(const DirectionPass& pass, int64_t t, int64_t first, int64_t last,
                        const Arriving& arriving) const override {
-        for_backward_tiles(pass, t, first, last, [&](auto rows, auto vectors, int64_t row, int64_t panel, bool carried) {
-            backward_tile<FirstHalf, decltype(rows)::value, decltype(vectors)::value>(pass, t, row, panel, carried,
-                                                                                      arriving);
-        });
+        for_backward_tiles(pass, t, first, last,
+                           [&](auto rows, auto vectors, int64_t row, int64_t panel, bool carried) {
+                               backward_tile<FirstHalf, decltype(rows)::value, decltype(vectors)::value>(
+                                   pass, t, row, panel, carried, arriving);
+                           });
         for_backward_tiles(pass, t, first, last, [&](auto rows, auto vectors, int64_t row, int64_t panel, bool) {
             reset_gradients<decltype(rows)::value, decltype(vectors)::value>(pass, t, row, panel, arriving);
         });

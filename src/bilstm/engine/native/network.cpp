@@ -81,7 +81,8 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
     std::unique_ptr<Layer> made;
     switch (layer.kind) {
         case BILSTM_RECURRENT:
-            if (one_row_each_) throw Invalid("a recurrent layer cannot follow a layer that returns one row for a sequence");
+            if (one_row_each_)
+                throw Invalid("a recurrent layer cannot follow a layer that returns one row for a sequence");
             made = make_recurrent(layer, width);
             break;
         case BILSTM_DENSE:

@@ -124,9 +124,8 @@ inline void shape_gru(Parameter& parameter, int64_t inputs, int64_t units, bool 
     constexpr int64_t kGates = 3, kWidth = kGates * kLanes;
     const int64_t biases = reset_after ? 2 : 1;
     parameter.shape = {inputs + units + biases, checked_product(kGates, round_up(units, kLanes)), kWidth};
-    parameter.variables = {{inputs, kGates * units, 1},
-                           {units, kGates * units, inputs + biases},
-                           {biases, kGates * units, 0, inputs + 1}};
+    parameter.variables = {
+        {inputs, kGates * units, 1}, {units, kGates * units, inputs + biases}, {biases, kGates * units, 0, inputs + 1}};
     for (int64_t gate = 0; gate < kGates; ++gate)
         for (int64_t unit = 0; unit < units; ++unit)
             parameter.columns.push_back(unit / kLanes * kWidth + gate * kLanes + unit % kLanes);

@@ -54,7 +54,7 @@ template <int AStep, int Panel, int Rows, int Vectors, typename Column>
                 constexpr auto first = [](int turn) { return turn / kTurns * Panel + turn % kTurns * 2; };
                 constexpr auto end = [](int turn) { return std::min((turn / kTurns + 1) * Panel, Vectors); };
                 (add_products_apart<first(Turn), std::min(2, end(Turn) - first(Turn))>(a, k * AStep, own, sums), ...);
-            }(std::make_integer_sequence<int, Vectors / Panel * ((Panel + 1) / 2) + (Vectors % Panel + 1) / 2>{});
+            }(std::make_integer_sequence<int, Vectors / Panel*((Panel + 1) / 2) + (Vectors % Panel + 1) / 2>{});
     }
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)

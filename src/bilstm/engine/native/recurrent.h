@@ -55,8 +55,7 @@ class Recurrent final : public Layer {
     // What the merge reads of a direction: a row a step, or a row a sequence.
     const float* merge_source(size_t direction, const DirectionPass&, Scratch&) const;
     void merge(const Batch&, const Passes&, float* output, Scratch&) const;
-    std::array<Arriving, 2> arriving(const Passes&, float* output_gradient, int64_t rows,
-                                                    Scratch&) const;
+    std::array<Arriving, 2> arriving(const Passes&, float* output_gradient, int64_t rows, Scratch&) const;
     // What the backward pass works with.
     struct Back {
         Passes all;

@@ -1,6 +1,6 @@
-// The backward pass of recurrent layers and Bidirectional. It goes from the last steps to the first in chunks of some hundred rows:
-// while a chunk's gate gradients are in the processor's cache, they also become its part of the gradients of weights
-// and inputs.
+// The backward pass of recurrent layers and Bidirectional. It goes from the last steps to the first in chunks of some
+// hundred rows: while a chunk's gate gradients are in the processor's cache, they also become its part of the gradients
+// of weights and inputs.
 #include <algorithm>
 
 #include "product.h"
@@ -124,7 +124,7 @@ void Recurrent::weight_gradient(const Back& back, size_t d, Steps steps, bool ad
 
 // What reaches each direction of the output's gradient, and its buffers.
 std::array<Arriving, 2> Recurrent::arriving(const Passes& all, float* output_gradient, int64_t rows,
-                                                           Scratch& scratch) const {
+                                            Scratch& scratch) const {
     const bool two = all.count == 2, side_by_side = !two || merge_ == Merge::concat;
     const int64_t count = rows * output_width;
     std::array<Arriving, 2> result{};
@@ -148,8 +148,7 @@ std::array<Arriving, 2> Recurrent::arriving(const Passes& all, float* output_gra
     return result;
 }
 
-void Recurrent::input_gradient(const Back& back, size_t d, Steps steps, bool add,
-                               float* gradient) const {
+void Recurrent::input_gradient(const Back& back, size_t d, Steps steps, bool add, float* gradient) const {
     constexpr int64_t kRows = 16 * kTileRows;  // that a task takes
     const DirectionPass& pass = back.all[d];
     const Batch& batch = *pass.batch;
