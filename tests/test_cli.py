@@ -197,6 +197,7 @@ def test_the_same_seed_gives_the_same_file(train: Callable[..., Path]) -> None:
         ("--layers", [1, 2]),
         ("--merge-mode", ["concat", "sum", "mul", "ave"]),
         ("--direction", ["both", "forward", "backward", "none"]),
+        ("--cell", ["lstm", "gru", "simple"]),
         ("--dropout", [0.25, 0.5]),
         ("--embedding", [2, 7]),
         ("--epochs", [1, 3]),
@@ -374,7 +375,7 @@ def test_help_tells_the_defaults() -> None:
         default = getattr(TrainingOptions(), name)
         part = said.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
         assert f"[default: {default}]" in part
-    assert "LSTM layers. Default: 3 for steps whose features are all text, otherwise 2." in said
+    assert "Recurrent layers. Default: 3 for steps whose features are all text, otherwise 2." in said
     assert "Share of the sequences for validation. Default: a tenth, but at most 1,000 sequences, and none of" in said
 
 

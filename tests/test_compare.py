@@ -374,9 +374,10 @@ def test_networks_are_counted_without_building_them(kind: str) -> None:
     plan = plan_of(kind)
     schema, task = plan.prepared.schema, plan.prepared.task
     poolings = [None, "mean", "max", "attention", "last"] if task.per_sequence else [None]
-    for direction, merge, pooling in itertools.product(("both", "forward", "none"), ("concat", "sum"), poolings):
-        if (direction, pooling) != ("none", "last"):
-            options = TrainingOptions(units=3, direction=direction, merge_mode=merge, pooling=pooling)
+    directions, cells = ("both", "forward", "none"), ("lstm", "gru", "simple")
+    for direction, merge, cell, pooling in itertools.product(directions, ("concat", "sum"), cells, poolings):
+        if direction != "none" or (pooling != "last" and cell == "lstm"):
+            options = TrainingOptions(units=3, direction=direction, merge_mode=merge, cell=cell, pooling=pooling)
             assert network_size(schema, task, options) == build_network(schema, task, options).count_params()
     assert network_size(schema, task, TrainingOptions(units=10**6)) > 1e13  # no machine could build this one
     assert count_parameters([], 3) == 0
@@ -1043,6 +1044,7 @@ def test_json_is_the_same_each_time(tables: Path) -> None:
             ["merge_mode=concat,sum", "direction=none,both"],
             ["no context", "both directions, concat", "both directions, sum"],
         ),
+        (["cell=lstm,gru,simple"], ["LSTM", "GRU", "SimpleRNN"]),
     ],
 )
 def test_what_varies(tables: Path, vary: list[str], names: list[str]) -> None:

@@ -44,12 +44,26 @@ def trained(config: str, *arguments: Any) -> dict[str, Any]:
 def test_a_file_gives_what_typing_gives(folder: Path) -> None:
     header = trained(
         ROLES + SMALL + 'features = ["x", "code"]\ncategorical = "code"\nmerge-mode = "sum"\ndropout = 0\n'
+        'cell = "gru"\n'
     )
     first = Path("model").read_bytes()
     typed = "--sequence id --label y --out model --units 3 --layers 1 --epochs 2 --quiet --features x,code"
-    bilstm("train", "table.csv", *typed.split(), "--categorical", "code", "--merge-mode", "sum", "--dropout", 0)
+    bilstm(
+        "train",
+        "table.csv",
+        *typed.split(),
+        "--categorical",
+        "code",
+        "--merge-mode",
+        "sum",
+        "--dropout",
+        0,
+        "--cell",
+        "gru",
+    )
     assert Path("model").read_bytes() == first
     assert header["training"]["options"]["merge_mode"] == "sum"
+    assert header["training"]["options"]["cell"] == "gru"
     assert header["schema"]["categorical"][0]["name"] == "code"
 
 

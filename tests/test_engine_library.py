@@ -205,7 +205,9 @@ def test_the_engine_is_not_built_without_fused_multiply_add(tmp_path: Path) -> N
         ([DENSE_PLAN], 1 << 21, "features must be from 1 to 1048576, not 2097152"),
         ([dense(0, 0)], 2, "units must be from 1 to 1048576, not 0"),
         ([recurrent(0, (DirectionStruct(-1),))], 2, "units must be from 1 to 1048576, not -1"),
-        ([recurrent(0, ())], 2, "an LSTM has 1 or 2 directions"),
+        ([recurrent(0, (DirectionStruct(3, cell=5),))], 2, "unknown recurrent cell 5"),
+        ([recurrent(0, (DirectionStruct(3, cell=-1),))], 2, "unknown recurrent cell -1"),
+        ([recurrent(0, ())], 2, "a recurrent layer has 1 or 2 directions"),
         ([dropout(0, 1.0)], 2, "a dropout rate must be at least 0 and below 1"),
         ([dropout(0, float("nan"))], 2, "a dropout rate must be at least 0 and below 1"),
         ([dropout(0, -0.5, spatial=True)], 2, "a dropout rate must be at least 0 and below 1"),
@@ -234,7 +236,7 @@ def test_the_engine_is_not_built_without_fused_multiply_add(tmp_path: Path) -> N
         (
             [recurrent(0, (DirectionStruct(3),), return_sequences=False), LSTM_PLAN],
             2,
-            "an LSTM cannot follow a layer that returns one row for a sequence",
+            "a recurrent layer cannot follow a layer that returns one row for a sequence",
         ),
         (
             [recurrent(0, (DirectionStruct(3), DirectionStruct(4)), "sum")],

@@ -666,6 +666,8 @@ def test_the_network_is_what_the_parameters_say(make: Any) -> None:
     assert classes_of(layers=2) == ["Bidirectional", "Dropout", "Bidirectional", *pool, "Dropout", dense]
     assert classes_of(direction="forward") == ["LSTM", *pool, "Dropout", dense]
     assert classes_of(direction="backward") == ["LSTM", "Reverse", *pool, "Dropout", dense]
+    assert classes_of(direction="forward", cell="gru") == ["GRU", *pool, "Dropout", dense]
+    assert classes_of(direction="backward", cell="simple") == ["SimpleRNN", "Reverse", *pool, "Dropout", dense]
     for merge_mode in ("sum", "ave", "mul"):
         first = layers_of(make(epochs=1, merge_mode=merge_mode, units=3).fit(X, y))[0]["config"]
         assert first["merge_mode"] == merge_mode

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from bilstm.cli import commands
 from bilstm.inspection import describe_network, inspect_file, inspection
-from bilstm.layers import LSTM, Bidirectional, Conv1D, Dense, GlobalMaxPooling1D, TimeDistributed
+from bilstm.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, GlobalMaxPooling1D, SimpleRNN, TimeDistributed
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential
@@ -90,7 +90,7 @@ def test_in_words(folder: Path) -> None:
     kept = f"epoch {training['best_epoch']} of 2 was kept, with a loss of "
     assert said[13].startswith(kept)
     assert said[13].endswith("; all epochs done")
-    assert "units 3, layers 1, merge_mode concat, direction both" in said[14]
+    assert "units 3, layers 1, merge_mode concat, direction both, cell lstm" in said[14]
     assert said[15].startswith("baseline: the network without recurrence, ")
 
 
@@ -147,6 +147,11 @@ def test_merge_modes(merge_mode: str | None) -> None:
     assert describe_network(model)["layers"][0]["what"] == f"LSTM in both directions, 3 units each, {joined}"
     forward = Sequential([LSTM(4, input_shape=(None, 1)), TimeDistributed(Dense(2, "tanh"))][:1])
     assert describe_network(forward)["layers"][0]["what"] == "LSTM forward, 4 units"
+    simple = Sequential([SimpleRNN(4, go_backwards=True, input_shape=(None, 1))])
+    assert describe_network(simple)["layers"][0]["what"] == "SimpleRNN backward, 4 units"
+    mixed = Bidirectional(LSTM(3), merge_mode, backward_layer=GRU(3, go_backwards=True), input_shape=(None, 1))
+    said = describe_network(Sequential([mixed]))["layers"][0]["what"]
+    assert said == f"LSTM forward, 3 units, and GRU backward, 3 units, {joined}"
     assert describe_network(Sequential())["parameters"] == 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bilstm.layers import (
+    GRU,
     LAYERS,
     LSTM,
     AveragePooling1D,
@@ -24,6 +25,7 @@ from bilstm.layers import (
     Masking,
     MaxPooling1D,
     Reverse,
+    SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
     from_json,
@@ -40,9 +42,7 @@ ANY: dict[str, tuple[list[Any], list[Any]]] = {  # argument -> values that chang
     "dtype": ([None, "float32"], ["float16", "float64"]),
     "activity_regularizer": ([None], ["l2"]),
 }
-LSTM_ARGUMENTS = {
-    "activation": (["tanh"], ["relu", None]),
-    "recurrent_activation": (["sigmoid"], ["hard_sigmoid"]),
+RECURRENT_ARGUMENTS = {
     "use_bias": ([True], [False]),
     "kernel_initializer": (["glorot_uniform"], ["zeros"]),
     "recurrent_initializer": (["orthogonal"], ["glorot_uniform"]),
@@ -53,9 +53,13 @@ LSTM_ARGUMENTS = {
     "return_state": ([False], [True]),
     "stateful": ([False], [True]),
     "unroll": ([False, True], ["no"]),
+    **{name: ([None], ["l2"]) for name in (*REGULARIZERS, "recurrent_regularizer", "recurrent_constraint")},
+}
+GATED_ARGUMENTS = RECURRENT_ARGUMENTS | {
+    "activation": (["tanh"], ["relu", None]),
+    "recurrent_activation": (["sigmoid"], ["hard_sigmoid"]),
     "use_cudnn": (["auto", False], [True]),
     "implementation": ([1, 2], [3]),
-    **{name: ([None], ["l2"]) for name in (*REGULARIZERS, "recurrent_regularizer", "recurrent_constraint")},
 }
 DENSE_ARGUMENTS = {
     "use_bias": ([True], [False]),
@@ -81,7 +85,9 @@ CONVOLUTION_ARGUMENTS = {
     "groups": ([1], [2]),
 }
 MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
-    "LSTM": (lambda **k: LSTM(2, **k), ANY | LSTM_ARGUMENTS),
+    "LSTM": (lambda **k: LSTM(2, **k), ANY | GATED_ARGUMENTS),
+    "GRU": (lambda **k: GRU(2, **k), ANY | GATED_ARGUMENTS),
+    "SimpleRNN": (lambda **k: SimpleRNN(2, **k), ANY | RECURRENT_ARGUMENTS),
     "Dense": (lambda **k: Dense(2, **k), ANY | DENSE_ARGUMENTS),
     "Conv1D": (
         lambda **k: Conv1D(2, 3, **{"padding": "same"} | k),
@@ -145,6 +151,18 @@ def test_every_layer_is_tested_here() -> None:
         ),
         (lambda: LSTM(0), ValueError, "LSTM: units must be at least 1, not 0"),
         (lambda: LSTM(2.5), TypeError, "LSTM: units must be a whole number, not 2.5"),
+        (lambda: GRU(0), ValueError, "GRU: units must be at least 1, not 0"),
+        (lambda: SimpleRNN(2.5), TypeError, "SimpleRNN: units must be a whole number, not 2.5"),
+        (
+            lambda: SimpleRNN(2, activation="sigmoid"),
+            ValueError,
+            "SimpleRNN: activation must be one of 'tanh', 'relu', not 'sigmoid'",
+        ),
+        (
+            lambda: Bidirectional(LSTM(2), "sum", GRU(3, go_backwards=True)),
+            ValueError,
+            "Bidirectional: merge_mode='sum' needs layers of as many units, not 2 and 3",
+        ),
         (lambda: Dense(-1), ValueError, "Dense: units must be at least 1, not -1"),
         (
             lambda: Dense(1, activation="sigmoi"),
@@ -270,9 +288,12 @@ def test_impossible_settings(make: Any, error: type[Exception], message: str) ->
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Bidirectional(Dense(2)), "Bidirectional: layer must be an LSTM, not Dense(units=2"),
-        (lambda: Bidirectional(None), "Bidirectional: layer must be an LSTM, not None"),
-        (lambda: Bidirectional(LSTM(2), backward_layer=2), "Bidirectional: backward_layer must be an LSTM, not 2"),
+        (lambda: Bidirectional(Dense(2)), "Bidirectional: layer must be an LSTM, GRU or SimpleRNN, not Dense(units=2"),
+        (lambda: Bidirectional(None), "Bidirectional: layer must be an LSTM, GRU or SimpleRNN, not None"),
+        (
+            lambda: Bidirectional(LSTM(2), backward_layer=2),
+            "Bidirectional: backward_layer must be an LSTM, GRU or SimpleRNN, not 2",
+        ),
         (lambda: TimeDistributed(LSTM(2)), "TimeDistributed: only Dense and Dropout are supported, not LSTM(units=2)"),
         (lambda: TimeDistributed(3), "TimeDistributed: only Dense and Dropout are supported, not 3"),
     ],
@@ -287,7 +308,9 @@ def test_wrappers_of_what_they_cannot_wrap(make: Any, message: str) -> None:
     [
         (None, "a layer is described by its class_name and config, not by None"),
         ({"class_name": "LSTM"}, "a layer is described by its class_name and config, not by {'class_name': 'LSTM'}"),
-        ({"class_name": "GRU", "config": {}}, "unknown layer 'GRU'"),
+        ({"class_name": "GRU2", "config": {}}, "unknown layer 'GRU2'"),
+        ({"class_name": "GRU", "config": {}}, "GRU: "),
+        ({"class_name": "SimpleRNN", "config": {"units": 2, "activation": 1}}, "SimpleRNN: activation must be one of"),
         ({"class_name": ["LSTM"], "config": {}}, "unknown layer ['LSTM']"),
         ({"class_name": "LSTM", "config": {"units": "3"}}, "LSTM: units must be a whole number, not '3'"),
         ({"class_name": "LSTM", "config": {"units": -3}}, "LSTM: units must be at least 1, not -3"),
@@ -295,7 +318,10 @@ def test_wrappers_of_what_they_cannot_wrap(make: Any, message: str) -> None:
         ({"class_name": "LSTM", "config": {}}, "LSTM: "),
         ({"class_name": "Bidirectional", "config": {}}, "Bidirectional: "),
         ({"class_name": "Bidirectional", "config": {"layer": 5}}, "a layer is described by its class_name and config"),
-        ({"class_name": "Bidirectional", "config": {"layer": None}}, "Bidirectional: layer must be an LSTM"),
+        (
+            {"class_name": "Bidirectional", "config": {"layer": None}},
+            "Bidirectional: layer must be an LSTM, GRU or SimpleRNN",
+        ),
         ({"class_name": "TimeDistributed", "config": {}}, "TimeDistributed: 'layer' is missing"),
         ({"class_name": "ColumnEmbedding", "config": {"numeric": 1, "vocabularies": 5, "dimensions": [1]}}, "ColumnE"),
         (
@@ -312,7 +338,8 @@ def test_data_that_describe_no_layer(data: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("argument", ["dropout", "recurrent_dropout"])
-def test_dropout_of_an_lstm_is_refused_by_what_does_it_here(argument: str) -> None:
-    message = rf"^LSTM: {argument}=0.2 is not supported \(only 0\): .* SpatialDropout1D\(0.2\)"
+@pytest.mark.parametrize("cls", [LSTM, GRU, SimpleRNN])
+def test_dropout_of_a_recurrent_layer_is_refused_by_what_does_it_here(cls: Any, argument: str) -> None:
+    message = rf"^{cls.__name__}: {argument}=0.2 is not supported \(only 0\): .* SpatialDropout1D\(0.2\)"
     with pytest.raises(ValueError, match=message):
-        LSTM(2, **{argument: 0.2})
+        cls(2, **{argument: 0.2})

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bilstm.engine.library import LayerStruct
 from bilstm.engine.plans import ACTIVATIONS
 from bilstm.layers import (
+    GRU,
     LSTM,
     AveragePooling1D,
     Bidirectional,
@@ -29,7 +30,9 @@ from bilstm.layers import (
     Layer,
     Masking,
     MaxPooling1D,
+    Recurrent,
     Reverse,
+    SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
     from_json,
@@ -41,31 +44,34 @@ pytestmark = pytest.mark.fast
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 UNITS = st.integers(1, 20)
-LSTMS = st.builds(
-    LSTM,
-    UNITS,
-    return_sequences=st.booleans(),
-    go_backwards=st.booleans(),
-    unit_forget_bias=st.booleans(),
-    name=st.none() | st.just("lstm"),
+OPTIONS: dict[str, Any] = {
+    "return_sequences": st.booleans(),
+    "go_backwards": st.booleans(),
+    "name": st.none() | st.just("reader"),
+}
+RECURRENT = st.one_of(
+    st.builds(LSTM, UNITS, unit_forget_bias=st.booleans(), **OPTIONS),
+    st.builds(GRU, UNITS, reset_after=st.booleans(), **OPTIONS),
+    st.builds(SimpleRNN, UNITS, st.sampled_from(["tanh", "relu"]), **OPTIONS),
 )
 
 
 @st.composite
 def bidirectionals(draw: st.DrawFn) -> Bidirectional:
-    layer = draw(LSTMS)
+    layer = draw(RECURRENT)
     merge_mode = draw(st.sampled_from(MERGE_MODES))
     if draw(st.booleans()):
         return Bidirectional(layer, merge_mode)
     units = draw(UNITS) if merge_mode in ("concat", None) else layer.units
-    backward = LSTM(units, return_sequences=layer.return_sequences, go_backwards=not layer.go_backwards)
+    cls = draw(st.sampled_from([LSTM, GRU, SimpleRNN]))
+    backward = cls(units, return_sequences=layer.return_sequences, go_backwards=not layer.go_backwards)
     return Bidirectional(layer, merge_mode=merge_mode, backward_layer=backward)
 
 
 DENSES = st.builds(Dense, UNITS, activation=st.sampled_from(["linear", "sigmoid", "softmax", "tanh", "relu", None]))
 DROPOUTS = st.builds(Dropout, st.floats(0, 0.99))
 LAYER = st.one_of(
-    LSTMS,
+    RECURRENT,
     bidirectionals(),
     DENSES,
     DROPOUTS,
@@ -161,6 +167,8 @@ def test_glorot_stays_within_its_limit(rows: int, columns: int, seed: int) -> No
         (uniform((100, 200), np.random.default_rng(1)), 0.05),
         (Dense(200).initial_weights(100, np.random.default_rng(2))[0], np.sqrt(6 / 300)),
         (LSTM(50).initial_weights(100, np.random.default_rng(3))[0], np.sqrt(6 / 300)),
+        (GRU(100).initial_weights(100, np.random.default_rng(3))[0], np.sqrt(6 / 400)),
+        (SimpleRNN(200).initial_weights(100, np.random.default_rng(3))[0], np.sqrt(6 / 300)),
         (Embedding(100, 200).initial_weights(1, np.random.default_rng(4))[0], 0.05),
     ],
 )
@@ -193,8 +201,16 @@ def test_only_the_forget_gate_starts_with_a_bias(unit_forget_bias: bool) -> None
     assert bias.tolist() == [0.0] * 3 + forget + [0.0] * 6
 
 
-def test_an_lstms_recurrent_kernel_is_orthogonal() -> None:
-    kernel = LSTM(7).initial_weights(2, np.random.default_rng(1))[1].astype(np.float64)
+@pytest.mark.parametrize("layer", [GRU(3), GRU(3, reset_after=False), SimpleRNN(3), SimpleRNN(3, "relu")], ids=repr)
+def test_other_recurrent_layers_start_without_bias(layer: Recurrent) -> None:
+    *kernels, bias = layer.initial_weights(2, np.random.default_rng(1))
+    assert not bias.any()
+    assert [array.shape for array in (*kernels, bias)] == [spec.shape for spec in layer.weight_specs(2)]
+
+
+@pytest.mark.parametrize("cls", [LSTM, GRU, SimpleRNN])
+def test_a_recurrent_kernel_is_orthogonal(cls: Any) -> None:
+    kernel = cls(7).initial_weights(2, np.random.default_rng(1))[1].astype(np.float64)
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(7), atol=1e-6)
 
 
@@ -211,6 +227,9 @@ def test_both_directions_start_with_weights_of_their_own() -> None:
     ("layer", "features", "weights", "outputs"),
     [
         (LSTM(5), 3, {"kernel": (3, 20), "recurrent_kernel": (5, 20), "bias": (20,)}, 5),
+        (GRU(5), 3, {"kernel": (3, 15), "recurrent_kernel": (5, 15), "bias": (2, 15)}, 5),
+        (GRU(5, reset_after=False), 3, {"kernel": (3, 15), "recurrent_kernel": (5, 15), "bias": (15,)}, 5),
+        (SimpleRNN(5), 3, {"kernel": (3, 5), "recurrent_kernel": (5, 5), "bias": (5,)}, 5),
         (Dense(5), 3, {"kernel": (3, 5), "bias": (5,)}, 5),
         (Conv1D(5, 2, padding="same"), 3, {"kernel": (2, 3, 5), "bias": (5,)}, 5),
         (TimeDistributed(Dense(5)), 3, {"kernel": (3, 5), "bias": (5,)}, 5),
@@ -269,6 +288,16 @@ def test_the_backward_layer_is_made_like_the_forward_one() -> None:
     assert layer.backward_layer is None
     backwards_first = Bidirectional(LSTM(5, go_backwards=True))
     assert not backwards_first.backward.go_backwards
+    for forward in (GRU(5, reset_after=False), SimpleRNN(5, "relu")):
+        both = Bidirectional(forward)
+        assert type(both.backward) is type(forward)
+        assert both.backward.get_config() == forward.get_config() | {"go_backwards": True}
+
+
+def test_directions_may_be_of_different_cells() -> None:
+    layer = Bidirectional(LSTM(5), "sum", backward_layer=GRU(5, go_backwards=True))
+    assert layer.output_features(3) == 5
+    assert [spec.shape for spec in layer.weight_specs(3)][3:] == [(3, 15), (5, 15), (2, 15)]
 
 
 # --- The input's shape -----------------------------------------------------------------------------------------------

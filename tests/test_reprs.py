@@ -20,6 +20,8 @@ from oracles.models import above_half, compiled, tagger
     [
         "LSTM(units=20, return_sequences=True)",
         "LSTM(units=2, go_backwards=True, unit_forget_bias=False, name='reader')",
+        "GRU(units=2, reset_after=False)",
+        "SimpleRNN(units=2, activation='relu', return_sequences=True)",
         "Bidirectional(layer=LSTM(units=3), merge_mode='sum')",
         "Bidirectional(layer=LSTM(units=3), backward_layer=LSTM(units=2, go_backwards=True))",
         "TimeDistributed(layer=Dense(units=1, activation='sigmoid'))",

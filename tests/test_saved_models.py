@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import bilstm
 from bilstm.cli import commands
 from bilstm.errors import ModelFileError, UserError
-from bilstm.layers import LAYERS, LSTM, Dense, Dropout, Layer
+from bilstm.layers import GRU, LAYERS, LSTM, Dense, Dropout, Layer
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
 from bilstm.optimizers import SGD, Adam, AdamW, Optimizer
@@ -342,7 +342,9 @@ def test_every_argument_of_every_layer_comes_back(tmp_path: Path) -> None:
 def make_layer(name: str) -> Layer:
     settings: dict[str, Any] = {
         "LSTM": {"units": 2, "return_sequences": True, "go_backwards": True, "unit_forget_bias": False},
-        "Bidirectional": {"layer": LSTM(2), "merge_mode": None, "backward_layer": LSTM(3, go_backwards=True)},
+        "GRU": {"units": 2, "return_sequences": True, "go_backwards": True, "reset_after": False},
+        "SimpleRNN": {"units": 2, "return_sequences": True, "go_backwards": True, "activation": "relu"},
+        "Bidirectional": {"layer": LSTM(2), "merge_mode": None, "backward_layer": GRU(3, go_backwards=True)},
         "Dense": {"units": 2, "activation": "relu"},
         "Conv1D": {"filters": 2, "kernel_size": 3, "padding": "causal", "dilation_rate": 2, "activation": "relu"},
         "TimeDistributed": {"layer": Dense(2)},

@@ -257,6 +257,17 @@ def test_merge_modes(merge_mode: str) -> None:
     assert model.network.get_weights()[-2].shape == (8 if merge_mode == "concat" else 4, 2)
 
 
+@pytest.mark.parametrize(("cell", "name"), [("lstm", "LSTM"), ("gru", "GRU"), ("simple", "SimpleRNN")])
+def test_cells(cell: str, name: str) -> None:
+    assert layers_of(train(cell=cell), "Bidirectional")[0]["layer"]["class_name"] == name
+    assert len(layers_of(train(cell=cell, direction="backward"), name)) == 1
+
+
+def test_cells_without_recurrence() -> None:
+    with pytest.raises(UserError, match="cell has no effect with direction 'none', which has no recurrent layers"):
+        train(cell="gru", direction="none")
+
+
 def test_directions() -> None:
     assert layers_of(train(direction="both"), "LSTM") == []
     forward, backward = train(direction="forward"), train(direction="backward")
@@ -442,6 +453,7 @@ def test_time_limits(limit: float | None) -> None:
             ValueError,
             "training: merge_mode must be one of 'concat', 'sum', 'mul', 'ave', not 'avg'; did you mean 'ave'?",
         ),
+        ({"cell": "rnn"}, ValueError, "training: cell must be one of 'lstm', 'gru', 'simple', not 'rnn'"),
         (
             {"direction": "backwards"},
             ValueError,
@@ -479,7 +491,7 @@ def test_numbers_of_numpy_make_the_same_file(tmp_path: Path) -> None:
 def test_every_option_is_tested_here() -> None:
     tested = {
         *("units", "layers", "merge_mode", "direction", "dropout", "embedding", "epochs", "batch_size"),
-        *("variational_dropout", "weight_decay", "class_weight", "pooling", "conv", "calibrate"),
+        *("variational_dropout", "weight_decay", "class_weight", "pooling", "conv", "calibrate", "cell"),
         *("learning_rate", "patience", "validation_split", "seed", "time_limit"),
     }
     assert set(TrainingOptions.__dataclass_fields__) == tested

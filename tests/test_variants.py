@@ -20,6 +20,7 @@ VALUES: dict[str, list[Any]] = {
     "layers": [1, 3],
     "merge_mode": ["concat", "ave"],
     "direction": ["none", "forward"],
+    "cell": ["lstm", "gru"],
     "dropout": [0.0, 0.5],
     "variational_dropout": [True, False],
     "weight_decay": [0.0, 0.1],
@@ -51,6 +52,20 @@ def test_all_combinations_the_first_values_first() -> None:
     assert found[-1].name == "units 5, layers 2, dropout 0.2"
     assert found[-1].named_beside(found[0]) == found[-1].name
     assert found[1].named_beside(found[0]) == "dropout 0.2"
+
+
+def test_cells_are_called_by_their_layers_and_no_context_has_none() -> None:
+    found = grid({"direction": ["none", "both"], "cell": ["lstm", "gru", "simple"]}, BASE)
+    assert [each.name for each in found] == [
+        "no context",
+        "both directions, LSTM",
+        "both directions, GRU",
+        "both directions, SimpleRNN",
+    ]
+    found = grid({"direction": ["none", "forward"]}, TrainingOptions(cell="gru"))
+    assert [each.options.cell for each in found] == ["lstm", "gru"]
+    with pytest.raises(UserError, match="training: cell must be one of 'lstm', 'gru', 'simple', not 'rnn'"):
+        grid({"cell": ["gru", "rnn"]}, BASE)
 
 
 def test_one_direction_has_nothing_to_merge() -> None:

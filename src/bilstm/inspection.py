@@ -7,7 +7,7 @@ from typing import Any
 
 from bilstm.data.schema import Schema
 from bilstm.errors import counted, listed, shown
-from bilstm.layers import LSTM, Bidirectional, ColumnEmbedding, Conv1D, Dense, Dropout, Layer, TimeDistributed
+from bilstm.layers import Bidirectional, ColumnEmbedding, Conv1D, Dense, Dropout, Layer, Recurrent, TimeDistributed
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
 from bilstm.models import Sequential, load_model
@@ -110,9 +110,11 @@ def describe_network(model: Sequential) -> dict[str, Any]:
 def _in_words(layer: Layer) -> str:
     if isinstance(layer, Bidirectional):
         joined = f"joined by {layer.merge_mode}" if layer.merge_mode else "not joined"
-        return f"LSTM in both directions, {layer.forward.units} units each, {joined}"
-    if isinstance(layer, LSTM):
-        return f"LSTM {'backward' if layer.go_backwards else 'forward'}, {layer.units} units"
+        if layer.backward_layer is not None:
+            return f"{_in_words(layer.forward)}, and {_in_words(layer.backward)}, {joined}"
+        return f"{type(layer.forward).__name__} in both directions, {layer.forward.units} units each, {joined}"
+    if isinstance(layer, Recurrent):
+        return f"{type(layer).__name__} {'backward' if layer.go_backwards else 'forward'}, {layer.units} units"
     if isinstance(layer, Conv1D):
         steps = f"{'causal ' * (layer.padding == 'causal')}convolution of {counted(layer.kernel_size, 'step')}"
         apart = f", {layer.dilation_rate} apart" if layer.dilation_rate > 1 else ""

@@ -15,12 +15,12 @@ from bilstm.engine import library
 from bilstm.engine.network import Network
 from bilstm.engine.plans import dense
 from bilstm.errors import UserError
-from bilstm.layers import LSTM, Bidirectional, Dense, GlobalAttentionPooling1D
+from bilstm.layers import GRU, LSTM, Bidirectional, Dense, GlobalAttentionPooling1D
 from bilstm.models import Sequential
 from bilstm.ragged import FloatArray, Ragged, offsets_of
 from laws.test_invariance import OPTIMIZERS, THREADS
 from oracles.engines import using
-from oracles.models import UNITS, Case, bits, cases, weight_bits
+from oracles.models import CELLS, UNITS, Case, bits, cases, weight_bits
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +57,16 @@ def test_builds_change_no_bit(case: Case, optimizer: Any) -> None:
 # --- Very long, very many --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("units", [1, 5])
-def test_a_million_steps_in_one_sequence(units: int) -> None:
+@pytest.mark.parametrize(
+    ("cell", "units"), [("LSTM", 1), ("LSTM", 5), ("GRU", 1), ("GRU", 5), ("GRU, reset before", 5), ("SimpleRNN", 5)]
+)
+def test_a_million_steps_in_one_sequence(cell: str, units: int) -> None:
     """As read in pieces, each from the states that the one before it left."""
     steps = 1_000_000
     values = np.random.default_rng(units).normal(size=(steps, 2)).astype(np.float32)
-    model = Sequential([LSTM(units, return_sequences=True, input_shape=(None, 2))], seed=1)
-    both = Sequential([Bidirectional(LSTM(units, return_sequences=True), input_shape=(None, 2))], seed=1)
+    make = CELLS[cell]
+    model = Sequential([make(units, return_sequences=True, input_shape=(None, 2))], seed=1)
+    both = Sequential([Bidirectional(make(units, return_sequences=True), input_shape=(None, 2))], seed=1)
     both.set_weights(model.get_weights() * 2)
     whole = model.predict_rows(Ragged(values, [0, steps]))
     assert bits(both.predict_rows(Ragged(values, [0, steps]))[:, :units]) == bits(whole)
@@ -151,6 +154,25 @@ def test_one_short_sequence(units: int, steps: int) -> None:
     np.testing.assert_allclose(model.predict_rows(Ragged(values, [0, steps]))[0], expected, rtol=0, atol=3e-7)
 
 
+@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_one_short_sequence_of_a_gru(reset_after: bool, units: int, steps: int) -> None:
+    """A single step has no state before it: h = (1 - z) h'; but a recurrent bias there is."""
+    values = np.random.default_rng(steps).normal(size=(steps, 3)).astype(np.float32)
+    layer = GRU(units, return_sequences=True, reset_after=reset_after, input_shape=(None, 3))
+    model = Sequential([layer], seed=1)
+    random = np.random.default_rng(units)
+    model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
+    kernel, _, bias = (weight.astype(np.float64) for weight in model.get_weights())
+    inner, recurrent = bias if reset_after else (bias, np.zeros_like(bias))
+    z, r, h = np.split(values[0] @ kernel + inner, 3)
+    of_z, of_r, of_h = np.split(recurrent, 3)
+    candidate = np.tanh(h + of_h / (1 + np.exp(-r - of_r)))
+    expected = candidate / (1 + np.exp(z + of_z))
+    np.testing.assert_allclose(model.predict_rows(Ragged(values, [0, steps]))[0], expected, rtol=0, atol=3e-7)
+
+
 # --- Numbers that are hardly numbers, or none ------------------------------------------------------------------------
 
 
@@ -172,11 +194,12 @@ def test_what_is_no_number_never_reaches_another_sequence(case: Case, special: f
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("return_sequences", [True, False])
-def test_nan_stays_nan_and_infinity_saturates(special: float, return_sequences: bool) -> None:
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "GRU, reset before", "SimpleRNN"])
+def test_nan_stays_nan_and_infinity_saturates(cell: str, special: float, return_sequences: bool) -> None:
     """A NaN is in every output that has seen it; an infinite input opens or closes gates, or is NaN where both meet."""
     values = np.zeros((6, 1), np.float32)
     values[2] = special
-    model = Sequential([LSTM(4, return_sequences=return_sequences, input_shape=(None, 1))], seed=1)
+    model = Sequential([CELLS[cell](4, return_sequences=return_sequences, input_shape=(None, 1))], seed=1)
     outputs = model.predict_rows(Ragged(values, [0, 6]))
     if np.isnan(special):
         assert np.isnan(outputs[2:] if return_sequences else outputs).all()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bilstm import utils
 from bilstm.layers import (
+    GRU,
     LSTM,
     Bidirectional,
     ColumnEmbedding,
@@ -22,6 +23,7 @@ from bilstm.layers import (
     GlobalMaxPooling1D,
     Layer,
     Reverse,
+    SimpleRNN,
     SpatialDropout1D,
     to_json,
 )
@@ -29,7 +31,7 @@ from bilstm.models import Sequential
 from bilstm.models.targets import make_targets
 from bilstm.optimizers import SGD, Adam, Optimizer
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import Case, bits, cases, weight_bits
+from oracles.models import CELLS, Case, bits, cases, weight_bits
 
 OPTIMIZERS: list[Optimizer] = [
     Adam(0.02),
@@ -60,6 +62,10 @@ def large() -> Case:
         Reverse(),
         SpatialDropout1D(0.3),
         Bidirectional(LSTM(20, return_sequences=True), merge_mode="mul"),
+        Bidirectional(
+            GRU(33, return_sequences=True), backward_layer=SimpleRNN(70, return_sequences=True, go_backwards=True)
+        ),
+        GRU(35, return_sequences=True, reset_after=False),
         Dense(70, "tanh"),
         Dropout(0.5),
         Dense(5, "softmax"),
@@ -105,10 +111,15 @@ def test_a_sequence_is_predicted_the_same_alone_and_in_any_company(case: Case, d
 
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
 @pytest.mark.parametrize("return_sequences", [True, False])
-@pytest.mark.parametrize("units", [1, 16, 23])
-def test_more_sequences_than_are_computed_together(merge_mode: str | None, return_sequences: bool, units: int) -> None:
+@pytest.mark.parametrize(
+    ("cell", "units"),
+    [("LSTM", 1), ("LSTM", 16), ("LSTM", 23), ("GRU", 23), ("GRU, reset before", 23), ("SimpleRNN", 70)],
+)
+def test_more_sequences_than_are_computed_together(
+    merge_mode: str | None, return_sequences: bool, cell: str, units: int
+) -> None:
     random = np.random.default_rng(units)
-    layer = Bidirectional(LSTM(units, return_sequences=return_sequences), merge_mode, input_shape=(None, 3))
+    layer = Bidirectional(CELLS[cell](units, return_sequences=return_sequences), merge_mode, input_shape=(None, 3))
     model = Sequential([layer], seed=1)
     lengths = random.integers(1, 25, 230)
     data = Ragged(random.normal(size=(lengths.sum(), 3)), offsets_of(lengths))
@@ -142,6 +153,9 @@ def long(lengths: list[int]) -> Case:
         Bidirectional(LSTM(33, return_sequences=True)),
         LSTM(17, return_sequences=True, go_backwards=True),
         Bidirectional(LSTM(48, return_sequences=True), merge_mode="ave"),
+        Bidirectional(GRU(23, return_sequences=True)),
+        GRU(17, return_sequences=True, reset_after=False),
+        SimpleRNN(70, return_sequences=True),
         Dense(4, "softmax"),
     ]
     data = Ragged(random.normal(size=(sum(lengths), 19)), offsets_of(lengths))

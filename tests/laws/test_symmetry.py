@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bilstm.layers import LSTM, Bidirectional, GlobalAveragePooling1D, GlobalMaxPooling1D, Layer, Reverse
 from bilstm.models import Sequential
 from bilstm.ragged import FloatArray, Ragged, offsets_of
-from oracles.models import UNITS, bits
+from oracles.models import CELLS, UNITS, bits
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 MERGES: dict[str | None, Any] = {
@@ -31,6 +31,7 @@ BATCHES = st.builds(
     st.integers(0, 2**32),
 )
 SIZES = st.sampled_from(UNITS)
+KINDS = st.sampled_from([*CELLS.values()])
 
 
 def of_layers(*layers: Layer, weights: list[FloatArray] | None = None) -> Sequential:
@@ -41,8 +42,8 @@ def of_layers(*layers: Layer, weights: list[FloatArray] | None = None) -> Sequen
     return model
 
 
-def of_two(merge_mode: str | None, units: int, *, sequences: bool = True) -> Sequential:
-    return of_layers(Bidirectional(LSTM(units, return_sequences=sequences), merge_mode))
+def of_two(merge_mode: str | None, units: int, *, sequences: bool = True, cell: Any = LSTM) -> Sequential:
+    return of_layers(Bidirectional(cell(units, return_sequences=sequences), merge_mode))
 
 
 def backwards(data: Ragged) -> Ragged:
@@ -61,13 +62,13 @@ def exchanged(weights: list[FloatArray]) -> list[FloatArray]:
 # --- Reversal --------------------------------------------------------------------------------------------------------
 
 
-@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES)
+@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES, KINDS)
 @settings(max_examples=80)
 def test_reversed_sequences_and_exchanged_directions_give_reversed_outputs(
-    data: Ragged, merge_mode: str | None, units: int
+    data: Ragged, merge_mode: str | None, units: int, cell: Any
 ) -> None:
-    model = of_two(merge_mode, units)
-    mirrored = of_two(merge_mode, units)
+    model = of_two(merge_mode, units, cell=cell)
+    mirrored = of_two(merge_mode, units, cell=cell)
     mirrored.set_weights(exchanged(model.get_weights()))
     expected = rows(model, data)
     found = backwards(rows(mirrored, backwards(data)))
@@ -76,10 +77,10 @@ def test_reversed_sequences_and_exchanged_directions_give_reversed_outputs(
     assert bits(found.values) == bits(expected.values)
 
 
-@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES)
+@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES, KINDS)
 @settings(max_examples=40)
-def test_the_same_for_one_row_each(data: Ragged, merge_mode: str | None, units: int) -> None:
-    model, mirrored = (of_two(merge_mode, units, sequences=False) for _ in range(2))
+def test_the_same_for_one_row_each(data: Ragged, merge_mode: str | None, units: int, cell: Any) -> None:
+    model, mirrored = (of_two(merge_mode, units, sequences=False, cell=cell) for _ in range(2))
     mirrored.set_weights(exchanged(model.get_weights()))
     found = mirrored.predict_rows(backwards(data))
     if merge_mode in ("concat", None):
@@ -87,23 +88,23 @@ def test_the_same_for_one_row_each(data: Ragged, merge_mode: str | None, units: 
     assert bits(found) == bits(model.predict_rows(data))
 
 
-@given(BATCHES, SIZES, st.booleans())
+@given(BATCHES, SIZES, st.booleans(), KINDS)
 @settings(max_examples=40)
-def test_going_backwards_is_reading_reversed_sequences(data: Ragged, units: int, sequences: bool) -> None:
-    forward = of_layers(LSTM(units, return_sequences=sequences))
-    backward = of_layers(LSTM(units, return_sequences=sequences, go_backwards=True))
+def test_going_backwards_is_reading_reversed_sequences(data: Ragged, units: int, sequences: bool, cell: Any) -> None:
+    forward = of_layers(cell(units, return_sequences=sequences))
+    backward = of_layers(cell(units, return_sequences=sequences, go_backwards=True))
     assert bits(backward.predict_rows(data)) == bits(forward.predict_rows(backwards(data)))
 
 
-@given(BATCHES, SIZES)
+@given(BATCHES, SIZES, KINDS)
 @settings(max_examples=40)
-def test_reverse_turns_the_outputs_of_every_sequence_round(data: Ragged, units: int) -> None:
+def test_reverse_turns_the_outputs_of_every_sequence_round(data: Ragged, units: int, cell: Any) -> None:
     for go_backwards in (False, True):
-        lstm = LSTM(units, return_sequences=True, go_backwards=go_backwards)
-        plain, turned = of_layers(lstm), of_layers(lstm, Reverse())
+        layer = cell(units, return_sequences=True, go_backwards=go_backwards)
+        plain, turned = of_layers(layer), of_layers(layer, Reverse())
         assert bits(rows(turned, data).values) == bits(backwards(rows(plain, data)).values)
     for merge_mode in ("concat", "sum", "mul", "ave"):
-        both = of_two(merge_mode, units)
+        both = of_two(merge_mode, units, cell=cell)
         turned = of_layers(*both.layers, Reverse(), weights=both.get_weights())
         assert bits(rows(turned, data).values) == bits(backwards(rows(both, data)).values)
 
@@ -116,25 +117,27 @@ def test_reverse_may_follow_once_only() -> None:
 # --- Two directions are two layers -----------------------------------------------------------------------------------
 
 
-@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES, st.booleans())
+@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES, st.booleans(), KINDS)
 @settings(max_examples=80)
 def test_merging_is_elementwise_on_the_two_layers_outputs(
-    data: Ragged, merge_mode: str | None, units: int, sequences: bool
+    data: Ragged, merge_mode: str | None, units: int, sequences: bool, cell: Any
 ) -> None:
-    model = of_two(merge_mode, units, sequences=sequences)
+    model = of_two(merge_mode, units, sequences=sequences, cell=cell)
     weights = model.get_weights()
-    forward = of_layers(LSTM(units, return_sequences=sequences), weights=weights[:3])
-    lstm = LSTM(units, return_sequences=sequences, go_backwards=True)
-    backward = of_layers(lstm, *([Reverse()] if sequences else []), weights=weights[3:])
+    forward = of_layers(cell(units, return_sequences=sequences), weights=weights[:3])
+    reader = cell(units, return_sequences=sequences, go_backwards=True)
+    backward = of_layers(reader, *([Reverse()] if sequences else []), weights=weights[3:])
     expected = MERGES[merge_mode](forward.predict_rows(data), backward.predict_rows(data))
     assert bits(model.predict_rows(data)) == bits(expected)
 
 
-@given(BATCHES, SIZES, SIZES, st.booleans())
+@given(BATCHES, SIZES, SIZES, st.booleans(), KINDS, KINDS)
 @settings(max_examples=40)
-def test_unequal_directions_stand_side_by_side(data: Ragged, units: int, others: int, sequences: bool) -> None:
-    forward = LSTM(units, return_sequences=sequences)
-    backward = LSTM(others, return_sequences=sequences, go_backwards=True)
+def test_unequal_directions_stand_side_by_side(
+    data: Ragged, units: int, others: int, sequences: bool, cell: Any, other: Any
+) -> None:
+    forward = cell(units, return_sequences=sequences)
+    backward = other(others, return_sequences=sequences, go_backwards=True)
     model = of_layers(Bidirectional(forward, backward_layer=backward))
     weights = model.get_weights()
     halves = [
@@ -144,24 +147,24 @@ def test_unequal_directions_stand_side_by_side(data: Ragged, units: int, others:
     assert bits(model.predict_rows(data)) == bits(np.concatenate(halves, axis=1))
 
 
-@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES)
+@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES, KINDS)
 @settings(max_examples=40)
-def test_a_forward_layer_that_goes_backwards(data: Ragged, merge_mode: str | None, units: int) -> None:
+def test_a_forward_layer_that_goes_backwards(data: Ragged, merge_mode: str | None, units: int, cell: Any) -> None:
     """As in Keras, the second layer's outputs are turned round to line up with the first's, in processing order."""
-    plain = of_two(merge_mode, units)
+    plain = of_two(merge_mode, units, cell=cell)
     other = of_layers(
-        Bidirectional(LSTM(units, return_sequences=True, go_backwards=True), merge_mode), weights=plain.get_weights()
+        Bidirectional(cell(units, return_sequences=True, go_backwards=True), merge_mode), weights=plain.get_weights()
     )
     assert bits(rows(other, data).values) == bits(rows(plain, backwards(data)).values)
 
 
-@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES)
+@given(BATCHES, st.sampled_from(MERGE_MODES), SIZES, KINDS)
 @settings(max_examples=40)
 def test_one_row_each_is_the_last_that_each_direction_computed(
-    data: Ragged, merge_mode: str | None, units: int
+    data: Ragged, merge_mode: str | None, units: int, cell: Any
 ) -> None:
-    every = of_two("concat", units)
-    last = of_layers(Bidirectional(LSTM(units), merge_mode), weights=every.get_weights())
+    every = of_two("concat", units, cell=cell)
+    last = of_layers(Bidirectional(cell(units), merge_mode), weights=every.get_weights())
     outputs = rows(every, data)
     forward = np.stack([sequence[-1, :units] for sequence in outputs])
     backward = np.stack([sequence[0, units:] for sequence in outputs])
@@ -196,17 +199,19 @@ def test_what_is_no_number_stays_in_its_sequence_and_column(layer: Layer) -> Non
 # --- What a direction may not see ------------------------------------------------------------------------------------
 
 
-@given(BATCHES, st.lists(st.integers(0, 4), min_size=6, max_size=6), SIZES, st.integers(0, 2**32))
+@given(BATCHES, st.lists(st.integers(0, 4), min_size=6, max_size=6), SIZES, st.integers(0, 2**32), KINDS)
 @settings(max_examples=60)
-def test_later_steps_change_nothing_before_them(data: Ragged, extra: list[int], units: int, seed: int) -> None:
+def test_later_steps_change_nothing_before_them(
+    data: Ragged, extra: list[int], units: int, seed: int, cell: Any
+) -> None:
     random = np.random.default_rng(seed)
     more = [random.normal(size=(count, 3)) for count in extra]
     longer = Ragged.from_sequences([np.concatenate(pair) for pair in zip(data, more, strict=False)])
     earlier = Ragged.from_sequences([np.concatenate(pair[::-1]) for pair in zip(data, more, strict=False)])
-    forward = of_layers(LSTM(units, return_sequences=True), LSTM(5, return_sequences=True))
+    forward = of_layers(cell(units, return_sequences=True), cell(5, return_sequences=True))
     for whole, part in zip(rows(forward, longer), rows(forward, data), strict=True):
         assert bits(whole[: len(part)]) == bits(part)
-    backward = of_layers(LSTM(units, return_sequences=True, go_backwards=True), Reverse())
+    backward = of_layers(cell(units, return_sequences=True, go_backwards=True), Reverse())
     for whole, part in zip(rows(backward, earlier), rows(backward, data), strict=True):
         assert bits(whole[len(whole) - len(part) :]) == bits(part)
 

@@ -100,7 +100,8 @@ struct Plan {
             layer.directions = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(1 + bytes.below(2));
             const int64_t units = bytes.size(40);
             for (auto& way : layer.ways)
-                way = {bytes.rarely() ? bytes.size(40) : units, bytes.byte() & 1, bytes.byte() & 1};
+                way = {bytes.rarely() ? bytes.size(40) : units, bytes.byte() & 1, bytes.byte() & 1,
+                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5))};
             layer.merge = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(4));
             layer.return_sequences = !(bytes.below(4) == 0);
             layer.units = units;

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from bilstm.engine.losses import LOSSES, TABLE, TargetKind
 from bilstm.layers import (
+    GRU,
     LSTM,
     AveragePooling1D,
     Bidirectional,
@@ -27,6 +30,7 @@ from bilstm.layers import (
     Layer,
     MaxPooling1D,
     Reverse,
+    SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
     from_json,
@@ -38,6 +42,13 @@ from bilstm.ragged import Ragged, offsets_of
 UNITS = (1, 3, 16, 17, 35)  # the engine works on blocks of 16
 # The loss -> the activation of the last layer.
 HEADS = {loss.name: "tanh" if loss.targets is TargetKind.NUMBERS else loss.activation for loss in TABLE}
+CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": LSTM,
+    "GRU": GRU,
+    "GRU, reset before": partial(GRU, reset_after=False),
+    "SimpleRNN": SimpleRNN,
+    "SimpleRNN, relu": partial(SimpleRNN, activation="relu"),
+}
 
 
 NATIVE = Path(__file__).parents[2] / "src" / "bilstm" / "engine" / "native"
@@ -81,7 +92,8 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
             layers += draw(st.sampled_from([*between, [Conv1D(5, 4, padding="same", activation="tanh")]]))
     units = draw(st.sampled_from(UNITS))
     pools = [GlobalAveragePooling1D()], [GlobalMaxPooling1D()], [GlobalAttentionPooling1D(units)]
-    ends = ([], [LSTM(units)], [Bidirectional(LSTM(units), merge_mode="ave")], *pools)
+    cell = CELLS[draw(st.sampled_from(sorted(CELLS)))]
+    ends = ([], [cell(units)], [Bidirectional(cell(units), merge_mode="ave")], *pools)
     end = draw(st.sampled_from(ends))
     if end:
         shorter = (
@@ -104,14 +116,16 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
 def _recurrent(draw: st.DrawFn) -> list[Layer]:
     units = draw(st.sampled_from(UNITS))
     merge_mode = draw(st.sampled_from(["concat", "sum", "mul", "ave"]))
-    lstm = LSTM(units, return_sequences=True)
-    backwards = LSTM(draw(st.sampled_from(UNITS)), return_sequences=True, go_backwards=True)
+    cell, other = (CELLS[draw(st.sampled_from(sorted(CELLS)))] for _ in range(2))
+    forward = cell(units, return_sequences=True)
+    backwards = cell(draw(st.sampled_from(UNITS)), return_sequences=True, go_backwards=True)
+    mixed = other(draw(st.sampled_from(UNITS)), return_sequences=True, go_backwards=True)
     choices: list[list[Layer]] = [
-        [lstm],
+        [forward],
         [backwards],
         [backwards, Reverse()],
-        [Bidirectional(lstm, merge_mode=merge_mode)],
-        [Bidirectional(lstm, backward_layer=backwards)],
+        [Bidirectional(forward, merge_mode=merge_mode)],
+        [Bidirectional(forward, backward_layer=mixed)],
     ]
     return draw(st.sampled_from(choices))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,39 @@ def lstm(units: int = 3, *, sequences: bool = True, backwards: bool = False) -> 
     return {"class_name": "LSTM", "config": config}
 
 
-def bidirectional(
-    merge_mode: str | None = "concat", *, units: int = 3, sequences: bool = True, backward: dict[str, Any] | None = None
+def gru(units: int = 3, *, sequences: bool = True, backwards: bool = False, reset_after: bool = True) -> dict[str, Any]:
+    config = lstm(units, sequences=sequences, backwards=backwards)["config"] | {"reset_after": reset_after}
+    return {"class_name": "GRU", "config": config}
+
+
+def simple(
+    units: int = 3, *, sequences: bool = True, backwards: bool = False, activation: str = "tanh"
 ) -> dict[str, Any]:
-    config = {"layer": lstm(units, sequences=sequences), "backward_layer": backward, "merge_mode": merge_mode}
+    config = lstm(units, sequences=sequences, backwards=backwards)["config"] | {"activation": activation}
+    return {"class_name": "SimpleRNN", "config": config}
+
+
+def gru_reset_before(units: int = 3, **options: Any) -> dict[str, Any]:
+    return gru(units, reset_after=False, **options)
+
+
+def simple_relu(units: int = 3, **options: Any) -> dict[str, Any]:
+    return simple(units, activation="relu", **options)
+
+
+CELLS: list[Callable[..., dict[str, Any]]] = [lstm, gru, gru_reset_before, simple, simple_relu]
+
+
+def bidirectional(
+    merge_mode: str | None = "concat",
+    *,
+    units: int = 3,
+    sequences: bool = True,
+    forward: dict[str, Any] | None = None,
+    backward: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    layer = forward or lstm(units, sequences=sequences)
+    config = {"layer": layer, "backward_layer": backward, "merge_mode": merge_mode}
     return {"class_name": "Bidirectional", "config": config}
 
 
@@ -133,17 +163,23 @@ def problems(draw: st.DrawFn) -> Problem:
     first = [[], [EMBEDDING], [column_embedding(1, [3, 4], [2, 3])], [dropout(0.25)], [time_distributed(dense(3))]]
     first += [[spatial_dropout(0.4)], [convolution(2, 3, activation="relu")], [EMBEDDING, convolution(3, 2, "causal")]]
     layers = list(draw(st.sampled_from(first)))
-    recurrent = [lstm(2), lstm(2, backwards=True), *(bidirectional(mode, units=2) for mode in MERGE_MODES)]
+    cell, other = draw(st.sampled_from(CELLS)), draw(st.sampled_from(CELLS))
+    both = [bidirectional(mode, forward=cell(2)) for mode in MERGE_MODES]
+    mixed = bidirectional(forward=cell(2), backward=other(2, backwards=True))
+    recurrent = [cell(2), cell(2, backwards=True), *both, mixed]
     between: list[list[dict[str, Any]]] = [[], [REVERSE], [dropout(0.5)], [time_distributed(dense(2, "tanh"))]]
     between += [[spatial_dropout(0.5)], [convolution(2, 2, dilation=2)]]
     for _ in range(draw(st.integers(0, 2))):
         layers += [draw(st.sampled_from(recurrent)), *draw(st.sampled_from(between))]
-    summary = [[], [lstm(2, sequences=False)], [bidirectional(units=2, sequences=False)], [AVERAGE], [LARGEST]]
+    last = cell(2, sequences=False)
+    summary = [[], [last], [bidirectional(forward=last)], [AVERAGE], [LARGEST]]
     end = draw(st.sampled_from([*summary, [attention(2)]]))
     if end:  # sequences of any length, the shortest too, can be made shorter before
         shorter = [windows("MaxPooling1D"), windows("AveragePooling1D", 2, 3), windows("MaxPooling1D", 1, 2, "valid")]
         layers += draw(st.sampled_from([[], *([each] for each in shorter), [shorter[0], lstm(2), shorter[1]]]))
     layers += end
+    if simple_relu in (cell, other):
+        layers.append(dense(3, "tanh"))  # without a bound on its inputs, the last layer would saturate
     loss, activation = draw(
         st.sampled_from(
             [

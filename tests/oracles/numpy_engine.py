@@ -13,10 +13,8 @@ import numpy.typing as npt
 
 from bilstm.ragged import Ragged
 from oracles.numpy_layers import (
-    LSTM,
     Array,
     AttentionPooling,
-    Bidirectional,
     ColumnEmbedding,
     Context,
     Conv1D,
@@ -33,6 +31,7 @@ from oracles.numpy_layers import (
 )
 from oracles.numpy_losses import FROM_LOGITS, labelled_targets, row_losses, row_losses_from_logits
 from oracles.numpy_optimizers import SGD, Adam
+from oracles.numpy_recurrent import CELLS, Bidirectional, Recurrent
 
 __all__ = ["SGD", "Adam", "NumpyNetwork", "States", "dropout_keep", "philox4x32", "weight_shapes"]
 
@@ -115,7 +114,7 @@ class NumpyNetwork:
         Args:
             ragged: n_sequences sequences with `features` columns.
             training: whether Dropout drops, with this seed, in this training step (counted from 0).
-            states: initial states {layer index: [(h, c) per direction]}, h and c (n_sequences, units) each, the
+            states: initial states {layer index: [(h, c) or (h,) per direction]}, (n_sequences, units) each, the
                 direction `layer` before the direction `backward_layer`; layers left out start at zero.
             return_states: also return the final states in the same form, of every recurrent layer.
 
@@ -213,7 +212,7 @@ def build_layers(layers: Sequence[LayerConfig], features: int) -> list[Layer]:
     width, steps = features, True
     for index, description in enumerate(layers):
         layer = build_layer(index, width, description, steps=steps)
-        if isinstance(layer, LSTM):
+        if isinstance(layer, Recurrent):
             steps = layer.return_sequences
         elif isinstance(layer, Bidirectional):
             steps = layer.first.return_sequences
@@ -241,9 +240,11 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
     if name == "Bidirectional":
         first = config["layer"]
         second = config.get("backward_layer") or {**first, "config": {**first["config"], "go_backwards": True}}
-        if first["class_name"] != "LSTM" or second["class_name"] != "LSTM":
-            raise ValueError(f"layer {index}: Bidirectional takes LSTM layers")
-        directions = [LSTM(index, width, **direction["config"]) for direction in (first, second)]
+        if first["class_name"] not in CELLS or second["class_name"] not in CELLS:
+            raise ValueError(f"layer {index}: Bidirectional takes recurrent layers")
+        directions: list[Any] = [
+            CELLS[direction["class_name"]](index, width, **direction["config"]) for direction in (first, second)
+        ]
         return Bidirectional(index, directions[0], directions[1], config["merge_mode"])
     if name in ("GlobalAveragePooling1D", "GlobalMaxPooling1D"):
         return Pooling(index, width, "average" if name == "GlobalAveragePooling1D" else "maximum")
@@ -255,7 +256,7 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
         "ColumnEmbedding": ColumnEmbedding,
         "Dropout": Dropout,
         "SpatialDropout1D": SpatialDropout,
-        "LSTM": LSTM,
+        **CELLS,
         "Conv1D": Conv1D,
         "Dense": Dense,
         "GlobalAttentionPooling1D": AttentionPooling,

@@ -1,4 +1,4 @@
-"""Every layer in plain NumPy, forward and by hand backward, one sequence and one step at a time.
+"""Every layer but recurrent ones in plain NumPy, forward and by hand backward, one sequence at a time.
 
 Semantics are Keras 3's; dropout follows a Philox law of our own (see `Dropout`).
 """
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-State = tuple[Array, Array]  # h and c, each (n_sequences, units)
+State = tuple[Array, ...]  # h and, of an LSTM, c, each (n_sequences, units)
 States = dict[int, list[State]]  # layer index -> one state per direction, forward first
 
 
@@ -177,139 +177,6 @@ class SpatialDropout(Dropout):
             np.tile(factor, (len(rows), 1)).astype(rows.dtype) for rows, factor in zip(inputs, factors, strict=True)
         ]
         return [rows * factor for rows, factor in zip(inputs, self.factors, strict=True)]
-
-
-class LSTM(Layer):
-    """Weights kernel (inputs, 4 units), recurrent kernel (units, 4 units), bias (4 units); gates i, f, c, o.
-
-    Outputs are in processing order: with go_backwards the sequence's last step comes first.
-    A sequence without steps leaves its initial state as it was, and that is its last output.
-    """
-
-    def __init__(
-        self, index: int, width: int, units: int, return_sequences: bool = False, go_backwards: bool = False
-    ) -> None:
-        super().__init__(index, units, [(width, 4 * units), (units, 4 * units), (4 * units,)])
-        self.units = units
-        self.return_sequences = return_sequences
-        self.go_backwards = go_backwards
-
-    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
-        initial = context.states.get(self.index, [None])
-        outputs, final = self.run(inputs, initial[0])
-        context.final_states[self.index] = [final]
-        return outputs
-
-    def run(self, inputs: list[Array], initial: State | None) -> tuple[list[Array], State]:
-        """All sequences from their initial states (zeros when None): the outputs and the final states."""
-        kernel, recurrent, bias = self.weights
-        if initial is None:
-            zeros = np.zeros((len(inputs), self.units), kernel.dtype)
-            initial = (zeros, zeros)
-        final_h, final_c = (np.array(part, kernel.dtype) for part in initial)
-        self.tape: list[list[tuple[Array, ...]]] = []
-        outputs = []
-        for number, sequence in enumerate(inputs):
-            h, c = final_h[number].copy(), final_c[number].copy()
-            tape: list[tuple[Array, ...]] = []
-            hidden = []
-            for x in sequence[::-1] if self.go_backwards else sequence:
-                i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 4)
-                i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
-                c_next = f * c + i * g
-                tape.append((x, h, c, i, f, g, o, c_next))
-                c = c_next
-                h = o * np.tanh(c)
-                hidden.append(h)
-            self.tape.append(tape)
-            outputs.append(np.array(hidden if self.return_sequences else [h], kernel.dtype).reshape(-1, self.units))
-            final_h[number], final_c[number] = h, c
-        return outputs, (final_h, final_c)
-
-    def backward(self, gradients: list[Array]) -> list[Array]:
-        """The gradient by the inputs, in the order of the inputs."""
-        kernel, recurrent, _ = self.weights
-        by_kernel, by_recurrent, by_bias = self.gradients
-        by_inputs = []
-        for rows, tape in zip(gradients, self.tape, strict=True):
-            by_h, by_c = np.zeros(self.units, kernel.dtype), np.zeros(self.units, kernel.dtype)
-            by_sequence = np.zeros((len(tape), len(kernel)), kernel.dtype)
-            for number in reversed(range(len(tape))):
-                x, h, c, i, f, g, o, c_next = tape[number]
-                if self.return_sequences:
-                    by_h = by_h + rows[number]
-                elif number == len(tape) - 1:
-                    by_h = rows[0]
-                tanh_c = np.tanh(c_next)
-                by_c = by_c + by_h * o * (1 - tanh_c**2)
-                by_gates = np.concatenate(
-                    [
-                        by_c * g * i * (1 - i),
-                        by_c * c * f * (1 - f),
-                        by_c * i * (1 - g**2),
-                        by_h * tanh_c * o * (1 - o),
-                    ]
-                )
-                by_kernel += np.outer(x, by_gates)
-                by_recurrent += np.outer(h, by_gates)
-                by_bias += by_gates
-                by_sequence[number] = kernel @ by_gates
-                by_h = recurrent @ by_gates
-                by_c = by_c * f
-            by_inputs.append(by_sequence[::-1] if self.go_backwards else by_sequence)
-        return by_inputs
-
-
-class Bidirectional(Layer):
-    """Two LSTMs; the second one's outputs are reversed before they are merged. merge_mode None concatenates here."""
-
-    def __init__(self, index: int, first: LSTM, second: LSTM, merge_mode: str | None) -> None:
-        if first.go_backwards == second.go_backwards or first.return_sequences != second.return_sequences:
-            raise ValueError(f"layer {index}: the directions must differ in go_backwards only, not in return_sequences")
-        if merge_mode not in ("concat", "sum", "mul", "ave", None):
-            raise ValueError(f"layer {index}: unknown merge_mode {merge_mode!r}")
-        joined = merge_mode in ("concat", None)
-        if not joined and first.units != second.units:
-            raise ValueError(f"layer {index}: merge_mode {merge_mode!r} needs the same units in both directions")
-        super().__init__(index, first.units + second.units if joined else first.units, first.shapes + second.shapes)
-        self.first = first
-        self.second = second
-        self.joined = joined
-        self.merge_mode = merge_mode
-
-    def set_weights(self, weights: list[Array]) -> None:
-        super().set_weights(weights)
-        for start, layer in ((0, self.first), (3, self.second)):
-            layer.weights = self.weights[start : start + 3]
-            layer.gradients = self.gradients[start : start + 3]
-
-    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
-        initial = context.states.get(self.index, [None, None])
-        self.a, final_a = self.first.run(inputs, initial[0])
-        b, final_b = self.second.run(inputs, initial[1])
-        self.b = [rows[::-1] for rows in b]
-        context.final_states[self.index] = [final_a, final_b]
-        return [self._merge(a, b) for a, b in zip(self.a, self.b, strict=True)]
-
-    def _merge(self, a: Array, b: Array) -> Array:
-        if self.joined:
-            return np.concatenate([a, b], axis=1)
-        if self.merge_mode == "mul":
-            return a * b
-        return a + b if self.merge_mode == "sum" else (a + b) / 2
-
-    def backward(self, gradients: list[Array]) -> list[Array]:
-        if self.joined:
-            by_a = [rows[:, : self.first.units] for rows in gradients]
-            by_b = [rows[:, self.first.units :] for rows in gradients]
-        elif self.merge_mode == "mul":
-            by_a = [rows * b for rows, b in zip(gradients, self.b, strict=True)]
-            by_b = [rows * a for rows, a in zip(gradients, self.a, strict=True)]
-        else:
-            by_a = by_b = [rows if self.merge_mode == "sum" else rows / 2 for rows in gradients]
-        first = self.first.backward(by_a)
-        second = self.second.backward([rows[::-1] for rows in by_b])
-        return [a + b for a, b in zip(first, second, strict=True)]
 
 
 class Dense(Layer):

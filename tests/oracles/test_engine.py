@@ -19,6 +19,7 @@ from bilstm.ragged import Ragged
 from oracles import numpy_optimizers
 from oracles.networks import (
     AVERAGE,
+    CELLS,
     EMBEDDING,
     LARGEST,
     MERGE_MODES,
@@ -29,10 +30,14 @@ from oracles.networks import (
     convolution,
     dense,
     dropout,
+    gru,
+    gru_reset_before,
     inputs,
     lstm,
     network_for,
     problems,
+    simple,
+    simple_relu,
     spatial_dropout,
     time_distributed,
 )
@@ -155,6 +160,21 @@ LARGER = {
         dense(4, "softmax"),
     ],
     "convolution last": [bidirectional(units=18), convolution(3, 6, activation="softmax")],
+    "GRU": [bidirectional(forward=gru(20)), dropout(0.3), bidirectional(forward=gru(33)), dense(5, "softmax")],
+    "GRU, reset before": [
+        bidirectional("sum", forward=gru_reset_before(20)),
+        gru_reset_before(64, backwards=True),
+        REVERSE,
+        dense(5, "softmax"),
+    ],
+    "simple": [bidirectional(forward=simple(35)), simple(130, backwards=True), dense(5, "softmax")],
+    "simple, relu": [bidirectional("ave", forward=simple_relu(70)), dense(5, "tanh"), dense(5, "softmax")],
+    "mixed cells": [
+        bidirectional(forward=lstm(20), backward=gru(20, backwards=True)),
+        bidirectional("mul", forward=simple(33), backward=gru_reset_before(33, backwards=True)),
+        bidirectional("ave", forward=gru(9, sequences=False), backward=lstm(9, sequences=False, backwards=True)),
+        dense(5, "softmax"),
+    ],
     "masks of sequences": [spatial_dropout(0.4), bidirectional(units=33), spatial_dropout(0.3), dense(4, "softmax")],
 }
 
@@ -235,11 +255,37 @@ def test_states_go_in_and_come_out(merge_mode: str | None) -> None:
     )
 
 
-def test_a_sequence_can_be_read_in_pieces() -> None:
-    rng = np.random.default_rng(2)
-    model = engine_model([lstm(20), lstm(6)], 2, network_for([lstm(20), lstm(6)], 2, rng).weights)
+@pytest.mark.parametrize("cell", CELLS)
+def test_states_of_every_cell_go_in_and_come_out(cell: Any) -> None:
+    rng = np.random.default_rng(1)
+    layers = [bidirectional(forward=cell(19), backward=gru(7, backwards=True)), cell(5, backwards=True)]
+    network = network_for(layers, 2, rng)
+    network.set_weights([weight / np.sqrt(len(weight)) for weight in network.weights])
+    model = engine_model(layers, 2, network.weights)
     assert model.network is not None
-    whole = inputs([lstm(20)], [30], rng)
+    arrays = 2 if cell is lstm else 1
+    for lengths in ([4, 9, 1, 9], [6]):  # several sequences, and one alone, which has a way of its own
+        batch = inputs(layers, lengths, rng)
+        directions = [
+            tuple(rng.normal(size=(len(lengths), units)).astype(np.float32) for _ in range(count))
+            for units, count in ((19, arrays), (7, 1), (5, arrays))
+        ]
+        states = np.concatenate([part for direction in directions for part in direction], axis=1)
+        assert model.network.state_width == states.shape[1]
+        given: Any = {0: directions[:2], 1: directions[2:]}
+        expected, ends = network.forward(batch, states=given, return_states=True)
+        output, after = model.network.predict(batch, states, return_states=True)
+        close(output, expected, 1e-6)
+        close(after, np.concatenate([part for layer in ends.values() for one in layer for part in one], axis=1), 1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sequence_can_be_read_in_pieces(cell: Any) -> None:
+    rng = np.random.default_rng(2)
+    layers = [cell(20), cell(6)]
+    model = engine_model(layers, 2, network_for(layers, 2, rng).weights)
+    assert model.network is not None
+    whole = inputs(layers, [30], rng)
     states, outputs = None, []
     for start, stop in ((0, 7), (7, 8), (8, 30)):
         piece = Ragged(whole.values[start:stop], [0, stop - start])

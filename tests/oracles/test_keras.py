@@ -120,6 +120,22 @@ def predict(model: Any, inputs: Array) -> Any:
     return model.predict_on_batch(inputs)
 
 
+# The kinds of recurrent layers: a class of both libraries' and arguments of its own.
+CELLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "LSTM": ("LSTM", {}),
+    "GRU": ("GRU", {}),
+    "GRU, reset before": ("GRU", {"reset_after": False}),
+    "SimpleRNN": ("SimpleRNN", {}),
+    "SimpleRNN, relu": ("SimpleRNN", {"activation": "relu"}),
+}
+every_cell = pytest.mark.parametrize("cell", CELLS)
+
+
+def recurrent_layer(layers: Layers, cell: str, units: int, **options: Any) -> Any:
+    name, own = CELLS[cell]
+    return getattr(layers, name)(units, **own, **options)
+
+
 # --- Outputs --------------------------------------------------------------------------------------------------------
 
 every_seed = pytest.mark.parametrize("seed", range(3))
@@ -128,12 +144,15 @@ both_returns = pytest.mark.parametrize("return_sequences", [True, False], ids=["
 
 @every_seed
 @both_returns
-@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
-def test_bidirectional(merge_mode: str | None, return_sequences: bool, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("cell", "merge_mode"),
+    [*(("LSTM", mode) for mode in ("concat", "sum", "mul", "ave", None)), *((cell, "mul") for cell in [*CELLS][1:])],
+)
+def test_bidirectional(cell: str, merge_mode: str | None, return_sequences: bool, seed: int) -> None:
     _, X, units = draw_shapes(seed)
 
     def network(layers: Layers) -> Sequence[Any]:
-        recurrent = layers.LSTM(units, return_sequences=return_sequences)
+        recurrent = recurrent_layer(layers, cell, units, return_sequences=return_sequences)
         return [layers.Bidirectional(recurrent, merge_mode=merge_mode)]
 
     twins = Twins.of(network, X.features, seed)
@@ -146,12 +165,16 @@ def test_bidirectional(merge_mode: str | None, return_sequences: bool, seed: int
 
 @every_seed
 @both_returns
-def test_a_backward_layer_of_its_own(return_sequences: bool, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [("LSTM", "LSTM"), ("LSTM", "GRU"), ("GRU, reset before", "SimpleRNN"), ("SimpleRNN", "GRU")]
+)
+def test_a_backward_layer_of_its_own(first: str, second: str, return_sequences: bool, seed: int) -> None:
     _, X, units = draw_shapes(100 + seed)
 
     def network(layers: Layers) -> Sequence[Any]:
-        backward = layers.LSTM(units + 2, return_sequences=return_sequences, go_backwards=True)
-        forward = layers.LSTM(units, return_sequences=return_sequences)
+        options = {"return_sequences": return_sequences, "go_backwards": True}
+        backward = recurrent_layer(layers, second, units + 2, **options)
+        forward = recurrent_layer(layers, first, units, return_sequences=return_sequences)
         return [layers.Bidirectional(forward, backward_layer=backward)]
 
     twins = Twins.of(network, X.features, seed)
@@ -163,12 +186,14 @@ def test_a_backward_layer_of_its_own(return_sequences: bool, seed: int) -> None:
 @every_seed
 @both_returns
 @pytest.mark.parametrize("go_backwards", [False, True], ids=["forward", "backward"])
-def test_lstm(go_backwards: bool, return_sequences: bool, seed: int) -> None:
+@every_cell
+def test_one_direction(cell: str, go_backwards: bool, return_sequences: bool, seed: int) -> None:
     """Backwards, the answers come in the order of reading, last step first; in Keras after the padding."""
     _, X, units = draw_shapes(200 + seed)
 
     def network(layers: Layers) -> Sequence[Any]:
-        return [layers.LSTM(units, return_sequences=return_sequences, go_backwards=go_backwards)]
+        options = {"return_sequences": return_sequences, "go_backwards": go_backwards}
+        return [recurrent_layer(layers, cell, units, **options)]
 
     twins = Twins.of(network, X.features, seed)
     theirs = predict(twins.theirs, padded(X))
@@ -404,19 +429,20 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def tagger(units: int, outputs: int, activation: str, merge_mode: str = "concat") -> Network:
+def tagger(units: int, outputs: int, activation: str, merge_mode: str = "concat", cell: str = "LSTM") -> Network:
     def network(layers: Layers) -> Sequence[Any]:
+        recurrent = recurrent_layer(layers, cell, units, return_sequences=True)
         return [
-            layers.Bidirectional(layers.LSTM(units, return_sequences=True), merge_mode=merge_mode),
+            layers.Bidirectional(recurrent, merge_mode=merge_mode),
             layers.TimeDistributed(layers.Dense(outputs, activation=activation)),
         ]
 
     return network
 
 
-def classifier(units: int, outputs: int, activation: str, merge_mode: str = "concat") -> Network:
+def classifier(units: int, outputs: int, activation: str, merge_mode: str = "concat", cell: str = "LSTM") -> Network:
     def network(layers: Layers) -> Sequence[Any]:
-        recurrent = layers.Bidirectional(layers.LSTM(units), merge_mode=merge_mode)
+        recurrent = layers.Bidirectional(recurrent_layer(layers, cell, units), merge_mode=merge_mode)
         return [recurrent, layers.Dense(outputs, activation=activation)]
 
     return network
@@ -484,6 +510,22 @@ CASES = {
         ragged=False,
         optimizer="adamw",
         settings={"learning_rate": 0.02},
+    ),
+    "GRU": Case(tagger(5, 2, "sigmoid", cell="GRU"), "binary_crossentropy", 2, settings={"learning_rate": 0.01}),
+    "GRU, clipped by array": Case(
+        classifier(6, 3, "softmax", "mul", "GRU"),
+        "sparse_categorical_crossentropy",
+        3,
+        per_step=False,
+        weights="sequence",
+        settings={"clipnorm": 0.05},
+    ),
+    "GRU, reset before": Case(
+        tagger(5, 3, "softmax", "sum", "GRU, reset before"), "categorical_crossentropy", 3, weights="step"
+    ),
+    "SimpleRNN": Case(tagger(6, 1, "sigmoid", "ave", "SimpleRNN"), "binary_crossentropy", ragged=False),
+    "SimpleRNN, relu": Case(
+        classifier(5, 2, "tanh", "concat", "SimpleRNN, relu"), "mean_squared_error", 2, per_step=False
     ),
     "averages": Case(
         pooled(5, "GlobalAveragePooling1D"), "categorical_crossentropy", 3, per_step=False, weights="sequence"

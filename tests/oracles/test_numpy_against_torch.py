@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from oracles.networks import AVERAGE, LARGEST, attention, bidirectional, convolution, dense, inputs, lstm, network_for
+from oracles.networks import (
+    AVERAGE,
+    LARGEST,
+    attention,
+    bidirectional,
+    convolution,
+    dense,
+    gru,
+    inputs,
+    lstm,
+    network_for,
+    simple,
+    simple_relu,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -55,6 +70,30 @@ def test_states_equal_pytorch(backwards: bool) -> None:
         )
     np.testing.assert_allclose(rows, expected.reshape(10, 3), rtol=1e-12)
     np.testing.assert_allclose(states[0][0], torch.cat(final), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cell", "name", "options"),
+    [(gru, "GRU", {}), (simple, "RNN", {}), (simple_relu, "RNN", {"nonlinearity": "relu"})],
+)
+def test_other_cells_equal_pytorch(cell: Any, name: str, options: dict[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    batch = inputs([cell()], [5, 5], rng)
+    network = network_for([cell()], 2, rng)
+    h = rng.normal(size=(2, 3))
+    rows, states = network.forward(batch, states={0: [(h,)]}, return_states=True)
+    kernel, recurrent, bias = (torch.tensor(weight) for weight in network.weights)
+    biases = bias if bias.ndim == 2 else torch.stack([bias, torch.zeros_like(bias)])
+    if name == "GRU":  # PyTorch's gates are r, z, n
+        order = torch.tensor([3, 4, 5, 0, 1, 2, 6, 7, 8])
+        kernel, recurrent, biases = kernel[:, order], recurrent[:, order], biases[:, order]
+    reference = getattr(torch.nn, name)(2, 3, batch_first=True, dtype=torch.float64, **options)
+    weights = {"weight_ih_l0": kernel.T, "weight_hh_l0": recurrent.T, "bias_ih_l0": biases[0], "bias_hh_l0": biases[1]}
+    reference.load_state_dict(weights)
+    with torch.no_grad():
+        expected, final = reference(torch.tensor(batch.values).double().reshape(2, 5, 2), torch.tensor(h)[None])
+    np.testing.assert_allclose(rows, expected.reshape(10, 3), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(states[0][0][0], final[0], rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("pool", ["average", "maximum"])

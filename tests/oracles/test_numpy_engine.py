@@ -13,6 +13,7 @@ from bilstm.engine.plans import ACTIVATIONS
 from bilstm.ragged import Ragged
 from oracles.networks import (
     AVERAGE,
+    CELLS,
     EMBEDDING,
     LARGEST,
     MERGE_MODES,
@@ -24,6 +25,7 @@ from oracles.networks import (
     convolution,
     dense,
     dropout,
+    gru,
     inputs,
     lstm,
     network_for,
@@ -128,9 +130,17 @@ def test_gradients_of_a_backward_layer_with_other_units(merge_mode: str | None, 
 
 @pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.parametrize("backwards", [True, False])
-def test_gradients_of_lstm(backwards: bool, sequences: bool) -> None:
-    layers = [lstm(2, backwards=not backwards), lstm(3, sequences=sequences, backwards=backwards)]
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_recurrent_layers(cell: Any, backwards: bool, sequences: bool) -> None:
+    layers = [cell(2, backwards=not backwards), cell(3, sequences=sequences, backwards=backwards)]
     check_gradients(Problem.draw(layers, "mean_squared_error", LENGTHS, 4))
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", "mul"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_mixed_directions(cell: Any, merge_mode: str) -> None:
+    layer = bidirectional(merge_mode, forward=cell(2), backward=gru(2, backwards=True))
+    check_gradients(Problem.draw([layer, dense(2)], "mean_squared_error", LENGTHS, 3))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -297,9 +307,10 @@ def test_without_return_sequences_the_output_is_the_last_processed_step(backward
 
 
 @pytest.mark.parametrize("backwards", [True, False])
-def test_states_carry_a_stream_from_chunk_to_chunk(backwards: bool) -> None:
+@pytest.mark.parametrize("cell", CELLS)
+def test_states_carry_a_stream_from_chunk_to_chunk(cell: Any, backwards: bool) -> None:
     rng = np.random.default_rng(0)
-    layers = [lstm(backwards=backwards, sequences=False)]
+    layers = [cell(backwards=backwards, sequences=False)]
     batch = inputs(layers, [6, 4], rng)
     network = network_for(layers, 2, rng)
     expected, final = network.forward(batch, return_states=True)
@@ -355,7 +366,7 @@ def test_float32_is_float32_throughout_and_near_float64() -> None:
     ("layers", "message"),
     [
         ([], "needs a layer"),
-        ([{"class_name": "GRU", "config": {}}], "unknown layer 'GRU'"),
+        ([{"class_name": "Conv1D", "config": {}}], "unknown layer 'Conv1D'"),
         ([dense(2, "selu")], "unknown activation 'selu'"),
         ([dropout(1.0)], "dropout rate"),
         ([bidirectional("max")], "unknown merge_mode 'max'"),

@@ -47,7 +47,7 @@ from bilstm.progress import Progress
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @training_flags(
     texts={
-        "layers": "LSTM layers.",
+        "layers": "Recurrent layers.",
         "direction": "In which direction sequences are read, where that does not vary; none: each step alone.",
         "epochs": "Passes over the training sequences. Default: by the amount of data, 20 to 200.",
         "patience": "Epochs without a better validation score after which training stops. Default: no early stopping.",

@@ -48,12 +48,14 @@ FROM_ZERO = Number(0)
 TEXT = click.STRING
 COUNT = WholeNumber(1)
 DIRECTION = click.Choice(["both", "forward", "backward", "none"])
+CELL = click.Choice(["lstm", "gru", "simple"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
 POOLING = click.Choice(["mean", "max", "attention", "last"])
 # The options of `TrainingOptions`: what values they take, and their help.
 TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
-    "units": (COUNT, "LSTM units in each direction."),
-    "layers": (COUNT, "LSTM layers. Default: 3 for steps whose features are all text, otherwise 2."),
+    "units": (COUNT, "Recurrent units in each direction."),
+    "layers": (COUNT, "Recurrent layers. Default: 3 for steps whose features are all text, otherwise 2."),
+    "cell": (CELL, "The kind of recurrent layers."),
     "direction": (DIRECTION, "Which way the sequences are read; none: each step alone."),
     "merge_mode": (MERGE_MODE, "How the two directions are joined."),
     "pooling": (POOLING, "How steps become one answer for each sequence. Default: mean."),

@@ -32,6 +32,7 @@ _DIRECTIONS = {
     "backward": "backward only",
     "none": "no context",
 }
+_CELLS = {"lstm": "LSTM", "gru": "GRU", "simple": "SimpleRNN"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,8 @@ def _described(name: str, value: Any) -> str:
         return _DIRECTIONS[value]
     if name == "conv":
         return "no convolution" if value in (None, "none") else f"convolution {value}"
+    if name == "cell":
+        return _CELLS[value]
     return str(value) if name == "merge_mode" else f"{name.replace('_', ' ')} {value}"
 
 
@@ -97,6 +100,9 @@ def grid(vary: Mapping[str, Sequence[Any]], options: TrainingOptions) -> list[Va
         if each.direction != "both":  # and so nothing to merge
             changes.pop("merge_mode", None)
             each = dataclasses.replace(each, merge_mode=options.merge_mode)
+        if each.direction == "none":  # and so no cells
+            changes.pop("cell", None)
+            each = dataclasses.replace(each, cell=TrainingOptions.cell)
         if all(each != variant.options for variant in found):  # class weights cannot be hashed
             found.append(Variant(changes, each))
     if len(found) < 2:

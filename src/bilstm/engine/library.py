@@ -22,9 +22,11 @@ class EngineError(RuntimeError):
 
 
 class DirectionStruct(ctypes.Structure):
-    """One LSTM: `reverse` reads sequences from their last step; `flip` stores outputs from the last step on."""
+    """One direction of a recurrent layer: `reverse` reads sequences from their last step; `flip` stores outputs from
+    the last step on; `cell` is an index into `plans.CELLS`.
+    """
 
-    _fields_ = [("units", c_int64), ("reverse", c_int32), ("flip", c_int32)]
+    _fields_ = [("units", c_int64), ("reverse", c_int32), ("flip", c_int32), ("cell", c_int32)]
 
 
 class LayerStruct(ctypes.Structure):

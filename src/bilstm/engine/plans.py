@@ -14,6 +14,7 @@ from bilstm.engine.library import DirectionStruct, LayerStruct, OptimizerStruct
 from bilstm.ragged import FloatArray, IndexArray, as_array
 
 ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
+CELLS = ("lstm", "gru", "gru_reset_before", "simple_tanh", "simple_relu")
 MERGES = ("concat", "sum", "mul", "ave")
 POOLS = ("average", "maximum")
 OPTIMIZERS = ("adam", "sgd")
@@ -75,10 +76,17 @@ class Targets:
 # --- Layers. The index tells apart the dropout layers of a network, which draw other numbers ------------------------
 
 
+def direction(cell: str, units: int, *, reverse: bool = False, flip: bool = False) -> DirectionStruct:
+    """A recurrent cell, one of CELLS, that reads sequences from their last step if `reverse`, and stores its outputs
+    from the last step on if `flip`.
+    """
+    return DirectionStruct(units, reverse=reverse, flip=flip, cell=CELLS.index(cell))
+
+
 def recurrent(
     index: int, directions: Sequence[DirectionStruct], merge: str = "concat", return_sequences: bool = True
 ) -> LayerStruct:
-    """One or two LSTMs, their outputs merged by one of MERGES."""
+    """One or two directions, their outputs merged by one of MERGES."""
     return LayerStruct(
         kind=0,
         index=index,

@@ -51,11 +51,12 @@ class SequenceEstimator(BaseEstimator):
     then are no features; y and groups of sequences may have an entry for each sequence, too.
 
     Args:
-        units: of each LSTM, in each direction.
+        units: of each recurrent layer, in each direction.
         layers: number of recurrent layers; None: 3 for labels of steps that are strings, otherwise 2.
         merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place:
             what remains without context.
+        cell: the kind of recurrent layers: "lstm", "gru" or "simple"; see `LSTM`, `GRU` and `SimpleRNN`.
         pooling: for one answer a sequence, how its steps become one row: "mean" (the default) or "max" of the last
             layer's outputs; "last": what each direction has computed when it has read the whole sequence; "attention":
             a mean whose weights are learned, see `GlobalAttentionPooling1D`.
@@ -110,6 +111,7 @@ class SequenceEstimator(BaseEstimator):
         layers: int | None = None,
         merge_mode: str = "concat",
         direction: str = "both",
+        cell: str = "lstm",
         pooling: str | None = None,
         conv: str | None = None,
         dropout: float = 0.3,
@@ -137,6 +139,7 @@ class SequenceEstimator(BaseEstimator):
         self.layers = layers
         self.merge_mode = merge_mode
         self.direction = direction
+        self.cell = cell
         self.pooling = pooling
         self.conv = conv
         self.dropout = dropout

@@ -36,6 +36,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         layers: int | None = None,
         merge_mode: str = "concat",
         direction: str = "both",
+        cell: str = "lstm",
         pooling: str | None = None,
         conv: str | None = None,
         dropout: float = 0.3,

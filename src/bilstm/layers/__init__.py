@@ -17,7 +17,7 @@ from bilstm.layers.pooling import (
     GlobalMaxPooling1D,
     MaxPooling1D,
 )
-from bilstm.layers.recurrent import LSTM, Bidirectional, Reverse
+from bilstm.layers.recurrent import GRU, LSTM, Bidirectional, Recurrent, Reverse, SimpleRNN
 from bilstm.layers.stepwise import (
     ColumnEmbedding,
     Dense,
@@ -29,6 +29,7 @@ from bilstm.layers.stepwise import (
 )
 
 __all__ = [
+    "GRU",
     "LAYERS",
     "LSTM",
     "AveragePooling1D",
@@ -45,7 +46,9 @@ __all__ = [
     "Layer",
     "Masking",
     "MaxPooling1D",
+    "Recurrent",
     "Reverse",
+    "SimpleRNN",
     "SpatialDropout1D",
     "Symbol",
     "TimeDistributed",
@@ -60,6 +63,8 @@ LAYERS |= {
     for cls in (
         Input,
         LSTM,
+        GRU,
+        SimpleRNN,
         Bidirectional,
         Reverse,
         Conv1D,
@@ -80,7 +85,7 @@ LAYERS |= {
 
 # What to do without Keras's other layers, by parts of their names.
 _INSTEAD = {
-    ("GRU", "RNN", "LSTM"): "LSTM is the only recurrent layer here",
+    ("GRU", "RNN", "LSTM"): "the recurrent layers here are LSTM, GRU and SimpleRNN",
     ("Add", "Subtract", "Multiply", "Average", "Minimum", "Dot", "Concat", "concat"): (
         "a model is one chain of layers, which cannot merge branches"
     ),

@@ -1,7 +1,10 @@
-"""Layers that read sequences: LSTM, Bidirectional, and Reverse, which restores the order of a backward LSTM."""
+"""Layers that read sequences: LSTM, GRU, SimpleRNN, Bidirectional, and Reverse, which restores the order of a backward
+layer.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +17,107 @@ from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_js
 from bilstm.layers.initializers import glorot_uniform, orthogonal
 from bilstm.ragged import FloatArray
 
+# Keras's arguments that all recurrent layers take, with the values that change nothing.
+_ANY_CELL: dict[str, Any] = {
+    "use_bias": True,
+    "kernel_initializer": "glorot_uniform",
+    "recurrent_initializer": "orthogonal",
+    "bias_initializer": "zeros",
+    "dropout": (0, 0.0),
+    "recurrent_dropout": (0, 0.0),
+    "seed": None,
+    "return_state": False,
+    "stateful": False,
+    "unroll": (False, True),
+    **REGULARIZERS,
+}
+_GATED: dict[str, Any] = {
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "use_cudnn": ("auto", False),
+    "implementation": (1, 2),
+    **_ANY_CELL,
+}
 
-class LSTM(Layer):
+
+class Recurrent(Layer):
+    """What `LSTM`, `GRU` and `SimpleRNN` have in common: a cell that reads each sequence step by step.
+
+    Attributes:
+        units: dimensions of the state and of an output row.
+        return_sequences: whether there is an output row for each step.
+        go_backwards: whether sequences are read from their last step.
+    """
+
+    gates: ClassVar[int]  # blocks of `units` columns in the weights
+    own: ClassVar[tuple[str, ...]] = ()  # arguments of the class's own, for get_config
+
+    def __init__(
+        self,
+        units: int,
+        *,
+        return_sequences: bool = False,
+        go_backwards: bool = False,
+        name: str | None = None,
+        **keywords: Any,
+    ) -> None:
+        owner = type(self).__name__
+        for argument in ("dropout", "recurrent_dropout"):
+            if keywords.get(argument):
+                raise ValueError(
+                    f"{owner}: {argument}={keywords[argument]!r} is not supported (only 0): for dropout of inputs that "
+                    f"is the same at all steps, put SpatialDropout1D({keywords[argument]!r}) before the layer"
+                )
+        super().__init__(name=name, **keywords)
+        self.units = check_count(owner, "units", units)
+        self.return_sequences = bool(return_sequences)
+        self.go_backwards = bool(go_backwards)
+
+    @property
+    @abstractmethod
+    def cell(self) -> str:
+        """The kind of cell: one of the engine's `CELLS`."""
+
+    def output_features(self, features: int) -> int:
+        return self.units
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "units": self.units,
+            "return_sequences": self.return_sequences,
+            "go_backwards": self.go_backwards,
+            **{argument: getattr(self, argument) for argument in self.own},
+            "name": self.name,
+        }
+
+    def weight_specs(self, features: int) -> list[WeightSpec]:
+        columns = self.gates * self.units
+        return [
+            WeightSpec("kernel", (features, columns)),
+            WeightSpec("recurrent_kernel", (self.units, columns)),
+            WeightSpec("bias", (columns,)),
+        ]
+
+    def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
+        kernel, recurrent_kernel, bias = self.weight_specs(features)
+        return [
+            glorot_uniform((features, kernel.shape[1]), random),
+            orthogonal((self.units, recurrent_kernel.shape[1]), random),
+            np.zeros(bias.shape, np.float32),
+        ]
+
+    def direction(self, *, flip: bool = False) -> DirectionStruct:
+        """How the engine runs the layer, as one direction; `flip` stores outputs from a sequence's last step on."""
+        return plans.direction(self.cell, self.units, reverse=self.go_backwards, flip=flip)
+
+    def plan(self, index: int, features: int) -> LayerStruct:
+        return plans.recurrent(index, (self.direction(),), return_sequences=self.return_sequences)
+
+    def returns_rows_per_step(self) -> bool:
+        return self.return_sequences
+
+
+class LSTM(Recurrent):
     """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gates of Gers et al. 2000), as in Keras.
 
     Input rows are steps. Output: (steps, units) with return_sequences, else (units,) for each sequence, from its
@@ -39,23 +141,9 @@ class LSTM(Layer):
         ValueError: an argument of Keras's with a value that is not supported, by its name.
     """
 
-    takes: ClassVar[dict[str, Any]] = {
-        "activation": "tanh",
-        "recurrent_activation": "sigmoid",
-        "use_bias": True,
-        "kernel_initializer": "glorot_uniform",
-        "recurrent_initializer": "orthogonal",
-        "bias_initializer": "zeros",
-        "dropout": (0, 0.0),
-        "recurrent_dropout": (0, 0.0),
-        "seed": None,
-        "return_state": False,
-        "stateful": False,
-        "unroll": (False, True),
-        "use_cudnn": ("auto", False),
-        "implementation": (1, 2),
-        **REGULARIZERS,
-    }
+    gates = 4
+    own = ("unit_forget_bias",)
+    takes: ClassVar[dict[str, Any]] = _GATED
 
     def __init__(
         self,
@@ -67,54 +155,114 @@ class LSTM(Layer):
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        for argument in ("dropout", "recurrent_dropout"):
-            if keywords.get(argument):
-                raise ValueError(
-                    f"LSTM: {argument}={keywords[argument]!r} is not supported (only 0): for dropout of inputs that is "
-                    f"the same at all steps, put SpatialDropout1D({keywords[argument]!r}) before the layer"
-                )
-        super().__init__(name=name, **keywords)
-        self.units = check_count("LSTM", "units", units)
-        self.return_sequences = bool(return_sequences)
-        self.go_backwards = bool(go_backwards)
+        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
         self.unit_forget_bias = bool(unit_forget_bias)
 
-    def output_features(self, features: int) -> int:
-        return self.units
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "units": self.units,
-            "return_sequences": self.return_sequences,
-            "go_backwards": self.go_backwards,
-            "unit_forget_bias": self.unit_forget_bias,
-            "name": self.name,
-        }
-
-    def weight_specs(self, features: int) -> list[WeightSpec]:
-        gates = 4 * self.units
-        return [
-            WeightSpec("kernel", (features, gates)),
-            WeightSpec("recurrent_kernel", (self.units, gates)),
-            WeightSpec("bias", (gates,)),
-        ]
+    @property
+    def cell(self) -> str:
+        return "lstm"
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        bias = np.zeros(4 * self.units, np.float32)
+        kernel, recurrent_kernel, bias = super().initial_weights(features, random)
         if self.unit_forget_bias:
             bias[self.units : 2 * self.units] = 1.0
-        return [
-            glorot_uniform((features, 4 * self.units), random),
-            orthogonal((self.units, 4 * self.units), random),
-            bias,
-        ]
+        return [kernel, recurrent_kernel, bias]
 
-    def plan(self, index: int, features: int) -> LayerStruct:
-        direction = DirectionStruct(self.units, reverse=self.go_backwards)
-        return plans.recurrent(index, (direction,), return_sequences=self.return_sequences)
 
-    def returns_rows_per_step(self) -> bool:
-        return self.return_sequences
+class GRU(Recurrent):
+    """Gated recurrent unit (Cho et al. 2014), as in Keras: an update gate z, a reset gate r and a candidate h.
+
+    Input rows are steps. Output: (steps, units) with return_sequences, else (units,) for each sequence, from its
+    last processed step. With go_backwards sequences are processed from their last step, and, as in Keras, the output
+    sequence is in the order of processing; `Reverse` turns it back, `Bidirectional` does so by itself.
+
+    Weights: kernel (features, 3·units), recurrent_kernel (units, 3·units), gates in the order z, r, h, and bias: with
+    reset_after (2, 3·units), of the inputs and of the recurrent product, else (3·units).
+
+    Args:
+        units: dimensions of the state and of an output row.
+        return_sequences: whether there is an output row for each step.
+        go_backwards: whether sequences are read from their last step.
+        reset_after: whether the reset gate is applied after the recurrent product, as in Keras by default, or before
+            it, as in the paper and in files of Keras 1.
+        name: what the layer is called.
+        keywords: Keras's other arguments, with the values that change nothing here.
+
+    For Keras's `dropout` put a `SpatialDropout1D` before the layer; `recurrent_dropout` is not supported.
+
+    Raises:
+        ValueError: an argument of Keras's with a value that is not supported, by its name.
+    """
+
+    gates = 3
+    own = ("reset_after",)
+    takes: ClassVar[dict[str, Any]] = _GATED
+
+    def __init__(
+        self,
+        units: int,
+        *,
+        return_sequences: bool = False,
+        go_backwards: bool = False,
+        reset_after: bool = True,
+        name: str | None = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
+        self.reset_after = bool(reset_after)
+
+    @property
+    def cell(self) -> str:
+        return "gru" if self.reset_after else "gru_reset_before"
+
+    def weight_specs(self, features: int) -> list[WeightSpec]:
+        kernel, recurrent_kernel, bias = super().weight_specs(features)
+        return [kernel, recurrent_kernel, WeightSpec("bias", (2, *bias.shape)) if self.reset_after else bias]
+
+
+class SimpleRNN(Recurrent):
+    """A recurrent layer without gates (Elman 1990), as in Keras: h = activation(x W + h U + b).
+
+    Input rows are steps. Output: (steps, units) with return_sequences, else (units,) for each sequence, from its
+    last processed step. With go_backwards sequences are processed from their last step, and, as in Keras, the output
+    sequence is in the order of processing; `Reverse` turns it back, `Bidirectional` does so by itself.
+
+    Weights: kernel (features, units), recurrent_kernel (units, units), bias (units).
+
+    Args:
+        units: dimensions of the state and of an output row.
+        activation: "tanh" (default) or "relu".
+        return_sequences: whether there is an output row for each step.
+        go_backwards: whether sequences are read from their last step.
+        name: what the layer is called.
+        keywords: Keras's other arguments, with the values that change nothing here.
+
+    For Keras's `dropout` put a `SpatialDropout1D` before the layer; `recurrent_dropout` is not supported.
+
+    Raises:
+        ValueError: an argument of Keras's with a value that is not supported, by its name.
+    """
+
+    gates = 1
+    own = ("activation",)
+    takes: ClassVar[dict[str, Any]] = _ANY_CELL
+
+    def __init__(
+        self,
+        units: int,
+        activation: str = "tanh",
+        *,
+        return_sequences: bool = False,
+        go_backwards: bool = False,
+        name: str | None = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
+        self.activation = check_choice("SimpleRNN", "activation", activation, ("tanh", "relu"))
+
+    @property
+    def cell(self) -> str:
+        return f"simple_{self.activation}"
 
     @property
     def needs_whole_sequence(self) -> bool:
@@ -122,15 +270,15 @@ class LSTM(Layer):
 
 
 class Bidirectional(Layer):
-    """Two LSTMs, one reading each sequence from its first step, one from its last; Schuster & Paliwal 1997.
+    """Two recurrent layers, one reading each sequence from its first step, one from its last; Schuster & Paliwal 1997.
 
     Their outputs are merged at each step, or, without return_sequences, after the last step each has processed.
 
     Args:
-        layer: the LSTM that reads forward.
+        layer: the LSTM, GRU or SimpleRNN that reads forward.
         merge_mode: "concat" (default), "sum", "mul", "ave", or None for two outputs, possible in a last layer only.
-        backward_layer: the LSTM that reads backward, with go_backwards=True; made like `layer` if left out. For
-            merge modes other than "concat" and None it needs as many units.
+        backward_layer: the layer that reads backward, with go_backwards=True; made like `layer` if left out. It may be
+            of another class. For merge modes other than "concat" and None it needs as many units.
 
     Weights: the forward layer's, then the backward layer's.
     """
@@ -139,22 +287,22 @@ class Bidirectional(Layer):
 
     def __init__(
         self,
-        layer: LSTM,
+        layer: Recurrent,
         merge_mode: str | None = "concat",
-        backward_layer: LSTM | None = None,
+        backward_layer: Recurrent | None = None,
         *,
         name: str | None = None,
         **keywords: Any,
     ) -> None:
         super().__init__(name=name, **keywords)
         for argument, value in (("layer", layer), ("backward_layer", backward_layer)):
-            if not isinstance(value, LSTM) and not (argument == "backward_layer" and value is None):
-                raise TypeError(f"Bidirectional: {argument} must be an LSTM, not {value!r}")
+            if not isinstance(value, Recurrent) and not (argument == "backward_layer" and value is None):
+                raise TypeError(f"Bidirectional: {argument} must be an LSTM, GRU or SimpleRNN, not {value!r}")
         self.merge_mode = check_choice("Bidirectional", "merge_mode", merge_mode, (*MERGES, None))
         self.layer = layer
         self.backward_layer = backward_layer
         self.forward = layer
-        self.backward = backward_layer or LSTM(**layer.get_config() | {"go_backwards": not layer.go_backwards})
+        self.backward = backward_layer or type(layer)(**layer.get_config() | {"go_backwards": not layer.go_backwards})
         self.input_features = self.input_features or layer.input_features
         self._check_agreement()
 
@@ -201,10 +349,7 @@ class Bidirectional(Layer):
 
     def plan(self, index: int, features: int) -> LayerStruct:
         # The second layer's output is reversed in time to line up with the first's.
-        directions = (
-            DirectionStruct(self.forward.units, reverse=self.forward.go_backwards),
-            DirectionStruct(self.backward.units, reverse=self.backward.go_backwards, flip=True),
-        )
+        directions = self.forward.direction(), self.backward.direction(flip=True)
         return plans.recurrent(index, directions, self.merge_mode or "concat", self.forward.return_sequences)
 
     def returns_rows_per_step(self) -> bool:
@@ -216,8 +361,8 @@ class Bidirectional(Layer):
 
 
 class Reverse(Layer):
-    """Reverses the steps of every sequence: after LSTM(go_backwards=True, return_sequences=True), each output stands
-    at the step it belongs to. Must follow a recurrent layer with return_sequences=True.
+    """Reverses the steps of every sequence: after a recurrent layer with go_backwards=True and return_sequences=True,
+    each output stands at the step it belongs to. Must follow a recurrent layer with return_sequences=True.
     """
 
     def output_features(self, features: int) -> int:

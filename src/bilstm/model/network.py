@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bilstm.data.schema import Schema
 from bilstm.errors import UserError
 from bilstm.layers import (
+    GRU,
     LSTM,
     Bidirectional,
     ColumnEmbedding,
@@ -17,7 +18,9 @@ from bilstm.layers import (
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Layer,
+    Recurrent,
     Reverse,
+    SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
     count_parameters,
@@ -27,6 +30,7 @@ from bilstm.optimizers import Adam
 from bilstm.tasks import Task
 from bilstm.training.options import TrainingOptions, read_convolutions
 
+CELLS: dict[str, type[Recurrent]] = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
 # How the steps of a sequence become one row: the last recurrent layer and what follows it.
 POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
     "last": lambda options: _recurrent(options, sequences=False),
@@ -90,6 +94,8 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
         raise UserError("pooling has no effect: it is for tasks with one answer for each sequence; leave it out")
     if options.conv is not None and options.direction == "none":
         raise UserError("with direction 'none' no step knows the others, which a convolution reads: leave conv out")
+    if options.direction == "none" and options.cell != TrainingOptions.cell:
+        raise UserError("cell has no effect with direction 'none', which has no recurrent layers; leave it out")
     if task.per_sequence and (options.pooling, options.direction) == ("last", "none"):
         raise UserError("with direction 'none' no step knows the others: pool by mean, max or attention, not last")
 
@@ -117,7 +123,8 @@ def _recurrent(options: TrainingOptions, *, sequences: bool = True) -> list[Laye
     """A recurrent layer, or what replaces it, with an output for each step or, last, for each sequence."""
     if options.direction == "none":
         return [TimeDistributed(Dense(options.units, activation="tanh"))]
-    lstm = LSTM(options.units, return_sequences=sequences, go_backwards=options.direction == "backward")
+    backward = options.direction == "backward"
+    layer = CELLS[options.cell](options.units, return_sequences=sequences, go_backwards=backward)
     if options.direction == "both":
-        return [Bidirectional(lstm, merge_mode=options.merge_mode)]
-    return [lstm, Reverse()] if sequences and lstm.go_backwards else [lstm]
+        return [Bidirectional(layer, merge_mode=options.merge_mode)]
+    return [layer, Reverse()] if sequences and backward else [layer]

@@ -283,7 +283,9 @@ def train_baseline(
     """
     pooling = "mean" if options.pooling == "last" else options.pooling
     limit = options.time_limit and options.time_limit / 10
-    alone = dataclasses.replace(options, direction="none", pooling=pooling, conv=None, time_limit=limit)
+    alone = dataclasses.replace(
+        options, direction="none", cell=TrainingOptions.cell, pooling=pooling, conv=None, time_limit=limit
+    )
     try:
         return train_prepared(prepared, alone, verbose=verbose, progress=progress)
     except ModelInterrupted as interrupt:

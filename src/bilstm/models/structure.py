@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from bilstm.engine.library import LayerStruct
 from bilstm.layers import (
-    LSTM,
     AveragePooling1D,
     Bidirectional,
     Conv1D,
@@ -20,6 +19,7 @@ from bilstm.layers import (
     Layer,
     Masking,
     MaxPooling1D,
+    Recurrent,
     Reverse,
     SpatialDropout1D,
     WeightSpec,
@@ -58,8 +58,8 @@ def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:
     if layers and mask_value_of(layer) is not None:
         raise ValueError(f"Sequential: {layer!r} must be the first layer, since it leaves out steps of the input")
     summary = next((other for other in layers if not other.returns_rows_per_step()), None)
-    if summary and isinstance(layer, (LSTM, Bidirectional, Conv1D, SpatialDropout1D, *_POOLINGS)):
-        advice = ": give that layer return_sequences=True" if isinstance(summary, (LSTM, Bidirectional)) else ""
+    if summary and isinstance(layer, (Recurrent, Bidirectional, Conv1D, SpatialDropout1D, *_POOLINGS)):
+        advice = ": give that layer return_sequences=True" if isinstance(summary, (Recurrent, Bidirectional)) else ""
         raise ValueError(
             f"Sequential: {type(layer).__name__} needs sequences, but a layer before it returns one row for "
             f"each{advice}"
@@ -146,4 +146,4 @@ def describe(layer: Layer) -> str:
 
 
 def _returns_sequences(layer: Layer) -> bool:
-    return isinstance(layer, (LSTM, Bidirectional)) and layer.returns_rows_per_step()
+    return isinstance(layer, (Recurrent, Bidirectional)) and layer.returns_rows_per_step()

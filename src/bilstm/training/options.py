@@ -16,6 +16,7 @@ from bilstm.tasks.classweights import ClassWeight
 from bilstm.training.loop import LoopOptions, check_positive, use_python_numbers
 
 DIRECTIONS = ("both", "forward", "backward", "none")
+CELLS = ("lstm", "gru", "simple")
 POOLINGS = ("mean", "max", "attention", "last")
 
 
@@ -24,11 +25,12 @@ class TrainingOptions(LoopOptions):
     """How to train; the defaults are the product's.
 
     Attributes:
-        units: of each LSTM, in each direction.
+        units: of each recurrent layer, in each direction.
         layers: number of recurrent layers; None: 3 for labels of steps whose features are all text, otherwise 2.
         merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place, so
             that each step is labelled by itself: what remains without context.
+        cell: the kind of recurrent layers: "lstm", "gru" or "simple"; see `LSTM`, `GRU` and `SimpleRNN`.
         pooling: for tasks with one answer a sequence, how its steps become one row: "last" (what each direction has
             computed when it has read the whole sequence), "mean" or "max" of the last layer's outputs, or "attention",
             a mean with learned weights (see `GlobalAttentionPooling1D`); None: "mean".
@@ -56,6 +58,7 @@ class TrainingOptions(LoopOptions):
     layers: int | None = None
     merge_mode: str = "concat"
     direction: str = "both"
+    cell: str = "lstm"
     pooling: str | None = None
     conv: str | None = None
     dropout: float = 0.3
@@ -75,6 +78,7 @@ class TrainingOptions(LoopOptions):
                 check_count("training", name, getattr(self, name))
         check_choice("training", "merge_mode", self.merge_mode, MERGES)
         check_choice("training", "direction", self.direction, DIRECTIONS)
+        check_choice("training", "cell", self.cell, CELLS)
         check_choice("training", "pooling", self.pooling, (None, *POOLINGS))
         if self.conv == "none":  # what a file of options or a comparison can say
             object.__setattr__(self, "conv", None)

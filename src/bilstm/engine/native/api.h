@@ -24,7 +24,7 @@ typedef struct bilstm_network bilstm_network;
 typedef struct bilstm_prediction bilstm_prediction;
 
 enum {
-    BILSTM_LSTM = 0,
+    BILSTM_RECURRENT = 0,
     BILSTM_DENSE = 1,
     BILSTM_DROPOUT = 2,
     BILSTM_EMBEDDING = 3,
@@ -35,7 +35,7 @@ enum {
     BILSTM_WINDOW_POOLING = 8  // the windows' averages or maxima: sequences become shorter
 };
 
-// What predictions multiply by: weights as they are, or those of LSTM, dense, attention pooling and convolution
+// What predictions multiply by: weights as they are, or those of recurrent, dense, attention pooling and convolution
 // layers, but no biases, queries or embeddings, rounded to bfloat16, which halves what is read of them. All arithmetic
 // is float32's.
 enum { BILSTM_FLOAT32 = 0, BILSTM_BFLOAT16 = 1 };
@@ -51,20 +51,24 @@ typedef enum bilstm_loss {
     BILSTM_LOSSES                     // how many there are
 } bilstm_loss;
 
-// One direction of an LSTM layer.
+// A GRU's reset gate comes after the recurrent product, or before it.
+enum { BILSTM_LSTM = 0, BILSTM_GRU = 1, BILSTM_GRU_RESET_BEFORE = 2, BILSTM_SIMPLE_TANH = 3, BILSTM_SIMPLE_RELU = 4 };
+
+// One direction of a recurrent layer.
 typedef struct bilstm_direction {
     int64_t units;
     int32_t reverse;  // processes sequences from their last step
     int32_t flip;     // stores its n-th output at the n-th place from the end
+    int32_t cell;     // BILSTM_LSTM, …
 } bilstm_direction;
 
 typedef struct bilstm_layer {
     int32_t kind;
     int32_t index;             // position in the model: part of dropout's counter
-    int32_t directions;        // LSTM: 1 or 2
-    bilstm_direction ways[2];  // LSTM
-    int32_t merge;             // LSTM of two directions: 0 concat, 1 sum, 2 mul, 3 ave
-    int32_t return_sequences;  // LSTM
+    int32_t directions;        // recurrent: 1 or 2
+    bilstm_direction ways[2];  // recurrent
+    int32_t merge;             // recurrent, of two directions: 0 concat, 1 sum, 2 mul, 3 ave
+    int32_t return_sequences;  // recurrent
     int64_t units;             // dense, attention pooling, convolution
     int32_t activation;        // dense, convolution: 0 linear, 1 sigmoid, 2 softmax, 3 tanh, 4 relu
     float rate;                // dropout, spatial dropout

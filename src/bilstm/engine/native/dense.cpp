@@ -105,9 +105,9 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
     if (units <= kFewUnits)
         gradient_of_few_units(input, rows, scratch.gradient(weights_, 0));
     else
-        weight_gradient(
-            weights_.shape, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), input.rows, false,
-            scratch[kPack],
+        weight_gradient<AllWeights>(
+            weights_.shape, 0, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), input.rows, false,
+            scratch[kPack], weights_.shape.rows,
             [&, row = input.data](float* to) mutable {
                 copy_padded(row, inputs, to);
                 row += inputs;

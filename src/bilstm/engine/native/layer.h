@@ -21,7 +21,7 @@ struct Input {
 
 // A layer's buffers for one batch. Layers number them as they like.
 struct Scratch {
-    static constexpr int kMost = 24;
+    static constexpr int kMost = 26;
     std::array<Buffer, kMost> buffers;
     std::vector<Buffer> gradients;  // of the layer's parameters, where they are not to fill the parameters' own
     // Of a layer that changes lengths: the batch of its outputs, made by its forward pass.

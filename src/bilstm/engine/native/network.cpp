@@ -39,12 +39,12 @@ float checked_rate(float rate) {
 }
 
 std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) {
-    if (layer.directions != 1 && layer.directions != 2) throw Invalid("an LSTM has 1 or 2 directions");
+    if (layer.directions != 1 && layer.directions != 2) throw Invalid("a recurrent layer has 1 or 2 directions");
     std::vector<std::unique_ptr<Direction>> directions;
     for (int32_t d = 0; d < layer.directions; ++d) {
         const bilstm_direction& way = layer.ways[d];
-        directions.push_back(
-            std::make_unique<Direction>(width, checked_size(way.units, "units"), way.reverse != 0, way.flip != 0));
+        directions.push_back(make_direction(checked_enum(way.cell, CellKind::simple_relu, "recurrent cell"), width,
+                                            checked_size(way.units, "units"), way.reverse != 0, way.flip != 0));
     }
     return std::make_unique<Recurrent>(std::move(directions), checked_enum(layer.merge, Merge::average, "merge mode"),
                                        layer.return_sequences != 0);
@@ -89,8 +89,9 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
 void Network::add(const bilstm_layer& layer, int64_t width) {
     std::unique_ptr<Layer> made;
     switch (layer.kind) {
-        case BILSTM_LSTM:
-            if (one_row_each_) throw Invalid("an LSTM cannot follow a layer that returns one row for a sequence");
+        case BILSTM_RECURRENT:
+            if (one_row_each_)
+                throw Invalid("a recurrent layer cannot follow a layer that returns one row for a sequence");
             made = make_recurrent(layer, width);
             break;
         case BILSTM_DENSE:

@@ -14,7 +14,7 @@ double squared_norm(const Parameter& parameter, const Variable& variable) {
     std::vector<double> sums(static_cast<size_t>(parameter.shape.columns), 0.0);
     const float* gradient = parameter.gradient.data();
     for (int64_t row = 0; row < variable.rows; ++row) {
-        const int64_t at = variable.first_row + row;
+        const int64_t at = variable.packed_row(row);
         if (parameter.plain) {
             for (size_t column = 0; column < sums.size(); ++column) {
                 const double value = gradient[at * parameter.shape.columns + static_cast<int64_t>(column)];
@@ -23,8 +23,8 @@ double squared_norm(const Parameter& parameter, const Variable& variable) {
             continue;
         }
         for (int64_t panel = 0; panel < parameter.shape.panels(); ++panel) {
-            const float* from = gradient + parameter.shape.position(at, panel * kPanel);
-            double* to = sums.data() + panel * kPanel;
+            const float* from = gradient + parameter.shape.position(at, panel * parameter.shape.panel);
+            double* to = sums.data() + panel * parameter.shape.panel;
             for (int64_t i = 0; i < parameter.shape.width(panel); ++i) to[i] += static_cast<double>(from[i]) * from[i];
         }
     }
@@ -36,7 +36,7 @@ double squared_norm(const Parameter& parameter, const Variable& variable) {
 void scale_rows(Parameter& parameter, const Variable& variable, float scale) {
     for (int64_t row = 0; row < variable.rows; ++row)
         for (const int64_t column : parameter.columns)
-            parameter.gradient.data()[parameter.position(variable.first_row + row, column)] *= scale;
+            parameter.gradient.data()[parameter.position(variable.packed_row(row), column)] *= scale;
 }
 
 void scale_all(Parameter& parameter, float scale) {

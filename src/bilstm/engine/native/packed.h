@@ -9,25 +9,30 @@
 
 namespace bilstm {
 
-// A matrix whose columns are cut into panels of kPanel (the last may be narrower, a multiple of kLanes); each panel
-// is stored row after row.
+// A matrix whose columns are cut into panels (the last may be narrower, a multiple of kLanes); each panel is stored row
+// after row.
 struct PackedShape {
     int64_t rows = 0;
     int64_t columns = 0;  // padded to a multiple of kLanes
+    int64_t panel = kPanel;
 
     int64_t size() const { return checked_product(rows, columns); }
-    int64_t panels() const { return (columns + kPanel - 1) / kPanel; }
-    int64_t width(int64_t panel) const { return std::min(kPanel, columns - panel * kPanel); }
-    int64_t start(int64_t panel) const { return panel * kPanel * rows; }
+    int64_t panels() const { return (columns + panel - 1) / panel; }
+    int64_t width(int64_t number) const { return std::min(panel, columns - number * panel); }
+    int64_t start(int64_t number) const { return number * panel * rows; }
     int64_t position(int64_t row, int64_t column) const {
-        const int64_t panel = column / kPanel;
-        return start(panel) + row * width(panel) + column % kPanel;
+        const int64_t number = column / panel;
+        return start(number) + row * width(number) + column % panel;
     }
 };
 
-// One weight array as the outside knows it: `rows` x `columns`, kept in rows first_row … of a packed matrix.
+// One weight array as the outside knows it: `rows` x `columns`, kept in a packed matrix from first_row on, in every
+// row_step-th row.
 struct Variable {
     int64_t rows, columns, first_row;
+    int64_t row_step = 1;
+
+    int64_t packed_row(int64_t row) const { return first_row + row * row_step; }
 };
 
 // A packed matrix that is learnt. Row 0 is the bias unless the parameter is a plain table.
@@ -82,7 +87,7 @@ struct Parameter {
         for (const Variable& v : variables)
             for (int64_t row = 0; row < v.rows; ++row)
                 for (int64_t column = 0; column < v.columns; ++column)
-                    visit(position(v.first_row + row, columns[static_cast<size_t>(column)]));
+                    visit(position(v.packed_row(row), columns[static_cast<size_t>(column)]));
     }
 };
 
@@ -111,6 +116,26 @@ inline void shape_lstm(Parameter& parameter, int64_t inputs, int64_t units) {
             parameter.columns.push_back(unit / kLanes * kPanel + gate * gate_lanes(units, unit - unit % kLanes) +
                                         unit % kLanes);
     parameter.allocate();
+}
+
+// A GRU's: a bias row, the inputs' rows, a second bias row where the reset gate comes after the recurrent product, the
+// recurrent rows. A panel holds the gates z, r, h of kLanes units, a vector each.
+inline void shape_gru(Parameter& parameter, int64_t inputs, int64_t units, bool reset_after) {
+    constexpr int64_t kGates = 3, kWidth = kGates * kLanes;
+    const int64_t biases = reset_after ? 2 : 1;
+    parameter.shape = {inputs + units + biases, checked_product(kGates, round_up(units, kLanes)), kWidth};
+    parameter.variables = {
+        {inputs, kGates * units, 1}, {units, kGates * units, inputs + biases}, {biases, kGates * units, 0, inputs + 1}};
+    for (int64_t gate = 0; gate < kGates; ++gate)
+        for (int64_t unit = 0; unit < units; ++unit)
+            parameter.columns.push_back(unit / kLanes * kWidth + gate * kLanes + unit % kLanes);
+    parameter.allocate();
+}
+
+// A simple recurrent layer's: a bias row, the inputs' rows, the recurrent rows; a column a unit.
+inline void shape_simple(Parameter& parameter, int64_t inputs, int64_t units) {
+    shape_dense(parameter, inputs + units, units);
+    parameter.variables = {{inputs, units, 1}, {units, units, 1 + inputs}, {1, units, 0}};
 }
 
 }  // namespace bilstm

@@ -35,8 +35,8 @@ template <int First, int Count, int Rows, int Vectors, typename Column>
 }
 
 // accumulators[r][v] += sum over k of a[r][k * AStep] * the vector at column(k, v), a float32 or bfloat16 weight a
-// lane.
-template <int AStep, int Rows, int Vectors, typename Column>
+// lane. Panel: how many of the vectors are of one panel, of which bfloat16's are read by twos.
+template <int AStep, int Panel, int Rows, int Vectors, typename Column>
 [[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const Column& column,
                                                 Vec (&accumulators)[Rows][Vectors]) {
     Vec sums[Rows][Vectors];  // a copy, which compilers reliably keep in registers
@@ -50,8 +50,11 @@ template <int AStep, int Rows, int Vectors, typename Column>
             add_products<0, Vectors>(a, k * AStep, own, sums);
         else
             [&]<int... Turn>(std::integer_sequence<int, Turn...>) {
-                (add_products_apart<2 * Turn, std::min(2, Vectors - 2 * Turn)>(a, k * AStep, own, sums), ...);
-            }(std::make_integer_sequence<int, (Vectors + 1) / 2>{});
+                constexpr int kTurns = (Panel + 1) / 2;
+                constexpr auto first = [](int turn) { return turn / kTurns * Panel + turn % kTurns * 2; };
+                constexpr auto end = [](int turn) { return std::min((turn / kTurns + 1) * Panel, Vectors); };
+                (add_products_apart<first(Turn), std::min(2, end(Turn) - first(Turn))>(a, k * AStep, own, sums), ...);
+            }(std::make_integer_sequence<int, Vectors / Panel*((Panel + 1) / 2) + (Vectors % Panel + 1) / 2>{});
     }
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
@@ -63,14 +66,14 @@ template <int AStep, int Rows, int Vectors, typename Column>
 template <int AStep, int Rows, int Vectors>
 [[gnu::always_inline]] inline void multiply_add(const float* const (&a)[Rows], int64_t depth, const float* b,
                                                 int64_t b_step, Vec (&accumulators)[Rows][Vectors]) {
-    multiply_add<AStep>(a, depth, [&](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
+    multiply_add<AStep, Vectors>(a, depth, [&](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
 }
 
 // A function of its own, since among other code compilers run out of registers for the sums.
 template <int AStep, int Rows, int Vectors>
 [[gnu::noinline]] void multiply_add(const float* const (&a)[Rows], int64_t depth, const Bfloat16* b, int64_t b_step,
                                     Vec (&accumulators)[Rows][Vectors]) {
-    multiply_add<AStep>(a, depth, [=](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
+    multiply_add<AStep, Vectors>(a, depth, [=](int64_t k, int v) { return b + k * b_step + v * kLanes; }, accumulators);
 }
 
 // A stretch of k whose rows of vectors lie b_step apart.

@@ -35,13 +35,13 @@ std::vector<Parameter*> Recurrent::parameters() {
 
 int64_t Recurrent::state_width() const {
     int64_t width = 0;
-    for (const auto& direction : directions_) width += 2 * direction->units;
+    for (const auto& direction : directions_) width += direction->states() * direction->units;
     return width;
 }
 
 int64_t Recurrent::work(const Batch& batch) const {
     int64_t each = 0;
-    for (const auto& direction : directions_) each += 4 * direction->units * (direction->inputs + direction->units);
+    for (const auto& direction : directions_) each += direction->work_of_step();
     return saturated_product(each, batch.steps);
 }
 
@@ -50,30 +50,32 @@ Recurrent::Passes Recurrent::passes(const Batch& batch, const Input& input, floa
     Passes all;
     int64_t column = 0, state = state_offset;
     for (size_t d = 0; d < directions_.size(); ++d) {
-        const Direction& lstm = *directions_[d];
+        const Direction& direction = *directions_[d];
         const int base = static_cast<int>(d) * kBuffersEach;
-        const int64_t padded = lstm.blocks() * kLanes;
+        const int64_t padded = direction.blocks() * kLanes, cells = direction.has_cells ? padded : 0;
         DirectionPass& pass = all.each[d];
-        pass.lstm = &lstm;
+        pass.direction = &direction;
         pass.batch = &batch;
         pass.input = input;
         pass.hidden = output + column;
         pass.hidden_step = output_width;
         if (!in_place_) {
-            pass.hidden = scratch[base + kHidden].reserve(checked_product(batch.steps, lstm.units));
-            pass.hidden_step = lstm.units;
+            pass.hidden = scratch[base + kHidden].reserve(checked_product(batch.steps, direction.units));
+            pass.hidden_step = direction.units;
         }
-        if (keep == Keep::gates)
-            pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, lstm.row_size()));
+        if (keep == Keep::gates && direction.keeps_gates)
+            pass.gates = scratch[base + kGates].reserve(checked_product(batch.steps, direction.row_size()));
         pass.cells_kept = keep != Keep::nothing;
-        pass.fetches_ahead = batch.steps * (lstm.row_size() + padded) > kCachedNumbers;
+        pass.fetches_ahead = batch.steps * (direction.row_size() + cells) > kCachedNumbers;
         const int64_t cell_rows = pass.cells_kept ? batch.steps : batch.sequences;
-        pass.cells = scratch[base + kCells].reserve(checked_product(cell_rows, padded));
+        pass.cells = scratch[base + kCells].reserve(checked_product(cell_rows, cells));
         pass.recent = scratch[base + kRecent].reserve(checked_product(2 * batch.sequences, padded));
+        if (direction.halves)
+            pass.between = scratch[base + kBetween].reserve(checked_product(3 * batch.sequences, padded));
         pass.state_column = state;
         ++all.count;
-        column += lstm.units;
-        state += 2 * lstm.units;
+        column += direction.units;
+        state += direction.states() * direction.units;
     }
     return all;
 }
@@ -81,7 +83,7 @@ Recurrent::Passes Recurrent::passes(const Batch& batch, const Input& input, floa
 const float* Recurrent::merge_source(size_t direction, const DirectionPass& pass, Scratch& scratch) const {
     if (every_step_) return pass.hidden;
     const Batch& batch = *pass.batch;
-    const int64_t units = pass.lstm->units;
+    const int64_t units = pass.direction->units;
     float* last = scratch[static_cast<int>(direction) * kBuffersEach + kLast].reserve(batch.sequences * units);
     for (int64_t row = 0; row < batch.sequences; ++row) {
         const auto i = static_cast<size_t>(row);
@@ -126,15 +128,14 @@ void Recurrent::forward(const Batch& batch, const Input& input, float* output, S
     const Keep keep = !mode.training ? Keep::nothing : recompute ? Keep::cells : Keep::gates;
     const auto all = passes(batch, input, output, scratch, keep);
     const int64_t cost = work(batch);
-    const bool alike = all.count == 2 && all[0].lstm->units == all[1].lstm->units;
-    if (cost < kWorthThreads && batch.sequences == 1 && alike && !mode.rounded)
-        DirectionPass::forward_both(all[0], all[1], mode);
-    else if (cost < kWorthThreads)  // the directions take turns, to hide each other's latency
-        for (int64_t t = 0; t < batch.longest; ++t)
-            for (size_t d = 0; d < directions_.size(); ++d) all[d].forward_step(t, 0, batch.sequences, mode, nullptr);
-    else
+    const bool single = batch.sequences == 1 && all.count == 2 && !mode.rounded;
+    if (cost >= kWorthThreads)
         for_each_share(batch, all.count, cost,
                        [&](size_t d, int64_t first, int64_t last) { all[d].forward(first, last, mode); });
+    else if (!single || !directions_[0]->forward_both(all[0], all[1], mode))
+        for (int64_t t = 0; t < batch.longest; ++t)  // the directions take turns, to hide each other's latency
+            for (size_t d = 0; d < directions_.size(); ++d)
+                directions_[d]->forward_step(all[d], t, 0, batch.sequences, mode, nullptr);
     merge(batch, all, output, scratch);
 }
 

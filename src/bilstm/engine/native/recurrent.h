@@ -1,12 +1,12 @@
-// LSTM and Bidirectional: one or two directions over the same input, their outputs merged.
+// Recurrent layers and Bidirectional: one or two directions over the same input, their outputs merged.
 #pragma once
 
 #include <array>
 #include <memory>
 #include <vector>
 
+#include "direction.h"
 #include "layer.h"
-#include "lstm.h"
 
 namespace bilstm {
 
@@ -29,6 +29,7 @@ class Recurrent final : public Layer {
         kGates,
         kCells,
         kRecent,
+        kBetween,
         kHidden,
         kCarry,
         kChunk,
@@ -55,12 +56,11 @@ class Recurrent final : public Layer {
     // What the merge reads of a direction: a row a step, or a row a sequence.
     const float* merge_source(size_t direction, const DirectionPass&, Scratch&) const;
     void merge(const Batch&, const Passes&, float* output, Scratch&) const;
-    std::array<DirectionPass::Arriving, 2> arriving(const Passes&, float* output_gradient, int64_t rows,
-                                                    Scratch&) const;
+    std::array<Arriving, 2> arriving(const Passes&, float* output_gradient, int64_t rows, Scratch&) const;
     // What the backward pass works with.
     struct Back {
         Passes all;
-        std::array<DirectionPass::Arriving, 2> arriving;
+        std::array<Arriving, 2> arriving;
         int64_t cost;
         Scratch& scratch;
     };
@@ -68,9 +68,9 @@ class Recurrent final : public Layer {
     void backward_in_turns(Back&, float* input_gradient) const;
     // All steps of one direction, chunk by chunk. Adds to the input gradient, or fills it; it may be null.
     void backward_through(Back&, size_t direction, float* input_gradient, bool add) const;
-    void open_chunk(Back&, size_t direction, DirectionPass::Steps) const;
-    void weight_gradient(const Back&, size_t direction, DirectionPass::Steps, bool add) const;
-    void input_gradient(const Back&, size_t direction, DirectionPass::Steps, bool add, float* gradient) const;
+    void open_chunk(Back&, size_t direction, Steps) const;
+    void weight_gradient(const Back&, size_t direction, Steps, bool add) const;
+    void input_gradient(const Back&, size_t direction, Steps, bool add, float* gradient) const;
     int64_t work(const Batch&) const;
 
     std::vector<std::unique_ptr<Direction>> directions_;

@@ -1,6 +1,6 @@
-// The backward pass of LSTM and Bidirectional. It goes from the last steps to the first in chunks of some hundred rows:
-// while a chunk's gate gradients are in the processor's cache, they also become its part of the gradients of weights
-// and inputs.
+// The backward pass of recurrent layers and Bidirectional. It goes from the last steps to the first in chunks of some
+// hundred rows: while a chunk's gate gradients are in the processor's cache, they also become its part of the gradients
+// of weights and inputs.
 #include <algorithm>
 
 #include "product.h"
@@ -30,11 +30,13 @@ void Recurrent::backward(const Batch& batch, const Input& input, const float* ou
     Back back{all, arriving(all, output_gradient, rows, scratch), cost, scratch};
     const int64_t weights = cost / batch.steps;
     parallel(all.count, weights, [&](int64_t d) {
-        const Direction& lstm = *all[static_cast<size_t>(d)].lstm;
+        const Direction& own = *directions_[static_cast<size_t>(d)];
         const int base = static_cast<int>(d) * kBuffersEach;
-        lstm.transpose(1 + lstm.inputs, lstm.units, scratch[base + kTransposed].data());
+        for (const auto* segments : {&own.to_previous, &own.to_reset})
+            own.transpose(*segments, own.first_recurrent, own.units, scratch[base + kTransposed].data());
         if (!input_gradient_rows) return;
-        lstm.transpose(1, lstm.inputs, scratch[base + kInputTransposed].reserve(lstm.transposed(lstm.inputs).size()));
+        float* to = scratch[base + kInputTransposed].reserve(own.transposed(own.inputs).size());
+        own.transpose(own.to_inputs, 1, own.inputs, to);
     });
     if (cost < kWorthThreads && batch.steps <= kChunkRows) return backward_in_turns(back, input_gradient_rows);
     // A thread for each direction needs no other to wait for; its input gradient is then summed apart. More threads
@@ -54,14 +56,14 @@ void Recurrent::backward(const Batch& batch, const Input& input, const float* ou
 
 void Recurrent::backward_in_turns(Back& back, float* input_gradient_rows) const {
     const Batch& batch = *back.all[0].batch;
-    const DirectionPass::Steps steps{0, batch.longest};
+    const Steps steps{0, batch.longest};
     for (size_t d = 0; d < directions_.size(); ++d) {
         open_chunk(back, d, steps);
-        if (!back.all[d].gates) back.all[d].recompute_gates(steps, 0, batch.sequences);
+        if (!back.all[d].gates) directions_[d]->recompute_gates(back.all[d], steps, 0, batch.sequences);
     }
     for (int64_t t = batch.longest - 1; t >= 0; --t)
         for (size_t d = 0; d < directions_.size(); ++d)
-            back.all[d].backward_step(t, 0, batch.sequences, back.arriving[d]);
+            directions_[d]->backward_step(back.all[d], t, 0, batch.sequences, back.arriving[d]);
     for (size_t d = 0; d < directions_.size(); ++d) {
         weight_gradient(back, d, steps, false);
         if (input_gradient_rows) input_gradient(back, d, steps, d > 0, input_gradient_rows);
@@ -72,13 +74,13 @@ void Recurrent::backward_through(Back& back, size_t d, float* input_gradient_row
     const DirectionPass& pass = back.all[d];
     const Batch& batch = *pass.batch;
     const int64_t chunks = (batch.steps + kChunkRows - 1) / kChunkRows, chunk_rows = batch.steps / chunks;
-    for (DirectionPass::Steps steps{0, batch.longest}; steps.end > 0; steps.end = steps.begin) {
+    for (Steps steps{0, batch.longest}; steps.end > 0; steps.end = steps.begin) {
         steps.begin = steps.end - 1;
         int64_t rows = pass.active(steps.begin);
         while (steps.begin > 0 && rows < chunk_rows) rows += pass.active(--steps.begin);
         open_chunk(back, d, steps);
         for_each_share(batch, 1, back.cost, [&](size_t, int64_t first, int64_t last) {
-            if (!pass.gates) pass.recompute_gates(steps, first, last);
+            if (!pass.gates) directions_[d]->recompute_gates(pass, steps, first, last);
             pass.backward(steps, first, last, back.arriving[d]);
         });
         weight_gradient(back, d, steps, steps.end < batch.longest);
@@ -87,45 +89,47 @@ void Recurrent::backward_through(Back& back, size_t d, float* input_gradient_row
 }
 
 // Keeps the first step of the chunk before, which is the step after this one.
-void Recurrent::open_chunk(Back& back, size_t d, DirectionPass::Steps steps) const {
+void Recurrent::open_chunk(Back& back, size_t d, Steps steps) const {
     DirectionPass& pass = back.all.each[d];
     const Batch& batch = *pass.batch;
     const int base = static_cast<int>(d) * kBuffersEach;
-    const int64_t blocks = pass.lstm->blocks();
+    const PackedShape& shape = directions_[d]->gates;
     const int64_t most = std::min(batch.steps, kChunkRows + batch.sequences);
     if (steps.end < batch.longest) {
         const GateRows from = pass.gradient_rows(steps.end);
         const int64_t sequences = pass.active(steps.end);
-        pass.after_chunk = back.scratch[base + kAfter].reserve(checked_product(batch.sequences, pass.lstm->row_size()));
+        pass.after_chunk = back.scratch[base + kAfter].reserve(checked_product(batch.sequences, shape.columns));
         const GateRows to{pass.after_chunk, sequences * kPanel, 0};
-        for (int64_t block = 0; block < blocks; ++block) {
-            const int64_t width = pass.lstm->weights.shape.width(block);
-            std::copy_n(from.row(block, 0, width), sequences * width, to.row(block, 0, width));
+        for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+            const int64_t width = shape.width(panel);
+            std::copy_n(from.row(panel, 0, width), sequences * width, to.row(panel, 0, width));
         }
     }
-    pass.chunk = back.scratch[base + kChunk].reserve(checked_product(blocks, DirectionPass::chunk_block_step(most)));
+    const int64_t size = checked_product(shape.panels(), DirectionPass::chunk_panel_step(most));
+    pass.chunk = back.scratch[base + kChunk].reserve(size);
     pass.chunk_begin = steps.begin;
     pass.chunk_end = steps.end;
 }
 
 // Threads share out the panels.
-void Recurrent::weight_gradient(const Back& back, size_t d, DirectionPass::Steps steps, bool add) const {
+void Recurrent::weight_gradient(const Back& back, size_t d, Steps steps, bool add) const {
     const int64_t panels = directions_[d]->weights.shape.panels(), pieces = std::min<int64_t>(panels, threads_here());
     parallel(pieces, back.cost, [&](int64_t piece) {
         static thread_local Buffer pack;
-        back.all[d].weight_gradient(back.scratch.gradient(directions_[d]->weights, d), panels * piece / pieces,
-                                    panels * (piece + 1) / pieces, steps, add, pack);
+        Direction& own = *directions_[d];
+        own.weight_gradient(back.all[d], back.scratch.gradient(own.weights, d), panels * piece / pieces,
+                            panels * (piece + 1) / pieces, steps, add, pack);
     });
 }
 
 // What reaches each direction of the output's gradient, and its buffers.
-std::array<DirectionPass::Arriving, 2> Recurrent::arriving(const Passes& all, float* output_gradient, int64_t rows,
-                                                           Scratch& scratch) const {
+std::array<Arriving, 2> Recurrent::arriving(const Passes& all, float* output_gradient, int64_t rows,
+                                            Scratch& scratch) const {
     const bool two = all.count == 2, side_by_side = !two || merge_ == Merge::concat;
     const int64_t count = rows * output_width;
-    std::array<DirectionPass::Arriving, 2> result{};
+    std::array<Arriving, 2> result{};
     for (size_t d = 0; d < directions_.size(); ++d) {
-        const Direction& lstm = *all[d].lstm;
+        const Direction& direction = *directions_[d];
         const int base = static_cast<int>(d) * kBuffersEach;
         const float* gradient = output_gradient + (d && side_by_side ? directions_[0]->units : 0);
         if (two && merge_ == Merge::multiply) {
@@ -136,20 +140,20 @@ std::array<DirectionPass::Arriving, 2> Recurrent::arriving(const Passes& all, fl
             gradient = product;
         }
         result[d] = {gradient, output_width, every_step_,
-                     scratch[base + kCarry].reserve(all[d].batch->sequences * lstm.blocks() * kLanes),
-                     scratch[base + kTransposed].reserve(lstm.transposed(lstm.units).size())};
+                     scratch[base + kCarry].reserve(all[d].batch->sequences * direction.blocks() * kLanes),
+                     scratch[base + kTransposed].reserve(direction.transposed(direction.units).size())};
     }
     if (two && merge_ == Merge::average)
         for (int64_t i = 0; i < count; ++i) output_gradient[i] *= 0.5f;
     return result;
 }
 
-void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps steps, bool add,
-                               float* gradient) const {
+void Recurrent::input_gradient(const Back& back, size_t d, Steps steps, bool add, float* gradient) const {
     constexpr int64_t kRows = 16 * kTileRows;  // that a task takes
     const DirectionPass& pass = back.all[d];
     const Batch& batch = *pass.batch;
-    const PackedShape shape = pass.lstm->transposed(input_width);
+    const PackedShape shape = directions_[d]->transposed(input_width);
+    const std::vector<GateSegment>& segments = directions_[d]->to_inputs;
     const float* transposed = back.scratch[static_cast<int>(d) * kBuffersEach + kInputTransposed].data();
     const int64_t start = pass.steps_before(steps.begin), stop = pass.steps_before(steps.end);
     parallel((stop - start + kRows - 1) / kRows, back.cost, [&](int64_t task) {
@@ -162,7 +166,7 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
         for (int64_t n = 0; n < count; ++n, ++row) {
             if (row == pass.active(t)) ++t, row = 0;
             const auto i = static_cast<size_t>(row);
-            rows[n] = gradient + (batch.start[i] + pass.lstm->reads(t, batch.length[i])) * input_width;
+            rows[n] = gradient + (batch.start[i] + pass.direction->reads(t, batch.length[i])) * input_width;
             gates[n] = pass.gradient_rows(t);
             gates[n].first += row;
         }
@@ -174,9 +178,9 @@ void Recurrent::input_gradient(const Back& back, size_t d, DirectionPass::Steps 
                     constexpr int R = decltype(tile)::value;
                     Vec sums[R][V] = {};
                     multiply_add_runs<1>(
-                        static_cast<int64_t>(pass.lstm->segments.size()),
+                        static_cast<int64_t>(segments.size()),
                         [&](int64_t i, const float*(&a)[R]) {
-                            const GateSegment& segment = pass.lstm->segments[static_cast<size_t>(i)];
+                            const GateSegment& segment = segments[static_cast<size_t>(i)];
                             for (int r = 0; r < R; ++r)
                                 a[r] = gates[first + r].row(segment.panel, 0, segment.width) + segment.lane;
                             return Run{segment.count, matrix + segment.row * (V * kLanes), V * kLanes};

@@ -1,0 +1,156 @@
+// The backward pass of a cell: gradients of its gates, and of its weights. What it needs of a policy:
+//   with_gate_vectors(n, f)  calls f(Constant<n>) for a block's number of vectors of gates;
+//   gradient<V>(dh, places)  the gate gradients of a sequence's step and block of units, whose gates are V vectors;
+//   Parts, gather            which of the weights' gradients are made of which features, and those features of a step.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "accumulate.h"
+#include "direction.h"
+#include "elementary.h"
+
+namespace bilstm {
+
+// What the backward step of one sequence and block of units reads and writes.
+struct GradientPlaces {
+    const float* gates;   // activated
+    float* gradients;     // of the gates' inputs; may be the same place
+    Vec h;                // the output
+    const float* before;  // of the step before, or null: c, or h of a cell without
+    int64_t before_units;
+    float* carry;  // gradient of the state, from the step after; replaced by this step's
+    bool carried;  // whether there is a step after
+};
+
+// sums += the part of a state's gradient that comes by some gates' gradients, of rows from `row` on.
+template <int Rows, int Vectors>
+[[gnu::always_inline]] inline void add_from_gates(const std::vector<GateSegment>& segments, const GateRows& gradients,
+                                                  int64_t row, const float* matrix, Vec (&sums)[Rows][Vectors]) {
+    multiply_add_runs<1>(
+        static_cast<int64_t>(segments.size()),
+        [&](int64_t i, const float*(&a)[Rows]) {
+            const GateSegment& segment = segments[static_cast<size_t>(i)];
+            for (int r = 0; r < Rows; ++r) a[r] = gradients.row(segment.panel, row + r, segment.width) + segment.lane;
+            return Run{segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes};
+        },
+        sums);
+}
+
+// What reaches the outputs of step t: from outside and, where it is carried, from the step after.
+template <int Rows, int Vectors>
+[[gnu::always_inline]] inline void output_gradients(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
+                                                    bool carried, const Arriving& arriving,
+                                                    Vec (&sums)[Rows][Vectors]) {
+    const Direction& direction = *pass.direction;
+    for (int r = 0; r < Rows; ++r) {
+        const float* from = arriving.row(pass, row + r, t);
+        for (int v = 0; v < Vectors; ++v) {
+            const int64_t unit = panel * kPanel + v * kLanes;
+            sums[r][v] = from ? load_partial(from + unit, direction.units - unit) : Vec{};
+        }
+    }
+    if (!carried) return;
+    const float* matrix = arriving.recurrent + direction.transposed(direction.units).start(panel);
+    add_from_gates(direction.to_previous, pass.gradient_rows(t + 1), row, matrix, sums);
+}
+
+// carried: there is a step after, whose gate gradients are known.
+template <typename Cell, int Rows, int Vectors>
+[[gnu::always_inline]] inline void backward_tile(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
+                                                 bool carried, const Arriving& arriving) {
+    constexpr int64_t kBlocks = Cell::kUnits / kLanes;  // of a panel of gates
+    const Direction& direction = *pass.direction;
+    const int64_t sequences_before = t ? pass.active(t - 1) : 0;
+    const GateRows gates_now = Cell::kKeepsGates ? pass.gate_rows(t) : GateRows{}, gradients = pass.gradient_rows(t);
+    const float* cells_before = Cell::kHasCells && t ? pass.cell_run(t - 1) : nullptr;
+    if (Cell::kKeepsGates && carried && pass.fetches_ahead)  // while the tile's product runs
+        for (int v = 0; v < Vectors; ++v) {
+            const int64_t block = panel * kTileVectors + v, width = direction.gates.width(block);
+            prefetch(gates_now.row(block, row, width), Rows * width);
+            if (cells_before) prefetch(cells_before + (block * sequences_before + row) * kLanes, Rows * kLanes);
+        }
+    Vec sums[Rows][Vectors];
+    output_gradients(pass, t, row, panel, carried, arriving, sums);
+    for (int r = 0; r < Rows; ++r) {
+        const int64_t at = row + r;
+        const float* hidden_now = pass.hidden_row(at, t);
+        const float* hidden_before = !Cell::kHasCells && t ? pass.hidden_row(at, t - 1) : nullptr;
+        for (int v = 0; v < Vectors; ++v) {
+            const int64_t block = panel * kTileVectors + v, unit = block * kLanes, own = block / kBlocks;
+            const int64_t width = direction.gates.width(own);
+            Cell::with_gate_vectors(width / kLanes, [&](auto vectors) {
+                GradientPlaces places;
+                places.gates = Cell::kKeepsGates ? gates_now.row(own, at, width) : nullptr;
+                places.gradients = gradients.row(own, at, width) + block % kBlocks * kLanes;
+                places.h = load_partial(hidden_now + unit, direction.units - unit);
+                places.before = cells_before    ? cells_before + (block * sequences_before + at) * kLanes
+                                : hidden_before ? hidden_before + unit
+                                                : nullptr;
+                places.before_units = direction.units - unit;
+                places.carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
+                places.carried = carried;
+                Cell::template gradient<decltype(vectors)::value>(sums[r][v], places);
+            });
+        }
+    }
+}
+
+// Calls tile(Constant<rows>, Constant<vectors>, first row, panel of transposed weights, whether there is a step after)
+// for the sequences of a step.
+template <typename Tile>
+[[gnu::always_inline]] inline void for_backward_tiles(const DirectionPass& pass, int64_t t, int64_t first, int64_t last,
+                                                      Tile&& tile) {
+    const int64_t end = std::min(last, pass.active(t));
+    if (end <= first) return;
+    const int64_t going_on = t + 1 < pass.batch->longest ? std::max(first, std::min(last, pass.active(t + 1))) : first;
+    const PackedShape shape = pass.direction->transposed(pass.direction->units);
+    for (int64_t panel = 0; panel < shape.panels(); ++panel)
+        with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            for_row_tiles<V>(first, going_on, [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, true); });
+            for_row_tiles<V>(going_on, end, [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, false); });
+        });
+}
+
+template <typename Cell>
+void backward_cells(const DirectionPass& pass, int64_t t, int64_t first, int64_t last, const Arriving& arriving) {
+    for_backward_tiles(pass, t, first, last, [&](auto rows, auto vectors, int64_t row, int64_t panel, bool carried) {
+        backward_tile<Cell, decltype(rows)::value, decltype(vectors)::value>(pass, t, row, panel, carried, arriving);
+    });
+}
+
+// Cell::parts says which rows of the weights have which gradients; Cell::gather writes a row of what they multiply,
+// after the first bias's 1.
+template <typename Cell>
+void cell_weight_gradient(const DirectionPass& pass, float* gradient, int64_t first, int64_t last, Steps steps,
+                          bool add, Buffer& scratch) {
+    // Rows as the chunk has them: from the last step to the first.
+    int64_t t = steps.end - 1, row = 0;
+    const auto gather = [&](float* to) {
+        Cell::gather(pass, row, t, to);
+        if (++row == pass.active(t)) --t, row = 0;
+    };
+    const Direction& direction = *pass.direction;
+    weight_gradient<typename Cell::Parts>(
+        direction.weights.shape, direction.first_recurrent, gradient, first, last, pass.chunk_rows(), add, scratch,
+        Cell::features(direction), gather, [&](int64_t panel) {
+            return std::pair<const float*, int64_t>(
+                pass.chunk + panel * DirectionPass::chunk_panel_step(pass.chunk_rows()), direction.gates.width(panel));
+        });
+}
+
+// Inputs, then the outputs of the step before, a 1 for a second bias before them.
+inline void gather_inputs_and_outputs(const DirectionPass& pass, int64_t row, int64_t t, bool second_bias, float* to) {
+    const int64_t inputs = pass.direction->inputs, units = pass.direction->units;
+    copy_padded(pass.input_row(row, t), inputs, to);
+    float* recurrent = to + inputs;
+    if (second_bias) *recurrent++ = 1.0f;
+    if (t)
+        copy_padded(pass.hidden_row(row, t - 1), units, recurrent);
+    else
+        std::fill_n(recurrent, units, 0.0f);
+}
+
+}  // namespace bilstm

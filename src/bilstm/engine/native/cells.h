@@ -1,0 +1,54 @@
+// A direction of one kind of cell, from a policy that says what is particular to it.
+#pragma once
+
+#include "cell_backward.h"
+#include "cell_forward.h"
+
+namespace bilstm {
+
+template <typename Cell>
+class CellDirection : public Direction {
+  public:
+    CellDirection(CellKind kind_, int64_t inputs_, int64_t units_, bool reverse_, bool flip_)
+        : Direction(kind_, inputs_, units_, reverse_, flip_) {
+        Cell::shape(*this);
+        units_a_panel = Cell::kUnits;
+        has_cells = Cell::kHasCells;
+        keeps_gates = Cell::kKeepsGates;
+        to_inputs = segments(Cell::input_gates());
+        to_previous = segments(Cell::recurrent_gates());
+    }
+    void forward_step(const DirectionPass& pass, int64_t t, int64_t first, int64_t last, const Mode& mode,
+                      Projection* projection) const override {
+        mode.rounded ? step_with<Cell, Bfloat16>(pass, t, first, last, mode, projection)
+                     : step_with<Cell, float>(pass, t, first, last, mode, projection);
+    }
+    bool forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode) const override {
+        if (first.direction->kind != second.direction->kind || first.direction->units != second.direction->units)
+            return false;
+        both_directions<Cell>(first, second, mode);
+        return true;
+    }
+    void backward_step(const DirectionPass& pass, int64_t t, int64_t first, int64_t last,
+                       const Arriving& arriving) const override {
+        backward_cells<Cell>(pass, t, first, last, arriving);
+    }
+    void recompute_gates(const DirectionPass& pass, Steps steps, int64_t first, int64_t last) const override {
+        if constexpr (Cell::kKeepsGates) recompute_cells<Cell>(pass, steps, first, last);
+    }
+    void weight_gradient(const DirectionPass& pass, float* gradient, int64_t first, int64_t last, Steps steps, bool add,
+                         Buffer& scratch) const override {
+        cell_weight_gradient<Cell>(pass, gradient, first, last, steps, add, scratch);
+    }
+
+  protected:
+    int64_t lanes(int64_t unit) const override { return Cell::lanes(units, unit); }
+};
+
+// Each is in a file of its own.
+std::unique_ptr<Direction> make_lstm(int64_t inputs, int64_t units, bool reverse, bool flip);
+std::unique_ptr<Direction> make_gru(int64_t inputs, int64_t units, bool reverse, bool flip);
+std::unique_ptr<Direction> make_gru_reset_before(int64_t inputs, int64_t units, bool reverse, bool flip);
+std::unique_ptr<Direction> make_simple(CellKind, int64_t inputs, int64_t units, bool reverse, bool flip);
+
+}  // namespace bilstm

@@ -1,0 +1,90 @@
+// The cell of a simple recurrent layer: h = f(x W + h U + b). A panel holds up to four blocks of units, so that tiles
+// are as wide as the other cells'.
+#include "cells.h"
+
+namespace bilstm {
+namespace {
+
+struct Tangent {
+    template <int N>
+    [[gnu::always_inline]] static void activate(Vec (&x)[N]) {
+        hyperbolic_tangents(x);
+    }
+    static Vec slope(Vec h) { return negated_fma(h, h, broadcast(1.0f)); }
+};
+
+struct Relu {
+    template <int N>
+    [[gnu::always_inline]] static void activate(Vec (&x)[N]) {
+        each<N>([&](int n) { x[n] = at_least(x[n], 0.0f); });
+    }
+    static Vec slope(Vec h) { return h > 0.0f ? broadcast(1.0f) : Vec{}; }
+};
+
+template <typename Activation>
+struct Simple {
+    static constexpr int kVectors = kTileVectors;
+    static constexpr int64_t kUnits = kPanel;
+    static constexpr bool kHasCells = false, kKeepsGates = false;
+    template <int Vectors>
+    static constexpr int kGateVectors = Vectors;
+    using Parts = AllWeights;
+
+    static void shape(Direction& direction) {
+        shape_simple(direction.weights, direction.inputs, direction.units);
+        direction.gates = {1, direction.weights.shape.columns};
+        direction.first_recurrent = 1 + direction.inputs;
+    }
+    static int64_t lanes(int64_t, int64_t) { return kLanes; }
+    static std::vector<GateGradient> input_gates() { return {{0, 0}}; }
+    static std::vector<GateGradient> recurrent_gates() { return input_gates(); }
+
+    template <typename Function>
+    [[gnu::always_inline]] static void with_vectors(int64_t vectors, Function&& function) {
+        bilstm::with_vectors(vectors, function);
+    }
+    template <typename Function>
+    [[gnu::always_inline]] static void with_gate_vectors(int64_t, Function&& function) {
+        function(Constant<1>{});
+    }
+
+    template <int Vectors, int Panels>
+    [[gnu::always_inline]] static void turn(const float*, int64_t, int64_t, Vec (&)[Vectors], Vec (&)[Panels]) {}
+
+    template <typename Caller, int Panels, int Last, int Rows>
+    [[gnu::always_inline]] static void finish(const CellPlaces (&at)[Rows], int64_t units,
+                                              const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
+                                              const Vec (&)[Rows][Panels]) {
+        constexpr int V = 4 * (Panels - 1) + Last;
+        for (int r = 0; r < Rows; ++r) {
+            Vec h[V];
+            bilstm::each<V>([&](int v) { h[v] = sums[r][v]; });
+            Activation::activate(h);
+            bilstm::each<V>([&](int v) {
+                const int64_t unit = v * kLanes;
+                store(at[r].recent + unit, h[v]);
+                store_partial(at[r].hidden + unit, h[v], units - unit);
+            });
+        }
+    }
+
+    template <int>
+    [[gnu::always_inline]] static void gradient(Vec dh, const GradientPlaces& place) {
+        store(place.gradients, without_vanishing(dh * Activation::slope(place.h)));
+    }
+
+    static int64_t features(const Direction& direction) { return direction.weights.shape.rows; }
+    static void gather(const DirectionPass& pass, int64_t row, int64_t t, float* to) {
+        gather_inputs_and_outputs(pass, row, t, false, to);
+    }
+};
+
+}  // namespace
+
+std::unique_ptr<Direction> make_simple(CellKind kind, int64_t inputs, int64_t units, bool reverse, bool flip) {
+    if (kind == CellKind::simple_relu)
+        return std::make_unique<CellDirection<Simple<Relu>>>(kind, inputs, units, reverse, flip);
+    return std::make_unique<CellDirection<Simple<Tangent>>>(kind, inputs, units, reverse, flip);
+}
+
+}  // namespace bilstm
