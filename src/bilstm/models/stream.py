@@ -20,8 +20,9 @@ class Stream:
     sequences, with the model's current weights. It is for one thread at a time.
 
     Attributes:
-        states: (sequences, state_width) float32: for each recurrent layer in turn its h and, of an LSTM, then its c, after the last
-            steps so far. At first, and for a new sequence, zeros. It may be written into, saved and restored.
+        states: (sequences, state_width) float32: for each recurrent layer in turn its h and, of an LSTM, then its c,
+            after the last steps so far. At first, and for a new sequence, zeros. It may be written into, saved and
+            restored.
     """
 
     def __init__(self, model: Sequential, sequences: int, state_width: int, precision: str) -> None:
