@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm.layers import (
+    GRU,
     LSTM,
     Bidirectional,
     ColumnEmbedding,
@@ -21,6 +22,7 @@ from bilstm.layers import (
     GlobalMaxPooling1D,
     Masking,
     Reverse,
+    SimpleRNN,
     TimeDistributed,
 )
 from bilstm.models import Sequential
@@ -32,6 +34,7 @@ FRONTS: dict[str, list[Any]] = {
     "two layers": [LSTM(5, return_sequences=True, input_shape=(None, 2)), Dropout(0.5), LSTM(3, return_sequences=True)],
     "words": [Embedding(4, 3, input_shape=(None,)), LSTM(4, return_sequences=True)],
     "columns": [ColumnEmbedding(1, [4], [3], input_shape=(None, 2)), LSTM(4, return_sequences=True)],
+    "GRU and SimpleRNN": [GRU(5, return_sequences=True, input_shape=(None, 2)), SimpleRNN(3, return_sequences=True)],
     "one row each": [LSTM(4, return_sequences=True, input_shape=(None, 2)), LSTM(6)],
 }
 

@@ -14,9 +14,10 @@ import numpy as np
 from bilstm.engine.losses import TABLE, Loss, TargetKind
 from bilstm.engine.plans import ACTIVATIONS, MERGES
 from bilstm.layers import (
-    LSTM,
+    AveragePooling1D,
     Bidirectional,
     ColumnEmbedding,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -24,6 +25,7 @@ from bilstm.layers import (
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Layer,
+    MaxPooling1D,
     Reverse,
     SpatialDropout1D,
     TimeDistributed,
@@ -31,12 +33,12 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import NATIVE, Case, random_labels
+from oracles.models import CELLS, NATIVE, Case, random_labels
 
 Random = np.random.Generator
 
 _SOURCES = "".join(path.read_text() for path in sorted(NATIVE.glob("*")))
-RECURRENT = (LSTM,)
+RECURRENT = tuple(CELLS.values())
 VOCABULARY = 7
 
 
@@ -130,6 +132,8 @@ def draw_between(random: Random) -> list[Layer]:
         [Dropout(0.4)],
         [SpatialDropout1D(0.3)],
         [Dense(9, str(random.choice(ACTIVATIONS)))],
+        [Conv1D(9, int(random.integers(1, 6)), padding="same", activation=str(random.choice(ACTIVATIONS)))],
+        [Conv1D(17, 3, padding="causal", dilation_rate=2)],
     ]
     return choices[random.integers(len(choices))]
 
@@ -140,7 +144,9 @@ def draw_ending(random: Random) -> list[Layer]:
     cell = RECURRENT[random.integers(len(RECURRENT))]
     pools = [GlobalAveragePooling1D(), GlobalMaxPooling1D(), GlobalAttentionPooling1D(units)]
     choices: list[list[Layer]] = [[], [], [cell(units)], [Bidirectional(cell(units))], *([pool] for pool in pools)]
-    return choices[random.integers(len(choices))]
+    ending = choices[random.integers(len(choices))]
+    windows = MaxPooling1D(2, padding="same"), AveragePooling1D(3, 2, padding="same")
+    return [windows[random.integers(2)], *ending] if ending and random.random() < 0.3 else ending
 
 
 def count_weights(layers: list[Layer], features: int) -> int:

@@ -116,6 +116,10 @@ class Recurrent(Layer):
     def returns_rows_per_step(self) -> bool:
         return self.return_sequences
 
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return self.go_backwards
+
 
 class LSTM(Recurrent):
     """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gates of Gers et al. 2000), as in Keras.
@@ -263,10 +267,6 @@ class SimpleRNN(Recurrent):
     @property
     def cell(self) -> str:
         return f"simple_{self.activation}"
-
-    @property
-    def needs_whole_sequence(self) -> bool:
-        return self.go_backwards
 
 
 class Bidirectional(Layer):
