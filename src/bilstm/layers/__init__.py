@@ -77,13 +77,15 @@ _INSTEAD = {
         "a model is one chain of layers, which cannot merge branches"
     ),
     ("Conv", "Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
-        "sequences are read step by step by LSTM, and GlobalMaxPooling1D or GlobalAveragePooling1D make a row of each"
+        "recurrent layers read sequences step by step, and GlobalMaxPooling1D or GlobalAveragePooling1D make a row of "
+        "each"
     ),
     ("Normalization",): "standardise x before it is given to the model, and clip gradients by the optimizer's clipnorm",
     ("Attention",): "GlobalAttentionPooling1D makes one row of a sequence by attention",
     ("Activation", "Softmax", "ReLU", "ELU"): 'Dense(units, activation="softmax") takes the activation',
     ("Flatten", "Reshape", "Repeat", "Permute"): (
-        "sequences have any length; LSTM without return_sequences, or a GlobalMaxPooling1D, makes one row of each"
+        "sequences have any length; a recurrent layer without return_sequences, or a GlobalMaxPooling1D, makes one row "
+        "of each"
     ),
     ("Dropout", "Noise"): "there are Dropout and SpatialDropout1D",
 }

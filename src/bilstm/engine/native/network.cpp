@@ -71,7 +71,7 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
         const auto own = layer->parameters();
         if (own.empty() && parameters_.empty()) ++first_learnt_;
         for (const Parameter* parameter : own)
-            if (!parameter->plain) weights_per_step_ += parameter->shape.size();
+            if (!parameter->plain) weights_per_step_ += parameter->shape.rows * parameter->counted_columns;
         parameters_.insert(parameters_.end(), own.begin(), own.end());
     }
     last_dense_ = dynamic_cast<Dense*>(layers_.back().get());

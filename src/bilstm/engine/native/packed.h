@@ -40,6 +40,7 @@ struct Parameter {
     PackedShape shape;
     std::vector<Variable> variables;  // in the order of get_weights()
     std::vector<int64_t> columns;     // the packed column of each column of a variable
+    int64_t counted_columns = 0;      // as of 16 lanes: what the sizes of shares rest on, the same in every build
     bool plain = false;               // rows of shape.columns numbers one after the other, without panels
     Buffer value;
     Buffer gradient, first_moment, second_moment;  // zeros, once one of them is asked for: see `learnt`
@@ -94,6 +95,7 @@ struct Parameter {
 // A dense layer's weights: a bias row, then one row an input.
 inline void shape_dense(Parameter& parameter, int64_t inputs, int64_t units) {
     parameter.shape = {inputs + 1, round_up(units, kLanes)};
+    parameter.counted_columns = round_up(units, 16);
     parameter.variables = {{inputs, units, 1}, {1, units, 0}};
     for (int64_t unit = 0; unit < units; ++unit) parameter.columns.push_back(unit);
     parameter.allocate();
@@ -101,14 +103,15 @@ inline void shape_dense(Parameter& parameter, int64_t inputs, int64_t units) {
 
 // Lanes that a gate has in the panel of an LSTM's units from `unit` on: a vector's, or in a last panel of few units
 // half or a quarter of them, so that several gates share a vector.
-inline int64_t gate_lanes(int64_t units, int64_t unit) {
+inline int64_t gate_lanes(int64_t units, int64_t unit, int64_t lanes = kLanes) {
     const int64_t left = units - unit;
-    return left <= kLanes / 4 ? kLanes / 4 : left <= kLanes / 2 ? kLanes / 2 : kLanes;
+    return left <= lanes / 4 ? lanes / 4 : left <= lanes / 2 ? lanes / 2 : lanes;
 }
 
 // An LSTM's: a bias row, the inputs' rows, the recurrent rows. A panel holds the gates i, f, c, o of kLanes units.
 inline void shape_lstm(Parameter& parameter, int64_t inputs, int64_t units) {
-    const int64_t last = (units - 1) / kLanes * kLanes;
+    const int64_t last = (units - 1) / kLanes * kLanes, last16 = (units - 1) / 16 * 16;
+    parameter.counted_columns = 4 * (last16 + gate_lanes(units, last16, 16));
     parameter.shape = {inputs + units + 1, checked_product(4, last + gate_lanes(units, last))};
     parameter.variables = {{inputs, 4 * units, 1}, {units, 4 * units, 1 + inputs}, {1, 4 * units, 0}};
     for (int64_t gate = 0; gate < 4; ++gate)
@@ -123,6 +126,7 @@ inline void shape_lstm(Parameter& parameter, int64_t inputs, int64_t units) {
 inline void shape_gru(Parameter& parameter, int64_t inputs, int64_t units, bool reset_after) {
     constexpr int64_t kGates = 3, kWidth = kGates * kLanes;
     const int64_t biases = reset_after ? 2 : 1;
+    parameter.counted_columns = kGates * round_up(units, 16);
     parameter.shape = {inputs + units + biases, checked_product(kGates, round_up(units, kLanes)), kWidth};
     parameter.variables = {
         {inputs, kGates * units, 1}, {units, kGates * units, inputs + biases}, {biases, kGates * units, 0, inputs + 1}};
