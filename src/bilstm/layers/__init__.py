@@ -91,13 +91,14 @@ _INSTEAD = {
     ),
     ("Conv",): 'Conv1D, with padding="same" or "causal", is the only convolution here',
     ("Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
-        "sequences are read step by step by LSTM, and MaxPooling1D or GlobalMaxPooling1D make fewer rows of each"
+        "recurrent layers read sequences step by step, and MaxPooling1D or GlobalMaxPooling1D make fewer rows of each"
     ),
     ("Normalization",): "standardise x before it is given to the model, and clip gradients by the optimizer's clipnorm",
     ("Attention",): "GlobalAttentionPooling1D makes one row of a sequence by attention",
     ("Activation", "Softmax", "ReLU", "ELU"): 'Dense(units, activation="softmax") takes the activation',
     ("Flatten", "Reshape", "Repeat", "Permute"): (
-        "sequences have any length; LSTM without return_sequences, or a GlobalMaxPooling1D, makes one row of each"
+        "sequences have any length; a recurrent layer without return_sequences, or a GlobalMaxPooling1D, makes one row "
+        "of each"
     ),
     ("Dropout", "Noise"): "there are Dropout and SpatialDropout1D",
 }

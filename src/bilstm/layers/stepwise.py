@@ -130,9 +130,9 @@ class SpatialDropout1D(Layer):
 class Masking(Layer):
     """Skips the steps whose values all equal `mask_value`. It must be the model's first layer.
 
-    The layers after it never see these steps, wherever in a sequence they are: an LSTM carries its state across them in
-    both directions, poolings leave them out, and their targets and weights are not used, as in Keras. `predict` gives 0
-    for them where it returns a value for each step.
+    The layers after it never see these steps, wherever in a sequence they are: a recurrent layer carries its state
+    across them in both directions, poolings leave them out, and their targets and weights are not used, as in Keras.
+    `predict` gives 0 for them where it returns a value for each step.
 
     Args:
         mask_value: a finite number.

@@ -1,7 +1,7 @@
 // The backward pass of a cell: gradients of its gates, and of its weights. What it needs of a policy:
 //   with_gate_vectors(n, f)  calls f(Constant<n>) for a block's number of vectors of gates;
 //   gradient<V>(dh, places)  the gate gradients of a sequence's step and block of units, whose gates are V vectors;
-//   Parts, gather            which of the weights' gradients are made of which features, and those features of a step.
+//   Parts                    which of the weights' gradients are made of which features; see weight_gradient.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,17 @@
 #include "elementary.h"
 
 namespace bilstm {
+
+// What most cells have in common.
+struct AnyCell {
+    using Parts = AllWeights;
+    static int64_t lanes(int64_t, int64_t) { return kLanes; }
+    // Features besides those that gather_features writes.
+    static int64_t more_features(const Direction&) { return 0; }
+    static void gather_more(const DirectionPass&, int64_t, int64_t, float*) {}
+    template <int Vectors, int Panels>
+    [[gnu::always_inline]] static void turn(const float*, int64_t, int64_t, Vec (&)[Vectors], Vec (&)[Panels]) {}
+};
 
 // What the backward step of one sequence and block of units reads and writes.
 struct GradientPlaces {
@@ -114,43 +125,36 @@ template <typename Tile>
         });
 }
 
-template <typename Cell>
-void backward_cells(const DirectionPass& pass, int64_t t, int64_t first, int64_t last, const Arriving& arriving) {
-    for_backward_tiles(pass, t, first, last, [&](auto rows, auto vectors, int64_t row, int64_t panel, bool carried) {
-        backward_tile<Cell, decltype(rows)::value, decltype(vectors)::value>(pass, t, row, panel, carried, arriving);
-    });
+// What a row of weights was multiplied by: a bias's 1, the inputs, a 1 for a second bias, the outputs of the step
+// before.
+inline void gather_features(const DirectionPass& pass, int64_t row, int64_t t, float* after_bias) {
+    const int64_t inputs = pass.direction->inputs, units = pass.direction->units;
+    copy_padded(pass.input_row(row, t), inputs, after_bias);
+    if (pass.direction->first_recurrent == inputs + 2) after_bias[inputs] = 1.0f;
+    float* outputs = after_bias + pass.direction->first_recurrent - 1;
+    if (t)
+        copy_padded(pass.hidden_row(row, t - 1), units, outputs);
+    else
+        std::fill_n(outputs, units, 0.0f);
 }
 
-// Cell::parts says which rows of the weights have which gradients; Cell::gather writes a row of what they multiply,
-// after the first bias's 1.
 template <typename Cell>
 void cell_weight_gradient(const DirectionPass& pass, float* gradient, int64_t first, int64_t last, Steps steps,
                           bool add, Buffer& scratch) {
+    const Direction& direction = *pass.direction;
     // Rows as the chunk has them: from the last step to the first.
     int64_t t = steps.end - 1, row = 0;
     const auto gather = [&](float* to) {
-        Cell::gather(pass, row, t, to);
+        gather_features(pass, row, t, to);
+        Cell::gather_more(pass, row, t, to + direction.weights.shape.rows - 1);
         if (++row == pass.active(t)) --t, row = 0;
     };
-    const Direction& direction = *pass.direction;
     weight_gradient<typename Cell::Parts>(
         direction.weights.shape, direction.first_recurrent, gradient, first, last, pass.chunk_rows(), add, scratch,
-        Cell::features(direction), gather, [&](int64_t panel) {
+        direction.weights.shape.rows + Cell::more_features(direction), gather, [&](int64_t panel) {
             return std::pair<const float*, int64_t>(
                 pass.chunk + panel * DirectionPass::chunk_panel_step(pass.chunk_rows()), direction.gates.width(panel));
         });
-}
-
-// Inputs, then the outputs of the step before, a 1 for a second bias before them.
-inline void gather_inputs_and_outputs(const DirectionPass& pass, int64_t row, int64_t t, bool second_bias, float* to) {
-    const int64_t inputs = pass.direction->inputs, units = pass.direction->units;
-    copy_padded(pass.input_row(row, t), inputs, to);
-    float* recurrent = to + inputs;
-    if (second_bias) *recurrent++ = 1.0f;
-    if (t)
-        copy_padded(pass.hidden_row(row, t - 1), units, recurrent);
-    else
-        std::fill_n(recurrent, units, 0.0f);
 }
 
 }  // namespace bilstm

@@ -167,22 +167,6 @@ template <typename Cell, typename Weight, int Rows, int Panels, int Last>
     Cell::template finish<Weight, Panels, Last>(at, pass.direction->units - panel * Cell::kUnits, sums, aside);
 }
 
-// Calls tile(Constant<rows>, Constant<panels>, Constant<last panel's vectors>, first row, first panel).
-template <typename Cell, typename Tile>
-[[gnu::always_inline]] inline void for_tiles(const PackedShape& shape, int64_t first, int64_t end, Tile&& tile) {
-    const int64_t panels = shape.panels();
-    int64_t panel = 0;
-    if (end - first == 1)  // one panel's accumulators are too few to hide their latency
-        for (; panel + 2 <= panels; panel += 2)
-            Cell::with_vectors(shape.width(panel + 1) / kLanes,
-                               [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, panel); });
-    for (; panel < panels; ++panel)
-        Cell::with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
-            for_row_tiles<decltype(vectors)::value>(
-                first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, panel); });
-        });
-}
-
 // The inputs' part of a step from its first sequence on, or null where the step is to compute it.
 template <typename Cell, typename Weight>
 const float* projected_step(const DirectionPass& pass, int64_t t, int64_t first, int64_t last, int64_t end,
@@ -209,12 +193,22 @@ void step_with(const DirectionPass& pass, int64_t t, int64_t first, int64_t last
     if (t == 0 && mode.states_in) pass.begin_from_states(first, last, mode);
     const PackedShape& shape = pass.direction->weights.shape;
     const float* projected = projected_step<Cell, Weight>(pass, t, first, last, end, projection);
-    for_tiles<Cell>(shape, first, end, [&](auto rows, auto panels, auto vectors, int64_t row, int64_t panel) {
+    const auto tile = [&](auto rows, auto panels, auto vectors, int64_t row, int64_t panel) {
         const float* sums =
             projected ? projected + (row - first) * shape.columns + panel * Cell::kVectors * kLanes : nullptr;
         forward_tile<Cell, Weight, decltype(rows)::value, decltype(panels)::value, decltype(vectors)::value>(
             pass, t, row, panel, sums, mode);
-    });
+    };
+    int64_t panel = 0;
+    if (end - first == 1)  // one panel's accumulators are too few to hide their latency
+        for (; panel + 2 <= shape.panels(); panel += 2)
+            Cell::with_vectors(shape.width(panel + 1) / kLanes,
+                               [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, panel); });
+    for (; panel < shape.panels(); ++panel)
+        Cell::with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
+            for_row_tiles<decltype(vectors)::value>(
+                first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, panel); });
+        });
     leave_ended(pass, t, first, last, mode);
 }
 

@@ -31,7 +31,11 @@ class CellDirection : public Direction {
     }
     void backward_step(const DirectionPass& pass, int64_t t, int64_t first, int64_t last,
                        const Arriving& arriving) const override {
-        backward_cells<Cell>(pass, t, first, last, arriving);
+        for_backward_tiles(pass, t, first, last,
+                           [&](auto rows, auto vectors, int64_t row, int64_t panel, bool carried) {
+                               backward_tile<Cell, decltype(rows)::value, decltype(vectors)::value>(pass, t, row, panel,
+                                                                                                    carried, arriving);
+                           });
     }
     void recompute_gates(const DirectionPass& pass, Steps steps, int64_t first, int64_t last) const override {
         if constexpr (Cell::kKeepsGates) recompute_cells<Cell>(pass, steps, first, last);

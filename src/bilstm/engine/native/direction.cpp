@@ -10,16 +10,10 @@ Direction::Direction(CellKind kind_, int64_t inputs_, int64_t units_, bool rever
     : kind(kind_), inputs(inputs_), units(units_), reverse(reverse_), flip(flip_) {}
 
 std::unique_ptr<Direction> make_direction(CellKind kind, int64_t inputs, int64_t units, bool reverse, bool flip) {
-    switch (kind) {
-        case CellKind::lstm:
-            return make_lstm(inputs, units, reverse, flip);
-        case CellKind::gru:
-            return make_gru(inputs, units, reverse, flip);
-        case CellKind::gru_reset_before:
-            return make_gru_reset_before(inputs, units, reverse, flip);
-        default:
-            return make_simple(kind, inputs, units, reverse, flip);
-    }
+    if (kind == CellKind::lstm) return make_lstm(inputs, units, reverse, flip);
+    if (kind == CellKind::gru) return make_gru(inputs, units, reverse, flip);
+    if (kind == CellKind::gru_reset_before) return make_gru_reset_before(inputs, units, reverse, flip);
+    return make_simple(kind, inputs, units, reverse, flip);
 }
 
 std::vector<GateSegment> Direction::segments(const std::vector<GateGradient>& pairs, int64_t first_row) const {

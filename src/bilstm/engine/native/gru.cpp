@@ -94,10 +94,6 @@ struct Gru : GruCommon {
             visit(recurrent - 1, shape.rows, 0, Constant<0>{}, Constant<3>{}, Constant<3>{});
         }
     };
-    static int64_t features(const Direction& direction) { return direction.weights.shape.rows; }
-    static void gather(const DirectionPass& pass, int64_t row, int64_t t, float* to) {
-        gather_inputs_and_outputs(pass, row, t, true, to);
-    }
 };
 
 }  // namespace

@@ -6,7 +6,7 @@
 
 namespace bilstm {
 
-struct GruCommon {
+struct GruCommon : AnyCell {
     static constexpr int kVectors = 3;
     static constexpr int64_t kUnits = kLanes;
     static constexpr bool kHasCells = false, kKeepsGates = true;
@@ -18,7 +18,6 @@ struct GruCommon {
         direction.gates = {1, direction.blocks() * kPanel};
         direction.first_recurrent = direction.inputs + (reset_after ? 2 : 1);
     }
-    static int64_t lanes(int64_t, int64_t) { return kLanes; }
     static std::vector<GateGradient> input_gates() { return {{0, 0}, {1, 1}, {2, 2}}; }
 
     template <typename Function>

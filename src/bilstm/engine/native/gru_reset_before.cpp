@@ -18,13 +18,10 @@ struct GruResetBefore : GruCommon {
             visit(recurrent, shape.rows, shape.rows - recurrent, Constant<2>{}, Constant<1>{}, Constant<2>{});
         }
     };
-    static int64_t features(const Direction& direction) { return direction.weights.shape.rows + direction.units; }
-    static void gather(const DirectionPass& pass, int64_t row, int64_t t, float* to) {
-        const int64_t units = pass.direction->units;
-        gather_inputs_and_outputs(pass, row, t, false, to);
-        to += pass.direction->inputs + units;
+    static int64_t more_features(const Direction& direction) { return direction.units; }
+    static void gather_more(const DirectionPass& pass, int64_t row, int64_t t, float* to) {
         const GateRows gradients = pass.gradient_rows(t);
-        for (int64_t unit = 0; unit < units; unit += kLanes)
+        for (int64_t unit = 0; unit < pass.direction->units; unit += kLanes)
             store(to + unit, load(gradients.row(unit / kLanes, row, kPanel) + 3 * kLanes));
     }
 };

@@ -5,13 +5,12 @@
 namespace bilstm {
 namespace {
 
-struct Lstm {
+struct Lstm : AnyCell {
     static constexpr int kVectors = 4;
     static constexpr int64_t kUnits = kLanes;
     static constexpr bool kHasCells = true, kKeepsGates = true;
     template <int Vectors>
     static constexpr int kGateVectors = Vectors;
-    using Parts = AllWeights;
 
     static void shape(Direction& direction) {
         shape_lstm(direction.weights, direction.inputs, direction.units);
@@ -30,9 +29,6 @@ struct Lstm {
     [[gnu::always_inline]] static void with_gate_vectors(int64_t vectors, Function&& function) {
         bilstm::with_gate_vectors(vectors, function);
     }
-
-    template <int Vectors, int Panels>
-    [[gnu::always_inline]] static void turn(const float*, int64_t, int64_t, Vec (&)[Vectors], Vec (&)[Panels]) {}
 
     // Of the last panel, where they are Last vectors, or of another.
     template <int Last>
@@ -95,11 +91,6 @@ struct Lstm {
         gradients[3] = without_vanishing(dh * squashed * (o * (1.0f - o)));
         store_gates<Vectors>(gradients, place.gradients);
         store(place.carry, without_vanishing(dc * f));
-    }
-
-    static int64_t features(const Direction& direction) { return direction.weights.shape.rows; }
-    static void gather(const DirectionPass& pass, int64_t row, int64_t t, float* to) {
-        gather_inputs_and_outputs(pass, row, t, false, to);
     }
 };
 

@@ -22,20 +22,18 @@ struct Relu {
 };
 
 template <typename Activation>
-struct Simple {
+struct Simple : AnyCell {
     static constexpr int kVectors = kTileVectors;
     static constexpr int64_t kUnits = kPanel;
     static constexpr bool kHasCells = false, kKeepsGates = false;
     template <int Vectors>
     static constexpr int kGateVectors = Vectors;
-    using Parts = AllWeights;
 
     static void shape(Direction& direction) {
         shape_simple(direction.weights, direction.inputs, direction.units);
         direction.gates = {1, direction.weights.shape.columns};
         direction.first_recurrent = 1 + direction.inputs;
     }
-    static int64_t lanes(int64_t, int64_t) { return kLanes; }
     static std::vector<GateGradient> input_gates() { return {{0, 0}}; }
     static std::vector<GateGradient> recurrent_gates() { return input_gates(); }
 
@@ -47,9 +45,6 @@ struct Simple {
     [[gnu::always_inline]] static void with_gate_vectors(int64_t, Function&& function) {
         function(Constant<1>{});
     }
-
-    template <int Vectors, int Panels>
-    [[gnu::always_inline]] static void turn(const float*, int64_t, int64_t, Vec (&)[Vectors], Vec (&)[Panels]) {}
 
     template <typename Caller, int Panels, int Last, int Rows>
     [[gnu::always_inline]] static void finish(const CellPlaces (&at)[Rows], int64_t units,
@@ -71,11 +66,6 @@ struct Simple {
     template <int>
     [[gnu::always_inline]] static void gradient(Vec dh, const GradientPlaces& place) {
         store(place.gradients, without_vanishing(dh * Activation::slope(place.h)));
-    }
-
-    static int64_t features(const Direction& direction) { return direction.weights.shape.rows; }
-    static void gather(const DirectionPass& pass, int64_t row, int64_t t, float* to) {
-        gather_inputs_and_outputs(pass, row, t, false, to);
     }
 };
 
