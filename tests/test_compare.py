@@ -997,6 +997,18 @@ def test_quantities_on_the_command_line(tmp_path: Path) -> None:
     assert "<!-- reduction of RMSE -->" in svg
 
 
+def test_convolutions_on_the_command_line(tables: Path) -> None:
+    flags = ["--units", 3, "--seeds", 1, "--epochs", 1, "--layers", 1, "--json"]
+    report = json.loads(invoke(tables / "train.csv", *COLUMNS, *flags, "--vary", "conv=none,4x3,4x3+3x2").stdout)
+    names = ["no convolution", "convolution 4x3", "convolution 4x3+3x2"]
+    assert [variant["name"] for variant in report["variants"]] == names
+    sizes = []
+    for conv in ([], ["--conv", "4x3"], ["--conv", "4x3+3x2"]):
+        report = json.loads(invoke(tables / "train.csv", *COLUMNS, *flags, *conv).stdout)
+        sizes.append(report["variants"][0]["parameters"])
+    assert len(set(sizes)) == 3
+
+
 def test_class_weights_on_the_command_line(tables: Path) -> None:
     flags = ["--vary", "units=2,3", "--seeds", 1, "--epochs", 1, "--layers", 1, "--json"]
     for weights in (["--class-weight", "balanced"], ["--class-weight", "yes=3"]):

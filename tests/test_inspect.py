@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,17 @@ def test_a_sequential_model(tmp_path: Path) -> None:
     said = bilstm("inspect", tmp_path / "m")
     assert said.startswith(f"{tmp_path / 'm'}: a Sequential network; ")
     assert "\nnetwork: 2 inputs, 76 parameters\n" in said
+
+
+def test_a_trained_model_with_convolutions(folder: Path) -> None:
+    flags = ("--conv", "4x3+2x2", "--out", folder / "convolved")
+    bilstm("train", folder / "train.csv", *COLUMNS, *SMALL, *flags)
+    training = inspect_file(folder / "convolved")["training"]
+    assert training["options"]["conv"] == "4x3+2x2"
+    said = bilstm("inspect", folder / "convolved")
+    assert re.search(r"\n *convolution of 3 steps, 4 filters, relu +4 ", said)
+    assert re.search(r"\n *convolution of 2 steps, 2 filters, relu +2 ", said)
+    assert re.search(r"\n *options: .*\bconv 4x3\+2x2\b", said)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def sequences(count: int, seed: int) -> list[dict[str, list[Any]]]:
 def model(request: pytest.FixtureRequest) -> TrainedModel:
     options: dict[str, Any] = {"units": 5, "layers": 1, "epochs": 2, "validation_split": 0.2, "features": ["x", "word"]}
     target = TARGETS[request.param.split("-")[1]]
+    options["conv"] = "4x3" if request.param.startswith("step") else None
     trained = bilstm.train(sequences(30, 0), label=target, task=request.param, **options)
     trained.warn = False
     return trained
