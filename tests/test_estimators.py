@@ -726,12 +726,14 @@ def test_pooling(pooling: str, pool: str, direction: str) -> None:
 @pytest.mark.parametrize(
     ("conv", "sizes"), [(None, []), ("none", []), ("5x3", [(5, 3)]), ("5x3+4x2", [(5, 3), (4, 2)])]
 )
-def test_convolutions(make: Any, conv: str | None, sizes: list[tuple[int, int]]) -> None:
+@pytest.mark.parametrize(("direction", "padding"), [("both", "same"), ("forward", "causal"), ("backward", "same")])
+def test_convolutions(make: Any, conv: str | None, sizes: list[tuple[int, int]], direction: str, padding: str) -> None:
+    """A network that only reads forward must not know what comes next."""
     X, y = data_for(make())
-    fitted = make(conv=conv, epochs=2, baseline=True).fit(X, y)
+    fitted = make(conv=conv, direction=direction, epochs=2, baseline=True).fit(X, y)
     made = [layer["config"] for layer in layers_of(fitted) if layer["class_name"] == "Conv1D"]
     assert [(layer["filters"], layer["kernel_size"]) for layer in made] == sizes
-    assert {(layer["padding"], layer["activation"]) for layer in made} <= {("same", "relu")}
+    assert {(layer["padding"], layer["activation"]) for layer in made} <= {(padding, "relu")}
     assert fitted.training_["options"]["conv"] == (conv if sizes else None)
     alone = fitted.model_.baseline.network.get_config()["layers"]
     assert "Conv1D" not in [layer["class_name"] for layer in alone]  # each step by itself

@@ -243,6 +243,7 @@ ADDITIONS = {
     "score",
     "set_tensors",
     "splits",
+    "stream",
     "tensors",
     "train_batches",
 }

@@ -366,7 +366,7 @@ def test_float32_is_float32_throughout_and_near_float64() -> None:
     ("layers", "message"),
     [
         ([], "needs a layer"),
-        ([{"class_name": "Conv1D", "config": {}}], "unknown layer 'Conv1D'"),
+        ([{"class_name": "Conv2D", "config": {}}], "unknown layer 'Conv2D'"),
         ([dense(2, "selu")], "unknown activation 'selu'"),
         ([dropout(1.0)], "dropout rate"),
         ([bidirectional("max")], "unknown merge_mode 'max'"),

@@ -63,7 +63,9 @@ def network_layers(schema: Schema, task: Task, options: TrainingOptions) -> list
         dimensions = [options.embedding or embedding_dimension(size) for size in schema.vocabularies]
         layers += [ColumnEmbedding(schema.numeric_width, schema.vocabularies, dimensions), _dropout(options)]
     for filters, size in read_convolutions(options.conv):
-        layers += [Conv1D(filters, size, padding="same", activation="relu"), _dropout(options)]
+        # A network that only reads forward must not know what comes next.
+        padding = "causal" if options.direction == "forward" else "same"
+        layers += [Conv1D(filters, size, padding=padding, activation="relu"), _dropout(options)]
     for _ in range(depth(options, schema.numeric_width, task.per_sequence) - 1):
         layers += [*_recurrent(options), _dropout(options)]
     layers += POOLS[options.pooling or "mean"](options) if task.per_sequence else _recurrent(options)

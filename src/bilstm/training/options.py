@@ -35,8 +35,8 @@ class TrainingOptions(LoopOptions):
             computed when it has read the whole sequence), "mean" or "max" of the last layer's outputs, or "attention",
             a mean with learned weights (see `GlobalAttentionPooling1D`); None: "mean".
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5" makes of each step and the
-            two before and after it 64 features, with relu, whatever the direction; "64x5+64x3" puts another after it
-            (see `Conv1D`). None, or "none": without. Not with direction "none".
+            two before and after it 64 features, with relu, and with direction "forward" of the step and the four before
+            it; "64x5+64x3" puts another after it (see `Conv1D`). None, or "none": without. Not with direction "none".
         dropout: share of values dropped before and after each recurrent layer.
         variational_dropout: whether a sequence (or a piece of a long one) loses the same values at all of its steps,
             rather than others at each; Gal & Ghahramani 2016.
