@@ -90,7 +90,7 @@ template <typename Cell, int Rows, int Vectors>
         const float* hidden_before = !Cell::kHasCells && t ? pass.hidden_row(at, t - 1) : nullptr;
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, unit = block * kLanes, own = block / kBlocks;
-            const int64_t width = direction.gates.width(own);
+            const int64_t width = std::min(kPanel, direction.gates.columns - own * kPanel);
             Cell::with_gate_vectors(width / kLanes, [&](auto vectors) {
                 GradientPlaces places;
                 places.gates = Cell::kKeepsGates ? gates_now.row(own, at, width) : nullptr;

@@ -38,7 +38,9 @@ template <typename Cell, int Panels, int Last>
 [[gnu::always_inline]] inline CellPlaces cell_places(const DirectionPass& pass, int64_t row, int64_t t, int64_t panel,
                                                      bool continues) {
     const int64_t unit = panel * Cell::kUnits;
-    CellPlaces at{};
+    CellPlaces at;
+    at.gates = nullptr;
+    at.gate_step = 0;
     if constexpr (Cell::kHasCells) {
         at.before_step = pass.cell_rows(t ? t - 1 : 0) * kLanes;
         at.before = continues ? pass.cell_run(t ? t - 1 : 0) + panel * at.before_step + row * kLanes : nullptr;
@@ -199,12 +201,13 @@ void step_with(const DirectionPass& pass, int64_t t, int64_t first, int64_t last
         forward_tile<Cell, Weight, decltype(rows)::value, decltype(panels)::value, decltype(vectors)::value>(
             pass, t, row, panel, sums, mode);
     };
+    const int64_t panels = shape.panels();
     int64_t panel = 0;
     if (end - first == 1)  // one panel's accumulators are too few to hide their latency
-        for (; panel + 2 <= shape.panels(); panel += 2)
+        for (; panel + 2 <= panels; panel += 2)
             Cell::with_vectors(shape.width(panel + 1) / kLanes,
                                [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, panel); });
-    for (; panel < shape.panels(); ++panel)
+    for (; panel < panels; ++panel)
         Cell::with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
             for_row_tiles<decltype(vectors)::value>(
                 first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, panel); });
