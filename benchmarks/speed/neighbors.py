@@ -1,6 +1,6 @@
 """Measures bilstm on two processors while other processes use them too: does the second thread still help?
 
-    python -m benchmarks.speed.neighbors               all cases, about 10 minutes; writes NEIGHBORS.md
+    python -m benchmarks.speed.neighbors               all cases, about 7 minutes; writes NEIGHBORS.md
     python -m benchmarks.speed.neighbors --cases N1    some cases; prints the table
 
 A neighbor is a process that computes without a pause, pinned to a processor. One and two threads are timed in turn.
@@ -26,8 +26,8 @@ from benchmarks.speed.harness import OURS, Process
 OUTPUT = Path(__file__).with_name("NEIGHBORS.md")
 NAMES = [name for name in CASES if name not in ("N4", "X1")]
 THREADS = (1, 2)
-ROUNDS = 7
-TURN = 1.0  # seconds: a scheduler's slices are some milliseconds
+ROUNDS = 5
+TURN = 0.6  # seconds: a scheduler's slices are some milliseconds
 SPIN = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
 # Neighbors, by the processors that they are pinned to: (how many threads are timed, to what, beside how many).
 LIMITS = {"one": 1.15, "both": 1.3}
@@ -51,18 +51,20 @@ def neighbors(count: int) -> Iterator[None]:
 
 def measure(case: Case, processes: dict[int, Process]) -> Seconds:
     """Seconds of a training step or prediction, round after round."""
-    names, steps, repeats = {}, {}, {}
+    names, steps, repeats, warm = {}, {}, {}, {}
     for threads, process in processes.items():
         settings = process.ask("build", case=asdict(case))["settings"]
         setting = next(each for each in settings if each["exact"])
         names[threads], steps[threads] = setting["name"], min(setting["granule"], case.batches)
         answer = process.ask("time", setting=names[threads], steps=steps[threads], repeats=2)
         repeats[threads] = max(1, round(TURN / answer["seconds"] / steps[threads]))
+        warm[threads] = max(1, repeats[threads] // 2)  # until all have noticed who else is there
     found: Seconds = {}
     for _ in range(ROUNDS):
         for count in (0, 1, 2):
             with neighbors(count):
                 for threads, process in processes.items():
+                    process.ask("time", setting=names[threads], steps=steps[threads], repeats=warm[threads])
                     how = {"setting": names[threads], "steps": steps[threads], "repeats": repeats[threads]}
                     found.setdefault((threads, count), []).append(process.ask("time", **how)["seconds"])
     return found

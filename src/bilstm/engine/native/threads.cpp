@@ -39,7 +39,7 @@ thread_local bool within_task = false;
 // lets others run, before it sleeps.
 template <typename Word>
 void await(const std::atomic<Word>& word, Word seen) {
-    constexpr int kPauses = 2000, kYields = 50;
+    constexpr int kPauses = 4000, kYields = 50;
     const auto changed = [&] { return word.load(std::memory_order_acquire) != seen; };
     for (int i = 0; i < kPauses; ++i) {
         if (changed()) return;
@@ -82,20 +82,28 @@ struct alignas(64) Worker {
     ProcessorTime time;
 };
 
+using Clock = std::chrono::steady_clock;
+
 // Whether sections are better run by their caller alone for a while. A worker that has a task, but no processor, keeps
-// its section from ending: then the next sections go without workers, more of them each time it happens again.
+// its section from ending: then the next sections go without workers, for longer each time it happens again.
 class Patience {
   public:
-    bool alone() { return left_ > 0 && left_--; }
-    void stalled() {
-        left_ = next_;
-        next_ = std::min(2 * next_, kMost);
+    bool alone() {
+        alone_ = alone_ && Clock::now() < until_;
+        return alone_;
     }
-    void went_well() { next_ = std::max(next_ - 1, kFewest); }
+    void stalled() {
+        alone_ = true;
+        until_ = Clock::now() + pause_;
+        pause_ = std::min(2 * pause_, kLongest);
+    }
+    void went_well() { pause_ = kShortest; }
 
   private:
-    static constexpr int kFewest = 8, kMost = 256;
-    int left_ = 0, next_ = kFewest;  // sections
+    static constexpr std::chrono::milliseconds kShortest{10}, kLongest{320};
+    bool alone_ = false;
+    Clock::time_point until_{};
+    std::chrono::milliseconds pause_ = kShortest;
 };
 
 struct Pool {
@@ -158,6 +166,7 @@ struct Pool {
             return;
         }
         const size_t helpers = start_workers(static_cast<size_t>(std::min<int64_t>(threads, count) - 1));
+        const auto begun = Clock::now();
         tasks = count;
         task = function;
         context = argument;
@@ -170,28 +179,31 @@ struct Pool {
         take_tasks();
         // All tasks are taken: wait for the workers that took some, not for those that have yet to wake up.
         open.store(false);
-        wait_for_workers();
+        wait_for_workers(begun);
         if (failed.exchange(false)) std::rethrow_exception(std::exchange(failure, nullptr));
     }
 
-    void wait_for_workers() {
-        constexpr int kPauses = 2000;
+    // Of a section that began then, whose tasks are all taken.
+    void wait_for_workers(Clock::time_point begun) {
+        constexpr int kPauses = 4000;
         for (int i = 0; i < kPauses; ++i) {
             if (!looking.load(std::memory_order_acquire)) return patience.went_well();
             pause();
         }
         // Long: because of its task, or because it was put aside?
-        const auto begun = std::chrono::steady_clock::now();
+        const auto waits = Clock::now();
         const Worker* last = nullptr;
         for (const Worker& worker : workers)
             if (worker.busy.load(std::memory_order_acquire)) last = &worker;
         const double before = last ? last->time.seconds() : 0;
         while (const uint32_t left = looking.load(std::memory_order_acquire)) await(looking, left);
-        const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
-        if (before > 0 && last->time.seconds() - before < kHadProcessor * waited) patience.stalled();
+        using Seconds = std::chrono::duration<double>;
+        const double without = Seconds(Clock::now() - waits).count() - (last ? last->time.seconds() - before : 0);
+        if (before > 0 && without > kMuch * Seconds(waits - begun).count()) patience.stalled();
     }
 
-    static constexpr double kHadProcessor = 0.7;  // for less of the time, another process has it as well
+    // Of a section's time, so much without a processor is more than what the system itself takes now and then.
+    static constexpr double kMuch = 0.25;
 };
 
 // The pool for one section at a time.
