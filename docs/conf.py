@@ -27,7 +27,12 @@ NAVIGATION = {
         "/docs/report",
     ],
     "Look up": ["/docs/api/index", "/docs/engine"],
-    "Figures": ["/benchmarks/accuracy/RESULTS", "/benchmarks/speed/RESULTS", "/benchmarks/accuracy/TUTORIAL"],
+    "Figures": [
+        "/benchmarks/accuracy/RESULTS",
+        "/benchmarks/speed/RESULTS",
+        "/benchmarks/speed/NEIGHBORS",
+        "/benchmarks/accuracy/TUTORIAL",
+    ],
     "The project": ["bilstm at a glance </README>", "/CONTRIBUTING", "/CHANGELOG"],
 }
 
