@@ -256,11 +256,11 @@ def test_a_handler_that_raises_nothing_changes_nothing() -> None:
     model = Sequential(
         [Bidirectional(LSTM(48, return_sequences=True), input_shape=(None, 1)), Dense(2, "softmax")], seed=1
     )
-    x, alarms = Ragged(np.zeros((100_000, 1), np.float32), np.arange(3) * 50_000), []
+    x, alarms = Ragged(np.zeros((600_000, 1), np.float32), np.arange(3) * 300_000), []
     expected = bits(model.predict_rows(x))
     before = signal.signal(signal.SIGALRM, lambda *_: alarms.append(1))
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
         assert bits(model.predict_rows(x)) == expected
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

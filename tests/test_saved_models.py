@@ -353,6 +353,8 @@ def make_layer(name: str) -> Layer:
         "Masking": {"mask_value": 3.0},
         "Embedding": {"input_dim": 3, "output_dim": 2, "mask_zero": True},
         "ColumnEmbedding": {"numeric": 1, "vocabularies": [2], "dimensions": [3]},
+        "AveragePooling1D": {"pool_size": 3, "strides": 1, "padding": "same"},
+        "MaxPooling1D": {"pool_size": 3, "strides": 1, "padding": "same"},
         "GlobalAttentionPooling1D": {"units": 2},
         "Input": {"shape": (None, 3)},
     }
