@@ -106,11 +106,23 @@ def test_nothing_is_changed_by_a_piece_that_is_refused() -> None:
         (numbers(2, 3, 2), [0, 2], "stream: which must be from 0 to 1, not [0, 2]"),
         (numbers(2, 3, 2), [-1, 0], "stream: which must be from 0 to 1, not [-1, 0]"),
         ([np.zeros((0, 2)), np.zeros((1, 2))], None, "no steps"),
+        (
+            [np.zeros((1, 2)), [[0, 1], [np.nan, 1]]],
+            None,
+            "x has nan in sequence 1, step 1, feature 0: every value must",
+        ),
+        (np.full((2, 3, 2), np.inf), None, "every value must be a finite number"),
     ]
     for x, which, message in pieces:
         with pytest.raises(ValueError, match=re.escape(message)):
             stream.predict(x, which)
         np.testing.assert_array_equal(stream.states, before)
+    for which in ([2], [-1], [0, 0], [0.5]):
+        with pytest.raises(ValueError, match="stream: which must be"):
+            stream.reset(which)
+        np.testing.assert_array_equal(stream.states, before)
+    stream.reset([])
+    np.testing.assert_array_equal(stream.states, before)
     stream.states = np.zeros((2, 3), np.float32)
     with pytest.raises(ValueError, match="states have shape"):
         stream.predict(numbers(2, 3, 2))

@@ -29,7 +29,7 @@ THREADS = (1, 2)
 ROUNDS = 5
 TURN = 0.6  # seconds: a scheduler's slices are some milliseconds
 SPIN = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
-# Neighbors, by the processors that they are pinned to: (how many threads are timed, to what, beside how many).
+# With one processor taken: of what one thread takes alone. With both: of what one thread takes then.
 LIMITS = {"one": 1.15, "both": 1.3}
 
 Seconds = dict[tuple[int, int], list[float]]  # (threads, neighbors) -> of a step, in each round

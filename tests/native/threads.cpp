@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
@@ -149,29 +150,39 @@ void two_tasks_take_two_threads() {
     CHECK(seen.size() <= 2);
 }
 
-// Readers whose turns overlap without an end.
+// Readers of whom each stays until another has come: without a turn for writers there is always one.
 void a_writer_gets_its_turn() {
+    using Clock = std::chrono::steady_clock;
     bilstm::ForkedLock lock;
-    std::atomic<bool> done{false};
-    std::atomic<int> reading{0};
+    std::atomic<bool> done{false}, starved{false};
+    std::atomic<int> reading{0}, come{0};
     const auto read = [&] {
         while (!done) {
             lock.lock_shared();
             ++reading;
-            for (int i = 0; i < 1000 && reading == 1 && !done; ++i) std::this_thread::yield();  // until another reads
+            const int own = ++come;
+            const auto longest = Clock::now() + std::chrono::milliseconds(20);
+            while (come == own && !done && Clock::now() < longest) std::this_thread::yield();
             --reading;
             lock.unlock_shared();
         }
     };
-    std::vector<std::thread> readers;
-    for (int i = 0; i < 3; ++i) readers.emplace_back(read);
-    for (int round = 0; round < 20; ++round) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) threads.emplace_back(read);
+    threads.emplace_back([&] {
+        const auto longest = Clock::now() + std::chrono::seconds(20);
+        while (!done && Clock::now() < longest) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        if (!done.exchange(true)) starved = true;
+    });
+    for (int round = 0; round < 10; ++round) {
         lock.lock();
         CHECK(reading == 0);
         lock.unlock();
+        if (!starved) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     done = true;
-    for (auto& reader : readers) reader.join();
+    for (auto& thread : threads) thread.join();
+    CHECK(!starved);
 }
 
 void estimates_do_not_overflow() {

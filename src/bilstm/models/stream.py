@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bilstm.models.fitting import check_finite
 from bilstm.ragged import FloatArray, IndexArray, as_ragged
 
 if TYPE_CHECKING:
@@ -45,22 +46,33 @@ class Stream:
             one row for a sequence, after the steps so far.
 
         Raises:
-            ValueError: x has another number of sequences, one without steps or of other features; `which` names a
-                sequence twice or one that there is not; or `states` has been given another shape.
+            ValueError: x has another number of sequences, one without steps or of other features, or a value that is
+                not finite, which would stay in the states for ever; `which` names a sequence twice or one that there
+                is not; or `states` has been given another shape. The states are then those of before.
         """
-        chosen = np.arange(len(self.states)) if which is None else np.asarray(which)
-        if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or len(np.unique(chosen)) < len(chosen):
-            raise ValueError(f"stream: which must be different whole numbers, not {which!r}")
-        if len(chosen) and not (0 <= chosen.min() and chosen.max() < len(self.states)):
-            raise ValueError(f"stream: which must be from 0 to {len(self.states) - 1}, not {which!r}")
-        data = as_ragged(x)
+        chosen, data = self._chosen(which), as_ragged(x)
         if len(data) != len(chosen):
             raise ValueError(f"stream: {len(chosen)} sequences go on, but x has {len(data)}")
+        check_finite(data)
         network = self._model._network_for(data)
         rows, states = network.predict(data, self.states[chosen], return_states=True, precision=self._precision)
         self.states[chosen] = states
         return self._model._like(x, data, rows)
 
     def reset(self, which: Sequence[int] | IndexArray | None = None) -> None:
-        """Begin new sequences in the place of these; None: of all."""
-        self.states[slice(None) if which is None else np.asarray(which)] = 0
+        """Begin new sequences in the place of these; None: of all.
+
+        Raises:
+            ValueError: `which` names a sequence twice or one that there is not.
+        """
+        self.states[self._chosen(which)] = 0
+
+    def _chosen(self, which: Sequence[int] | IndexArray | None) -> IndexArray:
+        if which is None:
+            return np.arange(len(self.states))
+        chosen = np.asarray(which)
+        if chosen.ndim != 1 or (len(chosen) and chosen.dtype.kind not in "iu") or len(np.unique(chosen)) < len(chosen):
+            raise ValueError(f"stream: which must be different whole numbers, not {which!r}")
+        if len(chosen) and not (0 <= chosen.min() and chosen.max() < len(self.states)):
+            raise ValueError(f"stream: which must be from 0 to {len(self.states) - 1}, not {which!r}")
+        return chosen.astype(np.int64)

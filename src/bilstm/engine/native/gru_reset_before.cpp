@@ -88,7 +88,7 @@ template <typename Weight, int Rows>
     for (int r = 0; gates && r < Rows; ++r) store(gates->row(block, row + r, kPanel) + 2 * kLanes, candidates[r]);
 }
 
-// Calls tile(Constant<rows>, first row, block of units) for tiles of so many vectors.
+// Calls tile(Constant<rows>, first row, block of units) for each tile, which is Vectors vectors wide.
 template <int Vectors, typename Tile>
 [[gnu::always_inline]] inline void for_blocks(const DirectionPass& pass, int64_t first, int64_t end, Tile&& tile) {
     for (int64_t block = 0; block < pass.direction->blocks(); ++block)
