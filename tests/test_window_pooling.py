@@ -57,8 +57,8 @@ def test_each_sequence_by_itself(windows: Layer) -> None:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_dropout_counts_the_rows_that_there_are(recompute: bool) -> None:
-    """Shares of a batch know how many rows of the layer the shares before them have: threads change nothing."""
+def test_threads_change_nothing(recompute: bool) -> None:
+    """Of a batch that is trained on by shares."""
     lengths = np.random.default_rng(1).integers(9, 60, 64).tolist()
     x, y = sequences(lengths), np.arange(64) % 2
     found, before = [], utils.threads()

@@ -40,6 +40,7 @@ from oracles.networks import (
     simple_relu,
     spatial_dropout,
     time_distributed,
+    windows,
 )
 from oracles.numpy_layers import Array
 
@@ -151,6 +152,17 @@ LARGER = {
     ],
     "averages": [bidirectional(units=18), AVERAGE, dense(4, "softmax")],
     "largest numbers": [bidirectional("sum", units=33), dropout(0.3), LARGEST, dense(4, "softmax")],
+    "dropout of what windows leave": [
+        bidirectional(units=33),
+        windows("MaxPooling1D", 2),
+        dropout(0.3),
+        lstm(17),
+        windows("AveragePooling1D", 2, 3),
+        spatial_dropout(0.3),
+        dropout(0.2),
+        AVERAGE,
+        dense(4, "softmax"),
+    ],
     "attention": [bidirectional(units=18), dropout(0.3), attention(37), dense(4, "softmax")],
     "attention of narrow rows": [lstm(3), attention(1), dense(40, "tanh"), dense(2, "softmax")],
     "convolutions": [
