@@ -18,7 +18,8 @@
 #include <random>
 #endif
 
-extern "C" const char* __asan_default_options() {
+// Visible, or the sanitizer does not find it.
+extern "C" __attribute__((visibility("default"))) const char* __asan_default_options() {
     return "allocator_may_return_null=1:max_allocation_size_mb=64";
 }
 
