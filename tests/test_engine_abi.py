@@ -46,6 +46,14 @@ class Call:
             "shares": np.full((STEPS, OUTPUTS), 1 / OUTPUTS, np.float32),
             "chosen": np.array([2, 0, 1], np.int64),
             "starts": np.array([0, 2, 3], np.int64),
+            "lengths": np.array([1, 3, 2], np.int64),
+            "positions": np.array([0, 1, 2], np.int64),
+            "bounds": np.array([0, 2, 3], np.int64),
+            "order": np.zeros(3, np.int64),
+            "all_bounds": np.zeros(9, np.int64),
+            "all_shares": np.zeros(1, np.int64),
+            "magnitude": np.zeros(1, np.float32),
+            "sums": np.zeros(self.network.parameter_count),
             "states": np.zeros((SEQUENCES, self.network.state_width), np.float32),
             "output": np.zeros((STEPS, OUTPUTS), np.float32),
             "scores": np.zeros((2, 5)),
@@ -72,6 +80,15 @@ class Call:
             "predict_prepared": (self.prediction,),
             "train": (network, data, at["chosen"], n["count"], at["starts"], n["batches"], *rest),
             "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, at["scores"]),
+            "divide": (at["lengths"], n["count"], at["order"], at["all_bounds"], at["all_shares"]),
+            "gradient_of_shares": (
+                *(network, data, at["chosen"], at["positions"], n["count"], at["bounds"], n.get("shares", 2)),
+                *(n.get("labelled", STEPS), n["loss"], 1, 7, at["scores"], at["magnitude"]),
+            ),
+            "sum_shares": (
+                *(network, n.get("shares", 2), n.get("magnitude", 1.0), at["sums"]),
+                n.get("numbers", self.network.parameter_count),
+            ),
             "update": (network, byref(self.optimizer)),
             "average": (network, n.get("fraction", 0.25)),
             "predict": (network, data, n["loss"], precision, states, states, at["output"], None),
@@ -94,9 +111,23 @@ def call() -> Iterator[Call]:
 
 
 EQUAL = ("train_equal", "predict_equal", "prepare")  # sequences with the same number of steps
-CALLS = ("train", "gradient", "update", "average", "predict", "evaluate", "read", "write", *EQUAL, "predict_prepared")
-DATA = ("train", "gradient", "predict", "evaluate")
-LEARNING = ("train", "gradient", "evaluate")
+SHARES = ("divide", "gradient_of_shares", "sum_shares")
+CALLS = (
+    "train",
+    "gradient",
+    *SHARES,
+    "update",
+    "average",
+    "predict",
+    "evaluate",
+    "read",
+    "write",
+    *EQUAL,
+    "predict_prepared",
+)
+TRAINING = ("train", "gradient", "gradient_of_shares")
+DATA = (*TRAINING, "predict", "evaluate")
+LEARNING = (*TRAINING, "evaluate")
 
 
 def test_valid_calls_are_answered(call: Call) -> None:
@@ -107,14 +138,22 @@ def test_valid_calls_are_answered(call: Call) -> None:
 # --- Pointers --------------------------------------------------------------------------------------------------------
 
 POINTERS = {
-    "network": ("no network", tuple(name for name in CALLS if name != "predict_prepared")),
+    "network": ("no network", tuple(name for name in CALLS if name not in ("predict_prepared", "divide"))),
     "output": ("no output", ("predict_equal", "prepare")),
     "values": ("no values", DATA + EQUAL),
     "offsets": ("no offsets", DATA),
     "labels": ("either labels or targets are needed", LEARNING),
-    "chosen": ("no chosen sequences", ("train", "gradient")),
+    "chosen": ("no chosen sequences", TRAINING),
+    "lengths": ("no lengths", ("divide",)),
+    "order": ("no order", ("divide",)),
+    "all_bounds": ("no bounds", ("divide",)),
+    "all_shares": ("no number of shares", ("divide",)),
+    "positions": ("no positions", ("gradient_of_shares",)),
+    "bounds": ("no bounds of shares", ("gradient_of_shares",)),
+    "magnitude": ("no magnitude", ("gradient_of_shares",)),
+    "sums": ("no sums", ("sum_shares",)),
     "starts": ("no starts of batches", ("train",)),
-    "scores": ("no score", ("train", "gradient", "train_equal")),
+    "scores": ("no score", (*TRAINING, "train_equal")),
     "shares": ("no targets", ("train_equal",)),
     "numbers": ("no numbers", ("read", "write")),
 }
@@ -191,7 +230,7 @@ def test_misaligned_arrays_are_copied_before_they_cross() -> None:
 
 @pytest.mark.parametrize(
     ("size", "names"),
-    [("steps", DATA), ("sequences", DATA), ("count", ("train", "gradient")), ("batches", ("train",))],
+    [("steps", DATA), ("sequences", DATA), ("count", (*TRAINING, "divide")), ("batches", ("train",))],
 )
 @pytest.mark.parametrize("number", [-1, -LARGEST - 1, LARGEST, 1 << 61, (1 << 44) + 1])
 def test_impossible_sizes(call: Call, size: str, names: tuple[str, ...], number: int) -> None:
@@ -203,7 +242,7 @@ def test_impossible_sizes(call: Call, size: str, names: tuple[str, ...], number:
         assert message.endswith(f": {number}")
 
 
-@pytest.mark.parametrize("name", ["read", "write"])
+@pytest.mark.parametrize("name", ["read", "write", "sum_shares"])
 @pytest.mark.parametrize("number", [-1, 0, 1, LARGEST])
 def test_another_number_of_weights(call: Call, name: str, number: int) -> None:
     call.numbers["numbers"] = number
@@ -282,6 +321,39 @@ def test_any_batches(chosen: list[int], starts: list[int]) -> None:
     assert possible or call.network.read().tobytes() == before
     code, message = call("gradient")
     assert code == (0 if all(0 <= i < SEQUENCES for i in chosen) else INVALID), message
+
+
+@given(
+    st.lists(ANY_NUMBER | st.integers(0, SEQUENCES), min_size=9, max_size=9),
+    st.lists(ANY_NUMBER, min_size=SEQUENCES, max_size=SEQUENCES),
+    ANY_NUMBER | st.integers(0, 8),
+    ANY_NUMBER | st.integers(0, 2 * STEPS),
+)
+@settings(max_examples=200)
+def test_any_shares(bounds: list[int], positions: list[int], shares: int, labelled: int) -> None:
+    call = Call()
+    call.arrays |= {"bounds": np.array(bounds, np.int64), "positions": np.array(positions, np.int64)}
+    call.arrays["scores"] = np.zeros((8, 5))
+    call.address |= {name: call.arrays[name].ctypes.data for name in ("bounds", "positions", "scores")}
+    call.numbers |= {"shares": shares, "labelled": labelled}
+    possible = 0 <= shares <= 8 and bounds[0] == 0 and bounds[max(0, min(8, shares))] == SEQUENCES
+    possible = possible and all(a < b for a, b in itertools.pairwise(bounds[: shares + 1]))
+    possible = possible and min(positions) >= 0 and labelled >= STEPS
+    code, message = call("gradient_of_shares")
+    assert code == (0 if possible else INVALID), message
+
+
+@pytest.mark.parametrize("magnitude", [-1.0, float("nan"), float("inf")])
+def test_impossible_magnitudes(call: Call, magnitude: float) -> None:
+    call.numbers["magnitude"] = magnitude
+    assert call("sum_shares") == (INVALID, "a magnitude must be a finite number from 0")
+
+
+@pytest.mark.parametrize("shares", [-1, 9, LARGEST])
+def test_impossible_numbers_of_shares(call: Call, shares: int) -> None:
+    call.numbers["shares"] = shares
+    for name in ("gradient_of_shares", "sum_shares"):
+        assert call(name) == (INVALID, "a batch has at most 8 shares")
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
@@ -566,7 +638,7 @@ def test_averages_follow_the_weights(call: Call) -> None:
     assert network.read("averages").tobytes() == (expected * 2).tobytes()
 
 
-@pytest.mark.parametrize("name", ["train", "gradient"])
+@pytest.mark.parametrize("name", TRAINING)
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_values_that_no_network_learns_from(call: Call, name: str, number: float) -> None:
     """An infinite value saturates gates: the loss would be finite, and the gradients NaN."""

@@ -140,14 +140,3 @@ def test_the_sample_has_every_layer_loss_and_activation() -> None:
     assert layers == LAYERS.keys() - {Input.__name__, Masking.__name__}  # which the engine knows nothing of
     assert losses == {*TABLE}
     assert activations == {*ACTIVATIONS}
-
-
-@pytest.mark.fast
-def test_shares_of_a_batch_are_the_same_for_vectors_of_any_width() -> None:
-    """This batch is just too small to be divided, unless weights are counted with what pads them to whole vectors."""
-    random = np.random.default_rng(0)
-    lengths = [3] * 28 + [2] * 4
-    data = Ragged(random.normal(size=(sum(lengths), 3)), offsets_of(lengths))
-    layers = [Bidirectional(LSTM(20, return_sequences=True)), Dense(1, "sigmoid")]
-    y = random.integers(2, size=(sum(lengths), 1))
-    on_all(lambda: trained(Case([to_json(layer) for layer in layers], data, y, "binary_crossentropy", 1)))

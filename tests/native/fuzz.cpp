@@ -193,7 +193,14 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
         states.resize(static_cast<size_t>(d.sequences * state_width));
         const int64_t equal = bytes.claim(d.sequences);
         const int64_t steps = bytes.claim(d.sequences ? d.steps / d.sequences : 1);
-        switch (bytes.below(9)) {
+        const int64_t shares = bytes.below(4);
+        auto bounds = bytes.array<int64_t>(BILSTM_MOST_SHARES + 1, [&] { return bytes.index(count + 1); });
+        if (!bytes.rarely()) {
+            std::sort(bounds.begin(), bounds.begin() + shares + 1);
+            bounds[0] = 0, bounds[static_cast<size_t>(shares)] = count;
+        }
+        float magnitude = 0;
+        switch (bytes.below(12)) {
             case 0:
                 answered(bilstm_train(network, &d.data, bytes.or_null(chosen), bytes.claim(count),
                                       bytes.or_null(starts), bytes.claim(batches), loss, &optimizer,
@@ -230,6 +237,29 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
             case 7:
                 answered(bilstm_average(network, bytes.number()));
                 break;
+            case 8: {
+                auto order = bytes.array<int64_t>(count, [] { return 0; });
+                int64_t made = 0;
+                if (answered(bilstm_divide(bytes.or_null(chosen), count, order.data(), bounds.data(), &made)))
+                    check(made >= 1 && made <= BILSTM_MOST_SHARES && bounds[static_cast<size_t>(made)] == count,
+                          "shares of all sequences");
+                break;
+            }
+            case 9: {
+                auto positions = bytes.array<int64_t>(count, [&] { return bytes.index(1 << 20); });
+                std::vector<bilstm_score> each(BILSTM_MOST_SHARES);
+                answered(bilstm_gradient_of_shares(network, &d.data, bytes.or_null(chosen), bytes.or_null(positions),
+                                                   count, bounds.data(), bytes.claim(shares), bytes.index(1 << 10),
+                                                   loss, bytes.byte() & 1, bytes.any<uint64_t>(), each.data(),
+                                                   &magnitude));
+                break;
+            }
+            case 10: {
+                std::vector<double> sums(static_cast<size_t>(parameters));
+                answered(
+                    bilstm_sum_shares(network, bytes.index(9), bytes.number(), sums.data(), bytes.claim(parameters)));
+                break;
+            }
             default:
                 answered(bilstm_predict(network, &d.data, loss, precision, nullptr, nullptr, nullptr, scores.data()));
         }

@@ -39,12 +39,12 @@ def philox4x32(counter: npt.ArrayLike, key: tuple[int, int]) -> Array:
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
-def dropout_keep(rate: float, rows: int, width: int, *, seed: int, layer_index: int, step: int) -> Array:
-    """(rows, width) booleans: the elements that dropout keeps in this training step."""
+def dropout_keep(rate: float, rows: int, width: int, *, seed: int, position: int, layer_index: int, step: int) -> Array:
+    """(rows, width) booleans: the elements of a sequence that dropout keeps in this training step."""
     quads = np.arange((rows * width + 3) // 4, dtype=np.uint64)
     counter = np.empty((len(quads), 4), np.uint64)
-    counter[:, 0] = quads & np.uint64(0xFFFFFFFF)
-    counter[:, 1] = quads >> np.uint64(32)
+    counter[:, 0] = quads
+    counter[:, 1] = position
     counter[:, 2] = layer_index
     counter[:, 3] = step
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[: rows * width]
@@ -135,8 +135,9 @@ class ColumnEmbedding(Layer):
 class Dropout(Layer):
     """Element (row, column) is number row * width + column; four elements share the Philox counter number // 4.
 
-    Counter (number // 4 low, high, layer index, training step), key (seed low, high). An element is kept where its
-    word is at least floor(rate * 2**32), and then multiplied by float32(1 / (1 - rate)). Rows count through the batch.
+    Counter (number // 4, position of the sequence in the batch, layer index, training step), key (seed low, high). An
+    element is kept where its word is at least floor(rate * 2**32), and then multiplied by float32(1 / (1 - rate)).
+    Rows count through their sequence.
     """
 
     def __init__(self, index: int, width: int, rate: float) -> None:
@@ -149,34 +150,31 @@ class Dropout(Layer):
         if not context.training:
             self.factors = [np.ones_like(rows) for rows in inputs]
             return inputs
-        boundaries = np.cumsum([len(rows) for rows in inputs])
-        total = int(boundaries[-1]) if len(inputs) else 0
-        keep = dropout_keep(
-            self.rate, total, self.output_width, seed=context.seed, layer_index=self.index, step=context.step
-        )
-        factors = keep * np.float32(1 / (1 - self.rate))
+        drawn = {"seed": context.seed, "layer_index": self.index, "step": context.step}
+        keep = [
+            dropout_keep(self.rate, self.drawn_rows(rows), self.output_width, position=position, **drawn)
+            for position, rows in enumerate(inputs)
+        ]
+        scale = np.float32(1 / (1 - self.rate))
         self.factors = [
-            factors[stop - len(rows) : stop].astype(rows.dtype) for rows, stop in zip(inputs, boundaries, strict=True)
+            np.broadcast_to(kept * scale, rows.shape).astype(rows.dtype)
+            for rows, kept in zip(inputs, keep, strict=True)
         ]
         return [rows * factor for rows, factor in zip(inputs, self.factors, strict=True)]
+
+    def drawn_rows(self, rows: Array) -> int:
+        """Of how many rows of a sequence each is drawn by itself."""
+        return len(rows)
 
     def backward(self, gradients: list[Array]) -> list[Array]:
         return [rows * factor for rows, factor in zip(gradients, self.factors, strict=True)]
 
 
 class SpatialDropout(Dropout):
-    """One mask a sequence: element (sequence's position in the batch, column), counted and drawn as Dropout's are."""
+    """One row's mask for all rows of a sequence."""
 
-    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
-        if not context.training:
-            return super().forward(inputs, context)
-        drawn = {"seed": context.seed, "layer_index": self.index, "step": context.step}
-        keep = dropout_keep(self.rate, len(inputs), self.output_width, **drawn)
-        factors = keep * np.float32(1 / (1 - self.rate))
-        self.factors = [
-            np.tile(factor, (len(rows), 1)).astype(rows.dtype) for rows, factor in zip(inputs, factors, strict=True)
-        ]
-        return [rows * factor for rows, factor in zip(inputs, self.factors, strict=True)]
+    def drawn_rows(self, rows: Array) -> int:
+        return 1
 
 
 class Dense(Layer):

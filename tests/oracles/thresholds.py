@@ -50,7 +50,8 @@ def threshold(name: str) -> int:
 
 WORTH_THREADS = threshold("kWorthThreads")
 OWN_WEIGHTS = threshold("kOwnWeights"), threshold("kOwnWeightsToPredict")
-SEQUENCES = [most * n for most in (threshold("kShareSequences"), threshold("kMostSequences")) for n in (1, 2, 3, 8)]
+SHARE_SEQUENCES = threshold("kShareSequences")
+SEQUENCES = [most * n for most in (SHARE_SEQUENCES, threshold("kMostSequences")) for n in (1, 2, 3, 8)]
 MOST_STEPS = 12_000  # so that a network takes milliseconds
 
 
@@ -59,8 +60,8 @@ def near(number: float, random: Random) -> float:
     return number * (1 + random.uniform(-1, 1) * random.choice([0.01, 0.05]))
 
 
-def draw(seed: int) -> Case:
-    """A model and a batch, the same for the same seed."""
+def draw(seed: int, *, small: bool = False) -> Case:
+    """A model and a batch, the same for the same seed; small ones have sequences of a few steps, for many trainings."""
     random = np.random.default_rng(seed)
     loss = TABLE[random.integers(len(TABLE))]
     first, features = draw_first(random)
@@ -73,13 +74,16 @@ def draw(seed: int) -> Case:
         return [*first, *recurrent[0](units), *between[0], *recurrent[1](1 + units // 3), *between[1], *ending, head]
 
     units = int(random.integers(1, 40))
-    weights = 0 if random.random() < 0.5 else near(random.choice(OWN_WEIGHTS), random)
+    weights = 0 if small or random.random() < 0.5 else near(random.choice(OWN_WEIGHTS), random)
     while count_weights(layers_of(units), features) < weights:
         units += 1
     layers = layers_of(units)
     if random.random() < 0.2:
         layers = [*first, *between[0], *ending, head]  # none that is recurrent
-    lengths = draw_lengths(count_weights(layers, features), random)
+    if small:
+        lengths = random.integers(1, 6, random.integers(1, 150)).tolist()
+    else:
+        lengths = draw_lengths(count_weights(layers, features), random)
     steps = sum(lengths)
     values = random.normal(size=(steps, features))
     if isinstance(layers[0], (Embedding, ColumnEmbedding)):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bilstm.engine.processors import default_threads
 
-ABI = 7
+ABI = 8
 INVALID, OUT_OF_MEMORY, INTERRUPTED = 1, 2, 4  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
@@ -111,6 +111,23 @@ _SIGNATURES: dict[str, list[type]] = {
     ],
     "bilstm_train_equal": [c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_uint64, c_void_p],
     "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
+    "bilstm_divide": [c_void_p, c_int64, c_void_p, c_void_p, c_void_p],
+    "bilstm_gradient_of_shares": [
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_int64,
+        c_int64,
+        c_int32,
+        c_int32,
+        c_uint64,
+        c_void_p,
+        c_void_p,
+    ],
+    "bilstm_sum_shares": [c_void_p, c_int64, c_float, c_void_p, c_int64],
     "bilstm_update": [c_void_p, c_void_p],
     "bilstm_average": [c_void_p, c_float],
     "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from ctypes import addressof, byref, c_char, c_int32, c_int64, c_void_p
+from ctypes import addressof, byref, c_char, c_float, c_int32, c_int64, c_void_p
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,9 @@ from bilstm.engine.library import (
 )
 from bilstm.engine.losses import LOSSES, NO_LOSS
 from bilstm.engine.plans import PRECISIONS, OptimizerPlan, Targets, optimizer_struct
-from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
+from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array, offsets_of
 
+_MOST_SHARES = 8  # of a batch
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
 
 
@@ -205,6 +206,76 @@ class Network:
         )
         return score
 
+    def gradient_of_shares(
+        self,
+        data: Ragged,
+        targets: Targets,
+        shares: Sequence[IndexArray],
+        positions: Sequence[IndexArray],
+        labelled: int,
+        loss: str,
+        *,
+        training: bool = False,
+        seed: int = 0,
+    ) -> tuple[npt.NDArray[np.float64], float]:
+        """A worker's part of a training step: compute the gradients of some shares of a batch.
+
+        Workers with the same weights divide the shares (see `divide`) among them in any way. With `magnitude` the
+        largest of all workers', each calls `sum_of_shares`; the sums of all, added in any order, are written as
+        "gradients" by each, which then calls `update`. All have the weights that `train` gives.
+
+        Args:
+            data: sequences, those of the shares among them.
+            shares: for each share the indexes of its sequences in `data`, in the order in which `divide` gives them.
+            positions: for each share those sequences' positions in the batch, from `divide`.
+            labelled: rows of the whole batch that are labelled.
+            loss: a name in `losses.LOSSES`; the targets are of its kind.
+            training: whether dropout drops.
+
+        Returns:
+            (shares, 5) float64, the scores of each share as `train` returns them: a batch's is the sum of its shares',
+            from the first to the last. And the largest magnitude of these gradients.
+
+        Raises:
+            ValueError: the shares are not sequences of the data, or have more labelled rows than the batch.
+        """
+        bounds = offsets_of([len(share) for share in shares])
+        chosen = np.concatenate([np.zeros(0, np.int64), *shares])
+        places = np.concatenate([np.zeros(0, np.int64), *positions])
+        if len(places) != len(chosen):
+            raise ValueError(f"{len(chosen)} sequences have {len(places)} positions")
+        scores, magnitude = np.zeros((len(shares), 5)), c_float()
+        struct = self._data_struct(data, targets)
+        check(
+            library().bilstm_gradient_of_shares(
+                self._handle,
+                byref(struct),
+                _address(chosen),
+                _address(places),
+                len(chosen),
+                _address(bounds),
+                len(shares),
+                labelled,
+                LOSSES[loss].number,
+                training,
+                seed,
+                _address(scores),
+                byref(magnitude),
+            )
+        )
+        return scores, magnitude.value
+
+    def sum_of_shares(self, all_shares: int, magnitude: float) -> npt.NDArray[np.float64]:
+        """(parameter_count,) float64: the sum of the gradients that `gradient_of_shares` has computed.
+
+        Args:
+            all_shares: how many shares the whole batch has.
+            magnitude: the largest of all workers'.
+        """
+        sums = np.empty(self.parameter_count)
+        check(library().bilstm_sum_shares(self._handle, all_shares, magnitude, _address(sums), len(sums)))
+        return sums
+
     def update(self, optimizer: OptimizerPlan) -> None:
         """Take a step along the gradients last computed or written."""
         check(library().bilstm_update(self._handle, byref(optimizer_struct(optimizer))))
@@ -330,6 +401,18 @@ def _address(array: Any) -> int | None:
 def _contents(array: npt.NDArray[Any]) -> bytes | int | None:
     """What the engine reads of an array: for small ones a copy, which is faster to pass on than their address."""
     return array.tobytes() if array.nbytes <= 4096 else _address(array)
+
+
+def divide(lengths: npt.NDArray[np.int64]) -> list[IndexArray]:
+    """How a batch of sequences with these lengths is divided into shares, of at least 16 sequences where there are.
+
+    Returns:
+        For each share the positions of its sequences in the batch.
+    """
+    lengths = as_array(lengths, np.int64)
+    order, bounds, shares = np.empty(len(lengths), np.int64), np.empty(_MOST_SHARES + 1, np.int64), c_int64()
+    check(library().bilstm_divide(_address(lengths), len(lengths), _address(order), _address(bounds), byref(shares)))
+    return np.split(order, bounds[1 : shares.value])
 
 
 def first_not_finite(values: FloatArray) -> int:

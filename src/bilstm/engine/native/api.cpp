@@ -246,6 +246,58 @@ int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const 
     });
 }
 
+int32_t bilstm_divide(const int64_t* lengths, int64_t count, int64_t* order, int64_t* bounds, int64_t* shares) {
+    return guarded([&] {
+        check_rows(count, 1, "sequences");
+        check_array(lengths, "lengths", count == 0);
+        check_array(order, "order", count == 0);
+        check_array(bounds, "bounds");
+        check_array(shares, "number of shares");
+        bilstm::Division division;
+        division.divide(lengths, count);
+        std::copy(division.order.begin(), division.order.end(), order);
+        std::copy(division.bounds.begin(), division.bounds.end(), bounds);
+        *shares = division.shares();
+    });
+}
+
+int32_t bilstm_gradient_of_shares(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
+                                  const int64_t* positions, int64_t count, const int64_t* bounds, int64_t shares,
+                                  int64_t labelled, int32_t loss, int32_t training, uint64_t seed, bilstm_score* scores,
+                                  float* magnitude) {
+    return guarded([&] {
+        check_data(network, data);
+        const auto checked_loss = check_targets(*network, *data, loss);
+        check_rows(count, 1, "chosen sequences");
+        check_array(chosen, "chosen sequences", count == 0);
+        check_array(positions, "positions", count == 0);
+        check_array(bounds, "bounds of shares");
+        check_array(scores, "scores", shares == 0);
+        check_array(magnitude, "magnitude");
+        require(shares >= 0 && shares <= bilstm::kMostShares, "a batch has at most 8 shares");
+        require(bounds[0] == 0 && bounds[shares] == count, "shares must be all chosen sequences");
+        for (int64_t i = 0; i < shares; ++i) require(bounds[i] < bounds[i + 1], "a share without sequences");
+        for (int64_t i = 0; i < count; ++i) require(positions[i] >= 0, "a negative position");
+        require(labelled >= 0, "a negative number of labelled rows");
+        check_batch(*data, network->features(), chosen, count);
+        const std::unique_lock lock(network->guard);
+        *magnitude = network->gradient_of_shares(*data, {chosen, positions, bounds, shares}, labelled, checked_loss,
+                                                 training != 0, seed, scores);
+    });
+}
+
+int32_t bilstm_sum_shares(bilstm_network* network, int64_t all_shares, float magnitude, double* sums, int64_t count) {
+    return guarded([&] {
+        require(network, "no network");
+        check_array(sums, "sums", count == 0);
+        require(all_shares >= 0 && all_shares <= bilstm::kMostShares, "a batch has at most 8 shares");
+        require(magnitude >= 0 && std::isfinite(magnitude), "a magnitude must be a finite number from 0");
+        require(count == network->parameter_count(), "another number of weights than the network has");
+        const std::unique_lock lock(network->guard);
+        network->sum_shares(all_shares, magnitude, sums);
+    });
+}
+
 int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer) {
     return guarded([&] {
         require(network, "no network");

@@ -18,7 +18,8 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3, BILSTM_INTERRUPTED = 4 };
-enum { BILSTM_ABI = 7 };
+enum { BILSTM_ABI = 8 };
+enum { BILSTM_MOST_SHARES = 8 };  // of a batch
 
 typedef struct bilstm_network bilstm_network;
 typedef struct bilstm_prediction bilstm_prediction;
@@ -161,6 +162,23 @@ BILSTM_API int32_t bilstm_train_equal(bilstm_network* network, const float* valu
 // The two halves of a training step. `training` says whether dropout drops.
 BILSTM_API int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
                                    int64_t count, int32_t loss, int32_t training, uint64_t seed, bilstm_score* score);
+// A training step by several workers, who have the same weights and each some shares of the batch: each computes its
+// shares' gradients (bilstm_gradient_of_shares) and, once the largest magnitude of all workers is known, their sum
+// (bilstm_sum_shares). The sums, added up in float64 in any order, are written as gradients (bilstm_write) by all, who
+// update alike. However the shares are given out, the weights have the bits that bilstm_train gives them.
+// How a batch of sequences of these lengths is divided into shares: `order` (count) gets positions in the batch, and
+// share i is order[bounds[i]] … order[bounds[i + 1] - 1]; `bounds` (BILSTM_MOST_SHARES + 1).
+BILSTM_API int32_t bilstm_divide(const int64_t* lengths, int64_t count, int64_t* order, int64_t* bounds,
+                                 int64_t* shares);
+// Share i is the sequences chosen[bounds[i]] … chosen[bounds[i + 1] - 1], with these `positions` (count) in the batch.
+// `labelled`: rows of the whole batch that are. `scores`: one for each share; the batch's is their sum, first to last.
+BILSTM_API int32_t bilstm_gradient_of_shares(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
+                                             const int64_t* positions, int64_t count, const int64_t* bounds,
+                                             int64_t shares, int64_t labelled, int32_t loss, int32_t training,
+                                             uint64_t seed, bilstm_score* scores, float* magnitude);
+// `all_shares`: of the batch. `sums` (count): for each weight, in the order of bilstm_read.
+BILSTM_API int32_t bilstm_sum_shares(bilstm_network* network, int64_t all_shares, float magnitude, double* sums,
+                                     int64_t count);
 BILSTM_API int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer);
 // Moves the averages a fraction, from 0 to 1, of the way to the weights.
 BILSTM_API int32_t bilstm_average(bilstm_network* network, float fraction);

@@ -146,10 +146,10 @@ void Convolution::weights_gradient(const Batch& batch, const Input& input, const
         copy_window(from, step - before_, {taps_, dilation_}, to);
         if (++step == batch.length[i]) ++i, step = 0;
     };
-    weight_gradient<AllWeights>(
-        weights_.shape, 0, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), batch.steps, false,
-        scratch[kPack], weights_.shape.rows, next_window,
-        [&](int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });
+    weight_gradient<AllWeights>(weights_.shape, 0, scratch.gradients[0], 0, weights_.shape.panels(), batch.steps, false,
+                                scratch[kPack], weights_.shape.rows, next_window, [&](int64_t panel) {
+                                    return std::pair<const float*, int64_t>(rows + panel * kPanel, padded);
+                                });
 }
 
 void Convolution::backward(const Batch& batch, const Input& input, const float* output, float* output_gradient,

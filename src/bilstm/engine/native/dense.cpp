@@ -103,11 +103,11 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
         copy_padded(gradient, units, rows + row * padded);
     }
     if (units <= kFewUnits)
-        gradient_of_few_units(input, rows, scratch.gradient(weights_, 0));
+        gradient_of_few_units(input, rows, scratch.gradients[0]);
     else
         weight_gradient<AllWeights>(
-            weights_.shape, 0, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), input.rows, false,
-            scratch[kPack], weights_.shape.rows,
+            weights_.shape, 0, scratch.gradients[0], 0, weights_.shape.panels(), input.rows, false, scratch[kPack],
+            weights_.shape.rows,
             [&, row = input.data](float* to) mutable {
                 copy_padded(row, inputs, to);
                 row += inputs;

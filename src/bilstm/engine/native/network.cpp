@@ -221,12 +221,10 @@ const float* Network::forward(Workspace& w, const bilstm_data& data, const int64
         const Layer& layer = *layers_[i];
         if (layer.one_row_each) {
             w.rows = count;
-            mode.rows_before = mode.sequences_before;
+            mode.one_row_each = true;
         } else if (layer.changes_lengths) {
             w.rows = 0;
             for (int64_t k = 0; k < count; ++k) w.rows += length_after(i, data, chosen[k]);
-            mode.rows_before = 0;
-            for (int64_t k = -mode.sequences_before; k < 0; ++k) mode.rows_before += length_after(i, data, chosen[k]);
         }
         float* output = w.outputs[i].reserve(checked_product(w.rows, layer.output_width));
         layer.forward(*batch, input, output, w.scratch[i], mode);

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "product.h"
+#include "ranges.h"
 #include "recurrent.h"
-#include "shares.h"
 
 namespace bilstm {
 namespace {
@@ -79,7 +79,7 @@ void Recurrent::backward_through(Back& back, size_t d, float* input_gradient_row
         int64_t rows = pass.active(steps.begin);
         while (steps.begin > 0 && rows < chunk_rows) rows += pass.active(--steps.begin);
         open_chunk(back, d, steps);
-        for_each_share(batch, 1, back.cost, [&](size_t, int64_t first, int64_t last) {
+        for_each_range(batch, 1, back.cost, [&](size_t, int64_t first, int64_t last) {
             if (!pass.gates) directions_[d]->recompute_gates(pass, steps, first, last);
             pass.backward(steps, first, last, back.arriving[d]);
         });
@@ -117,7 +117,7 @@ void Recurrent::weight_gradient(const Back& back, size_t d, Steps steps, bool ad
     parallel(pieces, back.cost, [&](int64_t piece) {
         static thread_local Buffer pack;
         Direction& own = *directions_[d];
-        own.weight_gradient(back.all[d], back.scratch.gradient(own.weights, d), panels * piece / pieces,
+        own.weight_gradient(back.all[d], back.scratch.gradients[d], panels * piece / pieces,
                             panels * (piece + 1) / pieces, steps, add, pack);
     });
 }
