@@ -110,7 +110,29 @@ _SIGNATURES: dict[str, list[type]] = {
         c_void_p,
     ],
     "bilstm_train_equal": [c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_uint64, c_void_p],
-    "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
+    "bilstm_gradient": [
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_int32,
+        c_int32,
+        c_uint64,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+    ],
+    "bilstm_forward": [
+        c_void_p,
+        c_void_p,
+        c_int32,
+        c_uint64,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        POINTER(c_void_p),
+    ],
+    "bilstm_backward": [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p],
     "bilstm_divide": [c_void_p, c_int64, c_void_p, c_void_p, c_void_p],
     "bilstm_gradient_of_shares": [
         c_void_p,
@@ -184,7 +206,7 @@ def _load(path: Path) -> ctypes.CDLL:
         raise EngineError(f"{path} is of another version of bilstm: install it again")
     engine.bilstm_last_error.restype = c_char_p
     engine.bilstm_target.restype = c_char_p
-    for end in (engine.bilstm_destroy, engine.bilstm_forget):
+    for end in (engine.bilstm_destroy, engine.bilstm_forget, engine.bilstm_forget_pass):
         end.argtypes, end.restype = [c_void_p], None
     engine.bilstm_first_not_finite.restype = c_int64
     engine.bilstm_mark_unlabelled.restype = c_int64

@@ -46,6 +46,62 @@ class Prepared:
         weakref.finalize(self.predict, engine.bilstm_forget, handle)
 
 
+class Pass:
+    """A forward pass that is kept for its backward pass: `Network.forward` makes it."""
+
+    def __init__(self, network: Network, data: Ragged, states: FloatArray | None, handle: c_void_p, rows: int) -> None:
+        self._network, self._handle = network, handle
+        self._data, self._states, self._rows = data, states, rows  # which the engine reads again
+        weakref.finalize(self, _forget, network, library().bilstm_forget_pass, handle, data, states)
+
+    def backward(
+        self,
+        output_gradient: FloatArray,
+        states_gradient: FloatArray | None = None,
+        *,
+        inputs: bool = False,
+        states: bool = False,
+    ) -> tuple[FloatArray | None, FloatArray | None]:
+        """Compute the gradients of the weights, for `Network.read("gradients")`, as often as wanted.
+
+        Args:
+            output_gradient: (rows, outputs) float32, of the loss by the outputs.
+            states_gradient: (n_sequences, state_width) float32, of the loss by the states after the last steps; zeros
+                if left out.
+            inputs: whether to return the gradient of the inputs.
+            states: whether to return the gradient of the states before the first steps.
+
+        Returns:
+            The gradients of the inputs, (total_steps, features) float32, and of the states before the first steps,
+            (n_sequences, state_width) float32; None where they are not wanted.
+
+        Raises:
+            ValueError: a gradient has another shape, or the weights have changed since the forward pass.
+        """
+        network, count = self._network, len(self._data)
+        output_gradient = _checked("gradients of outputs", output_gradient, (self._rows, network.outputs))
+        if states_gradient is not None:
+            states_gradient = _checked("gradients of states", states_gradient, (count, network.state_width))
+        of_inputs = np.empty((self._data.total_steps, network.features), np.float32) if inputs else None
+        of_states = np.empty((count, network.state_width), np.float32) if states else None
+        check(
+            library().bilstm_backward(
+                self._handle,
+                _address(output_gradient),
+                _address(states_gradient),
+                _address(of_inputs),
+                _address(of_states),
+            )
+        )
+        return of_inputs, of_states
+
+
+def _forget(network: Network, forget: Any, handle: c_void_p, *_owners: Any) -> None:
+    """End a pass, before the network and what it reads may go."""
+    if network._finalizer.alive:
+        forget(handle)
+
+
 class Network:
     """A network of the engine. Predictions may run from several threads at once.
 
@@ -182,14 +238,30 @@ class Network:
         return score
 
     def gradient(
-        self, data: Ragged, targets: Targets, loss: str, *, training: bool = False, seed: int = 0
+        self,
+        data: Ragged,
+        targets: Targets,
+        loss: str,
+        *,
+        training: bool = False,
+        seed: int = 0,
+        states: FloatArray | None = None,
+        states_out: FloatArray | None = None,
     ) -> npt.NDArray[np.float64]:
         """Compute the gradients of one batch, for read("gradients"). Returns its (5,) score, as `train` does.
 
         Args:
             training: whether dropout drops.
+            states: (n_sequences, state_width) float32 recurrent states before the first steps; zeros if left out. The
+                gradients go no further back than the first steps: backpropagation is truncated there.
+            states_out: (n_sequences, state_width) float32, C-contiguous, for the states after the last steps; may be
+                `states` itself.
         """
         score = np.zeros(5)
+        states = self._checked_states(states, len(data))
+        if states_out is not None and (states_out.dtype != np.float32 or not states_out.flags.c_contiguous):
+            raise ValueError("states_out must be a C-contiguous float32 array")
+        self._checked_states(states_out, len(data))
         struct = self._data_struct(data, targets)
         chosen = np.arange(len(data), dtype=np.int64)
         check(
@@ -201,10 +273,53 @@ class Network:
                 LOSSES[loss].number,
                 training,
                 seed,
+                _address(states),
+                _address(states_out),
                 _address(score),
             )
         )
         return score
+
+    def forward(
+        self,
+        data: Ragged,
+        states: FloatArray | None = None,
+        *,
+        training: bool = False,
+        seed: int = 0,
+        return_states: bool = False,
+    ) -> tuple[FloatArray, FloatArray | None, Pass]:
+        """A prediction that is kept for its backward pass, for callers whose loss is their own.
+
+        Args:
+            data: sequences of finite values.
+            states: (n_sequences, state_width) float32 recurrent states before the first steps; zeros if left out.
+            training: whether dropout drops.
+            return_states: whether to return the states after the last steps.
+
+        Returns:
+            (rows, outputs) float32, in the order of the data; the states after the last steps, or None; and the pass.
+
+        Raises:
+            ValueError: a value is not finite, or states have another shape or no meaning for these layers.
+        """
+        output = np.empty((self._rows(data), self.outputs), np.float32)
+        states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
+        states, handle = self._checked_states(states, len(data)), c_void_p()
+        struct = self._data_struct(data)
+        check(
+            library().bilstm_forward(
+                self._handle,
+                byref(struct),
+                training,
+                seed,
+                _address(states),
+                _address(states_out),
+                _address(output),
+                byref(handle),
+            )
+        )
+        return output, states_out, Pass(self, data, states, handle, len(output))
 
     def gradient_of_shares(
         self,
@@ -300,10 +415,7 @@ class Network:
         """
         output = np.empty((self._rows(data), self.outputs), np.float32)
         states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
-        if states is not None:
-            states = as_array(states, np.float32)
-            if states.shape != (len(data), self.state_width):
-                raise ValueError(f"states have shape ({len(data)}, {self.state_width}), not {states.shape}")
+        states = self._checked_states(states, len(data))
         struct = self._data_struct(data)
         check(
             library().bilstm_predict(
@@ -356,6 +468,9 @@ class Network:
         )
         return score
 
+    def _checked_states(self, states: FloatArray | None, count: int) -> FloatArray | None:
+        return None if states is None else _checked("states", states, (count, self.state_width))
+
     def _rows(self, data: Ragged) -> int:
         return len(data) if self.one_row_each else data.total_steps
 
@@ -381,6 +496,14 @@ class Network:
 def _check_shape(name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> None:
     if array is not None and array.shape != shape:
         raise ValueError(f"{name} have shape {shape}, not {array.shape}")
+
+
+def _checked(name: str, array: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """As a C-contiguous float32 array, which has this shape."""
+    floats = as_array(array, np.float32)
+    if floats.shape != shape:
+        raise ValueError(f"{name} have shape {shape}, not {floats.shape}")
+    return floats
 
 
 def _address(array: Any) -> int | None:

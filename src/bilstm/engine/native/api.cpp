@@ -7,6 +7,7 @@
 #include <exception>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <shared_mutex>
 #include <stdexcept>
 #include <string>
@@ -15,6 +16,7 @@
 #include "checks.h"
 #include "floats.h"
 #include "interrupt.h"
+#include "pass.h"
 #include "prepared.h"
 #include "threads.h"
 
@@ -26,10 +28,15 @@ struct bilstm_prediction : bilstm::Prepared {
     using Prepared::Prepared;
 };
 
+struct bilstm_pass : bilstm::Pass {
+    using Pass::Pass;
+};
+
 namespace {
 
 using bilstm::check_array, bilstm::check_batch, bilstm::check_data, bilstm::check_optimizer, bilstm::check_precision,
-    bilstm::check_rows, bilstm::check_targets, bilstm::EqualSequences, bilstm::Invalid, bilstm::require;
+    bilstm::check_rows, bilstm::check_states, bilstm::check_targets, bilstm::EqualSequences, bilstm::Invalid,
+    bilstm::require;
 
 constexpr int64_t kMostIterations = int64_t{1} << 53;  // what float64 counts
 
@@ -233,16 +240,18 @@ int32_t bilstm_train_equal(bilstm_network* network, const float* values, const f
 }
 
 int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, int64_t count,
-                        int32_t loss, int32_t training, uint64_t seed, bilstm_score* score) {
+                        int32_t loss, int32_t training, uint64_t seed, const float* states_in, float* states_out,
+                        bilstm_score* score) {
     return guarded([&] {
         check_data(network, data);
         const auto checked_loss = check_targets(*network, *data, loss);
         check_rows(count, 1, "chosen sequences");
         check_array(chosen, "chosen sequences", count == 0);
+        check_states(*network, *data, states_in, states_out);
         check_array(score, "score");
         check_batch(*data, network->features(), chosen, count);
         const std::unique_lock lock(network->guard);
-        network->gradient(*data, chosen, count, checked_loss, training != 0, seed, score);
+        network->gradient(*data, chosen, count, checked_loss, training != 0, seed, states_in, states_out, score);
     });
 }
 
@@ -308,6 +317,40 @@ int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer
     });
 }
 
+int32_t bilstm_forward(bilstm_network* network, const bilstm_data* data, int32_t training, uint64_t seed,
+                       const float* states_in, float* states_out, float* output, bilstm_pass** out) {
+    return guarded([&] {
+        check_array(out, "place for the pass");
+        *out = nullptr;
+        check_data(network, data);
+        check_rows(data->steps, network->outputs(), "steps");
+        check_states(*network, *data, states_in, states_out);
+        check_array(output, "output", data->steps == 0);
+        std::vector<int64_t> all(static_cast<size_t>(data->sequences));
+        std::iota(all.begin(), all.end(), int64_t{0});
+        check_batch(*data, network->features(), all.data(), data->sequences);
+        const std::shared_lock lock(network->guard);
+        *out = new bilstm_pass(*network, *data, training != 0, seed, states_in, states_out, output);
+    });
+}
+
+int32_t bilstm_backward(bilstm_pass* pass, const float* output_gradient, const float* states_gradient,
+                        float* input_gradient, float* first_states_gradient) {
+    return guarded([&] {
+        require(pass, "no pass");
+        check_array(output_gradient, "gradient of the outputs");
+        check_array(states_gradient, "gradient of the states", true);
+        check_array(input_gradient, "gradient of the inputs", true);
+        check_array(first_states_gradient, "gradient of the states", true);
+        const std::unique_lock lock(pass->network().guard);
+        pass->backward(output_gradient, states_gradient, input_gradient, first_states_gradient);
+    });
+}
+
+void bilstm_forget_pass(bilstm_pass* pass) {
+    delete pass;
+}
+
 int32_t bilstm_average(bilstm_network* network, float fraction) {
     return guarded([&] {
         require(network, "no network");
@@ -324,9 +367,7 @@ int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t
         const bool rounded = check_precision(precision);
         require(output || score, "nothing to predict into");
         check_rows(data->steps, network->outputs(), "steps");
-        check_rows(data->sequences, network->state_width(), "sequences");
-        check_array(states_in, "states", true);
-        check_array(states_out, "states", true);
+        check_states(*network, *data, states_in, states_out);
         check_array(output, "output", true);
         check_array(score, "score", true);
         const auto checked_loss = score ? check_targets(*network, *data, loss) : BILSTM_NO_LOSS;

@@ -23,6 +23,7 @@ enum { BILSTM_MOST_SHARES = 8 };  // of a batch
 
 typedef struct bilstm_network bilstm_network;
 typedef struct bilstm_prediction bilstm_prediction;
+typedef struct bilstm_pass bilstm_pass;
 
 enum {
     BILSTM_RECURRENT = 0,
@@ -159,9 +160,11 @@ BILSTM_API int32_t bilstm_train(bilstm_network* network, const bilstm_data* data
 BILSTM_API int32_t bilstm_train_equal(bilstm_network* network, const float* values, const float* targets,
                                       int64_t sequences, int64_t steps, int32_t loss, const bilstm_optimizer* optimizer,
                                       uint64_t seed, bilstm_score* score);
-// The two halves of a training step. `training` says whether dropout drops.
+// The two halves of a training step. `training` says whether dropout drops. The states are those of bilstm_predict:
+// gradients go no further back than the first steps.
 BILSTM_API int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
-                                   int64_t count, int32_t loss, int32_t training, uint64_t seed, bilstm_score* score);
+                                   int64_t count, int32_t loss, int32_t training, uint64_t seed, const float* states_in,
+                                   float* states_out, bilstm_score* score);
 // A training step by several workers, who have the same weights and each some shares of the batch: each computes its
 // shares' gradients (bilstm_gradient_of_shares) and, once the largest magnitude of all workers is known, their sum
 // (bilstm_sum_shares). The sums, added up in float64 in any order, are written as gradients (bilstm_write) by all, who
@@ -180,6 +183,17 @@ BILSTM_API int32_t bilstm_gradient_of_shares(bilstm_network* network, const bils
 BILSTM_API int32_t bilstm_sum_shares(bilstm_network* network, int64_t all_shares, float magnitude, double* sums,
                                      int64_t count);
 BILSTM_API int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer);
+// For callers whose loss is their own. A forward pass over all sequences, with outputs as bilstm_predict gives them,
+// which keeps what its backward pass needs; `training` says whether dropout drops. The values of the data and states_in
+// must stay as they are, and the network must stay, until bilstm_forget_pass.
+BILSTM_API int32_t bilstm_forward(bilstm_network* network, const bilstm_data* data, int32_t training, uint64_t seed,
+                                  const float* states_in, float* states_out, float* output, bilstm_pass** out);
+// From the gradient of the outputs and, unless it is null, of the states after the last steps: the gradients of weights
+// (bilstm_read) and, unless null, of inputs (steps, features) and of states_in. As often as wanted, while the weights
+// are the same.
+BILSTM_API int32_t bilstm_backward(bilstm_pass* pass, const float* output_gradient, const float* states_gradient,
+                                   float* input_gradient, float* first_states_gradient);
+BILSTM_API void bilstm_forget_pass(bilstm_pass* pass);
 // Moves the averages a fraction, from 0 to 1, of the way to the weights.
 BILSTM_API int32_t bilstm_average(bilstm_network* network, float fraction);
 

@@ -286,8 +286,8 @@ void recompute_cells(const DirectionPass& pass, Steps steps, int64_t first, int6
                     constexpr int R = decltype(rows)::value;
                     Vec sums[R][V], aside[R][1];
                     gate_sums<Cell, float, 1, V>(
-                        pass, t, row, panel, nullptr,
-                        [&](int r) { return t ? pass.hidden_row(row + r, t - 1) : nullptr; }, sums, aside);
+                        pass, t, row, panel, nullptr, [&](int r) { return pass.hidden_before(row + r, t); }, sums,
+                        aside);
                     const GateRows kept = pass.gate_rows(t);
                     Cell::template keep<V>(sums, aside, [&](int n) {
                         return kept.row(panel, row + n, Cell::template kGateVectors<V> * kLanes);

@@ -2,6 +2,7 @@
 
 #include "cells.h"
 #include "interrupt.h"
+#include "product.h"
 #include "transpose.h"
 
 namespace bilstm {
@@ -87,6 +88,30 @@ void DirectionPass::leave_states(int64_t row, int64_t t, const Mode& mode) const
     std::copy_n(recent_run(t) + row * padded(), units, to);
     for (int64_t unit = 0; direction->has_cells && unit < units; unit += kLanes)
         store_partial(to + units + unit, load(cell_run(t) + unit * cell_rows(t) + row * kLanes), units - unit);
+}
+
+void DirectionPass::state_gradients(const Arriving& arriving) const {
+    const int64_t units = direction->units, sequences = batch->sequences;
+    const PackedShape shape = direction->transposed(units);
+    for (int64_t panel = 0; panel < shape.panels(); ++panel)
+        with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            for_row_tiles<V>(0, sequences, [&](auto rows, int64_t row) {
+                constexpr int R = decltype(rows)::value;
+                Vec sums[R][V] = {};
+                add_from_gates(direction->to_previous, gradient_rows(0), row, arriving.recurrent + shape.start(panel),
+                               sums);
+                for (int r = 0; r < R; ++r)
+                    for (int v = 0; v < V; ++v) {
+                        const int64_t unit = panel * kPanel + v * kLanes, left = units - unit;
+                        float* to = state_row(states->before_gradient, row + r) + unit;
+                        const Vec carried = load(arriving.carry + unit * sequences + (row + r) * kLanes);
+                        const bool by_h = direction->keeps_gates && !direction->has_cells;
+                        store_partial(to, by_h ? sums[r][v] + carried : sums[r][v], left);
+                        if (direction->has_cells) store_partial(to + units, carried, left);
+                    }
+            });
+        });
 }
 
 const float* Arriving::row(const DirectionPass& pass, int64_t sorted, int64_t t) const {

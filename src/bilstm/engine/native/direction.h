@@ -143,7 +143,10 @@ struct DirectionPass {
     float* after_chunk = nullptr;
     float* recent = nullptr;   // h of the two latest steps, padded: where the next step finds it together
     float* between = nullptr;  // what a cell's first half of a step leaves for the second: [sequence][3][padded units]
-    int64_t state_column = 0;  // where in a row of Mode's states its h and then its c are
+    int64_t state_column = 0;  // where in a row of states its h and then its c are
+    // The backward pass, where it goes on from states or to them: these, and the first c, [block][sequence][lanes].
+    const StateGradients* states = nullptr;
+    const float* first_cells = nullptr;
 
     // Where they are not kept, gates are computed again in the place of their gradients.
     GateRows gate_rows(int64_t t) const {
@@ -176,6 +179,16 @@ struct DirectionPass {
         const auto i = static_cast<size_t>(sorted);
         return hidden + (batch->start[i] + direction->writes(t, batch->length[i])) * hidden_step;
     }
+    // h of the step before, as the backward pass finds it; null before the first without a state.
+    const float* hidden_before(int64_t sorted, int64_t t) const {
+        if (t) return hidden_row(sorted, t - 1);
+        return states && states->before ? state_row(states->before, sorted) : nullptr;
+    }
+    template <typename Number>
+    Number* state_row(Number* all, int64_t sorted) const {
+        return all + batch->sequence[static_cast<size_t>(sorted)] * states->width + state_column;
+    }
+    bool goes_on() const { return states && states->after; }  // gradients arrive at the last states
     const float* input_row(int64_t sorted, int64_t t) const {
         const auto i = static_cast<size_t>(sorted);
         return input.data + (input.starts[i] + direction->reads(t, batch->length[i])) * direction->inputs;
@@ -187,6 +200,8 @@ struct DirectionPass {
     // What steps before the first left, and what the next finds after a sequence's last one.
     void begin_from_states(int64_t first, int64_t last, const Mode& mode) const;
     void leave_states(int64_t row, int64_t t, const Mode& mode) const;
+    // After the backward pass: the gradients of the states before the first step.
+    void state_gradients(const Arriving& arriving) const;
 };
 
 }  // namespace bilstm

@@ -149,12 +149,13 @@ template <int Rows, int Vectors>
     const GateRows gates = pass.gate_rows(t), gradients = pass.gradient_rows(t);
     const float* matrix = arriving.recurrent + direction.transposed(direction.units).start(panel);
     Vec sums[Rows][Vectors] = {};
-    if (t) add_from_gates(direction.to_reset, gradients, row, matrix, sums);
+    if (pass.hidden_before(row, t)) add_from_gates(direction.to_reset, gradients, row, matrix, sums);
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, unit = block * kLanes, at = row + r;
             const Vec reset = load(gates.row(block, at, kPanel) + kLanes);
-            const Vec before = t ? load_partial(pass.hidden_row(at, t - 1) + unit, direction.units - unit) : Vec{};
+            const float* hidden = pass.hidden_before(at, t);
+            const Vec before = hidden ? load_partial(hidden + unit, direction.units - unit) : Vec{};
             float* carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
             store(gradients.row(block, at, kPanel) + kLanes,
                   without_vanishing(sums[r][v] * before * (reset * (1.0f - reset))));
@@ -194,12 +195,11 @@ class GruResetBeforeDirection final : public Direction {
             const int64_t end = std::max(first, std::min(last, pass.active(t)));
             for_blocks<3>(pass, first, end, [&](auto rows, int64_t row, int64_t block) {
                 first_half<float, decltype(rows)::value>(
-                    pass, t, row, block, nullptr, [&](int r) { return t ? pass.hidden_row(row + r, t - 1) : nullptr; },
-                    &kept);
+                    pass, t, row, block, nullptr, [&](int r) { return pass.hidden_before(row + r, t); }, &kept);
             });
             for_blocks<1>(pass, first, end, [&](auto rows, int64_t row, int64_t block) {
                 Vec candidates[decltype(rows)::value];
-                second_half<float>(pass, row, block, t > 0, &kept, candidates);
+                second_half<float>(pass, row, block, pass.hidden_before(row, t), &kept, candidates);
             });
         }
     }

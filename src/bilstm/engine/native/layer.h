@@ -19,11 +19,21 @@ struct Input {
     int64_t rows;
 };
 
+// Recurrent states and gradients of states, for a backward pass: each null, or (sequences, width) in the order of the
+// caller's data.
+struct StateGradients {
+    const float* before = nullptr;     // the states before the first steps
+    const float* after = nullptr;      // the gradient of those after the last steps
+    float* before_gradient = nullptr;  // to be filled
+    int64_t width = 0;
+};
+
 // A layer's buffers for one batch. Layers number them as they like.
 struct Scratch {
-    static constexpr int kMost = 26;
+    static constexpr int kMost = 28;
     std::array<Buffer, kMost> buffers;
     std::vector<float*> gradients;  // where those of the layer's parameters go
+    StateGradients states;
     // Of a layer that changes lengths: the batch of its outputs, made by its forward pass.
     Batch after;
     std::vector<int64_t> offsets, chosen;

@@ -10,6 +10,7 @@
 #include "convolution.h"
 #include "dropout.h"
 #include "embedding.h"
+#include "floats.h"
 #include "pooling.h"
 #include "recurrent.h"
 #include "window_pooling.h"
@@ -175,7 +176,10 @@ void Network::read(Which which, float* to) {
 }
 
 void Network::write(Which which, const float* from) {
-    if (which == kWeights) weights_rounded_ = false;
+    if (which == kWeights) {
+        weights_rounded_ = false;
+        ++weights_version_;
+    }
     for (Parameter* parameter : parameters_) {
         float* to = buffer_of(*parameter, which).data();
         parameter->each([&](int64_t position) { to[position] = *from++; });
@@ -191,15 +195,6 @@ void Network::round_weights() {
 void Network::set_recompute(bool recompute) {
     for (auto& layer : layers_) layer->recompute = recompute;
 }
-
-namespace {
-
-// Copies numbers. Those that are NaN become the same one: of two, each processor passes on another.
-void copy_alike(const float* from, int64_t count, float* to) {
-    for (int64_t i = 0; i < count; ++i) to[i] = from[i] == from[i] ? from[i] : std::numeric_limits<float>::quiet_NaN();
-}
-
-}  // namespace
 
 // Returns the last layer's output, in the batch's order.
 const float* Network::forward(Workspace& w, const bilstm_data& data, const int64_t* chosen, Mode mode) const {
@@ -288,11 +283,15 @@ void Network::give_back(std::unique_ptr<Workspace> workspace) {
     idle_.push_back(std::move(workspace));
 }
 
+void Network::check_states(const float* states_in, const float* states_out) const {
+    if (reads_around_ && (states_in || states_out))
+        throw Invalid("a layer that reads several steps at once cannot go on from states: give it whole sequences");
+}
+
 // Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.
 void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
                       float* output, bilstm_score* total) {
-    if (reads_around_ && (states_in || states_out))
-        throw Invalid("a layer that reads several steps at once cannot go on from states: give it whole sequences");
+    check_states(states_in, states_out);
     auto w = borrow();
     Mode mode;
     mode.rounded = rounded;

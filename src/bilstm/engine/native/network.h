@@ -74,7 +74,15 @@ class Network {
     void train(const bilstm_data& data, const int64_t* chosen, const int64_t* starts, int64_t batches, Loss loss,
                const Optimizer& optimizer, uint64_t seed, bilstm_score* scores);
     void gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
-                  uint64_t seed, bilstm_score* score);
+                  uint64_t seed, const float* states_in, float* states_out, bilstm_score* score);
+    // A forward pass over all sequences, whose workspace keeps what `backward` needs, while weights_version is the
+    // same.
+    std::unique_ptr<Workspace> forward_kept(const bilstm_data& data, bool training, uint64_t seed,
+                                            const float* states_in, float* states_out, float* output);
+    // From the gradient of these outputs, those of weights and, unless null, of inputs.
+    void backward_kept(Workspace&, const float* output_gradient, const StateGradients&, float* input_gradient);
+    void give_back(std::unique_ptr<Workspace> workspace);
+    int64_t weights_version() const { return weights_version_; }
     // A worker's part of a step: computes the gradients of some shares of a batch that has `labelled` rows, and a score
     // for each share. Returns the gradients' largest magnitude.
     float gradient_of_shares(const bilstm_data& data, const Shares& shares, int64_t labelled, Loss loss, bool training,
@@ -98,7 +106,9 @@ class Network {
     void add(const bilstm_layer& layer, int64_t width);
     // Of sequences that are arranged in the workspace, in the order they are `chosen` in.
     const float* forward(Workspace&, const bilstm_data&, const int64_t* chosen, Mode) const;
-    void backward(Workspace&, float* gradient);
+    void backward(Workspace&, float* gradient, float* input_gradient = nullptr);
+    void check_states(const float* states_in, const float* states_out) const;
+    void fill_gradients_of(Workspace&, size_t share, const StateGradients&);
     int64_t length_after(size_t layer, const bilstm_data&, int64_t sequence) const;
     // The sequences as they reach a layer: those before it may have changed their lengths.
     const Batch& batch_before(const Workspace&, size_t layer) const;
@@ -108,14 +118,14 @@ class Network {
     Shares divide(const bilstm_data&, const int64_t* chosen, int64_t count);
     void reserve_shares(int64_t shares);
     // Fills scores_. `labelled`: of the whole batch, or -1 where these shares are all. Returns it.
-    int64_t compute(const bilstm_data&, const Shares&, int64_t labelled, Loss, bool training, uint64_t seed);
+    int64_t compute(const bilstm_data&, const Shares&, int64_t labelled, Loss, bool training, uint64_t seed,
+                    const float* states_in = nullptr, float* states_out = nullptr);
     float* share_gradient(size_t share, size_t parameter);
     float largest_gradient();
     void add_shares();
     void clear_gradients();
     Activation last_activation() const { return last_dense_ ? last_dense_->activation() : Activation::linear; }
     std::unique_ptr<Workspace> borrow();
-    void give_back(std::unique_ptr<Workspace> workspace);
 
     int64_t features_;
     std::vector<std::unique_ptr<Layer>> layers_;
@@ -124,7 +134,7 @@ class Network {
     bool one_row_each_ = false, reads_around_ = false;
     bool keeps_lengths_ = true;     // a step of a sequence is one until the end, or until all become one row
     bool weights_rounded_ = false;  // from the weights as they are
-    int64_t state_width_ = 0;
+    int64_t state_width_ = 0, weights_version_ = 0;
     size_t first_learnt_ = 0;  // the first layer with weights: gradients go no further back
     // Multiply-adds of a step, forward; without padding, since what is decided by it must not depend on a vector's
     // width.

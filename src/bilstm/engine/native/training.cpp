@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
+#include "floats.h"
 #include "network.h"
 
 namespace bilstm {
@@ -62,15 +64,16 @@ float* Network::share_gradient(size_t share, size_t parameter) {
 }
 
 // `gradient`: of the last layer's output, in gradients[0].
-void Network::backward(Workspace& w, float* gradient) {
+void Network::backward(Workspace& w, float* gradient, float* input_gradient) {
+    const size_t first = input_gradient ? 0 : first_learnt_;
     int next = 1;
-    for (size_t i = layers_.size(); i-- > first_learnt_;) {
+    for (size_t i = layers_.size(); i-- > first;) {
         Layer& layer = *layers_[i];
         const Batch& batch = batch_before(w, i);
         const int64_t rows = layer.one_row_each || layer.changes_lengths ? batch.steps : w.rows;
         const Input input = i ? Input{w.outputs[i - 1].data(), batch.start.data(), rows} : w.input;
         float* before =
-            i == first_learnt_ ? nullptr : w.gradients[next].reserve(checked_product(rows, layer.input_width));
+            i == first ? input_gradient : w.gradients[next].reserve(checked_product(rows, layer.input_width));
         layer.backward(batch, input, w.outputs[i].data(), gradient, before, w.scratch[i]);
         w.rows = rows;
         gradient = before;
@@ -78,8 +81,19 @@ void Network::backward(Workspace& w, float* gradient) {
     }
 }
 
+// Says where the gradients that a backward pass makes of a share go.
+void Network::fill_gradients_of(Workspace& w, size_t share, const StateGradients& states) {
+    for (size_t layer = 0, parameter = 0; layer < layers_.size(); ++layer) {
+        Scratch& scratch = w.scratch[layer];
+        scratch.states = states;
+        scratch.gradients.clear();
+        for (size_t own = layers_[layer]->parameters().size(); own > 0; --own)
+            scratch.gradients.push_back(share_gradient(share, parameter++));
+    }
+}
+
 int64_t Network::compute(const bilstm_data& data, const Shares& shares, int64_t labelled, Loss loss, bool training,
-                         uint64_t seed) {
+                         uint64_t seed, const float* states_in, float* states_out) {
     computed_ = 0;
     for (Parameter* parameter : parameters_) parameter->learnt();
     reserve_shares(shares.count);
@@ -105,18 +119,16 @@ int64_t Network::compute(const bilstm_data& data, const Shares& shares, int64_t 
         const int64_t begin = shares.bounds[i], count = shares.bounds[i + 1] - begin;
         Workspace& w = *training_[apart ? i : 0];
         w.settle();
-        for (size_t layer = 0, parameter = 0; layer < layers_.size(); ++layer) {
-            auto& gradients = w.scratch[layer].gradients;
-            gradients.clear();
-            for (size_t own = layers_[layer]->parameters().size(); own > 0; --own)
-                gradients.push_back(share_gradient(i, parameter++));
-        }
+        fill_gradients_of(w, i, {states_in, nullptr, nullptr, state_width_});
         Mode mode;
         mode.training = true;
         mode.dropping = training;
         mode.seed = seed;
         mode.iteration = static_cast<uint32_t>(iteration);
         mode.positions = shares.positions + begin;
+        mode.states_in = states_in;
+        mode.states_out = states_out;
+        mode.state_width = state_width_;
         w.batch.arrange(data.offsets, shares.chosen + begin, count);
         const float* output = forward(w, data, shares.chosen + begin, mode);
         float* gradient = w.gradients[0].reserve(checked_product(w.rows, outputs()));
@@ -133,9 +145,11 @@ int64_t Network::compute(const bilstm_data& data, const Shares& shares, int64_t 
 }
 
 void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t count, Loss loss, bool training,
-                       uint64_t seed, bilstm_score* total) {
+                       uint64_t seed, const float* states_in, float* states_out, bilstm_score* total) {
     *total = {};
-    const int64_t labelled = count ? compute(data, divide(data, chosen, count), -1, loss, training, seed) : 0;
+    check_states(states_in, states_out);
+    const int64_t labelled =
+        count ? compute(data, divide(data, chosen, count), -1, loss, training, seed, states_in, states_out) : 0;
     if (!labelled) return clear_gradients();
     for (const Score& sums : scores_) add_to(*total, sums);
     add_shares();
@@ -202,8 +216,42 @@ void Network::add_shares() {
     }
 }
 
+std::unique_ptr<Workspace> Network::forward_kept(const bilstm_data& data, bool training, uint64_t seed,
+                                                 const float* states_in, float* states_out, float* output) {
+    check_states(states_in, states_out);
+    auto w = borrow();
+    w->chosen.resize(static_cast<size_t>(data.sequences));
+    std::iota(w->chosen.begin(), w->chosen.end(), int64_t{0});
+    w->batch.arrange(data.offsets, w->chosen.data(), data.sequences);
+    Mode mode;
+    mode.training = true;
+    mode.dropping = training;
+    mode.seed = seed;
+    mode.iteration = static_cast<uint32_t>(iteration);
+    mode.positions = w->chosen.data();
+    mode.states_in = states_in;
+    mode.states_out = states_out;
+    mode.state_width = state_width_;
+    if (data.sequences) copy_alike(forward(*w, data, w->chosen.data(), mode), w->rows * outputs(), output);
+    if (states_out) copy_alike(states_out, data.sequences * state_width_, states_out);
+    return w;
+}
+
+void Network::backward_kept(Workspace& w, const float* output_gradient, const StateGradients& states,
+                            float* input_gradient) {
+    computed_ = 0;
+    if (!w.batch.sequences) return clear_gradients();
+    for (Parameter* parameter : parameters_) parameter->learnt();
+    if (last_dense_) last_dense_->skip_activation_gradient(false);
+    fill_gradients_of(w, 0, states);
+    const int64_t rows = w.rows, count = checked_product(rows, outputs());
+    backward(w, std::copy_n(output_gradient, count, w.gradients[0].reserve(count)) - count, input_gradient);
+    w.rows = rows;  // for another backward pass
+}
+
 void Network::update(const Optimizer& optimizer) {
     weights_rounded_ = false;
+    ++weights_version_;
     for (Parameter* parameter : parameters_) parameter->learnt();
     optimizer.update(parameters_, iteration);
     ++iteration;
@@ -225,7 +273,7 @@ void Network::average(float fraction) {
 void Network::train(const bilstm_data& data, const int64_t* chosen, const int64_t* starts, int64_t batches, Loss loss,
                     const Optimizer& optimizer, uint64_t seed, bilstm_score* scores) {
     for (int64_t i = 0; i < batches; ++i) {
-        gradient(data, chosen + starts[i], starts[i + 1] - starts[i], loss, true, seed, &scores[i]);
+        gradient(data, chosen + starts[i], starts[i + 1] - starts[i], loss, true, seed, nullptr, nullptr, &scores[i]);
         // A loss that is not finite, or whose gradients might not be, would spoil every weight: the caller is told.
         if (!(std::fabs(scores[i].loss) < kDiverged)) {
             scores[i].loss = std::numeric_limits<double>::quiet_NaN();
