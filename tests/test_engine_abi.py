@@ -57,6 +57,9 @@ class Call:
             "states": np.zeros((SEQUENCES, self.network.state_width), np.float32),
             "output": np.zeros((STEPS, OUTPUTS), np.float32),
             "scores": np.zeros((2, 5)),
+            "by_output": np.ones((STEPS, OUTPUTS), np.float32),
+            "by_values": np.zeros((STEPS, FEATURES), np.float32),
+            "by_states": np.zeros((SEQUENCES, self.network.state_width), np.float32),
             "numbers": np.zeros(self.network.parameter_count, np.float32),
         }
         self.address: dict[str, int | None] = {name: array.ctypes.data for name, array in self.arrays.items()}
@@ -64,7 +67,7 @@ class Call:
         self.numbers: dict[str, Any] = {"steps": STEPS, "sequences": SEQUENCES, "count": 3, "batches": 2, "loss": 1}
         self.numbers["each"] = STEPS // SEQUENCES
         self.optimizer = OptimizerStruct(0, 0.1, 0.9, 0.999, 1e-7)
-        self.prediction = c_void_p()
+        self.prediction, self.kept = c_void_p(), c_void_p()
 
     def __call__(self, name: str) -> tuple[int, str]:
         at, n = self.address, self.numbers
@@ -79,7 +82,9 @@ class Call:
             "prepare": (network, at["values"], *equal, precision, at["output"], byref(self.prediction)),
             "predict_prepared": (self.prediction,),
             "train": (network, data, at["chosen"], n["count"], at["starts"], n["batches"], *rest),
-            "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, at["scores"]),
+            "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, states, states, at["scores"]),
+            "forward": (network, data, 1, 7, states, states, at["output"], byref(self.kept)),
+            "backward": (self.kept, at["by_output"], states, at["by_values"], at["by_states"]),
             "divide": (at["lengths"], n["count"], at["order"], at["all_bounds"], at["all_shares"]),
             "gradient_of_shares": (
                 *(network, data, at["chosen"], at["positions"], n["count"], at["bounds"], n.get("shares", 2)),
@@ -99,6 +104,8 @@ class Call:
         engine = library.library()
         if name == "prepare":
             engine.bilstm_forget(self.prediction)
+        if name == "forward":
+            engine.bilstm_forget_pass(self.kept)
         code = getattr(engine, f"bilstm_{'predict' if name == 'evaluate' else name}")(*arguments)
         return code, engine.bilstm_last_error().decode()
 
@@ -106,8 +113,10 @@ class Call:
 @pytest.fixture
 def call() -> Iterator[Call]:
     call = Call()
+    call("forward")  # for a backward pass
     yield call
     library.library().bilstm_forget(call.prediction)
+    library.library().bilstm_forget_pass(call.kept)
 
 
 EQUAL = ("train_equal", "predict_equal", "prepare")  # sequences with the same number of steps
@@ -115,6 +124,7 @@ SHARES = ("divide", "gradient_of_shares", "sum_shares")
 CALLS = (
     "train",
     "gradient",
+    "forward",
     *SHARES,
     "update",
     "average",
@@ -126,7 +136,7 @@ CALLS = (
     "predict_prepared",
 )
 TRAINING = ("train", "gradient", "gradient_of_shares")
-DATA = (*TRAINING, "predict", "evaluate")
+DATA = (*TRAINING, "forward", "predict", "evaluate")
 LEARNING = (*TRAINING, "evaluate")
 
 
@@ -139,7 +149,8 @@ def test_valid_calls_are_answered(call: Call) -> None:
 
 POINTERS = {
     "network": ("no network", tuple(name for name in CALLS if name not in ("predict_prepared", "divide"))),
-    "output": ("no output", ("predict_equal", "prepare")),
+    "output": ("no output", ("predict_equal", "prepare", "forward")),
+    "by_output": ("no gradient of the outputs", ("backward",)),
     "values": ("no values", DATA + EQUAL),
     "offsets": ("no offsets", DATA),
     "labels": ("either labels or targets are needed", LEARNING),
@@ -179,7 +190,8 @@ def test_nothing_to_predict_into(call: Call, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "pointer"),
     [(name, pointer) for pointer, (_, names) in POINTERS.items() for name in names if pointer != "network"]
-    + [("predict", "states"), ("predict", "output"), ("train", "weights")],
+    + [(name, "states") for name in ("predict", "gradient", "forward", "backward")]
+    + [("predict", "output"), ("train", "weights"), ("backward", "by_values"), ("backward", "by_states")],
 )
 def test_misaligned_pointers(call: Call, name: str, pointer: str) -> None:
     call.address[pointer] += 1  # type: ignore[operator]
@@ -202,6 +214,9 @@ def test_null_structures() -> None:
         ("update", (made, None), "no optimizer"),
         ("predict", (made, None, 0, 0, None, None, None, None), "no data"),
         ("predict_prepared", (None,), "no prediction"),
+        ("forward", (made, None, 0, 0, None, None, None, None), "no place for the pass"),
+        ("forward", (made, None, 0, 0, None, None, None, byref(handle)), "no data"),
+        ("backward", (None, None, None, None, None), "no pass"),
         ("prepare", (made, None, 1, 1, 0, None, None), "no place for the prediction"),
     ]
     for name, arguments, message in calls:
@@ -209,6 +224,7 @@ def test_null_structures() -> None:
         assert engine.bilstm_last_error().decode() == message
     engine.bilstm_destroy(None)  # does nothing, like free
     engine.bilstm_forget(None)
+    engine.bilstm_forget_pass(None)
 
 
 def test_misaligned_arrays_are_copied_before_they_cross() -> None:
@@ -280,8 +296,10 @@ def test_impossible_iterations(call: Call, number: int, message: str) -> None:
 def test_the_last_iteration(call: Call) -> None:
     call.network.iteration = (1 << 53) - 1
     assert call("train") == (INVALID, "an iteration above 2^53")  # two batches
+    assert call("forward")[0] == 0
     assert call("update")[0] == 0
     assert call("update") == (INVALID, "an iteration above 2^53")
+    assert call("backward") == (INVALID, "the weights have changed since the forward pass")
     assert call.network.iteration == 1 << 53
 
 
@@ -638,7 +656,7 @@ def test_averages_follow_the_weights(call: Call) -> None:
     assert network.read("averages").tobytes() == (expected * 2).tobytes()
 
 
-@pytest.mark.parametrize("name", TRAINING)
+@pytest.mark.parametrize("name", [*TRAINING, "forward"])
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_values_that_no_network_learns_from(call: Call, name: str, number: float) -> None:
     """An infinite value saturates gates: the loss would be finite, and the gradients NaN."""

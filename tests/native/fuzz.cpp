@@ -200,7 +200,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
             bounds[0] = 0, bounds[static_cast<size_t>(shares)] = count;
         }
         float magnitude = 0;
-        switch (bytes.below(12)) {
+        switch (bytes.below(13)) {
             case 0:
                 answered(bilstm_train(network, &d.data, bytes.or_null(chosen), bytes.claim(count),
                                       bytes.or_null(starts), bytes.claim(batches), loss, &optimizer,
@@ -208,7 +208,9 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 break;
             case 1:
                 answered(bilstm_gradient(network, &d.data, bytes.or_null(chosen), bytes.claim(count), loss,
-                                         bytes.byte() & 1, bytes.any<uint64_t>(), scores.data()));
+                                         bytes.byte() & 1, bytes.any<uint64_t>(),
+                                         bytes.byte() & 1 ? states.data() : nullptr,
+                                         bytes.byte() & 1 ? states.data() : nullptr, scores.data()));
                 break;
             case 2:
                 answered(bilstm_update(network, &optimizer));
@@ -255,6 +257,24 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 break;
             }
             case 10: {
+                bilstm_pass* pass = nullptr;
+                const float* first = bytes.byte() & 1 ? states.data() : nullptr;
+                std::vector<float> last(states), before(states), inputs(d.values);
+                const bool made = answered(bilstm_forward(network, &d.data, bytes.byte() & 1, bytes.any<uint64_t>(),
+                                                          first, bytes.byte() & 1 ? last.data() : nullptr,
+                                                          bytes.or_null(output), &pass));
+                check(made == (pass != nullptr), "a pass, or none");
+                const std::vector<float> ones(output.size(), 1.0f);
+                for (int i = 0; i < 2; ++i) {
+                    answered(bilstm_backward(pass, ones.data(), bytes.byte() & 1 ? last.data() : nullptr,
+                                             bytes.byte() & 1 ? inputs.data() : nullptr,
+                                             bytes.byte() & 1 ? before.data() : nullptr));
+                    if (bytes.rarely()) answered(bilstm_update(network, &optimizer));
+                }
+                bilstm_forget_pass(pass);
+                break;
+            }
+            case 11: {
                 std::vector<double> sums(static_cast<size_t>(parameters));
                 answered(
                     bilstm_sum_shares(network, bytes.index(9), bytes.number(), sums.data(), bytes.claim(parameters)));

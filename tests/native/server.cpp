@@ -148,7 +148,8 @@ void gradient() {
     const auto loss = read_one<int32_t>(), training = read_one<int32_t>();
     const auto seed = read_one<uint64_t>();
     auto score = room<bilstm_score>(1);
-    reply(bilstm_gradient(network, &data.data, chosen.data(), chosen.size(), loss, training, seed, score.data()),
+    reply(bilstm_gradient(network, &data.data, chosen.data(), chosen.size(), loss, training, seed, nullptr, nullptr,
+                          score.data()),
           score);
 }
 

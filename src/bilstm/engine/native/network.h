@@ -140,9 +140,10 @@ class Network {
     // width.
     int64_t weights_per_step_ = 0;
     Division division_;
-    std::vector<int64_t> lengths_, chosen_;             // of the batch's sequences; share by share
-    std::vector<int64_t> target_rows_, first_rows_;     // of the shares' rows; where a share's begin
-    std::vector<Score> scores_;                         // of the shares
+    std::vector<int64_t> lengths_, chosen_;          // of the batch's sequences; share by share
+    std::vector<int64_t> target_rows_, first_rows_;  // of the shares' rows; where a share's begin
+    std::vector<Score> scores_;                      // of the shares
+    std::vector<float> first_states_;
     std::vector<std::unique_ptr<Workspace>> training_;  // for each share, or the first for one after the other
     std::vector<std::vector<Buffer>> further_;          // gradients of shares after the first: [share - 1][parameter]
     size_t computed_ = 0;                               // shares whose gradients there are

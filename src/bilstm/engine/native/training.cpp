@@ -148,6 +148,10 @@ void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t c
                        uint64_t seed, const float* states_in, float* states_out, bilstm_score* total) {
     *total = {};
     check_states(states_in, states_out);
+    if (states_in && states_out) {  // which may be the same place, and the backward pass needs the first
+        first_states_.assign(states_in, states_in + data.sequences * state_width_);
+        states_in = first_states_.data();
+    }
     const int64_t labelled =
         count ? compute(data, divide(data, chosen, count), -1, loss, training, seed, states_in, states_out) : 0;
     if (!labelled) return clear_gradients();
@@ -232,7 +236,10 @@ std::unique_ptr<Workspace> Network::forward_kept(const bilstm_data& data, bool t
     mode.states_in = states_in;
     mode.states_out = states_out;
     mode.state_width = state_width_;
-    if (data.sequences) copy_alike(forward(*w, data, w->chosen.data(), mode), w->rows * outputs(), output);
+    if (data.sequences) {
+        const float* rows = forward(*w, data, w->chosen.data(), mode);
+        copy_alike(rows, w->rows * outputs(), output);
+    }
     if (states_out) copy_alike(states_out, data.sequences * state_width_, states_out);
     return w;
 }
@@ -245,7 +252,9 @@ void Network::backward_kept(Workspace& w, const float* output_gradient, const St
     if (last_dense_) last_dense_->skip_activation_gradient(false);
     fill_gradients_of(w, 0, states);
     const int64_t rows = w.rows, count = checked_product(rows, outputs());
-    backward(w, std::copy_n(output_gradient, count, w.gradients[0].reserve(count)) - count, input_gradient);
+    float* gradient = w.gradients[0].reserve(count);
+    std::copy_n(output_gradient, count, gradient);
+    backward(w, gradient, input_gradient);
     w.rows = rows;  // for another backward pass
 }
 
