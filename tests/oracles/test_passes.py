@@ -309,8 +309,8 @@ def test_gradients_of_another_shape() -> None:
         kept.backward(np.ones((3, 1), np.float32), np.ones((2, 2), np.float32))
     with pytest.raises(ValueError, match=r"states have shape \(2, 4\), not \(1, 4\)"):
         network.forward(data, np.ones((1, 4), np.float32))
+    targets = Targets(values=np.ones((3, 1), np.float32))
     with pytest.raises(ValueError, match="states_out must be a C-contiguous float32 array"):
-        targets = Targets(values=np.ones((3, 1), np.float32))
         network.gradient(data, targets, "mean_squared_error", states_out=np.ones((2, 4)))  # type: ignore[arg-type]
 
 
