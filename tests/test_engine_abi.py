@@ -46,6 +46,7 @@ class Call:
             "shares": np.full((STEPS, OUTPUTS), 1 / OUTPUTS, np.float32),
             "chosen": np.array([2, 0, 1], np.int64),
             "starts": np.array([0, 2, 3], np.int64),
+            "leave_at": np.array([1, 2, 2], np.int64),
             "lengths": np.array([1, 3, 2], np.int64),
             "positions": np.array([0, 1, 2], np.int64),
             "bounds": np.array([0, 2, 3], np.int64),
@@ -96,8 +97,8 @@ class Call:
             ),
             "update": (network, byref(self.optimizer)),
             "average": (network, n.get("fraction", 0.25)),
-            "predict": (network, data, n["loss"], precision, states, states, at["output"], None),
-            "evaluate": (network, data, n["loss"], precision, None, None, None, at["scores"]),
+            "predict": (network, data, n["loss"], precision, states, states, at["leave_at"], at["output"], None),
+            "evaluate": (network, data, n["loss"], precision, None, None, None, None, at["scores"]),
             "read": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
             "write": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
         }[name]
@@ -191,7 +192,13 @@ def test_nothing_to_predict_into(call: Call, name: str) -> None:
     ("name", "pointer"),
     [(name, pointer) for pointer, (_, names) in POINTERS.items() for name in names if pointer != "network"]
     + [(name, "states") for name in ("predict", "gradient", "forward", "backward")]
-    + [("predict", "output"), ("train", "weights"), ("backward", "by_values"), ("backward", "by_states")],
+    + [
+        ("predict", "output"),
+        ("predict", "leave_at"),
+        ("train", "weights"),
+        ("backward", "by_values"),
+        ("backward", "by_states"),
+    ],
 )
 def test_misaligned_pointers(call: Call, name: str, pointer: str) -> None:
     call.address[pointer] += 1  # type: ignore[operator]
@@ -212,7 +219,7 @@ def test_null_structures() -> None:
         ("iteration", (None, byref(number), 0), "no network"),
         ("iteration", (made, None, 0), "no iteration"),
         ("update", (made, None), "no optimizer"),
-        ("predict", (made, None, 0, 0, None, None, None, None), "no data"),
+        ("predict", (made, None, 0, 0, None, None, None, None, None), "no data"),
         ("predict_prepared", (None,), "no prediction"),
         ("forward", (made, None, 0, 0, None, None, None, None), "no place for the pass"),
         ("forward", (made, None, 0, 0, None, None, None, byref(handle)), "no data"),
@@ -361,6 +368,14 @@ def test_any_shares(bounds: list[int], positions: list[int], shares: int, labell
     assert code == (0 if possible else INVALID), message
 
 
+@pytest.mark.parametrize("step", [-1, 0, 4, LARGEST])
+def test_steps_that_a_sequence_has_not(call: Call, step: int) -> None:
+    call.arrays["leave_at"][1] = step
+    assert call("predict") == (INVALID, "states must be left after 1 to all steps of a sequence")
+    call.address["states"] = None
+    assert call("predict") == (INVALID, "no states to leave")
+
+
 @pytest.mark.parametrize("magnitude", [-1.0, float("nan"), float("inf")])
 def test_impossible_magnitudes(call: Call, magnitude: float) -> None:
     call.numbers["magnitude"] = magnitude
@@ -505,7 +520,7 @@ def test_any_plan(drawn: list[tuple[LayerStruct, list[int], list[int]]], feature
     values, offsets = np.zeros((3, features), np.float32), np.array([0, 1, 3], np.int64)
     output = np.full((2 if one_row_each.value else 3, outputs.value), np.nan, np.float32)
     data = DataStruct(values.ctypes.data, offsets.ctypes.data, 3, 2)
-    assert not engine.bilstm_predict(handle, byref(data), 0, 0, None, None, output.ctypes.data, None)
+    assert not engine.bilstm_predict(handle, byref(data), 0, 0, None, None, None, output.ctypes.data, None)
     assert not np.isnan(output).any()
     engine.bilstm_destroy(handle)
 

@@ -199,6 +199,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
             std::sort(bounds.begin(), bounds.begin() + shares + 1);
             bounds[0] = 0, bounds[static_cast<size_t>(shares)] = count;
         }
+        const auto leave_at = bytes.array<int64_t>(d.sequences, [&] { return bytes.index(d.steps + 1); });
         float magnitude = 0;
         switch (bytes.below(13)) {
             case 0:
@@ -217,7 +218,8 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 break;
             case 3:
                 answered(bilstm_predict(network, &d.data, loss, precision, bytes.byte() & 1 ? states.data() : nullptr,
-                                        bytes.byte() & 1 ? states.data() : nullptr, bytes.or_null(output), nullptr));
+                                        bytes.byte() & 1 ? states.data() : nullptr,
+                                        bytes.byte() & 1 ? leave_at.data() : nullptr, bytes.or_null(output), nullptr));
                 break;
             case 4:
                 answered(bilstm_train_equal(network, bytes.or_null(d.values), bytes.or_null(d.targets), equal, steps,
@@ -260,9 +262,9 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 bilstm_pass* pass = nullptr;
                 const float* first = bytes.byte() & 1 ? states.data() : nullptr;
                 std::vector<float> last(states), before(states), inputs(d.values);
-                const bool made = answered(bilstm_forward(network, &d.data, bytes.byte() & 1, bytes.any<uint64_t>(),
-                                                          first, bytes.byte() & 1 ? last.data() : nullptr,
-                                                          bytes.or_null(output), &pass));
+                const bool made =
+                    answered(bilstm_forward(network, &d.data, bytes.byte() & 1, bytes.any<uint64_t>(), first,
+                                            bytes.byte() & 1 ? last.data() : nullptr, bytes.or_null(output), &pass));
                 check(made == (pass != nullptr), "a pass, or none");
                 const std::vector<float> ones(output.size(), 1.0f);
                 for (int i = 0; i < 2; ++i) {
@@ -281,7 +283,8 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 break;
             }
             default:
-                answered(bilstm_predict(network, &d.data, loss, precision, nullptr, nullptr, nullptr, scores.data()));
+                answered(bilstm_predict(network, &d.data, loss, precision, nullptr, nullptr, nullptr, nullptr,
+                                        scores.data()));
         }
     }
 }

@@ -166,8 +166,8 @@ void predict() {
     auto states_in = read_array<float>();
     auto states_out = room<float>(read_one<int64_t>()), output = room<float>(read_one<int64_t>());
     auto score = room<bilstm_score>(read_one<int64_t>());
-    reply(bilstm_predict(network, &data.data, loss, precision, states_in.data(), states_out.data(), output.data(),
-                         score.data()),
+    reply(bilstm_predict(network, &data.data, loss, precision, states_in.data(), states_out.data(), nullptr,
+                         output.data(), score.data()),
           states_out, output, score);
 }
 

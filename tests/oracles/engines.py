@@ -134,7 +134,8 @@ class EmulatedEngine:
         return self._call("update", _handle(handle), bytes(optimizer._obj))
 
     def bilstm_predict(self, handle: Any, data: Any, loss: int, precision: int, *places: int | None) -> int:
-        states_in, states_out, output, score = places
+        states_in, states_out, leave_at, output, score = places
+        assert leave_at is None
         _, outputs, one_row_each, state_width = self._shapes[handle.value]
         sequences, steps = data._obj.sequences, data._obj.steps
         rows = sequences if one_row_each else steps

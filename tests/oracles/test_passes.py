@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from bilstm import utils
 from bilstm.engine.network import Network
-from bilstm.engine.plans import OptimizerPlan, Targets
+from bilstm.engine.plans import PRECISIONS, OptimizerPlan, Targets
 from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
 from oracles.models import bits
-from oracles.networks import CELLS, Problem, bidirectional, inputs, network_for, problems
+from oracles.networks import CELLS, Problem, bidirectional, inputs, lstm, network_for, problems
 from oracles.numpy_engine import NumpyNetwork, States
 from oracles.test_engine import close, engine_model
 
@@ -281,6 +281,40 @@ def test_gradients_of_a_chunk_go_no_further_back_than_its_first_step(count: int)
     assert np.abs(network.read("gradients") - expected).max() > 1e-3
 
 
+# --- States left on the way -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("cell", CELLS)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.data())
+@settings(max_examples=10)
+def test_states_left_on_the_way_are_those_of_a_piece_that_ends_there(
+    cell: Any, precision: str, lengths: list[int], data: st.DataObject
+) -> None:
+    """Of directions that read forwards; the others leave theirs where they end."""
+    random = np.random.default_rng(len(lengths))
+    forwards = [cell(17), cell(5)]
+    both = [bidirectional(forward=cell(17), backward=cell(4, backwards=True))]
+    for layers, carried in ((forwards, slice(None)), (both, slice(17 * (2 if cell is lstm else 1)))):
+        oracle = network_for(layers, 2, random)
+        network = network_of(engine_model(layers, 2, [weight / np.sqrt(len(weight)) for weight in oracle.weights]))
+        whole = inputs(layers, lengths, random)
+        leave_at = np.array([data.draw(st.integers(1, length)) for length in lengths])
+        states = random.normal(size=(len(whole), network.state_width)).astype(np.float32)
+        ends = Ragged.from_sequences([own[:step] for own, step in zip(whole, leave_at, strict=True)])
+        options: Any = {"return_states": True, "precision": precision}
+        output, found = network.predict(whole, states, leave_at=leave_at, **options)
+        expected_output, last = network.predict(whole, states, **options)
+        _, expected = network.predict(ends, states, **options)
+        assert bits(output) == bits(expected_output)
+        assert found is not None
+        assert expected is not None
+        assert last is not None
+        assert bits(found[:, carried]) == bits(expected[:, carried])
+        rest = np.setdiff1d(np.arange(network.state_width), np.arange(network.state_width)[carried])
+        assert bits(found[:, rest]) == bits(last[:, rest])
+
+
 # --- Refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +341,8 @@ def test_gradients_of_another_shape() -> None:
         kept.backward(np.ones((2, 1), np.float32))
     with pytest.raises(ValueError, match=r"gradients of states have shape \(2, 4\), not \(2, 2\)"):
         kept.backward(np.ones((3, 1), np.float32), np.ones((2, 2), np.float32))
+    with pytest.raises(ValueError, match=r"leave_at has shape \(2,\), not \(3,\)"):
+        network.predict(data, return_states=True, leave_at=np.ones(3, np.int64))
     with pytest.raises(ValueError, match=r"states have shape \(2, 4\), not \(1, 4\)"):
         network.forward(data, np.ones((1, 4), np.float32))
     targets = Targets(values=np.ones((3, 1), np.float32))

@@ -152,7 +152,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "bilstm_sum_shares": [c_void_p, c_int64, c_float, c_void_p, c_int64],
     "bilstm_update": [c_void_p, c_void_p],
     "bilstm_average": [c_void_p, c_float],
-    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
+    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p],
     "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p],
     "bilstm_prepare": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, POINTER(c_void_p)],
     "bilstm_predict_prepared": [c_void_p],

@@ -405,17 +405,28 @@ class Network:
         states: FloatArray | None = None,
         *,
         return_states: bool = False,
+        leave_at: IndexArray | None = None,
         precision: str = "float32",
     ) -> tuple[FloatArray, FloatArray | None]:
         """(rows, outputs) float32, in the order of the data; and the states after the last steps.
 
         Args:
             states: (n_sequences, state_width) float32 recurrent states before the first steps; zeros if left out.
+            leave_at: (n_sequences,) after how many steps of each sequence the states of directions that read it
+                forwards are returned, from 1 to all steps; after the last if left out. So a piece can look ahead at
+                steps that the next piece reads again.
             precision: of the weights: one of PRECISIONS.
+
+        Raises:
+            ValueError: states or leave_at have another shape, or no meaning for these layers.
         """
         output = np.empty((self._rows(data), self.outputs), np.float32)
         states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
         states = self._checked_states(states, len(data))
+        if leave_at is not None:
+            leave_at = as_array(leave_at, np.int64)
+            if leave_at.shape != (len(data),):
+                raise ValueError(f"leave_at has shape ({len(data)},), not {leave_at.shape}")
         struct = self._data_struct(data)
         check(
             library().bilstm_predict(
@@ -425,6 +436,7 @@ class Network:
                 PRECISIONS.index(precision),
                 _address(states),
                 _address(states_out),
+                _address(leave_at),
                 _address(output),
                 None,
             )
@@ -460,6 +472,7 @@ class Network:
                 byref(struct),
                 LOSSES[loss].number,
                 PRECISIONS.index(precision),
+                None,
                 None,
                 None,
                 None,

@@ -361,18 +361,24 @@ int32_t bilstm_average(bilstm_network* network, float fraction) {
 }
 
 int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
-                       const float* states_in, float* states_out, float* output, bilstm_score* score) {
+                       const float* states_in, float* states_out, const int64_t* leave_at, float* output,
+                       bilstm_score* score) {
     return guarded([&] {
         check_data(network, data);
         const bool rounded = check_precision(precision);
         require(output || score, "nothing to predict into");
         check_rows(data->steps, network->outputs(), "steps");
         check_states(*network, *data, states_in, states_out);
+        check_array(leave_at, "steps to leave states at", true);
+        require(!leave_at || states_out, "no states to leave");
+        for (int64_t i = 0; leave_at && i < data->sequences; ++i)
+            require(leave_at[i] >= 1 && leave_at[i] <= data->offsets[i + 1] - data->offsets[i],
+                    "states must be left after 1 to all steps of a sequence");
         check_array(output, "output", true);
         check_array(score, "score", true);
         const auto checked_loss = score ? check_targets(*network, *data, loss) : BILSTM_NO_LOSS;
         const auto lock = lock_to_predict(*network, rounded);
-        network->predict(*data, checked_loss, rounded, states_in, states_out, output, score);
+        network->predict(*data, checked_loss, rounded, states_in, states_out, leave_at, output, score);
     });
 }
 
@@ -384,7 +390,7 @@ int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64
         const bilstm_data data = all.of(network, values, sequences, steps);
         check_array(output, "output", data.steps == 0);
         const auto lock = lock_to_predict(*network, rounded);
-        network->predict(data, BILSTM_NO_LOSS, rounded, nullptr, nullptr, output, nullptr);
+        network->predict(data, BILSTM_NO_LOSS, rounded, nullptr, nullptr, nullptr, output, nullptr);
     });
 }
 

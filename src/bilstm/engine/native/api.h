@@ -200,9 +200,12 @@ BILSTM_API int32_t bilstm_average(bilstm_network* network, float fraction);
 // Outputs for all sequences, in the order of the data. Unless `score` is null, scores them by `loss`, which is not read
 // otherwise; `output` may then be null.
 // The states may be null; else (sequences, state_width), before the first and after the last step. They are invalid
-// where a layer reads the rows of several steps, since they do not say what those before were.
+// where a layer reads the rows of several steps, since they do not say what those before were. Unless it is null,
+// `leave_at` says for each sequence after how many of its steps, from 1 to all, those of directions that read it
+// forwards are left instead: so a piece can hold steps that the next will read again.
 BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
-                                  const float* states_in, float* states_out, float* output, bilstm_score* score);
+                                  const float* states_in, float* states_out, const int64_t* leave_at, float* output,
+                                  bilstm_score* score);
 // The same for sequences of `steps` steps each, without states: for callers to whom microseconds matter.
 BILSTM_API int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
                                         int32_t precision, float* output);

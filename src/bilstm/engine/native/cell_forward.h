@@ -182,8 +182,10 @@ const float* projected_step(const DirectionPass& pass, int64_t t, int64_t first,
 inline void leave_ended(const DirectionPass& pass, int64_t t, int64_t first, int64_t last, const Mode& mode) {
     if (!mode.states_out) return;
     const int64_t end = std::min(last, pass.active(t));
+    const bool early = mode.leave_at && !pass.direction->reverse;
     const int64_t going_on = t + 1 < pass.batch->longest ? std::max(first, std::min(last, pass.active(t + 1))) : first;
-    for (int64_t row = going_on; row < end; ++row) pass.leave_states(row, t, mode);
+    for (int64_t row = early ? first : going_on; row < end; ++row)
+        if (!early || pass.leaves(row, t, mode)) pass.leave_states(row, t, mode);
 }
 
 // Weights are float or Bfloat16.
@@ -270,9 +272,8 @@ void both_directions(const DirectionPass& first, const DirectionPass& second, co
             });
             panel += 1 + two;
         }
+        for (const DirectionPass* pass : passes) leave_ended(*pass, t, 0, 1, mode);
     }
-    if (mode.states_out)
-        for (const DirectionPass* pass : passes) pass->leave_states(0, steps - 1, mode);
 }
 
 template <typename Cell>

@@ -200,6 +200,9 @@ struct DirectionPass {
     // What steps before the first left, and what the next finds after a sequence's last one.
     void begin_from_states(int64_t first, int64_t last, const Mode& mode) const;
     void leave_states(int64_t row, int64_t t, const Mode& mode) const;
+    bool leaves(int64_t row, int64_t t, const Mode& mode) const {
+        return mode.leave_at[batch->sequence[static_cast<size_t>(row)]] == t + 1;
+    }
     // After the backward pass: the gradients of the states before the first step.
     void state_gradients(const Arriving& arriving) const;
 };

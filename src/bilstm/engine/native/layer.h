@@ -53,6 +53,7 @@ struct Mode {
     // Recurrent states before the first and after the last step, or null: (sequences, state_width).
     const float* states_in = nullptr;
     float* states_out = nullptr;
+    const int64_t* leave_at = nullptr;  // for each sequence: after how many steps those that read forwards are left
     int64_t state_width = 0;
 };
 

@@ -290,13 +290,14 @@ void Network::check_states(const float* states_in, const float* states_out) cons
 
 // Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.
 void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
-                      float* output, bilstm_score* total) {
+                      const int64_t* leave_at, float* output, bilstm_score* total) {
     check_states(states_in, states_out);
     auto w = borrow();
     Mode mode;
     mode.rounded = rounded;
     mode.states_in = states_in;
     mode.states_out = states_out;
+    mode.leave_at = leave_at;
     mode.state_width = state_width_;
     const auto& pieces = cut_in_pieces(*w, data);
     const int64_t count = static_cast<int64_t>(pieces.size()) - 1;

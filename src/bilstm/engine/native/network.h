@@ -94,7 +94,7 @@ class Network {
     void average(float fraction);
     // With weights rounded to bfloat16 if asked for, which round_weights must have prepared since they last changed.
     void predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
-                 float* output, bilstm_score* score);
+                 const int64_t* leave_at, float* output, bilstm_score* score);
     // For sequences that are one piece, a workspace in which they are arranged; else null. Then predictions of them
     // from the same place.
     std::unique_ptr<Workspace> arranged(const bilstm_data& data) const;
