@@ -29,7 +29,7 @@ ROOMS = (
     ("inspection",),
     ("compare",),
     ("plots", "report"),
-    ("estimators",),
+    ("estimators", "torch"),
     ("demo",),
     ("cli",),
     ("__main__",),
