@@ -102,7 +102,8 @@ struct Plan {
             const int64_t units = bytes.size(40);
             for (auto& way : layer.ways)
                 way = {bytes.rarely() ? bytes.size(40) : units, bytes.byte() & 1, bytes.byte() & 1,
-                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5))};
+                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5)),
+                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3))};
             layer.merge = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(4));
             layer.return_sequences = !(bytes.below(4) == 0);
             layer.units = units;

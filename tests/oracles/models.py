@@ -48,6 +48,12 @@ CELLS: dict[str, Callable[..., Any]] = {
     "GRU, reset before": partial(GRU, reset_after=False),
     "SimpleRNN": SimpleRNN,
     "SimpleRNN, relu": partial(SimpleRNN, activation="relu"),
+    "LSTM, hard gates": partial(LSTM, recurrent_activation="hard_sigmoid"),
+    "LSTM, Keras 2's hard gates": partial(LSTM, recurrent_activation="hard_sigmoid_keras2"),
+    "GRU, hard gates": partial(GRU, recurrent_activation="hard_sigmoid"),
+    "GRU, reset before, Keras 2's hard gates": partial(
+        GRU, reset_after=False, recurrent_activation="hard_sigmoid_keras2"
+    ),
 }
 
 

@@ -42,7 +42,21 @@ def simple_relu(units: int = 3, **options: Any) -> dict[str, Any]:
     return simple(units, activation="relu", **options)
 
 
-CELLS: list[Callable[..., dict[str, Any]]] = [lstm, gru, gru_reset_before, simple, simple_relu]
+def hard(cell: Callable[..., dict[str, Any]], recurrent_activation: str) -> Callable[..., dict[str, Any]]:
+    """The same cell with hard sigmoids for gates."""
+
+    def made(units: int = 3, **options: Any) -> dict[str, Any]:
+        description = cell(units, **options)
+        return {**description, "config": description["config"] | {"recurrent_activation": recurrent_activation}}
+
+    return made
+
+
+# Keras 2's meaning goes with what was its default then.
+hard_lstm, hard_lstm_keras2 = hard(lstm, "hard_sigmoid"), hard(lstm, "hard_sigmoid_keras2")
+hard_gru, hard_gru_keras2 = hard(gru, "hard_sigmoid"), hard(gru_reset_before, "hard_sigmoid_keras2")
+HARD = [hard_lstm, hard_lstm_keras2, hard_gru, hard_gru_keras2]
+CELLS: list[Callable[..., dict[str, Any]]] = [lstm, gru, gru_reset_before, simple, simple_relu, *HARD]
 
 
 def bidirectional(

@@ -32,6 +32,10 @@ from oracles.networks import (
     dropout,
     gru,
     gru_reset_before,
+    hard_gru,
+    hard_gru_keras2,
+    hard_lstm,
+    hard_lstm_keras2,
     inputs,
     lstm,
     network_for,
@@ -183,6 +187,19 @@ LARGER = {
     ],
     "simple": [bidirectional(forward=simple(35)), simple(130, backwards=True), dense(5, "softmax")],
     "simple, relu": [bidirectional("ave", forward=simple_relu(70)), dense(5, "tanh"), dense(5, "softmax")],
+    "hard gates": [
+        bidirectional(forward=hard_lstm(20)),
+        dropout(0.3),
+        bidirectional(forward=hard_gru(33), backward=hard_lstm(7, backwards=True)),
+        dense(5, "softmax"),
+    ],
+    "Keras 2's hard gates": [
+        bidirectional("sum", forward=hard_lstm_keras2(37)),
+        hard_gru_keras2(64, backwards=True),
+        bidirectional("mul", forward=hard_gru_keras2(19), backward=gru_reset_before(19, backwards=True)),
+        bidirectional("ave", forward=hard_lstm_keras2(9), backward=lstm(9, backwards=True)),
+        dense(5, "softmax"),
+    ],
     "mixed cells": [
         bidirectional(forward=lstm(20), backward=gru(20, backwards=True)),
         bidirectional("mul", forward=simple(33), backward=gru_reset_before(33, backwards=True)),
@@ -277,7 +294,7 @@ def test_states_of_every_cell_go_in_and_come_out(cell: Any) -> None:
     network.set_weights([weight / np.sqrt(len(weight)) for weight in network.weights])
     model = engine_model(layers, 2, network.weights)
     assert model.network is not None
-    arrays = 2 if cell is lstm else 1
+    arrays = 2 if cell in (lstm, hard_lstm, hard_lstm_keras2) else 1
     for lengths in ([4, 9, 1, 9], [6]):  # several sequences, and one alone, which has a way of its own
         batch = inputs(layers, lengths, rng)
         directions = [

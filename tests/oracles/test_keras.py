@@ -127,13 +127,28 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "GRU, reset before": ("GRU", {"reset_after": False}),
     "SimpleRNN": ("SimpleRNN", {}),
     "SimpleRNN, relu": ("SimpleRNN", {"activation": "relu"}),
+    "LSTM, hard gates": ("LSTM", {"recurrent_activation": "hard_sigmoid"}),
+    "LSTM, Keras 2's hard gates": ("LSTM", {"recurrent_activation": "hard_sigmoid_keras2"}),
+    "GRU, hard gates": ("GRU", {"recurrent_activation": "hard_sigmoid"}),
+    "GRU, reset before, Keras 2's hard gates": (
+        "GRU",
+        {"reset_after": False, "recurrent_activation": "hard_sigmoid_keras2"},
+    ),
 }
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
 def recurrent_layer(layers: Layers, cell: str, units: int, **options: Any) -> Any:
     name, own = CELLS[cell]
+    if layers is not bilstm.layers and own.get("recurrent_activation") == "hard_sigmoid_keras2":
+        own = own | {"recurrent_activation": hard_sigmoid_of_keras_2}
     return getattr(layers, name)(units, **own, **options)
+
+
+@keras.saving.register_keras_serializable()  # Bidirectional makes its second layer of the first's description
+def hard_sigmoid_of_keras_2(x: Any) -> Any:
+    """As its documentation has it: 0 below -2.5, 1 above 2.5, 0.2 x + 0.5 between."""
+    return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
 # --- Outputs --------------------------------------------------------------------------------------------------------
@@ -526,6 +541,20 @@ CASES = {
     "SimpleRNN": Case(tagger(6, 1, "sigmoid", "ave", "SimpleRNN"), "binary_crossentropy", ragged=False),
     "SimpleRNN, relu": Case(
         classifier(5, 2, "tanh", "concat", "SimpleRNN, relu"), "mean_squared_error", 2, per_step=False
+    ),
+    "LSTM, hard gates": Case(
+        tagger(5, 2, "sigmoid", cell="LSTM, hard gates"), "binary_crossentropy", 2, settings={"learning_rate": 0.01}
+    ),
+    "LSTM, Keras 2's hard gates": Case(
+        classifier(6, 3, "softmax", "sum", "LSTM, Keras 2's hard gates"),
+        "categorical_crossentropy",
+        3,
+        per_step=False,
+        weights="sequence",
+    ),
+    "GRU, hard gates": Case(tagger(5, 2, "sigmoid", cell="GRU, hard gates"), "binary_crossentropy", 2, weights="step"),
+    "GRU, reset before, Keras 2's hard gates": Case(
+        tagger(5, 3, "softmax", "ave", "GRU, reset before, Keras 2's hard gates"), "categorical_crossentropy", 3
     ),
     "averages": Case(
         pooled(5, "GlobalAveragePooling1D"), "categorical_crossentropy", 3, per_step=False, weights="sequence"

@@ -15,6 +15,7 @@ from bilstm.ragged import FloatArray, IndexArray, as_array
 
 ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
 CELLS = ("lstm", "gru", "gru_reset_before", "simple_tanh", "simple_relu")
+GATES = ("sigmoid", "hard_sigmoid", "hard_sigmoid_keras2")  # what squashes the sums of an LSTM's or a GRU's gates
 MERGES = ("concat", "sum", "mul", "ave")
 POOLS = ("average", "maximum")
 OPTIMIZERS = ("adam", "sgd")
@@ -76,11 +77,13 @@ class Targets:
 # --- Layers. The index tells apart the dropout layers of a network, which draw other numbers ------------------------
 
 
-def direction(cell: str, units: int, *, reverse: bool = False, flip: bool = False) -> DirectionStruct:
-    """A recurrent cell, one of CELLS, that reads sequences from their last step if `reverse`, and stores its outputs
-    from the last step on if `flip`.
+def direction(
+    cell: str, units: int, gates: str = "sigmoid", *, reverse: bool = False, flip: bool = False
+) -> DirectionStruct:
+    """A recurrent cell, one of CELLS, with one of GATES, that reads sequences from their last step if `reverse`, and
+    stores its outputs from the last step on if `flip`.
     """
-    return DirectionStruct(units, reverse=reverse, flip=flip, cell=CELLS.index(cell))
+    return DirectionStruct(units, reverse=reverse, flip=flip, cell=CELLS.index(cell), gates=GATES.index(gates))
 
 
 def recurrent(

@@ -12,7 +12,7 @@ import numpy as np
 from bilstm.arguments import check_choice, check_count
 from bilstm.engine import plans
 from bilstm.engine.library import DirectionStruct, LayerStruct
-from bilstm.engine.plans import MERGES
+from bilstm.engine.plans import GATES, MERGES
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, orthogonal
 from bilstm.ragged import FloatArray
@@ -29,15 +29,21 @@ _ANY_CELL: dict[str, Any] = {
     "return_state": False,
     "stateful": False,
     "unroll": (False, True),
+    "time_major": False,
     **REGULARIZERS,
 }
 _GATED: dict[str, Any] = {
     "activation": "tanh",
-    "recurrent_activation": "sigmoid",
     "use_cudnn": ("auto", False),
     "implementation": (1, 2),
     **_ANY_CELL,
 }
+
+
+# What to do instead of Keras's arguments that have one value here; {} stands for the value given.
+_DROPOUT = "for dropout of inputs that is the same at all steps, put SpatialDropout1D({}) before the layer"
+_STATES = "to carry states from one part of a sequence to the next, use the model's stream()"
+_ADVICE = {"dropout": _DROPOUT, "recurrent_dropout": _DROPOUT, "return_state": _STATES, "stateful": _STATES}
 
 
 class Recurrent(Layer):
@@ -51,6 +57,7 @@ class Recurrent(Layer):
 
     gates: ClassVar[int]  # blocks of `units` columns in the weights
     own: ClassVar[tuple[str, ...]] = ()  # arguments of the class's own, for get_config
+    recurrent_activation: str = "sigmoid"  # of gates, where there are any
 
     def __init__(
         self,
@@ -62,12 +69,11 @@ class Recurrent(Layer):
         **keywords: Any,
     ) -> None:
         owner = type(self).__name__
-        for argument in ("dropout", "recurrent_dropout"):
-            if keywords.get(argument):
-                raise ValueError(
-                    f"{owner}: {argument}={keywords[argument]!r} is not supported (only 0): for dropout of inputs that "
-                    f"is the same at all steps, put SpatialDropout1D({keywords[argument]!r}) before the layer"
-                )
+        for argument, advice in _ADVICE.items():
+            if value := keywords.get(argument):
+                only = False if _ANY_CELL[argument] is False else 0
+                advice = advice.format(repr(value))
+                raise ValueError(f"{owner}: {argument}={value!r} is not supported (only {only}): {advice}")
         super().__init__(name=name, **keywords)
         self.units = check_count(owner, "units", units)
         self.return_sequences = bool(return_sequences)
@@ -108,7 +114,7 @@ class Recurrent(Layer):
 
     def direction(self, *, flip: bool = False) -> DirectionStruct:
         """How the engine runs the layer, as one direction; `flip` stores outputs from a sequence's last step on."""
-        return plans.direction(self.cell, self.units, reverse=self.go_backwards, flip=flip)
+        return plans.direction(self.cell, self.units, self.recurrent_activation, reverse=self.go_backwards, flip=flip)
 
     def plan(self, index: int, features: int) -> LayerStruct:
         return plans.recurrent(index, (self.direction(),), return_sequences=self.return_sequences)
@@ -136,6 +142,9 @@ class LSTM(Recurrent):
         return_sequences: whether there is an output row for each step.
         go_backwards: whether sequences are read from their last step.
         unit_forget_bias: whether the forget gates' biases begin at 1.
+        recurrent_activation: of the gates: "sigmoid" (default); "hard_sigmoid", in Keras 3 clip(x / 6 + 0.5, 0, 1); or
+            "hard_sigmoid_keras2", Keras 2's meaning of "hard_sigmoid", clip(0.2 x + 0.5, 0, 1), which was the default
+            of its earlier versions.
         name: what the layer is called.
         keywords: Keras's other arguments, with the values that change nothing here.
 
@@ -146,7 +155,7 @@ class LSTM(Recurrent):
     """
 
     gates = 4
-    own = ("unit_forget_bias",)
+    own = ("unit_forget_bias", "recurrent_activation")
     takes: ClassVar[dict[str, Any]] = _GATED
 
     def __init__(
@@ -156,11 +165,13 @@ class LSTM(Recurrent):
         return_sequences: bool = False,
         go_backwards: bool = False,
         unit_forget_bias: bool = True,
+        recurrent_activation: str = "sigmoid",
         name: str | None = None,
         **keywords: Any,
     ) -> None:
         super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
         self.unit_forget_bias = bool(unit_forget_bias)
+        self.recurrent_activation = check_choice("LSTM", "recurrent_activation", recurrent_activation, GATES)
 
     @property
     def cell(self) -> str:
@@ -189,6 +200,9 @@ class GRU(Recurrent):
         go_backwards: whether sequences are read from their last step.
         reset_after: whether the reset gate is applied after the recurrent product, as in Keras by default, or before
             it, as in the paper and in files of Keras 1.
+        recurrent_activation: of the gates: "sigmoid" (default); "hard_sigmoid", in Keras 3 clip(x / 6 + 0.5, 0, 1); or
+            "hard_sigmoid_keras2", Keras 2's meaning of "hard_sigmoid", clip(0.2 x + 0.5, 0, 1), which was the default
+            of its earlier versions.
         name: what the layer is called.
         keywords: Keras's other arguments, with the values that change nothing here.
 
@@ -199,7 +213,7 @@ class GRU(Recurrent):
     """
 
     gates = 3
-    own = ("reset_after",)
+    own = ("reset_after", "recurrent_activation")
     takes: ClassVar[dict[str, Any]] = _GATED
 
     def __init__(
@@ -209,11 +223,13 @@ class GRU(Recurrent):
         return_sequences: bool = False,
         go_backwards: bool = False,
         reset_after: bool = True,
+        recurrent_activation: str = "sigmoid",
         name: str | None = None,
         **keywords: Any,
     ) -> None:
         super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
         self.reset_after = bool(reset_after)
+        self.recurrent_activation = check_choice("GRU", "recurrent_activation", recurrent_activation, GATES)
 
     @property
     def cell(self) -> str:

@@ -44,8 +44,10 @@ std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) 
     std::vector<std::unique_ptr<Direction>> directions;
     for (int32_t d = 0; d < layer.directions; ++d) {
         const bilstm_direction& way = layer.ways[d];
-        directions.push_back(make_direction(checked_enum(way.cell, CellKind::simple_relu, "recurrent cell"), width,
-                                            checked_size(way.units, "units"), way.reverse != 0, way.flip != 0));
+        directions.push_back(
+            make_direction({checked_enum(way.cell, CellKind::simple_relu, "recurrent cell"),
+                            checked_enum(way.gates, GateKind::hard_sigmoid_keras2, "kind of gates"), width,
+                            checked_size(way.units, "units"), way.reverse != 0, way.flip != 0}));
     }
     return std::make_unique<Recurrent>(std::move(directions), checked_enum(layer.merge, Merge::average, "merge mode"),
                                        layer.return_sequences != 0);
