@@ -484,7 +484,10 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
         index=draw(FLAGS),
         directions=draw(st.sampled_from([1, 2]) | FLAGS),
         ways=(DirectionStruct * 2)(
-            *(DirectionStruct(draw(SIZES), draw(FLAGS), draw(FLAGS), draw(cells), draw(gates)) for _ in range(2))
+            *(
+                DirectionStruct(draw(SIZES), draw(FLAGS), draw(FLAGS), draw(cells), draw(gates), draw(plausible))
+                for _ in range(2)
+            )
         ),
         merge=draw(plausible | FLAGS),
         return_sequences=draw(plausible),
@@ -494,6 +497,7 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
         numeric=draw(SIZES),
         tables=draw(st.sampled_from([-LARGEST - 1, -1, 0, 1, 2, 3, 4])),
         pool=draw(plausible | FLAGS),
+        without_bias=draw(plausible),
     )
     if draw(st.booleans()):
         struct.vocabularies = ctypes.cast((c_int64 * 4)(*vocabularies), POINTER(c_int64))

@@ -44,7 +44,6 @@ ANY: dict[str, tuple[list[Any], list[Any]]] = {  # argument -> values that chang
     "activity_regularizer": ([None], ["l2"]),
 }
 RECURRENT_ARGUMENTS = {
-    "use_bias": ([True], [False]),
     "kernel_initializer": (["glorot_uniform"], ["zeros"]),
     "recurrent_initializer": (["orthogonal"], ["glorot_uniform"]),
     "bias_initializer": (["zeros"], ["ones"]),
@@ -63,7 +62,6 @@ GATED_ARGUMENTS = RECURRENT_ARGUMENTS | {
     "implementation": ([1, 2], [3]),
 }
 DENSE_ARGUMENTS = {
-    "use_bias": ([True], [False]),
     "kernel_initializer": (["glorot_uniform"], ["he_normal"]),
     "bias_initializer": (["zeros"], ["ones"]),
     "lora_rank": ([None], [4]),
@@ -179,6 +177,13 @@ def test_every_layer_is_tested_here() -> None:
             lambda: Bidirectional(LSTM(2), "sum", GRU(3, go_backwards=True)),
             ValueError,
             "Bidirectional: merge_mode='sum' needs layers of as many units, not 2 and 3",
+        ),
+        (lambda: Dense(1, "tanh", "no"), ValueError, "Dense: use_bias must be one of False, True, not 'no'"),
+        (lambda: GRU(1, use_bias=None), ValueError, "GRU: use_bias must be one of False, True, not None"),
+        (
+            lambda: Conv1D(1, 3, padding="same", use_bias=2),
+            ValueError,
+            "Conv1D: use_bias must be one of False, True, not 2",
         ),
         (lambda: Dense(-1), ValueError, "Dense: units must be at least 1, not -1"),
         (

@@ -57,6 +57,15 @@ CELLS: dict[str, Callable[..., Any]] = {
 }
 
 
+BIASED = ("LSTM", "GRU", "SimpleRNN", "Dense", "Conv1D")  # unless use_bias is False
+
+
+def without_bias(layer: dict[str, Any]) -> dict[str, Any]:
+    """The description of the layer without biases, its own and those of the layers within it."""
+    inner = {key: without_bias(part) if isinstance(part, dict) else part for key, part in layer["config"].items()}
+    return {**layer, "config": inner | ({"use_bias": False} if layer["class_name"] in BIASED else {})}
+
+
 NATIVE = Path(__file__).parents[2] / "src" / "bilstm" / "engine" / "native"
 COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
 SANITIZED = os.environ.get("BILSTM_SANITIZE")  # the sanitizers that `make sanitize` runs the tests under
@@ -113,7 +122,10 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     outputs = draw(st.sampled_from([1, 3, 18]))
     layers.append(Dense(outputs, HEADS[loss]))
     data = Ragged(columns, offsets_of(lengths))
-    case = Case([to_json(layer) for layer in layers], data, None, loss, seed)
+    described = [to_json(layer) for layer in layers]
+    unbiased = draw(st.sets(st.sampled_from(range(len(layers))))) if draw(st.booleans()) else set()
+    described = [without_bias(layer) if i in unbiased else layer for i, layer in enumerate(described)]
+    case = Case(described, data, None, loss, seed)
     case.y = random_labels(loss, len(data) if case.one_row_each else data.total_steps, outputs, random)
     return case
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bilstm.engine.losses import LOSSES, TABLE, TargetKind
 from bilstm.engine.plans import ACTIVATIONS
 from bilstm.ragged import Ragged
+from oracles.models import without_bias
 from oracles.numpy_engine import NumpyNetwork, weight_shapes
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
@@ -201,5 +202,7 @@ def problems(draw: st.DrawFn) -> Problem:
         heads = [("mean_squared_error", "linear")]
     loss, activation = draw(st.sampled_from(heads))
     layers.append(dense(draw(st.integers(1, 3)), activation))
+    unbiased = draw(st.sets(st.sampled_from(range(len(layers))))) if draw(st.booleans()) else set()
+    layers = [without_bias(layer) if i in unbiased else layer for i, layer in enumerate(layers)]
     lengths = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     return Problem.draw(layers, loss, lengths, draw(st.integers(0, 1000)))

@@ -49,10 +49,11 @@ class Recurrent(Layer):
         go_backwards: bool = False,
         biases: int | None = None,
         recurrent_activation: str = "sigmoid",
+        use_bias: bool = True,
     ) -> None:
         columns = self.gates * units
         bias = (columns,) if biases is None else (biases, columns)
-        super().__init__(index, units, [(width, columns), (units, columns), bias])
+        super().__init__(index, units, [(width, columns), (units, columns), bias], use_bias)
         self.units = units
         self.return_sequences = return_sequences
         self.go_backwards = go_backwards
@@ -118,7 +119,7 @@ class LSTM(Recurrent):
     states = 2
 
     def step(self, x: Array, state: State) -> tuple[State, tuple[Array, ...]]:
-        kernel, recurrent, bias = self.weights
+        kernel, recurrent, bias = self.with_bias(self.weights)
         h, c = state
         i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 4)
         i, f, g, o = self.gate(i), self.gate(f), np.tanh(g), self.gate(o)
@@ -126,8 +127,8 @@ class LSTM(Recurrent):
         return (o * np.tanh(c_next), c_next), (x, h, c, i, f, g, o, c_next)
 
     def step_back(self, kept: tuple[Array, ...], by_state: State) -> tuple[Array, State]:
-        kernel, recurrent, _ = self.weights
-        by_kernel, by_recurrent, by_bias = self.gradients
+        kernel, recurrent = self.weights[:2]
+        by_kernel, by_recurrent, by_bias = self.with_bias(self.gradients)
         x, h, c, i, f, g, o, c_next = kept
         by_h, by_c = by_state
         tanh_c = np.tanh(c_next)
@@ -152,7 +153,7 @@ class GRU(Recurrent):
         self.reset_after = reset_after
 
     def step(self, x: Array, state: State) -> tuple[State, tuple[Array, ...]]:
-        kernel, recurrent, bias = self.weights
+        kernel, recurrent, bias = self.with_bias(self.weights)
         (h,) = state
         if self.reset_after:
             x_z, x_r, x_h = np.split(x @ kernel + bias[0], 3)
@@ -168,8 +169,8 @@ class GRU(Recurrent):
         return (z * h + (1 - z) * candidate,), (x, h, z, r, candidate, h_h)
 
     def step_back(self, kept: tuple[Array, ...], by_state: State) -> tuple[Array, State]:
-        kernel, recurrent, _ = self.weights
-        by_kernel, by_recurrent, by_bias = self.gradients
+        kernel, recurrent = self.weights[:2]
+        by_kernel, by_recurrent, by_bias = self.with_bias(self.gradients)
         x, h, z, r, candidate, h_h = kept
         (by_h,) = by_state
         by_z = by_h * (h - candidate) * self.gate.slope(z)
@@ -205,15 +206,15 @@ class SimpleRNN(Recurrent):
         self.activation = activation
 
     def step(self, x: Array, state: State) -> tuple[State, tuple[Array, ...]]:
-        kernel, recurrent, bias = self.weights
+        kernel, recurrent, bias = self.with_bias(self.weights)
         (h,) = state
         sums = x @ kernel + h @ recurrent + bias
         after = np.tanh(sums) if self.activation == "tanh" else np.maximum(sums, 0)
         return (after,), (x, h, after)
 
     def step_back(self, kept: tuple[Array, ...], by_state: State) -> tuple[Array, State]:
-        kernel, recurrent, _ = self.weights
-        by_kernel, by_recurrent, by_bias = self.gradients
+        kernel, recurrent = self.weights[:2]
+        by_kernel, by_recurrent, by_bias = self.with_bias(self.gradients)
         x, h, after = kept
         by_sums = by_state[0] * (1 - after**2 if self.activation == "tanh" else after > 0)
         by_kernel += np.outer(x, by_sums)
@@ -247,9 +248,9 @@ class Bidirectional(Layer):
 
     def set_weights(self, weights: list[Array]) -> None:
         super().set_weights(weights)
-        for start, layer in ((0, self.first), (3, self.second)):  # a kernel, a recurrent kernel and biases each
-            layer.weights = self.weights[start : start + 3]
-            layer.gradients = self.gradients[start : start + 3]
+        own = len(self.first.shapes)
+        self.first.weights, self.second.weights = self.weights[:own], self.weights[own:]
+        self.first.gradients, self.second.gradients = self.gradients[:own], self.gradients[own:]
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
         initial = context.states.get(self.index, [None, None])

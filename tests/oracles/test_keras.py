@@ -217,6 +217,18 @@ def test_one_direction(cell: str, go_backwards: bool, return_sequences: bool, se
 
 
 @every_seed
+@every_cell
+def test_layers_without_biases(cell: str, seed: int) -> None:
+    generator, _, _ = draw_shapes(250 + seed)
+    X = draw(generator, np.full(3, 6), 2)
+    twins = Twins.of(unbiased(cell), 2, seed, masking=False)
+    theirs = predict(twins.theirs, padded(X))
+    np.testing.assert_allclose(
+        values_of(twins.ours.predict(X, verbose=0)), theirs.reshape(-1, 2), rtol=0, atol=OUTPUT_TOLERANCE
+    )
+
+
+@every_seed
 def test_reverse_turns_backward_answers_to_their_steps(seed: int) -> None:
     generator, _, units = draw_shapes(300 + seed)
     X = draw(generator, np.full(4, 7), 3)
@@ -475,6 +487,19 @@ def convolved(padding: str) -> Network:
     return network
 
 
+def unbiased(cell: str, padding: str = "same", activation: str = "sigmoid") -> Network:
+    def network(layers: Layers) -> Sequence[Any]:
+        recurrent = recurrent_layer(layers, cell, 5, return_sequences=True, use_bias=False)
+        return [
+            layers.Conv1D(4, 2, padding=padding, activation="tanh", use_bias=False),
+            layers.Bidirectional(recurrent),
+            layers.TimeDistributed(layers.Dense(3, use_bias=False)),
+            layers.Dense(2, activation, use_bias=False),
+        ]
+
+    return network
+
+
 def pooled(units: int, pooling: str, outputs: int = 3) -> Network:
     def network(layers: Layers) -> Sequence[Any]:
         recurrent = layers.Bidirectional(layers.LSTM(units, return_sequences=True))
@@ -555,6 +580,21 @@ CASES = {
     "GRU, hard gates": Case(tagger(5, 2, "sigmoid", cell="GRU, hard gates"), "binary_crossentropy", 2, weights="step"),
     "GRU, reset before, Keras 2's hard gates": Case(
         tagger(5, 3, "softmax", "ave", "GRU, reset before, Keras 2's hard gates"), "categorical_crossentropy", 3
+    ),
+    "without biases, clipped, decaying": Case(
+        unbiased("LSTM"),
+        "binary_crossentropy",
+        2,
+        ragged=False,
+        settings={"learning_rate": 0.01, "clipnorm": 0.02, "weight_decay": 0.1},
+    ),
+    "GRU without biases, SGD": Case(
+        unbiased("GRU", "causal", "linear"),
+        "mean_squared_error",
+        2,
+        ragged=False,
+        optimizer="sgd",
+        settings={"learning_rate": 0.1, "global_clipnorm": 0.5},
     ),
     "averages": Case(
         pooled(5, "GlobalAveragePooling1D"), "categorical_crossentropy", 3, per_step=False, weights="sequence"

@@ -32,6 +32,7 @@ class DirectionStruct(ctypes.Structure):
         ("flip", c_int32),
         ("cell", c_int32),
         ("gates", c_int32),
+        ("without_bias", c_int32),
     ]
 
 
@@ -56,6 +57,7 @@ class LayerStruct(ctypes.Structure):
         ("dilation", c_int64),
         ("same", c_int32),
         ("causal", c_int32),
+        ("without_bias", c_int32),
     ]
 
 

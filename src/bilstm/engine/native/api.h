@@ -67,6 +67,7 @@ typedef struct bilstm_direction {
     int32_t flip;     // stores its n-th output at the n-th place from the end
     int32_t cell;     // BILSTM_LSTM, …
     int32_t gates;    // BILSTM_SIGMOID, …
+    int32_t without_bias;
 } bilstm_direction;
 
 typedef struct bilstm_layer {
@@ -83,12 +84,13 @@ typedef struct bilstm_layer {
     int64_t tables;            // embedding
     const int64_t* vocabularies;
     const int64_t* dimensions;
-    int32_t pool;      // pooling, window pooling: 0 average, 1 maximum
-    int64_t window;    // convolution, window pooling: rows of a window
-    int64_t stride;    // window pooling: steps from a window to the next
-    int64_t dilation;  // convolution: steps from a row of a window to the next
-    int32_t same;      // window pooling: Keras's padding="same", else "valid"
-    int32_t causal;    // convolution: a window ends at its step, rather than lying around it
+    int32_t pool;          // pooling, window pooling: 0 average, 1 maximum
+    int64_t window;        // convolution, window pooling: rows of a window
+    int64_t stride;        // window pooling: steps from a window to the next
+    int64_t dilation;      // convolution: steps from a row of a window to the next
+    int32_t same;          // window pooling: Keras's padding="same", else "valid"
+    int32_t causal;        // convolution: a window ends at its step, rather than lying around it
+    int32_t without_bias;  // dense, convolution
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for

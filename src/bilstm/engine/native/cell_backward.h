@@ -135,7 +135,7 @@ template <bool EveryTile, typename Tile>
 inline void gather_features(const DirectionPass& pass, int64_t row, int64_t t, float* after_bias) {
     const int64_t inputs = pass.direction->inputs, units = pass.direction->units;
     copy_padded(pass.input_row(row, t), inputs, after_bias);
-    if (pass.direction->first_recurrent == inputs + 2) after_bias[inputs] = 1.0f;
+    if (pass.direction->first_recurrent == inputs + 2) after_bias[inputs] = pass.direction->weights.bias_feature();
     float* outputs = after_bias + pass.direction->first_recurrent - 1;
     if (const float* before = pass.hidden_before(row, t))
         copy_padded(before, units, outputs);
@@ -156,7 +156,8 @@ void cell_weight_gradient(const DirectionPass& pass, float* gradient, int64_t fi
     };
     weight_gradient<typename Cell::Parts>(
         direction.weights.shape, direction.first_recurrent, gradient, first, last, pass.chunk_rows(), add, scratch,
-        direction.weights.shape.rows + Cell::more_features(direction), gather, [&](int64_t panel) {
+        direction.weights.shape.rows + Cell::more_features(direction), direction.weights.bias_feature(), gather,
+        [&](int64_t panel) {
             return std::pair<const float*, int64_t>(
                 pass.chunk + panel * DirectionPass::chunk_panel_step(pass.chunk_rows()), direction.gates.width(panel));
         });

@@ -11,6 +11,7 @@ class CellDirection : public Direction {
   public:
     explicit CellDirection(const DirectionPlan& plan) : Direction(plan) {
         Cell::shape(*this);
+        if (!plan.biased) weights.drop_biases();
         units_a_panel = Cell::kUnits;
         has_cells = Cell::kHasCells;
         keeps_gates = Cell::kKeepsGates;

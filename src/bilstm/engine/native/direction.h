@@ -24,7 +24,7 @@ struct DirectionPlan {
     CellKind kind;
     GateKind gates;
     int64_t inputs, units;
-    bool reverse, flip;
+    bool reverse, flip, biased;
 };
 
 // Gate gradients of a panel are read in an order that is the same for every vector width: blocks of 16 units, within

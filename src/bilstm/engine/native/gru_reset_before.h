@@ -173,6 +173,7 @@ class GruResetBeforeDirection final : public Direction {
   public:
     explicit GruResetBeforeDirection(const DirectionPlan& plan) : Direction(plan) {
         GruResetBefore::shape(*this);
+        if (!plan.biased) weights.drop_biases();
         halves = true;
         to_inputs = segments(GruResetBefore::input_gates());
         to_previous = segments(GruResetBefore::recurrent_gates());
