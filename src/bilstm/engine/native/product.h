@@ -150,19 +150,18 @@ template <typename Function>
 // function(Constant<rows>, first row) for each. Without EveryTile there are three sizes of tiles only.
 template <int Vectors, bool EveryTile = true, typename Function>
 [[gnu::always_inline]] inline void for_row_tiles(int64_t begin, int64_t end, Function&& function) {
-    constexpr int kMost = tile_rows(Vectors), kHalf = kMost / 2;
-    if constexpr (!EveryTile) {
+    constexpr int kMost = tile_rows(Vectors), kHalf = std::max(1, kMost / 2);
+    if constexpr (EveryTile) {
+        int64_t tiles = (end - begin + kMost - 1) / kMost;
+        for (int64_t row = begin; tiles > 0; --tiles) {
+            const int64_t rows = (end - row + tiles - 1) / tiles;
+            with_constant<kMost>(rows, [&](auto constant) { function(constant, row); });
+            row += rows;
+        }
+    } else {
         for (; end - begin >= kMost; begin += kMost) function(Constant<kMost>{}, begin);
-        if constexpr (kHalf > 1)
-            for (; end - begin >= kHalf; begin += kHalf) function(Constant<kHalf>{}, begin);
+        for (; end - begin >= kHalf; begin += kHalf) function(Constant<kHalf>{}, begin);
         for (; begin < end; ++begin) function(Constant<1>{}, begin);
-        return;
-    }
-    int64_t tiles = (end - begin + kMost - 1) / kMost;
-    for (int64_t row = begin; tiles > 0; --tiles) {
-        const int64_t rows = (end - row + tiles - 1) / tiles;
-        with_constant<kMost>(rows, [&](auto constant) { function(constant, row); });
-        row += rows;
     }
 }
 
