@@ -478,12 +478,16 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
     vocabularies = draw(st.lists(SIZES, min_size=4, max_size=4))
     dimensions = draw(st.lists(SIZES, min_size=4, max_size=4))
     plausible, cells = st.sampled_from([0, 1]), st.sampled_from(range(5)) | FLAGS
+    gates = st.sampled_from(range(3)) | FLAGS
     struct = LayerStruct(
         kind=draw(st.sampled_from(range(7)) | FLAGS),
         index=draw(FLAGS),
         directions=draw(st.sampled_from([1, 2]) | FLAGS),
         ways=(DirectionStruct * 2)(
-            *(DirectionStruct(draw(SIZES), draw(FLAGS), draw(FLAGS), draw(cells)) for _ in range(2))
+            *(
+                DirectionStruct(draw(SIZES), draw(FLAGS), draw(FLAGS), draw(cells), draw(gates), draw(plausible))
+                for _ in range(2)
+            )
         ),
         merge=draw(plausible | FLAGS),
         return_sequences=draw(plausible),
@@ -493,6 +497,7 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
         numeric=draw(SIZES),
         tables=draw(st.sampled_from([-LARGEST - 1, -1, 0, 1, 2, 3, 4])),
         pool=draw(plausible | FLAGS),
+        without_bias=draw(plausible),
     )
     if draw(st.booleans()):
         struct.vocabularies = ctypes.cast((c_int64 * 4)(*vocabularies), POINTER(c_int64))

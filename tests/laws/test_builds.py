@@ -13,7 +13,7 @@ import pytest
 
 from bilstm import utils
 from bilstm.engine.losses import LOSSES, TABLE, Loss
-from bilstm.engine.plans import ACTIVATIONS, PRECISIONS
+from bilstm.engine.plans import ACTIVATIONS, GATES, PRECISIONS
 from bilstm.layers import LAYERS, LSTM, Bidirectional, Dense, Dropout, Input, Layer, Masking, to_json
 from bilstm.models import Sequential
 from bilstm.optimizers import Optimizer
@@ -129,7 +129,7 @@ def test_many_random_networks(first: int) -> None:
 
 def test_the_sample_has_every_layer_loss_and_activation() -> None:
     """A layer that is added to the package must be added to oracles/thresholds.py, too."""
-    layers, losses, activations = set(), set(), set()
+    layers, losses, activations, gates, biases = set(), set(), set(), set(), set()
     for seed in range(SAMPLE):
         case = draw(seed)
         losses.add(LOSSES[case.loss])
@@ -137,6 +137,10 @@ def test_the_sample_has_every_layer_loss_and_activation() -> None:
             inner = [layer["config"][name] for name in ("layer", "backward_layer") if layer["config"].get(name)]
             layers |= {part["class_name"] for part in (layer, *inner)}
             activations |= {part["config"].get("activation") for part in (layer, *inner)} & {*ACTIVATIONS}
+            biases |= {part["config"].get("use_bias") for part in (layer, *inner)} - {None}
+            gates |= {part["config"].get("recurrent_activation") for part in (layer, *inner)} - {None}
     assert layers == LAYERS.keys() - {Input.__name__, Masking.__name__}  # which the engine knows nothing of
     assert losses == {*TABLE}
     assert activations == {*ACTIVATIONS}
+    assert gates == {*GATES}
+    assert biases == {False, True}

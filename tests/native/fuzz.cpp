@@ -101,8 +101,12 @@ struct Plan {
             layer.directions = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(1 + bytes.below(2));
             const int64_t units = bytes.size(40);
             for (auto& way : layer.ways)
-                way = {bytes.rarely() ? bytes.size(40) : units, bytes.byte() & 1, bytes.byte() & 1,
-                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5))};
+                way = {bytes.rarely() ? bytes.size(40) : units,
+                       bytes.byte() & 1,
+                       bytes.byte() & 1,
+                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5)),
+                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3)),
+                       bytes.byte() & 1};
             layer.merge = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(4));
             layer.return_sequences = !(bytes.below(4) == 0);
             layer.units = units;
@@ -110,6 +114,7 @@ struct Plan {
             layer.pool = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(2));
             layer.causal = bytes.byte() & 1;
             layer.same = bytes.byte() & 1;
+            layer.without_bias = bytes.byte() & 1;
             layer.window = bytes.size(6);
             layer.stride = bytes.size(3);
             layer.dilation = bytes.size(3);

@@ -81,16 +81,21 @@ class Layer:
     After a recurrent layer without return_sequences, every array has one row: the sequence's.
     """
 
-    def __init__(self, index: int, width: int, shapes: Sequence[tuple[int, ...]] = ()) -> None:
+    def __init__(self, index: int, width: int, shapes: Sequence[tuple[int, ...]] = (), use_bias: bool = True) -> None:
         self.index = index
         self.output_width = width
-        self.shapes = list(shapes)
+        kept = len(shapes) if use_bias else len(shapes) - 1
+        self.shapes, self.no_bias = list(shapes[:kept]), list(shapes[kept:])
         self.weights: list[Array] = []
         self.gradients: list[Array] = []
 
     def set_weights(self, weights: list[Array]) -> None:
         self.weights = weights
         self.gradients = [np.zeros_like(weight) for weight in weights]
+
+    def with_bias(self, arrays: list[Array]) -> list[Array]:
+        """The layer's weights or gradients, and zeros in place of biases where it has none."""
+        return arrays + [np.zeros(shape, arrays[0].dtype) for shape in self.no_bias]
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
         raise NotImplementedError
@@ -180,15 +185,16 @@ class SpatialDropout(Dropout):
 class Dense(Layer):
     """Row by row: activation(x @ kernel + bias). Keeps the sums before the activation as `logits`."""
 
-    def __init__(self, index: int, width: int, units: int, activation: str = "linear") -> None:
+    def __init__(self, index: int, width: int, units: int, activation: str = "linear", use_bias: bool = True) -> None:
         if activation not in ("linear", "sigmoid", "softmax", "tanh", "relu"):
             raise ValueError(f"layer {index}: unknown activation {activation!r}")
-        super().__init__(index, units, [(width, units), (units,)])
+        super().__init__(index, units, [(width, units), (units,)], use_bias)
         self.activation = activation
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
         self.inputs = inputs
-        self.logits = [rows @ self.weights[0] + self.weights[1] for rows in inputs]
+        kernel, bias = self.with_bias(self.weights)
+        self.logits = [rows @ kernel + bias for rows in inputs]
         self.outputs = [self._activate(logits) for logits in self.logits]
         return self.outputs
 
@@ -218,9 +224,10 @@ class Dense(Layer):
         )
 
     def backward_from_logits(self, gradients: list[Array]) -> list[Array]:
+        by_kernel, by_bias = self.with_bias(self.gradients)
         for x, by_logits in zip(self.inputs, gradients, strict=True):
-            self.gradients[0] += x.T @ by_logits
-            self.gradients[1] += by_logits.sum(axis=0)
+            by_kernel += x.T @ by_logits
+            by_bias += by_logits.sum(axis=0)
         return [by_logits @ self.weights[0].T for by_logits in gradients]
 
 
@@ -238,8 +245,9 @@ class Conv1D(Layer):
         padding: str = "same",
         dilation_rate: int = 1,
         activation: str = "linear",
+        use_bias: bool = True,
     ) -> None:
-        super().__init__(index, filters, [(kernel_size, width, filters), (filters,)])
+        super().__init__(index, filters, [(kernel_size, width, filters), (filters,)], use_bias)
         if padding not in ("same", "causal"):
             raise ValueError(f"layer {index}: unknown padding {padding!r}")
         others = (kernel_size - 1) * dilation_rate
@@ -253,7 +261,7 @@ class Conv1D(Layer):
         return [(step, tap, at) for step, tap, at in read if 0 <= at < steps]
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
-        kernel, bias = self.weights
+        kernel, bias = self.with_bias(self.weights)
         self.inputs = inputs
         self.outputs = []
         for rows in inputs:
@@ -264,8 +272,8 @@ class Conv1D(Layer):
         return self.outputs
 
     def backward(self, gradients: list[Array]) -> list[Array]:
-        kernel, _ = self.weights
-        by_kernel, by_bias = self.gradients
+        kernel = self.weights[0]
+        by_kernel, by_bias = self.with_bias(self.gradients)
         by_inputs = []
         for rows, y, by_y in zip(self.inputs, self.outputs, gradients, strict=True):
             by_sums = self.dense._by_logits(y, by_y)

@@ -33,7 +33,7 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import CELLS, NATIVE, Case, random_labels
+from oracles.models import CELLS, NATIVE, Case, random_labels, without_bias
 
 Random = np.random.Generator
 
@@ -88,7 +88,9 @@ def draw(seed: int, *, small: bool = False) -> Case:
     values = random.normal(size=(steps, features))
     if isinstance(layers[0], (Embedding, ColumnEmbedding)):
         values[:, -1] = random.integers(VOCABULARY, size=steps)
-    case = Case([to_json(layer) for layer in layers], Ragged(values, offsets_of(lengths)), None, loss.name, seed)
+    described = [to_json(layer) for layer in layers]
+    described = [without_bias(layer) if random.random() < 0.2 else layer for layer in described]
+    case = Case(described, Ragged(values, offsets_of(lengths)), None, loss.name, seed)
     rows = len(lengths) if case.one_row_each else steps
     case.y = random_labels(loss.name, rows, outputs, random)
     return case

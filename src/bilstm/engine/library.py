@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bilstm.engine.processors import default_threads
 
-ABI = 8
+ABI = 9
 INVALID, OUT_OF_MEMORY, INTERRUPTED = 1, 2, 4  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
@@ -23,10 +23,17 @@ class EngineError(RuntimeError):
 
 class DirectionStruct(ctypes.Structure):
     """One direction of a recurrent layer: `reverse` reads sequences from their last step; `flip` stores outputs from
-    the last step on; `cell` is an index into `plans.CELLS`.
+    the last step on; `cell` is an index into `plans.CELLS`, `gates` one into `plans.GATES`.
     """
 
-    _fields_ = [("units", c_int64), ("reverse", c_int32), ("flip", c_int32), ("cell", c_int32)]
+    _fields_ = [
+        ("units", c_int64),
+        ("reverse", c_int32),
+        ("flip", c_int32),
+        ("cell", c_int32),
+        ("gates", c_int32),
+        ("without_bias", c_int32),
+    ]
 
 
 class LayerStruct(ctypes.Structure):
@@ -50,6 +57,7 @@ class LayerStruct(ctypes.Structure):
         ("dilation", c_int64),
         ("same", c_int32),
         ("causal", c_int32),
+        ("without_bias", c_int32),
     ]
 
 

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3, BILSTM_INTERRUPTED = 4 };
-enum { BILSTM_ABI = 8 };
+enum { BILSTM_ABI = 9 };
 enum { BILSTM_MOST_SHARES = 8 };  // of a batch
 
 typedef struct bilstm_network bilstm_network;
@@ -56,12 +56,18 @@ typedef enum bilstm_loss {
 // A GRU's reset gate comes after the recurrent product, or before it.
 enum { BILSTM_LSTM = 0, BILSTM_GRU = 1, BILSTM_GRU_RESET_BEFORE = 2, BILSTM_SIMPLE_TANH = 3, BILSTM_SIMPLE_RELU = 4 };
 
+// What squashes the sums of an LSTM's or a GRU's gates: of hard sigmoids, Keras 3's is clip(x / 6 + 1/2, 0, 1), Keras
+// 2's clip(x / 5 + 1/2, 0, 1).
+enum { BILSTM_SIGMOID = 0, BILSTM_HARD_SIGMOID = 1, BILSTM_HARD_SIGMOID_KERAS2 = 2 };
+
 // One direction of a recurrent layer.
 typedef struct bilstm_direction {
     int64_t units;
     int32_t reverse;  // processes sequences from their last step
     int32_t flip;     // stores its n-th output at the n-th place from the end
     int32_t cell;     // BILSTM_LSTM, …
+    int32_t gates;    // BILSTM_SIGMOID, …
+    int32_t without_bias;
 } bilstm_direction;
 
 typedef struct bilstm_layer {
@@ -78,12 +84,13 @@ typedef struct bilstm_layer {
     int64_t tables;            // embedding
     const int64_t* vocabularies;
     const int64_t* dimensions;
-    int32_t pool;      // pooling, window pooling: 0 average, 1 maximum
-    int64_t window;    // convolution, window pooling: rows of a window
-    int64_t stride;    // window pooling: steps from a window to the next
-    int64_t dilation;  // convolution: steps from a row of a window to the next
-    int32_t same;      // window pooling: Keras's padding="same", else "valid"
-    int32_t causal;    // convolution: a window ends at its step, rather than lying around it
+    int32_t pool;          // pooling, window pooling: 0 average, 1 maximum
+    int64_t window;        // convolution, window pooling: rows of a window
+    int64_t stride;        // window pooling: steps from a window to the next
+    int64_t dilation;      // convolution: steps from a row of a window to the next
+    int32_t same;          // window pooling: Keras's padding="same", else "valid"
+    int32_t causal;        // convolution: a window ends at its step, rather than lying around it
+    int32_t without_bias;  // dense, convolution
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for

@@ -15,6 +15,7 @@ namespace bilstm {
 
 // What most cells have in common.
 struct AnyCell {
+    static constexpr bool kEveryTile = true;
     using Parts = AllWeights;
     static int64_t lanes(int64_t, int64_t) { return kLanes; }
     // Features besides those that gather_features writes.
@@ -104,7 +105,7 @@ template <typename Cell, int Rows, int Vectors>
                 places.before_units = direction.units - unit;
                 places.carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
                 places.carried = carried || pass.goes_on();
-                Cell::template gradient<decltype(vectors)::value>(sums[r][v], places);
+                Cell::template gradient<decltype(vectors)::value>(direction, sums[r][v], places);
             });
         }
     }
@@ -112,7 +113,7 @@ template <typename Cell, int Rows, int Vectors>
 
 // Calls tile(Constant<rows>, Constant<vectors>, first row, panel of transposed weights, whether there is a step after)
 // for the sequences of a step.
-template <typename Tile>
+template <bool EveryTile, typename Tile>
 [[gnu::always_inline]] inline void for_backward_tiles(const DirectionPass& pass, int64_t t, int64_t first, int64_t last,
                                                       Tile&& tile) {
     const int64_t end = std::min(last, pass.active(t));
@@ -122,8 +123,10 @@ template <typename Tile>
     for (int64_t panel = 0; panel < shape.panels(); ++panel)
         with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
             constexpr int V = decltype(vectors)::value;
-            for_row_tiles<V>(first, going_on, [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, true); });
-            for_row_tiles<V>(going_on, end, [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, false); });
+            for_row_tiles<V, EveryTile>(first, going_on,
+                                        [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, true); });
+            for_row_tiles<V, EveryTile>(going_on, end,
+                                        [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, false); });
         });
 }
 
@@ -132,7 +135,7 @@ template <typename Tile>
 inline void gather_features(const DirectionPass& pass, int64_t row, int64_t t, float* after_bias) {
     const int64_t inputs = pass.direction->inputs, units = pass.direction->units;
     copy_padded(pass.input_row(row, t), inputs, after_bias);
-    if (pass.direction->first_recurrent == inputs + 2) after_bias[inputs] = 1.0f;
+    if (pass.direction->first_recurrent == inputs + 2) after_bias[inputs] = pass.direction->weights.bias_feature();
     float* outputs = after_bias + pass.direction->first_recurrent - 1;
     if (const float* before = pass.hidden_before(row, t))
         copy_padded(before, units, outputs);
@@ -153,7 +156,8 @@ void cell_weight_gradient(const DirectionPass& pass, float* gradient, int64_t fi
     };
     weight_gradient<typename Cell::Parts>(
         direction.weights.shape, direction.first_recurrent, gradient, first, last, pass.chunk_rows(), add, scratch,
-        direction.weights.shape.rows + Cell::more_features(direction), gather, [&](int64_t panel) {
+        direction.weights.shape.rows + Cell::more_features(direction), direction.weights.bias_feature(), gather,
+        [&](int64_t panel) {
             return std::pair<const float*, int64_t>(
                 pass.chunk + panel * DirectionPass::chunk_panel_step(pass.chunk_rows()), direction.gates.width(panel));
         });

@@ -7,14 +7,19 @@
 
 namespace bilstm {
 
-Direction::Direction(CellKind kind_, int64_t inputs_, int64_t units_, bool reverse_, bool flip_)
-    : kind(kind_), inputs(inputs_), units(units_), reverse(reverse_), flip(flip_) {}
+Direction::Direction(const DirectionPlan& plan)
+    : kind(plan.kind),
+      gate_kind(plan.gates),
+      inputs(plan.inputs),
+      units(plan.units),
+      reverse(plan.reverse),
+      flip(plan.flip) {}
 
-std::unique_ptr<Direction> make_direction(CellKind kind, int64_t inputs, int64_t units, bool reverse, bool flip) {
-    if (kind == CellKind::lstm) return make_lstm(inputs, units, reverse, flip);
-    if (kind == CellKind::gru) return make_gru(inputs, units, reverse, flip);
-    if (kind == CellKind::gru_reset_before) return make_gru_reset_before(inputs, units, reverse, flip);
-    return make_simple(kind, inputs, units, reverse, flip);
+std::unique_ptr<Direction> make_direction(const DirectionPlan& plan) {
+    if (plan.kind == CellKind::simple_tanh || plan.kind == CellKind::simple_relu) return make_simple(plan);
+    if (plan.gates != GateKind::sigmoid) return make_hard_gates(plan);
+    if (plan.kind == CellKind::lstm) return make_lstm(plan);
+    return plan.kind == CellKind::gru ? make_gru(plan) : make_gru_reset_before(plan);
 }
 
 std::vector<GateSegment> Direction::segments(const std::vector<GateGradient>& pairs, int64_t first_row) const {

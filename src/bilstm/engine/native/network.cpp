@@ -44,8 +44,10 @@ std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) 
     std::vector<std::unique_ptr<Direction>> directions;
     for (int32_t d = 0; d < layer.directions; ++d) {
         const bilstm_direction& way = layer.ways[d];
-        directions.push_back(make_direction(checked_enum(way.cell, CellKind::simple_relu, "recurrent cell"), width,
-                                            checked_size(way.units, "units"), way.reverse != 0, way.flip != 0));
+        directions.push_back(
+            make_direction({checked_enum(way.cell, CellKind::simple_relu, "recurrent cell"),
+                            checked_enum(way.gates, GateKind::hard_sigmoid_keras2, "kind of gates"), width,
+                            checked_size(way.units, "units"), way.reverse != 0, way.flip != 0, way.without_bias == 0}));
     }
     return std::make_unique<Recurrent>(std::move(directions), checked_enum(layer.merge, Merge::average, "merge mode"),
                                        layer.return_sequences != 0);
@@ -65,10 +67,10 @@ std::unique_ptr<Layer> make_embedding(const bilstm_layer& layer, int64_t width) 
 }
 
 std::unique_ptr<Layer> make_convolution(const bilstm_layer& layer, int64_t width) {
-    return std::make_unique<Convolution>(width, checked_size(layer.units, "units"),
-                                         checked_size(layer.window, "a kernel size"),
-                                         checked_size(layer.dilation, "a dilation"), layer.causal != 0,
-                                         checked_enum(layer.activation, Activation::relu, "activation"));
+    return std::make_unique<Convolution>(
+        width, checked_size(layer.units, "units"), checked_size(layer.window, "a kernel size"),
+        checked_size(layer.dilation, "a dilation"), layer.causal != 0,
+        checked_enum(layer.activation, Activation::relu, "activation"), layer.without_bias == 0);
 }
 
 }  // namespace
@@ -97,7 +99,8 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
             break;
         case BILSTM_DENSE:
             made = std::make_unique<Dense>(width, checked_size(layer.units, "units"),
-                                           checked_enum(layer.activation, Activation::relu, "activation"));
+                                           checked_enum(layer.activation, Activation::relu, "activation"),
+                                           layer.without_bias == 0);
             break;
         case BILSTM_DROPOUT:
             made = std::make_unique<Dropout>(width, checked_rate(layer.rate));
