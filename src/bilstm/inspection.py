@@ -72,7 +72,8 @@ def describe_model(model: TrainedModel) -> dict[str, Any]:
 
 
 def describe_columns(schema: Schema) -> dict[str, Any]:
-    """What a model reads: "sequence", "order", "conll_columns", "text" (the column of texts and what their steps are),
+    """What a model reads: "sequence", "order", "conll_columns", "reading" (the options with which files are read),
+    "text" (the column of texts and what their steps are),
     and of each of the "features" its "name", "kind" ("number" or "text"), and of numbers the training rows' "mean",
     "deviation" and "missing" cells, of text the number of "known" and of "different" values."""
     features: dict[str, dict[str, Any]] = {}
@@ -87,6 +88,7 @@ def describe_columns(schema: Schema) -> dict[str, Any]:
         "order": schema.order,
         "named": schema.named,
         "conll_columns": schema.conll_columns,
+        "reading": schema.reading.to_json(),
         "text": schema.text and {"column": schema.text.column, "tokens": schema.text.tokens},
         "features": list(features.values()),
     }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bilstm.data.filetable import FileTable
+from bilstm.data.joined import JoinedTable
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
@@ -41,7 +42,7 @@ _LEADING = {"label": ("accuracy", "macro_f1"), "labels": ("macro_f1", "subset_ac
 def before_training(prepared: Prepared) -> list[str]:
     """What was found in the table, and what is set aside of it."""
     table, schema, task = prepared.table, prepared.schema, prepared.task
-    lines = [f"{table.label}: {_size(table)}", *_features(schema.describe()), _task(prepared)]
+    lines = [f"{table.label}: {_size(table)}", *guesses(table), *_features(schema.describe()), _task(prepared)]
     lines.append(f"training set: {_labelled(task, prepared.training)}")
     if prepared.validation:
         lines.append(f"validation set: {_labelled(task, prepared.validation)}")
@@ -49,6 +50,12 @@ def before_training(prepared: Prepared) -> list[str]:
     elif task.per_sequence:
         lines.append("no validation set: all epochs are run, and the last one is kept")
     return lines + [f"note: {note}" for note in prepared.notes]
+
+
+def guesses(table: Table) -> list[str]:
+    """How files were read where nobody said, as the options that would say it."""
+    several = len(found := table.guesses()) > 1 or isinstance(table, JoinedTable)
+    return [f"{f'{name} was ' if several else ''}read with {reading.typed} (guessed)" for name, reading in found]
 
 
 def _size(table: Table) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.conll import ConllRows, is_conllu, write_conll
 from bilstm.data.filetable import FileTable, identifier, literal
 from bilstm.data.lists import nest
 from bilstm.data.reading import first_line, format_of
 from bilstm.data.table import Format
-from bilstm.data.textfiles import ConllRows, CsvRows, write_conll
+from bilstm.data.textfiles import CsvRows
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, replacing
 from bilstm.ragged import IndexArray
@@ -100,7 +101,9 @@ def write_table(table: FileTable, additions: Mapping[str, Addition], path: AnyPa
         assert isinstance(table.source, ConllRows)
         with replacing(path) as temporary:
             compress = Path(path).suffix == ".gz"
-            write_conll(table.source, _texts(table, list(additions.values())), temporary, compress=compress)
+            texts = _texts(table, list(additions.values()))
+            universal = table.source.universal and is_conllu(Path(path))
+            write_conll(table.source, list(additions), texts, temporary, compress=compress, universal=universal)
         return
     added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
     values = {name: _value(key, added[key]) for key, name in zip(added, additions, strict=True)}
