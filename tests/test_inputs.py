@@ -22,6 +22,9 @@ from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.errors import UserError
+from bilstm.model.prepare import Prepared, prepare
+from bilstm.model.training import column_options, open_data
+from bilstm.tasks import LabelTask
 
 pytestmark = pytest.mark.fast
 
@@ -336,3 +339,114 @@ def test_rows_in_memory_are_in_the_same_order(case: Case, tmp_path: Path) -> Non
 def test_the_table_holds_every_case_once() -> None:
     names = [case.id for case in CASES]
     assert len(set(names)) == len(names) >= 150
+
+
+def many(row: str, header: str = "id,x,y", rows: int = 24) -> str:
+    """A table of several sequences of six rows, each as the pattern has it."""
+    lines = (row.format(i=i, s=i // 6, c="ab"[i % 2], x=i * 7 % 5 / 2) for i in range(rows))
+    return header + "\n" + "".join(line + "\n" for line in lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A file, what a person says about it, and what is learned.
+
+    Attributes:
+        id: a name.
+        name: the file's.
+        content: what it holds; of a Parquet file, the SQL that makes it.
+        options: the arguments of `bilstm.train`.
+        features: those that are used.
+        classes: those that are predicted.
+        note: what must be said, or that nothing need be.
+        message: what must be said instead of all this.
+    """
+
+    id: str
+    name: str
+    content: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    features: list[str] | None = None
+    classes: tuple[str, ...] | None = None
+    note: str | None = None
+    message: str | None = None
+
+
+SQL = (
+    "SELECT i // 6 AS id, (i * 7 % 5) / 2 AS x, CASE i % 2 WHEN 0 THEN 'a' ELSE 'b' END AS y {} FROM range(24) AS t(i)"
+)
+
+LEARNED = [
+    Learned("a plain table", "t.csv", many("{s},{x},{c}"), features=["x"], classes=("a", "b"), note=""),
+    Learned("NA is no label", "t.csv", many("{s},{x},{c}") + "9,1,NA\n9,2,a\n", classes=("a", "b"), note="y: 1 cell with 'NA' has no label; --missing says which texts mean that"),
+    Learned("NA is no label, as is said", "t.csv", many("{s},{x},{c}") + "9,1,NA\n9,2,a\n", {"reading": {"missing": ["NA"]}}, classes=("a", "b"), note=""),
+    Learned("NA is a label", "t.csv", many("{s},{x},{c}") + "9,1,NA\n9,2,a\n", {"reading": {"missing": []}}, classes=("NA", "a", "b"), note=""),
+    Learned("none is a label", "t.csv", many("{s},{x},{c}") + "9,1,none\n9,2,a\n", classes=("a", "b", "none"), note=""),
+    Learned("question marks are no labels", "t.csv", many("{s},{x},{c}") + "9,1,?\n9,2,a\n", {"reading": {"missing": ["?"]}}, classes=("a", "b"), note=""),
+    Learned("row numbers", "t.csv", many("{s},{x},{c},{i}", "id,x,y,n"), features=["x"], note="n: left out, since it numbers the rows; name it with --features to use it"),
+    Learned("row numbers from a hundred", "t.csv", many("{s},{x},{c},1{i:02}", "id,x,y,n"), features=["x"], note="n: left out, since it numbers the rows"),
+    Learned("row numbers that are named", "t.csv", many("{s},{x},{c},{i}", "id,x,y,n"), {"features": ["x", "n"]}, features=["x", "n"], note=""),
+    Learned("row numbers and nothing else", "t.csv", many("{s},{i},{c}"), features=["x"], note="x: numbers the rows, but there is nothing else to predict from"),
+    Learned("numbers within sequences", "t.csv", many("{s},{x},{c},{i}", "id,x,y,n", 12) + many("{s},{x},{c},{i}", "", 12)[1:], {"order": "n"}, message="a second time"),
+    Learned("few rows that happen to be numbered", "t.csv", many("{s},{i},{c},{x}", "id,n,y,x", 12), features=["n", "x"], note=""),
+    Learned("an index of pandas in CSV", "t.csv", many("{s},{x},{c},{x}", "id,x,y,Unnamed: 0"), features=["x"], note="Unnamed: 0: left out, since it is a data frame's index; name it with --features to use it"),
+    Learned("an index without a name in CSV", "t.csv", many("{i},{s},{x},{c}", ",id,x,y"), features=["x"], note="column_1: left out, since it has no name in the file"),
+    Learned("an index of pandas in Parquet", "t.parquet", SQL.format(", i * 3 AS __index_level_0__"), features=["x"], note="__index_level_0__: left out, since it is a data frame's index"),
+    Learned("an index of pandas that is named", "t.parquet", SQL.format(", i * 3 AS __index_level_0__"), {"features": ["x", "__index_level_0__"]}, features=["x", "__index_level_0__"], note=""),
+    Learned("row numbers in Parquet", "t.parquet", SQL.format(", i AS n"), features=["x"], note="n: left out, since it numbers the rows"),
+    Learned("texts in bytes", "t.parquet", SQL.format(", encode('é' || i % 3) AS w"), features=["x", "w"], note=""),
+    Learned("bytes that are no text", "t.parquet", SQL.format(r", '\xFF'::BLOB AS w"), message="column 'w' of …t.parquet holds lists or objects"),
+    Learned("bytes that are no text, left out", "t.parquet", SQL.format(r", '\xFF'::BLOB AS w"), {"drop": ["w"]}, features=["x"]),
+    Learned("missing numbers in Parquet", "t.parquet", SQL.replace("(i * 7 % 5) / 2", "CASE WHEN i = 3 THEN -999 ELSE i % 5 END").format(""), {"reading": {"missing": ["-999"]}}, features=["x"]),
+    Learned("commas between thousands", "t.csv", many('{s},"50,97{i}",{c}', rows=10), message="line 2: '50,970' in column 'x' has a comma; read it with --thousands ',' if that groups digits, with --decimal ',', or treat the column as text with --categorical x"),
+    Learned("commas between millions", "t.csv", many('{s},"1,250,97{i}",{c}', rows=10), message="line 2: '1,250,970' in column 'x' has commas between thousands; read them with --thousands ',', or treat the column as text"),
+    Learned("commas between some thousands", "t.csv", many("{s},{x},{c}") + '9,"50,972",a\n', message="line 26: '50,972' in column 'x' is not a number, as 24 other cells of it are; it has a comma: read it with --thousands ',' if that groups digits, with --decimal ',', or treat the column as text"),
+    Learned("commas between thousands, as is said", "t.csv", many('{s},"50,97{i}",{c}', rows=10), {"reading": {"thousands": ","}}, features=["x"], note=""),
+    Learned("decimal commas", "t.csv", many("{s};1,5{i};{c}", "id;x;y"), message="line 2: '1,50' in column 'x' has a decimal comma; write a point, read it with --decimal ',', or treat the column as text with --categorical x"),
+    Learned("points between thousands", "t.csv", many("{s};1.234,5{i};{c}", "id;x;y"), message="has points between thousands; read them with --thousands . --decimal ',', or treat"),
+    Learned("blanks between thousands", "t.csv", many("{s};{x};{c}", "id;x;y") + "9;1 234,5;a\n", message="is not a number, as 24 other cells of it are; it has groups of digits: read them with --thousands ' ' --decimal ','"),
+    Learned("a line break in a cell", "t.csv", many("{s},{c},{c}") + '9,"a\nb",a\n9,c,b\n9,"a\nb",a\n', features=["x"], note='x: the cell in line 26 holds a line break; if " is a character like others, say so with --no-quotes'),
+    Learned("a line break in a label", "t.csv", many("{s},{x},{c}") + '9,1,"a\nb"\n', note="y: the cell in line 26 holds a line break"),
+    Learned("times with offsets are no features", "t.csv", many("{s},{x},{c},2024-06-01T10:{i:02}:00+02:00", "id,x,y,t"), message="column 't' of …t.csv holds dates or times, which are no features as they are"),
+    Learned("times in two columns", "t.csv", many("{s},{x},{c},2024-06-01,10:{i:02}", "id,x,y,d,t"), {"order": "d,t"}, features=["x"], note=""),
+    Learned("words", "t.conll", "a X\nb Y\n\n" * 4, {"sequence": None, "label": None}, features=["token"], classes=("X", "Y"), note=""),
+    Learned("words that are numbered", "t.conll", "1 a X\n2 b Y\n\n" * 4, {"sequence": None, "label": None}, features=["column_2"], note="token: left out, since it numbers the words; column_2 is used"),
+    Learned("words that are numbered, with names", "t.conll", "1 a N X\n2 b V Y\n\n" * 4, {"sequence": None, "label": None, "reading": {"columns": ["id", "token", "pos", "label"]}}, features=["token"], note="id, pos: not used unless named with --features"),
+    Learned("ranges of words", "t.conll", "1\tje\t_\tPRON\n2-3\tdu\t_\t_\n2\tde\t_\tADP\n3\tle\t_\tDET\n\n" * 4, {"sequence": None, "label": None}, features=["column_2"], classes=("ADP", "DET", "PRON")),
+    Learned("CoNLL-U", "t.conllu", "1\tle\tle\tDET\t_\t_\t0\troot\t_\t_\n2\tchat\tchat\tNOUN\t_\t_\t1\tdet\t_\t_\n\n" * 4, {"sequence": None, "label": "upos"}, features=["form"], classes=("DET", "NOUN")),
+    Learned("CoNLL-U without a label", "t.conllu", "1\tle\tle\tDET\t_\t_\t0\troot\t_\t_\n2\tchat\tchat\tNOUN\t_\t_\t1\tdet\t_\t_\n\n" * 4, {"sequence": None, "label": None}, message="which column of …t.conllu is to be predicted? Name it with --label"),
+    Learned("quotes have no effect on Parquet", "t.parquet", SQL.format(""), {"reading": {"quote": ""}}, message="--quote (quote) says how text files are read, and has no effect on …t.parquet: leave it out"),
+    Learned("decimal commas have no effect on Parquet", "t.parquet", SQL.format(""), {"reading": {"decimal": ","}}, message="--decimal (decimal) says how text files are read"),
+    Learned("no such option", "t.csv", PLAIN, {"reading": {"separator": ","}}, message="there is no reading option 'separator'."),
+    Learned("no options", "t.csv", PLAIN, {"reading": ";"}, message="reading is a dictionary of options or a ReadingOptions, not ';'"),
+]  # fmt: skip
+
+
+def learned(path: Path, case: Learned) -> Prepared:
+    if case.name.endswith("parquet"):
+        import duckdb
+
+        duckdb.connect().execute(f"COPY ({case.content}) TO '{path}' (FORMAT parquet)").fetchall()
+    else:
+        path.write_text(case.content, encoding="utf-8")
+    table, columns = open_data(path, column_options(**{"sequence": "id", "label": "y", **case.options}))
+    return prepare(table, columns, validation_split=0.25)
+
+
+@pytest.mark.parametrize("case", LEARNED, ids=[case.id for case in LEARNED])
+def test_what_is_learned(case: Learned, tmp_path: Path) -> None:
+    path = tmp_path / case.name
+    if case.message is not None:
+        with pytest.raises(UserError) as error:
+            learned(path, case)
+        said(error, case.message)
+        return
+    prepared = learned(path, case)
+    if case.features is not None:
+        assert prepared.schema.features == case.features
+    if case.classes is not None:
+        assert isinstance(prepared.task, LabelTask)
+        assert prepared.task.classes == case.classes
+    if case.note is not None:
+        notes = " | ".join(prepared.notes)
+        assert case.note in notes if case.note else not notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.errors import counted, listed, shown
 from bilstm.layers import Bidirectional, ColumnEmbedding, Conv1D, Dense, Dropout, Layer, Recurrent, TimeDistributed
@@ -196,6 +197,8 @@ def _expected(columns: dict[str, Any]) -> list[str]:
     else:
         order = f", ordered by {shown(columns['order'])}" if columns["order"] else ", in order"
         lines = [f"reads a table with a row a time step: sequences in {shown(columns['sequence'])}{order}; features:"]
+    if columns["reading"]:
+        lines.insert(0, f"reads files with {ReadingOptions.from_json(columns['reading']).typed}")
     features = columns["features"]
     rows = [(shown(feature["name"])[1:-1], _feature(feature)) for feature in features[:_MOST_LISTED]]
     width = max(len(name) for name, _ in rows)

@@ -22,6 +22,7 @@ from bilstm.data.readingoptions import MISSING_NUMBERS, PLAIN, ReadingOptions, i
 from bilstm.data.sequences import find_sequences
 from bilstm.data.table import Format, Kind, Profile, Sequences, Table
 from bilstm.data.textfiles import CsvRows
+from bilstm.data.times import read_moment
 from bilstm.errors import UserError
 from bilstm.ragged import IndexArray
 
@@ -168,11 +169,10 @@ class FileTable(Table):
                 """
             )
             times = 0
-            if other is not None:  # to look at all takes as long as all else
-                is_time = "TRY_CAST(t AS TIMESTAMP) IS NOT NULL OR TRY_CAST(t AS TIME) IS NOT NULL"
-                found = f"SELECT count(*) FROM {cells} WHERE CASE WHEN other THEN {is_time} END"
-                if self.query(f"{found} AND r = {other}")[0][0]:
-                    times = self.query(found)[0][0]
+            if other is not None and read_moment(self.cell(name, other)) is not None:  # to look at all takes long
+                for start, stop in self.blocks():
+                    found = self.query(f"SELECT t FROM {cells} WHERE other AND r >= {start} AND r < {stop}")
+                    times += sum(read_moment(text) is not None for (text,) in found)
             self._profiles[name] = Profile(present, count, times, commas, other, *firsts)
         return self._profiles[name]
 

@@ -259,8 +259,9 @@ def _cell_notes(table: Table, label: Sequence[str], features: Mapping[str, Featu
         counts = dict(table.counts(name, everywhere)) if table.kinds[name] in ("cell", "text") else {}
         missing = {text: count for text, count in counts.items() if text.strip() in table.missing_labels - {""}}
         if missing and table.reading.missing is None:
-            cells = counted(sum(missing.values()), "cell")
-            yield f"{name}: {cells} with {listed(missing)} have no label; --missing says which texts mean that"
+            count = sum(missing.values())
+            cells = f"{counted(count, 'cell')} with {listed(missing)} {'has' if count == 1 else 'have'} no label"
+            yield f"{name}: {cells}; --missing says which texts mean that"
     texts = [name for name, kind in features.items() if kind == "categorical"]
     if isinstance(table, FileTable) and table.format == "csv":
         for name in (*label, *texts):
