@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bilstm.data.conll import SEQUENCE
 from bilstm.data.filetable import FileTable
 from bilstm.data.reading import read_table
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
@@ -52,7 +53,7 @@ def inspect_table(
     found = None
     if table.divided or sequence is not None:
         table.check_sequence(sequence)
-        sequences = table.sequences(sequence, order)
+        sequences = table.sequences(sequence or (SEQUENCE if table.format == "conll" else None), order)
         found = dataclasses.asdict(Extent().add(np.diff(sequences.offsets)))
     rows = range(min(table.rows, _ROWS))
     return {

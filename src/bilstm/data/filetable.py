@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from bilstm.data import scratch
 from bilstm.data.conll import ConllRows
+from bilstm.data.names import literal
 from bilstm.data.readingoptions import MISSING_NUMBERS, PLAIN, ReadingOptions, is_number
 from bilstm.data.sequences import find_sequences
 from bilstm.data.table import Format, Kind, Profile, Sequences, Table
@@ -296,16 +297,6 @@ class FileTable(Table):
                 yield _kind_of_json({name for (name,) in types} - {"NULL"})
             else:
                 yield _kind_of_sql(sql_type)
-
-
-def identifier(name: str) -> str:
-    """SQL: a name as it is."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """SQL: a text as it is."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _kind_of_json(types: set[str]) -> Kind:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bilstm.data.names import literal, literal_glob
 from bilstm.data.times import FORMS, HALF_DAY, Form, past_midnight, reader
 from bilstm.errors import UserError, listed, shown
 
@@ -63,7 +64,11 @@ def _key(table: FileTable, name: str, keys: str) -> tuple[OrderKey, bool]:
     for reading in readings:
         row = table.query(f"SELECT min(rowid) FROM cells WHERE {reading} IS NULL OR {missing}")[0][0]
         if row is None:
-            return OrderKey("cells", reading), table.kinds[name] == "time" and _is_clock(table, name)
+            if table.kinds[name] != "time":
+                return OrderKey("cells", reading), False
+            ((kind,),) = table.query(f"SELECT typeof({table.column(name)}) FROM cells LIMIT 1")
+            _check_nanoseconds(table, name, str(kind))
+            return OrderKey("cells", reading), str(kind).startswith("TIME") and not str(kind).startswith("TIMESTAMP")
         misfit = max(misfit, row)  # of the reading that goes furthest: that is probably what the column holds
     if texts:
         found = _times(table, [name], keys)
@@ -139,9 +144,17 @@ def _misfit(table: FileTable, name: str, row: int, cell: str | None = None) -> U
     return UserError(f"{table.place(row)}: {problem} in column {name!r}, which gives the order of the rows{advice}")
 
 
-def _is_clock(table: FileTable, name: str) -> bool:
-    ((kind,),) = table.query(f"SELECT typeof({table.column(name)}) FROM cells LIMIT 1")
-    return str(kind).startswith("TIME") and not str(kind).startswith("TIMESTAMP")
+def _check_nanoseconds(table: FileTable, name: str, kind: str) -> None:
+    """Refuse a column of a Parquet file whose nanoseconds the installed DuckDB drops; version 1.3 does for some."""
+    if not kind.startswith("TIME") or kind.endswith("_NS") or table.format != "parquet":
+        return
+    file = literal(literal_glob(table.path))
+    types = table.query(f"SELECT logical_type FROM parquet_schema({file}) WHERE name = {literal(name)}")
+    if any("NanoSeconds" in str(found) for (found,) in types):
+        raise UserError(
+            f"column {name!r} of {table.label} holds nanoseconds, which this version of DuckDB does not keep: pip "
+            f"install --upgrade duckdb"
+        )
 
 
 def _check_midnight(table: FileTable, sequence: str | None, name: str, key: OrderKey) -> None:

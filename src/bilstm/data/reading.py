@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,9 +14,10 @@ import numpy as np
 
 from bilstm.data import scratch
 from bilstm.data.conll import ConllRows, has_sequence_breaks
-from bilstm.data.filetable import FileTable, Source, identifier, literal
+from bilstm.data.filetable import FileTable, Source
 from bilstm.data.lines import is_gzip, text_lines
 from bilstm.data.lists import unnest, unnest_texts
+from bilstm.data.names import identifier, literal, literal_glob
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.table import Format
 from bilstm.data.textfiles import CsvRows, JsonLines
@@ -125,7 +125,7 @@ def column_names(path: AnyPath) -> list[str]:
     path = Path(path)
     table_format = format_of(path)
     if table_format == "parquet":
-        connection, file = connect(), literal(_literal_glob(path))
+        connection, file = connect(), literal(literal_glob(path))
         try:
             found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({file}, hive_partitioning = false)")
         except duckdb.Error as error:
@@ -202,7 +202,7 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator
 def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     import duckdb
 
-    file = literal(_literal_glob(path))
+    file = literal(literal_glob(path))
     reader = f"read_parquet({file}, hive_partitioning = false)"
     try:
         names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
@@ -347,11 +347,6 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
             twice = f"two columns {name!r}" if other == name else f"columns {other!r} and {name!r}"
             raise UserError(f"{path} has {twice}: give each a name of its own")
         seen[name.lower()] = name
-
-
-def _literal_glob(path: Path) -> str:
-    """The path as a pattern that matches this file only, even if its name holds `*`, `?` or `[`."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path.absolute()))
 
 
 def first_line(error: Exception) -> str:

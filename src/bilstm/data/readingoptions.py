@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -182,8 +183,11 @@ def _typed(name: str, value: Any) -> str:
         return "--no-quotes"
     if isinstance(value, bool):
         return option if value else f"--no-{name}"
-    text = ",".join(value) if isinstance(value, tuple) else {"\t": "tab", " ": "space"}.get(str(value), str(value))
-    return f"{option} {text}" if re.fullmatch(r"[\w./:,+-]+", text) else f"{option} '{text}'"
+    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    if name == "delimiter":
+        text = {"\t": "tab", " ": "space"}.get(text, text)
+    plain = re.fullmatch(r"[\w./:,+-]+", text)
+    return f"{option} {text if plain else shlex.quote(text)}"
 
 
 def _check_encoding(name: str) -> None:

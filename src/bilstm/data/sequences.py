@@ -87,7 +87,7 @@ def _sorted_rows(table: FileTable, sequence: str | None, columns: Sequence[str],
     rows: IndexArray = scratch.empty(table.rows, np.int64)
     source = "cells" if key.source == "cells" else f"cells POSITIONAL JOIN {key.source}"
     table.query(
-        f"CREATE TABLE sorted AS SELECT first, r, k FROM (SELECT {_first_row(table, sequence)} AS first, "
+        f"CREATE OR REPLACE TABLE sorted AS SELECT first, r, k FROM (SELECT {_first_row(table, sequence)} AS first, "
         f"cells.rowid AS r, {key.sql} AS k FROM {source}) ORDER BY first, k, r"
     )
     for start, stop in table.blocks():

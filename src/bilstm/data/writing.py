@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.conll import ConllRows, is_conllu, write_conll
-from bilstm.data.filetable import FileTable, identifier, literal
+from bilstm.data.filetable import FileTable
 from bilstm.data.lists import nest
+from bilstm.data.names import identifier, literal
 from bilstm.data.reading import first_line, format_of
 from bilstm.data.table import Format
 from bilstm.data.textfiles import CsvRows

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from bilstm.data import scratch
 from bilstm.data.conll import ConllRows
 from bilstm.data.dataset import Dataset
-from bilstm.data.filetable import FileTable, literal
+from bilstm.data.filetable import FileTable
+from bilstm.data.names import literal
 from bilstm.data.reading import column_names, format_of
 from bilstm.data.table import Format
 from bilstm.data.writing import (
