@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bilstm.data import reading
 from bilstm.data.reading import read_table
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_table
 from bilstm.data.table import Table
+from bilstm.data.writing import write_table
 from bilstm.errors import UserError
+from bilstm.model.predictions import check_predictions_path
 from bilstm.model.prepare import Prepared, prepare
 from bilstm.model.training import column_options, open_data
 from bilstm.tasks import LabelTask
@@ -450,3 +453,95 @@ def test_what_is_learned(case: Learned, tmp_path: Path) -> None:
     if case.note is not None:
         notes = " | ".join(prepared.notes)
         assert case.note in notes if case.note else not notes
+
+
+CONLLU = (
+    "# sent_id = 1\n1-2\tdu\t_\t_\t_\t_\t_\t_\t_\t_\n1\tde\tde\tADP\t_\t_\t0\troot\t_\t_\n"
+    "2\tle\tle\tDET\t_\tGender=Masc\t1\tdet\t_\tSpaceAfter=No\n2.1\tx\tx\tX\t_\t_\t_\t_\t_\t_\n\n"
+    "# sent_id = 2\n1\tle\tle\tDET\t_\t_\t0\troot\t_\t_\n\n"
+)
+
+
+def test_conllu_stays_valid(tmp_path: Path) -> None:
+    (tmp_path / "t.conllu").write_text(CONLLU)
+    table = read_table(tmp_path / "t.conllu")
+    added = {"predicted": np.array(["A", "B|C", "A"], object), "probability": np.array([0.5, 0.25, 1.0])}
+    write_table(table, added, tmp_path / "out.conllu")
+    lines = CONLLU.splitlines()
+    lines[2] = lines[2][:-1] + "predicted=A|probability=0.5"
+    lines[3] += "|predicted=B\\pC|probability=0.25"
+    lines[7] = lines[7][:-1] + "predicted=A|probability=1.0"
+    assert (tmp_path / "out.conllu").read_text().splitlines() == lines
+    again = read_table(tmp_path / "out.conllu")
+    assert [again.texts(name).tolist() for name in again.names[:-1]] == [
+        table.texts(name).tolist() for name in table.names[:-1]
+    ]
+    check_predictions_path(tmp_path / "out.conllu")  # it may be replaced
+    with pytest.raises(UserError, match="is not a file of predictions"):
+        check_predictions_path(tmp_path / "t.conllu")
+
+    write_table(table, added, tmp_path / "out.conll")
+    assert (tmp_path / "out.conll").read_text().splitlines()[2] == CONLLU.splitlines()[2] + "\tA\t0.5"
+
+
+@pytest.mark.parametrize(
+    ("content", "written"),
+    [
+        ("a\n\u00a0\nb\n", "a\tX\n\u00a0\tX\nb\tX\n"),
+        ("a Y \nb\u3000 Z\n", "a Y X\nb\u3000 Z X\n"),
+        ("word tag\na Y\nb Z\n", "word tag predicted\na Y X\nb Z X\n"),
+        ("a\tY\n\t\nb\tZ\n", "a\tY\tX\n\t\nb\tZ\tX\n"),
+        ("# 1 2\na Y\nb Z\n", "# 1 2\na Y X\nb Z X\n"),
+    ],
+)
+def test_columns_of_words_are_written_as_they_were(tmp_path: Path, content: str, written: str) -> None:
+    (tmp_path / "t.conll").write_text(content)
+    table = read_table(tmp_path / "t.conll")
+    write_table(table, {"predicted": np.array(["X"] * table.rows, object)}, tmp_path / "out.conll")
+    assert (tmp_path / "out.conll").read_text() == written
+    again = read_table(tmp_path / "out.conll")
+    assert again.texts("token").tolist() == table.texts("token").tolist()
+    assert again.texts("sequence").tolist() == table.texts("sequence").tolist()
+    assert again.texts("label").tolist() == ["X"] * table.rows
+
+
+def test_a_large_parquet_file_with_parentheses_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import duckdb
+
+    monkeypatch.setattr(reading, "LARGE_PARQUET", 1)
+    path = tmp_path / "data (1).parquet"
+    duckdb.connect().execute(f"COPY (SELECT i AS id, 2 * i AS x FROM range(9) AS t(i)) TO '{path}' (FORMAT parquet)")
+    table = read_table(path)
+    assert (table.names, table.rows) == (["id", "x"], 9)
+    assert table.numbers("x").tolist() == list(range(0, 18, 2))
+
+
+@pytest.mark.parametrize("kind", ["TIME", "TIMESTAMP"])
+def test_times_of_parquet_that_pass_midnight(tmp_path: Path, kind: str) -> None:
+    import duckdb
+
+    path = tmp_path / "t.parquet"
+    cells = "TIMESTAMP '2024-06-01 23:59:59' + i * INTERVAL 1 SECOND"
+    sql = f"SELECT 1 AS id, CAST({cells} AS {kind}) AS t, i AS k FROM range(3) AS t(i)"
+    duckdb.connect().execute(f"COPY ({sql}) TO '{path}' (FORMAT parquet)").fetchall()
+    if kind == "TIMESTAMP":
+        assert read_table(path).sequences("id", "t").rows.tolist() == [0, 1, 2]
+        return
+    with pytest.raises(UserError, match="row 2: '00:00:00' in column 't' comes after '23:59:59'"):
+        read_table(path).sequences("id", "t")
+    one_day = read_table(path, reading=ReadingOptions(one_day=True))
+    assert one_day.sequences("id", "t").rows.tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("unit", ["time64", "timestamp", "zoned"])
+def test_nanoseconds_of_parquet_are_kept_or_refused(tmp_path: Path, unit: str) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    kinds = {"time64": pyarrow.time64("ns"), "timestamp": pyarrow.timestamp("ns")}
+    kind = kinds.get(unit, pyarrow.timestamp("ns", tz="Europe/Berlin"))
+    parquet.write_table(pyarrow.table({"id": [1, 1], "t": pyarrow.array([400, 0], kind)}), tmp_path / "t.parquet")
+    try:
+        rows = read_table(tmp_path / "t.parquet").sequences("id", "t").rows.tolist()
+    except UserError as error:
+        assert "holds nanoseconds, which this version of DuckDB does not keep" in str(error)  # noqa: PT017
+    else:
+        assert rows == [1, 0]

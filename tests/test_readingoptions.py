@@ -20,6 +20,7 @@ from bilstm.cli.options import reading_flags, reading_options
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.errors import ModelFileError, UserError
 from bilstm.model.trained import TrainedModel
+from bilstm.preview import inspect_table, preview
 
 pytestmark = pytest.mark.fast
 
@@ -159,6 +160,8 @@ def test_inspect_shows_what_would_be_read(folder: Path) -> None:
     assert printed[4] == "  x   number; 12 missing"
     assert printed[7] == "10 sequences of 6 steps, 60 in all"
     facts = json.loads(run("inspect", folder / "odd.csv", *FLAGS, "--sequence", "id", "--json"))
+    assert facts == inspect_table(folder / "odd.csv", sequence="id", reading=ReadingOptions(**READING))
+    assert preview(facts) == run("inspect", folder / "odd.csv", *FLAGS, "--sequence", "id").splitlines()
     assert facts["columns"][2] == {"name": "x", "kind": "number", "missing": 12, "numbers_rows": False}
     assert facts["sequences"] == {"sequences": 10, "shortest": 6, "longest": 6, "steps": 60}
     assert facts["first_rows"][1] == {"id": "0", "t": "5", "x": "1 002,5", "w": "v", "y": "b"}

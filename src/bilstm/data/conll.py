@@ -24,7 +24,8 @@ _LOOKED_AT = 20  # sequences from which it is seen whether the first column numb
 # What header lines call their columns: in other lines, they may be words like any other.
 _HEADER = re.compile(
     r"#?(id|index|token|tokens|word|words|form|text|lemma|lemmas|pos|pos_?tags?|upos|xpos|tag|tags|label|labels|ner"
-    r"|ner_?tags?|iob|bio|entity|entities|chunk|chunks|chunk_?tags?|feats|head|deprel|deps|misc|sentence|sentence_?id)",
+    r"|ner_?tags?|iob|bio|entity|entities|chunk|chunks|chunk_?tags?|feats|head|deprel|deps|misc|sentence|sentence_?id"
+    r"|column_\d+|(predicted|probability)(_\w+)?)",
     re.IGNORECASE,
 )
 LineKind = Literal["token", "break", "comment", "header", "other"]
@@ -233,7 +234,8 @@ def write_conll(
         for kind, text, _ in source.lines():
             if kind == "token" and universal:
                 *cells, last = text.split("\t")
-                new = [f"{name}={value}" for name, value in zip(names, next(added), strict=True)]
+                values = (value.replace("|", "\\p") for value in next(added))  # as Universal Dependencies write it
+                new = [f"{name}={value}" for name, value in zip(names, values, strict=True)]
                 text = "\t".join([*cells, "|".join(([] if last == "_" else [last]) + new)])
             elif kind in ("token", "header"):
                 new_cells = next(added) if kind == "token" else names

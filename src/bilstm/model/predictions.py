@@ -198,7 +198,10 @@ def check_predictions_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), for
 
 def _holds_predictions(path: AnyPath) -> bool:
     if format_of(path) == "conll":  # without names: its last column is a probability, a quantity, or 0 or 1
-        last = next(iter(ConllRows(Path(path))))[-1]
+        rows = ConllRows(Path(path))
+        last = next(iter(rows))[-1]
+        if rows.universal:
+            return re.search(r"(^|[|])predicted(_\w+)?=", last) is not None
         return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
     names = column_names(path)
     return tuple(names) == EVENTS or any(re.match("predicted(_|$)", name) for name in names)
