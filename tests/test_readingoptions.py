@@ -81,6 +81,49 @@ def test_missing_cells_are_missing_in_memory_too(folder: Path) -> None:
     assert odd.predict(frame.fillna(-999.0).to_dict("list")).tolist() == expected
 
 
+def streamed(model: Path, lines: list[dict[str, Any]], *options: str) -> list[dict[str, Any]]:
+    given = "".join(json.dumps(line) + "\n" for line in lines)
+    result = CliRunner().invoke(commands, ["predict", str(model), "-", "--out", "-", *options], given)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_streams_are_read_alike(folder: Path) -> None:
+    odd = TrainedModel.load(folder / "odd.model")
+    table = odd.open(folder / "odd.csv")
+    cells = {name: table.texts(name).tolist() for name in table.names}
+    lines = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+    expected = odd.predict(folder / "odd.csv").tolist()
+    assert [line["predicted"] for line in streamed(folder / "odd.model", lines)] == expected
+    typed = [
+        line | {"x": -999 if line["x"] is None else float(line["x"].replace(" ", "").replace(",", "."))}
+        for line in lines
+    ]
+    assert [line["predicted"] for line in streamed(folder / "odd.model", typed)] == expected
+    wrong = [lines[0] | {"x": "1.5"}]
+    given = "".join(json.dumps(line) + "\n" for line in wrong)
+    result = CliRunner().invoke(commands, ["predict", str(folder / "odd.model"), "-", "--out", "-"], given)
+    assert "line 1: '1.5' in column 'x' is not a number" in result.stderr
+
+
+def test_streams_are_sorted_alike(tmp_path: Path) -> None:
+    rows = [
+        (i // 4, f"2024-06-0{2 - i % 4 // 2}", f"1{9 - i % 4}:00:00.00000000{i % 2}", i * 7 % 5, "ab"[i % 3 % 2])
+        for i in range(40)
+    ]
+    header = ["id", "date", "time", "x", "y"]
+    text = "".join(",".join(map(str, row)) + "\n" for row in [header, *rows])
+    (tmp_path / "t.csv").write_text(text)
+    bilstm.train(tmp_path / "t.csv", sequence="id", order="date,time", label="y", **SMALL).save(tmp_path / "model")
+    lines = [dict(zip(header, row, strict=True)) for row in rows]
+    expected = TrainedModel.load(tmp_path / "model").predict(tmp_path / "t.csv").tolist()
+    assert [line["predicted"] for line in streamed(tmp_path / "model", lines)] == expected
+    runs = streamed(tmp_path / "model", lines, "--events")
+    run("predict", tmp_path / "model", tmp_path / "t.csv", "--out", tmp_path / "e.ndjson", "--events")
+    events = [json.loads(line) for line in (tmp_path / "e.ndjson").read_text().splitlines()]
+    assert [(each["start"], each["end"]) for each in runs] == [(each["start"], each["end"]) for each in events]
+
+
 def test_the_command_line_and_a_file_of_options_say_the_same(folder: Path, tmp_path: Path) -> None:
     columns = ["--sequence", "id", "--order", "t", "--label", "y", "--no-baseline", "--quiet"]
     small = ["--units", 3, "--layers", 1, "--epochs", 2]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bilstm.data import scratch
 from bilstm.data.conll import ConllRows
 from bilstm.data.names import literal
-from bilstm.data.readingoptions import MISSING_NUMBERS, PLAIN, ReadingOptions, is_number
+from bilstm.data.readingoptions import GROUPS, MISSING_NUMBERS, PLAIN, ReadingOptions, is_number
 from bilstm.data.sequences import find_sequences
 from bilstm.data.table import Format, Kind, Profile, Sequences, Table
 from bilstm.data.textfiles import CsvRows
@@ -257,13 +257,7 @@ class FileTable(Table):
         decimal, thousands = self.reading.decimal or ".", self.reading.thousands
         digits, ungrouped = "[0-9]*", text
         if thousands:
-            signs = (
-                "[ \u00a0\u202f\u2009]"
-                if thousands == " "
-                else "['\u2019]"
-                if thousands == "'"
-                else f"[{re.escape(thousands)}]"
-            )
+            signs = f"[{GROUPS.get(thousands, re.escape(thousands))}]"
             digits = f"([0-9]*|[0-9]{{1,3}}({signs}[0-9]{{3}})+)"
             ungrouped = f"regexp_replace({text}, {literal(signs)}, '', 'g')"
         pattern = literal(f"[+-]?{digits}([{decimal}][0-9]*)?(e[+-]?[0-9]+)?")

@@ -16,6 +16,7 @@ from bilstm.errors import UserError, listed, shown, suggestion
 MISSING_NUMBERS = ("", "na", "n/a", "<na>", "nan", "-nan", "null", "none")  # in small letters
 MISSING_LABELS = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null"})
 NAMED = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
+GROUPS = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}  # characters that stand for these between groups of digits
 _ONE_CHARACTER = ("delimiter", "decimal", "thousands", "quote")
 _OF_TEXT = ("delimiter", "skip_rows", "encoding", "quote", "header", "comment", "columns")
 _OF_CELLS = ("decimal", "thousands")
@@ -108,6 +109,20 @@ class ReadingOptions:
             if name not in known:
                 raise UserError(f"there is no reading option {name!r}.{suggestion(name, known)} {listed(known)}")
         return cls(**dict(given or {}))
+
+    def plain_number(self, text: str) -> str:
+        """The text of a number with a decimal point and ungrouped digits; other text as it is, or "x" if it only looks
+        like a number without these options."""
+        if self.decimal is None and self.thousands is None:
+            return text
+        decimal = self.decimal or "."
+        signs = GROUPS.get(self.thousands or "", re.escape(self.thousands or ""))
+        digits = rf"([0-9]*|[0-9]{{1,3}}(?:[{signs}][0-9]{{3}})+)" if self.thousands else "([0-9]*)"
+        found = re.fullmatch(rf"([+-]?){digits}(?:[{decimal}]([0-9]*))?([eE][+-]?[0-9]+)?", text)
+        if not found:
+            return "x" if is_number(text) else text
+        whole = re.sub(rf"[{signs}]", "", found[2]) if self.thousands else found[2]
+        return f"{found[1]}{whole}.{found[3] or ''}{found[4] or ''}"
 
     def over(self, other: ReadingOptions) -> ReadingOptions:
         """These options, and those of another where nothing is said here."""
