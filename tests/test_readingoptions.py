@@ -245,6 +245,7 @@ SIGNS = st.sampled_from(";|:#% '")
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
+        "format": st.sampled_from(["csv", "conll", "ndjson", "parquet"]),
         "delimiter": st.sampled_from([";", "\t", " ", ","]),
         "decimal": st.sampled_from([".", ","]),
         "thousands": st.sampled_from(["'", " ", "|"]),
@@ -317,3 +318,23 @@ def test_impossible_options_are_refused(folder: Path, flags: list[str], message:
     columns = [] if "--order" in flags else ["--order", "t"]
     roles = ["--sequence", "id", "--label", "y", "--out", folder / "none.model"]
     assert message in run("train", folder / "plain.csv", *roles, *columns, *flags, status=2)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_options_without_effect_are_refused(folder: Path, tmp_path: Path, command: str) -> None:
+    out = ["--out", str(tmp_path / "out.csv")] if command == "predict" else []
+    message = "--quote (quote) says how text files are read, and has no effect on "
+    arguments = [command, folder / "odd.model", "t.parquet", "--no-quotes", *out]
+    assert message + "t.parquet" in run(*arguments, status=2)
+    if command == "predict":
+        assert message + "-" in run(command, folder / "odd.model", "-", "--no-quotes", "--out", "-", status=2)
+
+
+def test_labels_in_a_table_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "steps.csv").write_text("id;x\n" + "".join(f"{i // 4};{i % 5},5\n" for i in range(40)))
+    (tmp_path / "labels.csv").write_text("id,y\n" + "".join(f"{i},{'ab?'[i % 3]}\n" for i in range(10)))
+    reading = {"delimiter": ";", "decimal": ",", "missing": ["?"]}
+    given: dict[str, Any] = {"labels": tmp_path / "labels.csv", "sequence": "id", "reading": reading}
+    model = bilstm.train(tmp_path / "steps.csv", **given, **SMALL)
+    assert model.task.columns == ("y",)
+    assert model.evaluate(tmp_path / "steps.csv", labels=tmp_path / "labels.csv")["labelled_sequences"] == 7

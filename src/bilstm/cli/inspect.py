@@ -25,12 +25,11 @@ def inspect(file: str, sequence: str | None, order: str | None, as_json: bool, *
     """
     from bilstm.data.reading import format_of
 
+    options = reading_options(reading)
     try:
-        format_of(file)
-        is_table = True
+        is_table = bool(options.format or format_of(file))
     except UserError:
         is_table = False
-    options = reading_options(reading)
     if is_table:
         from bilstm.preview import inspect_table, preview
 

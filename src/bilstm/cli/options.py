@@ -150,6 +150,11 @@ LABELS = click.option(
 )
 
 reading_flags = together(
+    click.option(
+        "--format",
+        type=click.Choice(["csv", "conll", "ndjson", "parquet"]),
+        help="What a file is, whatever its name ends in.",
+    ),
     click.option("--delimiter", metavar="CHARACTER", help="What separates cells: a character, tab or space."),
     click.option("--decimal", metavar="SIGN", help="The decimal sign, . or a comma.  [default: .]"),
     click.option("--thousands", metavar="SIGN", help="What separates groups of three digits. Default: nothing."),
@@ -187,8 +192,8 @@ def reading_options(given: Mapping[str, Any]) -> ReadingOptions:
     """What the options of `reading_flags` say."""
     from bilstm.data.readingoptions import ReadingOptions
 
-    names = ("delimiter", "decimal", "thousands", "skip_rows", "encoding", "quote", "header", "comment", "time_format")
-    found = {name: given[name] for name in names}
+    names = ("format", "delimiter", "decimal", "thousands", "skip_rows", "encoding", "quote", "header", "comment")
+    found = {name: given[name] for name in (*names, "time_format")}
     if given["no_quotes"]:
         if given["quote"] is not None:
             raise click.UsageError("--quote says what encloses cells, and --no-quotes that nothing does: leave one out")
@@ -303,8 +308,10 @@ def open_model(
     label: tuple[str, ...] = (),
     features: tuple[str, ...] = (),
     reading: Mapping[str, Any] | None = None,
+    tables: Sequence[str] = (),
 ) -> TrainedModel:
-    """A model for a table whose columns have these names, and which is read as the options of `reading_flags` say."""
+    """A model for tables whose columns have these names, and which are read as the options of `reading_flags` say."""
+    from bilstm.data.reading import format_of
     from bilstm.data.readingoptions import PLAIN
     from bilstm.model.trained import TrainedModel
 
@@ -312,6 +319,9 @@ def open_model(
     columns = split_names(label, model.task.columns)
     named = split_names(features, ()) if features else None
     read_as = reading_options(reading) if reading else PLAIN
+    if read_as.said:
+        formats = {"ndjson" if table == "-" else read_as.format or format_of(table) for table in tables}
+        read_as.check_used(formats, " and ".join(tables))
     return model.adapted(sequence=sequence, order=order, label=columns, features=named, reading=read_as)
 
 

@@ -60,7 +60,7 @@ def predict(
         other = "--probabilities" if probabilities else "--top"
         raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
     _check_output(model, table, out, force)
-    trained = open_model(model, sequence, order, features=features, reading=reading)
+    trained = open_model(model, sequence, order, features=features, reading=reading, tables=[table])
     trained.precision = precision
     options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
     use_threads(threads)

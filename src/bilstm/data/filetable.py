@@ -30,6 +30,7 @@ from bilstm.ragged import IndexArray
 if TYPE_CHECKING:
     import duckdb
 
+_FIRST = 1000  # rows that are looked at before all are
 BLANKS = "' \t'"
 # A number whose digits stand in groups of three: 50,972 or 1.234,5.
 _GROUPED = r"\s*[+-]?([0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?|[0-9]{1,3}([.][0-9]{3})+,[0-9]*)\s*"
@@ -88,6 +89,10 @@ class FileTable(Table):
     def guesses(self) -> list[tuple[str, ReadingOptions]]:
         guessed = self.source.guessed if isinstance(self.source, (CsvRows, ConllRows)) else PLAIN
         return [(self.label, guessed)] if guessed.said else []
+
+    def counts_rows(self, name: str) -> bool:
+        first = self.block(self.number(name), 0, min(self.rows, _FIRST))
+        return bool((np.diff(np.ma.filled(first.astype(np.float64), np.nan)) == 1).all()) and super().counts_rows(name)
 
     @property
     def input_count(self) -> int:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def read_table(
     what is being worked on is read.
 
     Args:
-        path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns.
+        path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns unless `reading` says it.
         conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
         steps: columns that have a value for each step. If one of them holds lists, each row is a sequence.
         text: a column whose texts are sequences: each row is one, and its words or characters are the steps.
@@ -91,11 +91,11 @@ def read_table(
         UserError: the file is missing, empty, damaged, not in its encoding, or not what its name says.
     """
     path = Path(path)
-    table_format = format_of(path)
+    table_format = _format_to_read(path, reading)
     check_readable(path)
-    connection = connect()
-    if table_format == "csv" and ".tsv" in path.suffixes and has_sequence_breaks(path, reading):
-        table_format = "conll"
+    connection, guessed = connect(), PLAIN
+    if table_format == "csv" and not reading.format and ".tsv" in path.suffixes and has_sequence_breaks(path, reading):
+        table_format, guessed = "conll", ReadingOptions(format="conll")
     if table_format == "parquet":
         names = _load_parquet(connection, path)
         lists = _divide(connection, path, table_format, names, steps, text, None, long)
@@ -111,7 +111,17 @@ def read_table(
     _check_names(path, rows.names)
     _load_rows(connection, len(rows.names), iter(rows))
     lists = _divide(connection, path, table_format, rows.names, (), text, rows)
+    rows.guessed = guessed.over(rows.guessed)
     return FileTable(path, connection, table_format, rows.names, rows, lists=lists, reading=reading)
+
+
+def _format_to_read(path: Path, reading: ReadingOptions) -> Format:
+    if reading.format is not None:
+        return cast(Format, reading.format)
+    try:
+        return format_of(path)
+    except UserError as error:
+        raise UserError(f"{error}, or --format says what it is") from None
 
 
 def column_names(path: AnyPath) -> list[str]:

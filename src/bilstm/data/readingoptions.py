@@ -6,7 +6,7 @@ import codecs
 import dataclasses
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bilstm.data.fields import Fields
@@ -17,6 +17,7 @@ MISSING_NUMBERS = ("", "na", "n/a", "<na>", "nan", "-nan", "null", "none")  # in
 MISSING_LABELS = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null"})
 NAMED = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
 GROUPS = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}  # characters that stand for these between groups of digits
+FORMATS = ("csv", "conll", "ndjson", "parquet")
 _ONE_CHARACTER = ("delimiter", "decimal", "thousands", "quote")
 _OF_TEXT = ("delimiter", "skip_rows", "encoding", "quote", "header", "comment", "columns")
 _OF_CELLS = ("decimal", "thousands")
@@ -27,6 +28,7 @@ class ReadingOptions:
     """How a file is read; None leaves it to the file.
 
     Attributes:
+        format: "csv", "conll", "ndjson" or "parquet", whatever the file's name ends in.
         delimiter: what separates the cells of a line; "tab" and "space" are understood.
         decimal: the decimal sign, "." or ",". Default: ".".
         thousands: what separates groups of three digits, such as "," or " ". Default: nothing does.
@@ -46,6 +48,7 @@ class ReadingOptions:
         UserError: a value is impossible.
     """
 
+    format: str | None = None
     delimiter: str | None = None
     decimal: str | None = None
     thousands: str | None = None
@@ -62,6 +65,8 @@ class ReadingOptions:
     def __post_init__(self) -> None:
         if self.delimiter is not None:
             object.__setattr__(self, "delimiter", NAMED.get(self.delimiter.lower(), self.delimiter))
+        if self.format not in (None, *FORMATS):
+            raise UserError(f"--format is one of {', '.join(FORMATS)}, and not {shown(self.format)}")
         for name in ("missing", "columns"):
             value = getattr(self, name)
             if isinstance(value, str):
@@ -138,7 +143,7 @@ class ReadingOptions:
         """The options as they are typed on the command line."""
         return " ".join(_typed(name, value) for name, value in self.said.items())
 
-    def check_used(self, formats: set[str], what: str) -> None:
+    def check_used(self, formats: Collection[str], what: str) -> None:
         """Refuse options that have no effect.
 
         Args:
@@ -149,8 +154,9 @@ class ReadingOptions:
             UserError: an option says nothing about tables of these formats.
         """
         for name in self.said:
-            of_text = name in _OF_TEXT and not formats & {"csv", "conll"}
-            if of_text or (name in _OF_CELLS and not formats & {"csv", "conll", "ndjson"}):
+            of_text = name in _OF_TEXT and not {"csv", "conll"} & set(formats)
+            of_cells = name in _OF_CELLS and not {"csv", "conll", "ndjson"} & set(formats)
+            if of_text or of_cells or (name == "format" and set(formats) == {"memory"}):
                 option = f"--{name.replace('_', '-')} ({name})"
                 raise UserError(f"{option} says how text files are read, and has no effect on {what}: leave it out")
 

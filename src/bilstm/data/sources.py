@@ -82,8 +82,9 @@ def open_table(
 
 
 def open_labels(data: Any, label: str, sequence: str | None, reading: ReadingOptions) -> Table:
-    """Read a table of labels: see `open_table`. The options that say where a table begins are the steps' alone."""
-    own = dataclasses.replace(reading, skip_rows=None, header=None, columns=None)
+    """Read a table of labels: see `open_table`. The options that say how a file is laid out are the steps' alone."""
+    layout = ("format", "delimiter", "quote", "skip_rows", "header", "columns")
+    own = dataclasses.replace(reading, **dict.fromkeys(layout))
     return open_table(data, label=label, sequence=sequence, reading=own)
 
 

@@ -25,11 +25,12 @@ FORMS = {
 }
 _MOMENT = re.compile(
     r"(\d{4})(?:-(\d{1,2})-(\d{1,2})|/(\d{1,2})/(\d{1,2})|(\d{2})(\d{2}))"
-    r"(?:[Tt_ ]+(\d{1,2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d+))?)?)?)?"
+    r"(?:[Tt_ ]+(\d{1,2})(?:(?::(?=\d)|(?=\d\d))(\d{1,2})(?:(?::(?=\d)|(?=\d\d))(\d{1,2})(?:[.,](\d+))?)?)?)?"
     r" ?(Z|z|[+-]\d{2}(?::?\d{2}(?::?\d{2})?)?)?"
     r"(?: ?\[?([A-Za-z][\w+/-]*)\]?)?"
 )
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:[.,](\d+))?)?")
+_WEEK = re.compile(r"\d{4}-?W\d{2}.*")
 _ANY = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
@@ -59,7 +60,7 @@ def read_moment(text: str) -> Moment | None:
         return None if of_day is None else Moment(of_day, "clock")
     found = _MOMENT.fullmatch(text)
     if not found:
-        return None
+        return _of_week(text) if _WEEK.fullmatch(text) else None
     year, month, day = (part for part in found.groups()[:7] if part is not None)
     hour, minute, second, fraction, offset, zone = found.groups()[7:]
     of_day = _of_day(hour or "0", minute or "0", second or "0", fraction)
@@ -77,6 +78,14 @@ def read_moment(text: str) -> Moment | None:
         return Moment(local, "date")
     seconds = _zone_offset(zone, local // SECOND)
     return None if seconds is None else Moment(local - seconds * SECOND, "zoned")
+
+
+def _of_week(text: str) -> Moment | None:
+    """The moment of a text such as 2024-W23-1T10:00."""
+    try:
+        return key_of(datetime.datetime.fromisoformat(text))
+    except ValueError:
+        return None
 
 
 def formatted(time_format: str) -> Callable[[str], Moment | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ def prepare(
     sequences = table.sequences(options.sequence, options.order)
     target = find_target(table, sequences, options.sequence, options.label, labels, notes)
     task, truth = find_task(target, sequences, options.task, options.classes)
-    notes += _cell_notes(target.table, target.columns, kinds if target.table is table else {})
+    notes += _cell_notes(target.table, task, kinds if target.table is table else {})
     labelled = task.labelled_sequences(truth, sequences.offsets)
     grouped = options.group is not None
     share = 0.0 if valid else default_share(validation_split, len(sequences), task.per_sequence and not grouped)
@@ -252,9 +252,10 @@ def _remembered(table: Table) -> ReadingOptions:
     return table.reading.over(ReadingOptions(quote="")) if guessed == {""} else table.reading
 
 
-def _cell_notes(table: Table, label: Sequence[str], features: Mapping[str, FeatureKind]) -> Iterator[str]:
+def _cell_notes(table: Table, task: Task, features: Mapping[str, FeatureKind]) -> Iterator[str]:
     """Sentences on cells that may be read otherwise than they are meant."""
     everywhere = np.ones(table.rows, np.bool_)
+    label = task.columns if isinstance(task, LabelTask) else ()
     for name in label:
         counts = dict(table.counts(name, everywhere)) if table.kinds[name] in ("cell", "text") else {}
         missing = {text: count for text, count in counts.items() if text.strip() in table.missing_labels - {""}}
