@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 import bilstm
 from bilstm.cli import commands
 from bilstm.cli.options import reading_flags, reading_options
+from bilstm.data.reading import read_table
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.errors import ModelFileError, UserError
+from bilstm.model.streaming import _number
 from bilstm.model.trained import TrainedModel
 from bilstm.preview import inspect_table, preview
 
@@ -338,3 +340,32 @@ def test_labels_in_a_table_of_their_own(tmp_path: Path) -> None:
     model = bilstm.train(tmp_path / "steps.csv", **given, **SMALL)
     assert model.task.columns == ("y",)
     assert model.evaluate(tmp_path / "steps.csv", labels=tmp_path / "labels.csv")["labelled_sequences"] == 7
+
+
+SIGNED = st.text("0123456789.,' \u00a0+-e", max_size=9)
+GROUPED = st.builds(
+    lambda sign, number, group, decimal: f"{sign}{number:,.2f}".replace(",", group).replace(".", decimal),
+    st.sampled_from(["", "-", "+"]),
+    st.integers(0, 10**9).map(lambda n: n / 8),
+    st.sampled_from([",", ".", " ", "'", "\u00a0", ""]),
+    st.sampled_from([",", "."]),
+)
+
+
+@settings(max_examples=15)
+@given(
+    cells=st.lists(st.one_of(SIGNED, GROUPED), min_size=5, max_size=20),
+    decimal=st.sampled_from([None, ",", "."]),
+    thousands=st.sampled_from([None, ",", ".", " ", "'"]),
+)
+def test_files_and_streams_read_the_same_numbers(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[str], decimal: str | None, thousands: str | None
+) -> None:
+    if thousands == (decimal or "."):
+        return
+    path = tmp_path_factory.mktemp("numbers") / "t.ndjson"
+    path.write_text("".join(json.dumps({"x": cell}) + "\n" for cell in [*cells, "x"]))
+    reading = ReadingOptions(decimal=decimal, thousands=thousands)
+    read = [None if np.isnan(number) else number for number in read_table(path, reading=reading).numbers("x")[:-1]]
+    streamed = [_number(cell, reading) for cell in cells]
+    assert read == [float(number) if isinstance(number, (int, float)) else None for number in streamed]

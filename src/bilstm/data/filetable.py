@@ -24,7 +24,7 @@ from bilstm.data.sequences import find_sequences
 from bilstm.data.table import Format, Kind, Profile, Sequences, Table
 from bilstm.data.textfiles import CsvRows
 from bilstm.data.times import read_moment
-from bilstm.errors import UserError
+from bilstm.errors import UserError, shown
 from bilstm.ragged import IndexArray
 
 if TYPE_CHECKING:
@@ -89,6 +89,22 @@ class FileTable(Table):
     def guesses(self) -> list[tuple[str, ReadingOptions]]:
         guessed = self.source.guessed if isinstance(self.source, (CsvRows, ConllRows)) else PLAIN
         return [(self.label, guessed)] if guessed.said else []
+
+    def require(self, name: str, role: str) -> str:
+        try:
+            return super().require(name, role)
+        except UserError as error:
+            raise UserError(f"{error}{self._layout_advice()}") from None
+
+    def _layout_advice(self) -> str:
+        """What may be wrong where a text file lacks a column."""
+        if not isinstance(self.source, CsvRows):
+            return ""
+        if len(self.names) == 1:
+            return f"; is {shown(self.source.delimiter)} what separates its cells? Say otherwise with --delimiter"
+        if any(map(is_number, self.names)) and not self.names[0].startswith("column_"):
+            return "; if the file has no header, say so with --no-header"
+        return ""
 
     def counts_rows(self, name: str) -> bool:
         first = self.block(self.number(name), 0, min(self.rows, _FIRST))

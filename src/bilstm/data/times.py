@@ -68,7 +68,7 @@ def read_moment(text: str) -> Moment | None:
         days = datetime.date(int(year), int(month), int(day)).toordinal() - _EPOCH
     except ValueError:
         return None
-    if of_day is None or (hour is None and (offset or zone)):
+    if of_day is None or (hour is None and (offset or zone)) or (zone and _zone(zone) is None):
         return None
     local = days * DAY + of_day
     if offset:
