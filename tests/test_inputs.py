@@ -432,7 +432,7 @@ LEARNED = [
     Learned("CoNLL-U without a label", "t.conllu", "1\tle\tle\tDET\t_\t_\t0\troot\t_\t_\n2\tchat\tchat\tNOUN\t_\t_\t1\tdet\t_\t_\n\n" * 4, {"sequence": None, "label": None}, message="which column of …t.conllu is to be predicted? Name it with --label"),
     Learned("quotes have no effect on Parquet", "t.parquet", SQL.format(""), {"reading": {"quote": ""}}, message="--quote (quote) says how text files are read, and has no effect on …t.parquet: leave it out"),
     Learned("decimal commas have no effect on Parquet", "t.parquet", SQL.format(""), {"reading": {"decimal": ","}}, message="--decimal (decimal) says how text files are read"),
-    Learned("another delimiter", "t.csv", many("{s}^{x}^{c}", "id^x^y"), message="has no column 'id' (the sequence of each row). Its columns: 'id^x^y'; is ',' what separates its cells? Say otherwise with --delimiter"),
+    Learned("another delimiter", "t.csv", many("{s}^{x}^{c}", "id^x^y"), message="has no column 'id' (the sequence of each row). Did you mean 'id^x^y'? Its columns: 'id^x^y'; is ',' what separates its cells? Say otherwise with --delimiter"),
     Learned("no header", "t.csv", many("{s},{x},{c}")[7:], message="has no column 'id' (the sequence of each row). Its columns: '0', '0.0', 'a'; if the file has no header, say so with --no-header"),
     Learned("names from a list", "t.csv", many("{s},{x},{c}")[7:], {"reading": {"columns": ["id", "x", "y"]}}, features=["x"], note=""),
     Learned("no such option", "t.csv", PLAIN, {"reading": {"separator": ","}}, message="there is no reading option 'separator'."),
