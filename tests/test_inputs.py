@@ -560,3 +560,38 @@ def test_nanoseconds_of_parquet_are_kept_or_refused(tmp_path: Path, unit: str) -
         assert "holds nanoseconds, which this version of DuckDB does not keep" in str(error)  # noqa: PT017
     else:
         assert rows == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("t.csv", "id;w\n1;'é;x'\n2;ü\n", {"encoding": "latin-1", "quote": "'", "delimiter": ";"}),
+        ("t.csv.gz", "id,w\n1,é\n", {"encoding": "cp1252"}),
+        ("t.csv", "\ufeffid,w\n1,é\n", {"encoding": "utf-16-le"}),
+        ("t.tsv", 'id\tw\n1\t"\n2\ta"b\n', {"quote": ""}),
+        ("t.conll", "é X\nb Y\n", {"encoding": "latin-1"}),
+    ],
+)
+def test_what_is_written_is_read_by_the_same_options(
+    tmp_path: Path, name: str, content: str, options: dict[str, Any]
+) -> None:
+    encoded = content.encode(options.get("encoding", "utf-8"))
+    (tmp_path / name).write_bytes(gzip.compress(encoded) if name.endswith(".gz") else encoded)
+    table = read_table(tmp_path / name, reading=ReadingOptions(**options))
+    write_table(table, {"predicted": np.array(["ö"] * table.rows, object)}, tmp_path / f"out.{name}")
+    again = read_table(tmp_path / f"out.{name}", reading=ReadingOptions(**options))
+    kept = [each for each in table.names if each != "label"]
+    assert "label" in table.names or kept == ["id", "w"]
+    assert [again.texts(each).tolist() for each in kept] == [table.texts(each).tolist() for each in kept]
+    assert again.texts("label" if name == "t.conll" else "predicted").tolist() == ["ö"] * table.rows
+    assert not list(tmp_path.glob("*.encoded"))
+
+
+def test_what_an_encoding_cannot_hold_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("id,w\n1,é\n".encode("latin-1"))
+    table = read_table(tmp_path / "t.csv", reading=ReadingOptions(encoding="latin-1"))
+    with pytest.raises(UserError, match="it would be latin-1, as .*t.csv is, which has no '猫'; use another ending"):
+        write_table(table, {"predicted": np.array(["猫"], object)}, tmp_path / "out.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+    write_table(table, {"predicted": np.array(["猫"], object)}, tmp_path / "out.tsv")
+    assert (tmp_path / "out.tsv").read_text(encoding="utf-8") == "id\tw\tpredicted\n1\té\t猫\n"

@@ -46,6 +46,7 @@ class ConllRows:
 
     Attributes:
         names: the columns' names, `sequence` included.
+        encoding: of the text.
         numbered: whether the first column numbers the words of a sequence.
         universal: whether the columns are CoNLL-U's.
         guessed: what was guessed of the options.
@@ -65,9 +66,11 @@ class ConllRows:
         cells = self._split(first)
         self.width = len(cells)
         self.header = number if options.header or (options.header is None and self._is_header(number, cells)) else 0
+        found = found_encoding(path)
+        self.encoding = options.encoding or found or "utf-8"
         self.guessed = ReadingOptions(
             header=True if self.header and not options.header else None,
-            encoding=None if options.encoding else found_encoding(path),
+            encoding=None if options.encoding else found,
         )
         self.numbered = self.width > 1 and self._are_numbered()
         named = options.columns or (UNIVERSAL if is_conllu(path) else None)
@@ -230,7 +233,7 @@ def write_conll(
         raw: IO[bytes] = stack.enter_context(open(path, "wb"))
         if compress:  # without a name and a time in it, so that the same predictions are the same bytes
             raw = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0)))
-        file = stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline="\n"))
+        file = stack.enter_context(io.TextIOWrapper(raw, encoding=source.encoding, newline="\n"))
         for kind, text, _ in source.lines():
             if kind == "token" and universal:
                 *cells, last = text.split("\t")

@@ -6,8 +6,10 @@ import codecs
 import contextlib
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO, cast
 
 from bilstm.errors import UserError
@@ -29,6 +31,8 @@ def text_lines(path: AnyPath, encoding: str | None = None) -> Iterator[str]:
     known = encoding or found_encoding(path) or "utf-8"
     try:
         with open_bytes(path) as raw, io.TextIOWrapper(raw, encoding=_with_mark(known), newline="") as file:
+            for first in islice(file, 1):  # a mark may stand before any encoding's text
+                yield first.removeprefix("\ufeff")
             yield from file
     except UnicodeError:
         raise UserError(_encoding_message(path, encoding)) from None
@@ -56,9 +60,37 @@ def is_gzip(path: AnyPath) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
+def is_utf_8(encoding: str) -> bool:
+    """Whether an encoding is UTF-8, by any of its names."""
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+
+
+def encode(path: AnyPath, encoding: str, *, compress: bool) -> None:
+    """Rewrite a file of UTF-8 text in another encoding.
+
+    Args:
+        compress: whether to write gzip.
+
+    Raises:
+        UnicodeEncodeError: the encoding has not all characters.
+    """
+    other = f"{path}.encoded"
+    try:
+        with contextlib.ExitStack() as stack:
+            raw: IO[bytes] = stack.enter_context(open(other, "wb"))
+            if compress:
+                raw = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0)))
+            file = stack.enter_context(io.TextIOWrapper(raw, encoding=encoding, newline=""))
+            file.writelines(text_lines(path, "utf-8"))
+        os.replace(other, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(other)
+
+
 def _with_mark(encoding: str) -> str:
     """The encoding that passes over a byte order mark at the beginning."""
-    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+    return "utf-8-sig" if is_utf_8(encoding) else encoding
 
 
 def _encoding_message(path: AnyPath, encoding: str | None) -> str:
@@ -68,8 +100,7 @@ def _encoding_message(path: AnyPath, encoding: str | None) -> str:
         if start == b"PAR1":
             return f"{path} is a Parquet file: give it a name that ends in .parquet"
         file.seek(0)
-        utf_8 = codecs.lookup(what).name == "utf-8"
-        for number, line in enumerate(file if utf_8 else (), 1):
+        for number, line in enumerate(file if is_utf_8(what) else (), 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:

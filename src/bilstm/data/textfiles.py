@@ -28,6 +28,7 @@ class CsvRows:
         names: the columns' names; one left empty is called `column_1` and so on, after its place.
         unnamed: those that were left empty.
         dialect: how lines are divided.
+        encoding: of the text.
         guessed: what was guessed of that.
 
     Raises:
@@ -40,8 +41,10 @@ class CsvRows:
         self.dialect = sniff(path, options)
         self.delimiter = self.dialect.delimiter
         self.guessed = self.dialect.guessed
-        if options.encoding is None and (encoding := found_encoding(path)):
-            self.guessed = self.guessed.over(ReadingOptions(encoding=encoding))
+        found = found_encoding(path)
+        self.encoding = options.encoding or found or "utf-8"
+        if options.encoding is None and found:
+            self.guessed = self.guessed.over(ReadingOptions(encoding=found))
         self._header = options.header if options.header is not None else options.columns is None
         try:
             line, first = next(self._rows(), (1, []))
