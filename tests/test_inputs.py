@@ -162,6 +162,7 @@ CASES = [
     Case("no header", "t.csv", "1,0.5,a\n1,0.6,b\n", {"header": False}, cells={"column_1": ["1", "1"], "column_2": [0.5, 0.6], "column_3": ["a", "b"]}),
     Case("names instead of a header", "t.csv", "1,0.5,a\n1,0.6,b\n", {"columns": ["id", "x", "y"]}, cells={"id": ["1", "1"], "x": [0.5, 0.6], "y": ["a", "b"]}),
     Case("other names than the header's", "t.csv", PLAIN, {"columns": ["s", "u", "v"], "header": True}, cells={"s": ["1", "1", "2"]}),
+    Case("the header's own names", "t.csv", PLAIN, {"columns": ["id", "x", "y"]}, cells=COLUMNS),
     Case("too few names", "t.csv", PLAIN, {"columns": ["s", "u"], "header": True}, message="line 1: 3 cells, but --columns names 2"),
     Case("a name twice", "t.csv", PLAIN, {"columns": ["s", "u", "U"]}, message="--columns names 'U' twice: give each column a name of its own"),
     Case("a column without a name", "t.csv", ",x\n0,1\n", cells={"column_1": ["0"], "x": ["1"]}),

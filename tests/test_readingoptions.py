@@ -284,6 +284,28 @@ def test_options_are_typed_and_stored_as_they_are(options: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("missing", -999, "missing is a list of texts, not '-999'"),
+        ("columns", "a,b", "columns is a list of texts, not 'a,b'"),
+        ("delimiter", 9, "delimiter is a text, not '9'"),
+        ("skip_rows", "3", "skip_rows is a number of lines, not '3'"),
+        ("skip_rows", True, "skip_rows is a number of lines, not 'True'"),
+        ("header", 0, "header is True or False, not '0'"),
+        ("one_day", "yes", "one_day is True or False, not 'yes'"),
+    ],
+)
+def test_values_of_another_kind_are_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        ReadingOptions.of({name: value})
+    assert str(error.value) == message
+
+
+def test_missing_cells_may_be_given_as_numbers() -> None:
+    assert ReadingOptions.of({"missing": [-999, "?"]}).missing == ("-999", "?")
+
+
+@pytest.mark.parametrize(
     "damaged",
     [
         [],

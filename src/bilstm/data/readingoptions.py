@@ -18,6 +18,7 @@ MISSING_LABELS = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan"
 NAMED = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
 GROUPS = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}  # characters that stand for these between groups of digits
 FORMATS = ("csv", "conll", "ndjson", "parquet")
+_TEXTS = ("format", "delimiter", "decimal", "thousands", "encoding", "quote", "comment", "time_format")
 _ONE_CHARACTER = ("delimiter", "decimal", "thousands", "quote")
 _OF_TEXT = ("delimiter", "skip_rows", "encoding", "quote", "header", "comment", "columns")
 _OF_CELLS = ("decimal", "thousands")
@@ -63,14 +64,13 @@ class ReadingOptions:
     one_day: bool | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.delimiter is not None:
             object.__setattr__(self, "delimiter", NAMED.get(self.delimiter.lower(), self.delimiter))
         if self.format not in (None, *FORMATS):
             raise UserError(f"--format is one of {', '.join(FORMATS)}, and not {shown(self.format)}")
         for name in ("missing", "columns"):
             value = getattr(self, name)
-            if isinstance(value, str):
-                raise UserError(f"{name} is a list of texts, not {shown(value)}")
             if value is not None:
                 object.__setattr__(self, name, tuple(str(each) for each in value))
         for name in _ONE_CHARACTER:
@@ -97,6 +97,17 @@ class ReadingOptions:
             _check_encoding(self.encoding)
         if self.columns is not None:
             _check_columns(self.columns)
+
+    def _check_types(self) -> None:
+        """Refuse values of a kind that the command line cannot give, but Python can."""
+        kinds: dict[str, tuple[type | tuple[type, ...], str]] = dict.fromkeys(_TEXTS, (str, "a text"))
+        kinds |= dict.fromkeys(("missing", "columns"), ((list, tuple), "a list of texts"))
+        kinds |= dict.fromkeys(("header", "one_day"), (bool, "True or False"))
+        kinds["skip_rows"] = int, "a number of lines"
+        for name, (kind, what) in kinds.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, kind) or (name == "skip_rows" and value is True)):
+                raise UserError(f"{name} is {what}, not {shown(value)}")
 
     @classmethod
     def of(cls, given: ReadingOptions | Mapping[str, Any] | None) -> ReadingOptions:

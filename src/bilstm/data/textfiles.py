@@ -45,11 +45,12 @@ class CsvRows:
         self.encoding = options.encoding or found or "utf-8"
         if options.encoding is None and found:
             self.guessed = self.guessed.over(ReadingOptions(encoding=found))
-        self._header = options.header if options.header is not None else options.columns is None
         try:
             line, first = next(self._rows(), (1, []))
         except csv.Error as error:
             raise self._not_closed(self.dialect.skip + 1, error) from None
+        same = options.columns is None or [name.strip() for name in first] == list(options.columns)
+        self._header = same if options.header is None else options.header
         if not any(name.strip() for name in first):
             needed = "its first line has to name the columns" if self._header else "it has no row"
             skipped = f" below the {counted(self.dialect.skip, 'line')} that are skipped" if self.dialect.skip else ""

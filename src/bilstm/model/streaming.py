@@ -209,9 +209,11 @@ def _number(cell: Any, reading: ReadingOptions = PLAIN) -> Any:
     """A cell of a number, as one is read from a file, where it may be written as text; other text is left as it is."""
     if not isinstance(cell, str):
         return cell
-    text = reading.plain_number(cell.strip()).lower()
-    if text in _MISSING if reading.missing is None else cell.strip() in ("", *reading.missing):
+    text = reading.plain_number(cell.strip(" \t")).lower()
+    if text in _MISSING if reading.missing is None else cell.strip(" \t") in ("", *reading.missing):
         return None
+    if not text.isascii():  # Python reads the digits of other scripts, and passes over other blanks
+        return cell
     if text in ("true", "false"):
         return text == "true"
     try:
