@@ -18,6 +18,7 @@ from bilstm.errors import UserError, counted, shown
 
 TOKEN, LABEL, SEQUENCE = "token", "label", "sequence"  # how the columns of a CoNLL file are called
 UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")  # those of CoNLL-U
+_FEATS = "feats."  # begins the name of a column with one of CoNLL-U's features
 _LAYOUT = "CoNLL-style files have one word a line and an empty line between sequences"
 _NO_TOKEN = re.compile(r"\d+-\d+|\d+\.\d+")  # CoNLL-U's number of a range, and of an empty node
 _LOOKED_AT = 20  # sequences from which it is seen whether the first column numbers the words
@@ -43,6 +44,7 @@ class ConllRows:
         columns: how many columns such files have, where that is known. Then a file may lack the last one, the label,
             or hold nothing but tokens.
         options: what is known of the file: names of all columns, a header, what separates columns.
+        named: columns that a person names; of CoNLL-U's features, `feats.Number` and so on become columns if named.
 
     Attributes:
         names: the columns' names, `sequence` included.
@@ -56,7 +58,9 @@ class ConllRows:
             columns.
     """
 
-    def __init__(self, path: Path, columns: int | None = None, options: ReadingOptions = PLAIN) -> None:
+    def __init__(
+        self, path: Path, columns: int | None = None, options: ReadingOptions = PLAIN, named: Sequence[str] = ()
+    ) -> None:
         self.path, self.options = path, options
         self.unnamed: list[str] = []
         if options.delimiter not in (None, "\t", " "):
@@ -73,16 +77,17 @@ class ConllRows:
             encoding=None if options.encoding else found,
         )
         self.numbered = self.width > 1 and self._are_numbered()
-        named = options.columns or (UNIVERSAL if is_conllu(path) else None)
-        self.universal = named == UNIVERSAL and self.width == len(UNIVERSAL)
-        expected = len(named) if named else columns
+        all_names = options.columns or (UNIVERSAL if is_conllu(path) else None)
+        self.universal = all_names == UNIVERSAL and self.width == len(UNIVERSAL)
+        self._feats = [name for name in dict.fromkeys(named) if self.universal and name.startswith(_FEATS)]
+        expected = len(all_names) if all_names else columns
         if expected is not None and self.width not in (1, expected - 1, expected):
-            known = "--columns names" if options.columns else "CoNLL-U has" if named else "the model was trained on"
+            known = "--columns names" if options.columns else "CoNLL-U has" if all_names else "the model was trained on"
             raise UserError(
                 f"{path}, line {number}: {self.width} columns, but {known} {expected}, of which the last "
-                f"{'may be missing' if named else 'is the label'}; {_LAYOUT}"
+                f"{'may be missing' if all_names else 'is the label'}; {_LAYOUT}"
             )
-        self.names = [SEQUENCE, *self._names(named, columns)]
+        self.names = [SEQUENCE, *self._names(all_names, columns), *self._feats]
 
     def __iter__(self) -> Iterator[list[str]]:
         return (cells for kind, _, cells in self.lines() if kind == "token")
@@ -112,7 +117,7 @@ class ConllRows:
             sequence += starts
             rows += 1
             starts = False
-            yield kind, text, [str(sequence), *cells]
+            yield kind, text, [str(sequence), *cells, *self._features(cells)]
         if self.delimiter is None and self.width > 1 and rows == sequence:
             raise UserError(
                 f"{self.path}: {_LAYOUT}; this one seems to have a sentence a line (if each sequence does have one "
@@ -132,6 +137,12 @@ class ConllRows:
         if self.delimiter:
             return text.split(self.delimiter)
         return [cell for cell in text.replace("\t", " ").split(" ") if cell]
+
+    def _features(self, cells: list[str]) -> Iterator[str]:
+        """The named ones of a word's features, such as Number=Sing|Person=3, "" where it has none."""
+        if self._feats:
+            found = dict(part.partition("=")[::2] for part in cells[UNIVERSAL.index("feats")].split("|"))
+            yield from (found.get(name.removeprefix(_FEATS), "") for name in self._feats)
 
     def _kind(self, number: int, text: str, starts: bool) -> tuple[LineKind, list[str]]:
         if _is_break(text):

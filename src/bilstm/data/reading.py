@@ -107,7 +107,7 @@ def read_table(
         names = _load_ndjson(connection, path, reading)
         lists = _divide(connection, path, table_format, names, steps, text, source, long)
         return FileTable(path, connection, table_format, names, source, lists=lists, reading=reading)
-    rows = ConllRows(path, conll_columns, reading) if table_format == "conll" else CsvRows(path, reading)
+    rows = ConllRows(path, conll_columns, reading, steps) if table_format == "conll" else CsvRows(path, reading)
     _check_names(path, rows.names)
     _load_rows(connection, len(rows.names), iter(rows))
     lists = _divide(connection, path, table_format, rows.names, (), text, rows)
