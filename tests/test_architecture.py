@@ -26,7 +26,7 @@ ROOMS = (
     ("training",),
     ("model",),
     ("wording",),
-    ("inspection",),
+    ("inspection", "preview"),
     ("compare",),
     ("plots", "report"),
     ("estimators", "torch"),

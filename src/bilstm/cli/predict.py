@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,6 +44,7 @@ def predict(
     force: bool,
     threads: int | None,
     quiet: bool,
+    **reading: Any,
 ) -> None:
     """Predict what a MODEL was trained to, for a TABLE.
 
@@ -59,7 +60,7 @@ def predict(
         other = "--probabilities" if probabilities else "--top"
         raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
     _check_output(model, table, out, force)
-    trained = open_model(model, sequence, order, features=features)
+    trained = open_model(model, sequence, order, features=features, reading=reading, tables=[table])
     trained.precision = precision
     options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
     use_threads(threads)

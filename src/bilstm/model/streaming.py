@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
 import io
 import itertools
 import json
 import re
 import select
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -21,7 +20,8 @@ from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.frames import read_cells
 from bilstm.data.memory import MemoryTable
 from bilstm.data.reading import check_json
-from bilstm.data.schema import not_a_number
+from bilstm.data.readingoptions import PLAIN, ReadingOptions
+from bilstm.data.schema import Schema, not_a_number
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import DictionaryColumn
 from bilstm.errors import UserError, suggestion
@@ -61,7 +61,7 @@ class _Lines(MemoryTable):
 
     def __init__(self, table: MemoryTable, lines: Sequence[Line]) -> None:
         super().__init__(table.columns, table.offsets, form=table.form, label=_NAME, rows=table.rows)
-        self.lists, self._lines = table.lists, lines
+        self.lists, self.reading, self._lines = table.lists, table.reading, lines
 
     def _sequence_codes(self, sequence: str) -> tuple[IndexArray, npt.NDArray[np.object_]]:
         keys = [line.key for line in self._lines]
@@ -173,9 +173,10 @@ def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Data
         table = divide_texts(_Lines(MemoryTable(texts, label=_NAME), lines), schema.text)
     else:
         roles: dict[str, Callable[[Any], Any]] = {column.name: _text for column in schema.categorical}
-        roles |= {column.name: _number for column in schema.numeric}
-        if schema.order is not None:
-            roles.setdefault(schema.order, _moment)
+        number = partial(_number, reading=schema.reading)
+        roles |= {column.name: number for column in schema.numeric}
+        for name in _order_columns(schema, lines[0].cells):
+            roles.setdefault(name, number)
         if own:
             sequences = [
                 {n: [read(v) for v in c] if isinstance(c := line.cells[n], list) else c for n, read in roles.items()}
@@ -186,7 +187,7 @@ def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Data
             columns = {str(schema.sequence): read_cells([line.key for line in lines])}
             columns |= {name: read_cells([read(line.cells[name]) for line in lines]) for name, read in roles.items()}
             table = MemoryTable(columns, label=_NAME)
-    table = _Lines(table, lines)
+    table = _Lines(table.read_as(schema.reading), lines)
     return table, read_dataset(schema, model.task, table, with_truth=False)
 
 
@@ -197,31 +198,28 @@ def _text(cell: Any) -> Any:
     return repr(cell) if isinstance(cell, (int, float)) else cell or None
 
 
-def _number(cell: Any) -> Any:
+def _order_columns(schema: Schema, cells: Mapping[str, Any]) -> list[str]:
+    """The columns that sort the steps of a sequence: one of this name, or `a,b`."""
+    if schema.order is None or schema.order in cells or "," not in schema.order:
+        return [] if schema.order is None else [schema.order]
+    return [name.strip() for name in schema.order.split(",") if name.strip()]
+
+
+def _number(cell: Any, reading: ReadingOptions = PLAIN) -> Any:
     """A cell of a number, as one is read from a file, where it may be written as text; other text is left as it is."""
     if not isinstance(cell, str):
         return cell
-    text = cell.strip().lower()
-    if text in _MISSING:
+    text = reading.plain_number(cell.strip(" \t")).lower()
+    if text in _MISSING if reading.missing is None else cell.strip(" \t") in ("", *reading.missing):
         return None
+    if not text.isascii():  # Python reads the digits of other scripts, and passes over other blanks
+        return cell
     if text in ("true", "false"):
         return text == "true"
     try:
         return cell if "_" in text else int(text) if re.fullmatch("[+-]?[0-9]+", text) else float(text)
     except ValueError:
         return cell
-
-
-def _moment(cell: Any) -> Any:
-    """A cell that orders rows: a number, or a date or time as ISO 8601 has it; other text is left as it is."""
-    found = _number(cell)
-    if isinstance(found, str):
-        with contextlib.suppress(ValueError):
-            moment = datetime.datetime.fromisoformat(found.strip())
-            return moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
-        with contextlib.suppress(ValueError):
-            return datetime.time.fromisoformat(found.strip())
-    return found
 
 
 def _check_new_names(lines: Sequence[Line], names: Sequence[str], model: TrainedModel) -> None:
@@ -259,7 +257,7 @@ def _events(
     model: TrainedModel, table: MemoryTable, data: Dataset, lines: Sequence[Line], options: PredictionOptions
 ) -> Iterator[bytes]:
     assert isinstance(model.task, LabelTask)
-    sequence, order = model.schema.sequence, model.schema.order
+    sequence, order = model.schema.sequence, _order_columns(model.schema, lines[0].cells) or None
     for runs in find_runs(model, data, options.background):
         for place in range(len(runs.codes)):
             first, last = int(data.rows[runs.first[place]]), int(data.rows[runs.last[place]])
@@ -267,15 +265,20 @@ def _events(
             if table.offsets is None:
                 key = lines[first].cells[str(sequence)]
                 if order is not None:
-                    ends = [lines[row].cells[order] for row in (first, last)]
+                    ends = [_joined([lines[row].cells[name] for name in order]) for row in (first, last)]
             else:
                 line = int(np.searchsorted(table.offsets, first, "right")) - 1
                 key = lines[line].cells.get(str(sequence), lines[line].number)
                 if order is not None:
-                    ends = [lines[line].cells[order][row - table.offsets[line]] for row in (first, last)]
+                    steps = [row - table.offsets[line] for row in (first, last)]
+                    ends = [_joined([lines[line].cells[name][step] for name in order]) for step in steps]
             label = model.task.classes[runs.codes[place]]
             values = (key, *ends, label, float(runs.confidences[place]))
             yield _written(dict(zip(EVENTS, values, strict=True)))
+
+
+def _joined(cells: list[Any]) -> Any:
+    return cells[0] if len(cells) == 1 else " ".join(map(str, cells))
 
 
 def _written(answer: dict[str, Any]) -> bytes:
@@ -357,8 +360,7 @@ def _read_object(line: Line, model: TrainedModel) -> None:
         key = cells.get(schema.sequence)
         line.key = None if key in (None, "") else key if isinstance(key, str) else json.dumps(key)
     roles |= dict.fromkeys(schema.features, "a feature of the model")
-    if schema.order is not None:
-        roles[schema.order] = "the order within a sequence"
+    roles |= dict.fromkeys(_order_columns(schema, cells), "the order within a sequence")
     for name, role in roles.items():
         if name not in cells:  # in a file, other rows may have it; here, none may come
             raise UserError(
@@ -370,7 +372,7 @@ def _read_object(line: Line, model: TrainedModel) -> None:
     for column in schema.numeric:  # here, where text among numbers is found whatever comes at once
         steps = cells[column.name]
         for step, cell in enumerate(steps if isinstance(steps, list) else [steps], 1):
-            if isinstance(cell, str) and isinstance(_number(cell), str):
+            if isinstance(cell, str) and isinstance(_number(cell, schema.reading), str):
                 raise not_a_number(f"{where}, step {step}" if own else where, column.name, cell)
 
 
@@ -379,7 +381,7 @@ def _example(model: TrainedModel) -> str:
     schema = model.schema
     if schema.text is not None:
         return json.dumps({schema.text.column: "Where is it?"})
-    steps: dict[str, tuple[Any, Any]] = {} if schema.order is None else {schema.order: (1, 2)}
+    steps: dict[str, tuple[Any, Any]] = dict.fromkeys(_order_columns(schema, {}), (1, 2))
     steps |= {column.name: (0.5, 1.5) for column in schema.numeric}
     steps |= {column.name: ("a", "b") for column in schema.categorical}
     if schema.sequence is None or schema.conll_columns is not None:
