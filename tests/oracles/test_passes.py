@@ -20,7 +20,7 @@ from bilstm.layers import LSTM, Bidirectional, Dense, Dropout
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged, offsets_of
 from oracles.models import bits
-from oracles.networks import CELLS, Problem, bidirectional, inputs, lstm, network_for, problems
+from oracles.networks import CELLS, Problem, bidirectional, inputs, network_for, problems
 from oracles.numpy_engine import NumpyNetwork, States
 from oracles.test_engine import close, engine_model
 
@@ -295,7 +295,7 @@ def test_states_left_on_the_way_are_those_of_a_piece_that_ends_there(
     random = np.random.default_rng(len(lengths))
     forwards = [cell(17), cell(5)]
     both = [bidirectional(forward=cell(17), backward=cell(4, backwards=True))]
-    for layers, carried in ((forwards, slice(None)), (both, slice(17 * (2 if cell is lstm else 1)))):
+    for layers, carried in ((forwards, slice(None)), (both, slice(17 * (2 if cell(1)["class_name"] == "LSTM" else 1)))):
         oracle = network_for(layers, 2, random)
         network = network_of(engine_model(layers, 2, [weight / np.sqrt(len(weight)) for weight in oracle.weights]))
         whole = inputs(layers, lengths, random)
