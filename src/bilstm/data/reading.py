@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +41,7 @@ KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
 CHUNK = 50_000  # rows of text handed to the database at a time
 LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
 LARGE_PARQUET = 1 << 24  # values, likewise
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half of a character
 MEMORY = "600MB"  # for the database of such a table, which keeps the rest on the disk
 
 
@@ -266,8 +267,12 @@ def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, 
         UserError: it holds none; the message names the line.
     """
     try:
-        found = json.loads(line, object_pairs_hook=_object, parse_constant=_refuse)
+        found = json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
         cause = "it is not an object"
+        if _SURROGATE.search(line):
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found, cause = None, f"it has half of a character, {ascii(error.object[error.start])[1:-1]}"
     except (ValueError, RecursionError) as error:
         found, cause = None, str(error)
     if isinstance(found, dict):
@@ -278,13 +283,18 @@ def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        name = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise ValueError(f"it has {name!r} twice")
+        names = set[str]()
+        for name, _ in pairs:
+            if name in names:
+                raise ValueError(f"it has {name!r} twice")
+            names.add(name)
     return found
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
+def _constant(name: str) -> None:
+    """NaN, as Python and NumPy write it, is a missing value; infinity is none."""
+    if name != "NaN":
+        raise ValueError(f"{name} is not a JSON number")
 
 
 def _bad_json(path: Path, problem: str) -> UserError:

@@ -9,6 +9,7 @@ import contextlib
 import math
 import mmap
 import os
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.errors import UserError
-from bilstm.files import locked, reason
+from bilstm.files import discard, locked, reason, temporary
 
 BLOCK = 1 << 20  # rows that are worked on at a time
 LARGE = 1 << 26  # bytes from which on an array is kept in a file
@@ -60,13 +61,15 @@ def folder(owner: object) -> Path:
     """
     try:
         _remove_abandoned()
-        unlocked = Path(tempfile.mkdtemp(".new", _PREFIX, place()))
+        name = f"{_PREFIX}{secrets.token_hex(4)}"
+        unlocked, made = (temporary(place() / f"{name}{suffix}") for suffix in (".new", _SUFFIX))
         with contextlib.ExitStack() as stack:
-            stack.callback(shutil.rmtree, unlocked, ignore_errors=True)
+            stack.callback(discard, unlocked)
+            unlocked.mkdir(0o700)
             stack.enter_context(locked(unlocked, alone=False))
+            stack.callback(discard, made)
             # Locked first, and then given the name that others look for: they remove what nobody has locked.
-            made = unlocked.rename(unlocked.with_suffix(_SUFFIX))
-            stack.callback(shutil.rmtree, made, ignore_errors=True)
+            unlocked.rename(made)
             end = stack.pop_all()
     except OSError as error:
         raise UserError(f"cannot write into {place()}: {reason(error)}{_ADVICE}") from None
