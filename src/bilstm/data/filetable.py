@@ -209,10 +209,11 @@ class FileTable(Table):
         if self.format == "parquet" and kind in ("number", "boolean"):
             return f"nullif(CAST({self.column(name)} AS DOUBLE), 'nan'::DOUBLE)"
         text = f"lower(trim({self.text(name)}, {BLANKS}))"
-        # DuckDB reads 1_000 as a number, which hardly anyone means in a table.
+        # DuckDB reads 1_000 as a number, which hardly anyone means in a table, and +-3 as -3.
+        plain = f"replace(replace({text}, '_', 'x'), '+-', 'x')"
         return (
             f"CASE {text} WHEN 'true' THEN 1 WHEN 'false' THEN 0 "
-            f"ELSE nullif(TRY_CAST(replace({text}, '_', 'x') AS DOUBLE), 'nan'::DOUBLE) END"
+            f"ELSE nullif(TRY_CAST({plain} AS DOUBLE), 'nan'::DOUBLE) END"
         )
 
     def missing(self, name: str) -> str:

@@ -153,6 +153,11 @@ def nest(connection: duckdb.DuckDBPyConnection, additions: Mapping[str, str]) ->
     connection.execute("DROP TABLE given").fetchall()
 
 
+def present_json(value: str) -> str:
+    """SQL: a JSON value, NULL where it is null, or NaN as Python and NumPy write it."""
+    return f"nullif(nullif({value}, 'null'::JSON), 'NaN'::JSON)"
+
+
 def _types(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return {name: sql_type for name, sql_type, *_ in connection.execute("DESCRIBE cells").fetchall()}
 
@@ -170,7 +175,7 @@ def _lists(connection: duckdb.DuckDBPyConnection, table_format: Format, width: i
         types = connection.execute(f"SELECT DISTINCT json_type(c{place}) FROM cells WHERE c{place} IS NOT NULL")
         if types.fetchall() == [("ARRAY",)]:
             elements = f"from_json(c{place}, '[\"JSON\"]')"
-            found[place] = f"list_transform({elements}, lambda e: nullif(e, 'null'::JSON))"
+            found[place] = f"list_transform({elements}, lambda e: {present_json('e')})"
     return found
 
 

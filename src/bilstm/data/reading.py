@@ -15,7 +15,7 @@ import numpy as np
 
 from bilstm.data import scratch
 from bilstm.data.filetable import FileTable, Source, identifier, literal
-from bilstm.data.lists import unnest, unnest_texts
+from bilstm.data.lists import present_json, unnest, unnest_texts
 from bilstm.data.table import Format
 from bilstm.data.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines
 from bilstm.data.texts import TextColumn
@@ -119,9 +119,12 @@ def column_names(path: AnyPath) -> list[str]:
     path = Path(path)
     table_format = format_of(path)
     if table_format == "parquet":
-        connection, file = connect(), literal(_literal_glob(path))
+        connection = connect()
+        file = literal(_literal_glob(scratch.unicode_path(path, connection)))
         try:
             found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({file}, hive_partitioning = false)")
+        except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+            raise
         except duckdb.Error as error:
             raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
         return [row[0] for row in found.fetchall()]
@@ -196,7 +199,7 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator
 def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     import duckdb
 
-    file = literal(_literal_glob(path))
+    file = literal(_literal_glob(scratch.unicode_path(path, connection)))
     reader = f"read_parquet({file}, hive_partitioning = false)"
     try:
         names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
@@ -211,6 +214,8 @@ def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str
             connection.execute(f"CREATE VIEW cells AS SELECT {columns}, file_row_number AS rowid FROM {numbered}")
         else:
             connection.execute(f"CREATE TABLE cells AS SELECT {columns} FROM {reader}").fetchall()
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
     except duckdb.Error as error:
         raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
     return names
@@ -220,12 +225,15 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]
     import duckdb
 
     compression = "gzip" if is_gzip(path) else "uncompressed"
-    source = f"{literal(_literal_glob(path))}, format = 'newline_delimited', compression = '{compression}'"
+    file = literal(_literal_glob(scratch.unicode_path(path, connection)))
+    source = f"{file}, format = 'newline_delimited', compression = '{compression}'"
     try:
         connection.execute(f"CREATE TABLE objects AS SELECT json FROM read_ndjson_objects({source})").fetchall()
         if connection.execute("SELECT count(*) FROM objects WHERE json_type(json) <> 'OBJECT'").fetchall()[0][0]:
             raise _bad_json(path, "some are no objects")
         return _cells_of_objects(connection, path)
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
     except duckdb.Error as error:
         raise _bad_json(path, first_line(error)) from None
 
@@ -246,10 +254,8 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
     _check_names(path, names)
     if not names:
         raise UserError(f"{path} is empty: it has no JSON object with a value")
-    kept = ", ".join(
-        f"nullif(json->{literal('$.' + json.dumps(name, ensure_ascii=False))}, 'null'::JSON) AS c{place}"
-        for place, name in enumerate(names)
-    )
+    paths = (literal("$." + json.dumps(name, ensure_ascii=False)) for name in names)
+    kept = ", ".join(f"{present_json(f'json->{path}')} AS c{place}" for place, path in enumerate(paths))
     connection.execute(f"CREATE TABLE cells AS SELECT {kept} FROM objects; DROP TABLE objects").fetchall()
     return names
 

@@ -77,6 +77,29 @@ def folder(owner: object) -> Path:
     return made
 
 
+def unicode_path(path: Path, owner: object) -> Path:
+    """A path of the same file that libraries can take which know names in UTF-8 only.
+
+    Args:
+        path: the file, which need not exist if its own name is in UTF-8.
+        owner: the path is good as long as this exists.
+    """
+    if _is_unicode(str(path.absolute())):
+        return path
+    target = path.parent if _is_unicode(path.name) else path
+    link = folder(owner) / "link"
+    link.symlink_to(target.absolute())
+    return link / path.name if target == path.parent else link
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _reserve(file: IO[bytes], size: int) -> None:
     """Find out now whether there is room: a mapped file that cannot grow kills the process."""
     if hasattr(os, "posix_fallocate"):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data import scratch
 from bilstm.data.filetable import FileTable, identifier, literal
 from bilstm.data.lists import nest
 from bilstm.data.reading import first_line, format_of
@@ -163,8 +164,9 @@ def write_query(table: FileTable, sql: str, path: AnyPath, output: Format) -> No
 
     options = _copy_options(table, path, output, Path(path).suffix == ".gz")
     with replacing(path) as temporary:
+        target = literal(str(scratch.unicode_path(temporary, table)))
         try:
-            table.connection.execute(f"COPY ({sql}) TO {literal(str(temporary))} ({options})").fetchall()
+            table.connection.execute(f"COPY ({sql}) TO {target} ({options})").fetchall()
         except duckdb.IOException as error:
             raise UserError(f"cannot write {path}: {first_line(error)}") from None
         except duckdb.OutOfMemoryException:
