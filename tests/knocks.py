@@ -50,6 +50,10 @@ for line in sys.stdin:
             os.dup2(handle, file)
             os.close(handle)
         sys.stdin = open(0)
+        for file, name in enumerate(("stdin", "stdout", "stderr")):
+            if name in request["closed"]:
+                os.close(file)
+                setattr(sys, name, None)
         os.chdir(request["folder"])
         sys.argv = ["bilstm", *request["arguments"]]
         stop_on_signals()
@@ -112,6 +116,8 @@ class Knocks:
         onwards: bool = False,
         signals: list[tuple[int, float]] | None = None,
         stdin: Path = Path(os.devnull),
+        stdout: Path | None = None,
+        closed: tuple[str, ...] = (),
     ) -> Ran:
         """Run a command to its end.
 
@@ -119,9 +125,11 @@ class Knocks:
             fault: which call fails: its kind, and which of them, counted from 1.
             onwards: whether all of them fail after it, too.
             signals: what is sent, and seconds to wait before each.
+            stdin, stdout: files that take the place of the standard input and output.
+            closed: which of "stdin", "stdout" and "stderr" are closed.
         """
         kind, n = fault or ("write", 0)
-        output = self.folder / "output"
+        output = stdout or self.folder / "output"
         request = {
             "arguments": [str(argument) for argument in arguments],
             "folder": str(self.folder),
@@ -132,14 +140,16 @@ class Knocks:
             "n": n,
             "onwards": int(onwards),
             "signals": signals or [],
+            "closed": closed,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         status, counts = json.loads(self._process.stdout.readline())
-        printed = output.read_bytes()
-        output.unlink()
+        printed = b"" if stdout else output.read_bytes()
+        if not stdout:
+            output.unlink()
         return Ran(status, printed, self._errors.read_text(errors="replace"), dict(zip(KINDS, counts, strict=False)))
 
     def close(self) -> None:

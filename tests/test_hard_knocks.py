@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
+import signal
+import struct
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +21,7 @@ import pytest
 
 from knocks import KINDS, Knocks, Ran, knocks
 
+fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD, and pipes that tell what is left in them")
 
 COLUMNS = "--sequence id --label state --order time"
@@ -164,3 +170,225 @@ def test_every_call_fails(server: Knocks, name: str, kind: str) -> None:
         for n in range(1, count + 1)
     ]
     print(f"{name}: {kind}: {len(failed)} failures, {sum(failed)} of them ended the command")
+
+
+# --- Standard streams that are closed or full -------------------------------------------------------------------------
+
+TRAIN = f"train train.csv {COLUMNS} {SMALL} --no-baseline --out out"
+
+
+@pytest.mark.parametrize("closed", [("stdout",), ("stderr",), ("stdout", "stderr"), ("stdin", "stdout", "stderr")])
+@pytest.mark.parametrize("command", [TRAIN, "evaluate model train.csv", "predict model train.csv --out out.csv", "-h"])
+def test_commands_work_with_closed_streams(stream: Stream, command: str, closed: tuple[str, ...]) -> None:
+    ran = stream.server.run(*command.split(), closed=closed)
+    assert (ran.status, ran.output if "stdout" in closed else b"", ran.errors) == (0, b"", "")
+    if "--out" in command:
+        path = stream.server.folder / command.split()[-1]
+        assert path.stat().st_size > 100
+        path.unlink()
+
+
+@pytest.mark.parametrize("table", ["train.csv", "-"])
+def test_predictions_for_a_closed_output_are_refused(stream: Stream, table: str) -> None:
+    ran = stream.server.run("predict", "model", table, "--out", "-", closed=("stdin", "stdout"))
+    message = "bilstm: the standard output, where predictions should go, is closed: name a file with --out\n"
+    assert (ran.status, ran.errors) == (2, message)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+@pytest.mark.parametrize("command", [TRAIN, "evaluate model train.csv", "predict model train.csv --out -"])
+def test_work_is_done_before_a_full_output_is_reported(stream: Stream, command: str) -> None:
+    ran = stream.server.run(*command.split(), stdout=Path("/dev/full"))
+    assert (ran.status, ran.errors) == (2, "bilstm: cannot write the standard output: no space left on device\n")
+    if command == TRAIN:
+        (stream.server.folder / "out").unlink()
+
+
+def test_a_training_goes_on_when_its_reader_has_gone(stream: Stream) -> None:
+    pipe = stream.server.folder / "reader"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    threading.Timer(0.01, os.close, [reader]).start()
+    ran = stream.server.run(*TRAIN.split(), stdout=pipe)
+    assert (ran.status, ran.errors) == (0, "")
+    (stream.server.folder / "out").unlink()
+    pipe.unlink()
+
+
+# --- Trainings that are ended at some moment --------------------------------------------------------------------------
+
+
+def end_trainings(server: Knocks, times: int) -> None:
+    """By one signal or two, from the first moment to the last: at most one line, and no temporary file. A training that
+    was killed can be begun again with the same command."""
+    command = [*f"train train.csv {COLUMNS} --epochs 6 --units 2 --layers 1 --quiet --no-baseline".split()]
+    command += ["--out", "out", "--log", "log", "--tensorboard", "board"]
+    began = time.monotonic()
+    assert server.run(*command).status == 0
+    seconds, before = time.monotonic() - began, set(os.listdir(server.folder))
+    for turn in range(times):
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[turn % 3]
+        signals = [(number, random.uniform(0, 1.1 * seconds)), (number, random.uniform(0, 0.01))][: 1 + turn % 2]
+        ran = server.run(*command, signals=signals)
+        if number == signal.SIGKILL:
+            assert ran.status in (0, -number), ran
+            ran = server.run(*command)
+            assert (ran.status, ran.errors) == (0, ""), ran
+        assert ran.status in (0, 128 + number), ran
+        assert ran.errors.count("\n") == (1 if ran.status else 0), ran
+        assert ran.errors.startswith("bilstm: stopped" if ran.status else ""), ran
+        assert set(os.listdir(server.folder)) == before, ran
+        assert not os.listdir(server.temporary), ran
+
+
+def test_a_training_is_ended_at_random_moments(stream: Stream) -> None:
+    end_trainings(stream.server, 9)
+
+
+@pytest.mark.slow
+def test_a_training_is_ended_at_many_random_moments(stream: Stream) -> None:
+    end_trainings(stream.server, 90)
+
+
+# --- Streams that are ended at some moment ----------------------------------------------------------------------------
+
+
+class Feed:
+    """Writes lines into a pipe, a few bytes at a time."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        os.mkfifo(path)
+        self._content, self._written, self._stopped = content, 0, threading.Event()
+        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        fcntl.fcntl(self._pipe, 1031, 4096)  # F_SETPIPE_SZ
+        self._thread = threading.Thread(target=self._write)
+        self._thread.start()
+
+    def _write(self) -> None:
+        while self._written < len(self._content) and not self._stopped.is_set():
+            piece = self._content[self._written : self._written + random.randint(1, 400)]
+            with contextlib.suppress(BlockingIOError):
+                self._written += os.write(self._pipe, piece)
+            time.sleep(random.random() / 1000)
+        while self._left() and not self._stopped.wait(0.001):
+            pass
+        if not self._stopped.is_set():  # the stream ends
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def _left(self) -> int:
+        return int(struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4))[0])
+
+    def stop(self) -> int:
+        """Stop, and return how many bytes were read."""
+        self._stopped.set()
+        self._thread.join()
+        if self._pipe < 0:
+            return self._written
+        taken = self._written - self._left()
+        os.close(self._pipe)
+        return taken
+
+
+class Stream:
+    """Sequences of three steps, and the answers to them."""
+
+    def __init__(self, server: Knocks, sequences: int = 40) -> None:
+        self.server = server
+        rows = [{"id": i // 3, "time": i % 3, "x": (i % 7) / 4} for i in range(3 * sequences)]
+        self.lines = [json.dumps(row).encode() + b"\n" for row in rows]
+        (server.folder / "stream.ndjson").write_bytes(b"".join(self.lines))
+        ran = server.run(*f"{STREAM} -".split(), stdin=server.folder / "stream.ndjson")
+        assert ran.status == 0, ran.errors
+        self.answers = ran.output.splitlines(keepends=True)
+        self.seconds = 0.0
+        self.seconds = min(self.ended([])[1] for _ in range(3))
+
+    def ended(self, signals: list[tuple[int, float]], out: str = "-", bad: int | None = None) -> tuple[Ran, float, int]:
+        """Predict what comes, and be ended. How it was, its seconds and how many bytes it read."""
+        lines = [*self.lines[:bad], b"word\n", *self.lines[bad:]] if bad is not None else self.lines
+        fifo = self.server.folder / "pipe"
+        feed = Feed(fifo, b"".join(lines))
+        began = time.monotonic()
+        try:
+            ran = self.server.run(*f"{STREAM} {out}".split(), signals=signals, stdin=fifo)
+        finally:
+            seconds = time.monotonic() - began
+            taken = feed.stop()
+            fifo.unlink()
+        return ran, seconds, taken
+
+    def complete(self, taken: int) -> int:
+        """How many lines are of sequences that were complete when so many bytes had been read."""
+        count = b"".join(self.lines)[:taken].count(b"\n")
+        return count if count == len(self.lines) else max(0, (count - 1) // 3 * 3)
+
+    def check(self, number: int, out: str, *, again: bool) -> bool:
+        """End the stream at a random moment by a signal, and by another one; whether it was still running."""
+        moment = random.uniform(0, 0.6 * self.seconds)
+        signals = [(number, moment), *([(number, random.uniform(0, 0.01))] if again else [])]
+        ran, _, taken = self.ended(signals, out)
+        path = self.server.folder / out
+        found = ran.output if out == "-" else path.read_bytes() if path.exists() else b""
+        where = (number, out, again, ran.status, ran.errors, taken)
+        assert b"".join(self.answers).startswith(found), where
+        ended = ran.status != 0
+        if number == signal.SIGKILL:
+            assert ran.status in (0, -number), where
+        else:
+            assert ran.status in (0, 128 + number), where
+            assert ran.errors.count("\n") == (1 if ended or out == "-" else 0), where
+            assert ran.errors.startswith("bilstm: stopped") == ended, where
+            assert found.count(b"\n") % 3 == 0, where
+            assert found.endswith(b"\n") or not found, where
+            if not again:
+                assert found.count(b"\n") == (self.complete(taken) if ended else len(self.lines)), where
+            left = {name for name in os.listdir(self.server.folder) if name.startswith(".")}
+            assert not left, (where, left)
+        path.unlink(missing_ok=True)
+        return ended
+
+    def check_bad_line(self, out: str) -> None:
+        """What was complete before a bad line at a random place is there."""
+        place = random.randint(1, len(self.lines) - 1)
+        ran, _, _ = self.ended([], out, bad=place)
+        path = self.server.folder / out
+        found = ran.output if out == "-" else path.read_bytes() if path.exists() else b""
+        assert (ran.status, ran.errors.count("\n")) == (2, 1), ran
+        assert f"standard input, line {place + 1}: not one JSON object" in ran.errors
+        assert found == b"".join(self.answers[: (place - 1) // 3 * 3])
+        path.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    with knocks(tmp_path_factory.mktemp("streams"), faults=False) as server:
+        write_tables(server.folder)
+        ran = server.run(*f"train train.csv {COLUMNS} {SMALL} --no-baseline --out model".split())
+        assert ran.status == 0, ran.errors
+        yield Stream(server)
+
+
+def end_at_random_moments(stream: Stream, times: int) -> None:
+    """Every complete sequence before it is written, and none twice."""
+    ended = 0
+    for turn in range(times):
+        out = ("-", "out.ndjson")[turn % 2]
+        kind = turn // 2 % 5
+        if kind == 4:
+            stream.check_bad_line(out)
+        else:
+            number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)[kind]
+            ended += stream.check(number, out, again=kind == 3)
+    print(f"{ended} of {times * 4 // 5} streams were still running")
+
+
+def test_a_stream_is_ended_at_random_moments(stream: Stream) -> None:
+    end_at_random_moments(stream, 20)
+
+
+@pytest.mark.slow
+def test_a_stream_is_ended_at_many_random_moments(stream: Stream) -> None:
+    end_at_random_moments(stream, 200)

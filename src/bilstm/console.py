@@ -31,8 +31,13 @@ class CommandLine(click.Group):
             _finish_output()
         sys.exit(status if isinstance(status, int) else 0)
 
+    # Here, since click itself turns Ctrl-C and a closed pipe into something else.
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _ending_in_one_line():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        # Here, since click itself turns Ctrl-C and a closed pipe into something else.
         with _ending_in_one_line():
             return super().invoke(ctx)
 
