@@ -18,10 +18,11 @@ import pytest
 KINDS = ("write", "fsync", "rename", "open", "allocate")
 _SOURCE = Path(__file__).parent / "native" / "faults.c"
 _SERVER = """
-import ctypes, json, os, signal, sys, time
+import atexit, ctypes, gc, json, os, signal, sys, time
 
 import click, duckdb, matplotlib.pyplot, numpy, safetensors.numpy, tensorboardX.record_writer, tqdm
-import bilstm.cli, bilstm.compare, bilstm.model.streaming, bilstm.model.training, bilstm.plots, bilstm.report
+import bilstm.__main__, bilstm.cli, bilstm.compare, bilstm.model.streaming, bilstm.model.training, bilstm.plots
+import bilstm.report
 import bilstm.training.checkpoints, bilstm.training.epochlog, bilstm.training.tensorboard, bilstm.wording
 import multiprocessing.util, tensorboardX.proto.summary_pb2, tensorboardX.proto.event_pb2
 from bilstm.__main__ import main
@@ -34,7 +35,13 @@ if faults:
 numbers = (signal.SIGINT, signal.SIGTERM)
 for number in numbers:
     signal.signal(number, signal.SIG_DFL)
+
+def begin():
+    stop_on_signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
 replies = os.fdopen(os.dup(1), "w", buffering=1)
+gc.freeze()
 replies.write("ready\\n")
 for line in sys.stdin:
     request = json.loads(line)
@@ -56,11 +63,15 @@ for line in sys.stdin:
                 setattr(sys, name, None)
         os.chdir(request["folder"])
         sys.argv = ["bilstm", *request["arguments"]]
-        stop_on_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        bilstm.__main__.stop_on_signals = begin
         if faults:
             library.faults_arm(request["kind"], ctypes.c_long(request["n"]), request["onwards"])
-        main()
+        try:
+            main()
+        except SystemExit as end:  # a whole end of the interpreter would take longer than the command
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            os._exit(int(end.code or 0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     end = time.monotonic() + 60
     for number, seconds in request["signals"]:
@@ -73,6 +84,7 @@ for line in sys.stdin:
         ended = os.waitpid(child, 0)
     counts = [library.faults_count(kind) for kind in range(5)] if faults else []
     replies.write(json.dumps([os.waitstatus_to_exitcode(ended[1]), counts]) + "\\n")
+os._exit(0)
 """
 
 
