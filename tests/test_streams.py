@@ -301,3 +301,16 @@ def test_a_million_lines_one_by_one(folder: Path) -> None:
     print([f"{took:.0f} s, {peak / 1e6:.1f} MB" for took, peak in figures])
     assert figures[1][0] < 15 * figures[0][0]
     assert figures[1][1] < 1.2 * figures[0][1] + 1e6
+
+
+def test_a_file_of_many_keys_takes_no_more_time_than_they_are(tmp_path: Path) -> None:
+    from bilstm.data.reading import read_table
+
+    def seconds_for(count: int) -> float:
+        path = tmp_path / "keys.ndjson"
+        path.write_text(json.dumps({"id": 1, "x": [1], **{f"k{n}": n for n in range(count)}}) + "\n")
+        began = time.process_time()
+        assert len(read_table(path).names) == count + 2
+        return time.process_time() - began
+
+    assert seconds_for(600) < 30 * min(seconds_for(100) for _ in range(3)) + 0.2

@@ -254,9 +254,13 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
     _check_names(path, names)
     if not names:
         raise UserError(f"{path} is empty: it has no JSON object with a value")
-    paths = (literal("$." + json.dumps(name, ensure_ascii=False)) for name in names)
-    kept = ", ".join(f"{present_json(f'json->{path}')} AS c{place}" for place, path in enumerate(paths))
-    connection.execute(f"CREATE TABLE cells AS SELECT {kept} FROM objects; DROP TABLE objects").fetchall()
+    # All values of an object at once: an expression for each key would take milliseconds to plan.
+    paths = ", ".join(literal("$." + json.dumps(name, ensure_ascii=False)) for name in names)
+    found = f"list_transform(json_extract(json, [{paths}]), lambda e: {present_json('e')})"
+    kept = ", ".join(f"found[{place + 1}] AS c{place}" for place in range(len(names)))
+    connection.execute(
+        f"CREATE TABLE cells AS SELECT {kept} FROM (SELECT {found} AS found FROM objects); DROP TABLE objects"
+    ).fetchall()
     return names
 
 
