@@ -154,6 +154,9 @@ class Knocks:
             "signals": signals or [],
             "closed": closed,
         }
+        self._errors.write_text("")
+        if not stdout:
+            output.touch()  # a command may be killed before it is
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bilstm.signals import Stopped, held, ignore_signals, stop_on_signals
+from bilstm.signals import Stopped, heard, held, ignore_signals, stop_on_signals
 
 pytestmark = [pytest.mark.fast, pytest.mark.skipif(os.name != "posix", reason="signals")]
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if os.name == "posix" else []
@@ -71,6 +71,28 @@ def test_a_second_signal_does_not_wait() -> None:
     with pytest.raises(Stopped, match="SIGTERM"):
         work()
     assert done == [1]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_within_a_block_signals_can_be_heard(before: bool) -> None:
+    done = []
+
+    def work() -> None:
+        with held():
+            if before:
+                signal.raise_signal(signal.SIGINT)
+            with heard():
+                done.append(1)
+                signal.raise_signal(signal.SIGTERM)
+                done.append(2)
+
+    with pytest.raises(Stopped, match="SIGINT" if before else "SIGTERM"):
+        work()
+    assert done == ([] if before else [1])
+    with held():  # as if nothing had been
+        with heard():
+            pass
+        done.append(3)
 
 
 def test_an_error_of_the_block_is_raised_rather_than_the_signal() -> None:

@@ -277,8 +277,7 @@ def test_time_grows_with_what_comes_and_not_faster(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_million_lines_one_by_one(folder: Path) -> None:
-    import tracemalloc
-
+    resource = pytest.importorskip("resource")
     model = TrainedModel.load(folder / "steps")
 
     class Endless(io.BytesIO):
@@ -292,15 +291,14 @@ def test_a_million_lines_one_by_one(folder: Path) -> None:
 
     figures = []
     for count in (100_000, 1_000_000):
-        tracemalloc.start()
         began = time.process_time()
         streamed = predict_stream(Endless(count), lambda _: None, model, PredictionOptions())
-        figures.append((time.process_time() - began, tracemalloc.get_traced_memory()[1]))
-        tracemalloc.stop()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        figures.append((time.process_time() - began, peak))
         assert streamed.extent.steps == count
-    print([f"{took:.0f} s, {peak / 1e6:.1f} MB" for took, peak in figures])
-    assert figures[1][0] < 15 * figures[0][0]
-    assert figures[1][1] < 1.2 * figures[0][1] + 1e6
+    print([f"{took:.0f} s, {peak:.0f} MB" for took, peak in figures])
+    assert figures[1][0] < 13 * figures[0][0]
+    assert figures[1][1] < figures[0][1] + 20
 
 
 def test_a_file_of_many_keys_takes_no_more_time_than_they_are(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def main() -> NoReturn:
     except SystemExit as end:
         status = end.code
     except KeyboardInterrupt as interrupt:  # before there was a command, or a second time
+        ignore_signals()
         status = interrupt.status if isinstance(interrupt, Stopped) else 130
         print("bilstm: stopped", file=sys.stderr)
     except MemoryError:

@@ -14,7 +14,7 @@ import click
 
 from bilstm.errors import UserError, printable, suggestion
 from bilstm.files import reason
-from bilstm.signals import Stopped
+from bilstm.signals import Stopped, heard, held, ignore_signals
 
 MISTAKE, INTERRUPTED, BROKEN = 2, 130, 70  # exit statuses; the last is sysexits.h's EX_SOFTWARE
 _lost: list[OSError] = []  # why lines on standard output were not written
@@ -27,18 +27,15 @@ class CommandLine(click.Group):
         arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
         options["standalone_mode"] = False
         with _ending_in_one_line():
-            status = super().main(arguments, *rest, **options)
+            with held():  # click would make an empty line of a signal
+                status = super().main(arguments, *rest, **options)
             _finish_output()
+            ignore_signals()
         sys.exit(status if isinstance(status, int) else 0)
 
-    # Here, since click itself turns Ctrl-C and a closed pipe into something else.
-
-    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        with _ending_in_one_line():
-            return super().make_context(*arguments, **options)
-
     def invoke(self, ctx: click.Context) -> Any:
-        with _ending_in_one_line():
+        # Here, since click itself turns Ctrl-C and a closed pipe into something else.
+        with _ending_in_one_line(), heard():
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -163,6 +160,7 @@ def _is_expected(error: BaseException) -> bool:
 
 def fail(message: str, status: int = MISTAKE) -> NoReturn:
     """Print one line on standard error, and exit."""
+    ignore_signals()  # one more would only disturb the end
     echo("bilstm: " + " ".join(message.split()), err=True)
     sys.exit(status)
 

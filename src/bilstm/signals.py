@@ -47,6 +47,20 @@ class held:  # noqa: N801 - used like a function
                 raise waiting
 
 
+class heard:  # noqa: N801
+    """Within a block that holds signals: one in which they are raised at once, as is one that waits."""
+
+    def __enter__(self) -> None:
+        self._depth, held._depth = held._depth, 0
+        waiting, held._waiting = held._waiting, None
+        if waiting:
+            held._depth = self._depth
+            raise waiting
+
+    def __exit__(self, *_: object) -> None:
+        held._depth = self._depth
+
+
 def stop_on_signals() -> None:
     """Raise `Stopped` at Ctrl-C and at requests to end, so that what must be written or removed in the end still is."""
     sys.unraisablehook = _raise_again
@@ -64,6 +78,8 @@ def ignore_signals() -> None:
 
 def _stop(number: int, _: object) -> None:
     Stopped.received = Stopped(number)
+    if _Later.starting:
+        return
     if held._depth and held._waiting is None:
         held._waiting = Stopped.received
     else:
@@ -71,14 +87,22 @@ def _stop(number: int, _: object) -> None:
         raise Stopped.received
 
 
+class _Later:
+    """Whether a signal is just being prepared to be raised once more."""
+
+    starting: ClassVar[bool] = False
+
+
 def _raise_again(failure: Any) -> None:
     """Raised in a finalizer or a C library's callback, a signal would be printed and lost: raise it after that."""
     if not isinstance(failure.exc_value, Stopped):
         sys.__unraisablehook__(failure)
         return
+    _Later.starting = True
     import _thread
     import threading
 
     timer = threading.Timer(_AGAIN, _thread.interrupt_main, [failure.exc_value.number])
     timer.daemon = True
     timer.start()
+    _Later.starting = False
