@@ -42,7 +42,7 @@ test: $(VENV)/.with-test ## run all tests; PYTEST='-k word' passes options on
 test-fast: $(VENV)/.with-test ## run a part of the tests of every room, half a minute
 	$(BIN)/python -m pytest --fast $(PYTEST)
 
-test-slow: $(VENV)/.with-test ## run the tests that take minutes: trainings ended at random moments; sktime's checks
+test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; sktime's checks
 	@$(PIP) install -c constraints.txt sktime
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 

@@ -65,6 +65,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (raising(MemoryError()), None, 2, "there is not enough memory"),
         (raising(duckdb.OutOfMemoryException("Out of Memory Error")), None, 2, "there is not enough memory"),
         (raising(OSError(12, "Cannot allocate memory")), None, 2, "there is not enough memory"),
+        (raising(ImportError("x.so: failed to map segment from shared object")), None, 2, "there is not enough memory"),
         (raising(OSError(28, "No space left on device", "x.csv")), None, 2, "x.csv: no space left on device"),
         (raising(UserError("a mistake")), None, 2, "a mistake"),
         (raising(UserError("cannot write out")), 15, 2, "cannot write out"),  # after the signal

@@ -328,7 +328,7 @@ class Stream:
 
     def check(self, number: int, out: str, *, again: bool) -> bool:
         """End the stream at a random moment by a signal, and by another one; whether it was still running."""
-        moment = random.uniform(0, 0.6 * self.seconds)
+        moment = random.uniform(0, 0.4 * self.seconds)
         signals = [(number, moment), *([(number, random.uniform(0, 0.01))] if again else [])]
         ran, _, taken = self.ended(signals, out)
         path = self.server.folder / out

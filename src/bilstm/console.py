@@ -108,11 +108,10 @@ def _stopped_by(error: BaseException) -> BaseException | None:
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryException"
-        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":  # the latter is DuckDB's
+        return True
+    mapping = isinstance(error, ImportError) and "failed to map segment" in str(error)  # of a library
+    return mapping or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def _options(context: click.Context | None) -> list[str]:
