@@ -207,9 +207,15 @@ def test_work_is_done_before_a_full_output_is_reported(stream: Stream, command: 
 def test_a_training_goes_on_when_its_reader_has_gone(stream: Stream) -> None:
     pipe = stream.server.folder / "reader"
     os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    threading.Timer(0.01, os.close, [reader]).start()
+
+    def read_a_little() -> None:
+        with open(pipe, "rb", buffering=0) as reader:
+            reader.read(1)
+
+    reader = threading.Thread(target=read_a_little)
+    reader.start()
     ran = stream.server.run(*TRAIN.split(), stdout=pipe)
+    reader.join()
     assert (ran.status, ran.errors) == (0, "")
     (stream.server.folder / "out").unlink()
     pipe.unlink()
