@@ -28,7 +28,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help demo test test-fast test-slow test-arm lint format sanitize fuzz bench bench-quick docs wheel dev clean always
+.PHONY: help demo test test-fast test-slow test-duckdb test-arm lint format sanitize fuzz bench bench-quick docs wheel dev clean always
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,12 @@ test: $(VENV)/.with-test ## run all tests; PYTEST='-k word' passes options on
 
 test-fast: $(VENV)/.with-test ## run a part of the tests of every room, half a minute
 	$(BIN)/python -m pytest --fast $(PYTEST)
+
+OLDEST_DUCKDB = $(shell sed -n 's/.*"duckdb>=\([0-9.]*\)".*/\1/p' pyproject.toml)
+test-duckdb: $(VENV)/.with-test ## run the tests of tables with the oldest DuckDB that pyproject.toml allows
+	@$(PIP) install --no-deps --upgrade --target build/duckdb duckdb==$(OLDEST_DUCKDB)
+	PYTHONPATH=build/duckdb $(BIN)/python -m pytest $(PYTEST) tests/test_inputs.py tests/test_readingoptions.py \
+	  tests/test_tables.py tests/test_sequences.py tests/test_sources.py tests/test_prepare.py tests/test_joined.py
 
 test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; sktime's checks
 	@$(PIP) install -c constraints.txt sktime

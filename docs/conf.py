@@ -23,6 +23,7 @@ NAVIGATION = {
         "/docs/quantities",
         "/docs/python",
         "/docs/keras",
+        "/docs/pytorch",
         "/docs/estimators",
         "/docs/report",
     ],
@@ -30,6 +31,8 @@ NAVIGATION = {
     "Figures": [
         "/benchmarks/accuracy/RESULTS",
         "/benchmarks/speed/RESULTS",
+        "/benchmarks/speed/TORCH",
+        "/benchmarks/speed/GRU",
         "/benchmarks/speed/NEIGHBORS",
         "/benchmarks/accuracy/TUTORIAL",
     ],
@@ -54,6 +57,7 @@ highlight_language = "none"  # of blocks that name no language
 # --- Docstrings ---------------------------------------------------------------------------------------------------
 
 default_role = "py:obj"  # `name` is a link where that is documented
+autodoc_mock_imports = ["torch"]  # too large for this
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # what all layers have is documented once, in `Layer`
 autodoc_typehints = "none"  # docstrings give shapes and data types, annotations do not

@@ -46,9 +46,21 @@ class Call:
             "shares": np.full((STEPS, OUTPUTS), 1 / OUTPUTS, np.float32),
             "chosen": np.array([2, 0, 1], np.int64),
             "starts": np.array([0, 2, 3], np.int64),
+            "leave_at": np.array([1, 2, 2], np.int64),
+            "lengths": np.array([1, 3, 2], np.int64),
+            "positions": np.array([0, 1, 2], np.int64),
+            "bounds": np.array([0, 2, 3], np.int64),
+            "order": np.zeros(3, np.int64),
+            "all_bounds": np.zeros(9, np.int64),
+            "all_shares": np.zeros(1, np.int64),
+            "magnitude": np.zeros(1, np.float32),
+            "sums": np.zeros(self.network.parameter_count),
             "states": np.zeros((SEQUENCES, self.network.state_width), np.float32),
             "output": np.zeros((STEPS, OUTPUTS), np.float32),
             "scores": np.zeros((2, 5)),
+            "by_output": np.ones((STEPS, OUTPUTS), np.float32),
+            "by_values": np.zeros((STEPS, FEATURES), np.float32),
+            "by_states": np.zeros((SEQUENCES, self.network.state_width), np.float32),
             "numbers": np.zeros(self.network.parameter_count, np.float32),
         }
         self.address: dict[str, int | None] = {name: array.ctypes.data for name, array in self.arrays.items()}
@@ -56,7 +68,7 @@ class Call:
         self.numbers: dict[str, Any] = {"steps": STEPS, "sequences": SEQUENCES, "count": 3, "batches": 2, "loss": 1}
         self.numbers["each"] = STEPS // SEQUENCES
         self.optimizer = OptimizerStruct(0, 0.1, 0.9, 0.999, 1e-7)
-        self.prediction = c_void_p()
+        self.prediction, self.kept = c_void_p(), c_void_p()
 
     def __call__(self, name: str) -> tuple[int, str]:
         at, n = self.address, self.numbers
@@ -71,17 +83,30 @@ class Call:
             "prepare": (network, at["values"], *equal, precision, at["output"], byref(self.prediction)),
             "predict_prepared": (self.prediction,),
             "train": (network, data, at["chosen"], n["count"], at["starts"], n["batches"], *rest),
-            "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, at["scores"]),
+            "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, states, states, at["scores"]),
+            "forward": (network, data, 1, 7, states, states, at["output"], byref(self.kept)),
+            "backward": (self.kept, at["by_output"], states, at["by_values"], at["by_states"]),
+            "divide": (at["lengths"], n["count"], at["order"], at["all_bounds"], at["all_shares"]),
+            "gradient_of_shares": (
+                *(network, data, at["chosen"], at["positions"], n["count"], at["bounds"], n.get("shares", 2)),
+                *(n.get("labelled", STEPS), n["loss"], 1, 7, at["scores"], at["magnitude"]),
+            ),
+            "sum_shares": (
+                *(network, n.get("shares", 2), n.get("magnitude", 1.0), at["sums"]),
+                n.get("numbers", self.network.parameter_count),
+            ),
             "update": (network, byref(self.optimizer)),
             "average": (network, n.get("fraction", 0.25)),
-            "predict": (network, data, n["loss"], precision, states, states, at["output"], None),
-            "evaluate": (network, data, n["loss"], precision, None, None, None, at["scores"]),
+            "predict": (network, data, n["loss"], precision, states, states, at["leave_at"], at["output"], None),
+            "evaluate": (network, data, n["loss"], precision, None, None, None, None, at["scores"]),
             "read": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
             "write": (network, n.get("which", 0), at["numbers"], n.get("numbers", self.network.parameter_count)),
         }[name]
         engine = library.library()
         if name == "prepare":
             engine.bilstm_forget(self.prediction)
+        if name == "forward":
+            engine.bilstm_forget_pass(self.kept)
         code = getattr(engine, f"bilstm_{'predict' if name == 'evaluate' else name}")(*arguments)
         return code, engine.bilstm_last_error().decode()
 
@@ -89,14 +114,31 @@ class Call:
 @pytest.fixture
 def call() -> Iterator[Call]:
     call = Call()
+    call("forward")  # for a backward pass
     yield call
     library.library().bilstm_forget(call.prediction)
+    library.library().bilstm_forget_pass(call.kept)
 
 
 EQUAL = ("train_equal", "predict_equal", "prepare")  # sequences with the same number of steps
-CALLS = ("train", "gradient", "update", "average", "predict", "evaluate", "read", "write", *EQUAL, "predict_prepared")
-DATA = ("train", "gradient", "predict", "evaluate")
-LEARNING = ("train", "gradient", "evaluate")
+SHARES = ("divide", "gradient_of_shares", "sum_shares")
+CALLS = (
+    "train",
+    "gradient",
+    "forward",
+    *SHARES,
+    "update",
+    "average",
+    "predict",
+    "evaluate",
+    "read",
+    "write",
+    *EQUAL,
+    "predict_prepared",
+)
+TRAINING = ("train", "gradient", "gradient_of_shares")
+DATA = (*TRAINING, "forward", "predict", "evaluate")
+LEARNING = (*TRAINING, "evaluate")
 
 
 def test_valid_calls_are_answered(call: Call) -> None:
@@ -107,14 +149,23 @@ def test_valid_calls_are_answered(call: Call) -> None:
 # --- Pointers --------------------------------------------------------------------------------------------------------
 
 POINTERS = {
-    "network": ("no network", tuple(name for name in CALLS if name != "predict_prepared")),
-    "output": ("no output", ("predict_equal", "prepare")),
+    "network": ("no network", tuple(name for name in CALLS if name not in ("predict_prepared", "divide"))),
+    "output": ("no output", ("predict_equal", "prepare", "forward")),
+    "by_output": ("no gradient of the outputs", ("backward",)),
     "values": ("no values", DATA + EQUAL),
     "offsets": ("no offsets", DATA),
     "labels": ("either labels or targets are needed", LEARNING),
-    "chosen": ("no chosen sequences", ("train", "gradient")),
+    "chosen": ("no chosen sequences", TRAINING),
+    "lengths": ("no lengths", ("divide",)),
+    "order": ("no order", ("divide",)),
+    "all_bounds": ("no bounds", ("divide",)),
+    "all_shares": ("no number of shares", ("divide",)),
+    "positions": ("no positions", ("gradient_of_shares",)),
+    "bounds": ("no bounds of shares", ("gradient_of_shares",)),
+    "magnitude": ("no magnitude", ("gradient_of_shares",)),
+    "sums": ("no sums", ("sum_shares",)),
     "starts": ("no starts of batches", ("train",)),
-    "scores": ("no score", ("train", "gradient", "train_equal")),
+    "scores": ("no score", (*TRAINING, "train_equal")),
     "shares": ("no targets", ("train_equal",)),
     "numbers": ("no numbers", ("read", "write")),
 }
@@ -140,7 +191,14 @@ def test_nothing_to_predict_into(call: Call, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "pointer"),
     [(name, pointer) for pointer, (_, names) in POINTERS.items() for name in names if pointer != "network"]
-    + [("predict", "states"), ("predict", "output"), ("train", "weights")],
+    + [(name, "states") for name in ("predict", "gradient", "forward", "backward")]
+    + [
+        ("predict", "output"),
+        ("predict", "leave_at"),
+        ("train", "weights"),
+        ("backward", "by_values"),
+        ("backward", "by_states"),
+    ],
 )
 def test_misaligned_pointers(call: Call, name: str, pointer: str) -> None:
     call.address[pointer] += 1  # type: ignore[operator]
@@ -161,8 +219,11 @@ def test_null_structures() -> None:
         ("iteration", (None, byref(number), 0), "no network"),
         ("iteration", (made, None, 0), "no iteration"),
         ("update", (made, None), "no optimizer"),
-        ("predict", (made, None, 0, 0, None, None, None, None), "no data"),
+        ("predict", (made, None, 0, 0, None, None, None, None, None), "no data"),
         ("predict_prepared", (None,), "no prediction"),
+        ("forward", (made, None, 0, 0, None, None, None, None), "no place for the pass"),
+        ("forward", (made, None, 0, 0, None, None, None, byref(handle)), "no data"),
+        ("backward", (None, None, None, None, None), "no pass"),
         ("prepare", (made, None, 1, 1, 0, None, None), "no place for the prediction"),
     ]
     for name, arguments, message in calls:
@@ -170,6 +231,7 @@ def test_null_structures() -> None:
         assert engine.bilstm_last_error().decode() == message
     engine.bilstm_destroy(None)  # does nothing, like free
     engine.bilstm_forget(None)
+    engine.bilstm_forget_pass(None)
 
 
 def test_misaligned_arrays_are_copied_before_they_cross() -> None:
@@ -191,7 +253,7 @@ def test_misaligned_arrays_are_copied_before_they_cross() -> None:
 
 @pytest.mark.parametrize(
     ("size", "names"),
-    [("steps", DATA), ("sequences", DATA), ("count", ("train", "gradient")), ("batches", ("train",))],
+    [("steps", DATA), ("sequences", DATA), ("count", (*TRAINING, "divide")), ("batches", ("train",))],
 )
 @pytest.mark.parametrize("number", [-1, -LARGEST - 1, LARGEST, 1 << 61, (1 << 44) + 1])
 def test_impossible_sizes(call: Call, size: str, names: tuple[str, ...], number: int) -> None:
@@ -203,7 +265,7 @@ def test_impossible_sizes(call: Call, size: str, names: tuple[str, ...], number:
         assert message.endswith(f": {number}")
 
 
-@pytest.mark.parametrize("name", ["read", "write"])
+@pytest.mark.parametrize("name", ["read", "write", "sum_shares"])
 @pytest.mark.parametrize("number", [-1, 0, 1, LARGEST])
 def test_another_number_of_weights(call: Call, name: str, number: int) -> None:
     call.numbers["numbers"] = number
@@ -241,8 +303,10 @@ def test_impossible_iterations(call: Call, number: int, message: str) -> None:
 def test_the_last_iteration(call: Call) -> None:
     call.network.iteration = (1 << 53) - 1
     assert call("train") == (INVALID, "an iteration above 2^53")  # two batches
+    assert call("forward")[0] == 0
     assert call("update")[0] == 0
     assert call("update") == (INVALID, "an iteration above 2^53")
+    assert call("backward") == (INVALID, "the weights have changed since the forward pass")
     assert call.network.iteration == 1 << 53
 
 
@@ -282,6 +346,47 @@ def test_any_batches(chosen: list[int], starts: list[int]) -> None:
     assert possible or call.network.read().tobytes() == before
     code, message = call("gradient")
     assert code == (0 if all(0 <= i < SEQUENCES for i in chosen) else INVALID), message
+
+
+@given(
+    st.lists(ANY_NUMBER | st.integers(0, SEQUENCES), min_size=9, max_size=9),
+    st.lists(ANY_NUMBER, min_size=SEQUENCES, max_size=SEQUENCES),
+    ANY_NUMBER | st.integers(0, 8),
+    ANY_NUMBER | st.integers(0, 2 * STEPS),
+)
+@settings(max_examples=200)
+def test_any_shares(bounds: list[int], positions: list[int], shares: int, labelled: int) -> None:
+    call = Call()
+    call.arrays |= {"bounds": np.array(bounds, np.int64), "positions": np.array(positions, np.int64)}
+    call.arrays["scores"] = np.zeros((8, 5))
+    call.address |= {name: call.arrays[name].ctypes.data for name in ("bounds", "positions", "scores")}
+    call.numbers |= {"shares": shares, "labelled": labelled}
+    possible = 0 <= shares <= 8 and bounds[0] == 0 and bounds[max(0, min(8, shares))] == SEQUENCES
+    possible = possible and all(a < b for a, b in itertools.pairwise(bounds[: shares + 1]))
+    possible = possible and min(positions) >= 0 and labelled >= STEPS
+    code, message = call("gradient_of_shares")
+    assert code == (0 if possible else INVALID), message
+
+
+@pytest.mark.parametrize("step", [-1, 0, 4, LARGEST])
+def test_steps_that_a_sequence_has_not(call: Call, step: int) -> None:
+    call.arrays["leave_at"][1] = step
+    assert call("predict") == (INVALID, "states must be left after 1 to all steps of a sequence")
+    call.address["states"] = None
+    assert call("predict") == (INVALID, "no states to leave")
+
+
+@pytest.mark.parametrize("magnitude", [-1.0, float("nan"), float("inf")])
+def test_impossible_magnitudes(call: Call, magnitude: float) -> None:
+    call.numbers["magnitude"] = magnitude
+    assert call("sum_shares") == (INVALID, "a magnitude must be a finite number from 0")
+
+
+@pytest.mark.parametrize("shares", [-1, 9, LARGEST])
+def test_impossible_numbers_of_shares(call: Call, shares: int) -> None:
+    call.numbers["shares"] = shares
+    for name in ("gradient_of_shares", "sum_shares"):
+        assert call(name) == (INVALID, "a batch has at most 8 shares")
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
@@ -373,12 +478,16 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
     vocabularies = draw(st.lists(SIZES, min_size=4, max_size=4))
     dimensions = draw(st.lists(SIZES, min_size=4, max_size=4))
     plausible, cells = st.sampled_from([0, 1]), st.sampled_from(range(5)) | FLAGS
+    gates = st.sampled_from(range(3)) | FLAGS
     struct = LayerStruct(
         kind=draw(st.sampled_from(range(7)) | FLAGS),
         index=draw(FLAGS),
         directions=draw(st.sampled_from([1, 2]) | FLAGS),
         ways=(DirectionStruct * 2)(
-            *(DirectionStruct(draw(SIZES), draw(FLAGS), draw(FLAGS), draw(cells)) for _ in range(2))
+            *(
+                DirectionStruct(draw(SIZES), draw(FLAGS), draw(FLAGS), draw(cells), draw(gates), draw(plausible))
+                for _ in range(2)
+            )
         ),
         merge=draw(plausible | FLAGS),
         return_sequences=draw(plausible),
@@ -388,6 +497,7 @@ def layer_structs(draw: st.DrawFn) -> tuple[LayerStruct, list[int], list[int]]:
         numeric=draw(SIZES),
         tables=draw(st.sampled_from([-LARGEST - 1, -1, 0, 1, 2, 3, 4])),
         pool=draw(plausible | FLAGS),
+        without_bias=draw(plausible),
     )
     if draw(st.booleans()):
         struct.vocabularies = ctypes.cast((c_int64 * 4)(*vocabularies), POINTER(c_int64))
@@ -415,7 +525,7 @@ def test_any_plan(drawn: list[tuple[LayerStruct, list[int], list[int]]], feature
     values, offsets = np.zeros((3, features), np.float32), np.array([0, 1, 3], np.int64)
     output = np.full((2 if one_row_each.value else 3, outputs.value), np.nan, np.float32)
     data = DataStruct(values.ctypes.data, offsets.ctypes.data, 3, 2)
-    assert not engine.bilstm_predict(handle, byref(data), 0, 0, None, None, output.ctypes.data, None)
+    assert not engine.bilstm_predict(handle, byref(data), 0, 0, None, None, None, output.ctypes.data, None)
     assert not np.isnan(output).any()
     engine.bilstm_destroy(handle)
 
@@ -566,7 +676,7 @@ def test_averages_follow_the_weights(call: Call) -> None:
     assert network.read("averages").tobytes() == (expected * 2).tobytes()
 
 
-@pytest.mark.parametrize("name", ["train", "gradient"])
+@pytest.mark.parametrize("name", [*TRAINING, "forward"])
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_values_that_no_network_learns_from(call: Call, name: str, number: float) -> None:
     """An infinite value saturates gates: the loss would be finite, and the gradients NaN."""

@@ -207,6 +207,8 @@ def test_the_engine_is_not_built_without_fused_multiply_add(tmp_path: Path) -> N
         ([recurrent(0, (DirectionStruct(-1),))], 2, "units must be from 1 to 1048576, not -1"),
         ([recurrent(0, (DirectionStruct(3, cell=5),))], 2, "unknown recurrent cell 5"),
         ([recurrent(0, (DirectionStruct(3, cell=-1),))], 2, "unknown recurrent cell -1"),
+        ([recurrent(0, (DirectionStruct(3, gates=3),))], 2, "unknown kind of gates 3"),
+        ([recurrent(0, (DirectionStruct(3, gates=-1),))], 2, "unknown kind of gates -1"),
         ([recurrent(0, ())], 2, "a recurrent layer has 1 or 2 directions"),
         ([dropout(0, 1.0)], 2, "a dropout rate must be at least 0 and below 1"),
         ([dropout(0, float("nan"))], 2, "a dropout rate must be at least 0 and below 1"),

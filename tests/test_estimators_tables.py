@@ -23,7 +23,8 @@ from sklearn.preprocessing import FunctionTransformer
 from bilstm.data.reading import read_table
 from bilstm.data.sources import open_table
 from bilstm.data.targets import with_targets
-from bilstm.model.prepare import ColumnOptions, prepare
+from bilstm.model.columns import ColumnOptions
+from bilstm.model.prepare import prepare
 from oracles.models import bits, weight_bits
 from test_estimators import beginnings, classifier, divisions, echoes, tagger
 

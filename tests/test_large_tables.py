@@ -26,7 +26,8 @@ from bilstm.data.sequences import find_sequences
 from bilstm.data.spelling import PARTS
 from bilstm.errors import UserError
 from bilstm.model import trained
-from bilstm.model.prepare import ColumnOptions, prepare
+from bilstm.model.columns import ColumnOptions
+from bilstm.model.prepare import prepare
 from bilstm.ragged import Extent, offsets_of, portions
 
 

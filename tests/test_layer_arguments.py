@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bilstm.engine.plans import GATES
 from bilstm.layers import (
     GRU,
     LAYERS,
@@ -43,7 +44,6 @@ ANY: dict[str, tuple[list[Any], list[Any]]] = {  # argument -> values that chang
     "activity_regularizer": ([None], ["l2"]),
 }
 RECURRENT_ARGUMENTS = {
-    "use_bias": ([True], [False]),
     "kernel_initializer": (["glorot_uniform"], ["zeros"]),
     "recurrent_initializer": (["orthogonal"], ["glorot_uniform"]),
     "bias_initializer": (["zeros"], ["ones"]),
@@ -53,16 +53,15 @@ RECURRENT_ARGUMENTS = {
     "return_state": ([False], [True]),
     "stateful": ([False], [True]),
     "unroll": ([False, True], ["no"]),
+    "time_major": ([False], [True]),
     **{name: ([None], ["l2"]) for name in (*REGULARIZERS, "recurrent_regularizer", "recurrent_constraint")},
 }
 GATED_ARGUMENTS = RECURRENT_ARGUMENTS | {
     "activation": (["tanh"], ["relu", None]),
-    "recurrent_activation": (["sigmoid"], ["hard_sigmoid"]),
     "use_cudnn": (["auto", False], [True]),
     "implementation": ([1, 2], [3]),
 }
 DENSE_ARGUMENTS = {
-    "use_bias": ([True], [False]),
     "kernel_initializer": (["glorot_uniform"], ["he_normal"]),
     "bias_initializer": (["zeros"], ["ones"]),
     "lora_rank": ([None], [4]),
@@ -159,9 +158,32 @@ def test_every_layer_is_tested_here() -> None:
             "SimpleRNN: activation must be one of 'tanh', 'relu', not 'sigmoid'",
         ),
         (
+            lambda: LSTM(2, recurrent_activation="relu"),
+            ValueError,
+            "LSTM: recurrent_activation must be one of 'sigmoid', 'hard_sigmoid', 'hard_sigmoid_keras2', not 'relu'",
+        ),
+        (
+            lambda: GRU(2, recurrent_activation="hard-sigmoid"),
+            ValueError,
+            "GRU: recurrent_activation must be one of 'sigmoid', 'hard_sigmoid', 'hard_sigmoid_keras2', "
+            "not 'hard-sigmoid'; did you mean 'hard_sigmoid'?",
+        ),
+        (
+            lambda: SimpleRNN(2, recurrent_activation="sigmoid"),
+            TypeError,
+            "SimpleRNN: unexpected argument 'recurrent_activation'",
+        ),
+        (
             lambda: Bidirectional(LSTM(2), "sum", GRU(3, go_backwards=True)),
             ValueError,
             "Bidirectional: merge_mode='sum' needs layers of as many units, not 2 and 3",
+        ),
+        (lambda: Dense(1, "tanh", "no"), ValueError, "Dense: use_bias must be one of False, True, not 'no'"),
+        (lambda: GRU(1, use_bias=None), ValueError, "GRU: use_bias must be one of False, True, not None"),
+        (
+            lambda: Conv1D(1, 3, padding="same", use_bias=2),
+            ValueError,
+            "Conv1D: use_bias must be one of False, True, not 2",
         ),
         (lambda: Dense(-1), ValueError, "Dense: units must be at least 1, not -1"),
         (
@@ -343,3 +365,22 @@ def test_dropout_of_a_recurrent_layer_is_refused_by_what_does_it_here(cls: Any, 
     message = rf"^{cls.__name__}: {argument}=0.2 is not supported \(only 0\): .* SpatialDropout1D\(0.2\)"
     with pytest.raises(ValueError, match=message):
         cls(2, **{argument: 0.2})
+
+
+@pytest.mark.parametrize("argument", ["stateful", "return_state"])
+@pytest.mark.parametrize("cls", [LSTM, GRU, SimpleRNN])
+def test_states_of_a_recurrent_layer_are_refused_by_what_carries_them_here(cls: Any, argument: str) -> None:
+    message = rf"^{cls.__name__}: {argument}=True is not supported \(only False\): .*stream"
+    with pytest.raises(ValueError, match=message):
+        cls(2, **{argument: True})
+
+
+@pytest.mark.parametrize("activation", GATES)
+@pytest.mark.parametrize("cls", [LSTM, GRU])
+def test_activations_of_gates_are_kept_by_plain_data_and_copies(cls: Any, activation: str) -> None:
+    layer = Bidirectional(cls(2, recurrent_activation=activation, return_sequences=True))
+    again = from_json(to_json(layer))
+    assert isinstance(again, Bidirectional)
+    for part in (layer.forward, layer.backward, again.forward, again.backward):
+        assert part.recurrent_activation == activation
+    assert repr(activation) in repr(layer.backward) or activation == "sigmoid"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,7 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.layers.initializers import glorot_uniform, orthogonal, uniform
+from bilstm.models import Sequential, load_model
 
 pytestmark = pytest.mark.fast
 
@@ -298,6 +301,41 @@ def test_directions_may_be_of_different_cells() -> None:
     layer = Bidirectional(LSTM(5), "sum", backward_layer=GRU(5, go_backwards=True))
     assert layer.output_features(3) == 5
     assert [spec.shape for spec in layer.weight_specs(3)][3:] == [(3, 15), (5, 15), (2, 15)]
+
+
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (lambda use_bias: Dense(2, use_bias=use_bias), [(3, 2)]),
+        (lambda use_bias: TimeDistributed(Dense(2, "tanh", use_bias)), [(3, 2)]),
+        (lambda use_bias: Conv1D(2, 4, padding="same", use_bias=use_bias), [(4, 3, 2)]),
+        (lambda use_bias: LSTM(2, use_bias=use_bias), [(3, 8), (2, 8)]),
+        (lambda use_bias: GRU(2, use_bias=use_bias), [(3, 6), (2, 6)]),
+        (lambda use_bias: GRU(2, use_bias=use_bias, reset_after=False), [(3, 6), (2, 6)]),
+        (lambda use_bias: SimpleRNN(2, use_bias=use_bias), [(3, 2), (2, 2)]),
+        (lambda use_bias: Bidirectional(LSTM(2, use_bias=use_bias)), [(3, 8), (2, 8)] * 2),
+    ],
+)
+def test_layers_without_biases_have_no_arrays_for_them(make: Any, shapes: list[Any], tmp_path: Path) -> None:
+    layer = make(use_bias=False)
+    again = from_json(to_json(layer))
+    for made in (layer, again):
+        assert [spec.shape for spec in made.weight_specs(3)] == shapes
+        assert not any("bias" in spec.name for spec in made.weight_specs(3))
+    assert repr(layer) == repr(again)
+    assert len(make(use_bias=True).weight_specs(3)) > len(shapes)
+
+    model = Sequential([layer, Dense(1)], seed=1)
+    model.build((None, 3))
+    assert [weight.shape for weight in layer.get_weights()] == shapes
+    assert layer.count_params() == sum(math.prod(shape) for shape in shapes)
+    assert model.network is not None
+    assert model.count_params() == model.network.parameter_count == sum(each.size for each in model.get_weights())
+    random = np.random.default_rng(1)
+    layer.set_weights([random.normal(size=shape) for shape in shapes])
+    model.save(tmp_path / "model")
+    x = random.normal(size=(2, 5, 3))
+    np.testing.assert_array_equal(load_model(tmp_path / "model").predict(x), model.predict(x))
 
 
 # --- The input's shape -----------------------------------------------------------------------------------------------

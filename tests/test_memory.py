@@ -24,7 +24,7 @@ from bilstm.data.memory import number_text
 from bilstm.data.schema import read_numbers
 from bilstm.data.sources import open_table
 from bilstm.errors import UserError
-from bilstm.model.prepare import ColumnOptions, choose_features
+from bilstm.model.columns import ColumnOptions, choose_features
 
 Make = Callable[[dict[str, Any]], Any]
 

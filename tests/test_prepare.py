@@ -13,7 +13,8 @@ from bilstm.data.reading import read_table
 from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.errors import UserError
-from bilstm.model.prepare import ColumnOptions, choose_features, prepare, read_dataset, read_groups, without_unseen
+from bilstm.model.columns import ColumnOptions, choose_features
+from bilstm.model.prepare import prepare, read_dataset, read_groups, without_unseen
 from bilstm.tasks import LabelTask
 
 ROLES = ColumnOptions("id", ("label",))
@@ -213,7 +214,7 @@ WRONG: dict[str, tuple[str, ColumnOptions, str]] = {
         made(x=[1, 2, 3, 4, 5, 6, "7o"]),
         ROLES,
         r"table.csv, line 8: '7o' in column 'x' is not a number, as 11 other cells of it are; correct it, leave the "
-        r"cell empty, or treat the column as text with --categorical x",
+        r"cell empty, name it with --missing, or treat the column as text with --categorical x",
     ),
     "infinity": (made(x=[1, "inf"]), ROLES, "line 3: 'inf' in column 'x' is infinite"),
     "decimal comma": (made(x=['"1,5"', '"2,5"']), ROLES, "line 2: '1,5' in column 'x' has a decimal comma"),

@@ -340,13 +340,15 @@ def test_every_argument_of_every_layer_comes_back(tmp_path: Path) -> None:
 
 
 def make_layer(name: str) -> Layer:
+    recurrent: dict[str, Any] = {"units": 2, "return_sequences": True, "go_backwards": True, "use_bias": False}
+    conv: dict[str, Any] = {"filters": 2, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}
     settings: dict[str, Any] = {
-        "LSTM": {"units": 2, "return_sequences": True, "go_backwards": True, "unit_forget_bias": False},
-        "GRU": {"units": 2, "return_sequences": True, "go_backwards": True, "reset_after": False},
-        "SimpleRNN": {"units": 2, "return_sequences": True, "go_backwards": True, "activation": "relu"},
+        "LSTM": recurrent | {"unit_forget_bias": False, "recurrent_activation": "hard_sigmoid"},
+        "GRU": recurrent | {"reset_after": False, "recurrent_activation": "hard_sigmoid_keras2"},
+        "SimpleRNN": recurrent | {"activation": "relu"},
         "Bidirectional": {"layer": LSTM(2), "merge_mode": None, "backward_layer": GRU(3, go_backwards=True)},
-        "Dense": {"units": 2, "activation": "relu"},
-        "Conv1D": {"filters": 2, "kernel_size": 3, "padding": "causal", "dilation_rate": 2, "activation": "relu"},
+        "Dense": {"units": 2, "activation": "relu", "use_bias": False},
+        "Conv1D": conv | {"activation": "relu", "use_bias": False},
         "TimeDistributed": {"layer": Dense(2)},
         "Dropout": {"rate": 0.25},
         "SpatialDropout1D": {"rate": 0.25},

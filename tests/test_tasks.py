@@ -17,7 +17,8 @@ from bilstm.data.reading import read_table
 from bilstm.data.sources import open_table
 from bilstm.data.table import Sequences
 from bilstm.errors import ModelFileError, UserError
-from bilstm.model.prepare import ColumnOptions, prepare
+from bilstm.model.columns import ColumnOptions
+from bilstm.model.prepare import prepare
 from bilstm.tasks import KINDS, LabelSetTask, LabelTask, QuantityTask, Task, task_from_json
 from bilstm.tasks.finding import TargetTable, find_task, read_truth
 from bilstm.tasks.labels import check_background, label_text, majority

@@ -21,8 +21,9 @@ from bilstm.data.reading import read_table
 from bilstm.data.schema import Schema
 from bilstm.errors import ModelFileError, UserError
 from bilstm.model import TrainedModel
+from bilstm.model.columns import ColumnOptions
 from bilstm.model.network import build_network, embedding_dimension
-from bilstm.model.prepare import ColumnOptions, Prepared, prepare
+from bilstm.model.prepare import Prepared, prepare
 from bilstm.model.training import train_prepared
 from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DataSet:
             duckdb.sql(f"COPY (SELECT * FROM {reader}({paths})) TO '{files[kind]}'")
         return files
 
-    def columns(self, path: str) -> dict[str, str]:
+    def columns(self, path: str) -> dict[str, Any]:
         """The roles of the columns of a table."""
         return {} if path.endswith(".conll") else {"sequence": "seq", "label": "label", "order": "t"}
 

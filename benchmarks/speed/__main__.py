@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed                  all cases and all peers, about 45 minutes; writes RESULTS.md
     python -m benchmarks.speed --quick          ours and a few peers, under 2 minutes; prints the table
-    python -m benchmarks.speed --cases N1,L1    some cases; prints the table
+    python -m benchmarks.speed --cases N1,L1    some cases; prints the table; with --out FILE, writes a page
     python -m benchmarks.speed --report FILE    RESULTS.md again from the figures of an earlier run
 
 `make bench` sets up the peers' environment first. The figures themselves, every round's, go to
@@ -43,6 +43,8 @@ def main() -> None:
     _keep(results)
     if whole:
         _write(results)
+    if arguments.out:
+        arguments.out.write_text(report.page(results), encoding="utf-8")
     _say(f"{(time.perf_counter() - started) / 60:.1f} minutes")
 
 
@@ -110,6 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="ours and a few peers, under 2 minutes")
     parser.add_argument("--cases", type=_names, help="such as N1,L1: only these; prints the table")
+    parser.add_argument("--out", type=Path, help="where to write the tables of these cases")
     parser.add_argument("--seconds", type=float, help="for the timed rounds of a case")
     parser.add_argument("--report", type=Path, help="figures of an earlier run, to write RESULTS.md again")
     return parser.parse_args()

@@ -5,7 +5,7 @@ Every process makes the data and the weights by itself, from the case alone, so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,9 @@ LabelArray = npt.NDArray[np.int32]
 # same steps either way.
 LEARNING_RATE = 0.001
 EPSILON = 1e-12
+
+# In Keras's order. A GRU's reset gate comes after the recurrent product, and has two biases, as Keras's and PyTorch's.
+GATES = {"lstm": "ifco", "gru": "zrh"}
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,14 @@ class Case:
         task: "train" for training steps, "predict" for predictions.
         lengths: steps of each sequence of a batch.
         units: hidden units of each direction.
-        layers: bidirectional LSTM layers; a Dense layer follows, applied to every step.
+        layers: bidirectional layers; a Dense layer follows, applied to every step.
         outputs: classes, with a softmax; or 1 for a sigmoid.
         batches: different batches, all with sequences of the same lengths.
         target: how many times as fast as the best exact peer bilstm is to be.
         one_call: whether each training step is a call of its own, which hands the loss back.
         rivals: another case whose peers count here too, as they do the same task in another way.
         target_over: the only peer's setting that the target speaks of; every exact peer if empty.
+        cell: of the recurrent layers, one of GATES.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Case:
     one_call: bool = False
     rivals: str = ""
     target_over: str = ""
+    cell: str = "lstm"
 
     @property
     def trains(self) -> bool:
@@ -120,18 +125,20 @@ class Case:
 
     @cached_property
     def weights(self) -> list[FloatArray]:
-        """In Keras's order: for each layer forward's kernel (inputs, 4·units), recurrent kernel (units, 4·units) and
-        bias (4·units), gates i, f, c, o, then backward's; at last Dense's kernel and bias.
+        """In Keras's order: for each layer forward's kernel (inputs, gates·units), recurrent kernel (units,
+        gates·units) and bias (gates·units), of a GRU (2, gates·units), then backward's; at last Dense's kernel and
+        bias.
         """
         random = np.random.default_rng(2)
         arrays: list[FloatArray] = []
-        inputs, gates = self.inputs, 4 * self.units
+        inputs, gates = self.inputs, len(GATES[self.cell]) * self.units
         for _ in range(self.layers):
             for _ in range(2):
                 for rows in (inputs, self.units):
                     arrays.append(_uniform(random, (rows, gates), self.units))
-                bias = _uniform(random, (gates,), self.units)
-                bias[self.units : 2 * self.units] += 1.0
+                bias = _uniform(random, (gates,) if self.cell == "lstm" else (2, gates), self.units)
+                if self.cell == "lstm":
+                    bias[self.units : 2 * self.units] += 1.0
                 arrays.append(bias)
             inputs = 2 * self.units
         arrays.append(_uniform(random, (inputs, self.outputs), inputs))
@@ -146,7 +153,8 @@ class Case:
         """
         forward, needless, inputs = 0, 0, self.inputs
         for layer in range(self.layers):
-            products = 2 * 2 * 4 * self.units  # two directions, four gates, a multiplication and an addition
+            # Two directions, and for each gate a multiplication and an addition.
+            products = 2 * 2 * len(GATES[self.cell]) * self.units
             forward += products * (inputs + self.units)
             if layer == 0:
                 needless = products * inputs
@@ -169,7 +177,7 @@ def spread(shortest: int, longest: int, count: int) -> tuple[int, ...]:
 _WORDS = spread(4, 60, 32)
 _LONG = spread(200, 2000, 32)
 
-CASES = {
+_LSTM = {
     case.name: case
     for case in (
         Case("S1 fit", "train", (10,), 1, 20, 1, 1, batches=1000, target=12),
@@ -188,6 +196,8 @@ CASES = {
         Case("X1", "train", _LONG, 16, 64, 1, 10, batches=1, target=20, target_over="packed"),
     )
 }
+_GRU = ("N1", "N2", "N3", "P1", "P2", "P3")  # the cases that GRUs are measured in, too
+CASES = _LSTM | {f"{name} GRU": replace(_LSTM[name], name=f"{name} GRU", cell="gru") for name in _GRU}
 
 
 def case_from(description: dict[str, Any]) -> Case:

@@ -172,19 +172,50 @@ def growth_tables(results: Results) -> list[str]:
     return lines
 
 
-def markdown(results: Results) -> str:
-    """All of RESULTS.md."""
-    machine, versions = results["machine"], results["versions"]
-    waiting = max((e["waiting"] for entries in results["cases"].values() for e in entries), default=0.0)
+def page(results: Results) -> str:
+    """The tables of some cases."""
     lines = [
-        "# Speed, beside the peers",
+        "# Speed, beside the peers: " + ", ".join(results["cases"]),
         "",
+        *_measured_with(results),
+        "",
+        "As in [RESULTS.md](RESULTS.md): medians of the rounds, in milliseconds for a training step or the prediction "
+        "of a batch, of processes timed in turn.",
+        "",
+        *targets_table(results),
+        "",
+        "The fastest run of each:",
+        "",
+        *undisturbed_table(results),
+        "",
+        "All libraries:",
+        "",
+        *libraries_table(results),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _measured_with(results: Results) -> list[str]:
+    """The machine, its peak, and the libraries."""
+    machine = results["machine"]
+    return [
         f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['Python']}, "
         f"{machine['date']}. Measured peak: {results['peak'][0]:.0f} GFLOP/s float32 on one thread, "
         f"{results['peak'][1]:.0f} on all (`benchmarks/speed/peak.cpp`: multiply-adds in registers, the best of "
         "measurements between the cases).",
         "",
-        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".",
+    ]
+
+
+def markdown(results: Results) -> str:
+    """All of RESULTS.md."""
+    waiting = max((e["waiting"] for entries in results["cases"].values() for e in entries), default=0.0)
+    lines = [
+        "# Speed, beside the peers",
+        "",
+        *_measured_with(results),
         "",
         "Made by `make bench`: every library in a process of its own, all timed in turn, round after round; medians of "
         "the rounds, in milliseconds for a training step or the prediction of a batch. A training step is forward "

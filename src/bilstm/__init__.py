@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bilstm import problems as problems
     from bilstm import report as report
     from bilstm import utils as utils
+    from bilstm.data.readingoptions import ReadingOptions
     from bilstm.errors import UserError
     from bilstm.estimators.classifier import SequenceClassifier
     from bilstm.estimators.regressor import SequenceRegressor
@@ -37,6 +38,7 @@ _NAMES = {
     "Model": "models",
     "ModelInterrupted": "model.training",
     "Ragged": "ragged",
+    "ReadingOptions": "data.readingoptions",
     "SequenceClassifier": "estimators",
     "SequenceRegressor": "estimators",
     "SequenceTagger": "estimators",
@@ -54,6 +56,7 @@ __all__ = [
     "Model",
     "ModelInterrupted",
     "Ragged",
+    "ReadingOptions",
     "SequenceClassifier",
     "SequenceRegressor",
     "SequenceTagger",

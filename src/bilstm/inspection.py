@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.errors import counted, listed, shown
 from bilstm.layers import Bidirectional, ColumnEmbedding, Conv1D, Dense, Dropout, Layer, Recurrent, TimeDistributed
@@ -72,7 +73,8 @@ def describe_model(model: TrainedModel) -> dict[str, Any]:
 
 
 def describe_columns(schema: Schema) -> dict[str, Any]:
-    """What a model reads: "sequence", "order", "conll_columns", "text" (the column of texts and what their steps are),
+    """What a model reads: "sequence", "order", "conll_columns", "reading" (the options with which files are read),
+    "text" (the column of texts and what their steps are),
     and of each of the "features" its "name", "kind" ("number" or "text"), and of numbers the training rows' "mean",
     "deviation" and "missing" cells, of text the number of "known" and of "different" values."""
     features: dict[str, dict[str, Any]] = {}
@@ -87,6 +89,7 @@ def describe_columns(schema: Schema) -> dict[str, Any]:
         "order": schema.order,
         "named": schema.named,
         "conll_columns": schema.conll_columns,
+        "reading": schema.reading.to_json(),
         "text": schema.text and {"column": schema.text.column, "tokens": schema.text.tokens},
         "features": list(features.values()),
     }
@@ -194,6 +197,8 @@ def _expected(columns: dict[str, Any]) -> list[str]:
     else:
         order = f", ordered by {shown(columns['order'])}" if columns["order"] else ", in order"
         lines = [f"reads a table with a row a time step: sequences in {shown(columns['sequence'])}{order}; features:"]
+    if columns["reading"]:
+        lines.insert(0, f"reads files with {ReadingOptions.from_json(columns['reading']).typed}")
     features = columns["features"]
     rows = [(shown(feature["name"])[1:-1], _feature(feature)) for feature in features[:_MOST_LISTED]]
     width = max(len(name) for name, _ in rows)

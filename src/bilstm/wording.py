@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bilstm.data.filetable import FileTable
+from bilstm.data.joined import JoinedTable
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
@@ -41,7 +42,7 @@ _LEADING = {"label": ("accuracy", "macro_f1"), "labels": ("macro_f1", "subset_ac
 def before_training(prepared: Prepared) -> list[str]:
     """What was found in the table, and what is set aside of it."""
     table, schema, task = prepared.table, prepared.schema, prepared.task
-    lines = [f"{table.label}: {_size(table)}", *_features(schema.describe()), _task(prepared)]
+    lines = [f"{table.label}: {size_of(table)}", *guesses(table), *_features(schema.describe()), _task(prepared)]
     lines.append(f"training set: {_labelled(task, prepared.training)}")
     if prepared.validation:
         lines.append(f"validation set: {_labelled(task, prepared.validation)}")
@@ -51,7 +52,13 @@ def before_training(prepared: Prepared) -> list[str]:
     return lines + [f"note: {note}" for note in prepared.notes]
 
 
-def _size(table: Table) -> str:
+def guesses(table: Table) -> list[str]:
+    """How files were read where nobody said, as the options that would say it."""
+    several = len(found := table.guesses()) > 1 or isinstance(table, JoinedTable)
+    return [f"{f'{name} was ' if several else ''}read with {reading.typed} (guessed)" for name, reading in found]
+
+
+def size_of(table: Table) -> str:
     """`6 rows, 18 steps` where each row is a sequence, otherwise `18 rows`."""
     if isinstance(table, FileTable) and table.lists:
         return f"{counted(table.input_count, 'row')}, {counted(table.rows, 'step')}"
@@ -86,7 +93,7 @@ def _labelled(task: Task, data: Dataset) -> str:
 
 def extent_of(data: Dataset) -> str:
     """`240 sequences of 379 to 1,795 steps, 225,835 in all`."""
-    return _extent(Extent().add(data.values.lengths))
+    return extent_text(Extent().add(data.values.lengths))
 
 
 def after_training(model: TrainedModel, seconds: float, path: str) -> list[str]:
@@ -240,7 +247,7 @@ def _score(value: float | None) -> str:
 
 def prediction(path: str, extent: Extent, notes: Sequence[str]) -> list[str]:
     """What was predicted, and what a person should know about it."""
-    return [f"{path}: {_extent(extent)}", *(f"note: {note}" for note in notes)]
+    return [f"{path}: {extent_text(extent)}", *(f"note: {note}" for note in notes)]
 
 
 def percent(share: float) -> str:
@@ -267,7 +274,7 @@ def _features(described: Sequence[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def _extent(extent: Extent) -> str:
+def extent_text(extent: Extent) -> str:
     """`240 sequences of 379 to 1,795 steps, 225,835 in all`."""
     span = f"{extent.shortest:,} to {extent.longest:,} steps"
     if extent.shortest == extent.longest:

@@ -13,7 +13,7 @@ import pytest
 
 from bilstm import utils
 from bilstm.engine.losses import LOSSES, TABLE, Loss
-from bilstm.engine.plans import ACTIVATIONS, PRECISIONS
+from bilstm.engine.plans import ACTIVATIONS, GATES, PRECISIONS
 from bilstm.layers import LAYERS, LSTM, Bidirectional, Dense, Dropout, Input, Layer, Masking, to_json
 from bilstm.models import Sequential
 from bilstm.optimizers import Optimizer
@@ -129,7 +129,7 @@ def test_many_random_networks(first: int) -> None:
 
 def test_the_sample_has_every_layer_loss_and_activation() -> None:
     """A layer that is added to the package must be added to oracles/thresholds.py, too."""
-    layers, losses, activations = set(), set(), set()
+    layers, losses, activations, gates, biases = set(), set(), set(), set(), set()
     for seed in range(SAMPLE):
         case = draw(seed)
         losses.add(LOSSES[case.loss])
@@ -137,17 +137,10 @@ def test_the_sample_has_every_layer_loss_and_activation() -> None:
             inner = [layer["config"][name] for name in ("layer", "backward_layer") if layer["config"].get(name)]
             layers |= {part["class_name"] for part in (layer, *inner)}
             activations |= {part["config"].get("activation") for part in (layer, *inner)} & {*ACTIVATIONS}
+            biases |= {part["config"].get("use_bias") for part in (layer, *inner)} - {None}
+            gates |= {part["config"].get("recurrent_activation") for part in (layer, *inner)} - {None}
     assert layers == LAYERS.keys() - {Input.__name__, Masking.__name__}  # which the engine knows nothing of
     assert losses == {*TABLE}
     assert activations == {*ACTIVATIONS}
-
-
-@pytest.mark.fast
-def test_shares_of_a_batch_are_the_same_for_vectors_of_any_width() -> None:
-    """This batch is just too small to be divided, unless weights are counted with what pads them to whole vectors."""
-    random = np.random.default_rng(0)
-    lengths = [3] * 28 + [2] * 4
-    data = Ragged(random.normal(size=(sum(lengths), 3)), offsets_of(lengths))
-    layers = [Bidirectional(LSTM(20, return_sequences=True)), Dense(1, "sigmoid")]
-    y = random.integers(2, size=(sum(lengths), 1))
-    on_all(lambda: trained(Case([to_json(layer) for layer in layers], data, y, "binary_crossentropy", 1)))
+    assert gates == {*GATES}
+    assert biases == {False, True}

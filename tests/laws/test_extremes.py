@@ -54,22 +54,6 @@ def test_builds_change_no_bit(case: Case, optimizer: Any) -> None:
     assert len(set(map(repr, results))) == 1
 
 
-@pytest.mark.skipif(len(builds()) < 2, reason="this processor runs one build only")
-@pytest.mark.parametrize(("cell", "steps"), [("LSTM", 7), ("GRU", 7), ("SimpleRNN", 20)])
-def test_builds_divide_a_batch_into_the_same_shares(cell: str, steps: int) -> None:
-    """Where the work is about what makes shares worth it, counted with one build's padding and not with the other's."""
-    random = np.random.default_rng(1)
-    x, y = random.normal(size=(32, steps, 2)), random.integers(2, size=(32, steps))
-    results = []
-    for engine in builds():
-        with using(engine):
-            model = Sequential([CELLS[cell](17, return_sequences=True), Dense(2, "softmax")], seed=1)
-            model.compile("adam", "sparse_categorical_crossentropy")
-            model.fit(x, y, batch_size=32, epochs=3, verbose=0)
-            results.append(weight_bits(model))
-    assert all(result == results[0] for result in results)
-
-
 # --- Very long, very many --------------------------------------------------------------------------------------------
 
 

@@ -101,8 +101,12 @@ struct Plan {
             layer.directions = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(1 + bytes.below(2));
             const int64_t units = bytes.size(40);
             for (auto& way : layer.ways)
-                way = {bytes.rarely() ? bytes.size(40) : units, bytes.byte() & 1, bytes.byte() & 1,
-                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5))};
+                way = {bytes.rarely() ? bytes.size(40) : units,
+                       bytes.byte() & 1,
+                       bytes.byte() & 1,
+                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5)),
+                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3)),
+                       bytes.byte() & 1};
             layer.merge = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(4));
             layer.return_sequences = !(bytes.below(4) == 0);
             layer.units = units;
@@ -110,6 +114,7 @@ struct Plan {
             layer.pool = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(2));
             layer.causal = bytes.byte() & 1;
             layer.same = bytes.byte() & 1;
+            layer.without_bias = bytes.byte() & 1;
             layer.window = bytes.size(6);
             layer.stride = bytes.size(3);
             layer.dilation = bytes.size(3);
@@ -193,7 +198,15 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
         states.resize(static_cast<size_t>(d.sequences * state_width));
         const int64_t equal = bytes.claim(d.sequences);
         const int64_t steps = bytes.claim(d.sequences ? d.steps / d.sequences : 1);
-        switch (bytes.below(9)) {
+        const int64_t shares = bytes.below(4);
+        auto bounds = bytes.array<int64_t>(BILSTM_MOST_SHARES + 1, [&] { return bytes.index(count + 1); });
+        if (!bytes.rarely()) {
+            std::sort(bounds.begin(), bounds.begin() + shares + 1);
+            bounds[0] = 0, bounds[static_cast<size_t>(shares)] = count;
+        }
+        const auto leave_at = bytes.array<int64_t>(d.sequences, [&] { return bytes.index(d.steps + 1); });
+        float magnitude = 0;
+        switch (bytes.below(13)) {
             case 0:
                 answered(bilstm_train(network, &d.data, bytes.or_null(chosen), bytes.claim(count),
                                       bytes.or_null(starts), bytes.claim(batches), loss, &optimizer,
@@ -201,14 +214,17 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 break;
             case 1:
                 answered(bilstm_gradient(network, &d.data, bytes.or_null(chosen), bytes.claim(count), loss,
-                                         bytes.byte() & 1, bytes.any<uint64_t>(), scores.data()));
+                                         bytes.byte() & 1, bytes.any<uint64_t>(),
+                                         bytes.byte() & 1 ? states.data() : nullptr,
+                                         bytes.byte() & 1 ? states.data() : nullptr, scores.data()));
                 break;
             case 2:
                 answered(bilstm_update(network, &optimizer));
                 break;
             case 3:
                 answered(bilstm_predict(network, &d.data, loss, precision, bytes.byte() & 1 ? states.data() : nullptr,
-                                        bytes.byte() & 1 ? states.data() : nullptr, bytes.or_null(output), nullptr));
+                                        bytes.byte() & 1 ? states.data() : nullptr,
+                                        bytes.byte() & 1 ? leave_at.data() : nullptr, bytes.or_null(output), nullptr));
                 break;
             case 4:
                 answered(bilstm_train_equal(network, bytes.or_null(d.values), bytes.or_null(d.targets), equal, steps,
@@ -230,8 +246,50 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
             case 7:
                 answered(bilstm_average(network, bytes.number()));
                 break;
+            case 8: {
+                auto order = bytes.array<int64_t>(count, [] { return 0; });
+                int64_t made = 0;
+                if (answered(bilstm_divide(bytes.or_null(chosen), count, order.data(), bounds.data(), &made)))
+                    check(made >= 1 && made <= BILSTM_MOST_SHARES && bounds[static_cast<size_t>(made)] == count,
+                          "shares of all sequences");
+                break;
+            }
+            case 9: {
+                auto positions = bytes.array<int64_t>(count, [&] { return bytes.index(1 << 20); });
+                std::vector<bilstm_score> each(BILSTM_MOST_SHARES);
+                answered(bilstm_gradient_of_shares(network, &d.data, bytes.or_null(chosen), bytes.or_null(positions),
+                                                   count, bounds.data(), bytes.claim(shares), bytes.index(1 << 10),
+                                                   loss, bytes.byte() & 1, bytes.any<uint64_t>(), each.data(),
+                                                   &magnitude));
+                break;
+            }
+            case 10: {
+                bilstm_pass* pass = nullptr;
+                const float* first = bytes.byte() & 1 ? states.data() : nullptr;
+                std::vector<float> last(states), before(states), inputs(d.values);
+                const bool made =
+                    answered(bilstm_forward(network, &d.data, bytes.byte() & 1, bytes.any<uint64_t>(), first,
+                                            bytes.byte() & 1 ? last.data() : nullptr, bytes.or_null(output), &pass));
+                check(made == (pass != nullptr), "a pass, or none");
+                const std::vector<float> ones(output.size(), 1.0f);
+                for (int i = 0; i < 2; ++i) {
+                    answered(bilstm_backward(pass, ones.data(), bytes.byte() & 1 ? last.data() : nullptr,
+                                             bytes.byte() & 1 ? inputs.data() : nullptr,
+                                             bytes.byte() & 1 ? before.data() : nullptr));
+                    if (bytes.rarely()) answered(bilstm_update(network, &optimizer));
+                }
+                bilstm_forget_pass(pass);
+                break;
+            }
+            case 11: {
+                std::vector<double> sums(static_cast<size_t>(parameters));
+                answered(
+                    bilstm_sum_shares(network, bytes.index(9), bytes.number(), sums.data(), bytes.claim(parameters)));
+                break;
+            }
             default:
-                answered(bilstm_predict(network, &d.data, loss, precision, nullptr, nullptr, nullptr, scores.data()));
+                answered(bilstm_predict(network, &d.data, loss, precision, nullptr, nullptr, nullptr, nullptr,
+                                        scores.data()));
         }
     }
 }

@@ -148,7 +148,8 @@ void gradient() {
     const auto loss = read_one<int32_t>(), training = read_one<int32_t>();
     const auto seed = read_one<uint64_t>();
     auto score = room<bilstm_score>(1);
-    reply(bilstm_gradient(network, &data.data, chosen.data(), chosen.size(), loss, training, seed, score.data()),
+    reply(bilstm_gradient(network, &data.data, chosen.data(), chosen.size(), loss, training, seed, nullptr, nullptr,
+                          score.data()),
           score);
 }
 
@@ -165,8 +166,8 @@ void predict() {
     auto states_in = read_array<float>();
     auto states_out = room<float>(read_one<int64_t>()), output = room<float>(read_one<int64_t>());
     auto score = room<bilstm_score>(read_one<int64_t>());
-    reply(bilstm_predict(network, &data.data, loss, precision, states_in.data(), states_out.data(), output.data(),
-                         score.data()),
+    reply(bilstm_predict(network, &data.data, loss, precision, states_in.data(), states_out.data(), nullptr,
+                         output.data(), score.data()),
           states_out, output, score);
 }
 

@@ -121,17 +121,21 @@ class EmulatedEngine:
         )
 
     def bilstm_gradient(
-        self, handle: Any, data: Any, chosen: int, count: int, loss: int, training: int, seed: int, score: int
+        self, handle: Any, data: Any, chosen: int, count: int, loss: int, training: int, seed: int, *rest: Any
     ) -> int:
-        chosen_sequences, rest = _array(_view(chosen, count, np.int64)), struct.pack("<iiQ", loss, training, seed)
+        states, states_out, score = rest
+        assert states is None
+        assert states_out is None
+        chosen_sequences, options = _array(_view(chosen, count, np.int64)), struct.pack("<iiQ", loss, training, seed)
         into = [_view(score, 5, np.float64)]
-        return self._call("gradient", *self._data(handle, data._obj), chosen_sequences, rest, into=into)
+        return self._call("gradient", *self._data(handle, data._obj), chosen_sequences, options, into=into)
 
     def bilstm_update(self, handle: Any, optimizer: Any) -> int:
         return self._call("update", _handle(handle), bytes(optimizer._obj))
 
     def bilstm_predict(self, handle: Any, data: Any, loss: int, precision: int, *places: int | None) -> int:
-        states_in, states_out, output, score = places
+        states_in, states_out, leave_at, output, score = places
+        assert leave_at is None
         _, outputs, one_row_each, state_width = self._shapes[handle.value]
         sequences, steps = data._obj.sequences, data._obj.steps
         rows = sequences if one_row_each else steps

@@ -48,7 +48,22 @@ CELLS: dict[str, Callable[..., Any]] = {
     "GRU, reset before": partial(GRU, reset_after=False),
     "SimpleRNN": SimpleRNN,
     "SimpleRNN, relu": partial(SimpleRNN, activation="relu"),
+    "LSTM, hard gates": partial(LSTM, recurrent_activation="hard_sigmoid"),
+    "LSTM, Keras 2's hard gates": partial(LSTM, recurrent_activation="hard_sigmoid_keras2"),
+    "GRU, hard gates": partial(GRU, recurrent_activation="hard_sigmoid"),
+    "GRU, reset before, Keras 2's hard gates": partial(
+        GRU, reset_after=False, recurrent_activation="hard_sigmoid_keras2"
+    ),
 }
+
+
+BIASED = ("LSTM", "GRU", "SimpleRNN", "Dense", "Conv1D")  # unless use_bias is False
+
+
+def without_bias(layer: dict[str, Any]) -> dict[str, Any]:
+    """The description of the layer without biases, its own and those of the layers within it."""
+    inner = {key: without_bias(part) if isinstance(part, dict) else part for key, part in layer["config"].items()}
+    return {**layer, "config": inner | ({"use_bias": False} if layer["class_name"] in BIASED else {})}
 
 
 NATIVE = Path(__file__).parents[2] / "src" / "bilstm" / "engine" / "native"
@@ -107,7 +122,10 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     outputs = draw(st.sampled_from([1, 3, 18]))
     layers.append(Dense(outputs, HEADS[loss]))
     data = Ragged(columns, offsets_of(lengths))
-    case = Case([to_json(layer) for layer in layers], data, None, loss, seed)
+    described = [to_json(layer) for layer in layers]
+    unbiased = draw(st.sets(st.sampled_from(range(len(layers))))) if draw(st.booleans()) else set()
+    described = [without_bias(layer) if i in unbiased else layer for i, layer in enumerate(described)]
+    case = Case(described, data, None, loss, seed)
     case.y = random_labels(loss, len(data) if case.one_row_each else data.total_steps, outputs, random)
     return case
 

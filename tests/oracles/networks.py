@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bilstm.engine.losses import LOSSES, TABLE, TargetKind
 from bilstm.engine.plans import ACTIVATIONS
 from bilstm.ragged import Ragged
+from oracles.models import without_bias
 from oracles.numpy_engine import NumpyNetwork, weight_shapes
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
@@ -42,7 +43,21 @@ def simple_relu(units: int = 3, **options: Any) -> dict[str, Any]:
     return simple(units, activation="relu", **options)
 
 
-CELLS: list[Callable[..., dict[str, Any]]] = [lstm, gru, gru_reset_before, simple, simple_relu]
+def hard(cell: Callable[..., dict[str, Any]], recurrent_activation: str) -> Callable[..., dict[str, Any]]:
+    """The same cell with hard sigmoids for gates."""
+
+    def made(units: int = 3, **options: Any) -> dict[str, Any]:
+        description = cell(units, **options)
+        return {**description, "config": description["config"] | {"recurrent_activation": recurrent_activation}}
+
+    return made
+
+
+# Keras 2's meaning goes with what was its default then.
+hard_lstm, hard_lstm_keras2 = hard(lstm, "hard_sigmoid"), hard(lstm, "hard_sigmoid_keras2")
+hard_gru, hard_gru_keras2 = hard(gru, "hard_sigmoid"), hard(gru_reset_before, "hard_sigmoid_keras2")
+HARD = [hard_lstm, hard_lstm_keras2, hard_gru, hard_gru_keras2]
+CELLS: list[Callable[..., dict[str, Any]]] = [lstm, gru, gru_reset_before, simple, simple_relu, *HARD]
 
 
 def bidirectional(
@@ -187,5 +202,7 @@ def problems(draw: st.DrawFn) -> Problem:
         heads = [("mean_squared_error", "linear")]
     loss, activation = draw(st.sampled_from(heads))
     layers.append(dense(draw(st.integers(1, 3)), activation))
+    unbiased = draw(st.sets(st.sampled_from(range(len(layers))))) if draw(st.booleans()) else set()
+    layers = [without_bias(layer) if i in unbiased else layer for i, layer in enumerate(layers)]
     lengths = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     return Problem.draw(layers, loss, lengths, draw(st.integers(0, 1000)))

@@ -39,12 +39,12 @@ def philox4x32(counter: npt.ArrayLike, key: tuple[int, int]) -> Array:
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
-def dropout_keep(rate: float, rows: int, width: int, *, seed: int, layer_index: int, step: int) -> Array:
-    """(rows, width) booleans: the elements that dropout keeps in this training step."""
+def dropout_keep(rate: float, rows: int, width: int, *, seed: int, position: int, layer_index: int, step: int) -> Array:
+    """(rows, width) booleans: the elements of a sequence that dropout keeps in this training step."""
     quads = np.arange((rows * width + 3) // 4, dtype=np.uint64)
     counter = np.empty((len(quads), 4), np.uint64)
-    counter[:, 0] = quads & np.uint64(0xFFFFFFFF)
-    counter[:, 1] = quads >> np.uint64(32)
+    counter[:, 0] = quads
+    counter[:, 1] = position
     counter[:, 2] = layer_index
     counter[:, 3] = step
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[: rows * width]
@@ -81,16 +81,21 @@ class Layer:
     After a recurrent layer without return_sequences, every array has one row: the sequence's.
     """
 
-    def __init__(self, index: int, width: int, shapes: Sequence[tuple[int, ...]] = ()) -> None:
+    def __init__(self, index: int, width: int, shapes: Sequence[tuple[int, ...]] = (), use_bias: bool = True) -> None:
         self.index = index
         self.output_width = width
-        self.shapes = list(shapes)
+        kept = len(shapes) if use_bias else len(shapes) - 1
+        self.shapes, self.no_bias = list(shapes[:kept]), list(shapes[kept:])
         self.weights: list[Array] = []
         self.gradients: list[Array] = []
 
     def set_weights(self, weights: list[Array]) -> None:
         self.weights = weights
         self.gradients = [np.zeros_like(weight) for weight in weights]
+
+    def with_bias(self, arrays: list[Array]) -> list[Array]:
+        """The layer's weights or gradients, and zeros in place of biases where it has none."""
+        return arrays + [np.zeros(shape, arrays[0].dtype) for shape in self.no_bias]
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
         raise NotImplementedError
@@ -135,8 +140,9 @@ class ColumnEmbedding(Layer):
 class Dropout(Layer):
     """Element (row, column) is number row * width + column; four elements share the Philox counter number // 4.
 
-    Counter (number // 4 low, high, layer index, training step), key (seed low, high). An element is kept where its
-    word is at least floor(rate * 2**32), and then multiplied by float32(1 / (1 - rate)). Rows count through the batch.
+    Counter (number // 4, position of the sequence in the batch, layer index, training step), key (seed low, high). An
+    element is kept where its word is at least floor(rate * 2**32), and then multiplied by float32(1 / (1 - rate)).
+    Rows count through their sequence.
     """
 
     def __init__(self, index: int, width: int, rate: float) -> None:
@@ -149,48 +155,46 @@ class Dropout(Layer):
         if not context.training:
             self.factors = [np.ones_like(rows) for rows in inputs]
             return inputs
-        boundaries = np.cumsum([len(rows) for rows in inputs])
-        total = int(boundaries[-1]) if len(inputs) else 0
-        keep = dropout_keep(
-            self.rate, total, self.output_width, seed=context.seed, layer_index=self.index, step=context.step
-        )
-        factors = keep * np.float32(1 / (1 - self.rate))
+        drawn = {"seed": context.seed, "layer_index": self.index, "step": context.step}
+        keep = [
+            dropout_keep(self.rate, self.drawn_rows(rows), self.output_width, position=position, **drawn)
+            for position, rows in enumerate(inputs)
+        ]
+        scale = np.float32(1 / (1 - self.rate))
         self.factors = [
-            factors[stop - len(rows) : stop].astype(rows.dtype) for rows, stop in zip(inputs, boundaries, strict=True)
+            np.broadcast_to(kept * scale, rows.shape).astype(rows.dtype)
+            for rows, kept in zip(inputs, keep, strict=True)
         ]
         return [rows * factor for rows, factor in zip(inputs, self.factors, strict=True)]
+
+    def drawn_rows(self, rows: Array) -> int:
+        """Of how many rows of a sequence each is drawn by itself."""
+        return len(rows)
 
     def backward(self, gradients: list[Array]) -> list[Array]:
         return [rows * factor for rows, factor in zip(gradients, self.factors, strict=True)]
 
 
 class SpatialDropout(Dropout):
-    """One mask a sequence: element (sequence's position in the batch, column), counted and drawn as Dropout's are."""
+    """One row's mask for all rows of a sequence."""
 
-    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
-        if not context.training:
-            return super().forward(inputs, context)
-        drawn = {"seed": context.seed, "layer_index": self.index, "step": context.step}
-        keep = dropout_keep(self.rate, len(inputs), self.output_width, **drawn)
-        factors = keep * np.float32(1 / (1 - self.rate))
-        self.factors = [
-            np.tile(factor, (len(rows), 1)).astype(rows.dtype) for rows, factor in zip(inputs, factors, strict=True)
-        ]
-        return [rows * factor for rows, factor in zip(inputs, self.factors, strict=True)]
+    def drawn_rows(self, rows: Array) -> int:
+        return 1
 
 
 class Dense(Layer):
     """Row by row: activation(x @ kernel + bias). Keeps the sums before the activation as `logits`."""
 
-    def __init__(self, index: int, width: int, units: int, activation: str = "linear") -> None:
+    def __init__(self, index: int, width: int, units: int, activation: str = "linear", use_bias: bool = True) -> None:
         if activation not in ("linear", "sigmoid", "softmax", "tanh", "relu"):
             raise ValueError(f"layer {index}: unknown activation {activation!r}")
-        super().__init__(index, units, [(width, units), (units,)])
+        super().__init__(index, units, [(width, units), (units,)], use_bias)
         self.activation = activation
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
         self.inputs = inputs
-        self.logits = [rows @ self.weights[0] + self.weights[1] for rows in inputs]
+        kernel, bias = self.with_bias(self.weights)
+        self.logits = [rows @ kernel + bias for rows in inputs]
         self.outputs = [self._activate(logits) for logits in self.logits]
         return self.outputs
 
@@ -220,9 +224,10 @@ class Dense(Layer):
         )
 
     def backward_from_logits(self, gradients: list[Array]) -> list[Array]:
+        by_kernel, by_bias = self.with_bias(self.gradients)
         for x, by_logits in zip(self.inputs, gradients, strict=True):
-            self.gradients[0] += x.T @ by_logits
-            self.gradients[1] += by_logits.sum(axis=0)
+            by_kernel += x.T @ by_logits
+            by_bias += by_logits.sum(axis=0)
         return [by_logits @ self.weights[0].T for by_logits in gradients]
 
 
@@ -240,8 +245,9 @@ class Conv1D(Layer):
         padding: str = "same",
         dilation_rate: int = 1,
         activation: str = "linear",
+        use_bias: bool = True,
     ) -> None:
-        super().__init__(index, filters, [(kernel_size, width, filters), (filters,)])
+        super().__init__(index, filters, [(kernel_size, width, filters), (filters,)], use_bias)
         if padding not in ("same", "causal"):
             raise ValueError(f"layer {index}: unknown padding {padding!r}")
         others = (kernel_size - 1) * dilation_rate
@@ -255,7 +261,7 @@ class Conv1D(Layer):
         return [(step, tap, at) for step, tap, at in read if 0 <= at < steps]
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
-        kernel, bias = self.weights
+        kernel, bias = self.with_bias(self.weights)
         self.inputs = inputs
         self.outputs = []
         for rows in inputs:
@@ -266,8 +272,8 @@ class Conv1D(Layer):
         return self.outputs
 
     def backward(self, gradients: list[Array]) -> list[Array]:
-        kernel, _ = self.weights
-        by_kernel, by_bias = self.gradients
+        kernel = self.weights[0]
+        by_kernel, by_bias = self.with_bias(self.gradients)
         by_inputs = []
         for rows, y, by_y in zip(self.inputs, self.outputs, gradients, strict=True):
             by_sums = self.dense._by_logits(y, by_y)

@@ -8,6 +8,27 @@ import numpy as np
 
 from oracles.numpy_layers import Array, Context, Layer, State, sigmoid
 
+HARD_SLOPES = {"hard_sigmoid": 1 / 6, "hard_sigmoid_keras2": 0.2}
+
+
+class GateActivation:
+    """What squashes the sums of gates, and its derivative, from its value."""
+
+    def __init__(self, name: str) -> None:
+        if name != "sigmoid" and name not in HARD_SLOPES:
+            raise ValueError(f"unknown recurrent_activation {name!r}")
+        self.slope_within = HARD_SLOPES.get(name)
+
+    def __call__(self, sums: Array) -> Array:
+        if self.slope_within is None:
+            return sigmoid(sums)
+        return np.clip(sums * self.slope_within + 0.5, 0, 1)
+
+    def slope(self, gate: Array) -> Array:
+        if self.slope_within is None:
+            return np.asarray(gate * (1 - gate))
+        return np.where((gate > 0) & (gate < 1), self.slope_within, 0).astype(gate.dtype)
+
 
 class Recurrent(Layer):
     """Weights kernel (inputs, gates units), recurrent kernel (units, gates units) and biases.
@@ -27,13 +48,16 @@ class Recurrent(Layer):
         return_sequences: bool = False,
         go_backwards: bool = False,
         biases: int | None = None,
+        recurrent_activation: str = "sigmoid",
+        use_bias: bool = True,
     ) -> None:
         columns = self.gates * units
         bias = (columns,) if biases is None else (biases, columns)
-        super().__init__(index, units, [(width, columns), (units, columns), bias])
+        super().__init__(index, units, [(width, columns), (units, columns), bias], use_bias)
         self.units = units
         self.return_sequences = return_sequences
         self.go_backwards = go_backwards
+        self.gate = GateActivation(recurrent_activation)
 
     def step(self, x: Array, state: State) -> tuple[State, tuple[Array, ...]]:
         """The state after a step, h first, and what `step_back` needs."""
@@ -95,22 +119,23 @@ class LSTM(Recurrent):
     states = 2
 
     def step(self, x: Array, state: State) -> tuple[State, tuple[Array, ...]]:
-        kernel, recurrent, bias = self.weights
+        kernel, recurrent, bias = self.with_bias(self.weights)
         h, c = state
         i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 4)
-        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        i, f, g, o = self.gate(i), self.gate(f), np.tanh(g), self.gate(o)
         c_next = f * c + i * g
         return (o * np.tanh(c_next), c_next), (x, h, c, i, f, g, o, c_next)
 
     def step_back(self, kept: tuple[Array, ...], by_state: State) -> tuple[Array, State]:
-        kernel, recurrent, _ = self.weights
-        by_kernel, by_recurrent, by_bias = self.gradients
+        kernel, recurrent = self.weights[:2]
+        by_kernel, by_recurrent, by_bias = self.with_bias(self.gradients)
         x, h, c, i, f, g, o, c_next = kept
         by_h, by_c = by_state
         tanh_c = np.tanh(c_next)
         by_c = by_c + by_h * o * (1 - tanh_c**2)
+        slope = self.gate.slope
         by_gates = np.concatenate(
-            [by_c * g * i * (1 - i), by_c * c * f * (1 - f), by_c * i * (1 - g**2), by_h * tanh_c * o * (1 - o)]
+            [by_c * g * slope(i), by_c * c * slope(f), by_c * i * (1 - g**2), by_h * tanh_c * slope(o)]
         )
         by_kernel += np.outer(x, by_gates)
         by_recurrent += np.outer(h, by_gates)
@@ -128,30 +153,30 @@ class GRU(Recurrent):
         self.reset_after = reset_after
 
     def step(self, x: Array, state: State) -> tuple[State, tuple[Array, ...]]:
-        kernel, recurrent, bias = self.weights
+        kernel, recurrent, bias = self.with_bias(self.weights)
         (h,) = state
         if self.reset_after:
             x_z, x_r, x_h = np.split(x @ kernel + bias[0], 3)
             h_z, h_r, h_h = np.split(h @ recurrent + bias[1], 3)
-            z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
+            z, r = self.gate(x_z + h_z), self.gate(x_r + h_r)
             candidate = np.tanh(x_h + r * h_h)
         else:
             x_z, x_r, x_h = np.split(x @ kernel + bias, 3)
             u_z, u_r, u_h = np.split(recurrent, 3, axis=1)
-            z, r = sigmoid(x_z + h @ u_z), sigmoid(x_r + h @ u_r)
+            z, r = self.gate(x_z + h @ u_z), self.gate(x_r + h @ u_r)
             h_h = r * h
             candidate = np.tanh(x_h + h_h @ u_h)
         return (z * h + (1 - z) * candidate,), (x, h, z, r, candidate, h_h)
 
     def step_back(self, kept: tuple[Array, ...], by_state: State) -> tuple[Array, State]:
-        kernel, recurrent, _ = self.weights
-        by_kernel, by_recurrent, by_bias = self.gradients
+        kernel, recurrent = self.weights[:2]
+        by_kernel, by_recurrent, by_bias = self.with_bias(self.gradients)
         x, h, z, r, candidate, h_h = kept
         (by_h,) = by_state
-        by_z = by_h * (h - candidate) * z * (1 - z)
+        by_z = by_h * (h - candidate) * self.gate.slope(z)
         by_candidate = by_h * (1 - z) * (1 - candidate**2)
         if self.reset_after:
-            by_r = by_candidate * h_h * r * (1 - r)
+            by_r = by_candidate * h_h * self.gate.slope(r)
             by_gates = np.concatenate([by_z, by_r, by_candidate])
             by_products = np.concatenate([by_z, by_r, by_candidate * r])
             by_recurrent += np.outer(h, by_products)
@@ -160,7 +185,7 @@ class GRU(Recurrent):
         else:
             u_z, u_r, u_h = np.split(recurrent, 3, axis=1)
             by_reset = u_h @ by_candidate
-            by_r = by_reset * h * r * (1 - r)
+            by_r = by_reset * h * self.gate.slope(r)
             by_gates = np.concatenate([by_z, by_r, by_candidate])
             by_recurrent += np.hstack([np.outer(h, by_z), np.outer(h, by_r), np.outer(h_h, by_candidate)])
             by_bias += by_gates
@@ -181,15 +206,15 @@ class SimpleRNN(Recurrent):
         self.activation = activation
 
     def step(self, x: Array, state: State) -> tuple[State, tuple[Array, ...]]:
-        kernel, recurrent, bias = self.weights
+        kernel, recurrent, bias = self.with_bias(self.weights)
         (h,) = state
         sums = x @ kernel + h @ recurrent + bias
         after = np.tanh(sums) if self.activation == "tanh" else np.maximum(sums, 0)
         return (after,), (x, h, after)
 
     def step_back(self, kept: tuple[Array, ...], by_state: State) -> tuple[Array, State]:
-        kernel, recurrent, _ = self.weights
-        by_kernel, by_recurrent, by_bias = self.gradients
+        kernel, recurrent = self.weights[:2]
+        by_kernel, by_recurrent, by_bias = self.with_bias(self.gradients)
         x, h, after = kept
         by_sums = by_state[0] * (1 - after**2 if self.activation == "tanh" else after > 0)
         by_kernel += np.outer(x, by_sums)
@@ -223,9 +248,9 @@ class Bidirectional(Layer):
 
     def set_weights(self, weights: list[Array]) -> None:
         super().set_weights(weights)
-        for start, layer in ((0, self.first), (3, self.second)):  # a kernel, a recurrent kernel and biases each
-            layer.weights = self.weights[start : start + 3]
-            layer.gradients = self.gradients[start : start + 3]
+        own = len(self.first.shapes)
+        self.first.weights, self.second.weights = self.weights[:own], self.weights[own:]
+        self.first.gradients, self.second.gradients = self.gradients[:own], self.gradients[own:]
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
         initial = context.states.get(self.index, [None, None])

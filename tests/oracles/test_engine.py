@@ -17,6 +17,7 @@ from bilstm.models import Sequential
 from bilstm.models.targets import make_targets
 from bilstm.ragged import Ragged
 from oracles import numpy_optimizers
+from oracles.models import without_bias
 from oracles.networks import (
     AVERAGE,
     CELLS,
@@ -32,6 +33,10 @@ from oracles.networks import (
     dropout,
     gru,
     gru_reset_before,
+    hard_gru,
+    hard_gru_keras2,
+    hard_lstm,
+    hard_lstm_keras2,
     inputs,
     lstm,
     network_for,
@@ -183,6 +188,29 @@ LARGER = {
     ],
     "simple": [bidirectional(forward=simple(35)), simple(130, backwards=True), dense(5, "softmax")],
     "simple, relu": [bidirectional("ave", forward=simple_relu(70)), dense(5, "tanh"), dense(5, "softmax")],
+    "hard gates": [
+        bidirectional(forward=hard_lstm(20)),
+        dropout(0.3),
+        bidirectional(forward=hard_gru(33), backward=hard_lstm(7, backwards=True)),
+        dense(5, "softmax"),
+    ],
+    "Keras 2's hard gates": [
+        bidirectional("sum", forward=hard_lstm_keras2(37)),
+        hard_gru_keras2(64, backwards=True),
+        bidirectional("mul", forward=hard_gru_keras2(19), backward=gru_reset_before(19, backwards=True)),
+        bidirectional("ave", forward=hard_lstm_keras2(9), backward=lstm(9, backwards=True)),
+        dense(5, "softmax"),
+    ],
+    "without biases": [
+        without_bias(layer)
+        for layer in (
+            convolution(33, 4),
+            bidirectional(forward=lstm(20), backward=gru(7, backwards=True)),
+            bidirectional("mul", forward=simple(19), backward=gru_reset_before(19, backwards=True)),
+            dense(2, "tanh"),
+            dense(5, "softmax"),
+        )
+    ],
     "mixed cells": [
         bidirectional(forward=lstm(20), backward=gru(20, backwards=True)),
         bidirectional("mul", forward=simple(33), backward=gru_reset_before(33, backwards=True)),
@@ -277,7 +305,7 @@ def test_states_of_every_cell_go_in_and_come_out(cell: Any) -> None:
     network.set_weights([weight / np.sqrt(len(weight)) for weight in network.weights])
     model = engine_model(layers, 2, network.weights)
     assert model.network is not None
-    arrays = 2 if cell is lstm else 1
+    arrays = 2 if cell in (lstm, hard_lstm, hard_lstm_keras2) else 1
     for lengths in ([4, 9, 1, 9], [6]):  # several sequences, and one alone, which has a way of its own
         batch = inputs(layers, lengths, rng)
         directions = [
@@ -306,3 +334,20 @@ def test_a_sequence_can_be_read_in_pieces(cell: Any) -> None:
         output, states = model.network.predict(piece, states, return_states=True)
         outputs.append(output)
     np.testing.assert_array_equal(np.concatenate(outputs), model.predict_rows(whole))
+
+
+@pytest.mark.parametrize("settings", [{}, {"clipnorm": 0.02}, {"clipvalue": 0.01}, {"weight_decay": 0.1}], ids=str)
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_nothing_is_learnt_in_place_of_biases_that_there_are_not(kind: str, settings: dict[str, float]) -> None:
+    """Without biases these layers make zeros of zeros, whatever their weights have become."""
+    rng = np.random.default_rng(3)
+    recurrent = [bidirectional("sum", forward=cell(19)) for cell in CELLS]
+    layers = [convolution(20, 3), *recurrent, time_distributed(dense(2, "tanh")), dense(5)]
+    model = Sequential.from_config({"features": 2, "layers": [without_bias(layer) for layer in layers]}, seed=1)
+    model.compile(optimizers.OPTIMIZERS[kind](learning_rate=0.05, **settings), "mean_squared_error")
+    before = model.get_weights()
+    for _ in range(5):
+        model.train_on_batch(rng.normal(size=(4, 6, 2)), rng.normal(size=(4, 6, 5)))
+    assert all(np.abs(old - new).max() > 0 for old, new in zip(before, model.get_weights(), strict=True))
+    assert model.predict(rng.normal(size=(2, 6, 2))).any()
+    assert not model.predict(np.zeros((2, 6, 2))).any()

@@ -127,13 +127,28 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "GRU, reset before": ("GRU", {"reset_after": False}),
     "SimpleRNN": ("SimpleRNN", {}),
     "SimpleRNN, relu": ("SimpleRNN", {"activation": "relu"}),
+    "LSTM, hard gates": ("LSTM", {"recurrent_activation": "hard_sigmoid"}),
+    "LSTM, Keras 2's hard gates": ("LSTM", {"recurrent_activation": "hard_sigmoid_keras2"}),
+    "GRU, hard gates": ("GRU", {"recurrent_activation": "hard_sigmoid"}),
+    "GRU, reset before, Keras 2's hard gates": (
+        "GRU",
+        {"reset_after": False, "recurrent_activation": "hard_sigmoid_keras2"},
+    ),
 }
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
 def recurrent_layer(layers: Layers, cell: str, units: int, **options: Any) -> Any:
     name, own = CELLS[cell]
+    if layers is not bilstm.layers and own.get("recurrent_activation") == "hard_sigmoid_keras2":
+        own = own | {"recurrent_activation": hard_sigmoid_of_keras_2}
     return getattr(layers, name)(units, **own, **options)
+
+
+@keras.saving.register_keras_serializable()  # Bidirectional makes its second layer of the first's description
+def hard_sigmoid_of_keras_2(x: Any) -> Any:
+    """As its documentation has it: 0 below -2.5, 1 above 2.5, 0.2 x + 0.5 between."""
+    return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
 # --- Outputs --------------------------------------------------------------------------------------------------------
@@ -199,6 +214,18 @@ def test_one_direction(cell: str, go_backwards: bool, return_sequences: bool, se
     theirs = predict(twins.theirs, padded(X))
     expected = true_steps(theirs, X.lengths, at_the_end=go_backwards) if return_sequences else theirs
     np.testing.assert_allclose(values_of(twins.ours.predict(X, verbose=0)), expected, rtol=0, atol=OUTPUT_TOLERANCE)
+
+
+@every_seed
+@every_cell
+def test_layers_without_biases(cell: str, seed: int) -> None:
+    generator, _, _ = draw_shapes(250 + seed)
+    X = draw(generator, np.full(3, 6), 2)
+    twins = Twins.of(unbiased(cell), 2, seed, masking=False)
+    theirs = predict(twins.theirs, padded(X))
+    np.testing.assert_allclose(
+        values_of(twins.ours.predict(X, verbose=0)), theirs.reshape(-1, 2), rtol=0, atol=OUTPUT_TOLERANCE
+    )
 
 
 @every_seed
@@ -460,6 +487,19 @@ def convolved(padding: str) -> Network:
     return network
 
 
+def unbiased(cell: str, padding: str = "same", activation: str = "sigmoid") -> Network:
+    def network(layers: Layers) -> Sequence[Any]:
+        recurrent = recurrent_layer(layers, cell, 5, return_sequences=True, use_bias=False)
+        return [
+            layers.Conv1D(4, 2, padding=padding, activation="tanh", use_bias=False),
+            layers.Bidirectional(recurrent),
+            layers.TimeDistributed(layers.Dense(3, use_bias=False)),
+            layers.Dense(2, activation, use_bias=False),
+        ]
+
+    return network
+
+
 def pooled(units: int, pooling: str, outputs: int = 3) -> Network:
     def network(layers: Layers) -> Sequence[Any]:
         recurrent = layers.Bidirectional(layers.LSTM(units, return_sequences=True))
@@ -526,6 +566,35 @@ CASES = {
     "SimpleRNN": Case(tagger(6, 1, "sigmoid", "ave", "SimpleRNN"), "binary_crossentropy", ragged=False),
     "SimpleRNN, relu": Case(
         classifier(5, 2, "tanh", "concat", "SimpleRNN, relu"), "mean_squared_error", 2, per_step=False
+    ),
+    "LSTM, hard gates": Case(
+        tagger(5, 2, "sigmoid", cell="LSTM, hard gates"), "binary_crossentropy", 2, settings={"learning_rate": 0.01}
+    ),
+    "LSTM, Keras 2's hard gates": Case(
+        classifier(6, 3, "softmax", "sum", "LSTM, Keras 2's hard gates"),
+        "categorical_crossentropy",
+        3,
+        per_step=False,
+        weights="sequence",
+    ),
+    "GRU, hard gates": Case(tagger(5, 2, "sigmoid", cell="GRU, hard gates"), "binary_crossentropy", 2, weights="step"),
+    "GRU, reset before, Keras 2's hard gates": Case(
+        tagger(5, 3, "softmax", "ave", "GRU, reset before, Keras 2's hard gates"), "categorical_crossentropy", 3
+    ),
+    "without biases, clipped, decaying": Case(
+        unbiased("LSTM"),
+        "binary_crossentropy",
+        2,
+        ragged=False,
+        settings={"learning_rate": 0.01, "clipnorm": 0.02, "weight_decay": 0.1},
+    ),
+    "GRU without biases, SGD": Case(
+        unbiased("GRU", "causal", "linear"),
+        "mean_squared_error",
+        2,
+        ragged=False,
+        optimizer="sgd",
+        settings={"learning_rate": 0.1, "global_clipnorm": 0.5},
     ),
     "averages": Case(
         pooled(5, "GlobalAveragePooling1D"), "categorical_crossentropy", 3, per_step=False, weights="sequence"

@@ -57,24 +57,31 @@ def test_philox_gives_the_known_answers_of_random123(counter: str, key: str, exp
 @pytest.mark.parametrize(("rows", "width"), [(1, 1), (5, 3), (2, 8)])
 def test_dropout_keeps_what_its_law_says_element_by_element(rate: float, rows: int, width: int) -> None:
     seed = 0x123456789ABCDEF0
-    keep = dropout_keep(rate, rows, width, seed=seed, layer_index=4, step=9)
+    keep = dropout_keep(rate, rows, width, seed=seed, position=6, layer_index=4, step=9)
     for row in range(rows):
         for column in range(width):
             element = row * width + column
-            words = philox4x32([[element // 4, 0, 4, 9]], (0x9ABCDEF0, 0x12345678))[0]
+            words = philox4x32([[element // 4, 6, 4, 9]], (0x9ABCDEF0, 0x12345678))[0]
             assert keep[row, column] == (int(words[element % 4]) / 2**32 >= rate)
 
 
 def test_an_element_at_the_threshold_is_kept() -> None:
     word = int(philox4x32([[0, 0, 1, 2]], (3, 0))[0, 0])
     for threshold, kept in [(word, True), (word + 1, False)]:
-        assert dropout_keep(threshold / 2**32, 1, 1, seed=3, layer_index=1, step=2)[0, 0] == kept
+        assert dropout_keep(threshold / 2**32, 1, 1, seed=3, position=0, layer_index=1, step=2)[0, 0] == kept
 
 
 def test_dropout_depends_on_every_part_of_its_counter_and_key() -> None:
     masks = [
-        dropout_keep(0.5, 40, 5, seed=seed, layer_index=layer_index, step=step).tobytes()
-        for seed, layer_index, step in [(1, 0, 0), (2, 0, 0), (1 + 2**32, 0, 0), (1, 1, 0), (1, 0, 1)]
+        dropout_keep(0.5, 40, 5, seed=seed, position=position, layer_index=layer_index, step=step).tobytes()
+        for seed, position, layer_index, step in [
+            (1, 0, 0, 0),
+            (2, 0, 0, 0),
+            (1 + 2**32, 0, 0, 0),
+            (1, 1, 0, 0),
+            (1, 0, 1, 0),
+            (1, 0, 0, 1),
+        ]
     ]
     assert len(set(masks)) == len(masks)
 

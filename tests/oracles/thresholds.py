@@ -33,7 +33,7 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import CELLS, NATIVE, Case, random_labels
+from oracles.models import CELLS, NATIVE, Case, random_labels, without_bias
 
 Random = np.random.Generator
 
@@ -50,7 +50,8 @@ def threshold(name: str) -> int:
 
 WORTH_THREADS = threshold("kWorthThreads")
 OWN_WEIGHTS = threshold("kOwnWeights"), threshold("kOwnWeightsToPredict")
-SEQUENCES = [most * n for most in (threshold("kShareSequences"), threshold("kMostSequences")) for n in (1, 2, 3, 8)]
+SHARE_SEQUENCES = threshold("kShareSequences")
+SEQUENCES = [most * n for most in (SHARE_SEQUENCES, threshold("kMostSequences")) for n in (1, 2, 3, 8)]
 MOST_STEPS = 12_000  # so that a network takes milliseconds
 
 
@@ -59,8 +60,8 @@ def near(number: float, random: Random) -> float:
     return number * (1 + random.uniform(-1, 1) * random.choice([0.01, 0.05]))
 
 
-def draw(seed: int) -> Case:
-    """A model and a batch, the same for the same seed."""
+def draw(seed: int, *, small: bool = False) -> Case:
+    """A model and a batch, the same for the same seed; small ones have sequences of a few steps, for many trainings."""
     random = np.random.default_rng(seed)
     loss = TABLE[random.integers(len(TABLE))]
     first, features = draw_first(random)
@@ -73,18 +74,23 @@ def draw(seed: int) -> Case:
         return [*first, *recurrent[0](units), *between[0], *recurrent[1](1 + units // 3), *between[1], *ending, head]
 
     units = int(random.integers(1, 40))
-    weights = 0 if random.random() < 0.5 else near(random.choice(OWN_WEIGHTS), random)
+    weights = 0 if small or random.random() < 0.5 else near(random.choice(OWN_WEIGHTS), random)
     while count_weights(layers_of(units), features) < weights:
         units += 1
     layers = layers_of(units)
     if random.random() < 0.2:
         layers = [*first, *between[0], *ending, head]  # none that is recurrent
-    lengths = draw_lengths(count_weights(layers, features), random)
+    if small:
+        lengths = random.integers(1, 6, random.integers(1, 150)).tolist()
+    else:
+        lengths = draw_lengths(count_weights(layers, features), random)
     steps = sum(lengths)
     values = random.normal(size=(steps, features))
     if isinstance(layers[0], (Embedding, ColumnEmbedding)):
         values[:, -1] = random.integers(VOCABULARY, size=steps)
-    case = Case([to_json(layer) for layer in layers], Ragged(values, offsets_of(lengths)), None, loss.name, seed)
+    described = [to_json(layer) for layer in layers]
+    described = [without_bias(layer) if random.random() < 0.2 else layer for layer in described]
+    case = Case(described, Ragged(values, offsets_of(lengths)), None, loss.name, seed)
     rows = len(lengths) if case.one_row_each else steps
     case.y = random_labels(loss.name, rows, outputs, random)
     return case

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.speed.cases import Case, FloatArray
+from benchmarks.speed.cases import GATES, Case, FloatArray
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,14 @@ class Peer(ABC):
 NO_LOSS = float("nan")
 
 
-def gates_to(weights: FloatArray, order: str) -> FloatArray:
-    """(…, 4·units) with gates i, f, c, o -> another order, such as "iofc"."""
-    blocks = dict(zip("ifco", np.split(weights, 4, axis=-1), strict=True))
+def gates_to(case: Case, weights: FloatArray, order: str) -> FloatArray:
+    """(…, gates·units) with gates in Keras's order -> another order, such as "iofc"."""
+    gates = GATES[case.cell]
+    blocks = dict(zip(gates, np.split(weights, len(gates), axis=-1), strict=True))
     return np.concatenate([blocks[gate] for gate in order], axis=-1)
 
 
 def directions(case: Case) -> Iterator[tuple[int, int, list[FloatArray]]]:
-    """(layer, direction, [kernel, recurrent kernel, bias]) of all LSTMs; direction 1 is backward."""
+    """(layer, direction, [kernel, recurrent kernel, bias]) of all cells; direction 1 is backward."""
     for number in range(2 * case.layers):
         yield number // 2, number % 2, case.weights[3 * number : 3 * number + 3]

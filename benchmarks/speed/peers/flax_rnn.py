@@ -20,7 +20,7 @@ class Flax(Peer):
         return {"Flax": flax.__version__, "JAX": jax.__version__}
 
     def settings(self, case: Case) -> list[Setting]:
-        return [Setting("nn.RNN")]
+        return [Setting("nn.RNN")] if case.cell == "lstm" else []  # its GRU has one bias less
 
     def prepare(self, case: Case, setting: Setting) -> Runner:
         return make_runner(case, _Tagger(case).apply, _weights(case), at_once=1)

@@ -1,4 +1,4 @@
-"""JAX: an LSTM written with `jax.lax.scan`, its training step compiled, alone or a hundred in one call.
+"""JAX: an LSTM or GRU written with `jax.lax.scan`, its training step compiled, alone or a hundred in one call.
 
 The inputs' products are taken out of the scan, and the backward direction turns each sequence around by its own length.
 """
@@ -64,10 +64,23 @@ def _network(case: Case, unroll: int) -> Network:
         zeros = jnp.zeros((case.sequences, case.units))
         return jax.lax.scan(step, (zeros, zeros), x @ kernel + bias, unroll=unroll)[1]
 
+    def gru(x: jax.Array, kernel: jax.Array, recurrent: jax.Array, biases: jax.Array) -> jax.Array:
+        def step(h: jax.Array, projected: jax.Array) -> tuple[jax.Array, jax.Array]:
+            z, r, candidate = jnp.split(projected, 3, axis=1)
+            own_z, own_r, own = jnp.split(h @ recurrent + biases[1], 3, axis=1)
+            z = jax.nn.sigmoid(z + own_z)
+            candidate = jnp.tanh(candidate + jax.nn.sigmoid(r + own_r) * own)
+            h = z * h + (1 - z) * candidate
+            return h, h
+
+        return jax.lax.scan(step, jnp.zeros((case.sequences, case.units)), x @ kernel + biases[0], unroll=unroll)[1]
+
+    cell = gru if case.cell == "gru" else lstm
+
     def network(weights: list[jax.Array], x: jax.Array) -> jax.Array:
         for layer in range(case.layers):
             forward, backward = weights[6 * layer : 6 * layer + 3], weights[6 * layer + 3 : 6 * layer + 6]
-            x = jnp.concatenate([lstm(x, *forward), reverse(lstm(reverse(x), *backward))], axis=2)
+            x = jnp.concatenate([cell(x, *forward), reverse(cell(reverse(x), *backward))], axis=2)
         return x @ weights[-2] + weights[-1]
 
     return network

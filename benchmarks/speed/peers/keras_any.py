@@ -78,8 +78,9 @@ def _build(case: Case, unroll: bool) -> Any:
     model = keras.Sequential([layers.Input((case.longest, case.inputs), batch_size=case.sequences)])
     if case.ragged:
         model.add(layers.Masking(0.0))
+    cell = layers.GRU if case.cell == "gru" else layers.LSTM
     for _ in range(case.layers):
-        model.add(layers.Bidirectional(layers.LSTM(case.units, return_sequences=True, unroll=unroll)))
+        model.add(layers.Bidirectional(cell(case.units, return_sequences=True, unroll=unroll)))
     model.add(layers.Dense(case.outputs, activation=case.activation))
     model.set_weights(case.weights)
     return model

@@ -16,8 +16,10 @@ def onnx_model(case: Case) -> bytes:
     nodes, constants = [], {}
     layers: dict[int, list[list[np.ndarray]]] = {}
     for layer, _, (kernel, recurrent, bias) in directions(case):
-        parts = [gates_to(array, "iofc").T for array in (kernel, recurrent, bias)]
-        parts[2] = np.concatenate([parts[2], np.zeros_like(parts[2])])
+        order = "zrh" if case.cell == "gru" else "iofc"
+        parts = [gates_to(case, array, order).T for array in (kernel, recurrent)]
+        biases = gates_to(case, bias, order)
+        parts.append(biases.ravel() if case.cell == "gru" else np.concatenate([biases, np.zeros_like(biases)]))
         layers.setdefault(layer, []).append(parts)
     constants["rows"] = np.array([case.longest, case.sequences, 2 * case.units])
     x = "x"
@@ -27,11 +29,12 @@ def onnx_model(case: Case) -> bytes:
         lengths = "lengths" if case.ragged else ""
         nodes += [
             helper.make_node(
-                "LSTM",
+                case.cell.upper(),
                 [x, *names, lengths],
                 [f"directions{layer}"],
                 direction="bidirectional",
                 hidden_size=case.units,
+                **({"linear_before_reset": 1} if case.cell == "gru" else {}),
             ),
             helper.make_node("Transpose", [f"directions{layer}"], [f"transposed{layer}"], perm=[0, 2, 1, 3]),
             helper.make_node("Reshape", [f"transposed{layer}", "rows"], [f"layer{layer}"]),

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.speed.cases import EPSILON, LEARNING_RATE, Case, FloatArray, LabelArray
 from benchmarks.speed.peers.base import NO_LOSS, Peer, Runner, Setting
 from bilstm import __version__, utils
-from bilstm.layers import LSTM, Bidirectional, Dense, Input, TimeDistributed
+from bilstm.layers import GRU, LSTM, Bidirectional, Dense, Input, TimeDistributed
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
 from bilstm.ragged import Ragged
@@ -18,7 +18,7 @@ from bilstm.ragged import Ragged
 Sequences = FloatArray | Ragged  # an array where all sequences are of one length
 Run = Callable[[int], float]
 
-_ROUNDED = ("L3", "P3")  # cases whose weights are many
+_ROUNDED = ("L3", "P3", "P3 GRU")  # cases whose weights are many
 
 
 class Bilstm(Peer):
@@ -35,8 +35,9 @@ class Bilstm(Peer):
 
     def prepare(self, case: Case, setting: Setting) -> Runner:
         model = Sequential([Input((None, case.inputs))])
+        cell = GRU if case.cell == "gru" else LSTM
         for _ in range(case.layers):
-            model.add(Bidirectional(LSTM(case.units, return_sequences=True)))
+            model.add(Bidirectional(cell(case.units, return_sequences=True)))
         model.add(TimeDistributed(Dense(case.outputs, activation=case.activation)))
         model.compile(Adam(LEARNING_RATE, epsilon=EPSILON), case.loss)
         model.set_weights(case.weights)

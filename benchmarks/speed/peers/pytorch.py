@@ -1,6 +1,7 @@
-"""PyTorch, eager: `torch.nn.LSTM` on padded and on packed batches, and on padded ones turned around by hand.
+"""PyTorch, eager: `torch.nn.LSTM` or `GRU` on padded and on packed batches, and on padded ones turned around by hand.
 
-PyTorch has two biases for each gate. The second is zero and stays so: under Adam two would move differently than one.
+PyTorch has two biases for each gate. An LSTM's second is zero and stays so: under Adam two would move differently than
+one. A GRU has two with Keras, too.
 """
 
 from __future__ import annotations
@@ -55,19 +56,19 @@ class PyTorch(Peer):
 
 
 class _Tagger(nn.Module):
-    """Bidirectional LSTM layers and a Dense layer; takes (steps, sequences, inputs) or a PackedSequence, and returns
+    """Bidirectional layers and a Dense layer; takes (steps, sequences, inputs) or a PackedSequence, and returns
     logits of shape (rows, outputs).
     """
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(case.inputs, case.units, case.layers, bidirectional=True)
+        self.recurrent = _kind(case)(case.inputs, case.units, case.layers, bidirectional=True)
         for layer, direction, weights in directions(case):
-            _set_weights(self.lstm, f"l{layer}" + "_reverse" * direction, weights)
+            _set_weights(case, self.recurrent, f"l{layer}" + "_reverse" * direction, weights)
         self.dense = _dense(case)
 
     def forward(self, x: Any) -> torch.Tensor:
-        logits: torch.Tensor = self.dense(_rows(self.lstm(x)[0]))
+        logits: torch.Tensor = self.dense(_rows(self.recurrent(x)[0]))
         return logits
 
 
@@ -76,17 +77,17 @@ class _ReversedByHand(nn.Module):
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.lstms = nn.ModuleList()
-        for layer, _, weights in directions(case):
-            lstm = nn.LSTM(case.inputs if layer == 0 else 2 * case.units, case.units)
-            _set_weights(lstm, "l0", weights)
-            self.lstms.append(lstm)
+        self.layers = nn.ModuleList()
+        for number, _, weights in directions(case):
+            layer = _kind(case)(case.inputs if number == 0 else 2 * case.units, case.units)
+            _set_weights(case, layer, "l0", weights)
+            self.layers.append(layer)
         self.dense = _dense(case)
         rows = case.reversal.T * case.sequences + np.arange(case.sequences)
         self.reversal = torch.from_numpy(rows.ravel())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for forward, backward in zip(self.lstms[::2], self.lstms[1::2], strict=True):
+        for forward, backward in zip(self.layers[::2], self.layers[1::2], strict=True):
             x = torch.cat([forward(x)[0], self._reversed(backward(self._reversed(x))[0])], dim=2)
         logits: torch.Tensor = self.dense(_rows(x))
         return logits
@@ -95,15 +96,21 @@ class _ReversedByHand(nn.Module):
         return _rows(x).index_select(0, self.reversal).view(x.shape)
 
 
-def _set_weights(lstm: nn.LSTM, suffix: str, weights: list[npt.NDArray[np.float32]]) -> None:
-    kernel, recurrent, bias = (torch.from_numpy(gates_to(array, "ifco")) for array in weights)
-    second_bias = getattr(lstm, f"bias_hh_{suffix}")
+def _kind(case: Case) -> type[nn.RNNBase]:
+    kinds: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+    return kinds[case.cell]
+
+
+def _set_weights(case: Case, layer: nn.RNNBase, suffix: str, weights: list[npt.NDArray[np.float32]]) -> None:
+    order = "rzh" if case.cell == "gru" else "ifco"
+    kernel, recurrent, bias = (torch.from_numpy(gates_to(case, array, order)) for array in weights)
+    biases = bias if case.cell == "gru" else torch.stack([bias, torch.zeros_like(bias)])
     with torch.no_grad():
-        getattr(lstm, f"weight_ih_{suffix}").copy_(kernel.T)
-        getattr(lstm, f"weight_hh_{suffix}").copy_(recurrent.T)
-        getattr(lstm, f"bias_ih_{suffix}").copy_(bias)
-        second_bias.zero_()
-    second_bias.requires_grad_(False)
+        getattr(layer, f"weight_ih_{suffix}").copy_(kernel.T)
+        getattr(layer, f"weight_hh_{suffix}").copy_(recurrent.T)
+        getattr(layer, f"bias_ih_{suffix}").copy_(biases[0])
+        getattr(layer, f"bias_hh_{suffix}").copy_(biases[1])
+    getattr(layer, f"bias_hh_{suffix}").requires_grad_(case.cell == "gru")
 
 
 def _dense(case: Case) -> nn.Linear:

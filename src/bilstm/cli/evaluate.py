@@ -62,6 +62,7 @@ def evaluate(
     as_json: bool,
     precision: str,
     threads: int | None,
+    **reading: Any,
 ) -> None:
     """Compare a MODEL's predictions with the true answers of a TABLE, or of several with the same columns.
 
@@ -77,7 +78,7 @@ def evaluate(
         raise click.UsageError("--force says that the --report may replace any file: it needs --report")
     if background is not None and events is None:
         raise click.UsageError("--background says which label is no event: it needs --events")
-    trained = open_model(model, sequence, order, label, features)
+    trained = open_model(model, sequence, order, label, features, reading, tables)
     trained.precision = precision
     use_threads(threads)
     data = one_or_several(tables)

@@ -13,6 +13,7 @@ from bilstm.console import echo
 from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
+    from bilstm.data.readingoptions import ReadingOptions
     from bilstm.model.trained import TrainedModel
     from bilstm.tasks.classweights import ClassWeight
     from bilstm.training.options import TrainingOptions
@@ -148,6 +149,62 @@ LABELS = click.option(
     help="A table with the label of each sequence in a row; give the option again for further tables.",
 )
 
+reading_flags = together(
+    click.option(
+        "--format",
+        type=click.Choice(["csv", "conll", "ndjson", "parquet"]),
+        help="What a file is, whatever its name ends in.",
+    ),
+    click.option("--delimiter", metavar="CHARACTER", help="What separates cells: a character, tab or space."),
+    click.option("--decimal", metavar="SIGN", help="The decimal sign, . or a comma.  [default: .]"),
+    click.option("--thousands", metavar="SIGN", help="What separates groups of three digits. Default: nothing."),
+    click.option(
+        "--missing",
+        metavar="TEXTS",
+        multiple=True,
+        help="Cells that mean a missing value, separated by commas, besides empty ones. Default: NA, NaN, null and "
+        "similar.",
+    ),
+    click.option("--skip-rows", metavar="LINES", type=WholeNumber(0), help="Lines to skip before the header."),
+    click.option("--encoding", metavar="NAME", help="Of text files, such as latin-1.  [default: utf-8]"),
+    click.option("--quote", metavar="CHARACTER", help='What encloses cells.  [default: "]'),
+    click.option("--no-quotes", is_flag=True, help="Quotes are characters like others."),
+    click.option(
+        "--header/--no-header",
+        default=None,
+        help="Whether the first line names the columns. Default: in CSV files it does, in CoNLL-style files if it "
+        "looks so.",
+    ),
+    click.option("--comment", metavar="TEXT", help="Pass over lines that begin so."),
+    click.option(
+        "--columns",
+        metavar="NAMES",
+        help="Names for all columns, separated by commas, of a file without a header or in CoNLL-style columns.",
+    ),
+    click.option(
+        "--time-format", metavar="FORMAT", help="How times in the --order column are written: '%d.%m.%Y %H:%M:%S'."
+    ),
+    click.option("--one-day", is_flag=True, help="Times without a date in the --order column are of one day."),
+)
+
+
+def reading_options(given: Mapping[str, Any]) -> ReadingOptions:
+    """What the options of `reading_flags` say."""
+    from bilstm.data.readingoptions import ReadingOptions
+
+    names = ("format", "delimiter", "decimal", "thousands", "skip_rows", "encoding", "quote", "header", "comment")
+    found = {name: given[name] for name in (*names, "time_format")}
+    if given["no_quotes"]:
+        if given["quote"] is not None:
+            raise click.UsageError("--quote says what encloses cells, and --no-quotes that nothing does: leave one out")
+        found["quote"] = ""
+    if given["missing"]:
+        found["missing"] = split_names(given["missing"], ())
+    if given["columns"] is not None:
+        found["columns"] = [name.strip() for name in given["columns"].split(",")]
+    return ReadingOptions(**found, one_day=given["one_day"] or None)
+
+
 column_flags = together(
     column_option("--sequence", "Identifies the sequences. CoNLL-style files need none: empty lines separate them."),
     column_option(
@@ -157,7 +214,7 @@ column_flags = together(
         multiple=True,
     ),
     LABELS,
-    column_option("--order", "Sorts the rows of a sequence. Default: they are in order."),
+    column_option("--order", "Sorts the rows of a sequence; several: date,time. Default: they are in order."),
     column_option(
         "--features",
         "What to predict from, separated by commas. Default: all other columns; of CoNLL-style files, the first.",
@@ -191,6 +248,7 @@ column_flags = together(
         help="Scale numbers to mean 0 and standard deviation 1.  [default: standardize]",
     ),
     column_option("--group", "Whose sequences stay together in the validation set, such as a patient's. No feature."),
+    reading_flags,
 )
 
 
@@ -198,7 +256,8 @@ def column_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
     names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
     found = {name: given[name] for name in (*names, "spelling", "standardize", "group")}
-    return found | {"features": given["features"] or None, "labels": one_or_several(given["labels"])}
+    found |= {"features": given["features"] or None, "labels": one_or_several(given["labels"])}
+    return found | {"reading": reading_options(given)}
 
 
 def one_or_several(paths: tuple[str, ...]) -> Any:
@@ -243,21 +302,34 @@ def training_options(given: Mapping[str, Any], defaults: Mapping[str, Any] | Non
 
 
 def open_model(
-    path: str, sequence: str | None, order: str | None, label: tuple[str, ...] = (), features: tuple[str, ...] = ()
+    path: str,
+    sequence: str | None,
+    order: str | None,
+    label: tuple[str, ...] = (),
+    features: tuple[str, ...] = (),
+    reading: Mapping[str, Any] | None = None,
+    tables: Sequence[str] = (),
 ) -> TrainedModel:
-    """A model for a table whose columns have these names."""
+    """A model for tables whose columns have these names, and which are read as the options of `reading_flags` say."""
+    from bilstm.data.reading import format_of
+    from bilstm.data.readingoptions import PLAIN
     from bilstm.model.trained import TrainedModel
 
     model = TrainedModel.load(path)
     columns = split_names(label, model.task.columns)
     named = split_names(features, ()) if features else None
-    return model.adapted(sequence=sequence, order=order, label=columns, features=named)
+    read_as = reading_options(reading) if reading else PLAIN
+    if read_as.said:
+        formats = {"ndjson" if table == "-" else read_as.format or format_of(table) for table in tables}
+        read_as.check_used(formats, " and ".join(tables))
+    return model.adapted(sequence=sequence, order=order, label=columns, features=named, reading=read_as)
 
 
 model_columns = together(
     column_option("--sequence", "The column that identifies the sequences, if its name differs from training's."),
     column_option("--order", "The column that sorts the rows of a sequence, if its name differs from training's."),
     column_option("--features", "The features, in the order of training's, if their names differ.", multiple=True),
+    reading_flags,
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -55,6 +55,7 @@ def predict(
     force: bool,
     threads: int | None,
     quiet: bool,
+    **reading: Any,
 ) -> None:
     """Predict what a MODEL was trained to, for a TABLE.
 
@@ -72,7 +73,7 @@ def predict(
     if on_error == "skip" and table != "-":
         raise click.UsageError("--on-error skip is for the standard input: it needs - as the TABLE")
     _check_output(model, table, out, force)
-    trained = open_model(model, sequence, order, features=features)
+    trained = open_model(model, sequence, order, features=features, reading=reading, tables=[table])
     trained.precision = precision
     options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
     use_threads(threads)

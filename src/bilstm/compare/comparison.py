@@ -20,6 +20,7 @@ from bilstm.compare.variants import Variant
 from bilstm.compare.verdict import SCORES, notes, sentence
 from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.errors import DivergedError, counted
 from bilstm.metrics import SpanScores
 from bilstm.metrics.differences import RunScores, estimate, score_runs
@@ -34,7 +35,7 @@ SEEDS = 3
 FEWEST_SEEDS = 3  # with two, Student's t has one degree of freedom and intervals reach from -100 to 100 points
 _COLUMNS = (
     *("label", "labels", "sequence", "order", "features", "categorical", "drop"),
-    *("spelling", "standardize", "group", "text", "tokens", "task"),
+    *("spelling", "standardize", "group", "text", "tokens", "task", "reading"),
 )
 
 
@@ -67,6 +68,7 @@ def compare(
     text: str | None = None,
     tokens: str = "words",
     task: str | None = None,
+    reading: ReadingOptions | Mapping[str, Any] | None = None,
     test: Any = None,
     test_labels: Any = None,
     valid: Any = None,
@@ -88,6 +90,7 @@ def compare(
         group: the column that tells which sequences belong together, such as one patient's; with y, also the group of
             each sequence. A group is wholly in the training, validation or test set, and intervals draw whole groups.
         task: what is predicted, as for `bilstm.train`; with y, "step-label" (or "step-labels") unless named.
+        reading: how files are read, as for `bilstm.train`.
         test: test sequences of their own; with y, (X, y) or (X, y, groups). None: a part of the data.
         test_labels: the labels of `test`, where they are in a table of their own.
         valid: sequences of their own for the validation set, like `test`.

@@ -12,12 +12,13 @@ import numpy as np
 from bilstm.arguments import check_fraction
 from bilstm.compare.variants import DIRECTIONS, Variant, equally_large, grid
 from bilstm.data.dataset import Dataset
-from bilstm.data.sources import open_for, open_table
+from bilstm.data.sources import open_for, open_labels, open_table
 from bilstm.data.table import Table
 from bilstm.data.targets import with_groups, with_targets
 from bilstm.errors import UserError, counted
+from bilstm.model.columns import ColumnOptions
 from bilstm.model.network import check_options, network_size
-from bilstm.model.prepare import ColumnOptions, Prepared, prepare, read_dataset, without_unseen
+from bilstm.model.prepare import Prepared, prepare, read_dataset, without_unseen
 from bilstm.model.training import column_options, open_data
 from bilstm.splitting import split
 from bilstm.tasks import Task
@@ -169,13 +170,13 @@ def _opened(data: Any, y: Any, columns: Mapping[str, Any]) -> tuple[Table, Colum
         if not isinstance(group, (str, type(None))):
             raise UserError("group is the name of a column; the groups themselves can be given together with y only")
         table, chosen = open_data(data, column_options(**columns))
-        return table, chosen, None if labels is None else open_table(labels, label="labels", sequence=chosen.sequence)
+        return table, chosen, None if labels is None else open_labels(labels, "labels", chosen.sequence, chosen.reading)
     for name, value in (("label", columns.get("label")), ("labels", labels), ("text", columns.get("text"))):
         if value is not None:
             raise UserError(f"y has the labels of X, so {name} has no effect: leave one out")
     chosen = column_options(**columns | {"group": None})
     places = {"sequence": chosen.sequence, "order": chosen.order}
-    table = open_table(data, sequence=chosen.sequence)
+    table = open_table(data, sequence=chosen.sequence, reading=chosen.reading)
     kind = chosen.task or "step-label"
     table, names = with_targets(table, y, per_sequence=kind.startswith("sequence"), **places)
     if chosen.task is None and len(names) > 1:
@@ -190,7 +191,7 @@ def _read(prepared: Prepared, data: Any, labels: Any, pair: bool, name: str, gro
     schema, task = prepared.schema, prepared.task
     if not pair:
         table = open_for(schema, data, label=name, steps=task.columns)
-        own_labels = None if labels is None else open_table(labels, label=f"{name}_labels")
+        own_labels = None if labels is None else open_labels(labels, f"{name}_labels", None, schema.reading)
     else:
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or labels is not None:
             raise UserError(f"{name} is (X, y) where data and y are given, or (X, y, groups)")

@@ -17,17 +17,24 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.conll import ConllRows
 from bilstm.data.lists import json_types
+from bilstm.data.names import literal
+from bilstm.data.readingoptions import GROUPS, MISSING_NUMBERS, PLAIN, ReadingOptions, is_number
 from bilstm.data.sequences import find_sequences
 from bilstm.data.table import Format, Kind, Profile, Sequences, Table
-from bilstm.data.textfiles import ConllRows, CsvRows
-from bilstm.errors import UserError
+from bilstm.data.textfiles import CsvRows
+from bilstm.data.times import read_moment
+from bilstm.errors import UserError, shown
 from bilstm.ragged import IndexArray
 
 if TYPE_CHECKING:
     import duckdb
 
+_FIRST = 1000  # rows that are looked at before all are
 BLANKS = "' \t'"
+# A number whose digits stand in groups of three: 50,972 or 1.234,5.
+_GROUPED = r"\s*[+-]?([0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?|[0-9]{1,3}([.][0-9]{3})+,[0-9]*)\s*"
 
 
 class Source(Protocol):
@@ -45,6 +52,7 @@ class FileTable(Table):
         path: the file it came from.
         source: the text that was read, for formats that are text.
         sequence_key: SQL of what all rows of one sequence share, if this is not a column of the table's own.
+        reading: what a person said about the file.
         connection: the database, in which the table is called `cells` and its columns c0, c1, …; its `rowid` counts
             from 0.
     """
@@ -59,12 +67,13 @@ class FileTable(Table):
         *,
         lists: Sequence[str] = (),
         sequence_key: str | None = None,
+        reading: ReadingOptions = PLAIN,
     ) -> None:
         self.path, self.label = path, str(path)
         self.format = table_format
         self.names = list(names)
         self.unnamed = source.unnamed if isinstance(source, CsvRows) else []
-        self.source = source
+        self.source, self.reading = source, reading
         self.conll_columns = source.width if isinstance(source, ConllRows) else None
         self.lists = list(lists)
         self.sequence_key = "list_row" if lists else sequence_key
@@ -77,6 +86,30 @@ class FileTable(Table):
 
     def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
         return find_sequences(self, sequence, order)
+
+    def guesses(self) -> list[tuple[str, ReadingOptions]]:
+        guessed = self.source.guessed if isinstance(self.source, (CsvRows, ConllRows)) else PLAIN
+        return [(self.label, guessed)] if guessed.said else []
+
+    def require(self, name: str, role: str) -> str:
+        try:
+            return super().require(name, role)
+        except UserError as error:
+            raise UserError(f"{error}{self._layout_advice()}") from None
+
+    def _layout_advice(self) -> str:
+        """What may be wrong where a text file lacks a column."""
+        if not isinstance(self.source, CsvRows):
+            return ""
+        if len(self.names) == 1:
+            return f"; is {shown(self.source.delimiter)} what separates its cells? Say otherwise with --delimiter"
+        if any(map(is_number, self.names)) and not self.names[0].startswith("column_"):
+            return "; if the file has no header, say so with --no-header"
+        return ""
+
+    def counts_rows(self, name: str) -> bool:
+        first = self.block(self.number(name), 0, min(self.rows, _FIRST))
+        return bool((np.diff(np.ma.filled(first.astype(np.float64), np.nan)) == 1).all()) and super().counts_rows(name)
 
     @property
     def input_count(self) -> int:
@@ -142,7 +175,7 @@ class FileTable(Table):
     def profile(self, name: str) -> Profile:
         if name not in self._profiles:
             # CASE, unlike AND, looks at its second half only where the first holds.
-            has_comma = "TRY_CAST(replace(t, ',', '.') AS DOUBLE) IS NOT NULL"
+            has_comma = f"TRY_CAST(replace(t, ',', '.') AS DOUBLE) IS NOT NULL OR regexp_full_match(t, '{_GROUPED}')"
             cells = f"""
                 (SELECT *, present AND n IS NULL AS other FROM (
                     SELECT rowid AS r, {self.text(name)} AS t, {self.number(name)} AS n,
@@ -159,11 +192,10 @@ class FileTable(Table):
                 """
             )
             times = 0
-            if other is not None:  # to look at all takes as long as all else
-                is_time = "TRY_CAST(t AS TIMESTAMP) IS NOT NULL OR TRY_CAST(t AS TIME) IS NOT NULL"
-                found = f"SELECT count(*) FROM {cells} WHERE CASE WHEN other THEN {is_time} END"
-                if self.query(f"{found} AND r = {other}")[0][0]:
-                    times = self.query(found)[0][0]
+            if other is not None and read_moment(self.cell(name, other)) is not None:  # to look at all takes long
+                for start, stop in self.blocks():
+                    found = self.query(f"SELECT t FROM {cells} WHERE other AND r >= {start} AND r < {stop}")
+                    times += sum(read_moment(text) is not None for (text,) in found)
             self._profiles[name] = Profile(present, count, times, commas, other, *firsts)
         return self._profiles[name]
 
@@ -198,9 +230,14 @@ class FileTable(Table):
         """SQL: the cell as text, NULL where missing."""
         column = self.column(name)
         if self.format == "ndjson":
-            return f"nullif({column}->>'$', '')"
-        text = f"nullif(CAST({column} AS VARCHAR), '')"
-        return f"nullif({text}, 'nan')" if self.kinds[name] == "number" else text
+            text = f"nullif({column}->>'$', '')"
+        else:
+            text = f"nullif(CAST({column} AS VARCHAR), '')"
+            if self.kinds[name] == "number":
+                text = f"nullif({text}, 'nan')"
+        if self.reading.missing is None:
+            return text
+        return f"CASE WHEN NOT {self._is_missing(text)} THEN {text} END"
 
     def number(self, name: str) -> str:
         """SQL: the cell as DOUBLE, NULL where it is missing or not a number."""
@@ -208,10 +245,13 @@ class FileTable(Table):
         if kind == "time" or (kind == "nested" and self.format == "parquet"):
             return "CAST(NULL AS DOUBLE)"
         if self.format == "parquet" and kind in ("number", "boolean"):
-            return f"nullif(CAST({self.column(name)} AS DOUBLE), 'nan'::DOUBLE)"
+            number = f"nullif(CAST({self.column(name)} AS DOUBLE), 'nan'::DOUBLE)"
+            return f"CASE WHEN {self.text(name)} IS NOT NULL THEN {number} END" if self.reading.missing else number
         text = f"lower(trim({self.text(name)}, {BLANKS}))"
-        # DuckDB reads 1_000 as a number, which hardly anyone means in a table, and +-3 as -3.
+        # DuckDB reads 1_000 and +-1 as numbers, which hardly anyone means in a table.
         plain = f"replace(replace({text}, '_', 'x'), '+-', 'x')"
+        if kind != "number" and (self.reading.decimal or self.reading.thousands):
+            plain = self._localised(name, text, plain)
         return (
             f"CASE {text} WHEN 'true' THEN 1 WHEN 'false' THEN 0 "
             f"ELSE nullif(TRY_CAST({plain} AS DOUBLE), 'nan'::DOUBLE) END"
@@ -221,8 +261,34 @@ class FileTable(Table):
         """SQL: whether the cell says that a number is not known, in the spellings that programs write."""
         if self.kinds[name] in ("number", "boolean"):
             return f"({self.number(name)} IS NULL)"
+        if self.reading.missing is not None:
+            return f"({self.text(name)} IS NULL)"
         text = f"lower(trim(coalesce({self.text(name)}, ''), {BLANKS}))"
-        return f"({text} IN ('', 'na', 'n/a', '<na>', 'nan', '-nan', 'null', 'none'))"
+        return f"({text} IN ({', '.join(map(literal, MISSING_NUMBERS))}))"
+
+    def _is_missing(self, text: str) -> str:
+        """SQL: whether a text is one of those that a person said mean a missing value, as text or as a number."""
+        named = self.reading.missing or ()
+        texts = ", ".join(map(literal, ("", *(name.strip() for name in named))))
+        numbers = [name for name in named if is_number(name)]
+        same = f" OR coalesce(TRY_CAST({text} AS DOUBLE) IN ({', '.join(numbers)}), false)" if numbers else ""
+        return f"(coalesce(trim({text}, {BLANKS}), '') IN ({texts}){same})"
+
+    def _localised(self, name: str, text: str, plain: str) -> str:
+        """SQL: the text of a number with another decimal sign, or with groups of digits, as DuckDB reads it."""
+        decimal, thousands = self.reading.decimal or ".", self.reading.thousands
+        digits, ungrouped = "[0-9]*", text
+        if thousands:
+            signs = f"[{GROUPS.get(thousands, re.escape(thousands))}]"
+            digits = f"([0-9]*|[0-9]{{1,3}}({signs}[0-9]{{3}})+)"
+            ungrouped = f"regexp_replace({text}, {literal(signs)}, '', 'g')"
+        pattern = literal(f"[+-]?{digits}([{decimal}][0-9]*)?(e[+-]?[0-9]+)?")
+        found = f"CASE WHEN regexp_full_match({text}, {pattern}) THEN replace({ungrouped}, {literal(decimal)}, '.') END"
+        return (
+            f"CASE WHEN json_type(c{self.names.index(name)}) <> 'VARCHAR' THEN {plain} ELSE {found} END"
+            if (self.format == "ndjson")
+            else found
+        )
 
     def _run(self, sql: str) -> Any:
         import duckdb
@@ -244,16 +310,6 @@ class FileTable(Table):
             return
         for _, sql_type, *_ in self.query(f"DESCRIBE SELECT {columns} FROM cells"):
             yield "cell" if self.format in ("csv", "conll") else _kind_of_sql(sql_type)
-
-
-def identifier(name: str) -> str:
-    """SQL: a name as it is."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """SQL: a text as it is."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _kind_of_json(types: set[str]) -> Kind:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.table import Profile, Sequences, Table
 from bilstm.errors import UserError, counted, shown
 from bilstm.ragged import IndexArray, offsets_of
@@ -34,13 +35,19 @@ class JoinedTable(Table):
             if (list(table.lists), table.conll_columns) != (list(first.lists), first.conll_columns):
                 raise UserError(f"{table.label} and {first.label} are of different forms: pass one of them at a time")
         self.label = f"{first.label} and {counted(len(others), 'other table')}"
-        self.format = first.format
+        self.format, self.reading = first.format, first.reading
         self.names, self.lists, self.conll_columns = list(first.names), first.lists, first.conll_columns
         self.unnamed = [name for name in first.unnamed if all(name in table.unnamed for table in others)]
         kinds = {name: {table.kinds[name] for table in self.parts} for name in self.names}
         self.kinds = {name: found.pop() if len(found) == 1 else "cell" for name, found in kinds.items()}
         self._starts = offsets_of([table.rows for table in self.parts])
         self.rows = int(self._starts[-1])
+
+    def guesses(self) -> list[tuple[str, ReadingOptions]]:
+        return [guess for table in self.parts for guess in table.guesses()]
+
+    def counts_rows(self, name: str) -> bool:
+        return all(table.counts_rows(name) for table in self.parts)
 
     @property
     def divided(self) -> bool:

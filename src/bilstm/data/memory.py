@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.readingoptions import ReadingOptions, is_number
 from bilstm.data.table import Kind, Profile, Sequences, Table
+from bilstm.data.times import HALF_DAY, key_of, past_midnight, reader
+from bilstm.data.times import Form as TimeForm
 from bilstm.errors import UserError, shown
 from bilstm.ragged import IndexArray, offsets_of
 
@@ -65,6 +68,21 @@ class Cells:
         values[same] = np.nan if self.numeric else None
         return dataclasses.replace(self, values=values)
 
+    def without_texts(self, named: set[str]) -> Cells:
+        """The cells with those of some texts, or of the numbers that these are, as missing."""
+        if self.kind in ("time", "nested"):
+            return self
+        if self.numeric:
+            numbers = [float(name) for name in named if is_number(name)]
+            same = np.isin(self.values, numbers)
+        else:
+            same = np.array([text is not None and text.strip(" \t") in named for text in self.values], np.bool_)
+        if not same.any():
+            return self
+        values = self.values.copy()
+        values[same] = np.nan if self.numeric else None
+        return dataclasses.replace(self, values=values)
+
     def texts(self, rows: slice | IndexArray = slice(None)) -> npt.NDArray[np.object_]:
         """The cells of some rows as text, None where missing."""
         values = self.values[rows]
@@ -87,19 +105,23 @@ def check_names(names: Iterable[Any], label: str) -> None:
             raise UserError(f"{label} has a column named {name!r}: the names of columns must be strings")
 
 
-def _read_order(texts: list[str]) -> npt.NDArray[np.object_] | None:
-    """What texts are sorted by: whole numbers if all can be, or else numbers, dates or times; None if they are none."""
-    for parse in (int, float, _moment, datetime.time.fromisoformat):
+def _read_order(texts: list[str], reading: ReadingOptions) -> tuple[npt.NDArray[np.object_], TimeForm | None] | None:
+    """What texts are sorted by, and the form of times: whole numbers if all can be, or else numbers, dates or times;
+    None if they are none."""
+    for parse in () if reading.time_format else (int, float):
         try:
-            return np.array([parse(text.strip()) for text in texts], object)
+            return np.array([parse(text.strip()) for text in texts], object), None
         except ValueError:
             continue
-    return None
+    moments = list(map(reader(reading.time_format), texts))
+    forms = {moment.form for moment in moments if moment is not None}
+    if None in moments or len(forms) != 1:
+        return None
+    return np.array([moment.key for moment in moments if moment is not None], object), forms.pop()
 
 
-def _moment(text: str) -> datetime.datetime:
-    moment = datetime.datetime.fromisoformat(text)
-    return moment.astimezone(datetime.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+def _ranks_of(keys: npt.NDArray[Any]) -> IndexArray:
+    return np.unique(keys, return_inverse=True)[1]
 
 
 def number_text(value: float) -> str:
@@ -151,15 +173,26 @@ class MemoryTable(Table):
     def with_columns(self, columns: Mapping[str, Cells]) -> MemoryTable:
         """The table with more columns, such as the labels that were passed beside it."""
         more = MemoryTable({**self.columns, **columns}, self.offsets, form=self.form, label=self.label, rows=self.rows)
-        more.lists = self.lists
+        more.lists, more.reading = self.lists, self.reading
         return more
+
+    def read_as(self, reading: ReadingOptions) -> MemoryTable:
+        """The table with the cells that these options call missing as missing."""
+        table = self
+        if reading.missing is not None:
+            named = {name.strip() for name in reading.missing}
+            columns = {name: cells.without_texts(named) for name, cells in self.columns.items()}
+            table = MemoryTable(columns, self.offsets, form=self.form, label=self.label, rows=self.rows)
+            table.lists = self.lists
+        table.reading = reading
+        return table
 
     def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
         if self.offsets is not None:
-            if order not in self.columns:  # arrays are in order
+            if order is None or not {order, *order.split(",")} & self.columns.keys():  # arrays are in order
                 return Sequences(self.offsets, np.arange(self.rows))
             codes = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-            return Sequences(self.offsets, self._sorted(codes, str(order)))
+            return Sequences(self.offsets, self._sorted(codes, order))
         codes, cells = self._sequence_codes(str(sequence))
         offsets = offsets_of(np.bincount(codes))
         if order is not None:
@@ -235,24 +268,54 @@ class MemoryTable(Table):
         return cells
 
     def _sorted(self, codes: IndexArray, order: str, sequences: npt.NDArray[np.object_] | None = None) -> IndexArray:
-        self.require(order, "the order within a sequence")
-        cells = self._present(order, "the order")
-        keys = cells.integers if cells.integers is not None else cells.values if cells.numeric else cells.keys
-        if keys is None and cells.kind == "text" and cells.problem is None:
-            keys = _read_order(cells.values.tolist())
-        if keys is None:
-            raise UserError(
-                f"column {order!r} of {self.label} holds {_KINDS.get(cells.kind, 'text')}, which cannot order rows: "
-                f"convert it to numbers, dates or times"
-            )
-        ranks = np.unique(keys, return_inverse=True)[1]
-        rows = np.lexsort((ranks, codes))
-        repeated = np.flatnonzero((np.diff(ranks[rows]) == 0) & (np.diff(codes[rows]) == 0))
+        columns = self.order_columns(order)
+        joined = self._joined(columns)
+        if joined is not None:
+            ranks = [joined]
+        else:
+            ranks = [self._ranks(name, codes, alone=len(columns) == 1) for name in columns]
+        rows = np.lexsort((*reversed(ranks), codes))
+        same = np.diff(codes[rows]) == 0
+        for rank in ranks:
+            same &= np.diff(rank[rows]) == 0
+        repeated = np.flatnonzero(same)
         if len(repeated):
             before, row = int(rows[repeated[0]]), int(rows[repeated[0] + 1])
             which = "the sequence" if sequences is None else f"sequence {shown(sequences[row])}"
-            raise UserError(
-                f"{self.place(row)}: {which} has {order} {shown(self.cell(order, row))} a second time, after "
-                f"{self.place(before)}"
-            )
+            cell = shown(" ".join(self.cell(name, row) for name in columns))
+            raise UserError(f"{self.place(row)}: {which} has {order} {cell} a second time, after {self.place(before)}")
         return rows
+
+    def _joined(self, columns: Sequence[str]) -> IndexArray | None:
+        """The ranks of several columns of text that are dates and times together, None if they are not."""
+        cells = [self.columns[name] for name in columns]
+        if len(cells) < 2 or any(each.kind != "text" or each.problem or each.missing.any() for each in cells):
+            return None
+        texts = zip(*(each.values.tolist() for each in cells), strict=True)
+        found = _read_order([" ".join(text) for text in texts], self.reading)
+        return None if found is None else _ranks_of(found[0])
+
+    def _ranks(self, name: str, codes: IndexArray, *, alone: bool) -> IndexArray:
+        """What the rows are sorted by, of one column; `alone`: there is no other one."""
+        cells, clock = self._present(name, "the order"), False
+        keys = cells.integers if cells.integers is not None else cells.values if cells.numeric else cells.keys
+        if keys is None and cells.kind == "text" and cells.problem is None:
+            found = _read_order(cells.values.tolist(), self.reading)
+            if found is not None:
+                keys, clock = found[0], found[1] == "clock"
+        elif keys is not None and keys.dtype == object and len(keys) and isinstance(keys[0], datetime.time):
+            keys, clock = np.array([key_of(key).key for key in keys], object), True
+        if keys is None:
+            written = "text"
+            if self.reading.time_format:
+                written = f"what is not in the format {shown(self.reading.time_format)}"
+            raise UserError(
+                f"column {name!r} of {self.label} holds {_KINDS.get(cells.kind, written)}, which cannot order rows: "
+                f"convert it to numbers, dates or times, all with an offset from UTC or none"
+            )
+        if clock and alone and not self.reading.one_day:
+            falls = np.flatnonzero((keys[:-1] - keys[1:] > HALF_DAY) & (np.diff(codes) == 0))
+            if len(falls):
+                row = int(falls[0]) + 1
+                raise UserError(past_midnight(self.place(row), name, self.cell(name, row), self.cell(name, row - 1)))
+        return _ranks_of(keys)

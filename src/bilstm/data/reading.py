@@ -9,15 +9,19 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from bilstm.data import scratch
-from bilstm.data.filetable import FileTable, Source, identifier, literal
+from bilstm.data.conll import ConllRows, has_sequence_breaks
+from bilstm.data.filetable import FileTable, Source
+from bilstm.data.lines import is_gzip, text_lines
 from bilstm.data.lists import present_json, unnest, unnest_texts
+from bilstm.data.names import identifier, literal, literal_glob
+from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.table import Format
-from bilstm.data.textfiles import ConllRows, CsvRows, JsonLines, has_sequence_breaks, is_gzip, text_lines
+from bilstm.data.textfiles import CsvRows, JsonLines
 from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, listed, suggestion
 from bilstm.files import AnyPath, check_readable
@@ -35,10 +39,12 @@ SUFFIXES: dict[str, Format] = {
     ".bio": "conll",
     ".iob": "conll",
     ".iob2": "conll",
+    ".conllu": "conll",
     ".txt": "conll",
 }
 KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
 CHUNK = 50_000  # rows of text handed to the database at a time
+LARGE_CHUNK = 1 << 25  # characters of them, from which on they are fewer
 LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
 LARGE_PARQUET = 1 << 24  # values, likewise
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half of a character
@@ -68,6 +74,7 @@ def read_table(
     steps: Sequence[str] = (),
     text: TextColumn | None = None,
     long: bool = True,
+    reading: ReadingOptions = PLAIN,
 ) -> FileTable:
     """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
 
@@ -75,37 +82,48 @@ def read_table(
     what is being worked on is read.
 
     Args:
-        path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns.
+        path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns unless `reading` says it.
         conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
         steps: columns that have a value for each step. If one of them holds lists, each row is a sequence.
         text: a column whose texts are sequences: each row is one, and its words or characters are the steps.
         long: whether each row is a step unless `steps` tell otherwise, whatever other columns hold.
+        reading: how a person says that it is to be read; the rest is guessed.
 
     Raises:
-        UserError: the file is missing, empty, damaged, not UTF-8, or not what its name says.
+        UserError: the file is missing, empty, damaged, not in its encoding, or not what its name says.
     """
     path = Path(path)
-    table_format = format_of(path)
+    table_format = _format_to_read(path, reading)
     check_readable(path)
-    connection = connect()
-    if table_format == "csv" and ".tsv" in path.suffixes and has_sequence_breaks(path):
-        table_format = "conll"
+    connection, guessed = connect(), PLAIN
+    if table_format == "csv" and not reading.format and ".tsv" in path.suffixes and has_sequence_breaks(path, reading):
+        table_format, guessed = "conll", ReadingOptions(format="conll")
     if table_format == "parquet":
         names = _load_parquet(connection, path)
         lists = _divide(connection, path, table_format, names, steps, text, None, long)
-        return FileTable(path, connection, table_format, names, lists=lists)
+        return FileTable(path, connection, table_format, names, lists=lists, reading=reading)
     if path.stat().st_size * (20 if is_gzip(path) else 1) > LARGE_TEXT:
         _limit_memory(connection)
     if table_format == "ndjson":
-        source = JsonLines(path)
-        names = _load_ndjson(connection, path)
+        source = JsonLines(path, reading)
+        names = _load_ndjson(connection, path, reading)
         lists = _divide(connection, path, table_format, names, steps, text, source, long)
-        return FileTable(path, connection, table_format, names, source, lists=lists)
-    rows = ConllRows(path, conll_columns) if table_format == "conll" else CsvRows(path)
+        return FileTable(path, connection, table_format, names, source, lists=lists, reading=reading)
+    rows = ConllRows(path, conll_columns, reading, steps) if table_format == "conll" else CsvRows(path, reading)
     _check_names(path, rows.names)
     _load_rows(connection, len(rows.names), iter(rows))
     lists = _divide(connection, path, table_format, rows.names, (), text, rows)
-    return FileTable(path, connection, table_format, rows.names, rows, lists=lists)
+    rows.guessed = guessed.over(rows.guessed)
+    return FileTable(path, connection, table_format, rows.names, rows, lists=lists, reading=reading)
+
+
+def _format_to_read(path: Path, reading: ReadingOptions) -> Format:
+    if reading.format is not None:
+        return cast(Format, reading.format)
+    try:
+        return format_of(path)
+    except UserError as error:
+        raise UserError(f"{error}, or --format says what it is") from None
 
 
 def column_names(path: AnyPath) -> list[str]:
@@ -120,7 +138,7 @@ def column_names(path: AnyPath) -> list[str]:
     table_format = format_of(path)
     if table_format == "parquet":
         connection = connect()
-        file = literal(_literal_glob(scratch.unicode_path(path, connection)))
+        file = literal(literal_glob(scratch.unicode_path(path, connection)))
         try:
             found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({file}, hive_partitioning = false)")
         except (duckdb.OutOfMemoryException, duckdb.InterruptException):
@@ -199,18 +217,20 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator
 def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     import duckdb
 
-    file = literal(_literal_glob(scratch.unicode_path(path, connection)))
+    file = literal(literal_glob(scratch.unicode_path(path, connection)))
     reader = f"read_parquet({file}, hive_partitioning = false)"
     try:
         names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
         stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
         # Names that differ in capitals only are renamed on reading: look at those in the file.
         _check_names(path, names if set(names) <= set(stored) else stored)
-        columns = ", ".join(f"{identifier(name)} AS c{place}" for place, name in enumerate(names))
-        ((values,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
-        if (values or 0) > LARGE_PARQUET:
+        texts = _binary_texts(connection, reader)
+        values = (f"decode({identifier(name)})" if name in texts else identifier(name) for name in names)
+        columns = ", ".join(f"{value} AS c{place}" for place, value in enumerate(values))
+        ((size,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
+        if (size or 0) > LARGE_PARQUET:
             _limit_memory(connection)
-            numbered = reader.replace(")", ", file_row_number = true)")
+            numbered = f"{reader[:-1]}, file_row_number = true)"
             connection.execute(f"CREATE VIEW cells AS SELECT {columns}, file_row_number AS rowid FROM {numbered}")
         else:
             connection.execute(f"CREATE TABLE cells AS SELECT {columns} FROM {reader}").fetchall()
@@ -221,14 +241,29 @@ def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str
     return names
 
 
-def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+def _binary_texts(connection: duckdb.DuckDBPyConnection, reader: str) -> set[str]:
+    """The columns of bytes that are UTF-8 text, which some programs do not say."""
     import duckdb
 
-    compression = "gzip" if is_gzip(path) else "uncompressed"
-    file = literal(_literal_glob(scratch.unicode_path(path, connection)))
-    source = f"{file}, format = 'newline_delimited', compression = '{compression}'"
+    found = set()
+    for name, sql_type, *_ in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall():
+        if sql_type == "BLOB":
+            with contextlib.suppress(duckdb.ConversionException):
+                connection.execute(f"SELECT max(length(decode({identifier(name)}))) FROM {reader}").fetchall()
+                found.add(name)
+    return found
+
+
+def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path, reading: ReadingOptions) -> list[str]:
+    import duckdb
+
+    lines = (text for line in text_lines(path, reading.encoding) if (text := line.strip()))
     try:
-        connection.execute(f"CREATE TABLE objects AS SELECT json FROM read_ndjson_objects({source})").fetchall()
+        connection.execute("CREATE TABLE objects (json JSON)").fetchall()
+        while chunk := _some_of(lines):
+            connection.register("chunk", {"line": np.array(chunk, object)})
+            connection.execute("INSERT INTO objects SELECT CAST(line AS JSON) FROM chunk").fetchall()
+            connection.unregister("chunk")
         if connection.execute("SELECT count(*) FROM objects WHERE json_type(json) <> 'OBJECT'").fetchall()[0][0]:
             raise _bad_json(path, "some are no objects")
         return _cells_of_objects(connection, path)
@@ -236,6 +271,17 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]
         raise
     except duckdb.Error as error:
         raise _bad_json(path, first_line(error)) from None
+
+
+def _some_of(lines: Iterator[str]) -> list[str]:
+    """The next lines, as many as are handed to the database at a time."""
+    chunk, size = list[str](), 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if len(chunk) == CHUNK or size > LARGE_CHUNK:
+            break
+    return chunk
 
 
 def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
@@ -255,13 +301,18 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
     if not names:
         raise UserError(f"{path} is empty: it has no JSON object with a value")
     # All values of an object at once: an expression for each key would take milliseconds to plan.
-    paths = ", ".join(literal("$." + json.dumps(name, ensure_ascii=False)) for name in names)
+    paths = ", ".join(literal(_pointer(name)) for name in names)
     found = f"list_transform(json_extract(json, [{paths}]), lambda e: {present_json('e')})"
     kept = ", ".join(f"found[{place + 1}] AS c{place}" for place in range(len(names)))
     connection.execute(
         f"CREATE TABLE cells AS SELECT {kept} FROM (SELECT {found} AS found FROM objects); DROP TABLE objects"
     ).fetchall()
-    return names
+    return [name or f"column_{place}" for place, name in enumerate(names, 1)]
+
+
+def _pointer(name: str) -> str:
+    """The JSON Pointer (RFC 6901) to an object's value."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, "x": 0.5}') -> dict[str, Any]:
@@ -325,11 +376,6 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
             twice = f"two columns {name!r}" if other == name else f"columns {other!r} and {name!r}"
             raise UserError(f"{path} has {twice}: give each a name of its own")
         seen[name.lower()] = name
-
-
-def _literal_glob(path: Path) -> str:
-    """The path as a pattern that matches this file only, even if its name holds `*`, `?` or `[`."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path.absolute()))
 
 
 def first_line(error: Exception) -> str:

@@ -25,6 +25,7 @@ from bilstm.data.features import (
     standardised,
 )
 from bilstm.data.fields import Fields
+from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
@@ -44,6 +45,7 @@ class Schema:
         named: whether the features have names, rather than positions in an array.
         conll_columns: how many columns the CoNLL-style file had that the model was trained on, None for others.
         text: how the texts of a column were divided into steps, None where no column was.
+        reading: how the files were read that the model was trained on, and how others are.
     """
 
     sequence: str | None
@@ -53,6 +55,7 @@ class Schema:
     named: bool = True
     conll_columns: int | None = None
     text: TextColumn | None = None
+    reading: ReadingOptions = PLAIN
 
     @cached_property
     def features(self) -> list[str]:
@@ -157,6 +160,7 @@ class Schema:
             "named": self.named,
             "conll_columns": self.conll_columns,
             "text": self.text and dataclasses.asdict(self.text),
+            "reading": self.reading.to_json(),
             "numeric": [dataclasses.asdict(column) for column in self.numeric],
             "categorical": [
                 {
@@ -185,6 +189,7 @@ class Schema:
             named=field.flag("named", default=True),
             conll_columns=None if field.get("conll_columns") is None else field.count("conll_columns"),
             text=None if field.get("text") is None else TextColumn.from_json(field.get("text")),
+            reading=PLAIN if field.get("reading") is None else ReadingOptions.from_json(field.get("reading")),
         )
         names = [column.name for column in schema.numeric]
         names += [column.name for column in schema.categorical if column.part == WHOLE]
@@ -212,11 +217,26 @@ def read_numbers(table: Table, name: str, role: str = "") -> npt.NDArray[np.floa
 
 def not_a_number(where: str, name: str, cell: str, role: str = "") -> UserError:
     """The error of a cell in a column of numbers; `where` names its row."""
-    if re.fullmatch(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", cell):
-        problem = "has a decimal comma; write a point"
-    else:
-        problem = "is not a number; correct it, or leave the cell empty"
-    return UserError(f"{where}: {shown(cell)} in column {name!r}{role} {problem}")
+    problem, advice = number_signs(cell) or ("is not a number", "correct it, or leave the cell empty")
+    return UserError(f"{where}: {shown(cell)} in column {name!r}{role} {problem}; {advice}")
+
+
+def number_signs(cell: str) -> tuple[str, str] | None:
+    """What is unusual about a cell that is a number with other signs than a decimal point, and what to do; or None."""
+    cell = cell.strip()
+    if re.fullmatch(r"[+-]?\d{1,3},\d{3}", cell):
+        return "has a comma", "read it with --thousands ',' if that groups digits, or with --decimal ','"
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+([.]\d*)?", cell):
+        return "has commas between thousands", "read them with --thousands ','"
+    if re.fullmatch(r"[+-]?\d{1,3}([.]\d{3})+(,\d*)?", cell) and cell.count(".") + cell.count(",") > 1:
+        return "has points between thousands", "read them with --thousands . --decimal ','"
+    if re.fullmatch(r"[+-]?\d*,\d+([eE][+-]?\d+)?", cell):
+        return "has a decimal comma", "write a point, or read it with --decimal ','"
+    if re.fullmatch(r"[+-]?\d{1,3}([ '\u00a0\u2009\u2019\u202f]\d{3})+([.,]\d*)?", cell):
+        comma = " --decimal ','" if "," in cell else ""
+        sign = '"\'"' if "'" in cell or "\u2019" in cell else "' '"
+        return "has groups of digits", f"read them with --thousands {sign}{comma}"
+    return None
 
 
 def _check_numbers(table: Table, name: str, role: str = "") -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bilstm.data import scratch
+from bilstm.data.orderkeys import OrderKey, order_key
 from bilstm.data.table import Sequences
 from bilstm.errors import UserError, shown
 from bilstm.ragged import IndexArray, offsets_of
 
 if TYPE_CHECKING:
     from bilstm.data.filetable import FileTable
-
-_BLANKS = "' \t'"
 
 
 def find_sequences(table: FileTable, sequence: str | None, order: str | None = None) -> Sequences:
@@ -25,8 +25,7 @@ def find_sequences(table: FileTable, sequence: str | None, order: str | None = N
     missing = table.query(f"SELECT min(rowid) FROM cells WHERE {name} IS NULL")[0][0]
     if missing is not None:
         raise UserError(f"{table.place(missing)}: the cell in column {sequence!r}, the row's sequence, is missing")
-    if order is not None:
-        table.require(order, "the order within a sequence")
+    columns = table.order_columns(order)
     firsts, lasts, lengths = table.arrays(
         f"SELECT min(rowid) AS first, max(rowid) AS last, count(*) AS length FROM cells GROUP BY {name} ORDER BY first"
     )
@@ -34,10 +33,13 @@ def find_sequences(table: FileTable, sequence: str | None, order: str | None = N
     together = np.array_equal(firsts, offsets[:-1]) and np.array_equal(lasts, offsets[1:] - 1)
     if order is None and not together:
         raise _scattered(table, sequence)
-    key = None if order is None else _sort_key(table, order)
+    key = order_key(table, sequence, columns) if columns else None
     if key is None or (together and _ascends(table, offsets, key)):
-        return Sequences(offsets, _in_order(table.rows))
-    return Sequences(offsets, _sorted_rows(table, sequence, str(order), key))
+        rows = _in_order(table.rows)
+    else:
+        rows = _sorted_rows(table, sequence, columns, key)
+    table.query("DROP TABLE IF EXISTS order_keys")
+    return Sequences(offsets, rows)
 
 
 def _scattered(table: FileTable, sequence: str | None) -> UserError:
@@ -66,13 +68,13 @@ def _in_order(count: int) -> IndexArray:
     return rows
 
 
-def _ascends(table: FileTable, offsets: IndexArray, key: str) -> bool:
+def _ascends(table: FileTable, offsets: IndexArray, key: OrderKey) -> bool:
     """Whether sequences that stand together are sorted already, as they are in most files."""
     for start, stop in table.blocks():
         before = max(start - 1, 0)
-        rows = f"FROM cells WHERE rowid >= {before} AND rowid < {stop}"
+        rows = f"SELECT rowid AS r, {key.sql} AS k FROM {key.source} WHERE rowid >= {before} AND rowid < {stop}"
         (falls,) = table.arrays(
-            f"SELECT r FROM (SELECT rowid AS r, {key} AS k, lag({key}) OVER (ORDER BY rowid) AS previous {rows}) "
+            f"SELECT r FROM (SELECT r, k, lag(k) OVER (ORDER BY r) AS previous FROM ({rows})) "
             f"WHERE NOT k > previous ORDER BY r"
         )
         if not np.isin(falls, offsets[np.searchsorted(offsets, start) : np.searchsorted(offsets, stop)]).all():
@@ -80,12 +82,13 @@ def _ascends(table: FileTable, offsets: IndexArray, key: str) -> bool:
     return True
 
 
-def _sorted_rows(table: FileTable, sequence: str | None, order: str, key: str) -> IndexArray:
+def _sorted_rows(table: FileTable, sequence: str | None, columns: Sequence[str], key: OrderKey) -> IndexArray:
     """The rows by sequence and order. The database sorts what does not fit into memory on the disk."""
     rows: IndexArray = scratch.empty(table.rows, np.int64)
+    source = "cells" if key.source == "cells" else f"cells POSITIONAL JOIN {key.source}"
     table.query(
-        f"CREATE TABLE sorted AS SELECT first, r, k FROM "
-        f"(SELECT {_first_row(table, sequence)} AS first, rowid AS r, {key} AS k FROM cells) ORDER BY first, k, r"
+        f"CREATE OR REPLACE TABLE sorted AS SELECT first, r, k FROM (SELECT {_first_row(table, sequence)} AS first, "
+        f"cells.rowid AS r, {key.sql} AS k FROM {source}) ORDER BY first, k, r"
     )
     for start, stop in table.blocks():
         found, repeated = table.arrays(
@@ -97,8 +100,9 @@ def _sorted_rows(table: FileTable, sequence: str | None, order: str, key: str) -
         if len(again):
             before, row = table.place(int(found[again[0] - 1])), int(found[again[0]])
             raise UserError(
-                f"{table.place(row)}: {_named(table, sequence, row)} has {order} "
-                f"{shown(table.cell(order, row))} a second time, after {before.removeprefix(f'{table.path}, ')}"
+                f"{table.place(row)}: {_named(table, sequence, row)} has {','.join(columns)} "
+                f"{shown(' '.join(table.cell(name, row) for name in columns))} a second time, after "
+                f"{before.removeprefix(f'{table.path}, ')}"
             )
     table.query("DROP TABLE sorted")
     return rows
@@ -110,24 +114,4 @@ def _named(table: FileTable, sequence: str | None, row: int) -> str:
 
 def _first_row(table: FileTable, sequence: str | None) -> str:
     """SQL: the first row of the sequence, which stands for it."""
-    return f"min(rowid) OVER (PARTITION BY {table.sequence(sequence)})"
-
-
-def _sort_key(table: FileTable, order: str) -> str:
-    """SQL: what to sort by. Text is read as whole numbers if all of it can be, or else as numbers, dates or times."""
-    if table.kinds[order] == "time" or (table.format == "parquet" and table.kinds[order] == "number"):
-        readings = [table.column(order)]  # as it is: a time in nanoseconds does not fit into a DOUBLE
-    else:
-        text = f"trim({table.text(order)}, {_BLANKS})"
-        whole = f"CASE WHEN regexp_full_match({text}, '[+-]?[0-9]+') THEN TRY_CAST({text} AS HUGEINT) END"
-        readings = [whole, table.number(order), f"TRY_CAST({text} AS TIMESTAMP)", f"TRY_CAST({text} AS TIME)"]
-    missing = table.missing(order) if table.kinds[order] != "time" else "false"
-    misfit = 0
-    for reading in readings:
-        row = table.query(f"SELECT min(rowid) FROM cells WHERE {reading} IS NULL OR {missing}")[0][0]
-        if row is None:
-            return reading
-        misfit = max(misfit, row)  # of the reading that goes furthest: that is probably what the column holds
-    cell = table.cell(order, misfit)
-    problem = f"{shown(cell)} is neither a number nor a date" if cell else "the cell is missing"
-    raise UserError(f"{table.place(misfit)}: {problem} in column {order!r}, which gives the order of the rows")
+    return f"min(cells.rowid) OVER (PARTITION BY {table.sequence(sequence)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from bilstm.data.arrays import read_sequences, read_values
 from bilstm.data.frames import is_frame, read_cells, read_frame, repeated
 from bilstm.data.joined import JoinedTable
 from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
@@ -27,6 +29,7 @@ def open_table(
     conll_columns: int | None = None,
     text: TextColumn | None = None,
     sequence: str | None = None,
+    reading: ReadingOptions = PLAIN,
 ) -> Table:
     """Read what holds sequences.
 
@@ -40,6 +43,7 @@ def open_table(
         conll_columns: for CoNLL-style files, how many columns the model was trained on.
         text: the column whose texts are sequences.
         sequence: the column that identifies the sequences of a long table.
+        reading: how files are read; of data in memory, which cells are missing, and how times are written.
 
     Raises:
         UserError: the data cannot be read; the message says why.
@@ -49,9 +53,11 @@ def open_table(
     if isinstance(data, (str, os.PathLike)):
         from bilstm.data.reading import read_table
 
-        return read_table(data, conll_columns=conll_columns, steps=steps, text=text, long=sequence is not None)
+        long = sequence is not None
+        return read_table(data, conll_columns=conll_columns, steps=steps, text=text, long=long, reading=reading)
     if _are_tables(data, text):
-        options: dict[str, Any] = {"steps": steps, "conll_columns": conll_columns, "text": text, "sequence": sequence}
+        options: dict[str, Any] = {"steps": steps, "conll_columns": conll_columns, "text": text}
+        options |= {"sequence": sequence, "reading": reading}
         first = open_table(data[0], label=f"{label}[0]", **options)
         options["conll_columns"] = first.conll_columns
         others = [open_table(each, label=f"{label}[{i}]", **options) for i, each in enumerate(data[1:], 1)]
@@ -69,8 +75,17 @@ def open_table(
     else:
         table = read_sequences(data, label)
         if text is not None and table.names == ["words"]:  # divided already
-            return renamed(table, [text.column])
-    return table if text is None or table.divided else divide_texts(table, text)
+            table = renamed(table, [text.column])
+    if text is not None and not table.divided:
+        table = divide_texts(table, text)
+    return table.read_as(reading) if reading.said else table
+
+
+def open_labels(data: Any, label: str, sequence: str | None, reading: ReadingOptions) -> Table:
+    """Read a table of labels: see `open_table`. The options that say how a file is laid out are the steps' alone."""
+    layout = ("format", "delimiter", "quote", "skip_rows", "header", "columns")
+    own = dataclasses.replace(reading, **dict.fromkeys(layout))
+    return open_table(data, label=label, sequence=sequence, reading=own)
 
 
 def _are_tables(data: Any, text: TextColumn | None) -> bool:
@@ -105,6 +120,7 @@ def open_for(schema: Schema, data: Any, *, label: str = "X", steps: Sequence[str
         conll_columns=schema.conll_columns,
         text=schema.text,
         sequence=schema.sequence,
+        reading=schema.reading,
     )
     if not isinstance(table, MemoryTable) or table.form == "frame":
         if not schema.named and not set(schema.features) <= set(table.names):
@@ -125,7 +141,7 @@ def open_for(schema: Schema, data: Any, *, label: str = "X", steps: Sequence[str
             raise UserError(f"the steps of {label} are strings, but those of the training data were numbers")
         if not words and schema.features == ["words"]:
             raise UserError(f"the steps of {label} are numbers, but those of the training data were strings")
-        return renamed(table, schema.features)
+        return renamed(table, schema.features).read_as(table.reading)
     return table
 
 

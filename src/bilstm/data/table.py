@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.readingoptions import MISSING_LABELS, PLAIN, ReadingOptions
 from bilstm.errors import UserError, listed, suggestion
 from bilstm.ragged import IndexArray, offsets_of, portions, steps_of
 
 Format = Literal["csv", "parquet", "ndjson", "conll", "memory"]
+FEWEST_COUNTED = 20  # rows, from which on a column that counts them is no coincidence
 Kind = Literal["number", "boolean", "text", "time", "nested", "cell"]
 
 
@@ -88,6 +90,7 @@ class Table(ABC):
         rows: the number of rows.
         lists: the columns that have a value for each time step, where each row of the input is a sequence.
         conll_columns: how many columns a CoNLL file has, None for other formats.
+        reading: how it was read: what a person said.
     """
 
     label: str
@@ -98,11 +101,43 @@ class Table(ABC):
     rows: int
     lists: Sequence[str] = ()
     conll_columns: int | None = None
+    reading: ReadingOptions = PLAIN
 
     @property
     def divided(self) -> bool:
         """Whether the table knows its sequences without a column that identifies them."""
         return bool(self.lists) or self.format == "conll"
+
+    @property
+    def missing_labels(self) -> frozenset[str]:
+        """The cells that mean a missing label."""
+        return MISSING_LABELS if self.reading.missing is None else frozenset({"", *self.reading.missing})
+
+    def guesses(self) -> list[tuple[str, ReadingOptions]]:
+        """Of each file that is part of it, by its path, how it was read where nobody said."""
+        return []
+
+    def order_columns(self, order: str | None) -> list[str]:
+        """The columns that sort the rows of a sequence: one of this name, or `a,b`, or none for None.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        names = [] if order is None else [order] if order in self.names else order.split(",")
+        return [self.require(name.strip(), "the order within a sequence") for name in names if name.strip()]
+
+    def counts_rows(self, name: str) -> bool:
+        """Whether the column does no more than number the rows as they stand."""
+        if self.kinds[name] not in ("number", "cell") or self.rows < FEWEST_COUNTED:
+            return False
+        numbers, previous = self.numbers(name), np.nan
+        for start, stop in self.blocks():
+            block = numbers[start:stop]
+            steps = np.diff(block, prepend=block[0] - 1 if np.isnan(previous) else previous)
+            if not (steps == 1).all() or not (block == np.trunc(block)).all():
+                return False
+            previous = block[-1]
+        return True
 
     def require(self, name: str, role: str) -> str:
         """Return the name if there is such a column.
@@ -145,8 +180,8 @@ class Table(ABC):
 
         Args:
             sequence: the column whose value all rows of one sequence share; not needed where `divided`.
-            order: the column by which the rows of a sequence are sorted: numbers, dates or times. Without it, the rows
-                of a sequence are contiguous and in order.
+            order: the column by which the rows of a sequence are sorted: numbers, dates or times; several as `a,b`.
+                Without it, the rows of a sequence are contiguous and in order.
 
         Raises:
             UserError: there are no such columns, a cell of either is missing, two rows of a sequence have the same

@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
-from bilstm.data.filetable import FileTable, identifier, literal
+from bilstm.data.conll import ConllRows, is_conllu, write_conll
+from bilstm.data.filetable import FileTable
+from bilstm.data.lines import encode, is_utf_8
 from bilstm.data.lists import nest
+from bilstm.data.names import identifier, literal
 from bilstm.data.reading import first_line, format_of
 from bilstm.data.table import Format
-from bilstm.data.textfiles import ConllRows, CsvRows, write_conll
-from bilstm.errors import UserError
+from bilstm.data.textfiles import CsvRows
+from bilstm.errors import UserError, shown
 from bilstm.files import AnyPath, replacing
 from bilstm.ragged import IndexArray
 
@@ -101,7 +104,9 @@ def write_table(table: FileTable, additions: Mapping[str, Addition], path: AnyPa
         assert isinstance(table.source, ConllRows)
         with replacing(path) as temporary:
             compress = Path(path).suffix == ".gz"
-            write_conll(table.source, _texts(table, list(additions.values())), temporary, compress=compress)
+            texts = _texts(table, list(additions.values()))
+            universal = table.source.universal and is_conllu(Path(path))
+            write_conll(table.source, list(additions), texts, temporary, compress=compress, universal=universal)
         return
     added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
     values = {name: _value(key, added[key]) for key, name in zip(added, additions, strict=True)}
@@ -162,15 +167,30 @@ def write_query(table: FileTable, sql: str, path: AnyPath, output: Format) -> No
     """
     import duckdb
 
-    options = _copy_options(table, path, output, Path(path).suffix == ".gz")
+    compress = Path(path).suffix == ".gz"
+    like = table.source if isinstance(table.source, CsvRows) and _ending(path) == _ending(table.path) else None
+    options = _copy_options(path, output, compress, like)
     with replacing(path) as temporary:
         target = literal(str(scratch.unicode_path(temporary, table)))
         try:
             table.connection.execute(f"COPY ({sql}) TO {target} ({options})").fetchall()
+            if like is not None and output == "csv" and not is_utf_8(like.encoding):
+                encode(temporary, like.encoding, compress=compress)
+        except UnicodeEncodeError as error:
+            cell = shown(error.object[error.start : error.end])
+            raise UserError(
+                f"cannot write {path}: it would be {like and like.encoding}, as {table.path} is, which has no {cell}; "
+                f"use another ending, such as .parquet"
+            ) from None
         except duckdb.IOException as error:
             raise UserError(f"cannot write {path}: {first_line(error)}") from None
         except duckdb.OutOfMemoryException:
             raise UserError(f"{table.path} needs more memory than is free") from None
+
+
+def _ending(path: AnyPath) -> str:
+    """What a name ends in, whether compressed or not."""
+    return Path(path).with_suffix("").suffix if Path(path).suffix == ".gz" else Path(path).suffix
 
 
 def _texts(table: FileTable, additions: Sequence[Addition]) -> Iterator[tuple[str, ...]]:
@@ -213,13 +233,15 @@ def _exported_list(table: FileTable, name: str, output: Format) -> str:
     return f"{column}->>'$'" if table.format == "ndjson" != output else column
 
 
-def _copy_options(table: FileTable, path: AnyPath, output: Format, compress: bool) -> str:
+def _copy_options(path: AnyPath, output: Format, compress: bool, like: CsvRows | None) -> str:
+    """DuckDB's options for a file; one of text is written as another was, which is read by the same options then."""
     if output == "parquet":
         return "FORMAT parquet"
     compression = f"COMPRESSION {'gzip' if compress else 'none'}"
     if output == "ndjson":
         return f"FORMAT json, {compression}"
-    delimiter = "\t" if ".tsv" in Path(path).suffixes else ","
-    if isinstance(table.source, CsvRows) and Path(path).suffixes == table.path.suffixes:
-        delimiter = table.source.delimiter
-    return f"FORMAT csv, HEADER true, DELIMITER '{delimiter}', {compression}"
+    delimiter, quote = "\t" if ".tsv" in Path(path).suffixes else ",", '"'
+    if like is not None:
+        delimiter, quote = like.delimiter, like.dialect.quote
+    quotes = f"QUOTE {literal(quote)}, ESCAPE {literal(quote)}"
+    return f"FORMAT csv, HEADER true, DELIMITER {literal(delimiter)}, {quotes}, {compression}"

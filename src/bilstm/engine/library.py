@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bilstm.engine.processors import default_threads
 
-ABI = 7
+ABI = 9
 INVALID, OUT_OF_MEMORY, INTERRUPTED = 1, 2, 4  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
@@ -23,10 +23,17 @@ class EngineError(RuntimeError):
 
 class DirectionStruct(ctypes.Structure):
     """One direction of a recurrent layer: `reverse` reads sequences from their last step; `flip` stores outputs from
-    the last step on; `cell` is an index into `plans.CELLS`.
+    the last step on; `cell` is an index into `plans.CELLS`, `gates` one into `plans.GATES`.
     """
 
-    _fields_ = [("units", c_int64), ("reverse", c_int32), ("flip", c_int32), ("cell", c_int32)]
+    _fields_ = [
+        ("units", c_int64),
+        ("reverse", c_int32),
+        ("flip", c_int32),
+        ("cell", c_int32),
+        ("gates", c_int32),
+        ("without_bias", c_int32),
+    ]
 
 
 class LayerStruct(ctypes.Structure):
@@ -50,6 +57,7 @@ class LayerStruct(ctypes.Structure):
         ("dilation", c_int64),
         ("same", c_int32),
         ("causal", c_int32),
+        ("without_bias", c_int32),
     ]
 
 
@@ -110,10 +118,49 @@ _SIGNATURES: dict[str, list[type]] = {
         c_void_p,
     ],
     "bilstm_train_equal": [c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_uint64, c_void_p],
-    "bilstm_gradient": [c_void_p, c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint64, c_void_p],
+    "bilstm_gradient": [
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_int32,
+        c_int32,
+        c_uint64,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+    ],
+    "bilstm_forward": [
+        c_void_p,
+        c_void_p,
+        c_int32,
+        c_uint64,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        POINTER(c_void_p),
+    ],
+    "bilstm_backward": [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p],
+    "bilstm_divide": [c_void_p, c_int64, c_void_p, c_void_p, c_void_p],
+    "bilstm_gradient_of_shares": [
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_int64,
+        c_int64,
+        c_int32,
+        c_int32,
+        c_uint64,
+        c_void_p,
+        c_void_p,
+    ],
+    "bilstm_sum_shares": [c_void_p, c_int64, c_float, c_void_p, c_int64],
     "bilstm_update": [c_void_p, c_void_p],
     "bilstm_average": [c_void_p, c_float],
-    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p],
+    "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p],
     "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p],
     "bilstm_prepare": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, POINTER(c_void_p)],
     "bilstm_predict_prepared": [c_void_p],
@@ -167,7 +214,7 @@ def _load(path: Path) -> ctypes.CDLL:
         raise EngineError(f"{path} is of another version of bilstm: install it again")
     engine.bilstm_last_error.restype = c_char_p
     engine.bilstm_target.restype = c_char_p
-    for end in (engine.bilstm_destroy, engine.bilstm_forget):
+    for end in (engine.bilstm_destroy, engine.bilstm_forget, engine.bilstm_forget_pass):
         end.argtypes, end.restype = [c_void_p], None
     engine.bilstm_first_not_finite.restype = c_int64
     engine.bilstm_mark_unlabelled.restype = c_int64

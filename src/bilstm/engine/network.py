@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from ctypes import addressof, byref, c_char, c_int32, c_int64, c_void_p
+from ctypes import addressof, byref, c_char, c_float, c_int32, c_int64, c_void_p
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,9 @@ from bilstm.engine.library import (
 )
 from bilstm.engine.losses import LOSSES, NO_LOSS
 from bilstm.engine.plans import PRECISIONS, OptimizerPlan, Targets, optimizer_struct
-from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array
+from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array, offsets_of
 
+_MOST_SHARES = 8  # of a batch
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
 
 
@@ -43,6 +44,62 @@ class Prepared:
         # It may outlive this object, and must keep what it reads and writes.
         vars(self.predict)["owners"] = network, values, output
         weakref.finalize(self.predict, engine.bilstm_forget, handle)
+
+
+class Pass:
+    """A forward pass that is kept for its backward pass: `Network.forward` makes it."""
+
+    def __init__(self, network: Network, data: Ragged, states: FloatArray | None, handle: c_void_p, rows: int) -> None:
+        self._network, self._handle = network, handle
+        self._data, self._states, self._rows = data, states, rows  # which the engine reads again
+        weakref.finalize(self, _forget, network, library().bilstm_forget_pass, handle, data, states)
+
+    def backward(
+        self,
+        output_gradient: FloatArray,
+        states_gradient: FloatArray | None = None,
+        *,
+        inputs: bool = False,
+        states: bool = False,
+    ) -> tuple[FloatArray | None, FloatArray | None]:
+        """Compute the gradients of the weights, for `Network.read("gradients")`, as often as wanted.
+
+        Args:
+            output_gradient: (rows, outputs) float32, of the loss by the outputs.
+            states_gradient: (n_sequences, state_width) float32, of the loss by the states after the last steps; zeros
+                if left out.
+            inputs: whether to return the gradient of the inputs.
+            states: whether to return the gradient of the states before the first steps.
+
+        Returns:
+            The gradients of the inputs, (total_steps, features) float32, and of the states before the first steps,
+            (n_sequences, state_width) float32; None where they are not wanted.
+
+        Raises:
+            ValueError: a gradient has another shape, or the weights have changed since the forward pass.
+        """
+        network, count = self._network, len(self._data)
+        output_gradient = _checked("gradients of outputs", output_gradient, (self._rows, network.outputs))
+        if states_gradient is not None:
+            states_gradient = _checked("gradients of states", states_gradient, (count, network.state_width))
+        of_inputs = np.empty((self._data.total_steps, network.features), np.float32) if inputs else None
+        of_states = np.empty((count, network.state_width), np.float32) if states else None
+        check(
+            library().bilstm_backward(
+                self._handle,
+                _address(output_gradient),
+                _address(states_gradient),
+                _address(of_inputs),
+                _address(of_states),
+            )
+        )
+        return of_inputs, of_states
+
+
+def _forget(network: Network, forget: Any, handle: c_void_p, *_owners: Any) -> None:
+    """End a pass, before the network and what it reads may go."""
+    if network._finalizer.alive:
+        forget(handle)
 
 
 class Network:
@@ -181,14 +238,30 @@ class Network:
         return score
 
     def gradient(
-        self, data: Ragged, targets: Targets, loss: str, *, training: bool = False, seed: int = 0
+        self,
+        data: Ragged,
+        targets: Targets,
+        loss: str,
+        *,
+        training: bool = False,
+        seed: int = 0,
+        states: FloatArray | None = None,
+        states_out: FloatArray | None = None,
     ) -> npt.NDArray[np.float64]:
         """Compute the gradients of one batch, for read("gradients"). Returns its (5,) score, as `train` does.
 
         Args:
             training: whether dropout drops.
+            states: (n_sequences, state_width) float32 recurrent states before the first steps; zeros if left out. The
+                gradients go no further back than the first steps: backpropagation is truncated there.
+            states_out: (n_sequences, state_width) float32, C-contiguous, for the states after the last steps; may be
+                `states` itself.
         """
         score = np.zeros(5)
+        states = self._checked_states(states, len(data))
+        if states_out is not None and (states_out.dtype != np.float32 or not states_out.flags.c_contiguous):
+            raise ValueError("states_out must be a C-contiguous float32 array")
+        self._checked_states(states_out, len(data))
         struct = self._data_struct(data, targets)
         chosen = np.arange(len(data), dtype=np.int64)
         check(
@@ -200,10 +273,123 @@ class Network:
                 LOSSES[loss].number,
                 training,
                 seed,
+                _address(states),
+                _address(states_out),
                 _address(score),
             )
         )
         return score
+
+    def forward(
+        self,
+        data: Ragged,
+        states: FloatArray | None = None,
+        *,
+        training: bool = False,
+        seed: int = 0,
+        return_states: bool = False,
+    ) -> tuple[FloatArray, FloatArray | None, Pass]:
+        """A prediction that is kept for its backward pass, for callers whose loss is their own.
+
+        Args:
+            data: sequences of finite values.
+            states: (n_sequences, state_width) float32 recurrent states before the first steps; zeros if left out.
+            training: whether dropout drops.
+            return_states: whether to return the states after the last steps.
+
+        Returns:
+            (rows, outputs) float32, in the order of the data; the states after the last steps, or None; and the pass.
+
+        Raises:
+            ValueError: a value is not finite, or states have another shape or no meaning for these layers.
+        """
+        output = np.empty((self._rows(data), self.outputs), np.float32)
+        states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
+        states, handle = self._checked_states(states, len(data)), c_void_p()
+        struct = self._data_struct(data)
+        check(
+            library().bilstm_forward(
+                self._handle,
+                byref(struct),
+                training,
+                seed,
+                _address(states),
+                _address(states_out),
+                _address(output),
+                byref(handle),
+            )
+        )
+        return output, states_out, Pass(self, data, states, handle, len(output))
+
+    def gradient_of_shares(
+        self,
+        data: Ragged,
+        targets: Targets,
+        shares: Sequence[IndexArray],
+        positions: Sequence[IndexArray],
+        labelled: int,
+        loss: str,
+        *,
+        training: bool = False,
+        seed: int = 0,
+    ) -> tuple[npt.NDArray[np.float64], float]:
+        """A worker's part of a training step: compute the gradients of some shares of a batch.
+
+        Workers with the same weights divide the shares (see `divide`) among them in any way. With `magnitude` the
+        largest of all workers', each calls `sum_of_shares`; the sums of all, added in any order, are written as
+        "gradients" by each, which then calls `update`. All have the weights that `train` gives.
+
+        Args:
+            data: sequences, those of the shares among them.
+            shares: for each share the indexes of its sequences in `data`, in the order in which `divide` gives them.
+            positions: for each share those sequences' positions in the batch, from `divide`.
+            labelled: rows of the whole batch that are labelled.
+            loss: a name in `losses.LOSSES`; the targets are of its kind.
+            training: whether dropout drops.
+
+        Returns:
+            (shares, 5) float64, the scores of each share as `train` returns them: a batch's is the sum of its shares',
+            from the first to the last. And the largest magnitude of these gradients.
+
+        Raises:
+            ValueError: the shares are not sequences of the data, or have more labelled rows than the batch.
+        """
+        bounds = offsets_of([len(share) for share in shares])
+        chosen = np.concatenate([np.zeros(0, np.int64), *shares])
+        places = np.concatenate([np.zeros(0, np.int64), *positions])
+        if len(places) != len(chosen):
+            raise ValueError(f"{len(chosen)} sequences have {len(places)} positions")
+        scores, magnitude = np.zeros((len(shares), 5)), c_float()
+        struct = self._data_struct(data, targets)
+        check(
+            library().bilstm_gradient_of_shares(
+                self._handle,
+                byref(struct),
+                _address(chosen),
+                _address(places),
+                len(chosen),
+                _address(bounds),
+                len(shares),
+                labelled,
+                LOSSES[loss].number,
+                training,
+                seed,
+                _address(scores),
+                byref(magnitude),
+            )
+        )
+        return scores, magnitude.value
+
+    def sum_of_shares(self, all_shares: int, magnitude: float) -> npt.NDArray[np.float64]:
+        """(parameter_count,) float64: the sum of the gradients that `gradient_of_shares` has computed.
+
+        Args:
+            all_shares: how many shares the whole batch has.
+            magnitude: the largest of all workers'.
+        """
+        sums = np.empty(self.parameter_count)
+        check(library().bilstm_sum_shares(self._handle, all_shares, magnitude, _address(sums), len(sums)))
+        return sums
 
     def update(self, optimizer: OptimizerPlan) -> None:
         """Take a step along the gradients last computed or written."""
@@ -219,20 +405,28 @@ class Network:
         states: FloatArray | None = None,
         *,
         return_states: bool = False,
+        leave_at: IndexArray | None = None,
         precision: str = "float32",
     ) -> tuple[FloatArray, FloatArray | None]:
         """(rows, outputs) float32, in the order of the data; and the states after the last steps.
 
         Args:
             states: (n_sequences, state_width) float32 recurrent states before the first steps; zeros if left out.
+            leave_at: (n_sequences,) after how many steps of each sequence the states of directions that read it
+                forwards are returned, from 1 to all steps; after the last if left out. So a piece can look ahead at
+                steps that the next piece reads again.
             precision: of the weights: one of PRECISIONS.
+
+        Raises:
+            ValueError: states or leave_at have another shape, or no meaning for these layers.
         """
         output = np.empty((self._rows(data), self.outputs), np.float32)
         states_out = np.empty((len(data), self.state_width), np.float32) if return_states else None
-        if states is not None:
-            states = as_array(states, np.float32)
-            if states.shape != (len(data), self.state_width):
-                raise ValueError(f"states have shape ({len(data)}, {self.state_width}), not {states.shape}")
+        states = self._checked_states(states, len(data))
+        if leave_at is not None:
+            leave_at = as_array(leave_at, np.int64)
+            if leave_at.shape != (len(data),):
+                raise ValueError(f"leave_at has shape ({len(data)},), not {leave_at.shape}")
         struct = self._data_struct(data)
         check(
             library().bilstm_predict(
@@ -242,6 +436,7 @@ class Network:
                 PRECISIONS.index(precision),
                 _address(states),
                 _address(states_out),
+                _address(leave_at),
                 _address(output),
                 None,
             )
@@ -280,10 +475,14 @@ class Network:
                 None,
                 None,
                 None,
+                None,
                 _address(score),
             )
         )
         return score
+
+    def _checked_states(self, states: FloatArray | None, count: int) -> FloatArray | None:
+        return None if states is None else _checked("states", states, (count, self.state_width))
 
     def _rows(self, data: Ragged) -> int:
         return len(data) if self.one_row_each else data.total_steps
@@ -312,6 +511,14 @@ def _check_shape(name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ..
         raise ValueError(f"{name} have shape {shape}, not {array.shape}")
 
 
+def _checked(name: str, array: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """As a C-contiguous float32 array, which has this shape."""
+    floats = as_array(array, np.float32)
+    if floats.shape != shape:
+        raise ValueError(f"{name} have shape {shape}, not {floats.shape}")
+    return floats
+
+
 def _address(array: Any) -> int | None:
     """Of a NumPy array's first number; None for None."""
     if array is None:
@@ -330,6 +537,18 @@ def _address(array: Any) -> int | None:
 def _contents(array: npt.NDArray[Any]) -> bytes | int | None:
     """What the engine reads of an array: for small ones a copy, which is faster to pass on than their address."""
     return array.tobytes() if array.nbytes <= 4096 else _address(array)
+
+
+def divide(lengths: npt.NDArray[np.int64]) -> list[IndexArray]:
+    """How a batch of sequences with these lengths is divided into shares, of at least 16 sequences where there are.
+
+    Returns:
+        For each share the positions of its sequences in the batch.
+    """
+    lengths = as_array(lengths, np.int64)
+    order, bounds, shares = np.empty(len(lengths), np.int64), np.empty(_MOST_SHARES + 1, np.int64), c_int64()
+    check(library().bilstm_divide(_address(lengths), len(lengths), _address(order), _address(bounds), byref(shares)))
+    return np.split(order, bounds[1 : shares.value])
 
 
 def first_not_finite(values: FloatArray) -> int:

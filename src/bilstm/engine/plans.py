@@ -15,6 +15,7 @@ from bilstm.ragged import FloatArray, IndexArray, as_array
 
 ACTIVATIONS = ("linear", "sigmoid", "softmax", "tanh", "relu")
 CELLS = ("lstm", "gru", "gru_reset_before", "simple_tanh", "simple_relu")
+GATES = ("sigmoid", "hard_sigmoid", "hard_sigmoid_keras2")  # what squashes the sums of an LSTM's or a GRU's gates
 MERGES = ("concat", "sum", "mul", "ave")
 POOLS = ("average", "maximum")
 OPTIMIZERS = ("adam", "sgd")
@@ -76,11 +77,26 @@ class Targets:
 # --- Layers. The index tells apart the dropout layers of a network, which draw other numbers ------------------------
 
 
-def direction(cell: str, units: int, *, reverse: bool = False, flip: bool = False) -> DirectionStruct:
-    """A recurrent cell, one of CELLS, that reads sequences from their last step if `reverse`, and stores its outputs
-    from the last step on if `flip`.
+def direction(
+    cell: str,
+    units: int,
+    gates: str = "sigmoid",
+    *,
+    use_bias: bool = True,
+    reverse: bool = False,
+    flip: bool = False,
+) -> DirectionStruct:
+    """A recurrent cell, one of CELLS, with one of GATES, that reads sequences from their last step if `reverse`, and
+    stores its outputs from the last step on if `flip`.
     """
-    return DirectionStruct(units, reverse=reverse, flip=flip, cell=CELLS.index(cell))
+    return DirectionStruct(
+        units,
+        reverse=reverse,
+        flip=flip,
+        cell=CELLS.index(cell),
+        gates=GATES.index(gates),
+        without_bias=not use_bias,
+    )
 
 
 def recurrent(
@@ -97,9 +113,10 @@ def recurrent(
     )
 
 
-def dense(index: int, units: int, activation: str = "linear") -> LayerStruct:
+def dense(index: int, units: int, activation: str = "linear", *, use_bias: bool = True) -> LayerStruct:
     """A linear map of each row and one of ACTIVATIONS."""
-    return LayerStruct(kind=1, index=index, units=units, activation=ACTIVATIONS.index(activation))
+    number = ACTIVATIONS.index(activation)
+    return LayerStruct(kind=1, index=index, units=units, activation=number, without_bias=not use_bias)
 
 
 def dropout(index: int, rate: float, *, spatial: bool = False) -> LayerStruct:
@@ -136,7 +153,14 @@ def attention_pooling(index: int, units: int) -> LayerStruct:
 
 
 def convolution(
-    index: int, units: int, kernel_size: int, dilation: int = 1, causal: bool = False, activation: str = "linear"
+    index: int,
+    units: int,
+    kernel_size: int,
+    dilation: int = 1,
+    causal: bool = False,
+    activation: str = "linear",
+    *,
+    use_bias: bool = True,
 ) -> LayerStruct:
     """A linear map of `kernel_size` rows around each, `dilation` steps apart, and one of ACTIVATIONS.
 
@@ -151,6 +175,7 @@ def convolution(
         dilation=dilation,
         causal=causal,
         activation=ACTIVATIONS.index(activation),
+        without_bias=not use_bias,
     )
 
 

@@ -12,7 +12,7 @@ from bilstm.data.memory import MemoryTable
 from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.data.targets import column_names, with_groups, with_targets
-from bilstm.model.prepare import ColumnOptions
+from bilstm.model.columns import ColumnOptions
 
 
 @dataclasses.dataclass(frozen=True)

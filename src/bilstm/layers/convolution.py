@@ -42,6 +42,7 @@ class Conv1D(Layer):
         dilation_rate: steps from one of the rows to the next.
         groups: 1 only.
         activation: "linear" (or None), "sigmoid", "softmax", "tanh" or "relu".
+        use_bias: whether there are biases; without, `get_weights` has no array for them.
         name: what the layer is called.
         keywords: Keras's other arguments, with the values that change nothing here.
 
@@ -52,7 +53,6 @@ class Conv1D(Layer):
 
     takes: ClassVar[dict[str, Any]] = {
         **{argument: only for argument, (only, _) in _FIXED.items()},
-        "use_bias": True,
         "kernel_initializer": "glorot_uniform",
         "bias_initializer": "zeros",
         "lora_rank": None,
@@ -69,6 +69,7 @@ class Conv1D(Layer):
         dilation_rate: int = 1,
         groups: int = 1,
         activation: str | None = None,
+        use_bias: bool = True,
         *,
         name: str | None = None,
         **keywords: Any,
@@ -90,6 +91,7 @@ class Conv1D(Layer):
             )
         self.padding = check_choice("Conv1D", "padding", padding, PADDINGS)
         self.activation = check_choice("Conv1D", "activation", activation or "linear", ACTIVATIONS)
+        self.use_bias = bool(check_choice("Conv1D", "use_bias", use_bias, (False, True)))
 
     def output_features(self, features: int) -> int:
         return self.filters
@@ -101,16 +103,18 @@ class Conv1D(Layer):
             "padding": self.padding,
             "dilation_rate": self.dilation_rate,
             "activation": self.activation,
+            "use_bias": self.use_bias,
             "name": self.name,
         }
 
     def weight_specs(self, features: int) -> list[WeightSpec]:
         kernel = (self.kernel_size, features, self.filters)
-        return [WeightSpec("kernel", kernel), WeightSpec("bias", (self.filters,))]
+        bias = [WeightSpec("bias", (self.filters,))] if self.use_bias else []
+        return [WeightSpec("kernel", kernel), *bias]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        kernel, bias = self.weight_specs(features)
-        return [glorot_uniform(kernel.shape, random), np.zeros(bias.shape, np.float32)]
+        kernel, *bias = self.weight_specs(features)
+        return [glorot_uniform(kernel.shape, random), *(np.zeros(each.shape, np.float32) for each in bias)]
 
     @property
     def needs_whole_sequence(self) -> bool:
@@ -118,7 +122,15 @@ class Conv1D(Layer):
 
     def plan(self, index: int, features: int) -> LayerStruct:
         causal = self.padding == "causal"
-        return plans.convolution(index, self.filters, self.kernel_size, self.dilation_rate, causal, self.activation)
+        return plans.convolution(
+            index,
+            self.filters,
+            self.kernel_size,
+            self.dilation_rate,
+            causal,
+            self.activation,
+            use_bias=self.use_bias,
+        )
 
 
 def _only(value: Any) -> Any:

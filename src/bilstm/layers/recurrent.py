@@ -12,14 +12,13 @@ import numpy as np
 from bilstm.arguments import check_choice, check_count
 from bilstm.engine import plans
 from bilstm.engine.library import DirectionStruct, LayerStruct
-from bilstm.engine.plans import MERGES
+from bilstm.engine.plans import GATES, MERGES
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, orthogonal
 from bilstm.ragged import FloatArray
 
 # Keras's arguments that all recurrent layers take, with the values that change nothing.
 _ANY_CELL: dict[str, Any] = {
-    "use_bias": True,
     "kernel_initializer": "glorot_uniform",
     "recurrent_initializer": "orthogonal",
     "bias_initializer": "zeros",
@@ -29,14 +28,25 @@ _ANY_CELL: dict[str, Any] = {
     "return_state": False,
     "stateful": False,
     "unroll": (False, True),
+    "time_major": False,
     **REGULARIZERS,
 }
 _GATED: dict[str, Any] = {
     "activation": "tanh",
-    "recurrent_activation": "sigmoid",
     "use_cudnn": ("auto", False),
     "implementation": (1, 2),
     **_ANY_CELL,
+}
+
+
+# Keras's arguments that have one value here, and what to do instead of another, for which {} stands.
+_DROPOUT = "for dropout of inputs that is the same at all steps, put SpatialDropout1D({}) before the layer"
+_STATES = "to carry states from one part of a sequence to the next, use the model's stream()"
+_FIXED: dict[str, tuple[Any, str]] = {
+    "dropout": (0, _DROPOUT),
+    "recurrent_dropout": (0, _DROPOUT),
+    "return_state": (False, _STATES),
+    "stateful": (False, _STATES),
 }
 
 
@@ -47,10 +57,12 @@ class Recurrent(Layer):
         units: dimensions of the state and of an output row.
         return_sequences: whether there is an output row for each step.
         go_backwards: whether sequences are read from their last step.
+        use_bias: whether there are biases.
     """
 
     gates: ClassVar[int]  # blocks of `units` columns in the weights
     own: ClassVar[tuple[str, ...]] = ()  # arguments of the class's own, for get_config
+    recurrent_activation: str = "sigmoid"  # of gates, where there are any
 
     def __init__(
         self,
@@ -58,20 +70,20 @@ class Recurrent(Layer):
         *,
         return_sequences: bool = False,
         go_backwards: bool = False,
+        use_bias: bool = True,
         name: str | None = None,
         **keywords: Any,
     ) -> None:
         owner = type(self).__name__
-        for argument in ("dropout", "recurrent_dropout"):
-            if keywords.get(argument):
-                raise ValueError(
-                    f"{owner}: {argument}={keywords[argument]!r} is not supported (only 0): for dropout of inputs that "
-                    f"is the same at all steps, put SpatialDropout1D({keywords[argument]!r}) before the layer"
-                )
+        for argument, (only, advice) in _FIXED.items():
+            if value := keywords.get(argument):
+                instead = advice.format(repr(value))
+                raise ValueError(f"{owner}: {argument}={value!r} is not supported (only {only}): {instead}")
         super().__init__(name=name, **keywords)
         self.units = check_count(owner, "units", units)
         self.return_sequences = bool(return_sequences)
         self.go_backwards = bool(go_backwards)
+        self.use_bias = bool(check_choice(owner, "use_bias", use_bias, (False, True)))
 
     @property
     @abstractmethod
@@ -86,29 +98,41 @@ class Recurrent(Layer):
             "units": self.units,
             "return_sequences": self.return_sequences,
             "go_backwards": self.go_backwards,
+            "use_bias": self.use_bias,
             **{argument: getattr(self, argument) for argument in self.own},
             "name": self.name,
         }
 
     def weight_specs(self, features: int) -> list[WeightSpec]:
         columns = self.gates * self.units
+        bias = [WeightSpec("bias", self.bias_shape())] if self.use_bias else []
         return [
             WeightSpec("kernel", (features, columns)),
             WeightSpec("recurrent_kernel", (self.units, columns)),
-            WeightSpec("bias", (columns,)),
+            *bias,
         ]
 
+    def bias_shape(self) -> tuple[int, ...]:
+        return (self.gates * self.units,)
+
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        kernel, recurrent_kernel, bias = self.weight_specs(features)
+        kernel, recurrent_kernel, *bias = self.weight_specs(features)
         return [
             glorot_uniform((features, kernel.shape[1]), random),
             orthogonal((self.units, recurrent_kernel.shape[1]), random),
-            np.zeros(bias.shape, np.float32),
+            *(np.zeros(each.shape, np.float32) for each in bias),
         ]
 
     def direction(self, *, flip: bool = False) -> DirectionStruct:
         """How the engine runs the layer, as one direction; `flip` stores outputs from a sequence's last step on."""
-        return plans.direction(self.cell, self.units, reverse=self.go_backwards, flip=flip)
+        return plans.direction(
+            self.cell,
+            self.units,
+            self.recurrent_activation,
+            use_bias=self.use_bias,
+            reverse=self.go_backwards,
+            flip=flip,
+        )
 
     def plan(self, index: int, features: int) -> LayerStruct:
         return plans.recurrent(index, (self.direction(),), return_sequences=self.return_sequences)
@@ -135,7 +159,11 @@ class LSTM(Recurrent):
         units: dimensions of the state and of an output row.
         return_sequences: whether there is an output row for each step.
         go_backwards: whether sequences are read from their last step.
+        use_bias: whether there are biases; without, `get_weights` has no array for them.
         unit_forget_bias: whether the forget gates' biases begin at 1.
+        recurrent_activation: of the gates: "sigmoid" (default); "hard_sigmoid", in Keras 3 clip(x / 6 + 0.5, 0, 1); or
+            "hard_sigmoid_keras2", Keras 2's meaning of "hard_sigmoid", clip(0.2 x + 0.5, 0, 1), which was the default
+            of its earlier versions.
         name: what the layer is called.
         keywords: Keras's other arguments, with the values that change nothing here.
 
@@ -146,7 +174,7 @@ class LSTM(Recurrent):
     """
 
     gates = 4
-    own = ("unit_forget_bias",)
+    own = ("unit_forget_bias", "recurrent_activation")
     takes: ClassVar[dict[str, Any]] = _GATED
 
     def __init__(
@@ -155,22 +183,32 @@ class LSTM(Recurrent):
         *,
         return_sequences: bool = False,
         go_backwards: bool = False,
+        use_bias: bool = True,
         unit_forget_bias: bool = True,
+        recurrent_activation: str = "sigmoid",
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
+        super().__init__(
+            units,
+            return_sequences=return_sequences,
+            go_backwards=go_backwards,
+            use_bias=use_bias,
+            name=name,
+            **keywords,
+        )
         self.unit_forget_bias = bool(unit_forget_bias)
+        self.recurrent_activation = check_choice("LSTM", "recurrent_activation", recurrent_activation, GATES)
 
     @property
     def cell(self) -> str:
         return "lstm"
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        kernel, recurrent_kernel, bias = super().initial_weights(features, random)
-        if self.unit_forget_bias:
-            bias[self.units : 2 * self.units] = 1.0
-        return [kernel, recurrent_kernel, bias]
+        kernel, recurrent_kernel, *bias = super().initial_weights(features, random)
+        for gates in bias if self.unit_forget_bias else []:
+            gates[self.units : 2 * self.units] = 1.0
+        return [kernel, recurrent_kernel, *bias]
 
 
 class GRU(Recurrent):
@@ -187,8 +225,12 @@ class GRU(Recurrent):
         units: dimensions of the state and of an output row.
         return_sequences: whether there is an output row for each step.
         go_backwards: whether sequences are read from their last step.
+        use_bias: whether there are biases; without, `get_weights` has no array for them.
         reset_after: whether the reset gate is applied after the recurrent product, as in Keras by default, or before
             it, as in the paper and in files of Keras 1.
+        recurrent_activation: of the gates: "sigmoid" (default); "hard_sigmoid", in Keras 3 clip(x / 6 + 0.5, 0, 1); or
+            "hard_sigmoid_keras2", Keras 2's meaning of "hard_sigmoid", clip(0.2 x + 0.5, 0, 1), which was the default
+            of its earlier versions.
         name: what the layer is called.
         keywords: Keras's other arguments, with the values that change nothing here.
 
@@ -199,7 +241,7 @@ class GRU(Recurrent):
     """
 
     gates = 3
-    own = ("reset_after",)
+    own = ("reset_after", "recurrent_activation")
     takes: ClassVar[dict[str, Any]] = _GATED
 
     def __init__(
@@ -208,20 +250,29 @@ class GRU(Recurrent):
         *,
         return_sequences: bool = False,
         go_backwards: bool = False,
+        use_bias: bool = True,
         reset_after: bool = True,
+        recurrent_activation: str = "sigmoid",
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
+        super().__init__(
+            units,
+            return_sequences=return_sequences,
+            go_backwards=go_backwards,
+            use_bias=use_bias,
+            name=name,
+            **keywords,
+        )
         self.reset_after = bool(reset_after)
+        self.recurrent_activation = check_choice("GRU", "recurrent_activation", recurrent_activation, GATES)
 
     @property
     def cell(self) -> str:
         return "gru" if self.reset_after else "gru_reset_before"
 
-    def weight_specs(self, features: int) -> list[WeightSpec]:
-        kernel, recurrent_kernel, bias = super().weight_specs(features)
-        return [kernel, recurrent_kernel, WeightSpec("bias", (2, *bias.shape)) if self.reset_after else bias]
+    def bias_shape(self) -> tuple[int, ...]:
+        return (2, *super().bias_shape()) if self.reset_after else super().bias_shape()
 
 
 class SimpleRNN(Recurrent):
@@ -238,6 +289,7 @@ class SimpleRNN(Recurrent):
         activation: "tanh" (default) or "relu".
         return_sequences: whether there is an output row for each step.
         go_backwards: whether sequences are read from their last step.
+        use_bias: whether there are biases; without, `get_weights` has no array for them.
         name: what the layer is called.
         keywords: Keras's other arguments, with the values that change nothing here.
 
@@ -258,10 +310,18 @@ class SimpleRNN(Recurrent):
         *,
         return_sequences: bool = False,
         go_backwards: bool = False,
+        use_bias: bool = True,
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        super().__init__(units, return_sequences=return_sequences, go_backwards=go_backwards, name=name, **keywords)
+        super().__init__(
+            units,
+            return_sequences=return_sequences,
+            go_backwards=go_backwards,
+            use_bias=use_bias,
+            name=name,
+            **keywords,
+        )
         self.activation = check_choice("SimpleRNN", "activation", activation, ("tanh", "relu"))
 
     @property

@@ -19,36 +19,46 @@ from bilstm.ragged import FloatArray
 class Dense(Layer):
     """A linear map of each row and an activation: "linear" (or None), "sigmoid", "softmax", "tanh" or "relu".
 
-    Weights: kernel (features, units), bias (units).
+    Weights: kernel (features, units), and, unless use_bias is False, bias (units).
     """
 
     takes: ClassVar[dict[str, Any]] = {
-        "use_bias": True,
         "kernel_initializer": "glorot_uniform",
         "bias_initializer": "zeros",
         "lora_rank": None,
         **REGULARIZERS,
     }
 
-    def __init__(self, units: int, activation: str | None = None, *, name: str | None = None, **keywords: Any) -> None:
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = None,
+        use_bias: bool = True,
+        *,
+        name: str | None = None,
+        **keywords: Any,
+    ) -> None:
         super().__init__(name=name, **keywords)
         self.units = check_count("Dense", "units", units)
         self.activation = check_choice("Dense", "activation", activation or "linear", ACTIVATIONS)
+        self.use_bias = bool(check_choice("Dense", "use_bias", use_bias, (False, True)))
 
     def output_features(self, features: int) -> int:
         return self.units
 
     def get_config(self) -> dict[str, Any]:
-        return {"units": self.units, "activation": self.activation, "name": self.name}
+        return {"units": self.units, "activation": self.activation, "use_bias": self.use_bias, "name": self.name}
 
     def weight_specs(self, features: int) -> list[WeightSpec]:
-        return [WeightSpec("kernel", (features, self.units)), WeightSpec("bias", (self.units,))]
+        bias = [WeightSpec("bias", (self.units,))] if self.use_bias else []
+        return [WeightSpec("kernel", (features, self.units)), *bias]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        return [glorot_uniform((features, self.units), random), np.zeros(self.units, np.float32)]
+        kernel, *bias = self.weight_specs(features)
+        return [glorot_uniform(kernel.shape, random), *(np.zeros(each.shape, np.float32) for each in bias)]
 
     def plan(self, index: int, features: int) -> LayerStruct:
-        return plans.dense(index, self.units, self.activation)
+        return plans.dense(index, self.units, self.activation, use_bias=self.use_bias)
 
 
 class TimeDistributed(Layer):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
 import json
 import re
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from bilstm.data.reading import check_json
-from bilstm.data.schema import not_a_number
-from bilstm.errors import UserError, shown, suggestion
+from bilstm.data.readingoptions import PLAIN, ReadingOptions
+from bilstm.data.schema import Schema, not_a_number
+from bilstm.errors import UserError, suggestion
 from bilstm.model.trained import TrainedModel
 
 NAME = "standard input"
@@ -132,8 +131,7 @@ class LineReader:
             key = cells.get(schema.sequence)
             line.key = None if key in (None, "") else key if isinstance(key, str) else json.dumps(key)
         roles |= dict.fromkeys(schema.features, "a feature of the model")
-        if schema.order is not None:
-            roles[schema.order] = "the order within a sequence"
+        roles |= dict.fromkeys(order_columns(schema, cells), "the order within a sequence")
         for name, role in roles.items():
             if name not in cells:  # in a file, other rows may have it; here, none may come
                 raise UserError(
@@ -167,12 +165,8 @@ class LineReader:
     def _check_cell(self, where: str, name: str, cell: Any) -> None:
         if isinstance(cell, (list, dict)):
             raise UserError(f"{where}: {name!r} holds a list or an object, but a cell is one value")
-        if isinstance(cell, str) and name in self._numeric and isinstance(number(cell), str):
+        if isinstance(cell, str) and name in self._numeric and isinstance(number(cell, self._schema.reading), str):
             raise not_a_number(where, name, cell)
-        if isinstance(cell, str) and name == self._schema.order and isinstance(moment(cell), str):
-            raise UserError(
-                f"{where}: {shown(cell)} in column {name!r} cannot order rows: give a number, a date or a time"
-            )
 
 
 def text(cell: Any) -> Any:
@@ -182,13 +176,15 @@ def text(cell: Any) -> Any:
     return repr(cell) if isinstance(cell, (int, float)) else cell or None
 
 
-def number(cell: Any) -> Any:
+def number(cell: Any, reading: ReadingOptions = PLAIN) -> Any:
     """A cell of a number, as one is read from a file, where it may be written as text; other text is left as it is."""
     if not isinstance(cell, str):
         return cell
-    written = cell.strip().lower()
-    if written in _MISSING:
+    written = reading.plain_number(cell.strip(" \t")).lower()
+    if written in _MISSING if reading.missing is None else cell.strip(" \t") in ("", *reading.missing):
         return None
+    if not written.isascii():  # Python reads the digits of other scripts, and passes over other blanks
+        return cell
     if written in ("true", "false"):
         return written == "true"
     try:
@@ -197,16 +193,11 @@ def number(cell: Any) -> Any:
         return cell
 
 
-def moment(cell: Any) -> Any:
-    """A cell that orders rows: a number, or a date or time as ISO 8601 has it; other text is left as it is."""
-    value = number(cell)
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            found = datetime.datetime.fromisoformat(value.strip())
-            return found.astimezone(datetime.UTC).replace(tzinfo=None) if found.tzinfo else found
-        with contextlib.suppress(ValueError):
-            return datetime.time.fromisoformat(value.strip())
-    return value
+def order_columns(schema: Schema, cells: Mapping[str, Any]) -> list[str]:
+    """The columns that sort the steps of a sequence: one of this name, or `a,b`."""
+    if schema.order is None or schema.order in cells or "," not in schema.order:
+        return [] if schema.order is None else [schema.order]
+    return [name.strip() for name in schema.order.split(",") if name.strip()]
 
 
 def example_for(model: TrainedModel) -> str:
@@ -214,7 +205,7 @@ def example_for(model: TrainedModel) -> str:
     schema = model.schema
     if schema.text is not None:
         return json.dumps({schema.text.column: "Where is it?"})
-    steps: dict[str, tuple[Any, Any]] = {} if schema.order is None else {schema.order: (1, 2)}
+    steps: dict[str, tuple[Any, Any]] = dict.fromkeys(order_columns(schema, {}), (1, 2))
     steps |= {column.name: (0.5, 1.5) for column in schema.numeric}
     steps |= {column.name: ("a", "b") for column in schema.categorical}
     if schema.sequence is None or schema.conll_columns is not None:

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.conll import ConllRows
 from bilstm.data.dataset import Dataset
-from bilstm.data.filetable import FileTable, literal
+from bilstm.data.filetable import FileTable
+from bilstm.data.names import literal
 from bilstm.data.reading import column_names, format_of
 from bilstm.data.table import Format
-from bilstm.data.textfiles import ConllRows
 from bilstm.data.writing import (
     Addition,
     DictionaryColumn,
@@ -197,7 +198,10 @@ def check_predictions_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), for
 
 def _holds_predictions(path: AnyPath) -> bool:
     if format_of(path) == "conll":  # without names: its last column is a probability, a quantity, or 0 or 1
-        last = next(iter(ConllRows(Path(path))))[-1]
+        rows = ConllRows(Path(path))
+        last = next(iter(rows))[-1]
+        if rows.universal:
+            return re.search(r"(^|[|])predicted(_\w+)?=", last) is not None
         return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
     names = column_names(path)
     return tuple(names) == EVENTS or any(re.match("predicted(_|$)", name) for name in names)
@@ -277,8 +281,10 @@ def _write_events(
     start, end, joins = "first_step", "last_step", ""
     if schema.order is not None:
         start, end = "a.moment", "z.moment"
-        moments = f"(SELECT rowid AS r, {exported(table, schema.order, output)} AS moment FROM cells)"
-        joins = f"JOIN {moments} AS a ON a.r = first_row JOIN {moments} AS z ON z.r = last_row"
+        moments = [exported(table, name, output) for name in table.order_columns(schema.order)]
+        moment = moments[0] if len(moments) == 1 else f"concat_ws(' ', {', '.join(moments)})"
+        cells = f"(SELECT rowid AS r, {moment} AS moment FROM cells)"
+        joins = f"JOIN {cells} AS a ON a.r = first_row JOIN {cells} AS z ON z.r = last_row"
     names = ", ".join(map(literal, model.task.classes))
     values = ("s.key", start, end, f"([{names}])[1 + code]", "confidence")
     selected = ", ".join(f'{value} AS "{name}"' for value, name in zip(values, EVENTS, strict=True))

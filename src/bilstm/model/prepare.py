@@ -3,67 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.conll import LABEL, SEQUENCE, TOKEN
 from bilstm.data.dataset import Dataset
 from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.filetable import FileTable
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.table import Sequences, Table
-from bilstm.data.textfiles import LABEL, SEQUENCE, TOKEN
-from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
 from bilstm.ragged import IndexArray, portions, steps_of
 from bilstm.splitting import default_share, split
 from bilstm.tasks import Task
 from bilstm.tasks.finding import find_target, find_task, read_truth
 from bilstm.tasks.labels import LabelTask
-
-FeatureKind = Literal["numeric", "categorical"]
-_PREDICTION = re.compile(r"predicted(\d*|_.+)|probability(\d*|_of_.+)")  # the columns that `predict` writes
-MOSTLY = 0.5  # of the cells are numbers: then the kind has to be stated rather than guessed
-
-
-@dataclasses.dataclass(frozen=True)
-class ColumnOptions:
-    """What a person says about a table's columns; None leaves it to the table.
-
-    Attributes:
-        sequence: identifies the sequences; not needed for CoNLL-style files and where each row is a sequence.
-        label: the target columns: one, or several for several labels or quantities; may be left out for CoNLL-style
-            files, whose last column it is.
-        order: sorts the rows of a sequence; None: they are in order.
-        features: what to predict from. None: of a CoNLL-style file the first column, of others all that have a name
-            and no other role.
-        categorical: features to treat as text even if they are numbers.
-        drop: columns to leave out of the features.
-        spelling: whether the first and last letters and the shape of texts count besides the whole; None: where they
-            are words.
-        standardize: whether numeric features are scaled to mean 0 and standard deviation 1.
-        group: tells which sequences belong together, such as one patient's: all of a group are in the validation set,
-            or none. It is no feature unless it is named among them.
-        text: the column whose texts are the sequences.
-        task: which task is meant, one of `bilstm.tasks.KINDS`; None: what is certain from the table.
-        classes: the labels that there are, where not all need occur.
-    """
-
-    sequence: str | None = None
-    label: tuple[str, ...] = ()
-    order: str | None = None
-    features: Sequence[str] | None = None
-    categorical: Sequence[str] = ()
-    drop: Sequence[str] = ()
-    spelling: bool | None = None
-    standardize: bool = True
-    group: str | None = None
-    text: TextColumn | None = None
-    task: str | None = None
-    classes: Sequence[Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +76,7 @@ def prepare(
     sequences = table.sequences(options.sequence, options.order)
     target = find_target(table, sequences, options.sequence, options.label, labels, notes)
     task, truth = find_task(target, sequences, options.task, options.classes)
+    notes += _cell_notes(target.table, task, kinds if target.table is table else {})
     labelled = task.labelled_sequences(truth, sequences.offsets)
     grouped = options.group is not None
     share = 0.0 if valid else default_share(validation_split, len(sequences), task.per_sequence and not grouped)
@@ -195,53 +155,6 @@ def without_unseen(data: Dataset, task: Task) -> Dataset:
     return dataclasses.replace(data, truth=truth, unseen={}, left_out=data.unseen)
 
 
-def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, FeatureKind], list[str]]:
-    """Which columns are features, each numeric or categorical, and notes on those left out.
-
-    Raises:
-        UserError: a feature does not exist, has another role, or cannot be one.
-    """
-    notes: list[str] = []
-    names = list(dict.fromkeys(options.features)) if options.features is not None else None
-    uses = [(name, "a feature") for name in (*(names or ()), *options.categorical)]
-    for name, use in (*uses, *((name, "to drop") for name in options.drop)):
-        table.require(name, use)
-        if name == options.sequence or name in options.label:
-            role = "the label" if name in options.label else "the sequence"
-            refused = "be a feature as well" if use == "a feature" else "be dropped"
-            raise UserError(f"column {name!r} is {role}, so it cannot {refused}")
-    both = [name for name in options.drop if name in (*(names or ()), *options.categorical)]
-    if both:
-        raise UserError(f"column {both[0]!r} is named among the features and among those to drop")
-    explicit = names is not None
-    if names is None:
-        taken = {options.sequence, options.order, options.group, *options.label, *options.drop}
-        names = _default_features(table, taken, options.text, notes)
-        names += [name for name in options.categorical if name not in names]
-        if predictions := [name for name in names if _PREDICTION.fullmatch(name)]:
-            notes.append(f"{', '.join(predictions)}: look like predictions of a model; leave them out with --drop")
-    for name in options.categorical:
-        if name not in names:
-            raise UserError(f"column {name!r} is to be categorical, but is not among the features: {listed(names)}")
-    kinds: dict[str, FeatureKind] = {}
-    for name in names:
-        kind = "categorical" if name in options.categorical else _feature_kind(table, name)
-        if kind is not None:
-            kinds[name] = kind
-        elif explicit:
-            raise UserError(f"{table.label} has no value in column {name!r}, so it cannot be a feature")
-        else:
-            notes.append(f"{name}: left out, since it has no value")
-    if not kinds and names:
-        raise UserError(f"{table.label} has no column left to predict from: all values are missing in {listed(names)}")
-    if not kinds:
-        fit = " with a value for each time step" if table.lists else ""
-        raise UserError(
-            f"{table.label} has no column left to predict from{fit}: 0 feature(s); its columns: {listed(table.names)}"
-        )
-    return kinds, notes
-
-
 def read_groups(table: Table, name: str, sequences: Sequences, least: int = 2) -> IndexArray:
     """(n_sequences,) a code for the group of each.
 
@@ -281,7 +194,7 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None) -> Col
     """The roles that the table itself decides, and checks that no column has two."""
     conll = table.format == "conll"
     sequence = options.sequence or (SEQUENCE if conll else None)
-    label = options.label or ((LABEL,) if conll else ())
+    label = options.label or ((LABEL,) if conll and (LABEL in table.names or TOKEN in table.names) else ())
     table.check_sequence(sequence)
     if sequence is not None and not (conll and options.sequence is None):
         table.require(sequence, "the sequence of each row")
@@ -289,75 +202,15 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None) -> Col
         raise UserError(f"which column of {table.label} is to be predicted? Name it with --label (label='…')")
     for name in label if labels is None else ():
         table.require(name, "a target" if len(label) > 1 else "the label")
-    if options.order is not None:
-        table.require(options.order, "the order within a sequence")
-    roles = [name for name in (sequence, options.order, *(label if labels is None else ())) if name is not None]
+    order = table.order_columns(options.order)
+    roles = [name for name in (sequence, *order, *(label if labels is None else ())) if name is not None]
     if len(set(roles)) < len(roles):
         raise UserError("the sequence, the label and the order are different columns, but one is named twice")
     if options.group is not None:
         table.require(options.group, "the group of each sequence")
-        if options.group in (*label, options.order):
+        if options.group in (*label, *order):
             raise UserError(f"the group is a column of its own, but {options.group!r} is named for something else too")
     return dataclasses.replace(options, sequence=sequence, label=label)
-
-
-def _default_features(table: Table, taken: set[str | None], text: TextColumn | None, notes: list[str]) -> list[str]:
-    if text is not None:
-        others = [name for name in table.names if name not in (*taken, text.column)]
-        if others:
-            notes.append(f"{', '.join(others)}: not used, since the steps are the {text.tokens} of {text.column}")
-        return [text.column]
-    if table.format == "conll":
-        others = [name for name in table.names if name not in (*taken, SEQUENCE, TOKEN)]
-        if others:
-            notes.append(f"{', '.join(others)}: not used unless named with --features")
-        return [TOKEN]
-    if table.lists:
-        others = [name for name in table.names if name not in (*taken, *table.lists)]
-        if others:
-            notes.append(f"{', '.join(others)}: not a list of steps, so not used unless named with --features")
-        return [name for name in table.lists if name not in taken]
-    notes += [f"{name}: left out, since it has no name in the file" for name in table.unnamed if name not in taken]
-    return [name for name in table.names if name not in taken and name not in table.unnamed]
-
-
-def _feature_kind(table: Table, name: str) -> FeatureKind | None:
-    """What a feature's column holds, None if it has no value.
-
-    Raises:
-        UserError: it holds what cannot be a feature, or a few cells that do not fit the others.
-    """
-    kind = table.kinds[name]
-    if kind == "nested":
-        raise UserError(
-            f"column {name!r} of {table.label} holds lists or objects; give each number a column of its own, or name "
-            f"the features to use with --features"
-        )
-    profile = table.profile(name)
-    if kind == "time" or (profile.present and profile.times == profile.present):
-        raise UserError(
-            f"column {name!r} of {table.label} holds dates or times, which are no features as they are; use it as the "
-            f"order (--order {name}), convert it to numbers such as the seconds since the start or the hour, or leave "
-            f"it out (--drop {name})"
-        )
-    if not profile.present:
-        return None
-    if kind == "text" or (kind == "cell" and profile.numbers < MOSTLY * profile.present):
-        if profile.other is not None and profile.decimal_commas >= MOSTLY * profile.present:
-            cell = shown(table.cell(name, profile.other))
-            raise UserError(
-                f"{table.place(profile.other)}: {cell} in column {name!r} has a decimal comma; write a point, or treat "
-                f"the column as text with --categorical {name}"
-            )
-        return "categorical"
-    if profile.other is not None:
-        cell = shown(table.cell(name, profile.other))
-        raise UserError(
-            f"{table.place(profile.other)}: {cell} in column {name!r} is not a number, "
-            f"as {counted(profile.numbers, 'other cell')} of it are; correct it, leave the cell empty, or treat the "
-            f"column as text with --categorical {name}"
-        )
-    return "numeric"
 
 
 def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options: ColumnOptions) -> Schema:
@@ -389,4 +242,33 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
         named=named,
         conll_columns=table.conll_columns,
         text=options.text,
+        reading=_remembered(table),
     )
+
+
+def _remembered(table: Table) -> ReadingOptions:
+    """How other files are read for the model: as a person said, and with quotes as characters where these are."""
+    guessed = {reading.quote for _, reading in table.guesses()}
+    return table.reading.over(ReadingOptions(quote="")) if guessed == {""} else table.reading
+
+
+def _cell_notes(table: Table, task: Task, features: Mapping[str, FeatureKind]) -> Iterator[str]:
+    """Sentences on cells that may be read otherwise than they are meant."""
+    everywhere = np.ones(table.rows, np.bool_)
+    label = task.columns if isinstance(task, LabelTask) else ()
+    for name in label:
+        counts = dict(table.counts(name, everywhere)) if table.kinds[name] in ("cell", "text") else {}
+        missing = {text: count for text, count in counts.items() if text.strip() in table.missing_labels - {""}}
+        if missing and table.reading.missing is None:
+            count = sum(missing.values())
+            cells = f"{counted(count, 'cell')} with {listed(missing)} {'has' if count == 1 else 'have'} no label"
+            yield f"{name}: {cells}; --missing says which texts mean that"
+    texts = [name for name, kind in features.items() if kind == "categorical"]
+    if isinstance(table, FileTable) and table.format == "csv":
+        for name in (*label, *texts):
+            row = table.query(f"SELECT min(rowid) FROM cells WHERE contains({table.column(name)}, chr(10))")[0][0]
+            if row is not None:
+                yield (
+                    f"{name}: the cell in {table.place(row).removeprefix(f'{table.label}, ')} holds a line break; if "
+                    f'" is a character like others, say so with --no-quotes'
+                )

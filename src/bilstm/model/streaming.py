@@ -9,6 +9,7 @@ import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from bilstm.data.memory import MemoryTable
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import DictionaryColumn
 from bilstm.errors import UserError, shown
-from bilstm.model.lines import NAME, Arrivals, Line, LineReader, moment, number, text
+from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
 from bilstm.model.predictions import EVENTS, PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
 from bilstm.model.trained import TrainedModel
@@ -37,7 +38,7 @@ class _Lines(MemoryTable):
 
     def __init__(self, table: MemoryTable, lines: Sequence[Line]) -> None:
         super().__init__(table.columns, table.offsets, form=table.form, label=NAME, rows=table.rows)
-        self.lists, self._lines = table.lists, lines
+        self.lists, self.reading, self._lines = table.lists, table.reading, lines
 
     def _sequence_codes(self, sequence: str) -> tuple[IndexArray, npt.NDArray[np.object_]]:
         keys = [line.key for line in self._lines]
@@ -257,9 +258,10 @@ def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Data
         table = divide_texts(_Lines(MemoryTable(texts, label=NAME), lines), schema.text)
     else:
         roles: dict[str, Callable[[Any], Any]] = {column.name: text for column in schema.categorical}
-        roles |= {column.name: number for column in schema.numeric}
-        if schema.order is not None:
-            roles.setdefault(schema.order, moment)
+        read_number = partial(number, reading=schema.reading)
+        roles |= {column.name: read_number for column in schema.numeric}
+        for name in order_columns(schema, lines[0].cells):
+            roles.setdefault(name, read_number)
         if own:
             sequences = [
                 {n: [read(v) for v in c] if isinstance(c := line.cells[n], list) else c for n, read in roles.items()}
@@ -270,7 +272,7 @@ def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Data
             columns = {str(schema.sequence): read_cells([line.key for line in lines])}
             columns |= {name: read_cells([read(line.cells[name]) for line in lines]) for name, read in roles.items()}
             table = MemoryTable(columns, label=NAME)
-    table = _Lines(table, lines)
+    table = _Lines(table.read_as(schema.reading), lines)
     return table, read_dataset(schema, model.task, table, with_truth=False)
 
 
@@ -308,7 +310,7 @@ def _events(
     model: TrainedModel, table: MemoryTable, data: Dataset, lines: Sequence[Line], options: PredictionOptions
 ) -> Iterator[bytes]:
     assert isinstance(model.task, LabelTask)
-    sequence, order = model.schema.sequence, model.schema.order
+    sequence, order = model.schema.sequence, order_columns(model.schema, lines[0].cells) or None
     for runs in find_runs(model, data, options.background):
         for place in range(len(runs.codes)):
             first, last = int(data.rows[runs.first[place]]), int(data.rows[runs.last[place]])
@@ -316,15 +318,20 @@ def _events(
             if table.offsets is None:
                 key = lines[first].cells[str(sequence)]
                 if order is not None:
-                    ends = [lines[row].cells[order] for row in (first, last)]
+                    ends = [_joined([lines[row].cells[name] for name in order]) for row in (first, last)]
             else:
                 line = int(np.searchsorted(table.offsets, first, "right")) - 1
                 key = lines[line].cells.get(str(sequence), lines[line].number)
                 if order is not None:
-                    ends = [lines[line].cells[order][row - table.offsets[line]] for row in (first, last)]
+                    steps = [row - table.offsets[line] for row in (first, last)]
+                    ends = [_joined([lines[line].cells[name][step] for name in order]) for step in steps]
             label = model.task.classes[runs.codes[place]]
             values = (key, *ends, label, float(runs.confidences[place]))
             yield _written(dict(zip(EVENTS, values, strict=True)))
+
+
+def _joined(cells: list[Any]) -> Any:
+    return cells[0] if len(cells) == 1 else " ".join(map(str, cells))
 
 
 def _written(answer: dict[str, Any]) -> bytes:

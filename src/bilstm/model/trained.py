@@ -16,8 +16,9 @@ import numpy.typing as npt
 from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
 from bilstm.data.memory import MemoryTable
+from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema
-from bilstm.data.sources import open_for, open_table
+from bilstm.data.sources import open_for, open_labels
 from bilstm.data.table import Table
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath
@@ -126,6 +127,7 @@ class TrainedModel:
         order: str | None = None,
         label: Sequence[str] = (),
         features: Sequence[str] | None = None,
+        reading: ReadingOptions = PLAIN,
     ) -> TrainedModel:
         """The model for data that have other names for its columns.
 
@@ -133,12 +135,18 @@ class TrainedModel:
             sequence, order: the columns' names; None: as in training.
             label: the target columns' names, in their order.
             features: the features' names, in their order.
+            reading: how files are read, where that differs from training's.
 
         Raises:
             UserError: there are more or fewer names than columns.
         """
         schema = self.schema if features is None else self.schema.with_features(features)
-        schema = dataclasses.replace(schema, sequence=sequence or schema.sequence, order=order or schema.order)
+        schema = dataclasses.replace(
+            schema,
+            sequence=sequence or schema.sequence,
+            order=order or schema.order,
+            reading=reading.over(schema.reading),
+        )
         task = self.task
         if label:
             if len(label) != len(task.columns):
@@ -172,7 +180,7 @@ class TrainedModel:
         """
         table = self.open(data)
         if labels is not None:
-            labels = open_table(labels, label="labels", sequence=self.schema.sequence)
+            labels = open_labels(labels, "labels", self.schema.sequence, self.schema.reading)
         dataset = read_dataset(self.schema, self.task, table, labels=labels, group=group, with_truth=with_truth)
         if self.warn and isinstance(table, MemoryTable):
             for kind, note in dataset.observations.surprises.items():

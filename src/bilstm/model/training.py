@@ -11,16 +11,18 @@ import numpy as np
 
 from bilstm.arguments import check_choice
 from bilstm.data.dataset import Dataset
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema
-from bilstm.data.sources import open_table
+from bilstm.data.sources import open_labels, open_table
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
 from bilstm.errors import DivergedError, UserError, suggestion
 from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
 from bilstm.metrics.calibration import losses
+from bilstm.model.columns import ColumnOptions
 from bilstm.model.fingerprint import fingerprint
 from bilstm.model.network import build_network
-from bilstm.model.prepare import ColumnOptions, Prepared, prepare
+from bilstm.model.prepare import Prepared, prepare
 from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
@@ -64,6 +66,7 @@ def train(
     text: str | None = None,
     tokens: str = "words",
     task: str | None = None,
+    reading: ReadingOptions | Mapping[str, Any] | None = None,
     valid: Any = None,
     valid_labels: Any = None,
     baseline: bool = True,
@@ -91,6 +94,8 @@ def train(
         tokens: what the steps of a text are, "words" or "characters".
         task: "step-label", "step-labels", "step-quantity", "sequence-label", "sequence-labels" or
             "sequence-quantity"; None: what is certain from the data.
+        reading: how files are read: `bilstm.ReadingOptions`, or a dictionary of some: delimiter, decimal, thousands,
+            missing, skip_rows, encoding, quote, header, comment, columns, time_format. The model reads others alike.
         valid: data for validation; None: a part of the data is set aside.
         valid_labels: the labels of `valid`, where they are in a table of their own.
         baseline: whether to train the network without recurrence as well, for comparison.
@@ -120,6 +125,7 @@ def train(
         text=text,
         tokens=tokens,
         task=task,
+        reading=reading,
     )
     training = TrainingOptions(**options)
     prepared = prepare_data(data, columns, training, labels=labels, valid=valid, valid_labels=valid_labels)
@@ -140,7 +146,13 @@ def check_names(function: Callable[..., Any], options: Mapping[str, Any]) -> Non
 
 
 def column_options(
-    *, label: Any = None, text: str | None = None, tokens: str = "words", task: str | None = None, **columns: Any
+    *,
+    label: Any = None,
+    text: str | None = None,
+    tokens: str = "words",
+    task: str | None = None,
+    reading: ReadingOptions | Mapping[str, Any] | None = None,
+    **columns: Any,
 ) -> ColumnOptions:
     """What a person says about the columns: see `train`.
 
@@ -156,7 +168,7 @@ def column_options(
     if tokens != "words" and text is None:
         raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
     divided = None if text is None else TextColumn(text, tokens)  # type: ignore[arg-type]
-    return ColumnOptions(label=names, text=divided, task=task, **columns)
+    return ColumnOptions(label=names, text=divided, task=task, reading=ReadingOptions.of(reading), **columns)
 
 
 def prepare_data(
@@ -174,7 +186,7 @@ def prepare_data(
     table, columns = open_data(data, columns)
     steps = open_data(valid, columns, table)[0] if valid is not None else None
     tables = [
-        None if each is None else open_table(each, label="labels", sequence=columns.sequence)
+        None if each is None else open_labels(each, "labels", columns.sequence, columns.reading)
         for each in (labels, valid_labels)
     ]
     split, seed = options.validation_split, options.seed
@@ -197,7 +209,9 @@ def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> t
         conll_columns=like.conll_columns if like else None,
         text=columns.text,
         sequence=columns.sequence,
+        reading=columns.reading,
     )
+    columns.reading.check_used({table.format}, table.label)
 
     def names(given: Any) -> tuple[str, ...]:
         parts = ([name] if name in table.names else name.split(",") for name in given)

@@ -218,7 +218,9 @@ def _what(table: Table, columns: Sequence[str]) -> str:
             f"and 1, or quantities"
         )
     everywhere = np.ones(table.rows, np.bool_)
-    different = {label_text(text) for name in columns for text, _ in table.counts(name, everywhere)}
+    different = {
+        label_text(text, table.missing_labels) for name in columns for text, _ in table.counts(name, everywhere)
+    }
     return "labels" if different <= {None, "0", "1", "0.0", "1.0", "true", "false", "True", "False"} else "quantity"
 
 

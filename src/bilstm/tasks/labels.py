@@ -16,6 +16,7 @@ from bilstm.data.dataset import Truth
 from bilstm.data.features import Lookup, whole_number
 from bilstm.data.fields import Fields
 from bilstm.data.frames import read_cells
+from bilstm.data.readingoptions import MISSING_LABELS
 from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError, counted, listed, shown, suggestion
@@ -25,15 +26,13 @@ from bilstm.tasks.base import Head, Task
 from bilstm.tasks.classweights import row_weights
 
 MOST_CLASSES = 10_000
-# The spellings of a missing value that programs write; "none" and "na" are labels that people use.
-MISSING = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null"})
 _TYPES = {"text": str, "integer": int, "boolean": bool}
 
 
-def label_text(text: str | None) -> str | None:
-    """A label without blanks around it, None where a cell holds no label."""
+def label_text(text: str | None, missing: frozenset[str] = MISSING_LABELS) -> str | None:
+    """A label without blanks around it, None where a cell holds no label, but one of those that mean a missing one."""
     text = "" if text is None else text.strip()
-    return None if text in MISSING else text
+    return None if text in missing else text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +68,8 @@ class LabelTask(Task):
         else:
             known = read_cells(list(classes))
             kind, typed, cells = known.kind, True, known.texts()
-        texts = list(dict.fromkeys(text for text in map(label_text, cells) if text is not None))
+        missing = table.missing_labels
+        texts = list(dict.fromkeys(text for cell in cells if (text := label_text(cell, missing)) is not None))
         if not typed and {text.lower() for text in texts} == {"false", "true"}:
             kind, texts = "boolean", ["false", "true"]
         numbers = all(re.fullmatch(r"-?[0-9]{1,18}([.]0+)?", text) for text in texts)
@@ -109,13 +109,13 @@ class LabelTask(Task):
     def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         (name,) = self.columns
         codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
-        known = _Codes(self.classes, ignore_case=self.type == "boolean")
+        known = _Codes(self.classes, table.missing_labels, ignore_case=self.type == "boolean")
         counts, rows = np.zeros(0, np.int64), dict[str, int]()
         for start, stop in table.blocks():
             texts = table.texts(name, start, stop)
             codes[start:stop] = found = np.fromiter(map(known.__getitem__, texts), np.int32, stop - start)
             for place in np.flatnonzero(found >= len(self.classes) + len(rows)).tolist():  # the first of each
-                rows.setdefault(str(label_text(texts[place])), start + place)
+                rows.setdefault(str(label_text(texts[place], table.missing_labels)), start + place)
             block = np.bincount(found + 1, minlength=len(known.unseen) + len(self.classes) + 1)
             counts = np.pad(counts, (0, len(block) - len(counts))) + block
         unseen = dict(zip(known.unseen, counts[len(self.classes) + 1 :].tolist(), strict=True))
@@ -186,12 +186,13 @@ class LabelTask(Task):
 class _Codes(dict[Any, int]):
     """Cells -> codes: -1 where there is no label, unseen labels after the classes; each cell is looked up once."""
 
-    def __init__(self, classes: Sequence[str], *, ignore_case: bool) -> None:
+    def __init__(self, classes: Sequence[str], missing: frozenset[str], *, ignore_case: bool) -> None:
         self._lookup, self._classes, self._ignore_case = Lookup(classes), len(classes), ignore_case
+        self._missing = missing
         self.unseen: dict[str, int] = {}
 
     def __missing__(self, cell: Any) -> int:
-        text = label_text(cell)
+        text = label_text(cell, self._missing)
         if text is not None and self._ignore_case:
             text = text.lower()
         code = -1 if text is None else self._lookup(text)

@@ -20,15 +20,16 @@ struct AllWeights {
     }
 };
 
-// gradient (+)= sum over rows of (1, inputs of the row)^T x (the row's output gradients), in row order, so that each
+// gradient (+)= sum over rows of (bias, inputs of the row)^T x (the row's output gradients), in row order, so that each
 // number is one chain over all rows.
+//   bias is a Parameter's bias_feature;
 //   gather(float* to) writes the `features` - 1 inputs of the next row, and may write zeros after them, up to a
 //   vector's width; panel_rows(panel) is a pair: the first row of its output gradients, and the floats from one row to
 //   the next. `split` is for Parts::each.
 // Works on panels [first_panel, last_panel), by chunks of rows whose gradients stay in the nearest cache.
 template <typename Parts, typename Gather, typename PanelRows>
 void weight_gradient(const PackedShape& shape, int64_t split, float* gradient, int64_t first_panel, int64_t last_panel,
-                     int64_t rows, bool add, Buffer& scratch, int64_t features, Gather&& gather,
+                     int64_t rows, bool add, Buffer& scratch, int64_t features, float bias, Gather&& gather,
                      PanelRows&& panel_rows) {
     // Some rows are gathered before they are packed: to read what was only just written, in other pieces, is slow.
     constexpr int64_t kGroup = kTileRows, kChunk = 128, kGathered = 8;
@@ -43,7 +44,7 @@ void weight_gradient(const PackedShape& shape, int64_t split, float* gradient, i
         for (int64_t row = 0; row < count; row += kGathered) {
             const int64_t gathered = std::min(kGathered, count - row);
             for (int64_t i = 0; i < gathered; ++i) {
-                gathered_rows[i * features_step] = 1.0f;
+                gathered_rows[i * features_step] = bias;
                 gather(gathered_rows + i * features_step + 1);
             }
             for (int64_t g = 0; g < groups; ++g)

@@ -7,6 +7,7 @@
 #include <exception>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <shared_mutex>
 #include <stdexcept>
 #include <string>
@@ -15,6 +16,7 @@
 #include "checks.h"
 #include "floats.h"
 #include "interrupt.h"
+#include "pass.h"
 #include "prepared.h"
 #include "threads.h"
 
@@ -26,10 +28,15 @@ struct bilstm_prediction : bilstm::Prepared {
     using Prepared::Prepared;
 };
 
+struct bilstm_pass : bilstm::Pass {
+    using Pass::Pass;
+};
+
 namespace {
 
 using bilstm::check_array, bilstm::check_batch, bilstm::check_data, bilstm::check_optimizer, bilstm::check_precision,
-    bilstm::check_rows, bilstm::check_targets, bilstm::EqualSequences, bilstm::Invalid, bilstm::require;
+    bilstm::check_rows, bilstm::check_states, bilstm::check_targets, bilstm::EqualSequences, bilstm::Invalid,
+    bilstm::require;
 
 constexpr int64_t kMostIterations = int64_t{1} << 53;  // what float64 counts
 
@@ -233,16 +240,70 @@ int32_t bilstm_train_equal(bilstm_network* network, const float* values, const f
 }
 
 int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, int64_t count,
-                        int32_t loss, int32_t training, uint64_t seed, bilstm_score* score) {
+                        int32_t loss, int32_t training, uint64_t seed, const float* states_in, float* states_out,
+                        bilstm_score* score) {
     return guarded([&] {
         check_data(network, data);
         const auto checked_loss = check_targets(*network, *data, loss);
         check_rows(count, 1, "chosen sequences");
         check_array(chosen, "chosen sequences", count == 0);
+        check_states(*network, *data, states_in, states_out);
         check_array(score, "score");
         check_batch(*data, network->features(), chosen, count);
         const std::unique_lock lock(network->guard);
-        network->gradient(*data, chosen, count, checked_loss, training != 0, seed, score);
+        network->gradient(*data, chosen, count, checked_loss, training != 0, seed, states_in, states_out, score);
+    });
+}
+
+int32_t bilstm_divide(const int64_t* lengths, int64_t count, int64_t* order, int64_t* bounds, int64_t* shares) {
+    return guarded([&] {
+        check_rows(count, 1, "sequences");
+        check_array(lengths, "lengths", count == 0);
+        check_array(order, "order", count == 0);
+        check_array(bounds, "bounds");
+        check_array(shares, "number of shares");
+        bilstm::Division division;
+        division.divide(lengths, count);
+        std::copy(division.order.begin(), division.order.end(), order);
+        std::copy(division.bounds.begin(), division.bounds.end(), bounds);
+        *shares = division.shares();
+    });
+}
+
+int32_t bilstm_gradient_of_shares(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
+                                  const int64_t* positions, int64_t count, const int64_t* bounds, int64_t shares,
+                                  int64_t labelled, int32_t loss, int32_t training, uint64_t seed, bilstm_score* scores,
+                                  float* magnitude) {
+    return guarded([&] {
+        check_data(network, data);
+        const auto checked_loss = check_targets(*network, *data, loss);
+        check_rows(count, 1, "chosen sequences");
+        check_array(chosen, "chosen sequences", count == 0);
+        check_array(positions, "positions", count == 0);
+        check_array(bounds, "bounds of shares");
+        check_array(scores, "scores", shares == 0);
+        check_array(magnitude, "magnitude");
+        require(shares >= 0 && shares <= bilstm::kMostShares, "a batch has at most 8 shares");
+        require(bounds[0] == 0 && bounds[shares] == count, "shares must be all chosen sequences");
+        for (int64_t i = 0; i < shares; ++i) require(bounds[i] < bounds[i + 1], "a share without sequences");
+        for (int64_t i = 0; i < count; ++i) require(positions[i] >= 0, "a negative position");
+        require(labelled >= 0, "a negative number of labelled rows");
+        check_batch(*data, network->features(), chosen, count);
+        const std::unique_lock lock(network->guard);
+        *magnitude = network->gradient_of_shares(*data, {chosen, positions, bounds, shares}, labelled, checked_loss,
+                                                 training != 0, seed, scores);
+    });
+}
+
+int32_t bilstm_sum_shares(bilstm_network* network, int64_t all_shares, float magnitude, double* sums, int64_t count) {
+    return guarded([&] {
+        require(network, "no network");
+        check_array(sums, "sums", count == 0);
+        require(all_shares >= 0 && all_shares <= bilstm::kMostShares, "a batch has at most 8 shares");
+        require(magnitude >= 0 && std::isfinite(magnitude), "a magnitude must be a finite number from 0");
+        require(count == network->parameter_count(), "another number of weights than the network has");
+        const std::unique_lock lock(network->guard);
+        network->sum_shares(all_shares, magnitude, sums);
     });
 }
 
@@ -256,6 +317,40 @@ int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer
     });
 }
 
+int32_t bilstm_forward(bilstm_network* network, const bilstm_data* data, int32_t training, uint64_t seed,
+                       const float* states_in, float* states_out, float* output, bilstm_pass** out) {
+    return guarded([&] {
+        check_array(out, "place for the pass");
+        *out = nullptr;
+        check_data(network, data);
+        check_rows(data->steps, network->outputs(), "steps");
+        check_states(*network, *data, states_in, states_out);
+        check_array(output, "output", data->steps == 0);
+        std::vector<int64_t> all(static_cast<size_t>(data->sequences));
+        std::iota(all.begin(), all.end(), int64_t{0});
+        check_batch(*data, network->features(), all.data(), data->sequences);
+        const std::shared_lock lock(network->guard);
+        *out = new bilstm_pass(*network, *data, training != 0, seed, states_in, states_out, output);
+    });
+}
+
+int32_t bilstm_backward(bilstm_pass* pass, const float* output_gradient, const float* states_gradient,
+                        float* input_gradient, float* first_states_gradient) {
+    return guarded([&] {
+        require(pass, "no pass");
+        check_array(output_gradient, "gradient of the outputs");
+        check_array(states_gradient, "gradient of the states", true);
+        check_array(input_gradient, "gradient of the inputs", true);
+        check_array(first_states_gradient, "gradient of the states", true);
+        const std::unique_lock lock(pass->network().guard);
+        pass->backward(output_gradient, states_gradient, input_gradient, first_states_gradient);
+    });
+}
+
+void bilstm_forget_pass(bilstm_pass* pass) {
+    delete pass;
+}
+
 int32_t bilstm_average(bilstm_network* network, float fraction) {
     return guarded([&] {
         require(network, "no network");
@@ -266,20 +361,24 @@ int32_t bilstm_average(bilstm_network* network, float fraction) {
 }
 
 int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
-                       const float* states_in, float* states_out, float* output, bilstm_score* score) {
+                       const float* states_in, float* states_out, const int64_t* leave_at, float* output,
+                       bilstm_score* score) {
     return guarded([&] {
         check_data(network, data);
         const bool rounded = check_precision(precision);
         require(output || score, "nothing to predict into");
         check_rows(data->steps, network->outputs(), "steps");
-        check_rows(data->sequences, network->state_width(), "sequences");
-        check_array(states_in, "states", true);
-        check_array(states_out, "states", true);
+        check_states(*network, *data, states_in, states_out);
+        check_array(leave_at, "steps to leave states at", true);
+        require(!leave_at || states_out, "no states to leave");
+        for (int64_t i = 0; leave_at && i < data->sequences; ++i)
+            require(leave_at[i] >= 1 && leave_at[i] <= data->offsets[i + 1] - data->offsets[i],
+                    "states must be left after 1 to all steps of a sequence");
         check_array(output, "output", true);
         check_array(score, "score", true);
         const auto checked_loss = score ? check_targets(*network, *data, loss) : BILSTM_NO_LOSS;
         const auto lock = lock_to_predict(*network, rounded);
-        network->predict(*data, checked_loss, rounded, states_in, states_out, output, score);
+        network->predict(*data, checked_loss, rounded, states_in, states_out, leave_at, output, score);
     });
 }
 
@@ -291,7 +390,7 @@ int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64
         const bilstm_data data = all.of(network, values, sequences, steps);
         check_array(output, "output", data.steps == 0);
         const auto lock = lock_to_predict(*network, rounded);
-        network->predict(data, BILSTM_NO_LOSS, rounded, nullptr, nullptr, output, nullptr);
+        network->predict(data, BILSTM_NO_LOSS, rounded, nullptr, nullptr, nullptr, output, nullptr);
     });
 }
 

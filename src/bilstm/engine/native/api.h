@@ -18,10 +18,12 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3, BILSTM_INTERRUPTED = 4 };
-enum { BILSTM_ABI = 7 };
+enum { BILSTM_ABI = 9 };
+enum { BILSTM_MOST_SHARES = 8 };  // of a batch
 
 typedef struct bilstm_network bilstm_network;
 typedef struct bilstm_prediction bilstm_prediction;
+typedef struct bilstm_pass bilstm_pass;
 
 enum {
     BILSTM_RECURRENT = 0,
@@ -54,12 +56,18 @@ typedef enum bilstm_loss {
 // A GRU's reset gate comes after the recurrent product, or before it.
 enum { BILSTM_LSTM = 0, BILSTM_GRU = 1, BILSTM_GRU_RESET_BEFORE = 2, BILSTM_SIMPLE_TANH = 3, BILSTM_SIMPLE_RELU = 4 };
 
+// What squashes the sums of an LSTM's or a GRU's gates: of hard sigmoids, Keras 3's is clip(x / 6 + 1/2, 0, 1), Keras
+// 2's clip(x / 5 + 1/2, 0, 1).
+enum { BILSTM_SIGMOID = 0, BILSTM_HARD_SIGMOID = 1, BILSTM_HARD_SIGMOID_KERAS2 = 2 };
+
 // One direction of a recurrent layer.
 typedef struct bilstm_direction {
     int64_t units;
     int32_t reverse;  // processes sequences from their last step
     int32_t flip;     // stores its n-th output at the n-th place from the end
     int32_t cell;     // BILSTM_LSTM, …
+    int32_t gates;    // BILSTM_SIGMOID, …
+    int32_t without_bias;
 } bilstm_direction;
 
 typedef struct bilstm_layer {
@@ -76,12 +84,13 @@ typedef struct bilstm_layer {
     int64_t tables;            // embedding
     const int64_t* vocabularies;
     const int64_t* dimensions;
-    int32_t pool;      // pooling, window pooling: 0 average, 1 maximum
-    int64_t window;    // convolution, window pooling: rows of a window
-    int64_t stride;    // window pooling: steps from a window to the next
-    int64_t dilation;  // convolution: steps from a row of a window to the next
-    int32_t same;      // window pooling: Keras's padding="same", else "valid"
-    int32_t causal;    // convolution: a window ends at its step, rather than lying around it
+    int32_t pool;          // pooling, window pooling: 0 average, 1 maximum
+    int64_t window;        // convolution, window pooling: rows of a window
+    int64_t stride;        // window pooling: steps from a window to the next
+    int64_t dilation;      // convolution: steps from a row of a window to the next
+    int32_t same;          // window pooling: Keras's padding="same", else "valid"
+    int32_t causal;        // convolution: a window ends at its step, rather than lying around it
+    int32_t without_bias;  // dense, convolution
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for
@@ -158,19 +167,52 @@ BILSTM_API int32_t bilstm_train(bilstm_network* network, const bilstm_data* data
 BILSTM_API int32_t bilstm_train_equal(bilstm_network* network, const float* values, const float* targets,
                                       int64_t sequences, int64_t steps, int32_t loss, const bilstm_optimizer* optimizer,
                                       uint64_t seed, bilstm_score* score);
-// The two halves of a training step. `training` says whether dropout drops.
+// The two halves of a training step. `training` says whether dropout drops. The states are those of bilstm_predict:
+// gradients go no further back than the first steps.
 BILSTM_API int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
-                                   int64_t count, int32_t loss, int32_t training, uint64_t seed, bilstm_score* score);
+                                   int64_t count, int32_t loss, int32_t training, uint64_t seed, const float* states_in,
+                                   float* states_out, bilstm_score* score);
+// A training step by several workers, who have the same weights and each some shares of the batch: each computes its
+// shares' gradients (bilstm_gradient_of_shares) and, once the largest magnitude of all workers is known, their sum
+// (bilstm_sum_shares). The sums, added up in float64 in any order, are written as gradients (bilstm_write) by all, who
+// update alike. However the shares are given out, the weights have the bits that bilstm_train gives them.
+// How a batch of sequences of these lengths is divided into shares: `order` (count) gets positions in the batch, and
+// share i is order[bounds[i]] … order[bounds[i + 1] - 1]; `bounds` (BILSTM_MOST_SHARES + 1).
+BILSTM_API int32_t bilstm_divide(const int64_t* lengths, int64_t count, int64_t* order, int64_t* bounds,
+                                 int64_t* shares);
+// Share i is the sequences chosen[bounds[i]] … chosen[bounds[i + 1] - 1], with these `positions` (count) in the batch.
+// `labelled`: rows of the whole batch that are. `scores`: one for each share; the batch's is their sum, first to last.
+BILSTM_API int32_t bilstm_gradient_of_shares(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,
+                                             const int64_t* positions, int64_t count, const int64_t* bounds,
+                                             int64_t shares, int64_t labelled, int32_t loss, int32_t training,
+                                             uint64_t seed, bilstm_score* scores, float* magnitude);
+// `all_shares`: of the batch. `sums` (count): for each weight, in the order of bilstm_read.
+BILSTM_API int32_t bilstm_sum_shares(bilstm_network* network, int64_t all_shares, float magnitude, double* sums,
+                                     int64_t count);
 BILSTM_API int32_t bilstm_update(bilstm_network* network, const bilstm_optimizer* optimizer);
+// For callers whose loss is their own. A forward pass over all sequences, with outputs as bilstm_predict gives them,
+// which keeps what its backward pass needs; `training` says whether dropout drops. The values of the data and states_in
+// must stay as they are, and the network must stay, until bilstm_forget_pass.
+BILSTM_API int32_t bilstm_forward(bilstm_network* network, const bilstm_data* data, int32_t training, uint64_t seed,
+                                  const float* states_in, float* states_out, float* output, bilstm_pass** out);
+// From the gradient of the outputs and, unless it is null, of the states after the last steps: the gradients of weights
+// (bilstm_read) and, unless null, of inputs (steps, features) and of states_in. As often as wanted, while the weights
+// are the same.
+BILSTM_API int32_t bilstm_backward(bilstm_pass* pass, const float* output_gradient, const float* states_gradient,
+                                   float* input_gradient, float* first_states_gradient);
+BILSTM_API void bilstm_forget_pass(bilstm_pass* pass);
 // Moves the averages a fraction, from 0 to 1, of the way to the weights.
 BILSTM_API int32_t bilstm_average(bilstm_network* network, float fraction);
 
 // Outputs for all sequences, in the order of the data. Unless `score` is null, scores them by `loss`, which is not read
 // otherwise; `output` may then be null.
 // The states may be null; else (sequences, state_width), before the first and after the last step. They are invalid
-// where a layer reads the rows of several steps, since they do not say what those before were.
+// where a layer reads the rows of several steps, since they do not say what those before were. Unless it is null,
+// `leave_at` says for each sequence after how many of its steps, from 1 to all, those of directions that read it
+// forwards are left instead: so a piece can hold steps that the next will read again.
 BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
-                                  const float* states_in, float* states_out, float* output, bilstm_score* score);
+                                  const float* states_in, float* states_out, const int64_t* leave_at, float* output,
+                                  bilstm_score* score);
 // The same for sequences of `steps` steps each, without states: for callers to whom microseconds matter.
 BILSTM_API int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
                                         int32_t precision, float* output);

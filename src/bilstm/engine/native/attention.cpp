@@ -130,7 +130,7 @@ void AttentionPooling::backward(const Batch& batch, const Input& input, const fl
         for (int64_t row = begin; row < end; ++row)
             for (int64_t k = 0; k < units; ++k) by_hidden[row * units + k] = by_score[row] * query[k];
     });
-    weighted_sum(by_score, hidden, input.rows, units, scratch.gradient(query_, 1));
+    weighted_sum(by_score, hidden, input.rows, units, scratch.gradients[1]);
     hidden_.backward(batch, input, hidden, by_hidden, input_gradient, scratch);
     if (!input_gradient) return;
     parallel(batch.sequences, input.rows * width, [&](int64_t sorted) {

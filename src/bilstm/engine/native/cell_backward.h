@@ -15,6 +15,7 @@ namespace bilstm {
 
 // What most cells have in common.
 struct AnyCell {
+    static constexpr bool kEveryTile = true;
     using Parts = AllWeights;
     static int64_t lanes(int64_t, int64_t) { return kLanes; }
     // Features besides those that gather_features writes.
@@ -31,8 +32,8 @@ struct GradientPlaces {
     Vec h;                // the output
     const float* before;  // of the step before, or null: c, or h of a cell without
     int64_t before_units;
-    float* carry;  // gradient of the state, from the step after; replaced by this step's
-    bool carried;  // whether there is a step after
+    float* carry;  // gradient of the state, from the step after or of the last state; replaced by this step's
+    bool carried;  // whether there is one
 };
 
 // sums += the part of a state's gradient that comes by some gates' gradients, of rows from `row` on.
@@ -57,9 +58,11 @@ template <int Rows, int Vectors>
     const Direction& direction = *pass.direction;
     for (int r = 0; r < Rows; ++r) {
         const float* from = arriving.row(pass, row + r, t);
+        const bool last = pass.goes_on() && t + 1 == pass.batch->length[static_cast<size_t>(row + r)];
         for (int v = 0; v < Vectors; ++v) {
-            const int64_t unit = panel * kPanel + v * kLanes;
-            sums[r][v] = from ? load_partial(from + unit, direction.units - unit) : Vec{};
+            const int64_t unit = panel * kPanel + v * kLanes, units = direction.units - unit;
+            sums[r][v] = from ? load_partial(from + unit, units) : Vec{};
+            if (last) sums[r][v] += load_partial(pass.state_row(pass.states->after, row + r) + unit, units);
         }
     }
     if (!carried) return;
@@ -73,9 +76,9 @@ template <typename Cell, int Rows, int Vectors>
                                                  bool carried, const Arriving& arriving) {
     constexpr int64_t kBlocks = Cell::kUnits / kLanes;  // of a panel of gates
     const Direction& direction = *pass.direction;
-    const int64_t sequences_before = t ? pass.active(t - 1) : 0;
+    const int64_t sequences_before = t ? pass.active(t - 1) : pass.batch->sequences;
     const GateRows gates_now = Cell::kKeepsGates ? pass.gate_rows(t) : GateRows{}, gradients = pass.gradient_rows(t);
-    const float* cells_before = Cell::kHasCells && t ? pass.cell_run(t - 1) : nullptr;
+    const float* cells_before = Cell::kHasCells ? (t ? pass.cell_run(t - 1) : pass.first_cells) : nullptr;
     if (Cell::kKeepsGates && carried && pass.fetches_ahead)  // while the tile's product runs
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, width = direction.gates.width(block);
@@ -87,7 +90,7 @@ template <typename Cell, int Rows, int Vectors>
     for (int r = 0; r < Rows; ++r) {
         const int64_t at = row + r;
         const float* hidden_now = pass.hidden_row(at, t);
-        const float* hidden_before = !Cell::kHasCells && t ? pass.hidden_row(at, t - 1) : nullptr;
+        const float* hidden_before = Cell::kHasCells ? nullptr : pass.hidden_before(at, t);
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, unit = block * kLanes, own = block / kBlocks;
             const int64_t width = std::min(kPanel, direction.gates.columns - own * kPanel);
@@ -101,8 +104,8 @@ template <typename Cell, int Rows, int Vectors>
                                                 : nullptr;
                 places.before_units = direction.units - unit;
                 places.carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
-                places.carried = carried;
-                Cell::template gradient<decltype(vectors)::value>(sums[r][v], places);
+                places.carried = carried || pass.goes_on();
+                Cell::template gradient<decltype(vectors)::value>(direction, sums[r][v], places);
             });
         }
     }
@@ -110,7 +113,7 @@ template <typename Cell, int Rows, int Vectors>
 
 // Calls tile(Constant<rows>, Constant<vectors>, first row, panel of transposed weights, whether there is a step after)
 // for the sequences of a step.
-template <typename Tile>
+template <bool EveryTile, typename Tile>
 [[gnu::always_inline]] inline void for_backward_tiles(const DirectionPass& pass, int64_t t, int64_t first, int64_t last,
                                                       Tile&& tile) {
     const int64_t end = std::min(last, pass.active(t));
@@ -120,8 +123,10 @@ template <typename Tile>
     for (int64_t panel = 0; panel < shape.panels(); ++panel)
         with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
             constexpr int V = decltype(vectors)::value;
-            for_row_tiles<V>(first, going_on, [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, true); });
-            for_row_tiles<V>(going_on, end, [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, false); });
+            for_row_tiles<V, EveryTile>(first, going_on,
+                                        [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, true); });
+            for_row_tiles<V, EveryTile>(going_on, end,
+                                        [&](auto rows, int64_t row) { tile(rows, vectors, row, panel, false); });
         });
 }
 
@@ -130,10 +135,10 @@ template <typename Tile>
 inline void gather_features(const DirectionPass& pass, int64_t row, int64_t t, float* after_bias) {
     const int64_t inputs = pass.direction->inputs, units = pass.direction->units;
     copy_padded(pass.input_row(row, t), inputs, after_bias);
-    if (pass.direction->first_recurrent == inputs + 2) after_bias[inputs] = 1.0f;
+    if (pass.direction->first_recurrent == inputs + 2) after_bias[inputs] = pass.direction->weights.bias_feature();
     float* outputs = after_bias + pass.direction->first_recurrent - 1;
-    if (t)
-        copy_padded(pass.hidden_row(row, t - 1), units, outputs);
+    if (const float* before = pass.hidden_before(row, t))
+        copy_padded(before, units, outputs);
     else
         std::fill_n(outputs, units, 0.0f);
 }
@@ -151,7 +156,8 @@ void cell_weight_gradient(const DirectionPass& pass, float* gradient, int64_t fi
     };
     weight_gradient<typename Cell::Parts>(
         direction.weights.shape, direction.first_recurrent, gradient, first, last, pass.chunk_rows(), add, scratch,
-        direction.weights.shape.rows + Cell::more_features(direction), gather, [&](int64_t panel) {
+        direction.weights.shape.rows + Cell::more_features(direction), direction.weights.bias_feature(), gather,
+        [&](int64_t panel) {
             return std::pair<const float*, int64_t>(
                 pass.chunk + panel * DirectionPass::chunk_panel_step(pass.chunk_rows()), direction.gates.width(panel));
         });

@@ -1,4 +1,6 @@
 // The forward pass of a cell, for each kind of cell a policy:
+//   Common               what it has in common with cells that differ in their activations only;
+//   kEveryTile           see gate_activation.h;
 //   kVectors             vectors of weights in a full panel;
 //   kUnits               units of a panel, kLanes or kPanel;
 //   with_vectors(n, f)   calls f(Constant<n>) for a panel's number of vectors;
@@ -166,7 +168,8 @@ template <typename Cell, typename Weight, int Rows, int Panels, int Last>
         aside);
     CellPlaces at[Rows];
     for (int r = 0; r < Rows; ++r) at[r] = cell_places<Cell, Panels, Last>(pass, row + r, t, panel, continues);
-    Cell::template finish<Weight, Panels, Last>(at, pass.direction->units - panel * Cell::kUnits, sums, aside);
+    Cell::template finish<Weight, Panels, Last>(*pass.direction, at, pass.direction->units - panel * Cell::kUnits, sums,
+                                                aside);
 }
 
 // The inputs' part of a step from its first sequence on, or null where the step is to compute it.
@@ -175,15 +178,17 @@ const float* projected_step(const DirectionPass& pass, int64_t t, int64_t first,
                             Projection* projection) {
     constexpr int64_t kFewRows = 3, kManyInputs = 8;
     if (!projection || end - first > kFewRows || pass.direction->inputs < kManyInputs) return nullptr;
-    if (t >= projection->end) project<Cell, Weight>(pass, t, first, last, *projection);
+    if (t >= projection->end) project<typename Cell::Common, Weight>(pass, t, first, last, *projection);
     return projection->sums.data() + projection->at[static_cast<size_t>(t - projection->begin)];
 }
 
 inline void leave_ended(const DirectionPass& pass, int64_t t, int64_t first, int64_t last, const Mode& mode) {
     if (!mode.states_out) return;
     const int64_t end = std::min(last, pass.active(t));
+    const bool early = mode.leave_at && !pass.direction->reverse;
     const int64_t going_on = t + 1 < pass.batch->longest ? std::max(first, std::min(last, pass.active(t + 1))) : first;
-    for (int64_t row = going_on; row < end; ++row) pass.leave_states(row, t, mode);
+    for (int64_t row = early ? first : going_on; row < end; ++row)
+        if (!early || pass.leaves(row, t, mode)) pass.leave_states(row, t, mode);
 }
 
 // Weights are float or Bfloat16.
@@ -203,13 +208,14 @@ void step_with(const DirectionPass& pass, int64_t t, int64_t first, int64_t last
     };
     const int64_t panels = shape.panels();
     int64_t panel = 0;
-    if (end - first == 1)  // one panel's accumulators are too few to hide their latency
-        for (; panel + 2 <= panels; panel += 2)
-            Cell::with_vectors(shape.width(panel + 1) / kLanes,
-                               [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, panel); });
+    if constexpr (Cell::kEveryTile)
+        if (end - first == 1)  // one panel's accumulators are too few to hide their latency
+            for (; panel + 2 <= panels; panel += 2)
+                Cell::with_vectors(shape.width(panel + 1) / kLanes,
+                                   [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, panel); });
     for (; panel < panels; ++panel)
         Cell::with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
-            for_row_tiles<decltype(vectors)::value>(
+            for_row_tiles<decltype(vectors)::value, Cell::kEveryTile>(
                 first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, panel); });
         });
     leave_ended(pass, t, first, last, mode);
@@ -239,7 +245,7 @@ template <typename Cell, int Panels, int Last>
         multiply_add_apart(
             before, direction.units, [&](int64_t k, int r, int v) { return column(skip + k, r, v); }, sums);
     }
-    Cell::template finish<Single, Panels, Last>(at, direction.units - panel * Cell::kUnits, sums, aside);
+    Cell::template finish<Single, Panels, Last>(direction, at, direction.units - panel * Cell::kUnits, sums, aside);
 }
 
 template <typename Cell>
@@ -270,9 +276,8 @@ void both_directions(const DirectionPass& first, const DirectionPass& second, co
             });
             panel += 1 + two;
         }
+        for (const DirectionPass* pass : passes) leave_ended(*pass, t, 0, 1, mode);
     }
-    if (mode.states_out)
-        for (const DirectionPass* pass : passes) pass->leave_states(0, steps - 1, mode);
 }
 
 template <typename Cell>
@@ -282,14 +287,15 @@ void recompute_cells(const DirectionPass& pass, Steps steps, int64_t first, int6
         for (int64_t panel = 0; panel < shape.panels(); ++panel)
             Cell::with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
                 constexpr int V = decltype(vectors)::value;
-                for_row_tiles<V>(first, std::max(first, std::min(last, pass.active(t))), [&](auto rows, int64_t row) {
+                const int64_t end = std::max(first, std::min(last, pass.active(t)));
+                for_row_tiles<V, Cell::kEveryTile>(first, end, [&](auto rows, int64_t row) {
                     constexpr int R = decltype(rows)::value;
                     Vec sums[R][V], aside[R][1];
                     gate_sums<Cell, float, 1, V>(
-                        pass, t, row, panel, nullptr,
-                        [&](int r) { return t ? pass.hidden_row(row + r, t - 1) : nullptr; }, sums, aside);
+                        pass, t, row, panel, nullptr, [&](int r) { return pass.hidden_before(row + r, t); }, sums,
+                        aside);
                     const GateRows kept = pass.gate_rows(t);
-                    Cell::template keep<V>(sums, aside, [&](int n) {
+                    Cell::template keep<V>(*pass.direction, sums, aside, [&](int n) {
                         return kept.row(panel, row + n, Cell::template kGateVectors<V> * kLanes);
                     });
                 });

@@ -9,9 +9,9 @@ namespace bilstm {
 template <typename Cell>
 class CellDirection : public Direction {
   public:
-    CellDirection(CellKind kind_, int64_t inputs_, int64_t units_, bool reverse_, bool flip_)
-        : Direction(kind_, inputs_, units_, reverse_, flip_) {
+    explicit CellDirection(const DirectionPlan& plan) : Direction(plan) {
         Cell::shape(*this);
+        if (!plan.biased) weights.drop_biases();
         units_a_panel = Cell::kUnits;
         has_cells = Cell::kHasCells;
         keeps_gates = Cell::kKeepsGates;
@@ -24,25 +24,28 @@ class CellDirection : public Direction {
                      : step_with<Cell, float>(pass, t, first, last, mode, projection);
     }
     bool forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode) const override {
-        if (first.direction->kind != second.direction->kind || first.direction->units != second.direction->units)
-            return false;
-        both_directions<Cell>(first, second, mode);
-        return true;
+        if constexpr (Cell::kEveryTile) {
+            const Direction &a = *first.direction, &b = *second.direction;
+            if (a.kind != b.kind || a.gate_kind != b.gate_kind || a.units != b.units) return false;
+            both_directions<Cell>(first, second, mode);
+            return true;
+        }
+        return false;
     }
     void backward_step(const DirectionPass& pass, int64_t t, int64_t first, int64_t last,
                        const Arriving& arriving) const override {
-        for_backward_tiles(pass, t, first, last,
-                           [&](auto rows, auto vectors, int64_t row, int64_t panel, bool carried) {
-                               backward_tile<Cell, decltype(rows)::value, decltype(vectors)::value>(pass, t, row, panel,
-                                                                                                    carried, arriving);
-                           });
+        for_backward_tiles<Cell::kEveryTile>(pass, t, first, last,
+                                             [&](auto rows, auto vectors, int64_t row, int64_t panel, bool carried) {
+                                                 backward_tile<Cell, decltype(rows)::value, decltype(vectors)::value>(
+                                                     pass, t, row, panel, carried, arriving);
+                                             });
     }
     void recompute_gates(const DirectionPass& pass, Steps steps, int64_t first, int64_t last) const override {
         if constexpr (Cell::kKeepsGates) recompute_cells<Cell>(pass, steps, first, last);
     }
     void weight_gradient(const DirectionPass& pass, float* gradient, int64_t first, int64_t last, Steps steps, bool add,
                          Buffer& scratch) const override {
-        cell_weight_gradient<Cell>(pass, gradient, first, last, steps, add, scratch);
+        cell_weight_gradient<typename Cell::Common>(pass, gradient, first, last, steps, add, scratch);
     }
 
   protected:
@@ -50,9 +53,10 @@ class CellDirection : public Direction {
 };
 
 // Each is in a file of its own.
-std::unique_ptr<Direction> make_lstm(int64_t inputs, int64_t units, bool reverse, bool flip);
-std::unique_ptr<Direction> make_gru(int64_t inputs, int64_t units, bool reverse, bool flip);
-std::unique_ptr<Direction> make_gru_reset_before(int64_t inputs, int64_t units, bool reverse, bool flip);
-std::unique_ptr<Direction> make_simple(CellKind, int64_t inputs, int64_t units, bool reverse, bool flip);
+std::unique_ptr<Direction> make_lstm(const DirectionPlan&);
+std::unique_ptr<Direction> make_gru(const DirectionPlan&);
+std::unique_ptr<Direction> make_gru_reset_before(const DirectionPlan&);
+std::unique_ptr<Direction> make_simple(const DirectionPlan&);
+std::unique_ptr<Direction> make_hard_gates(const DirectionPlan&);  // an LSTM or a GRU
 
 }  // namespace bilstm

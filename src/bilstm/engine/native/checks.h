@@ -100,6 +100,12 @@ inline Optimizer check_optimizer(const bilstm_optimizer* o) {
             o->clipnorm, o->global_clipnorm, o->clipvalue, o->weight_decay};
 }
 
+inline void check_states(const Network& network, const bilstm_data& data, const float* in, const float* out) {
+    check_rows(data.sequences, network.state_width(), "sequences");
+    check_array(in, "states", true);
+    check_array(out, "states", true);
+}
+
 inline bool check_precision(int32_t precision) {
     require(precision == BILSTM_FLOAT32 || precision == BILSTM_BFLOAT16, "unknown precision");
     return precision == BILSTM_BFLOAT16;

@@ -90,7 +90,7 @@ void copy_window(const Padded& from, int64_t first, const Taps& taps, float* to)
 }  // namespace
 
 Convolution::Convolution(int64_t inputs, int64_t units, int64_t taps, int64_t dilation, bool causal,
-                         Activation activation)
+                         Activation activation, bool biased)
     : taps_(taps), dilation_(dilation), activation_(activation) {
     input_width = inputs;
     output_width = units;
@@ -100,6 +100,7 @@ Convolution::Convolution(int64_t inputs, int64_t units, int64_t taps, int64_t di
     before_ = causal ? others : others / 2;
     after_ = others - before_;
     shape_dense(weights_, checked_product(taps, inputs), units);
+    if (!biased) weights_.drop_biases();
     zeros_.reserve_zeroed(std::max(inputs, units));
 }
 
@@ -147,8 +148,8 @@ void Convolution::weights_gradient(const Batch& batch, const Input& input, const
         if (++step == batch.length[i]) ++i, step = 0;
     };
     weight_gradient<AllWeights>(
-        weights_.shape, 0, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), batch.steps, false,
-        scratch[kPack], weights_.shape.rows, next_window,
+        weights_.shape, 0, scratch.gradients[0], 0, weights_.shape.panels(), batch.steps, false, scratch[kPack],
+        weights_.shape.rows, weights_.bias_feature(), next_window,
         [&](int64_t panel) { return std::pair<const float*, int64_t>(rows + panel * kPanel, padded); });
 }
 

@@ -11,7 +11,8 @@ class Convolution final : public Layer {
   public:
     // taps: rows that an output is made of, `dilation` steps apart. causal: the step's own row is the last of them;
     // otherwise they lie around it, or around half a step later where their number is even.
-    Convolution(int64_t inputs, int64_t units, int64_t taps, int64_t dilation, bool causal, Activation activation);
+    Convolution(int64_t inputs, int64_t units, int64_t taps, int64_t dilation, bool causal, Activation activation,
+                bool biased);
 
     void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const override;
     void backward(const Batch&, const Input&, const float* output, float* output_gradient, float* input_gradient,

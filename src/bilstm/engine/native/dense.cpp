@@ -15,10 +15,11 @@ constexpr int64_t kFewUnits = 2;
 
 }  // namespace
 
-Dense::Dense(int64_t inputs, int64_t units, Activation activation) : activation_(activation) {
+Dense::Dense(int64_t inputs, int64_t units, Activation activation, bool biased) : activation_(activation) {
     input_width = inputs;
     output_width = units;
     shape_dense(weights_, inputs, units);
+    if (!biased) weights_.drop_biases();
 }
 
 void Dense::forward(const Batch&, const Input& input, float* output, Scratch&, const Mode& mode) const {
@@ -76,7 +77,7 @@ void Dense::gradient_of_few_units(const Input& input, const float* rows, float* 
     for (int64_t unit = 0; unit < output_width; ++unit) {
         float bias = 0;
         for (int64_t row = 0; row < input.rows; ++row) bias += rows[row * padded + unit];
-        gradient[unit] = bias;
+        gradient[unit] = weights_.biased ? bias : 0.0f;
         for (int64_t first = 0; first < inputs; first += V * kLanes)
             with_vectors(std::min<int64_t>(V, (inputs - first + kLanes - 1) / kLanes), [&](auto vectors) {
                 constexpr int kVectors = decltype(vectors)::value;
@@ -103,11 +104,11 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
         copy_padded(gradient, units, rows + row * padded);
     }
     if (units <= kFewUnits)
-        gradient_of_few_units(input, rows, scratch.gradient(weights_, 0));
+        gradient_of_few_units(input, rows, scratch.gradients[0]);
     else
         weight_gradient<AllWeights>(
-            weights_.shape, 0, scratch.gradient(weights_, 0), 0, weights_.shape.panels(), input.rows, false,
-            scratch[kPack], weights_.shape.rows,
+            weights_.shape, 0, scratch.gradients[0], 0, weights_.shape.panels(), input.rows, false, scratch[kPack],
+            weights_.shape.rows, weights_.bias_feature(),
             [&, row = input.data](float* to) mutable {
                 copy_padded(row, inputs, to);
                 row += inputs;

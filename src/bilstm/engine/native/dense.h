@@ -8,7 +8,7 @@ namespace bilstm {
 
 class Dense final : public Layer {
   public:
-    Dense(int64_t inputs, int64_t units, Activation activation);
+    Dense(int64_t inputs, int64_t units, Activation activation, bool biased = true);
 
     void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const override;
     void backward(const Batch&, const Input&, const float* output, float* output_gradient, float* input_gradient,

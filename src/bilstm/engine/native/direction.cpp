@@ -2,18 +2,24 @@
 
 #include "cells.h"
 #include "interrupt.h"
+#include "product.h"
 #include "transpose.h"
 
 namespace bilstm {
 
-Direction::Direction(CellKind kind_, int64_t inputs_, int64_t units_, bool reverse_, bool flip_)
-    : kind(kind_), inputs(inputs_), units(units_), reverse(reverse_), flip(flip_) {}
+Direction::Direction(const DirectionPlan& plan)
+    : kind(plan.kind),
+      gate_kind(plan.gates),
+      inputs(plan.inputs),
+      units(plan.units),
+      reverse(plan.reverse),
+      flip(plan.flip) {}
 
-std::unique_ptr<Direction> make_direction(CellKind kind, int64_t inputs, int64_t units, bool reverse, bool flip) {
-    if (kind == CellKind::lstm) return make_lstm(inputs, units, reverse, flip);
-    if (kind == CellKind::gru) return make_gru(inputs, units, reverse, flip);
-    if (kind == CellKind::gru_reset_before) return make_gru_reset_before(inputs, units, reverse, flip);
-    return make_simple(kind, inputs, units, reverse, flip);
+std::unique_ptr<Direction> make_direction(const DirectionPlan& plan) {
+    if (plan.kind == CellKind::simple_tanh || plan.kind == CellKind::simple_relu) return make_simple(plan);
+    if (plan.gates != GateKind::sigmoid) return make_hard_gates(plan);
+    if (plan.kind == CellKind::lstm) return make_lstm(plan);
+    return plan.kind == CellKind::gru ? make_gru(plan) : make_gru_reset_before(plan);
 }
 
 std::vector<GateSegment> Direction::segments(const std::vector<GateGradient>& pairs, int64_t first_row) const {
@@ -87,6 +93,30 @@ void DirectionPass::leave_states(int64_t row, int64_t t, const Mode& mode) const
     std::copy_n(recent_run(t) + row * padded(), units, to);
     for (int64_t unit = 0; direction->has_cells && unit < units; unit += kLanes)
         store_partial(to + units + unit, load(cell_run(t) + unit * cell_rows(t) + row * kLanes), units - unit);
+}
+
+void DirectionPass::state_gradients(const Arriving& arriving) const {
+    const int64_t units = direction->units, sequences = batch->sequences;
+    const PackedShape shape = direction->transposed(units);
+    for (int64_t panel = 0; panel < shape.panels(); ++panel)
+        with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            for_row_tiles<V>(0, sequences, [&](auto rows, int64_t row) {
+                constexpr int R = decltype(rows)::value;
+                Vec sums[R][V] = {};
+                add_from_gates(direction->to_previous, gradient_rows(0), row, arriving.recurrent + shape.start(panel),
+                               sums);
+                for (int r = 0; r < R; ++r)
+                    for (int v = 0; v < V; ++v) {
+                        const int64_t unit = panel * kPanel + v * kLanes, left = units - unit;
+                        float* to = state_row(states->before_gradient, row + r) + unit;
+                        const Vec carried = load(arriving.carry + unit * sequences + (row + r) * kLanes);
+                        const bool by_h = direction->keeps_gates && !direction->has_cells;
+                        store_partial(to, by_h ? sums[r][v] + carried : sums[r][v], left);
+                        if (direction->has_cells) store_partial(to + units, carried, left);
+                    }
+            });
+        });
 }
 
 const float* Arriving::row(const DirectionPass& pass, int64_t sorted, int64_t t) const {

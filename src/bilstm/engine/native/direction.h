@@ -16,6 +16,17 @@ namespace bilstm {
 // The GRU's reset gate comes after the recurrent product, as in Keras by default, or before it, as in the paper.
 enum class CellKind : int32_t { lstm = 0, gru = 1, gru_reset_before = 2, simple_tanh = 3, simple_relu = 4 };
 
+// What squashes the sums of gates: the hard sigmoids are clip(x / 6 + 1/2, 0, 1) in Keras 3, clip(x / 5 + 1/2, 0, 1) in
+// Keras 2.
+enum class GateKind : int32_t { sigmoid = 0, hard_sigmoid = 1, hard_sigmoid_keras2 = 2 };
+
+struct DirectionPlan {
+    CellKind kind;
+    GateKind gates;
+    int64_t inputs, units;
+    bool reverse, flip, biased;
+};
+
 // Gate gradients of a panel are read in an order that is the same for every vector width: blocks of 16 units, within
 // them gate by gate. A segment is a stretch of that order which also lies together in a panel.
 struct GateSegment {
@@ -60,6 +71,7 @@ struct Steps {
 class Direction {
   public:
     const CellKind kind;
+    const GateKind gate_kind;
     const int64_t inputs, units;
     const bool reverse;  // processes each sequence from its last step to its first
     const bool flip;     // stores the output of its n-th processed step at the n-th place from the sequence's end
@@ -74,8 +86,10 @@ class Direction {
     // `to_reset` has the part of the outputs that it resets.
     std::vector<GateSegment> to_inputs, to_previous, to_reset;
 
-    Direction(CellKind, int64_t inputs, int64_t units, bool reverse, bool flip);
+    explicit Direction(const DirectionPlan&);
     virtual ~Direction() = default;
+    // Of a hard sigmoid.
+    float gate_slope() const { return gate_kind == GateKind::hard_sigmoid ? 1.0f / 6.0f : 0.2f; }
     int64_t work_of_step() const { return weights.variables[0].columns * (inputs + units); }  // of one sequence
     int64_t blocks() const { return (units + kLanes - 1) / kLanes; }
     int64_t row_size() const { return keeps_gates ? gates.columns : 0; }
@@ -111,7 +125,7 @@ class Direction {
 };
 
 // Throws Invalid where the weights would be too many.
-std::unique_ptr<Direction> make_direction(CellKind, int64_t inputs, int64_t units, bool reverse, bool flip);
+std::unique_ptr<Direction> make_direction(const DirectionPlan&);
 
 // Where the gates of one step are, or their gradients: each panel's lie together, a row a sequence.
 struct GateRows {
@@ -143,7 +157,10 @@ struct DirectionPass {
     float* after_chunk = nullptr;
     float* recent = nullptr;   // h of the two latest steps, padded: where the next step finds it together
     float* between = nullptr;  // what a cell's first half of a step leaves for the second: [sequence][3][padded units]
-    int64_t state_column = 0;  // where in a row of Mode's states its h and then its c are
+    int64_t state_column = 0;  // where in a row of states its h and then its c are
+    // The backward pass, where it goes on from states or to them: these, and the first c, [block][sequence][lanes].
+    const StateGradients* states = nullptr;
+    const float* first_cells = nullptr;
 
     // Where they are not kept, gates are computed again in the place of their gradients.
     GateRows gate_rows(int64_t t) const {
@@ -176,6 +193,16 @@ struct DirectionPass {
         const auto i = static_cast<size_t>(sorted);
         return hidden + (batch->start[i] + direction->writes(t, batch->length[i])) * hidden_step;
     }
+    // h of the step before, as the backward pass finds it; null before the first without a state.
+    const float* hidden_before(int64_t sorted, int64_t t) const {
+        if (t) return hidden_row(sorted, t - 1);
+        return states && states->before ? state_row(states->before, sorted) : nullptr;
+    }
+    template <typename Number>
+    Number* state_row(Number* all, int64_t sorted) const {
+        return all + batch->sequence[static_cast<size_t>(sorted)] * states->width + state_column;
+    }
+    bool goes_on() const { return states && states->after; }  // gradients arrive at the last states
     const float* input_row(int64_t sorted, int64_t t) const {
         const auto i = static_cast<size_t>(sorted);
         return input.data + (input.starts[i] + direction->reads(t, batch->length[i])) * direction->inputs;
@@ -187,6 +214,11 @@ struct DirectionPass {
     // What steps before the first left, and what the next finds after a sequence's last one.
     void begin_from_states(int64_t first, int64_t last, const Mode& mode) const;
     void leave_states(int64_t row, int64_t t, const Mode& mode) const;
+    bool leaves(int64_t row, int64_t t, const Mode& mode) const {
+        return mode.leave_at[batch->sequence[static_cast<size_t>(row)]] == t + 1;
+    }
+    // After the backward pass: the gradients of the states before the first step.
+    void state_gradients(const Arriving& arriving) const;
 };
 
 }  // namespace bilstm

@@ -10,14 +10,16 @@ namespace {
 
 constexpr int kBlocks = 16;              // Philox blocks computed side by side, so that the compiler can use vectors
 constexpr int64_t kDrawn = 4 * kBlocks;  // numbers of these
+constexpr int64_t kMostDrawn = int64_t{4} << 32;  // for a sequence: there are as many blocks as 32 bits count
 
 // Philox4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Fills words[w][b] with
-// word w of the block whose counter is (first + b, layer, iteration).
-void philox(uint64_t seed, uint64_t first, uint32_t layer, uint32_t iteration, uint32_t (&words)[4][kBlocks]) {
+// word w of the block whose counter is (first + b, position, layer, iteration).
+void philox(uint64_t seed, uint32_t first, uint32_t position, uint32_t layer, uint32_t iteration,
+            uint32_t (&words)[4][kBlocks]) {
     uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
     for (int b = 0; b < kBlocks; ++b) {
-        words[0][b] = static_cast<uint32_t>(first + static_cast<uint64_t>(b));
-        words[1][b] = static_cast<uint32_t>((first + static_cast<uint64_t>(b)) >> 32);
+        words[0][b] = first + static_cast<uint32_t>(b);
+        words[1][b] = position;
         words[2][b] = layer;
         words[3][b] = iteration;
     }
@@ -48,13 +50,13 @@ DropoutMask::DropoutMask(float rate)
       scale_(static_cast<float>(1.0 / (1.0 - static_cast<double>(rate)))) {}
 
 template <typename Use>
-void DropoutMask::draw(const Mode& mode, int layer, int64_t first, int64_t count, Use&& use) const {
+void DropoutMask::draw(const Mode& mode, int layer, int64_t position, int64_t first, int64_t count, Use&& use) const {
     uint32_t words[4][kBlocks];
-    const int64_t end = first + count;
-    for (int64_t at = first / kDrawn * kDrawn; at < end; at += kDrawn) {
-        philox(mode.seed, static_cast<uint64_t>(at / 4), static_cast<uint32_t>(layer), mode.iteration, words);
-        for (int64_t i = std::max(at, first); i < std::min(end, at + kDrawn); ++i)
-            use(i - first, words[i % 4][(i - at) / 4] >= threshold_ ? scale_ : 0.0f);
+    for (int64_t begin = 0; begin < count; begin += kDrawn) {
+        philox(mode.seed, static_cast<uint32_t>((first + begin) / 4), static_cast<uint32_t>(position),
+               static_cast<uint32_t>(layer), mode.iteration, words);
+        for (int64_t i = 0; i < std::min(kDrawn, count - begin); ++i)
+            use(begin + i, words[i % 4][i / 4] >= threshold_ ? scale_ : 0.0f);
     }
 }
 
@@ -62,23 +64,28 @@ Dropout::Dropout(int64_t width, float rate) : drawn_(rate) {
     input_width = output_width = width;
 }
 
-void Dropout::forward(const Batch&, const Input& input, float* output, Scratch& scratch, const Mode& mode) const {
-    const int64_t count = input.rows * input_width;
+void Dropout::forward(const Batch& batch, const Input& input, float* output, Scratch& scratch, const Mode& mode) const {
+    const int64_t count = checked_product(input.rows, input_width);
     if (!mode.dropping) {
         std::copy_n(input.data, count, output);
         if (mode.training) std::fill_n(scratch[kMask].reserve(count), count, 1.0f);
         return;
     }
     constexpr int64_t kChunk = 64 * kDrawn;
-    float* mask = scratch[kMask].reserve(checked_product(input.rows, input_width));
-    // A number's counter is its place in the whole batch, `before` numbers of which are in other shares.
-    const int64_t before = mode.rows_before * input_width, first = before / kChunk;
-    parallel((before + count + kChunk - 1) / kChunk - first, count * 16, [&](int64_t chunk) {
-        const int64_t begin = std::max((first + chunk) * kChunk - before, int64_t{0});
-        const int64_t end = std::min((first + chunk + 1) * kChunk - before, count);
-        drawn_.draw(mode, index, before + begin, end - begin, [&](int64_t i, float factor) {
-            mask[begin + i] = factor;
-            output[begin + i] = input.data[begin + i] * factor;
+    float* mask = scratch[kMask].reserve(count);
+    const int64_t work = saturated_product(count, 16);
+    parallel(batch.sequences, work, [&](int64_t sorted) {
+        const auto i = static_cast<size_t>(sorted);
+        const int64_t first = (mode.one_row_each ? batch.order[i] : batch.start[i]) * input_width;
+        const int64_t own = (mode.one_row_each ? 1 : batch.length[i]) * input_width;
+        if (own > kMostDrawn) throw Invalid("a sequence has more numbers than dropout can tell apart");
+        parallel((own + kChunk - 1) / kChunk, work, [&](int64_t chunk) {
+            const int64_t begin = chunk * kChunk, at = first + begin;
+            drawn_.draw(mode, index, mode.positions[batch.order[i]], begin, std::min(kChunk, own - begin),
+                        [&](int64_t k, float factor) {
+                            mask[at + k] = factor;
+                            output[at + k] = input.data[at + k] * factor;
+                        });
         });
     });
 }
@@ -99,11 +106,10 @@ void SpatialDropout::forward(const Batch& batch, const Input& input, float* outp
                              const Mode& mode) const {
     const int64_t width = input_width, count = checked_product(batch.sequences, width);
     float* mask = scratch[kMask].reserve(count);
-    if (mode.dropping)
-        drawn_.draw(mode, index, mode.sequences_before * width, count,
-                    [&](int64_t i, float factor) { mask[i] = factor; });
-    else
-        std::fill_n(mask, count, 1.0f);
+    if (!mode.dropping) std::fill_n(mask, count, 1.0f);
+    for (int64_t n = 0; mode.dropping && n < batch.sequences; ++n)
+        drawn_.draw(mode, index, mode.positions[n], 0, width,
+                    [&](int64_t k, float factor) { mask[n * width + k] = factor; });
     parallel(batch.sequences, input.rows * width, [&](int64_t sorted) {
         const auto i = static_cast<size_t>(sorted);
         multiply_rows(input.data + input.starts[i] * width, mask + batch.order[i] * width, batch.length[i], width,

@@ -1,5 +1,6 @@
-// Dropout with a counter-based generator: the mask of an element depends on (seed, training step, layer, element)
-// and nothing else, so it is the same whoever computes it and in whatever order.
+// Dropout with a counter-based generator: the mask of an element depends on (seed, training step, layer, its sequence's
+// position in the batch, element of the sequence) and nothing else, so it is the same whoever computes it and in
+// whatever order.
 #pragma once
 
 #include "layer.h"
@@ -10,16 +11,16 @@ namespace bilstm {
 class DropoutMask {
   public:
     explicit DropoutMask(float rate);
-    // Calls use(i, factor) for elements first + i of the batch, 0 <= i < count.
+    // Calls use(i, factor) for elements first + i of a sequence, 0 <= i < count. `first` is a multiple of kDrawn.
     template <typename Use>
-    void draw(const Mode& mode, int layer, int64_t first, int64_t count, Use&& use) const;
+    void draw(const Mode& mode, int layer, int64_t position, int64_t first, int64_t count, Use&& use) const;
 
   private:
     uint32_t threshold_;  // an element is kept when its random word is at least this
     float scale_;
 };
 
-// Every number of every row by itself.
+// Every number of every row by itself: an element is a number of the sequence's rows, one row after the other.
 class Dropout final : public Layer {
   public:
     Dropout(int64_t width, float rate);
@@ -35,7 +36,7 @@ class Dropout final : public Layer {
 
 // One mask for each sequence, kept over its steps: variational dropout (Y. Gal & Z. Ghahramani, "A theoretically
 // grounded application of dropout in recurrent neural networks", 2016), Keras's SpatialDropout1D. An element is
-// (position of the sequence in the batch, column).
+// a column of the sequence.
 class SpatialDropout final : public Layer {
   public:
     SpatialDropout(int64_t width, float rate);

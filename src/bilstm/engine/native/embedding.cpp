@@ -47,14 +47,13 @@ void Embedding::forward(const Batch&, const Input& input, float* output, Scratch
 
 void Embedding::backward(const Batch&, const Input& input, const float*, float* output_gradient, float* input_gradient,
                          Scratch& scratch) {
-    for (size_t i = 0; i < tables_.size(); ++i)
-        std::fill_n(scratch.gradient(*tables_[i], i), tables_[i]->shape.size(), 0.0f);
+    for (size_t i = 0; i < tables_.size(); ++i) std::fill_n(scratch.gradients[i], tables_[i]->shape.size(), 0.0f);
     for (int64_t row = 0; row < input.rows; ++row) {
         const float* from = input.data + row * input_width + numeric_;
         const float* gradient = output_gradient + row * output_width + numeric_;
         for (size_t i = 0; i < tables_.size(); ++i) {
             const int64_t dimension = sizes_[i].dimension;
-            float* sums = scratch.gradient(*tables_[i], i) + static_cast<int64_t>(from[i]) * dimension;
+            float* sums = scratch.gradients[i] + static_cast<int64_t>(from[i]) * dimension;
             for (int64_t k = 0; k < dimension; ++k) sums[k] += gradient[k];
             gradient += dimension;
         }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -41,5 +42,10 @@ class StandardFloats {
 
     Control found_;
 };
+
+// Copies numbers. Those that are NaN become the same one: of two, each processor passes on another.
+inline void copy_alike(const float* from, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i] == from[i] ? from[i] : std::numeric_limits<float>::quiet_NaN();
+}
 
 }  // namespace bilstm

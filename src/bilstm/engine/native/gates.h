@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "elementary.h"
+#include "gate_activation.h"
 #include "product.h"
 
 namespace bilstm {
@@ -92,10 +92,11 @@ template <int Vectors>
 
 inline constexpr int kTogether = 1;
 
-// Activates rows of gate sums and calls function(n, its gates) for the n-th block, row by row. A row is of `Blocks`
-// blocks, the last of Last vectors, the others of four.
-template <int Blocks, int Last, int Rows, int Vectors, typename Function>
-[[gnu::always_inline]] inline void for_activated_gates(const Vec (&sums)[Rows][Vectors], Function&& function) {
+// Activates rows of gate sums by `gates`, a kind of gate_activation.h, and calls function(n, its gates) for the n-th
+// block, row by row. A row is of `Blocks` blocks, the last of Last vectors, the others of four.
+template <int Blocks, int Last, typename Gates, int Rows, int Vectors, typename Function>
+[[gnu::always_inline]] inline void for_activated_gates(const Gates& gates, const Vec (&sums)[Rows][Vectors],
+                                                       Function&& function) {
     static_assert(Vectors == 4 * (Blocks - 1) + Last);
     constexpr int kBlocks = Rows * Blocks, kMost = Blocks == 1 ? std::max(1, kTogether * 4 / Last) : kTogether;
     constexpr auto width = [](int n) { return n % Blocks == Blocks - 1 ? Last : 4; };
@@ -108,7 +109,7 @@ template <int Blocks, int Last, int Rows, int Vectors, typename Function>
         constexpr int kStart = First / Blocks * Vectors + First % Blocks * 4;
         Vec activated[kVectors];
         each<kVectors>([&](int v) { activated[v] = sums[(kStart + v) / Vectors][(kStart + v) % Vectors]; });
-        squash(activated, [&](int v) {
+        gates.activate(activated, [&](int v) {
             const int within = (kStart + v) % Vectors - 4 * (Blocks - 1);
             return within < 0 ? candidate_lanes<4>((within + 8) % 4) : candidate_lanes<Last>(within);
         });

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cells.h"
+#include "gate_activation.h"
 
 namespace bilstm {
 
@@ -27,6 +28,11 @@ struct GruCommon : AnyCell {
     template <typename Function>
     [[gnu::always_inline]] static void with_gate_vectors(int64_t, Function&& function) {
         function(Constant<4>{});
+    }
+    // The gates of a row.
+    template <typename Gates>
+    [[gnu::always_inline]] static void activate_gates(const Gates& kind, Vec (&gates)[2]) {
+        kind.activate(gates, [](int) { return kNoLanes; });
     }
     [[gnu::always_inline]] static Vec output(Vec z, Vec candidate, Vec before) {
         return fma(z, before - candidate, candidate);

@@ -19,32 +19,41 @@ struct Input {
     int64_t rows;
 };
 
+// Recurrent states and gradients of states, for a backward pass: each null, or (sequences, width) in the order of the
+// caller's data.
+struct StateGradients {
+    const float* before = nullptr;     // the states before the first steps
+    const float* after = nullptr;      // the gradient of those after the last steps
+    float* before_gradient = nullptr;  // to be filled
+    int64_t width = 0;
+};
+
 // A layer's buffers for one batch. Layers number them as they like.
 struct Scratch {
-    static constexpr int kMost = 26;
+    static constexpr int kMost = 28;
     std::array<Buffer, kMost> buffers;
-    std::vector<Buffer> gradients;  // of the layer's parameters, where they are not to fill the parameters' own
+    std::vector<float*> gradients;  // where those of the layer's parameters go
+    StateGradients states;
     // Of a layer that changes lengths: the batch of its outputs, made by its forward pass.
     Batch after;
     std::vector<int64_t> offsets, chosen;
 
-    float* gradient(Parameter& parameter, size_t number) {
-        return gradients.empty() ? parameter.gradient.data() : gradients[number].data();
-    }
     Buffer& operator[](int index) { return buffers[static_cast<size_t>(index)]; }
 };
 
 // How a forward pass is meant.
 struct Mode {
-    bool training = false;                          // keep what the backward pass needs
-    bool dropping = false;                          // dropout drops
-    bool rounded = false;                           // products read weights rounded to bfloat16; not in training
-    uint64_t seed = 0;                              // of dropout
-    uint32_t iteration = 0;                         // training steps before this one
-    int64_t rows_before = 0, sequences_before = 0;  // of the same batch, in other shares of it
+    bool training = false;               // keep what the backward pass needs
+    bool dropping = false;               // dropout drops
+    bool rounded = false;                // products read weights rounded to bfloat16; not in training
+    bool one_row_each = false;           // a layer before has turned sequences of rows into one row each
+    uint64_t seed = 0;                   // of dropout
+    uint32_t iteration = 0;              // training steps before this one
+    const int64_t* positions = nullptr;  // of a share's sequences, in the caller's order of the whole batch
     // Recurrent states before the first and after the last step, or null: (sequences, state_width).
     const float* states_in = nullptr;
     float* states_out = nullptr;
+    const int64_t* leave_at = nullptr;  // for each sequence: after how many steps those that read forwards are left
     int64_t state_width = 0;
 };
 

@@ -1,103 +1,17 @@
-// The cell of an LSTM.
-#include "cells.h"
-#include "gates.h"
+#include "lstm.h"
 
 namespace bilstm {
 namespace {
 
-struct Lstm : AnyCell {
-    static constexpr int kVectors = 4;
-    static constexpr int64_t kUnits = kLanes;
-    static constexpr bool kHasCells = true, kKeepsGates = true;
-    template <int Vectors>
-    static constexpr int kGateVectors = Vectors;
-
-    static void shape(Direction& direction) {
-        shape_lstm(direction.weights, direction.inputs, direction.units);
-        direction.gates = {1, direction.weights.shape.columns};
-        direction.first_recurrent = 1 + direction.inputs;
-    }
-    static int64_t lanes(int64_t units, int64_t unit) { return gate_lanes(units, unit - unit % kLanes); }
-    static std::vector<GateGradient> input_gates() { return {{0, 0}, {1, 1}, {2, 2}, {3, 3}}; }
-    static std::vector<GateGradient> recurrent_gates() { return input_gates(); }
-
-    template <typename Function>
-    [[gnu::always_inline]] static void with_vectors(int64_t vectors, Function&& function) {
-        with_gate_vectors(vectors, function);
-    }
-    template <typename Function>
-    [[gnu::always_inline]] static void with_gate_vectors(int64_t vectors, Function&& function) {
-        bilstm::with_gate_vectors(vectors, function);
-    }
-
-    // Of the last panel, where they are Last vectors, or of another.
-    template <int Last>
-    [[gnu::always_inline]] static void keep_gates(float* to, bool last, const Vec* activated) {
-        bilstm::each<4>([&](int v) {
-            if (v < (last ? Last : 4)) store(to + v * kLanes, activated[v]);
-        });
-    }
-
-    // Rows whose places are known; `units` are those from the first panel on. Caller: for a copy of its own in each,
-    // since compilers inline what is called once.
-    template <typename Caller, int Panels, int Last, int Rows>
-    [[gnu::always_inline]] static void finish(const CellPlaces (&at)[Rows], int64_t units,
-                                              const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
-                                              const Vec (&)[Rows][Panels]) {
-        constexpr int kCells = Rows * Panels;
-        Vec c[kCells], h[kCells], o[kCells];
-        for_activated_gates<Panels, Last>(sums, [&](int n, const Vec* activated) {
-            const CellPlaces& own = at[n / Panels];
-            const int64_t block = n % Panels;
-            const bool last = block == Panels - 1;
-            const Vec before = own.before ? load(own.before + block * own.before_step) : Vec{};
-            Vec gate[4];
-            last ? split_gates<Last>(activated, gate) : split_gates<4>(activated, gate);
-            h[n] = c[n] = fma(gate[1], before, gate[0] * gate[2]);
-            o[n] = gate[3];
-            if (own.gates) keep_gates<Last>(own.gates + block * own.gate_step, last, activated);
-        });
-        hyperbolic_tangents(h);
-        bilstm::each<kCells>([&](int n) {
-            const CellPlaces& own = at[n / Panels];
-            const int64_t block = n % Panels, unit = block * kLanes;
-            h[n] = o[n] * h[n];
-            store(own.cell + block * own.cell_step, c[n]);
-            store(own.recent + unit, h[n]);
-            store_partial(own.hidden + unit, h[n], units - unit);
-        });
-    }
-
-    template <int Vectors, int Rows, typename Place>
-    [[gnu::always_inline]] static void keep(const Vec (&sums)[Rows][Vectors], const Vec (&)[Rows][1],
-                                            const Place& place) {
-        for_activated_gates<1, Vectors>(
-            sums, [&](int n, const Vec* activated) { keep_gates<Vectors>(place(n), true, activated); });
-    }
-
-    template <int Vectors>
-    [[gnu::always_inline]] static void gradient(Vec dh, const GradientPlaces& place) {
-        Vec gates[4], gradients[4];
-        load_gates<Vectors>(place.gates, gates);
-        const auto& [i, f, g, o] = gates;
-        // The tangent of the cell's state: cheaper from the output than from the state.
-        const Vec squashed = place.h / at_least(o, 0x1p-124f);
-        Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
-        if (place.carried) dc = dc + load(place.carry);
-        const Vec before = place.before ? load(place.before) : Vec{};
-        gradients[0] = without_vanishing(dc * g * (i * (1.0f - i)));
-        gradients[1] = without_vanishing(dc * before * (f * (1.0f - f)));
-        gradients[2] = without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f)));
-        gradients[3] = without_vanishing(dh * squashed * (o * (1.0f - o)));
-        store_gates<Vectors>(gradients, place.gradients);
-        store(place.carry, without_vanishing(dc * f));
-    }
+// Of this file alone, as what compilers make of it then is: they inline more of that.
+struct Gates : Sigmoid {
+    using Sigmoid::Sigmoid;
 };
 
 }  // namespace
 
-std::unique_ptr<Direction> make_lstm(int64_t inputs, int64_t units, bool reverse, bool flip) {
-    return std::make_unique<CellDirection<Lstm>>(CellKind::lstm, inputs, units, reverse, flip);
+std::unique_ptr<Direction> make_lstm(const DirectionPlan& plan) {
+    return std::make_unique<CellDirection<Lstm<Gates>>>(plan);
 }
 
 }  // namespace bilstm

@@ -10,6 +10,7 @@
 #include "convolution.h"
 #include "dropout.h"
 #include "embedding.h"
+#include "floats.h"
 #include "pooling.h"
 #include "recurrent.h"
 #include "window_pooling.h"
@@ -43,8 +44,10 @@ std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) 
     std::vector<std::unique_ptr<Direction>> directions;
     for (int32_t d = 0; d < layer.directions; ++d) {
         const bilstm_direction& way = layer.ways[d];
-        directions.push_back(make_direction(checked_enum(way.cell, CellKind::simple_relu, "recurrent cell"), width,
-                                            checked_size(way.units, "units"), way.reverse != 0, way.flip != 0));
+        directions.push_back(
+            make_direction({checked_enum(way.cell, CellKind::simple_relu, "recurrent cell"),
+                            checked_enum(way.gates, GateKind::hard_sigmoid_keras2, "kind of gates"), width,
+                            checked_size(way.units, "units"), way.reverse != 0, way.flip != 0, way.without_bias == 0}));
     }
     return std::make_unique<Recurrent>(std::move(directions), checked_enum(layer.merge, Merge::average, "merge mode"),
                                        layer.return_sequences != 0);
@@ -64,10 +67,10 @@ std::unique_ptr<Layer> make_embedding(const bilstm_layer& layer, int64_t width) 
 }
 
 std::unique_ptr<Layer> make_convolution(const bilstm_layer& layer, int64_t width) {
-    return std::make_unique<Convolution>(width, checked_size(layer.units, "units"),
-                                         checked_size(layer.window, "a kernel size"),
-                                         checked_size(layer.dilation, "a dilation"), layer.causal != 0,
-                                         checked_enum(layer.activation, Activation::relu, "activation"));
+    return std::make_unique<Convolution>(
+        width, checked_size(layer.units, "units"), checked_size(layer.window, "a kernel size"),
+        checked_size(layer.dilation, "a dilation"), layer.causal != 0,
+        checked_enum(layer.activation, Activation::relu, "activation"), layer.without_bias == 0);
 }
 
 }  // namespace
@@ -96,7 +99,8 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
             break;
         case BILSTM_DENSE:
             made = std::make_unique<Dense>(width, checked_size(layer.units, "units"),
-                                           checked_enum(layer.activation, Activation::relu, "activation"));
+                                           checked_enum(layer.activation, Activation::relu, "activation"),
+                                           layer.without_bias == 0);
             break;
         case BILSTM_DROPOUT:
             made = std::make_unique<Dropout>(width, checked_rate(layer.rate));
@@ -175,7 +179,10 @@ void Network::read(Which which, float* to) {
 }
 
 void Network::write(Which which, const float* from) {
-    if (which == kWeights) weights_rounded_ = false;
+    if (which == kWeights) {
+        weights_rounded_ = false;
+        ++weights_version_;
+    }
     for (Parameter* parameter : parameters_) {
         float* to = buffer_of(*parameter, which).data();
         parameter->each([&](int64_t position) { to[position] = *from++; });
@@ -191,15 +198,6 @@ void Network::round_weights() {
 void Network::set_recompute(bool recompute) {
     for (auto& layer : layers_) layer->recompute = recompute;
 }
-
-namespace {
-
-// Copies numbers. Those that are NaN become the same one: of two, each processor passes on another.
-void copy_alike(const float* from, int64_t count, float* to) {
-    for (int64_t i = 0; i < count; ++i) to[i] = from[i] == from[i] ? from[i] : std::numeric_limits<float>::quiet_NaN();
-}
-
-}  // namespace
 
 // Returns the last layer's output, in the batch's order.
 const float* Network::forward(Workspace& w, const bilstm_data& data, const int64_t* chosen, Mode mode) const {
@@ -221,12 +219,10 @@ const float* Network::forward(Workspace& w, const bilstm_data& data, const int64
         const Layer& layer = *layers_[i];
         if (layer.one_row_each) {
             w.rows = count;
-            mode.rows_before = mode.sequences_before;
+            mode.one_row_each = true;
         } else if (layer.changes_lengths) {
             w.rows = 0;
             for (int64_t k = 0; k < count; ++k) w.rows += length_after(i, data, chosen[k]);
-            mode.rows_before = 0;
-            for (int64_t k = -mode.sequences_before; k < 0; ++k) mode.rows_before += length_after(i, data, chosen[k]);
         }
         float* output = w.outputs[i].reserve(checked_product(w.rows, layer.output_width));
         layer.forward(*batch, input, output, w.scratch[i], mode);
@@ -290,16 +286,21 @@ void Network::give_back(std::unique_ptr<Workspace> workspace) {
     idle_.push_back(std::move(workspace));
 }
 
-// Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.
-void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
-                      float* output, bilstm_score* total) {
+void Network::check_states(const float* states_in, const float* states_out) const {
     if (reads_around_ && (states_in || states_out))
         throw Invalid("a layer that reads several steps at once cannot go on from states: give it whole sequences");
+}
+
+// Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.
+void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
+                      const int64_t* leave_at, float* output, bilstm_score* total) {
+    check_states(states_in, states_out);
     auto w = borrow();
     Mode mode;
     mode.rounded = rounded;
     mode.states_in = states_in;
     mode.states_out = states_out;
+    mode.leave_at = leave_at;
     mode.state_width = state_width_;
     const auto& pieces = cut_in_pieces(*w, data);
     const int64_t count = static_cast<int64_t>(pieces.size()) - 1;

@@ -40,12 +40,20 @@ struct Parameter {
     PackedShape shape;
     std::vector<Variable> variables;  // in the order of get_weights()
     std::vector<int64_t> columns;     // the packed column of each column of a variable
+    bool biased = true;               // see drop_biases
     bool plain = false;               // rows of shape.columns numbers one after the other, without panels
     Buffer value;
     Buffer gradient, first_moment, second_moment;  // zeros, once one of them is asked for: see `learnt`
     Buffer average;                                // of the values of many steps; nothing there before it is asked for
     Buffer rounded;                                // to bfloat16, for predictions that ask for it
 
+    // Without biases their rows stay in place, zeros for ever: no array of the outside's, and of gradients that are
+    // zeros, as sums of products with `bias_feature`. To be called before anything is learnt.
+    void drop_biases() {
+        variables.pop_back();
+        biased = false;
+    }
+    float bias_feature() const { return biased ? 1.0f : 0.0f; }
     void allocate() { value.reserve_zeroed(shape.size()); }
     // Makes place for what training needs, three times the weights: predictions do without.
     Parameter& learnt() {
@@ -91,7 +99,7 @@ struct Parameter {
     }
 };
 
-// A dense layer's weights: a bias row, then one row an input.
+// A dense layer's weights: a bias row, then one row an input. Of all layers, biases are the last variable.
 inline void shape_dense(Parameter& parameter, int64_t inputs, int64_t units) {
     parameter.shape = {inputs + 1, round_up(units, kLanes)};
     parameter.variables = {{inputs, units, 1}, {1, units, 0}};

@@ -41,7 +41,7 @@ void Prepared::predict() {
     if (arranged_)
         network_.predict_arranged(*arranged_, data_, rounded_, output_);
     else
-        network_.predict(data_, BILSTM_NO_LOSS, rounded_, nullptr, nullptr, output_, nullptr);
+        network_.predict(data_, BILSTM_NO_LOSS, rounded_, nullptr, nullptr, nullptr, output_, nullptr);
 }
 
 }  // namespace bilstm

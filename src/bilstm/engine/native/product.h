@@ -147,15 +147,21 @@ template <typename Function>
 }
 
 // Divides [begin, end) into tiles of Vectors vectors and at most tile_rows rows, of sizes as equal as can be, and calls
-// function(Constant<rows>, first row) for each.
-template <int Vectors, typename Function>
+// function(Constant<rows>, first row) for each. Without EveryTile there are three sizes of tiles only.
+template <int Vectors, bool EveryTile = true, typename Function>
 [[gnu::always_inline]] inline void for_row_tiles(int64_t begin, int64_t end, Function&& function) {
-    constexpr int kMost = tile_rows(Vectors);
-    int64_t tiles = (end - begin + kMost - 1) / kMost;
-    for (int64_t row = begin; tiles > 0; --tiles) {
-        const int64_t rows = (end - row + tiles - 1) / tiles;
-        with_constant<kMost>(rows, [&](auto constant) { function(constant, row); });
-        row += rows;
+    constexpr int kMost = tile_rows(Vectors), kHalf = std::max(1, kMost / 2);
+    if constexpr (EveryTile) {
+        int64_t tiles = (end - begin + kMost - 1) / kMost;
+        for (int64_t row = begin; tiles > 0; --tiles) {
+            const int64_t rows = (end - row + tiles - 1) / tiles;
+            with_constant<kMost>(rows, [&](auto constant) { function(constant, row); });
+            row += rows;
+        }
+    } else {
+        for (; end - begin >= kMost; begin += kMost) function(Constant<kMost>{}, begin);
+        for (; end - begin >= kHalf; begin += kHalf) function(Constant<kHalf>{}, begin);
+        for (; begin < end; ++begin) function(Constant<1>{}, begin);
     }
 }
 

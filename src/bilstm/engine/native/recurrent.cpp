@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "shares.h"
+#include "ranges.h"
 
 namespace bilstm {
 namespace {
@@ -130,7 +130,7 @@ void Recurrent::forward(const Batch& batch, const Input& input, float* output, S
     const int64_t cost = work(batch);
     const bool single = batch.sequences == 1 && all.count == 2 && !mode.rounded;
     if (cost >= kWorthThreads)
-        for_each_share(batch, all.count, cost,
+        for_each_range(batch, all.count, cost,
                        [&](size_t d, int64_t first, int64_t last) { all[d].forward(first, last, mode); });
     else if (!single || !directions_[0]->forward_both(all[0], all[1], mode))
         for (int64_t t = 0; t < batch.longest; ++t)  // the directions take turns, to hide each other's latency

@@ -39,6 +39,7 @@ class Recurrent final : public Layer {
         kMerged,
         kLast,
         kInputGradient,
+        kFirstCells,
         kBuffersEach
     };
     static_assert(2 * kBuffersEach <= Scratch::kMost);
@@ -69,6 +70,7 @@ class Recurrent final : public Layer {
     // All steps of one direction, chunk by chunk. Adds to the input gradient, or fills it; it may be null.
     void backward_through(Back&, size_t direction, float* input_gradient, bool add) const;
     void open_chunk(Back&, size_t direction, Steps) const;
+    void begin_from_states(Back&, size_t direction) const;
     void weight_gradient(const Back&, size_t direction, Steps, bool add) const;
     void input_gradient(const Back&, size_t direction, Steps, bool add, float* gradient) const;
     int64_t work(const Batch&) const;

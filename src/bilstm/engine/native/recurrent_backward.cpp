@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "product.h"
+#include "ranges.h"
 #include "recurrent.h"
-#include "shares.h"
 
 namespace bilstm {
 namespace {
@@ -28,6 +28,7 @@ void Recurrent::backward(const Batch& batch, const Input& input, const float* ou
     const auto all = passes(batch, input, const_cast<float*>(output), scratch, kept);
     const int64_t rows = every_step_ ? batch.steps : batch.sequences, cost = work(batch), threads = threads_here();
     Back back{all, arriving(all, output_gradient, rows, scratch), cost, scratch};
+    for (size_t d = 0; d < directions_.size(); ++d) begin_from_states(back, d);
     const int64_t weights = cost / batch.steps;
     parallel(all.count, weights, [&](int64_t d) {
         const Direction& own = *directions_[static_cast<size_t>(d)];
@@ -67,6 +68,7 @@ void Recurrent::backward_in_turns(Back& back, float* input_gradient_rows) const 
     for (size_t d = 0; d < directions_.size(); ++d) {
         weight_gradient(back, d, steps, false);
         if (input_gradient_rows) input_gradient(back, d, steps, d > 0, input_gradient_rows);
+        if (back.scratch.states.before_gradient) back.all[d].state_gradients(back.arriving[d]);
     }
 }
 
@@ -79,13 +81,38 @@ void Recurrent::backward_through(Back& back, size_t d, float* input_gradient_row
         int64_t rows = pass.active(steps.begin);
         while (steps.begin > 0 && rows < chunk_rows) rows += pass.active(--steps.begin);
         open_chunk(back, d, steps);
-        for_each_share(batch, 1, back.cost, [&](size_t, int64_t first, int64_t last) {
+        for_each_range(batch, 1, back.cost, [&](size_t, int64_t first, int64_t last) {
             if (!pass.gates) directions_[d]->recompute_gates(pass, steps, first, last);
             pass.backward(steps, first, last, back.arriving[d]);
         });
         weight_gradient(back, d, steps, steps.end < batch.longest);
         if (input_gradient_rows) input_gradient(back, d, steps, add, input_gradient_rows);
     }
+    if (back.scratch.states.before_gradient) pass.state_gradients(back.arriving[d]);
+}
+
+// Where the steps go on from states, or gradients arrive at the last ones.
+void Recurrent::begin_from_states(Back& back, size_t d) const {
+    DirectionPass& pass = back.all.each[d];
+    const Direction& own = *directions_[d];
+    pass.states = &back.scratch.states;
+    const int64_t sequences = pass.batch->sequences, padded = own.blocks() * kLanes;
+    const auto fill = [&](const float* states, float* to) {
+        for (int64_t row = 0; row < sequences; ++row)
+            for (int64_t unit = 0; unit < own.units; unit += kLanes)
+                store(to + unit * sequences + row * kLanes,
+                      load_partial(pass.state_row(states, row) + own.units + unit, own.units - unit));
+    };
+    if (pass.states->before && own.has_cells) {
+        float* cells =
+            back.scratch[static_cast<int>(d) * kBuffersEach + kFirstCells].reserve(checked_product(sequences, padded));
+        fill(pass.states->before, cells);
+        pass.first_cells = cells;
+    }
+    if (!pass.states->after) return;
+    float* carry = back.arriving[d].carry;
+    std::fill_n(carry, sequences * padded, 0.0f);
+    if (own.has_cells) fill(pass.states->after, carry);
 }
 
 // Keeps the first step of the chunk before, which is the step after this one.
@@ -117,7 +144,7 @@ void Recurrent::weight_gradient(const Back& back, size_t d, Steps steps, bool ad
     parallel(pieces, back.cost, [&](int64_t piece) {
         static thread_local Buffer pack;
         Direction& own = *directions_[d];
-        own.weight_gradient(back.all[d], back.scratch.gradient(own.weights, d), panels * piece / pieces,
+        own.weight_gradient(back.all[d], back.scratch.gradients[d], panels * piece / pieces,
                             panels * (piece + 1) / pieces, steps, add, pack);
     });
 }

@@ -1,36 +1,43 @@
-// Divides a batch among threads by its sequences, which are independent of each other.
+// How a training step is divided: the shares of a batch, whose gradients are computed apart, and their sum.
+//
+// The shares depend on the lengths of the batch's sequences alone, and no order of additions changes the sum. So the
+// gradients have the same bits, whichever threads, or processes, compute which shares.
 #pragma once
 
-#include <algorithm>
+#include <cstdint>
 #include <vector>
-
-#include "batch.h"
-#include "threads.h"
 
 namespace bilstm {
 
-// Cuts the sorted sequences into at most `parts` ranges of about equal numbers of steps; returns their bounds.
-inline std::vector<int64_t> equal_shares(const Batch& batch, int64_t parts) {
-    std::vector<int64_t> bounds{0};
-    int64_t steps = 0;
-    for (int64_t row = 0; row < batch.sequences; ++row) {
-        steps += batch.length[static_cast<size_t>(row)];
-        const auto cut = static_cast<int64_t>(bounds.size());
-        if (cut < parts && steps * parts >= batch.steps * cut && row + 1 < batch.sequences) bounds.push_back(row + 1);
-    }
-    bounds.push_back(batch.sequences);
-    return bounds;
-}
+// Sequences that are worth a share of their own, and into how many shares a batch is divided at most.
+inline constexpr int64_t kShareSequences = 16, kMostShares = 8;
 
-// Calls function(direction, first, last) for every direction and share of the sorted sequences.
-template <typename Function>
-void for_each_share(const Batch& batch, int64_t directions, int64_t work, Function&& function) {
-    const auto bounds = equal_shares(batch, std::max<int64_t>(1, threads_here() / directions));
-    const auto shares = static_cast<int64_t>(bounds.size()) - 1;
-    parallel(directions * shares, work, [&](int64_t task) {
-        const auto share = static_cast<size_t>(task / directions);
-        function(static_cast<size_t>(task % directions), bounds[share], bounds[share + 1]);
-    });
-}
+// Positions in a batch, share by share: share i is order[bounds[i]] … order[bounds[i + 1] - 1].
+struct Division {
+    std::vector<int64_t> order, bounds;
+
+    int64_t shares() const { return static_cast<int64_t>(bounds.size()) - 1; }
+    // Shares of about equal numbers of sequences and steps. One share keeps the batch's order.
+    void divide(const int64_t* lengths, int64_t count);
+};
+
+// Adds gradients of shares. The sum of two float32 numbers in float64 is the same in any order, and so is that of more
+// once each is rounded to a multiple of one quantum, about 2^-50 of the largest magnitude among all: then no addition
+// rounds.
+class ExactSum {
+  public:
+    // `magnitude`: see `largest`; it is not read for at most two shares.
+    ExactSum(int64_t shares, float magnitude);
+    // The number as it is to be added.
+    double term(float number) const { return (static_cast<double>(number) + shift_) - shift_; }
+    // sums += numbers
+    void add(const float* numbers, int64_t count, double* sums) const;
+
+  private:
+    double shift_;  // so large that float64 has no digits below the quantum beside it
+};
+
+// The largest finite magnitude among numbers, or 0.
+float largest(const float* numbers, int64_t count);
 
 }  // namespace bilstm

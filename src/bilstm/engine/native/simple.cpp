@@ -21,8 +21,8 @@ struct Relu {
     static Vec slope(Vec h) { return h > 0.0f ? broadcast(1.0f) : Vec{}; }
 };
 
-template <typename Activation>
-struct Simple : AnyCell {
+struct AnySimple : AnyCell {
+    using Common = AnySimple;
     static constexpr int kVectors = kTileVectors;
     static constexpr int64_t kUnits = kPanel;
     static constexpr bool kHasCells = false, kKeepsGates = false;
@@ -45,9 +45,12 @@ struct Simple : AnyCell {
     [[gnu::always_inline]] static void with_gate_vectors(int64_t, Function&& function) {
         function(Constant<1>{});
     }
+};
 
+template <typename Activation>
+struct Simple : AnySimple {
     template <typename Caller, int Panels, int Last, int Rows>
-    [[gnu::always_inline]] static void finish(const CellPlaces (&at)[Rows], int64_t units,
+    [[gnu::always_inline]] static void finish(const Direction&, const CellPlaces (&at)[Rows], int64_t units,
                                               const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
                                               const Vec (&)[Rows][Panels]) {
         constexpr int V = 4 * (Panels - 1) + Last;
@@ -64,17 +67,16 @@ struct Simple : AnyCell {
     }
 
     template <int>
-    [[gnu::always_inline]] static void gradient(Vec dh, const GradientPlaces& place) {
+    [[gnu::always_inline]] static void gradient(const Direction&, Vec dh, const GradientPlaces& place) {
         store(place.gradients, without_vanishing(dh * Activation::slope(place.h)));
     }
 };
 
 }  // namespace
 
-std::unique_ptr<Direction> make_simple(CellKind kind, int64_t inputs, int64_t units, bool reverse, bool flip) {
-    if (kind == CellKind::simple_relu)
-        return std::make_unique<CellDirection<Simple<Relu>>>(kind, inputs, units, reverse, flip);
-    return std::make_unique<CellDirection<Simple<Tangent>>>(kind, inputs, units, reverse, flip);
+std::unique_ptr<Direction> make_simple(const DirectionPlan& plan) {
+    if (plan.kind == CellKind::simple_relu) return std::make_unique<CellDirection<Simple<Relu>>>(plan);
+    return std::make_unique<CellDirection<Simple<Tangent>>>(plan);
 }
 
 }  // namespace bilstm

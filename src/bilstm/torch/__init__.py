@@ -1,0 +1,15 @@
+"""Drop-in replacements for PyTorch's recurrent layers, on bilstm's engine: `pip install bilstm[torch]`.
+
+from bilstm.torch import LSTM  # instead of: from torch.nn import LSTM
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("bilstm.torch needs PyTorch: pip install 'bilstm[torch]'") from error
+
+from bilstm.torch.recurrent import GRU, LSTM
+
+__all__ = ["GRU", "LSTM"]
