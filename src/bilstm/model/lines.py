@@ -12,7 +12,8 @@ from typing import IO, Any
 from bilstm.data.reading import check_json
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema, not_a_number
-from bilstm.errors import UserError, suggestion
+from bilstm.data.times import reader
+from bilstm.errors import UserError, shown, suggestion
 from bilstm.model.trained import TrainedModel
 
 NAME = "standard input"
@@ -99,6 +100,7 @@ class LineReader:
         self._schema, self._example = model.schema, example_for(model)
         self._lists = (*model.schema.features, *model.task.columns)  # one of them is a list where a line is a sequence
         self._numeric = [column.name for column in model.schema.numeric]
+        self._read_moment = reader(model.schema.reading.time_format)
         self._number = 0
 
     def read(self, content: bytes) -> Line | None:
@@ -163,10 +165,16 @@ class LineReader:
                     self._check_cell(f"{line.name}, step {step}", name, cell)
 
     def _check_cell(self, where: str, name: str, cell: Any) -> None:
+        schema = self._schema
         if isinstance(cell, (list, dict)):
             raise UserError(f"{where}: {name!r} holds a list or an object, but a cell is one value")
-        if isinstance(cell, str) and name in self._numeric and isinstance(number(cell, self._schema.reading), str):
+        if isinstance(cell, str) and name in self._numeric and isinstance(number(cell, schema.reading), str):
             raise not_a_number(where, name, cell)
+        order = isinstance(cell, str) and name == schema.order
+        if order and isinstance(number(cell, schema.reading), str) and self._read_moment(cell) is None:
+            raise UserError(
+                f"{where}: {shown(cell)} in column {name!r} cannot order rows: give a number, a date or a time"
+            )
 
 
 def text(cell: Any) -> Any:
