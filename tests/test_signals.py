@@ -58,11 +58,12 @@ def test_a_signal_waits_for_the_end_of_a_block(depth: int) -> None:
         signal.raise_signal(signal.SIGTERM)  # the block is over
 
 
-def test_a_second_signal_does_not_wait() -> None:
+@pytest.mark.parametrize("every", [False, True])
+def test_a_second_signal_does_not_wait_unless_every_one_does(every: bool) -> None:
     done = []
 
     def work() -> None:
-        with held():
+        with held(every=every):
             signal.raise_signal(signal.SIGINT)
             done.append(1)
             signal.raise_signal(signal.SIGTERM)
@@ -70,7 +71,7 @@ def test_a_second_signal_does_not_wait() -> None:
 
     with pytest.raises(Stopped, match="SIGTERM"):
         work()
-    assert done == [1]
+    assert done == ([1, 2] if every else [1])
 
 
 @pytest.mark.parametrize("before", [False, True])

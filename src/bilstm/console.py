@@ -27,7 +27,7 @@ class CommandLine(click.Group):
         arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
         options["standalone_mode"] = False
         with _ending_in_one_line():
-            with held():  # click would make an empty line of a signal
+            with held(every=True):  # click would make an empty line of a signal
                 status = super().main(arguments, *rest, **options)
             _finish_output()
             ignore_signals()

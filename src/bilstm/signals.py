@@ -31,16 +31,25 @@ class held:  # noqa: N801 - used like a function
     """A signal that comes in the block waits for its end, and is raised there. A second one does not wait.
 
     Where the block raises an exception, that is raised and the signal is not.
+
+    Args:
+        every: let each further one wait, too: for a block that takes no time.
     """
 
     _depth: ClassVar[int] = 0
+    _every: ClassVar[int] = 0  # how many of the blocks hold each signal
     _waiting: ClassVar[Stopped | None] = None
+
+    def __init__(self, *, every: bool = False) -> None:
+        self._all = every
 
     def __enter__(self) -> None:
         held._depth += 1
+        held._every += self._all
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
         held._depth -= 1
+        held._every -= self._all
         if held._depth == 0:
             waiting, held._waiting = held._waiting, None
             if waiting and kind is None:
@@ -51,14 +60,14 @@ class heard:  # noqa: N801
     """Within a block that holds signals: one in which they are raised at once, as is one that waits."""
 
     def __enter__(self) -> None:
-        self._depth, held._depth = held._depth, 0
+        self._before = held._depth, held._every
         waiting, held._waiting = held._waiting, None
         if waiting:
-            held._depth = self._depth
             raise waiting
+        held._depth = held._every = 0
 
     def __exit__(self, *_: object) -> None:
-        held._depth = self._depth
+        held._depth, held._every = self._before
 
 
 def stop_on_signals() -> None:
@@ -80,7 +89,7 @@ def _stop(number: int, _: object) -> None:
     Stopped.received = Stopped(number)
     if _Later.starting:
         return
-    if held._depth and held._waiting is None:
+    if held._depth and (held._waiting is None or held._every):
         held._waiting = Stopped.received
     else:
         held._waiting = None
