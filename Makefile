@@ -48,7 +48,7 @@ test-duckdb: $(VENV)/.with-test ## run the tests of tables with the oldest DuckD
 	PYTHONPATH=build/duckdb $(BIN)/python -m pytest $(PYTEST) tests/test_inputs.py tests/test_readingoptions.py \
 	  tests/test_tables.py tests/test_sequences.py tests/test_sources.py tests/test_prepare.py tests/test_joined.py
 
-test-slow: $(VENV)/.with-test ## run the tests that take minutes: trainings ended at random moments; sktime's checks
+test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; sktime's checks
 	@$(PIP) install -c constraints.txt sktime
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 

@@ -18,7 +18,7 @@ SOURCE = Path(bilstm.__file__).parent
 # From the ground up: a room may use those before it.
 ROOMS = (
     ("_version", "errors", "ragged"),
-    ("arguments", "files", "problems", "progress", "splitting"),
+    ("arguments", "files", "problems", "progress", "signals", "splitting"),
     ("engine", "metrics", "modelfile"),
     ("layers", "optimizers", "utils", "console", "data"),
     ("callbacks", "tasks"),

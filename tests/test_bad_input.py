@@ -605,7 +605,7 @@ def test_a_full_standard_output_is_said(
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "bilstm", "evaluate", str(models / "MODEL"), "train.csv"]
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (run.returncode, run.stderr) == (2, "bilstm: no space left on device\n")
+    assert (run.returncode, run.stderr) == (2, "bilstm: cannot write the standard output: no space left on device\n")
 
 
 def test_a_closed_pipe_is_no_mistake(models: Path, place: Path) -> None:

@@ -221,7 +221,7 @@ def test_one_sequence_tells_nothing_of_others(model: Path) -> None:
 
 TELLING = """
 import time
-from bilstm import cli, progress
+from bilstm import progress
 
 def tell(self, figures):
     print(f"{self._what}epoch {figures['epoch']}", flush=True)
@@ -229,7 +229,9 @@ def tell(self, figures):
         time.sleep(60)
 
 progress.Progress.__call__ = tell
-cli.main()
+from bilstm.__main__ import main
+
+main()
 """
 
 

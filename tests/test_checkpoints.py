@@ -512,7 +512,7 @@ def test_a_full_disk(work: Path, uninterrupted: Path) -> None:
     most = (uninterrupted / "model").stat().st_size + 1000
     assert (work / "checkpoint").stat().st_size > most
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))\n"
-    with process(limited + "from bilstm import cli; cli.main()", *kept(work, "--resume")) as running:
+    with process(limited + "from bilstm.__main__ import main; main()", *kept(work, "--resume")) as running:
         _, errors = running.communicate(timeout=60)
     what = "training was stopped, and the same command with --resume continues"
     assert errors == f"bilstm: cannot write {work / 'checkpoint'}: file too large; {what}\n"
@@ -525,7 +525,7 @@ def test_a_full_disk(work: Path, uninterrupted: Path) -> None:
 @POSIX
 def test_a_disk_that_has_room_for_no_checkpoint_at_all(work: Path, uninterrupted: Path) -> None:
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-    with process(limited + "from bilstm import cli; cli.main()", *kept(work)) as running:
+    with process(limited + "from bilstm.__main__ import main; main()", *kept(work)) as running:
         _, errors = running.communicate(timeout=60)
     assert errors == f"bilstm: cannot write {work / 'checkpoint'}: file too large; training was stopped\n"
     assert running.returncode == 2

@@ -26,7 +26,6 @@ from bilstm.compare import ComparisonInterrupted, Plan, compare, plan_comparison
 from bilstm.compare.comparison import SEEDS, learning_curve
 from bilstm.compare.variants import grid
 from bilstm.compare.verdict import SCORES, notes, sentence, table
-from bilstm.console import Stopped
 from bilstm.errors import DivergedError, UserError
 from bilstm.layers import count_parameters
 from bilstm.metrics import ClassScores, LabelSetScores, QuantityScores
@@ -36,6 +35,7 @@ from bilstm.model.training import train_prepared
 from bilstm.problems import cumulative_sum, half_of_total
 from bilstm.progress import Progress
 from bilstm.ragged import Ragged
+from bilstm.signals import Stopped
 from bilstm.tasks import KINDS
 from bilstm.training.options import TrainingOptions
 from bilstm.utils import set_threads, threads

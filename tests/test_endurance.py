@@ -23,7 +23,9 @@ from test_interrupts import HEEDING, process
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals")]
 
 # What hangs says where.
-TRAIN = HEEDING + "import faulthandler; faulthandler.dump_traceback_later(100)\nfrom bilstm import cli; cli.main()"
+TRAIN = (
+    HEEDING + "import faulthandler; faulthandler.dump_traceback_later(100)\nfrom bilstm.__main__ import main; main()"
+)
 TIMES = 20
 FILES = ["log", "model", "task", "train.csv"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bilstm.errors import UserError
-from bilstm.files import check_readable, check_writable, locked, replacing
+from bilstm.files import GrowingFile, check_readable, check_writable, discard, locked, replacing, temporary
 
 pytestmark = pytest.mark.fast
 
@@ -165,3 +165,86 @@ def test_who_locks_a_folder_for_good_stops_no_writer(tmp_path: Path) -> None:
     with locked(tmp_path, alone=True), replacing(tmp_path / "out.txt") as temporary:
         temporary.write_text("whole")
     assert os.listdir(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.parametrize("links", [["a"], ["a", "b"], ["a", "b", "c"]])
+def test_a_circle_of_links_is_refused_and_stays(tmp_path: Path, links: list[str]) -> None:
+    for name, other in zip(links, [*links[1:], links[0]], strict=True):
+        (tmp_path / name).symlink_to(tmp_path / other)
+    message = "cannot write .*a: too many levels of symbolic links"
+    with pytest.raises(UserError, match=message):
+        check_writable(tmp_path / "a")
+    with pytest.raises(UserError, match=message), replacing(tmp_path / "a"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == links
+    assert (tmp_path / "a").is_symlink()
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_growing_file_replaces_with_its_first_piece(tmp_path: Path, old: bytes | None) -> None:
+    path = tmp_path / "out"
+    if old is not None:
+        path.write_bytes(old)
+    file = GrowingFile(path)
+    assert path.exists() == (old is not None)
+    for number in range(3):
+        file.add(b"piece %d\n" % number)
+        assert path.read_bytes() == b"".join(b"piece %d\n" % n for n in range(number + 1))
+    path.rename(tmp_path / "moved")
+    file.add(b"new")
+    file.finish()
+    assert path.read_bytes() == b"new"
+    other = GrowingFile(path)
+    other.finish()
+    assert path.read_bytes() == b""
+    assert sorted(os.listdir(tmp_path)) == ["moved", "out"]
+
+
+def test_a_piece_that_cannot_be_written_leaves_no_half(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    script = """
+import resource, signal, sys
+from bilstm.files import GrowingFile
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (25, 25))
+file = GrowingFile(sys.argv[1])
+try:
+    for _ in range(4):
+        file.add(b"ten bytes\\n")
+except ValueError as error:
+    print(error)
+"""
+    path = tmp_path / "out"
+    ran = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == (f"cannot write {path}: file too large\n", "")
+    assert path.read_bytes() == b"ten bytes\n" * 2
+
+
+def test_what_was_not_removed_is_removed_when_the_process_ends(tmp_path: Path) -> None:
+    """But not by a process that was forked meanwhile."""
+    script = """
+import os, sys
+from pathlib import Path
+from bilstm.files import temporary
+
+folder = Path(sys.argv[1])
+temporary(folder / "file").write_text("x")
+temporary(folder / "folder").mkdir()
+(folder / "folder" / "inside").write_text("x")
+temporary(folder / "never made")
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+print(sorted(os.listdir(folder)))
+"""
+    ran = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("['file', 'folder']\n", "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_discarding_removes_a_link_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    temporary(tmp_path / "link").symlink_to(tmp_path / "kept")
+    discard(tmp_path / "link")
+    assert os.listdir(tmp_path) == ["kept"]

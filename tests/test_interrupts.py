@@ -34,7 +34,7 @@ IGNORING = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 TELLING = """
 import sys, time
 from pathlib import Path
-from bilstm import cli, console, progress
+from bilstm import progress
 
 calls = []
 
@@ -55,7 +55,9 @@ def write(path, content):
 progress.Progress.__call__ = tell
 if {stay!r} == "in writing":
     Path.write_bytes = write
-cli.main()
+from bilstm.__main__ import main
+
+main()
 """
 
 
@@ -164,7 +166,6 @@ def test_a_database_at_work_is_stopped_without_a_fuss(number: int, status: int) 
     """DuckDB hears signals itself, and raises an error of its own."""
     script = """
 import duckdb
-from bilstm import cli
 from bilstm.data import reading
 
 def read_table(*_, **__):
@@ -172,7 +173,9 @@ def read_table(*_, **__):
     duckdb.sql("SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b").fetchall()
 
 reading.read_table = read_table
-cli.main()
+from bilstm.__main__ import main
+
+main()
 """
     with process(HEEDING + script, "train", "t.csv", "--out", "model") as running:
         wait_for(running, lambda line: line == "reading\n")

@@ -20,7 +20,7 @@ from bilstm.cli.options import reading_flags, reading_options
 from bilstm.data.reading import read_table
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.errors import ModelFileError, UserError
-from bilstm.model.streaming import _number
+from bilstm.model.lines import number
 from bilstm.model.trained import TrainedModel
 from bilstm.preview import inspect_table, preview
 
@@ -389,5 +389,5 @@ def test_files_and_streams_read_the_same_numbers(
     path.write_text("".join(json.dumps({"x": cell}) + "\n" for cell in [*cells, "x"]))
     reading = ReadingOptions(decimal=decimal, thousands=thousands)
     read = [None if np.isnan(number) else number for number in read_table(path, reading=reading).numbers("x")[:-1]]
-    streamed = [_number(cell, reading) for cell in cells]
+    streamed = [number(cell, reading) for cell in cells]
     assert read == [float(number) if isinstance(number, (int, float)) else None for number in streamed]

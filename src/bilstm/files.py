@@ -1,8 +1,10 @@
-"""Writing a file wholly or not at all."""
+"""Writing a file wholly or not at all, and removing what is temporary whatever ends the process."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -19,6 +21,7 @@ from bilstm.errors import UserError, suggestion
 
 AnyPath = str | os.PathLike[str]
 _PATIENCE = (0.0, 0.01, 0.03, 0.1, 0.3)  # seconds between attempts
+_temporaries: dict[Path, int] = {}  # what must be removed, and the process that made it, since a fork has it too
 
 
 @contextlib.contextmanager
@@ -31,23 +34,78 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     Raises:
         UserError: the file cannot be written; the message gives the system's reason.
     """
-    target = Path(os.path.realpath(path))  # through a link, as an ordinary write would go
-    temporary = _temporary(target)
+    new = None
     try:
+        target = _target(path)
         _remove_abandoned(target)
+        new = _temporary(target)
         with locked(target.parent, alone=False):
-            yield temporary
-            with open(temporary, "rb+") as file:
+            yield new
+            with open(new, "rb+") as file:
                 os.fsync(file.fileno())
             if target.exists():
-                shutil.copymode(target, temporary)
-            os.replace(temporary, target)
+                shutil.copymode(target, new)
+            os.replace(new, target)
         _sync_folder(target.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if new is not None:
+            discard(new)
+
+
+class GrowingFile:
+    """A file that is written piece by piece, each wholly or not at all: what was added before a failure stays.
+
+    The first piece takes the place of an older file; one that is moved away meanwhile is begun anew.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        begun: whether something was added.
+    """
+
+    def __init__(self, path: AnyPath) -> None:
+        self.path, self.begun = path, False
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece, which can be read at once.
+
+        Raises:
+            UserError: it cannot be written; the message gives the system's reason.
+        """
+        if not self.begun:
+            with replacing(self.path) as new:
+                new.write_bytes(piece)
+            self.begun = True
+            return
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    rest = memoryview(piece)
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                except BaseException:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {reason(error)}") from error
+
+    def finish(self) -> None:
+        """Make sure that the file is there, and on the disk.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if not self.begun:
+            self.add(b"")
+        try:
+            with open(self.path, "rb+") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {reason(error)}") from error
 
 
 def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
@@ -60,8 +118,8 @@ def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
     Raises:
         UserError: it cannot, or it is one of the inputs.
     """
-    target = Path(os.path.realpath(path))
     try:
+        target = _target(path)
         if target.is_dir():
             raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
         if not target.parent.is_dir():
@@ -75,8 +133,10 @@ def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
                 raise UserError(f"cannot write {path}: it is write-protected")
         _remove_abandoned(target)
         trial = _temporary(target)
-        trial.touch(exist_ok=False)
-        trial.unlink(missing_ok=True)
+        try:
+            trial.touch(exist_ok=False)
+        finally:
+            discard(trial)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
 
@@ -157,8 +217,41 @@ def _lock(handle: int, alone: bool, after: float) -> bool:
     return True
 
 
+def temporary(path: Path) -> Path:
+    """Note a path that must not outlive the process, before something is made there; `discard` removes it."""
+    _temporaries[path] = os.getpid()
+    return path
+
+
+def discard(path: Path) -> None:
+    """Remove what is at a `temporary` path, if anything is; what cannot be removed is tried again in the end."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return
+    _temporaries.pop(path, None)
+
+
+@atexit.register
+def _discard_all() -> None:
+    """Whatever a signal kept the program from removing."""
+    for path in [path for path, process in _temporaries.items() if process == os.getpid()]:
+        discard(path)
+
+
+def _target(path: AnyPath) -> Path:
+    """The file that an ordinary write would go to, through links."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():  # one of a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
+
+
 def _temporary(target: Path) -> Path:
-    return target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.partial")
+    return temporary(target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.partial"))
 
 
 def _prefix(target: Path) -> str:

@@ -53,9 +53,15 @@ class Progress:
         """Show what `train_model`, or `bilstm.compare`, reports to its `progress`."""
         self.seconds = figures.get("seconds", self.seconds)
         if "resumed" in figures and not self._quiet:
-            print(f"resuming after {len(figures['resumed'])} of at most {figures['epochs']} epochs", flush=True)
-        if self._hidden:
-            return
+            with contextlib.suppress(OSError):  # the training goes on, whether or not anybody hears of it
+                print(f"resuming after {len(figures['resumed'])} of at most {figures['epochs']} epochs", flush=True)
+        if not self._hidden:
+            try:
+                self._show(figures)
+            except OSError:  # such as of a terminal that has gone
+                self._hidden = True
+
+    def _show(self, figures: dict[str, Any]) -> None:
         if self._bar is None:
             from tqdm import tqdm
 
@@ -84,7 +90,8 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.close()
 
 
 def _done(figures: dict[str, Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 try:
     import click
@@ -18,13 +19,7 @@ from bilstm.cli.evaluate import evaluate
 from bilstm.cli.inspect import inspect
 from bilstm.cli.predict import predict
 from bilstm.cli.train import train
-from bilstm.console import CommandLine, stop_on_signals
-
-
-def main() -> None:
-    """Run the command line, and exit with its status."""
-    stop_on_signals()
-    commands.main(prog_name="bilstm")
+from bilstm.console import CommandLine, open_closed_streams
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -45,3 +40,9 @@ for command in (train, evaluate, predict, compare, inspect, demo):
     command.params.append(config_option())
     commands.add_command(command)
 commands.add_command(completion)
+
+
+def run() -> NoReturn:
+    """Run the command that was typed, and exit with its status."""
+    open_closed_streams()
+    commands.main(prog_name="bilstm")

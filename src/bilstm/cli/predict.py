@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bilstm.cli.options import COUNT, FILE, WholeNumber, model_columns, open_model, precision_option, say, use_threads
-from bilstm.errors import UserError
+from bilstm.console import echo, fail, output_is_closed, stop_status, write_output
+from bilstm.errors import UserError, counted
 
 if TYPE_CHECKING:
+    from bilstm.files import GrowingFile
     from bilstm.model.predictions import PredictionOptions
     from bilstm.model.trained import TrainedModel
+
+_CHUNK = 1 << 20  # bytes that are copied at a time
 
 
 @click.command(short_help="Predict labels or quantities for a TABLE with a MODEL.")
@@ -26,6 +29,13 @@ if TYPE_CHECKING:
 @click.option("--background", metavar="LABEL", help="The label that is no event.")
 @model_columns
 @precision_option
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="At a line of the standard input that cannot be used: stop, or report it and go on without it.",
+)
 @click.option("--force", is_flag=True, help="Replace a file that does not hold predictions, too.")
 @click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
@@ -41,6 +51,7 @@ def predict(
     order: str | None,
     features: tuple[str, ...],
     precision: str,
+    on_error: str,
     force: bool,
     threads: int | None,
     quiet: bool,
@@ -59,13 +70,18 @@ def predict(
     if events and (probabilities or top > 1):
         other = "--probabilities" if probabilities else "--top"
         raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
+    if on_error == "skip" and table != "-":
+        raise click.UsageError("--on-error skip is for the standard input: it needs - as the TABLE")
     _check_output(model, table, out, force)
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=[table])
     trained.precision = precision
     options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
     use_threads(threads)
-    run = _predict_stream if table == "-" else _predict_table
-    say(run(trained, table, options, out), quiet, err=out == "-")
+    if table == "-":
+        lines = _predict_stream(trained, options, out, on_error)
+    else:
+        lines = _predict_table(trained, table, options, out)
+    say(lines, quiet, err=out == "-")
 
 
 def _check_output(model: str, table: str, out: str, force: bool) -> None:
@@ -73,6 +89,8 @@ def _check_output(model: str, table: str, out: str, force: bool) -> None:
     from bilstm.model.predictions import check_predictions_path
 
     if out == "-":
+        if output_is_closed():
+            raise UserError("the standard output, where predictions should go, is closed: name a file with --out")
         return
     streamed = table == "-"
     if streamed and (format_of(out) != "ndjson" or out.endswith(".gz")):
@@ -95,20 +113,35 @@ def _predict_table(model: TrainedModel, table: str, options: PredictionOptions, 
     write_predictions(model, source, data, options, path)
     if out == "-":
         with open(path, "rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
+            while chunk := file.read(_CHUNK):
+                write_output(chunk)
     return prediction(table if out == "-" else out, Extent().add(data.values.lengths), data.notes)
 
 
-def _predict_stream(model: TrainedModel, _: str, options: PredictionOptions, out: str) -> list[str]:
-    from bilstm.files import replacing
+def _predict_stream(model: TrainedModel, options: PredictionOptions, out: str, on_error: str) -> list[str]:
+    from bilstm.files import GrowingFile
     from bilstm.model.streaming import predict_stream
     from bilstm.wording import prediction
 
-    source = sys.stdin.buffer
-    if out == "-":
-        streamed = predict_stream(source, sys.stdout.buffer, model, options)
-    else:
-        with replacing(out) as path, open(path, "wb") as target:
-            streamed = predict_stream(source, target, model, options)
+    def report(error: UserError) -> None:
+        echo(f"bilstm: {error}; skipped", err=True)
+
+    file = None if out == "-" else GrowingFile(out)
+    try:
+        write = file.add if file else write_output
+        streamed = predict_stream(sys.stdin.buffer, write, model, options, report if on_error == "skip" else None)
+        if file:
+            file.finish()
+    except KeyboardInterrupt as interrupt:
+        fail("stopped" + _kept(file), stop_status(interrupt))
+    except UserError as error:
+        raise UserError(f"{error}{_kept(file)}") from error
+    if streamed.skipped:
+        echo(f"bilstm: {counted(streamed.skipped, 'line')} skipped", err=True)
     name = "the standard input" if out == "-" else out
     return prediction(name, streamed.extent, streamed.observations.notes)
+
+
+def _kept(file: GrowingFile | None) -> str:
+    """What is left where predictions end early."""
+    return f"; {file.path} holds the predictions for all sequences before" if file and file.begun else ""

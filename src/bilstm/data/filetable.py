@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from bilstm.data import scratch
 from bilstm.data.conll import ConllRows
+from bilstm.data.lists import json_types
 from bilstm.data.names import literal
 from bilstm.data.readingoptions import GROUPS, MISSING_NUMBERS, PLAIN, ReadingOptions, is_number
 from bilstm.data.sequences import find_sequences
@@ -304,14 +305,11 @@ class FileTable(Table):
 
     def _find_kinds(self) -> Iterator[Kind]:
         columns = ", ".join(f"c{place}" for place in range(len(self.names)))
-        for place, (_, sql_type, *_) in enumerate(self.query(f"DESCRIBE SELECT {columns} FROM cells")):
-            if self.format in ("csv", "conll"):
-                yield "cell"
-            elif self.format == "ndjson":
-                types = self.query(f"SELECT DISTINCT json_type(c{place}) FROM cells WHERE c{place} IS NOT NULL")
-                yield _kind_of_json({name for (name,) in types} - {"NULL"})
-            else:
-                yield _kind_of_sql(sql_type)
+        if self.format == "ndjson":
+            yield from (_kind_of_json(types - {"NULL"}) for types in json_types(self.connection, len(self.names)))
+            return
+        for _, sql_type, *_ in self.query(f"DESCRIBE SELECT {columns} FROM cells"):
+            yield "cell" if self.format in ("csv", "conll") else _kind_of_sql(sql_type)
 
 
 def _kind_of_json(types: set[str]) -> Kind:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from bilstm.data import scratch
 from bilstm.data.conll import ConllRows, has_sequence_breaks
 from bilstm.data.filetable import FileTable, Source
 from bilstm.data.lines import is_gzip, text_lines
-from bilstm.data.lists import unnest, unnest_texts
+from bilstm.data.lists import present_json, unnest, unnest_texts
 from bilstm.data.names import identifier, literal, literal_glob
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.table import Format
@@ -46,6 +47,7 @@ CHUNK = 50_000  # rows of text handed to the database at a time
 LARGE_CHUNK = 1 << 25  # characters of them, from which on they are fewer
 LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
 LARGE_PARQUET = 1 << 24  # values, likewise
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half of a character
 MEMORY = "600MB"  # for the database of such a table, which keeps the rest on the disk
 
 
@@ -135,9 +137,12 @@ def column_names(path: AnyPath) -> list[str]:
     path = Path(path)
     table_format = format_of(path)
     if table_format == "parquet":
-        connection, file = connect(), literal(literal_glob(path))
+        connection = connect()
+        file = literal(literal_glob(scratch.unicode_path(path, connection)))
         try:
             found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({file}, hive_partitioning = false)")
+        except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+            raise
         except duckdb.Error as error:
             raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
         return [row[0] for row in found.fetchall()]
@@ -212,7 +217,7 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator
 def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     import duckdb
 
-    file = literal(literal_glob(path))
+    file = literal(literal_glob(scratch.unicode_path(path, connection)))
     reader = f"read_parquet({file}, hive_partitioning = false)"
     try:
         names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
@@ -229,6 +234,8 @@ def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str
             connection.execute(f"CREATE VIEW cells AS SELECT {columns}, file_row_number AS rowid FROM {numbered}")
         else:
             connection.execute(f"CREATE TABLE cells AS SELECT {columns} FROM {reader}").fetchall()
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
     except duckdb.Error as error:
         raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
     return names
@@ -260,8 +267,8 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path, reading: Rea
         if connection.execute("SELECT count(*) FROM objects WHERE json_type(json) <> 'OBJECT'").fetchall()[0][0]:
             raise _bad_json(path, "some are no objects")
         return _cells_of_objects(connection, path)
-    except duckdb.OutOfMemoryException:
-        raise UserError(f"{path} needs more memory than is free") from None
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
     except duckdb.Error as error:
         raise _bad_json(path, first_line(error)) from None
 
@@ -293,10 +300,13 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
     _check_names(path, names)
     if not names:
         raise UserError(f"{path} is empty: it has no JSON object with a value")
-    kept = ", ".join(
-        f"nullif(json->{literal(_pointer(name))}, 'null'::JSON) AS c{place}" for place, name in enumerate(names)
-    )
-    connection.execute(f"CREATE TABLE cells AS SELECT {kept} FROM objects; DROP TABLE objects").fetchall()
+    # All values of an object at once: an expression for each key would take milliseconds to plan.
+    paths = ", ".join(literal(_pointer(name)) for name in names)
+    found = f"list_transform(json_extract(json, [{paths}]), lambda e: {present_json('e')})"
+    kept = ", ".join(f"found[{place + 1}] AS c{place}" for place in range(len(names)))
+    connection.execute(
+        f"CREATE TABLE cells AS SELECT {kept} FROM (SELECT {found} AS found FROM objects); DROP TABLE objects"
+    ).fetchall()
     return [name or f"column_{place}" for place, name in enumerate(names, 1)]
 
 
@@ -318,8 +328,12 @@ def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, 
         UserError: it holds none; the message names the line.
     """
     try:
-        found = json.loads(line, object_pairs_hook=_object, parse_constant=_refuse)
+        found = json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
         cause = "it is not an object"
+        if _SURROGATE.search(line):
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found, cause = None, f"it has half of a character, {ascii(error.object[error.start])[1:-1]}"
     except (ValueError, RecursionError) as error:
         found, cause = None, str(error)
     if isinstance(found, dict):
@@ -330,13 +344,18 @@ def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        name = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise ValueError(f"it has {name!r} twice")
+        names = set[str]()
+        for name, _ in pairs:
+            if name in names:
+                raise ValueError(f"it has {name!r} twice")
+            names.add(name)
     return found
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
+def _constant(name: str) -> None:
+    """NaN, as Python and NumPy write it, is a missing value; infinity is none."""
+    if name != "NaN":
+        raise ValueError(f"{name} is not a JSON number")
 
 
 def _bad_json(path: Path, problem: str) -> UserError:

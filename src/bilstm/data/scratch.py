@@ -9,6 +9,7 @@ import contextlib
 import math
 import mmap
 import os
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.errors import UserError
-from bilstm.files import locked, reason
+from bilstm.files import discard, locked, reason, temporary
 
 BLOCK = 1 << 20  # rows that are worked on at a time
 LARGE = 1 << 26  # bytes from which on an array is kept in a file
@@ -60,18 +61,43 @@ def folder(owner: object) -> Path:
     """
     try:
         _remove_abandoned()
-        unlocked = Path(tempfile.mkdtemp(".new", _PREFIX, place()))
+        name = f"{_PREFIX}{secrets.token_hex(4)}"
+        unlocked, made = (temporary(place() / f"{name}{suffix}") for suffix in (".new", _SUFFIX))
         with contextlib.ExitStack() as stack:
-            stack.callback(shutil.rmtree, unlocked, ignore_errors=True)
+            stack.callback(discard, unlocked)
+            unlocked.mkdir(0o700)
             stack.enter_context(locked(unlocked, alone=False))
+            stack.callback(discard, made)
             # Locked first, and then given the name that others look for: they remove what nobody has locked.
-            made = unlocked.rename(unlocked.with_suffix(_SUFFIX))
-            stack.callback(shutil.rmtree, made, ignore_errors=True)
+            unlocked.rename(made)
             end = stack.pop_all()
     except OSError as error:
         raise UserError(f"cannot write into {place()}: {reason(error)}{_ADVICE}") from None
     weakref.finalize(owner, end.close)
     return made
+
+
+def unicode_path(path: Path, owner: object) -> Path:
+    """A path of the same file that libraries can take which know names in UTF-8 only.
+
+    Args:
+        path: the file, which need not exist if its own name is in UTF-8.
+        owner: the path is good as long as this exists.
+    """
+    if _is_unicode(str(path.absolute())):
+        return path
+    target = path.parent if _is_unicode(path.name) else path
+    link = folder(owner) / "link"
+    link.symlink_to(target.absolute())
+    return link / path.name if target == path.parent else link
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data import scratch
 from bilstm.data.conll import ConllRows, is_conllu, write_conll
 from bilstm.data.filetable import FileTable
 from bilstm.data.lines import encode, is_utf_8
@@ -170,8 +171,9 @@ def write_query(table: FileTable, sql: str, path: AnyPath, output: Format) -> No
     like = table.source if isinstance(table.source, CsvRows) and _ending(path) == _ending(table.path) else None
     options = _copy_options(path, output, compress, like)
     with replacing(path) as temporary:
+        target = literal(str(scratch.unicode_path(temporary, table)))
         try:
-            table.connection.execute(f"COPY ({sql}) TO {literal(str(temporary))} ({options})").fetchall()
+            table.connection.execute(f"COPY ({sql}) TO {target} ({options})").fetchall()
             if like is not None and output == "csv" and not is_utf_8(like.encoding):
                 encode(temporary, like.encoding, compress=compress)
         except UnicodeEncodeError as error:

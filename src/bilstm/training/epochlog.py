@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bilstm.errors import UserError
-from bilstm.files import AnyPath, check_writable, reason, replacing
+from bilstm.files import AnyPath, GrowingFile, check_writable, reason
 
 _NOT_SCORES = ("epochs", "done", "resumed")
 _ALWAYS = ("epoch", "loss", "seconds")  # in each line; "epoch" is the first
@@ -37,25 +37,25 @@ class EpochLog:
         self.path, self._force = path, force
         self._check_replaceable()
         self.problem: str | None = None
-        self._begun = False
+        self._file = GrowingFile(path)
 
     def __call__(self, figures: Mapping[str, Any]) -> None:
         """Take what training reports, and write a line if an epoch has ended."""
         if self.problem is not None:
             return
         try:
-            if not self._begun:
+            lines = []
+            if not self._file.begun:
                 self._check_replaceable()  # again: training may have begun hours after the first time
-                with replacing(self.path) as new:
-                    new.write_text("".join(map(_line, figures.get("resumed", ()))), encoding="utf-8")
-                self._begun = True
+                lines = [_line(scores) for scores in figures.get("resumed", ())]
             if figures["done"] == 1.0:
-                with open(self.path, "a", encoding="utf-8") as file:
-                    file.write(_line({name: value for name, value in figures.items() if name not in _NOT_SCORES}))
+                lines.append(_line({name: value for name, value in figures.items() if name not in _NOT_SCORES}))
+            if lines or not self._file.begun:
+                self._file.add("".join(lines).encode())
         except UserError as error:
             self.problem = str(error)
         except OSError as error:
-            self.problem = f"cannot write {self.path}: {reason(error)}"
+            self.problem = f"cannot read {self.path}: {reason(error)}"
 
     def _check_replaceable(self) -> None:
         if not self._force and not _may_be_replaced(self.path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bilstm.errors import UserError
-from bilstm.files import AnyPath, reason
+from bilstm.files import AnyPath, GrowingFile, reason
 
 _OURS, _EVENTS = ".bilstm", "events.out.tfevents.*"
 _NO_SCORES = ("epoch", "epochs", "done", "resumed", "seconds")
@@ -48,7 +48,7 @@ class TensorBoardLog:
             raise UserError(
                 f"{folder} holds the events of another program: give another folder, or replace them with --force"
             )
-        self._file: Path | None = None
+        self._file: GrowingFile | None = None
         self._started = 0.0  # interruptions left out
 
     def __call__(self, figures: Mapping[str, Any]) -> None:
@@ -58,23 +58,26 @@ class TensorBoardLog:
         epochs = [*figures.get("resumed", ()), *([figures] if figures["done"] == 1.0 else [])]
         try:
             if epochs:
-                with open(self._file or self._new_file(epochs[-1]["seconds"]), "ab") as file:
-                    file.write(b"".join(map(self._records, epochs)))
+                beginning = b""
+                if self._file is None:
+                    self._file, beginning = self._new_file(epochs[-1]["seconds"])
+                self._file.add(beginning + b"".join(map(self._records, epochs)))
                 while self._replaced:
                     self._replaced.pop().unlink(missing_ok=True)
+        except UserError as error:
+            self.problem = str(error)
         except OSError as error:
             self.problem = f"cannot write events into {self.folder}: {reason(error)}"
 
-    def _new_file(self, seconds: float) -> Path:
-        """A file of the name that TensorBoard looks for, and unlike those that it replaces."""
+    def _new_file(self, seconds: float) -> tuple[GrowingFile, bytes]:
+        """A file of the name that TensorBoard looks for, and unlike those that it replaces; and its beginning."""
         from tensorboardX.proto.event_pb2 import Event
 
         now = time.time()
         self._started = now - seconds
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = self.folder / f"events.out.tfevents.{now:.6f}.{socket.gethostname()}{_OURS}"
-        self._file.write_bytes(_record(Event(wall_time=now, file_version="brain.Event:2")))
-        return self._file
+        path = self.folder / f"events.out.tfevents.{now:.6f}.{socket.gethostname()}{_OURS}"
+        return GrowingFile(path), _record(Event(wall_time=now, file_version="brain.Event:2"))
 
     def _records(self, epoch: Mapping[str, Any]) -> bytes:
         from tensorboardX.proto.event_pb2 import Event
