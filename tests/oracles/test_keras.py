@@ -688,7 +688,12 @@ def test_losses_and_their_gradients(loss: Loss, outputs: int, per_step: bool) ->
             np.testing.assert_allclose(mine, other, rtol=0, atol=2e-6 if optimizer == "sgd" else 1e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+MORE = ("LSTM, Keras 2's hard gates", "GRU, hard gates", "GRU without biases, SGD")  # in `make test-slow`
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in MORE else name for name in CASES]
+)
 def test_two_hundred_training_steps(name: str) -> None:
     case = CASES[name]
     generator = np.random.default_rng(7)
