@@ -58,14 +58,19 @@ template <int Rows, int Vectors>
     const Direction& direction = *pass.direction;
     for (int r = 0; r < Rows; ++r) {
         const float* from = arriving.row(pass, row + r, t);
-        const bool last = pass.goes_on() && t + 1 == pass.batch->length[static_cast<size_t>(row + r)];
         for (int v = 0; v < Vectors; ++v) {
-            const int64_t unit = panel * kPanel + v * kLanes, units = direction.units - unit;
-            sums[r][v] = from ? load_partial(from + unit, units) : Vec{};
-            if (last) sums[r][v] += load_partial(pass.state_row(pass.states->after, row + r) + unit, units);
+            const int64_t unit = panel * kPanel + v * kLanes;
+            sums[r][v] = from ? load_partial(from + unit, direction.units - unit) : Vec{};
         }
     }
-    if (!carried) return;
+    if (!carried) {  // these are the last steps of their sequences
+        for (int r = 0; pass.goes_on() && r < Rows; ++r)
+            for (int v = 0; v < Vectors; ++v) {
+                const int64_t unit = panel * kPanel + v * kLanes;
+                sums[r][v] += load_partial(pass.state_row(pass.states->after, row + r) + unit, direction.units - unit);
+            }
+        return;
+    }
     const float* matrix = arriving.recurrent + direction.transposed(direction.units).start(panel);
     add_from_gates(direction.to_previous, pass.gradient_rows(t + 1), row, matrix, sums);
 }
@@ -78,6 +83,7 @@ template <typename Cell, int Rows, int Vectors>
     const Direction& direction = *pass.direction;
     const int64_t sequences_before = t ? pass.active(t - 1) : pass.batch->sequences;
     const GateRows gates_now = Cell::kKeepsGates ? pass.gate_rows(t) : GateRows{}, gradients = pass.gradient_rows(t);
+    const bool by_state = carried || pass.goes_on();
     const float* cells_before = Cell::kHasCells ? (t ? pass.cell_run(t - 1) : pass.first_cells) : nullptr;
     if (Cell::kKeepsGates && carried && pass.fetches_ahead)  // while the tile's product runs
         for (int v = 0; v < Vectors; ++v) {
@@ -104,7 +110,7 @@ template <typename Cell, int Rows, int Vectors>
                                                 : nullptr;
                 places.before_units = direction.units - unit;
                 places.carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
-                places.carried = carried || pass.goes_on();
+                places.carried = by_state;
                 Cell::template gradient<decltype(vectors)::value>(direction, sums[r][v], places);
             });
         }

@@ -84,8 +84,10 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
         if (own.empty() && parameters_.empty()) ++first_learnt_;
         for (const Parameter* parameter : own)
             if (!parameter->plain) weights_per_step_ += parameter->count();
+        parameters_before_.push_back(parameters_.size());
         parameters_.insert(parameters_.end(), own.begin(), own.end());
     }
+    parameters_before_.push_back(parameters_.size());
     last_dense_ = dynamic_cast<Dense*>(layers_.back().get());
 }
 

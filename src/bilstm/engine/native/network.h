@@ -130,6 +130,7 @@ class Network {
     int64_t features_;
     std::vector<std::unique_ptr<Layer>> layers_;
     std::vector<Parameter*> parameters_;
+    std::vector<size_t> parameters_before_;  // each layer, and all
     Dense* last_dense_ = nullptr;
     bool one_row_each_ = false, reads_around_ = false;
     bool keeps_lengths_ = true;     // a step of a sequence is one until the end, or until all become one row

@@ -16,12 +16,14 @@ void Division::divide(const int64_t* lengths, int64_t count) {
         bounds.push_back(count);
         return;
     }
-    std::vector<int64_t> sorted(static_cast<size_t>(count));
-    std::iota(sorted.begin(), sorted.end(), int64_t{0});
-    std::stable_sort(sorted.begin(), sorted.end(), [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
+    sorted_.resize(static_cast<size_t>(count));
+    std::iota(sorted_.begin(), sorted_.end(), int64_t{0});
+    const auto longer = [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; };
+    if (!std::is_sorted(sorted_.begin(), sorted_.end(), longer))  // to sort takes memory
+        std::stable_sort(sorted_.begin(), sorted_.end(), longer);
     auto next = order.begin();
     for (int64_t share = 0; share < shares; ++share) {
-        for (int64_t i = share; i < count; i += shares) *next++ = sorted[static_cast<size_t>(i)];
+        for (int64_t i = share; i < count; i += shares) *next++ = sorted_[static_cast<size_t>(i)];
         bounds.push_back(next - order.begin());
     }
 }

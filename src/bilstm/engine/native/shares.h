@@ -13,12 +13,16 @@ namespace bilstm {
 inline constexpr int64_t kShareSequences = 16, kMostShares = 8;
 
 // Positions in a batch, share by share: share i is order[bounds[i]] … order[bounds[i + 1] - 1].
-struct Division {
+class Division {
+  public:
     std::vector<int64_t> order, bounds;
 
     int64_t shares() const { return static_cast<int64_t>(bounds.size()) - 1; }
     // Shares of about equal numbers of sequences and steps. One share keeps the batch's order.
     void divide(const int64_t* lengths, int64_t count);
+
+  private:
+    std::vector<int64_t> sorted_;  // kept between calls
 };
 
 // Adds gradients of shares. The sum of two float32 numbers in float64 is the same in any order, and so is that of more

@@ -87,7 +87,7 @@ void Network::fill_gradients_of(Workspace& w, size_t share, const StateGradients
         Scratch& scratch = w.scratch[layer];
         scratch.states = states;
         scratch.gradients.clear();
-        for (size_t own = layers_[layer]->parameters().size(); own > 0; --own)
+        while (parameter < parameters_before_[layer + 1])
             scratch.gradients.push_back(share_gradient(share, parameter++));
     }
 }
