@@ -67,7 +67,7 @@ def trainer(library: Any, case: Case) -> Callable[[], float]:
         loss = loss_of(tagger(data), wanted)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Engine:
             if self.drops and layer + 1 < layers:
                 structs.append(plans.dropout(2 * layer + 1, self.dropout))
         self.network = Network(structs, inputs)
-        self._written: list[Tensor] = []
+        self._written: list[FloatArray] = []
         self.writes = 0  # of other weights than before
 
     @property
@@ -47,41 +47,56 @@ class Engine:
         return 0 < self.dropout < 1 and self.layers > 1
 
     def write(self, weights: list[Tensor]) -> None:
-        """Give the network these weights, PyTorch's, unless it has them."""
-        if self._written and all(map(torch.equal, self._written, weights)):
+        """Give the network these weights, PyTorch's, unless it has them.
+
+        In NumPy: after a large operation, PyTorch's threads keep processors busy for some milliseconds.
+        """
+        arrays = [_array(weight) for weight in weights]
+        if self._written and all(map(np.array_equal, self._written, arrays)):
             return
-        parts = []
-        for i in range(0, len(weights), 4):
-            kernel, recurrent, *biases = (self._gates(weight.detach()) for weight in weights[i : i + 4])
+        flat, at = np.empty(self.network.parameter_count, np.float32), 0
+        for i in range(0, len(arrays), 4):
+            kernel, recurrent, *biases = arrays[i : i + 4]
             both = [biases[0] + biases[1]] if self.mode == "LSTM" else biases  # PyTorch adds an LSTM's two
-            parts += [kernel.t().reshape(-1), recurrent.t().reshape(-1), *both]
-        self.network.write(torch.cat(parts).numpy())
+            for array in (kernel, recurrent, *both):
+                for gate in self._gates(len(array)):
+                    own = array[gate.theirs]
+                    place = flat[at : at + array.size].reshape(-1, len(array)) if array.ndim == 2 else flat[at:]
+                    place[..., gate.ours] = own.T
+                at += array.size
+        self.network.write(flat)
         self.writes += 1
-        self._written = [weight.detach().clone() for weight in weights]
+        self._written = [array.copy() for array in arrays]
 
     def gradients(self, weights: list[Tensor]) -> list[Tensor]:
         """The network's, for each of PyTorch's weights. An LSTM's two biases have the same."""
-        flat, found, at = torch.from_numpy(self.network.read("gradients")), [], 0
-
-        def take(*shape: int) -> Tensor:
-            nonlocal at
-            at += int(np.prod(shape))
-            return flat[at - int(np.prod(shape)) : at].view(*shape)
-
-        for i in range(0, len(weights), 4):
-            gates = weights[i].shape[0]
-            kernel, recurrent = take(weights[i].shape[1], gates).t(), take(weights[i + 1].shape[1], gates).t()
-            first = take(gates)
-            second = first.clone() if self.mode == "LSTM" else take(gates)
-            found += [self._gates(each).contiguous() for each in (kernel, recurrent, first, second)]
+        found: list[Tensor] = []
+        flat, at = self.network.read("gradients"), 0
+        for i, weight in enumerate(weights):
+            if self.mode == "LSTM" and i % 4 == 3:
+                found.append(found[-1].clone())
+                continue
+            array, size = np.empty(tuple(weight.shape), np.float32), weight.numel()
+            rows = flat[at : at + size].reshape(-1, len(array))
+            for gate in self._gates(len(array)):
+                array[gate.theirs] = rows[:, gate.ours].T if array.ndim == 2 else rows[0, gate.ours]
+            found.append(torch.from_numpy(array))
+            at += size
         return found
 
-    def _gates(self, weight: Tensor) -> Tensor:
-        """A GRU's gates are r, z, n in PyTorch and z, r, n in the engine; an LSTM's have one order."""
+    def _gates(self, rows: int) -> list[_Gate]:
+        """Where gates are: a GRU's are r, z, n in PyTorch and z, r, n in the engine; an LSTM's have one order."""
         if self.mode == "LSTM":
-            return weight
-        r, z, n = weight.chunk(3)
-        return torch.cat([z, r, n])
+            return [_Gate(slice(0, rows), slice(0, rows))]
+        r, z, n = (slice(i * self.units, (i + 1) * self.units) for i in range(3))
+        return [_Gate(r, z), _Gate(z, r), _Gate(n, n)]
+
+
+class _Gate(NamedTuple):
+    """Rows of PyTorch's weights, and the engine's columns that hold the same."""
+
+    theirs: slice
+    ours: slice
 
 
 class _Run(torch.autograd.Function):
