@@ -61,7 +61,9 @@ class Container:
     def major(self) -> int:
         return int(self.version.split(".")[0])
 
-    def datasets(self, name: str, class_name: str, index: int, paths: Sequence[str]) -> list[tuple[str, h5py.Dataset]]:
+    def datasets(
+        self, name: str, class_name: str, index: int, paths: Sequence[str], second: str = ""
+    ) -> list[tuple[str, h5py.Dataset]]:
         """A layer's arrays with their names, in the order that Keras's `get_weights` has.
 
         Args:
@@ -69,12 +71,13 @@ class Container:
             class_name: its class.
             index: how many layers of this class the model has before it.
             paths: where a .keras file keeps the arrays, below the layer.
+            second: the name of the layer inside that comes second, if there are two.
 
         Raises:
             RefusedError: the file has none for it.
         """
         if self.named:
-            return self._by_name(name)
+            return self._by_name(name, second)
         group = self._by_class(class_name, index)
         found: list[tuple[str, h5py.Dataset]] = []
         for path in paths:
@@ -82,11 +85,11 @@ class Container:
             found += [(f"{path}/{key}", descend(own, key)) for key in sorted(own, key=_number)]
         return found
 
-    def _by_name(self, name: str) -> list[tuple[str, h5py.Dataset]]:
+    def _by_name(self, name: str, second: str) -> list[tuple[str, h5py.Dataset]]:
         group = descend(self.weights, name)
         names = [each for each in attribute_list(group, "weight_names") if "seed_generator" not in each]
-        # Trainable weights come first: where only one direction is trainable, the order is not that of the directions.
-        names.sort(key=lambda each: any(part.startswith("backward_") for part in each.split("/")[1:]))
+        # Trainable weights come first: where only the second layer is trainable, its arrays stand before the first's.
+        names.sort(key=lambda each: bool({second, f"backward_{second}"} & {*each.split("/")}))
         return [(each, descend(group, each)) for each in names]
 
     def _by_class(self, class_name: str, index: int) -> h5py.Group:

@@ -64,9 +64,10 @@ def _makes_mask(layer: Layer) -> bool:
 
 def _loses_mask(layer: Layer) -> bool:
     """Whether Keras passes no mask on, or one that no longer lies over the right steps."""
-    return isinstance(layer, (Conv1D, MaxPooling1D, AveragePooling1D)) or (
-        isinstance(layer, Recurrent) and layer.go_backwards and layer.return_sequences
-    )
+    if isinstance(layer, (Conv1D, MaxPooling1D, AveragePooling1D)):
+        return True
+    recurrent = layer.forward if isinstance(layer, Bidirectional) else layer
+    return isinstance(recurrent, Recurrent) and recurrent.go_backwards and recurrent.return_sequences
 
 
 def _reads_padding(layer: Layer, masked: bool) -> str:

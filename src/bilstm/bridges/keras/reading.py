@@ -139,7 +139,7 @@ def _input_of(model: dict[str, Any], sources: list[SourceLayer]) -> tuple[int, b
     embedded = bool(rest) and rest[0].class_name == "Embedding"
     if not isinstance(shape, list) or not all(size is None or type(size) is int for size in shape):
         raise RefusedError(
-            "it does not give the shape of the model's input: build the model in Keras, and save it again"
+            "it does not give the shape of the model's input: build the model in Keras and save it again"
         )
     if len(shape) == 2 and embedded:
         features = 1
@@ -171,7 +171,7 @@ def _arrays(container: Container, translated: Translated, width: int) -> list[Fl
     source = translated.source
     stored = [part.stored(width) for part in translated.parts]
     paths = [part.path for part in translated.parts]
-    found = container.datasets(source.name, source.class_name, source.index, paths)
+    found = container.datasets(source.name, source.class_name, source.index, paths, translated.second)
     expected = [spec for specs in stored for spec in specs]
     if len(found) != len(expected):
         raise RefusedError(f"{source.title} has {len(found)} arrays of weights in the file, not {len(expected)}")

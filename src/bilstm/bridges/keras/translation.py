@@ -96,12 +96,14 @@ class Translated:
         source: the layer in the file.
         layers: ours, none where it acts in training only or was merged into the layer before.
         parts: its arrays; they are those of the last of `layers`.
+        second: the file's name of the second layer inside it, if there are two.
         otherwise: what became of it where there are no layers.
     """
 
     source: SourceLayer
     layers: list[Layer]
     parts: list[Part] = field(default_factory=list)
+    second: str = ""
     otherwise: str = "left out: it acts in training only"
 
 
@@ -179,7 +181,7 @@ class Translator:
             _part_of(first, layer.forward, "forward_layer"),
             _part_of(second, layer.backward, "backward_layer"),
         ]
-        return Translated(source, [*_dropouts(rate), layer], parts)
+        return Translated(source, [*_dropouts(rate), layer], parts, second.name)
 
     def _inner_cell(self, source: SourceLayer, name: str, inner: SourceLayer) -> tuple[Recurrent, float]:
         title = f"{source.title}: {name} ({shown(inner.class_name)[1:-1]})"
