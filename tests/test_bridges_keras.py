@@ -118,7 +118,8 @@ def write_h5(
 
 
 def named(prefix: str, arrays: Sequence[Array]) -> list[tuple[str, Array]]:
-    return [(f"{prefix}/{kind}:0", values) for kind, values in zip(("kernel", "recurrent_kernel", "bias"), arrays, strict=False)]
+    kinds = ("kernel", "recurrent_kernel", "bias")
+    return [(f"{prefix}/{kind}:0", values) for kind, values in zip(kinds, arrays, strict=False)]
 
 
 def draw(seed: int = 1) -> Ragged:
@@ -197,7 +198,8 @@ def test_a_functional_model_of_keras_2_and_gru_of_its_time(kind: str, tmp_path: 
     arrays = random_arrays(ours)
     ours.set_weights(arrays)
     model = functional(recurrent("GRU", "gru_1", 4, return_sequences=False), dense("dense_1", 2, "tanh"), kind=kind)
-    weights = {"input_1": [], "gru_1": named("gru_1", arrays[:3]), "dense_1": [("dense_1/kernel:0", arrays[3]), ("dense_1/bias:0", arrays[4])]}
+    of_dense = [("dense_1/kernel:0", arrays[3]), ("dense_1/bias:0", arrays[4])]
+    weights = {"input_1": [], "gru_1": named("gru_1", arrays[:3]), "dense_1": of_dense}
     file = read(write_h5(tmp_path / "model.hdf5", model, weights))
     assert not file.agrees
     same(file.model, ours, draw())
@@ -308,16 +310,16 @@ def test_arguments_are_refused_by_layer_name_and_value(changed: Config, message:
 
 OTHERS = [
     (layer("BatchNormalization", "bn"), "layer 'bn' (BatchNormalization) is not supported: fold it"),
-    (layer("Lambda", "turn", function=["4wEAAAA", None, None]), "layer 'turn' (Lambda) is not supported: it holds Python"),
+    (layer("Lambda", "turn", function=["4wEAAAA", None, None]), "layer 'turn' (Lambda) is not supported: it holds"),
     (layer("CRF", "crf_1", units=3), "layer 'crf_1' (CRF) is not supported"),
     (layer("Attention", "att"), "layer 'att' (Attention) is not supported"),
     (layer("Activation", "act", activation="relu"), "layer 'act' (Activation): relu is supported only directly after"),
     (layer("Masking", "late", mask_value=0.0), "must be the first layer"),
-    (layer("Conv1D", "conv", filters=2, kernel_size=[3], padding="valid"), "padding='valid' is not supported (only 'same'"),
-    (layer("Conv1D", "conv", filters=2, kernel_size=[3], padding="same", strides=[2]), "layer 'conv' (Conv1D): strides=2"),
+    (layer("Conv1D", "conv", filters=2, kernel_size=[3], padding="valid"), "padding='valid' is not supported"),
+    (layer("Conv1D", "conv", filters=2, kernel_size=[3], padding="same", strides=[2]), "(Conv1D): strides=2"),
     (layer("MaxPooling1D", "pool", pool_size=[2], data_format="channels_first"), "data_format='channels_first'"),
     (layer("GlobalMaxPooling1D", "pool", keepdims=True), "layer 'pool' (GlobalMaxPooling1D): keepdims=True"),
-    (layer("TimeDistributed", "td", layer=layer("Flatten", "f")), "layer 'td' (TimeDistributed): layer (Flatten) is not"),
+    (layer("TimeDistributed", "td", layer=layer("Flatten", "f")), "(TimeDistributed): layer (Flatten) is not"),
     (layer("Bidirectional", "bi", layer=layer("RNN", "r")), "layer 'bi' (Bidirectional): layer (RNN) is not supported"),
     (
         layer("Bidirectional", "bi", merge_mode="min", layer=recurrent("LSTM", "l", 2)),
@@ -545,19 +547,29 @@ def test_damaged_files_are_read_or_refused_in_one_line(ending: str, tmp_path: Pa
     if ending == ".keras":
         whole = as_archive(tmp_path / "one.keras", whole)
     assert load(whole).count_params() == 4 * 4 * (FEATURES + 4 + 1)
-    refused = 0
+    messages = []
     for content in damaged(whole.read_bytes(), np.random.default_rng(5), 200):
         path = tmp_path / f"damaged{ending}"
         path.write_bytes(content)
         try:
             model = load(path)
         except ModelFileError as error:
-            refused += 1
-            assert "\n" not in str(error)
-            assert str(path) in str(error)
+            messages.append(str(error))
         else:
             assert all(np.isfinite(array).all() for array in model.get_weights())
-    assert refused > 80
+    assert len(messages) > 80
+    assert all(str(path) in message and "\n" not in message for message in messages)
+
+
+def test_a_heap_of_texts_without_end_is_refused(tmp_path: Path) -> None:
+    """The HDF5 library looks for the next block of size 0 for ever."""
+    path = one_lstm(tmp_path)
+    content = bytearray(path.read_bytes())
+    heap = content.find(b"GCOL")
+    content[heap + 16 : heap + 32] = bytes(16)
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="its texts are damaged"):
+        load(path)
 
 
 # --- The command ----------------------------------------------------------------------------------------------------
@@ -570,15 +582,15 @@ def run(*arguments: Any) -> Any:
 def test_convert(tmp_path: Path) -> None:
     described = recurrent("LSTM", "lstm", 4, recurrent_dropout=0.25)
     both = layer("Bidirectional", "both", layer=described, merge_mode="concat")
-    ours = bilstm.Sequential([layers.Input((None, FEATURES)), layers.Bidirectional(layers.LSTM(4, return_sequences=True))])
-    arrays = random_arrays(ours)
+    inside = layers.LSTM(4, return_sequences=True)
+    arrays = random_arrays(bilstm.Sequential([layers.Input((None, FEATURES)), layers.Bidirectional(inside)]))
     weights = {"both": named("both/forward_lstm", arrays[:3]) + named("both/backward_lstm", arrays[3:])}
     path = write_h5(tmp_path / "old.h5", sequential(both), weights)
     result = run(path, "--out", tmp_path / "new.safetensors")
     assert result.exit_code == 0, result.output
     printed = " ".join(result.stdout.split())
     assert "old.h5: .h5 file of Keras 2.2.4; 3 inputs, 256 parameters" in printed
-    assert "Bidirectional(layer=LSTM(units=4, return_sequences=True, recurrent_activation='hard_sigmoid_keras2'))" in printed
+    assert "LSTM(units=4, return_sequences=True, recurrent_activation='hard_sigmoid_keras2'))" in printed
     assert "layer (LSTM): recurrent_dropout=0.25 acts in training only" in printed
     assert "had no mask and its backward direction began in the padding" in printed
     same(bilstm.load_model(tmp_path / "new.safetensors"), load(path), draw())
@@ -610,8 +622,9 @@ def test_convert_of_weights_beside_a_description(tmp_path: Path) -> None:
     path, text = tmp_path / "weights.h5", tmp_path / "model.json"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"lstm"]
-        file.create_group("lstm").attrs["weight_names"] = [name.encode() for name, _ in named("lstm", random_arrays(ours))]
-        for name, values in named("lstm", random_arrays(ours)):
+        arrays = named("lstm", random_arrays(ours))
+        file.create_group("lstm").attrs["weight_names"] = [name.encode() for name, _ in arrays]
+        for name, values in arrays:
             file[f"lstm/{name}"] = values
     text.write_text(json.dumps({**sequential(recurrent("LSTM", "lstm", 4)), "keras_version": "2.2.4"}))
     out = tmp_path / "out"

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import os
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import h5py
 
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"  # how the files begin
+_HEAP = b"GCOL\1"
 _MOST_EXPANDED = 50  # how much larger than the archive its members may be
 # The groups of a model's layers in model.weights.h5. In that of tf.keras 2.12 the numbers after the names have gaps.
 _LAYERS, _LAYERS_OF_2_12 = "layers", "_layer_checkpoint_dependencies"
@@ -122,10 +125,13 @@ def open_container(path: AnyPath, architecture: AnyPath | None = None) -> Iterat
     start = _beginning(path)
     with contextlib.ExitStack() as stack, saying_why(path):
         if start.startswith(ZIP):
-            text, versions, source = _from_archive(path)
-            file = stack.enter_context(h5py.File(source, "r"))
+            text, versions, content = _from_archive(path)
+            check_heaps(content)
+            file = stack.enter_context(h5py.File(io.BytesIO(content), "r"))
             container = Container("keras", _version(versions), _model(text), file, named=False)
         elif start.startswith(HDF5):
+            with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                check_heaps(mapped)
             file = stack.enter_context(h5py.File(path, "r"))
             container = _from_hdf5(file, None if architecture is None else _text(architecture))
         else:
@@ -173,13 +179,13 @@ def _beginning(path: AnyPath) -> bytes:
 # --- .keras ---------------------------------------------------------------------------------------------------------
 
 
-def _from_archive(path: AnyPath) -> tuple[str, dict[str, Any], io.BytesIO]:
+def _from_archive(path: AnyPath) -> tuple[str, dict[str, Any], bytes]:
     """The text of config.json, the content of metadata.json, and model.weights.h5."""
     with zipfile.ZipFile(path) as archive:
         size = os.path.getsize(path)
         config = _member(archive, "config.json", MAXIMUM_HEADER).decode()
         metadata = _json(_member(archive, "metadata.json", 1 << 20).decode(), "metadata.json")
-        weights = io.BytesIO(_member(archive, "model.weights.h5", _MOST_EXPANDED * size))
+        weights = _member(archive, "model.weights.h5", _MOST_EXPANDED * size)
     return config, metadata if isinstance(metadata, dict) else {}, weights
 
 
@@ -191,6 +197,25 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     if member.file_size > most:
         raise RefusedError(f"its {name} claims to have {member.file_size:,} bytes")
     return archive.read(member)
+
+
+def check_heaps(content: bytes | mmap.mmap) -> None:
+    """Refuse a damaged heap of texts at which the HDF5 library would loop for ever.
+
+    A heap ("GCOL") is a chain of blocks: a number, 0 for free space, and a size, without which there is no next block.
+    HDF5's file format specification, "Disk Format: Level 1E, Global Heap".
+    """
+    heap, blocks = content.find(_HEAP), 0
+    while heap >= 0:
+        size = struct.unpack("<Q", content[heap + 8 : heap + 16])[0] if heap + 16 <= len(content) else 0
+        at, end = heap + 16, min(heap + size, len(content))
+        while at + 16 <= end:
+            number, length = struct.unpack("<H6xQ", content[at : at + 16])
+            blocks += 1
+            if (not number and not length) or blocks > len(content):  # such as heaps within heaps
+                raise RefusedError("its texts are damaged")
+            at += 16 + length + -length % 8 if number else length
+        heap = content.find(_HEAP, heap + 1)
 
 
 # --- .h5 ------------------------------------------------------------------------------------------------------------
