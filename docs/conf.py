@@ -24,6 +24,7 @@ NAVIGATION = {
         "/docs/python",
         "/docs/keras",
         "/docs/pytorch",
+        "/docs/old-keras",
         "/docs/estimators",
         "/docs/report",
     ],

@@ -29,7 +29,7 @@ ROOMS = (
     ("inspection", "preview"),
     ("compare",),
     ("plots", "report"),
-    ("estimators", "torch"),
+    ("estimators", "torch", "bridges"),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -361,3 +361,15 @@ def make_layer(name: str) -> Layer:
         "Input": {"shape": (None, 3)},
     }
     return LAYERS[name](**settings.get(name, {}), name="mine")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_save_replaces_a_foreign_file_only_if_forced(force: bool, tmp_path: Path) -> None:
+    path, model = tmp_path / "m", Sequential([Dense(1, input_shape=(None, 2))])
+    path.write_text("somebody's")
+    if force:
+        model.save(path, force=True)
+        assert load_model(path).count_params() == model.count_params()
+    else:
+        with pytest.raises(UserError, match="is not a bilstm model"):
+            model.save(path)

@@ -27,7 +27,16 @@ from bilstm._version import __version__
 from bilstm.errors import ModelFileError, UserError, shown
 from bilstm.files import AnyPath, check_writable, reason, replacing
 
-__all__ = ["FORMAT", "KINDS", "MAXIMUM_HEADER", "ModelFileError", "check_model_path", "read_model", "write_model"]
+__all__ = [
+    "FORMAT",
+    "KINDS",
+    "MAXIMUM_HEADER",
+    "ModelFileError",
+    "check_model_path",
+    "parse_json",
+    "read_model",
+    "write_model",
+]
 
 FORMAT = 2  # 1 was version 0.1, which knew labels of time steps only
 KINDS = ("model", "sequential", "tagger", "checkpoint")
@@ -199,10 +208,8 @@ def _parse(text: str) -> dict[str, Any]:
         ValueError: it is none; the message says why.
     """
     try:
-        header = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
-        if "\\u" in text:
-            _check_unicode([json.dumps(header, ensure_ascii=False)])
-    except (ValueError, RecursionError) as error:
+        header = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"its description is not JSON: {error}") from None
     if not isinstance(header, dict):
         raise ValueError("its description is not an object")
@@ -217,6 +224,21 @@ def _parse(text: str) -> dict[str, Any]:
     if not isinstance(versions, dict) or not all(isinstance(value, str) for value in versions.values()):
         raise ValueError("its versions are not text")
     return header
+
+
+def parse_json(text: str) -> Any:
+    """The data in JSON from a stranger: finite numbers and whole characters only, however deep it is nested.
+
+    Raises:
+        ValueError: it is not that; the message says why.
+    """
+    try:
+        data = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        if "\\u" in text:
+            _check_unicode([json.dumps(data, ensure_ascii=False)])
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    return data
 
 
 def _check_unicode(texts: Iterable[str]) -> None:

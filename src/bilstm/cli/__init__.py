@@ -14,6 +14,7 @@ from bilstm._version import __version__
 from bilstm.cli.compare import compare
 from bilstm.cli.completion import completion
 from bilstm.cli.configuration import config_option
+from bilstm.cli.convert import convert
 from bilstm.cli.demo import demo
 from bilstm.cli.evaluate import evaluate
 from bilstm.cli.inspect import inspect
@@ -36,7 +37,7 @@ def commands() -> None:
     """
 
 
-for command in (train, evaluate, predict, compare, inspect, demo):
+for command in (train, evaluate, predict, compare, inspect, convert, demo):
     command.params.append(config_option())
     commands.add_command(command)
 commands.add_command(completion)

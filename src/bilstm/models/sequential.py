@@ -925,21 +925,31 @@ class Sequential:
             model.compile(optimizer, compiled["loss"], compiled["metrics"], recompute=recompute)
         return model
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = True, **keywords: Any) -> None:
+    def save(
+        self, path: str | os.PathLike[str], overwrite: bool = True, *, force: bool = False, **keywords: Any
+    ) -> None:
         """Write architecture, weights and compile settings to one safetensors file, wholly or not at all.
 
         The optimizer's moments are not kept, so that the file stays small.
+
+        Args:
+            path: the file to write.
+            overwrite: whether to replace a model file of bilstm's.
+            force: whether to replace a file that bilstm did not write, too.
+            keywords: Keras's other arguments, with the values that change nothing here.
 
         Raises:
             UserError: the file cannot be written, exists already and `overwrite` is False, or is not bilstm's.
         """
         refuse_unsupported("save", keywords, {"include_optimizer": False, "save_format": None, "zipped": None})
-        self._write(path, {"kind": "sequential", "model": self.get_config()}, overwrite)
+        self._write(path, {"kind": "sequential", "model": self.get_config()}, overwrite, force)
 
-    def _write(self, path: str | os.PathLike[str], header: dict[str, Any], overwrite: bool) -> None:
+    def _write(
+        self, path: str | os.PathLike[str], header: dict[str, Any], overwrite: bool, force: bool = False
+    ) -> None:
         if not overwrite and os.path.exists(path):
             raise UserError(f"{os.fspath(path)} exists already")
-        write_model(path, self.tensors(), header)
+        write_model(path, self.tensors(), header, force=force)
 
 
 _ARRAYS = ("weights", "first_moments", "second_moments")  # of the engine that a copy needs

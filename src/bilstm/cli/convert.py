@@ -1,0 +1,46 @@
+"""`bilstm convert`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bilstm.cli.options import FILE, say
+
+if TYPE_CHECKING:
+    from bilstm.bridges.keras import KerasFile
+
+
+@click.command(short_help="Convert a model of Keras's, old or new.")
+@click.argument("file", type=FILE)
+@click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
+@click.option("--architecture", metavar="JSON", type=FILE, help="The model's description, if FILE holds weights alone.")
+@click.option("--force", is_flag=True, help="Replace a file that is not a bilstm model, too.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+def convert(file: str, out: str, architecture: str | None, force: bool, quiet: bool) -> None:
+    """Convert a model in a .keras or .h5 FILE of Keras 2 or 3 to a model file of bilstm's.
+
+    Needs neither Keras nor TensorFlow. A layer or an argument that is not supported is named, and nothing is written.
+    """
+    from bilstm.bridges.keras import read
+    from bilstm.modelfile import check_model_path
+
+    check_model_path(out, inputs=[file, *([architecture] if architecture else [])], force=force)
+    converted = read(file, architecture)
+    converted.model.save(out, force=force)
+    say([*_description(converted), f"wrote {out}"], quiet)
+
+
+def _description(converted: KerasFile) -> list[str]:
+    from bilstm.errors import counted, shown
+
+    rows = [(shown(name)[1:-1], kind, became) for name, kind, became in converted.layers]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return [
+        f"{converted.path}: {converted.what}; {counted(converted.model.input_features or 0, 'input')}, "
+        f"{counted(converted.model.count_params(), 'parameter')}",
+        *(f"  {name:{widths[0]}}  {kind:{widths[1]}}  {became}" for name, kind, became in rows),
+        *converted.notes,
+        converted.padding,
+    ]
