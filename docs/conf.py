@@ -33,7 +33,6 @@ NAVIGATION = {
         "/benchmarks/accuracy/RESULTS",
         "/benchmarks/speed/RESULTS",
         "/benchmarks/speed/TORCH",
-        "/benchmarks/speed/GRU",
         "/benchmarks/speed/NEIGHBORS",
         "/benchmarks/accuracy/TUTORIAL",
     ],
