@@ -39,6 +39,7 @@ def test_several_labels_are_learnt() -> None:
     assert fitted.model_.network.get_config()["layers"][-1]["config"]["layer"]["config"] == {
         "units": 3,
         "activation": "sigmoid",
+        "use_bias": True,
     }
     assert set(fitted.training_["history"]) == {"loss", "val_loss"}
     predicted, probable = fitted.predict(X), fitted.predict_proba(X)

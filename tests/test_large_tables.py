@@ -169,7 +169,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in
     with pytest.raises(UserError, match=message):
         scratch.empty(1_000_000, np.float64)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    monkeypatch.setattr("tempfile.mkdtemp", full)
+    monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(UserError, match="cannot write into .*: no space left on device"):
         scratch.folder(UserError())
 

@@ -450,8 +450,8 @@ def test_nothing_gets_out_of_its_quotes(per_sequence: bool, tmp_path: Path) -> N
         word, odd = ("<b>\x07", "&amp;", "'\"")[i % 3], (i // 6 if per_sequence else i) % 2
         rows.append({HOSTILE: f"{HOSTILE}{i // 6}", "<i>x": i % 5, "w": word, "y": [HOSTILE, "<!--"][odd]})
     data = pd.DataFrame(rows)
-    model = bilstm.train(data, sequence=HOSTILE, label="y", **SMALL)
-    assert model.task.per_sequence == per_sequence
+    model = bilstm.train(data, sequence=HOSTILE, label="y", **SMALL | {"epochs": 1, "learning_rate": 1e-4})
+    assert model.task.per_sequence == per_sequence  # and it has learned so little that there are errors to show
     findings = examine(model, data, group=HOSTILE)
     findings["scores"]["notes"].append(strange)
     model.training |= {"stopped": strange}

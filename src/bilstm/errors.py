@@ -62,13 +62,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """
     words, candidates = _words(name), {other: _words(other) for other in known}
     spelt = {" ".join(others): other for other, others in reversed(candidates.items())}
-    close = [spelt[each] for each in difflib.get_close_matches(" ".join(words), spelt, n=1, cutoff=0.75)]
+    nearly, close = (
+        [spelt[each] for each in difflib.get_close_matches(" ".join(words), spelt, n=1, cutoff=cutoff)]
+        for cutoff in (0.85, 0.75)
+    )
     initials = [other for other, others in candidates.items() if words == ["".join(word[:1] for word in others)]]
     longer = [other for other, others in candidates.items() if _begin(words, others)]
     shorter = [other for other, others in candidates.items() if set(others) <= set(words)]
     longer.sort(key=lambda other: len(candidates[other]))
     shorter.sort(key=lambda other: -len(candidates[other]))
-    for similar in (longer, close, initials, shorter):
+    for similar in (nearly, longer, shorter, close, initials):
         if len(similar) == 1 or (similar and len(candidates[similar[0]]) != len(candidates[similar[1]])):
             return f" Did you mean {similar[0]!r}?"
     return ""
