@@ -88,7 +88,7 @@ class Recurrent(Layer):
     @property
     @abstractmethod
     def cell(self) -> str:
-        """The kind of cell: one of the engine's `CELLS`."""
+        """One of the engine's kinds of cells."""
 
     def output_features(self, features: int) -> int:
         return self.units
