@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -248,3 +249,24 @@ def test_a_batch_with_fewer_labelled_rows_than_its_shares() -> None:
     everything = np.arange(len(case.data))
     with pytest.raises(ValueError, match="fewer labelled rows than some of its shares"):
         model.network.gradient_of_shares(case.data, targets, [everything], [everything], 0, case.loss)
+
+
+def test_magnitudes_so_far_apart_that_float64_would_round() -> None:
+    """Of a sum like 1e20 + 1 - 1e20 an order of additions decides, unless its terms are multiples of one quantum."""
+    network, count = Network([dense(0, 1)], 1), 3 * SHARE_SEQUENCES
+    data, values = Ragged(np.zeros((count, 1)), np.arange(count + 1)), np.zeros((count, 1), np.float32)
+    shares = divide(data.lengths)
+    values[shares[0]], values[shares[1]], values[shares[2]] = 1e20, -1e20, 1
+    targets, terms, magnitudes = Targets(values=values), [], []
+    for _ in range(2):  # the first time for the largest magnitude
+        terms = []
+        for share in shares:
+            magnitudes.append(
+                network.gradient_of_shares(data, targets, [share], [share], count, "mean_squared_error")[1]
+            )
+            terms.append(network.sum_of_shares(len(shares), max(magnitudes)))
+    sums = {bits(terms[i] + terms[j] + terms[k]) for i, j, k in itertools.permutations(range(3))}
+    assert len(sums) == 1
+    network.gradient(data, targets, "mean_squared_error")
+    assert bits(network.read("gradients")) == bits(np.frombuffer(sums.pop()).astype(np.float32))
+    assert not network.sum_of_shares(3, 0.0).any()  # no shares are waiting to be added any more

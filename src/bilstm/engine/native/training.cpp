@@ -157,6 +157,7 @@ void Network::gradient(const bilstm_data& data, const int64_t* chosen, int64_t c
     if (!labelled) return clear_gradients();
     for (const Score& sums : scores_) add_to(*total, sums);
     add_shares();
+    computed_ = 0;  // the first share's gradients have become the sum
 }
 
 float Network::gradient_of_shares(const bilstm_data& data, const Shares& shares, int64_t labelled, Loss loss,
