@@ -203,6 +203,21 @@ def test_other_words_for_an_option(typed: str, meant: str) -> None:
     assert result.stderr == f"bilstm: no such option '{typed}'. Did you mean '{meant}'?\n"
 
 
+@pytest.mark.parametrize("option", [["--time-format", "%H:%M"], ["--one-day"]])
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_how_an_order_column_is_read_without_one(command: str, option: list[str], tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("id,x,y\n" + "1,0.5,a\n2,0.6,b\n" * 9)
+    rest = ["--out", str(tmp_path / "a.model")] if command == "train" else []
+    typed = [command, str(table), "--sequence", "id", "--label", "y", *option, *rest]
+    result = CliRunner().invoke(commands, typed)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"bilstm: {option[0]} ({option[0][2:].replace('-', '_')}) says how the order column is read, and has no effect "
+        "without one: name it with --order (order='…')\n"
+    )
+
+
 @pytest.mark.parametrize(
     "typed", ["--gpu", "--workers", "--steps", "--verbose", "--optimizer", "--l2", "--x", "--cuda"]
 )

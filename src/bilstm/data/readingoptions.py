@@ -141,7 +141,7 @@ class ReadingOptions:
         return f"{found[1]}{whole}.{found[3] or ''}{found[4] or ''}"
 
     def over(self, other: ReadingOptions) -> ReadingOptions:
-        """These options, and those of another where nothing is said here."""
+        """These options; where one is None, the other's value."""
         return ReadingOptions(**{**other.said, **self.said})
 
     @property

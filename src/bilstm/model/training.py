@@ -157,7 +157,7 @@ def column_options(
     """What a person says about the columns: see `train`.
 
     Raises:
-        UserError: a value is impossible.
+        UserError: a value is impossible or has no effect.
     """
     from bilstm.data.texts import TOKENS
     from bilstm.tasks import KINDS
@@ -168,7 +168,14 @@ def column_options(
     if tokens != "words" and text is None:
         raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
     divided = None if text is None else TextColumn(text, tokens)  # type: ignore[arg-type]
-    return ColumnOptions(label=names, text=divided, task=task, reading=ReadingOptions.of(reading), **columns)
+    options = ReadingOptions.of(reading)
+    for name in ("time_format", "one_day") if columns.get("order") is None else ():
+        if name in options.said:
+            raise UserError(
+                f"--{name.replace('_', '-')} ({name}) says how the order column is read, and has no effect without "
+                "one: name it with --order (order='…')"
+            )
+    return ColumnOptions(label=names, text=divided, task=task, reading=options, **columns)
 
 
 def prepare_data(

@@ -20,7 +20,7 @@ class DropoutMask {
     float scale_;
 };
 
-// Every number of every row by itself: an element is a number of the sequence's rows, one row after the other.
+// Each value is dropped independently. An element is a value of the sequence, counted row by row.
 class Dropout final : public Layer {
   public:
     Dropout(int64_t width, float rate);
