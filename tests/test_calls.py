@@ -78,7 +78,7 @@ def test_calls_of_fit_are_short(first: int, seconds_a_step: float, monkeypatch: 
         assert len(steps_of_calls[0]) == 100  # so few steps of so small a model take no time
 
 
-@given(cases(most=70, longest=3))
+@given(cases(most=70, longest=3, crf=True))
 @settings(max_examples=20)
 def test_pieces_leave_no_trace(case: Case) -> None:
     model = case.model()

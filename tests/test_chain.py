@@ -33,7 +33,7 @@ from oracles.models import Case, bits, cases, tagger, weight_bits
 # --- Laws ------------------------------------------------------------------------------------------------------------
 
 
-@given(cases())
+@given(cases(crf=True))
 @settings(max_examples=40)
 def test_setting_what_was_got_changes_nothing(case: Case) -> None:
     model, other = case.model(), case.model()

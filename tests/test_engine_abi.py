@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bilstm.engine import library
 from bilstm.engine.library import DataStruct, DirectionStruct, LayerStruct, OptimizerStruct
-from bilstm.engine.losses import NO_LOSS, TABLE
+from bilstm.engine.losses import LOSSES, NO_LOSS
 from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS, OptimizerPlan, Targets, dense, dropout, embedding, recurrent
 from bilstm.ragged import Ragged
@@ -279,7 +279,7 @@ def test_an_unknown_array(call: Call, name: str, which: int) -> None:
     assert call(name) == (INVALID, "unknown array")
 
 
-@pytest.mark.parametrize("loss", [NO_LOSS, 1 + max(loss.number for loss in TABLE), 2**31 - 1])
+@pytest.mark.parametrize("loss", [NO_LOSS, 1 + max(loss.number for loss in LOSSES.values()), 2**31 - 1])
 @pytest.mark.parametrize("name", LEARNING)
 def test_an_unknown_loss(call: Call, name: str, loss: int) -> None:
     call.numbers["loss"] = loss

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bilstm.engine.plans import GATES
 from bilstm.layers import (
+    CRF,
     GRU,
     LAYERS,
     LSTM,
@@ -108,6 +110,7 @@ MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
     "AveragePooling1D": (AveragePooling1D, ANY | {"data_format": ([None, "channels_last"], ["channels_first"])}),
     "MaxPooling1D": (MaxPooling1D, ANY | {"data_format": ([None, "channels_last"], ["channels_first"])}),
     "GlobalAttentionPooling1D": (lambda **k: GlobalAttentionPooling1D(2, **k), ANY),
+    "CRF": (lambda **k: CRF(2, **k), ANY),
     "ColumnEmbedding": (lambda **k: ColumnEmbedding(1, [2], [3], **k), ANY),
 }
 CASES = [(owner, argument) for owner, (_, arguments) in MAKERS.items() for argument in arguments]
@@ -186,6 +189,20 @@ def test_every_layer_is_tested_here() -> None:
             "Conv1D: use_bias must be one of False, True, not 2",
         ),
         (lambda: Dense(-1), ValueError, "Dense: units must be at least 1, not -1"),
+        (lambda: CRF(0), ValueError, "CRF: labels must be at least 1, not 0"),
+        (lambda: CRF(2, [(0, 2)]), ValueError, "CRF: 2 is not a label: they are 0 to 1"),
+        (lambda: CRF(2, [(True, 1)]), ValueError, "CRF: labels are whole numbers from 0 to 1, or None, not True"),
+        (
+            lambda: CRF(2, [(None, None)]),
+            ValueError,
+            "CRF: a forbidden transition is a pair of labels, of which one may be None, not (None, None)",
+        ),
+        (lambda: CRF(2, ["01", "10"]), ValueError, "CRF: forbidden must be 4 rows of 2 digits, 0 or 1"),
+        (
+            lambda: CRF(2, np.zeros((2, 2))),
+            ValueError,
+            "CRF: forbidden has shape (2, 2), not (labels + 2, labels) = (4, 2)",
+        ),
         (
             lambda: Dense(1, activation="sigmoi"),
             ValueError,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bilstm.engine.library import LayerStruct
 from bilstm.engine.plans import ACTIVATIONS
 from bilstm.layers import (
+    CRF,
     GRU,
     LSTM,
     AveragePooling1D,
@@ -102,6 +103,7 @@ LAYER = st.one_of(
         dilation_rate=UNITS,
         activation=st.sampled_from([None, *ACTIVATIONS]),
     ),
+    st.builds(CRF, st.just(3), st.none() | st.sets(st.tuples(st.integers(0, 2), st.none() | st.integers(0, 2)))),
 )
 
 
@@ -112,7 +114,8 @@ def described(struct: LayerStruct | None) -> Any:
     plain = {name: getattr(struct, name) for name, *_ in struct._fields_}
     plain["ways"] = [(way.units, way.reverse, way.flip) for way in struct.ways]
     tables = {name: plain[name][: struct.tables] for name in ("vocabularies", "dimensions")}
-    return plain | tables
+    cells = struct.units * (struct.units + 2)
+    return plain | tables | {"forbidden": struct.forbidden[:cells] if struct.forbidden else None}
 
 
 def features_for(layer: Layer) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bilstm.engine.losses import LOSSES, TABLE, Loss, TargetKind
+from bilstm.engine.losses import CRF_LIKELIHOOD, LOSSES, TABLE, Loss, TargetKind
 from bilstm.engine.network import Network
 from bilstm.engine.plans import Targets, dense
 from bilstm.layers import Dense
@@ -23,6 +23,7 @@ from oracles.numpy_losses import ROW_LOSSES, row_losses
 pytestmark = pytest.mark.fast
 
 PAGE = Path(__file__).parents[1] / "docs" / "keras.md"
+ALL = (*TABLE, CRF_LIKELIHOOD)
 each_loss = pytest.mark.parametrize("loss", TABLE, ids=lambda loss: loss.name)
 
 
@@ -30,20 +31,20 @@ def test_numbers_are_those_of_the_engines_header() -> None:
     (text,) = re.findall(r"typedef enum bilstm_loss \{(.*?)\}", (NATIVE / "api.h").read_text(), re.DOTALL)
     none, *names, count = re.findall(r"^ *BILSTM_(\w+)", text, re.MULTILINE)
     assert (none, count) == ("NO_LOSS", "LOSSES")
-    numbers = {loss.name: loss.number for loss in TABLE}
+    numbers = {loss.name: loss.number for loss in ALL}
     assert numbers.pop("sparse_categorical_crossentropy") == numbers["categorical_crossentropy"]
     assert numbers == {name.lower(): number for number, name in enumerate(names)}
 
 
 def test_no_name_means_two_losses() -> None:
-    assert len(LOSSES) == sum(1 + len(loss.aliases) for loss in TABLE)
+    assert len(LOSSES) == sum(1 + len(loss.aliases) for loss in ALL)
 
 
 def test_the_oracle_has_every_loss() -> None:
     assert list(ROW_LOSSES) == [loss.name for loss in TABLE]
 
 
-@each_loss
+@pytest.mark.parametrize("loss", ALL, ids=lambda loss: loss.name)
 def test_every_name_is_documented(loss: Loss) -> None:
     said = inspect.getdoc(Sequential.compile) or ""
     (row,) = re.findall(r"^\| losses .*$", PAGE.read_text(), re.MULTILINE)

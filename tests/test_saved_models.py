@@ -34,7 +34,7 @@ from oracles.models import Case, bits, cases, numbers, tagger, weight_bits
 # --- Laws ------------------------------------------------------------------------------------------------------------
 
 
-@given(cases())
+@given(cases(crf=True))
 @settings(max_examples=40)
 def test_a_saved_model_is_the_same_to_the_last_bit(case: Case) -> None:
     model = case.model(Adam(0.02, beta_1=0.7, clipnorm=1.0))
@@ -333,7 +333,7 @@ def test_every_argument_of_every_layer_comes_back(tmp_path: Path) -> None:
             parameter = inspect.signature(type(made)).parameters[argument]
             if parameter.default is not inspect.Parameter.empty:
                 assert made.get_config()[argument] != parameter.default, f"{name}: {argument}"
-        model = Sequential([made, Dense(1)] if name != "Bidirectional" else [made])
+        model = Sequential([made, Dense(1)] if name not in ("Bidirectional", "CRF") else [made])
         model.build((None, made.input_features or 3))
         model.save(tmp_path / "model")
         assert repr(load_model(tmp_path / "model").layers[0]) == repr(made)
@@ -358,6 +358,7 @@ def make_layer(name: str) -> Layer:
         "AveragePooling1D": {"pool_size": 3, "strides": 1, "padding": "same"},
         "MaxPooling1D": {"pool_size": 3, "strides": 1, "padding": "same"},
         "GlobalAttentionPooling1D": {"units": 2},
+        "CRF": {"labels": 3, "forbidden": [(0, 1), (None, 2)]},
         "Input": {"shape": (None, 3)},
     }
     return LAYERS[name](**settings.get(name, {}), name="mine")

@@ -76,7 +76,7 @@ def test_it_is_another_build(arm: EmulatedEngine) -> None:
             Network([dense(0, 0)], 1)
 
 
-@given(case=cases(most=9), optimizer=st.sampled_from(OPTIMIZERS))
+@given(case=cases(most=9, crf=True), optimizer=st.sampled_from(OPTIMIZERS))
 @settings(max_examples=150)
 def test_models_of_all_layers(arm: EmulatedEngine, case: Case, optimizer: Optimizer) -> None:
     on_both(arm, lambda: trained(case, optimizer))

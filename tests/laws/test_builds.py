@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bilstm import utils
-from bilstm.engine.losses import LOSSES, TABLE, Loss
+from bilstm.engine.losses import CRF_LIKELIHOOD, LOSSES, TABLE, Loss
 from bilstm.engine.plans import ACTIVATIONS, GATES, PRECISIONS
 from bilstm.layers import LAYERS, LSTM, Bidirectional, Dense, Dropout, Input, Layer, Masking, to_json
 from bilstm.models import Sequential
@@ -140,7 +140,7 @@ def test_the_sample_has_every_layer_loss_and_activation() -> None:
             biases |= {part["config"].get("use_bias") for part in (layer, *inner)} - {None}
             gates |= {part["config"].get("recurrent_activation") for part in (layer, *inner)} - {None}
     assert layers == LAYERS.keys() - {Input.__name__, Masking.__name__}  # which the engine knows nothing of
-    assert losses == {*TABLE}
+    assert losses == {*TABLE, CRF_LIKELIHOOD}
     assert activations == {*ACTIVATIONS}
     assert gates == {*GATES}
     assert biases == {False, True}

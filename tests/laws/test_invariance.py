@@ -96,7 +96,7 @@ def rows_of(case: Case, sequence: int) -> slice:
 # --- Company ---------------------------------------------------------------------------------------------------------
 
 
-@given(cases(most=9), st.data())
+@given(cases(most=9, crf=True), st.data())
 @settings(max_examples=60)
 def test_a_sequence_is_predicted_the_same_alone_and_in_any_company(case: Case, data: st.DataObject) -> None:
     model = case.model()
@@ -130,7 +130,7 @@ def test_more_sequences_than_are_computed_together(
         assert bits(model.predict_rows(data[[i]])) == bits(expected)
 
 
-@given(cases())
+@given(cases(crf=True))
 @settings(max_examples=30)
 def test_a_loss_is_the_sum_of_its_sequences_losses(case: Case) -> None:
     model = case.model()
@@ -187,7 +187,7 @@ def test_arrays_are_predicted_as_lists_are(steps: int, features: int, count: int
 # --- Threads ---------------------------------------------------------------------------------------------------------
 
 
-@given(cases(), st.sampled_from(OPTIMIZERS))
+@given(cases(crf=True), st.sampled_from(OPTIMIZERS))
 @settings(max_examples=30)
 def test_threads_change_no_bit(case: Case, optimizer: Optimizer) -> None:
     results = []
@@ -231,7 +231,7 @@ def recomputing(case: Case) -> Sequential:
     return model
 
 
-@given(cases(most=9))
+@given(cases(most=9, crf=True))
 @settings(max_examples=60)
 def test_recomputing_changes_no_bit(case: Case) -> None:
     model, other = case.model(), recomputing(case)
@@ -260,7 +260,7 @@ def network_arrays(model: Sequential) -> list[bytes]:
     return [bits(network.read(name)) for name in ("weights", "first_moments", "second_moments")]
 
 
-@given(cases(), st.sampled_from(OPTIMIZERS))
+@given(cases(crf=True), st.sampled_from(OPTIMIZERS))
 @settings(max_examples=40)
 def test_a_gradient_and_an_update_are_a_training_step(case: Case, optimizer: Optimizer) -> None:
     whole, halves = case.model(optimizer), case.model(optimizer)
@@ -277,7 +277,7 @@ def test_a_gradient_and_an_update_are_a_training_step(case: Case, optimizer: Opt
     assert network_arrays(whole) == network_arrays(halves)
 
 
-@given(cases(), st.integers(1, 4))
+@given(cases(crf=True), st.integers(1, 4))
 @settings(max_examples=30)
 def test_two_fits_of_an_epoch_are_one_of_two(case: Case, batch_size: int) -> None:
     once, twice = case.model(), case.model()
@@ -290,7 +290,7 @@ def test_two_fits_of_an_epoch_are_one_of_two(case: Case, batch_size: int) -> Non
         assert network_arrays(once) == network_arrays(twice)
 
 
-@given(cases())
+@given(cases(crf=True))
 @settings(max_examples=30)
 def test_a_batch_where_nothing_is_labelled_changes_nothing(case: Case) -> None:
     model, other = case.model(), case.model()
@@ -303,7 +303,7 @@ def test_a_batch_where_nothing_is_labelled_changes_nothing(case: Case) -> None:
     assert model.network.iteration == other.network.iteration == 2  # type: ignore[union-attr]
 
 
-@given(cases())
+@given(cases(crf=True))
 @settings(max_examples=30)
 def test_predicting_and_evaluating_leave_no_trace(case: Case) -> None:
     model, other = case.model(), case.model()

@@ -90,13 +90,14 @@ class Bytes {
 struct Plan {
     std::vector<bilstm_layer> layers;
     std::vector<std::vector<int64_t>> sizes;
+    std::vector<std::vector<uint8_t>> forbidden;
     int64_t features;
 
     explicit Plan(Bytes& bytes) : features(bytes.size(5)) {
         const int64_t count = bytes.below(5);
         for (int64_t i = 0; i < count; ++i) {
             bilstm_layer layer{};
-            layer.kind = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(9));
+            layer.kind = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(11));
             layer.index = static_cast<int32_t>(i);
             layer.directions = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(1 + bytes.below(2));
             const int64_t units = bytes.size(40);
@@ -126,6 +127,9 @@ struct Plan {
             }
             layer.numeric = bytes.rarely() ? bytes.any<int64_t>() : std::max<int64_t>(features, 0) - layer.tables;
             layer.tables = bytes.claim(layer.tables);
+            const int64_t cells = units > 0 && units <= 40 ? (units + 2) * units : 0;
+            forbidden.push_back(bytes.array<uint8_t>(cells, [&] { return bytes.byte() % 4 == 0; }));
+            layer.forbidden = cells && bytes.byte() & 1 ? forbidden.back().data() : nullptr;
             layers.push_back(layer);
         }
     }
@@ -206,7 +210,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
         }
         const auto leave_at = bytes.array<int64_t>(d.sequences, [&] { return bytes.index(d.steps + 1); });
         float magnitude = 0;
-        switch (bytes.below(13)) {
+        switch (bytes.below(14)) {
             case 0:
                 answered(bilstm_train(network, &d.data, bytes.or_null(chosen), bytes.claim(count),
                                       bytes.or_null(starts), bytes.claim(batches), loss, &optimizer,
@@ -285,6 +289,16 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
                 std::vector<double> sums(static_cast<size_t>(parameters));
                 answered(
                     bilstm_sum_shares(network, bytes.index(9), bytes.number(), sums.data(), bytes.claim(parameters)));
+                break;
+            }
+            case 12: {
+                const int64_t paths = bytes.size(4);
+                const int64_t usable = paths > 0 && paths <= 4 ? paths : 1;
+                std::vector<int32_t> labels(static_cast<size_t>(usable * d.steps));
+                std::vector<double> logs(static_cast<size_t>(usable * d.sequences)), likelihoods(logs.size());
+                answered(bilstm_decode(network, &d.data, precision, usable == paths ? paths : bytes.claim(0),
+                                       bytes.byte() & 1 ? output.data() : nullptr, bytes.or_null(labels),
+                                       bytes.or_null(logs), bytes.byte() & 1 ? likelihoods.data() : nullptr));
                 break;
             }
             default:

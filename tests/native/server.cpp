@@ -87,11 +87,14 @@ bilstm_network* read_network() {
 void create() {
     auto layers = read_array<bilstm_layer>();
     std::vector<Array<int64_t>> sizes;
+    std::vector<Array<uint8_t>> forbidden;
     for (auto& layer : layers.items) {
         sizes.push_back(read_array<int64_t>());
         layer.vocabularies = sizes.back().data();
         sizes.push_back(read_array<int64_t>());
         layer.dimensions = sizes.back().data();
+        forbidden.push_back(read_array<uint8_t>());
+        layer.forbidden = forbidden.back().data();
     }
     const auto features = read_one<int64_t>();
     auto handle = room<bilstm_network*>(1);

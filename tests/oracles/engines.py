@@ -82,6 +82,8 @@ class EmulatedEngine:
         for layer in layers[:count]:
             for sizes in (layer.vocabularies, layer.dimensions):
                 parts.append(_array(np.array(sizes[: layer.tables], np.int64) if sizes else None))
+            cells = (layer.units + 2) * layer.units
+            parts.append(_array(np.array(layer.forbidden[:cells], np.uint8) if layer.forbidden else None))
         code = self._call("create", *parts, struct.pack("<q", features), into=[out])
         if not code:
             self._shapes[out._obj.value] = (features, 0, 0, 0)

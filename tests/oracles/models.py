@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from bilstm.engine.losses import LOSSES, TABLE, TargetKind
+from bilstm.engine.losses import CRF_LIKELIHOOD, LOSSES, TABLE, TargetKind
 from bilstm.layers import (
+    CRF,
     GRU,
     LSTM,
     AveragePooling1D,
@@ -94,7 +95,8 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int = 7) -> Case:
+def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int = 7, crf: bool = False) -> Case:
+    """`crf`: whether some networks may end with a CRF, whose loss is that of sequences."""
     seed = draw(st.integers(0, 2**32))
     random = np.random.default_rng(seed)
     lengths = draw(st.lists(st.integers(1, longest), min_size=1, max_size=most))
@@ -121,6 +123,8 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     loss = draw(st.sampled_from(list(HEADS)))
     outputs = draw(st.sampled_from([1, 3, 18]))
     layers.append(Dense(outputs, HEADS[loss]))
+    if crf and not end and draw(st.integers(0, 2)) == 0:
+        loss, layers[-1:] = CRF_LIKELIHOOD.name, crf_ending(outputs, random)
     data = Ragged(columns, offsets_of(lengths))
     described = [to_json(layer) for layer in layers]
     unbiased = draw(st.sets(st.sampled_from(range(len(layers))))) if draw(st.booleans()) else set()
@@ -161,12 +165,22 @@ def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], 
     ]
 
 
+def crf_ending(outputs: int, random: np.random.Generator) -> list[Layer]:
+    """The last layers of a network that ends with a CRF, of whose labels the last may not follow some others."""
+    forbidden = np.zeros((outputs + 2, outputs), bool)
+    if outputs > 2:
+        forbidden[:, -1] = random.random(outputs + 2) < 0.5
+        forbidden[-1] = False
+    return [TimeDistributed(Dense(outputs)), CRF(outputs, forbidden)]
+
+
 def random_labels(loss: str, rows: int, outputs: int, random: np.random.Generator) -> Any:
     """About a quarter of the rows are unlabelled, but not the first, which is never 1: labels 1 and -1 are refused."""
     unlabelled = random.random(rows) < 0.25
     unlabelled[0] = False
     if LOSSES[loss].targets is TargetKind.LABELS:
-        return np.where(unlabelled, -1, np.append(0, random.integers(outputs, size=rows - 1)))
+        most = max(1, outputs - 1) if loss == CRF_LIKELIHOOD.name else outputs  # the last label: see crf_ending
+        return np.where(unlabelled, -1, np.append(0, random.integers(most, size=rows - 1)))
     if LOSSES[loss].targets is TargetKind.NUMBERS:
         y = random.random((rows, outputs))
     elif LOSSES[loss].activation == "softmax":

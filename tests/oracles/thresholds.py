@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bilstm.engine.losses import TABLE, Loss, TargetKind
+from bilstm.engine.losses import CRF_LIKELIHOOD, TABLE, Loss, TargetKind
 from bilstm.engine.plans import ACTIVATIONS, MERGES
 from bilstm.layers import (
     AveragePooling1D,
@@ -33,7 +33,7 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import CELLS, NATIVE, Case, random_labels, without_bias
+from oracles.models import CELLS, NATIVE, Case, crf_ending, random_labels, without_bias
 
 Random = np.random.Generator
 
@@ -69,9 +69,12 @@ def draw(seed: int, *, small: bool = False) -> Case:
     outputs = int(random.choice([1, 2, 5, 17]))
     head = Dense(outputs, str(random.choice(activations_of(loss))))
     recurrent = draw_recurrent(random)
+    last: list[Layer] = [head]
+    if not ending and random.random() < 0.4:
+        loss, last = CRF_LIKELIHOOD, crf_ending(outputs, random)
 
     def layers_of(units: int) -> list[Layer]:
-        return [*first, *recurrent[0](units), *between[0], *recurrent[1](1 + units // 3), *between[1], *ending, head]
+        return [*first, *recurrent[0](units), *between[0], *recurrent[1](1 + units // 3), *between[1], *ending, *last]
 
     units = int(random.integers(1, 40))
     weights = 0 if small or random.random() < 0.5 else near(random.choice(OWN_WEIGHTS), random)
@@ -79,7 +82,7 @@ def draw(seed: int, *, small: bool = False) -> Case:
         units += 1
     layers = layers_of(units)
     if random.random() < 0.2:
-        layers = [*first, *between[0], *ending, head]  # none that is recurrent
+        layers = [*first, *between[0], *ending, *last]  # none that is recurrent
     if small:
         lengths = random.integers(1, 6, random.integers(1, 150)).tolist()
     else:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_uint8, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 
 from bilstm.engine.processors import default_threads
 
-ABI = 9
+ABI = 10
 INVALID, OUT_OF_MEMORY, INTERRUPTED = 1, 2, 4  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
@@ -58,6 +58,7 @@ class LayerStruct(ctypes.Structure):
         ("same", c_int32),
         ("causal", c_int32),
         ("without_bias", c_int32),
+        ("forbidden", POINTER(c_uint8)),
     ]
 
 
@@ -161,6 +162,7 @@ _SIGNATURES: dict[str, list[type]] = {
     "bilstm_update": [c_void_p, c_void_p],
     "bilstm_average": [c_void_p, c_float],
     "bilstm_predict": [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p],
+    "bilstm_decode": [c_void_p, c_void_p, c_int32, c_int64, c_void_p, c_void_p, c_void_p, c_void_p],
     "bilstm_predict_equal": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p],
     "bilstm_prepare": [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, POINTER(c_void_p)],
     "bilstm_predict_prepared": [c_void_p],

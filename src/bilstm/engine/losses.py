@@ -42,5 +42,7 @@ TABLE = (
     Loss("mean_absolute_error", 3, TargetKind.NUMBERS, "linear", ("mae",)),
     Loss("huber", 4, TargetKind.NUMBERS, "linear"),
 )
+# Of models that end with a CRF layer, and of no others: a loss of sequences, where those of the table are of rows.
+CRF_LIKELIHOOD = Loss("crf_likelihood", 5, TargetKind.LABELS, "linear", ("crf",))
 # Every name and alias -> its loss.
-LOSSES = {name: loss for loss in TABLE for name in (loss.name, *loss.aliases)}
+LOSSES = {name: loss for loss in (*TABLE, CRF_LIKELIHOOD) for name in (loss.name, *loss.aliases)}

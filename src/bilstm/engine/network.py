@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Sequence
 from ctypes import addressof, byref, c_char, c_float, c_int32, c_int64, c_void_p
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -100,6 +100,19 @@ def _forget(network: Network, forget: Any, handle: c_void_p, *_owners: Any) -> N
     """End a pass, before the network and what it reads may go."""
     if network._finalizer.alive:
         forget(handle)
+
+
+class Paths(NamedTuple):
+    """The likeliest labels of sequences, from a network that ends with a CRF: `Network.decode` makes them.
+
+    Attributes:
+        labels: (paths, total_steps) int32, the likeliest first; -1 where a sequence has fewer.
+        log_probabilities: (paths, n_sequences) float64, of the labels of whole sequences; minus infinity where a
+            sequence has fewer.
+    """
+
+    labels: npt.NDArray[np.int32]
+    log_probabilities: npt.NDArray[np.float64]
 
 
 class Network:
@@ -442,6 +455,54 @@ class Network:
             )
         )
         return output, states_out
+
+    def decode(self, data: Ragged, paths: int = 1, precision: str = "float32") -> tuple[FloatArray, Paths]:
+        """The outputs of a network that ends with a CRF, and the likeliest labels of each sequence.
+
+        Args:
+            data: sequences.
+            paths: how many there are to be of each sequence, from 1 to 1,000; of equally likely ones first that with
+                the lowest label at the last step where they differ.
+
+        Returns:
+            (total_steps, outputs) float32, and the paths.
+
+        Raises:
+            ValueError: the network does not end with a CRF, or a sequence has no labels without a forbidden transition.
+        """
+        output = np.empty((data.total_steps, self.outputs), np.float32)
+        labels = np.empty((paths, data.total_steps), np.int32)
+        log_probabilities = np.empty((paths, len(data)))
+        struct = self._data_struct(data)
+        check(
+            library().bilstm_decode(
+                self._handle,
+                byref(struct),
+                PRECISIONS.index(precision),
+                paths,
+                _address(output),
+                _address(labels),
+                _address(log_probabilities),
+                None,
+            )
+        )
+        return output, Paths(labels, log_probabilities)
+
+    def log_likelihoods(self, data: Ragged, targets: Targets, precision: str = "float32") -> npt.NDArray[np.float64]:
+        """(n_sequences,) float64: the logarithm of the probability of each sequence's labels, by a CRF.
+
+        Args:
+            targets: labels, or (total_steps, outputs) values, above 0 for each label that a step may have. Steps that
+                are unlabelled may have any.
+
+        Raises:
+            ValueError: the network does not end with a CRF, or a label is none of its.
+        """
+        result = np.empty(len(data))
+        struct = self._data_struct(data, targets)
+        number = PRECISIONS.index(precision)
+        check(library().bilstm_decode(self._handle, byref(struct), number, 0, None, None, None, _address(result)))
+        return result
 
     def predict_equal(self, values: FloatArray, precision: str = "float32") -> FloatArray:
         """(n, steps, outputs) float32, or (n, outputs), for a C-contiguous (n, steps, features) float32 array.

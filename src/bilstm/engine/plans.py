@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import c_int64
+from ctypes import c_int64, c_uint8
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -177,6 +177,20 @@ def convolution(
         activation=ACTIVATIONS.index(activation),
         without_bias=not use_bias,
     )
+
+
+def crf(index: int, labels: int, forbidden: npt.NDArray[np.bool_] | None = None) -> LayerStruct:
+    """The probabilities of labels from scores of them, given the whole sequence.
+
+    Args:
+        forbidden: (labels + 2, labels) which transitions are, from each label, from a sequence's beginning (the row
+            before the last) and to its end (the last row); None: none.
+    """
+    layer = LayerStruct(kind=10, index=index, units=labels)
+    if forbidden is not None:
+        cells = forbidden.ravel().tolist()
+        layer.forbidden = (c_uint8 * len(cells))(*cells)
+    return layer
 
 
 @lru_cache(maxsize=64)

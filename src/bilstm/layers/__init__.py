@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from bilstm.layers.base import LAYERS, Input, Layer, Symbol, WeightSpec, count_parameters, from_json, to_json
 from bilstm.layers.convolution import Conv1D
+from bilstm.layers.crf import CRF
 from bilstm.layers.pooling import (
     AveragePooling1D,
     GlobalAttentionPooling1D,
@@ -29,6 +30,7 @@ from bilstm.layers.stepwise import (
 )
 
 __all__ = [
+    "CRF",
     "GRU",
     "LAYERS",
     "LSTM",
@@ -80,6 +82,7 @@ LAYERS |= {
         GlobalAveragePooling1D,
         GlobalMaxPooling1D,
         GlobalAttentionPooling1D,
+        CRF,
     )
 }
 

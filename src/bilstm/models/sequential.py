@@ -20,6 +20,7 @@ from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS
 from bilstm.errors import UserError
 from bilstm.layers import (
+    CRF,
     Bidirectional,
     ColumnEmbedding,
     Embedding,
@@ -31,7 +32,7 @@ from bilstm.layers import (
     to_json,
 )
 from bilstm.modelfile import ModelFileError, read_model, write_model
-from bilstm.models import structure
+from bilstm.models import decoding, structure
 from bilstm.models.calls import steps_to_predict
 from bilstm.models.fitting import (
     SILENT,
@@ -336,7 +337,8 @@ class Sequential:
         Args:
             optimizer: "adam", "adamw", "sgd" or one of `bilstm.optimizers`.
             loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
-                "mean_squared_error" ("mse"), "mean_absolute_error" ("mae") or "huber" (with a delta of 1).
+                "mean_squared_error" ("mse"), "mean_absolute_error" ("mae") or "huber" (with a delta of 1); where the
+                last layer is a `CRF`, "crf_likelihood" ("crf").
             metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae").
             recompute: whether training keeps less of a batch in memory, for very long sequences, and computes it
                 again: a recurrent layer needs a half to a third as much, and up to a third more time. The results
@@ -356,6 +358,8 @@ class Sequential:
         }
         refuse_unsupported("compile", keywords, unsupported)
         loss = check_choice("compile", "loss", loss, LOSSES)
+        if self.layers:
+            structure.check_loss(self.layers, loss)
         several = [metrics] if isinstance(metrics, str) else metrics or ()
         checked = [check_choice("compile", "metrics", metric, _METRICS) for metric in several]
         recompute = check_choice("compile", "recompute", recompute, (False, True))
@@ -388,8 +392,8 @@ class Sequential:
             x: sequences (see the class); or batches (x, y) or (x, y, sample_weight), from a generator or an object
                 with a length and an index, such as `bilstm.utils.Sequence`.
             y: (n, steps, outputs) or (n, steps) or like x a list or a Ragged; (n, outputs) or (n,) where the model
-                returns one row for a sequence. NaN, or -1 for the cross-entropies: unlabelled, used as context but
-                not scored.
+                returns one row for a sequence. NaN, or -1 for labels and cross-entropies: unlabelled, used as context
+                but not scored. After a CRF labels, or 1 for each label that a step may have and 0 for the others.
             batch_size: sequences in a training step; 32 if left out.
             epochs: passes over the sequences.
             verbose: 0 silent, 1 or "auto" a bar (only a line where the output is no terminal), 2 a line an epoch.
@@ -792,15 +796,54 @@ class Sequential:
         self, x: Any, batch_size: int | None = None, verbose: int | str = 0, *, precision: str = "float32"
     ) -> Any:
         """Class numbers in the form of `predict`: 0 or 1 of shape (…, 1) for a single output, by threshold one half;
-        the largest output's number, without the last dimension, for several. The arguments are those of `evaluate`.
+        the largest output's number, without the last dimension, for several. After a `CRF` the likeliest labels of each
+        sequence as a whole, -1 for masked steps. The arguments are those of `evaluate`.
         """
         check_choice("predict_classes", "precision", precision, PRECISIONS)
         if self.splits:
             raise ValueError("predict_classes: Bidirectional(merge_mode=None) has two outputs, which are no classes")
         data = as_ragged(x)
+        if self.layers and isinstance(self.layers[-1], CRF):
+            return self.decode(x, precision=precision)[0][0]
         rows = self.predict_rows(data, self._context("predict_classes", len(data), batch_size, verbose), precision)
         classes = (rows > 0.5).astype(np.int32) if rows.shape[1] == 1 else rows.argmax(axis=1).astype(np.int32)
         return self._like(x, data, classes)
+
+    def decode(
+        self, x: Any, paths: int = 1, *, precision: str = "float32"
+    ) -> list[tuple[Any, npt.NDArray[np.float64]]]:
+        """The likeliest labels of each sequence as a whole, of a model that ends with a `CRF`.
+
+        Args:
+            x: sequences (see the class).
+            paths: how many there are to be of each sequence, from 1 to 1,000.
+            precision: of the weights, as for `evaluate`.
+
+        Returns:
+            For each path, the likeliest first: labels in the form of x, (n, steps), a list of (steps,) arrays or a
+            Ragged, int32, -1 for masked steps and where a sequence has fewer paths; and (n_sequences,) float64, the
+            logarithms of their probabilities, minus infinity where there are fewer. Of equally likely ones first comes
+            that with the lowest label at the last step where they differ.
+
+        Raises:
+            ValueError: the last layer is not a CRF, or paths or precision is none of these.
+        """
+        data = as_ragged(x)
+        found = decoding.decode(self, data, paths, precision)
+        return [(self._like(x, data, labels), log_probabilities) for labels, log_probabilities in found]
+
+    def log_likelihoods(self, x: Any, y: Any, *, precision: str = "float32") -> npt.NDArray[np.float64]:
+        """(n_sequences,) float64: the logarithm of the probability of each sequence's labels, by a `CRF`.
+
+        Args:
+            x, y: as of `fit`: labels, -1 where any may be, or 1 for each label that a step may have. So the probability
+                of a span is that of labels that are known in its steps only.
+            precision: of the weights, as for `evaluate`.
+
+        Raises:
+            ValueError: the last layer is not a CRF, or x and y do not fit together.
+        """
+        return decoding.log_likelihoods(self, x, y, precision)
 
     def predict_rows(self, data: Ragged, context: CallbackContext = SILENT, precision: str = "float32") -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bilstm.engine.library import LayerStruct
+from bilstm.engine.losses import CRF_LIKELIHOOD, LOSSES
 from bilstm.layers import (
+    CRF,
     AveragePooling1D,
     Bidirectional,
     Conv1D,
@@ -51,6 +53,8 @@ def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:
         raise ValueError(f"Sequential: a model has at most {_MOST_LAYERS:,} layers")
     if layers and two_outputs(layers[-1]):
         raise ValueError("Sequential: no layer can follow Bidirectional(merge_mode=None), which has two outputs")
+    if layers and isinstance(layers[-1], CRF):
+        raise ValueError("Sequential: no layer can follow a CRF")
     if isinstance(layer, Reverse) and not (layers and _returns_sequences(layers[-1])):
         raise ValueError("Reverse must directly follow a recurrent layer with return_sequences=True")
     if layers and isinstance(layer, Input):
@@ -58,7 +62,7 @@ def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:
     if layers and mask_value_of(layer) is not None:
         raise ValueError(f"Sequential: {layer!r} must be the first layer, since it leaves out steps of the input")
     summary = next((other for other in layers if not other.returns_rows_per_step()), None)
-    if summary and isinstance(layer, (Recurrent, Bidirectional, Conv1D, SpatialDropout1D, *_POOLINGS)):
+    if summary and isinstance(layer, (Recurrent, Bidirectional, Conv1D, SpatialDropout1D, CRF, *_POOLINGS)):
         advice = ": give that layer return_sequences=True" if isinstance(summary, (Recurrent, Bidirectional)) else ""
         raise ValueError(
             f"Sequential: {type(layer).__name__} needs sequences, but a layer before it returns one row for "
@@ -87,6 +91,19 @@ def features_of(layer: Layer, before: Input | None, known: int | None) -> int | 
 def two_outputs(layer: Layer) -> bool:
     """Whether the layer is a Bidirectional with merge_mode=None."""
     return isinstance(layer, Bidirectional) and layer.merge_mode is None
+
+
+def check_loss(layers: Sequence[Layer], loss: str) -> None:
+    """Refuse a loss that does not go with the last layer.
+
+    Raises:
+        ValueError: only one of the two is a CRF's.
+    """
+    crf = isinstance(layers[-1], CRF)
+    if crf and LOSSES[loss] is not CRF_LIKELIHOOD:
+        raise ValueError(f"compile: a model that ends with a CRF is trained with loss='crf_likelihood', not {loss!r}")
+    if not crf and LOSSES[loss] is CRF_LIKELIHOOD:
+        raise ValueError(f"compile: loss={loss!r} needs a CRF as the model's last layer, which is {layers[-1]!r}")
 
 
 def mask_value_of(layer: Layer) -> float | None:

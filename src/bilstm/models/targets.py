@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.engine.losses import LOSSES, TargetKind
+from bilstm.engine.losses import CRF_LIKELIHOOD, LOSSES, TargetKind
 from bilstm.engine.network import mark_unlabelled
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError
@@ -49,8 +49,13 @@ def make_targets(
     rows = len(data) if one_row_each else data.total_steps
     flat = _flat(y, data, one_row_each, "y")
     kind = LOSSES[loss].targets
+    if LOSSES[loss] is CRF_LIKELIHOOD:
+        if class_weight is not None:
+            raise ValueError("class_weight is not for a CRF, whose loss is that of whole sequences: use sample_weight")
+        if outputs > 1 and flat.size == rows * outputs:
+            return _possible_labels(flat.reshape(rows, outputs), kept, sample_weight, data)
     if kind is TargetKind.LABELS:
-        labels = _labels(flat, rows, outputs, kept, complete)
+        labels = _labels(flat, rows, outputs, kept, complete, loss)
         weights = _weights(sample_weight, class_weight, labels, data, one_row_each, kept)
         return Targets(labels=labels, weights=weights)
     if flat.size != rows * outputs or (rows and flat.shape[0] != rows):
@@ -114,10 +119,10 @@ def _check_coding(labels: npt.NDArray[Any]) -> None:
 
 
 def _labels(
-    flat: npt.NDArray[Any], rows: int, outputs: int, kept: npt.NDArray[np.bool_] | None, complete: bool
+    flat: npt.NDArray[Any], rows: int, outputs: int, kept: npt.NDArray[np.bool_] | None, complete: bool, loss: str
 ) -> npt.NDArray[np.int32]:
     if flat.size != rows:
-        raise ValueError(f"sparse_categorical_crossentropy needs one whole number a row, but y has shape {flat.shape}")
+        raise ValueError(f"{loss} needs one whole number a row, but y has shape {flat.shape}")
     numbers = np.asarray(flat.reshape(rows), np.float64)
     if kept is not None:
         numbers = numbers[kept]
@@ -131,6 +136,31 @@ def _labels(
             f"not {numbers[wrong[0]]:g} (row {wrong[0]})"
         )
     return numbers.astype(np.int32)
+
+
+def _possible_labels(
+    flat: npt.NDArray[Any],
+    kept: npt.NDArray[np.bool_] | None,
+    sample_weight: Any,
+    data: Ragged,
+) -> Targets:
+    """Which labels each step may have, for a CRF."""
+    values = np.array(flat, np.float32)
+    if kept is not None:
+        values = values[kept]
+    unlabelled = np.isnan(values).any(axis=1) | (values == -1).any(axis=1)
+    wrong = np.flatnonzero(~unlabelled & ((values != 0) & (values != 1)).any(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"crf_likelihood needs y of 1 for each label that a step may have and 0 for the others, or -1 where "
+            f"unlabelled, not {values[wrong[0]].tolist()} (row {wrong[0]})"
+        )
+    empty = np.flatnonzero(~unlabelled & ~(values == 1).any(axis=1))
+    if len(empty):
+        raise ValueError(f"y gives the step in row {empty[0]} no label: write -1 where it is unlabelled")
+    values[unlabelled] = np.nan
+    labels = np.where(unlabelled, -1, 0).astype(np.int32)
+    return Targets(values=values, weights=_weights(sample_weight, None, labels, data, False, kept))
 
 
 def _classes(values: FloatArray) -> npt.NDArray[np.int32]:

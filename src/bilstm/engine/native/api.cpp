@@ -382,6 +382,27 @@ int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t
     });
 }
 
+int32_t bilstm_decode(bilstm_network* network, const bilstm_data* data, int32_t precision, int64_t paths, float* output,
+                      int32_t* labels, double* log_probabilities, double* log_likelihoods) {
+    return guarded([&] {
+        check_data(network, data);
+        require(network->has_head(), "only networks that end with a CRF have labels to decode");
+        const bool rounded = check_precision(precision);
+        check_rows(data->steps, network->outputs(), "steps");
+        require(paths >= 0 && paths <= 1000, "the number of paths must be from 0 to 1000");
+        check_rows(data->steps, std::max<int64_t>(1, paths), "labels of paths");
+        check_array(output, "output", true);
+        check_array(labels, "labels", paths == 0 || data->steps == 0);
+        check_array(log_probabilities, "probabilities of labels", paths == 0 || data->sequences == 0);
+        check_array(log_likelihoods, "likelihoods", true);
+        if (log_likelihoods) check_targets(*network, *data, BILSTM_CRF_LIKELIHOOD);
+        const bilstm::Decoding decoding{paths,           labels,      log_probabilities,
+                                        log_likelihoods, data->steps, data->sequences};
+        const auto lock = lock_to_predict(*network, rounded);
+        network->predict(*data, BILSTM_CRF_LIKELIHOOD, rounded, nullptr, nullptr, nullptr, output, nullptr, &decoding);
+    });
+}
+
 int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
                              int32_t precision, float* output) {
     return guarded([&] {

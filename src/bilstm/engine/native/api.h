@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3, BILSTM_INTERRUPTED = 4 };
-enum { BILSTM_ABI = 9 };
+enum { BILSTM_ABI = 10 };
 enum { BILSTM_MOST_SHARES = 8 };  // of a batch
 
 typedef struct bilstm_network bilstm_network;
@@ -34,11 +34,12 @@ enum {
     BILSTM_SPATIAL_DROPOUT = 5,  // one mask for all steps of a sequence
     BILSTM_ATTENTION_POOLING = 6,
     BILSTM_CONVOLUTION = 7,
-    BILSTM_WINDOW_POOLING = 8  // the windows' averages or maxima: sequences become shorter
+    BILSTM_WINDOW_POOLING = 8,  // the windows' averages or maxima: sequences become shorter
+    BILSTM_CRF = 10             // the last layer: probabilities of labels from their scores, given the whole sequence
 };
 
 // What predictions multiply by: weights as they are, or those of recurrent, dense, attention pooling and convolution
-// layers, but no biases, queries or embeddings, rounded to bfloat16, which halves what is read of them. All arithmetic
+// layers, but no biases, queries, embeddings or transitions, rounded to bfloat16, which halves what is read of them. All arithmetic
 // is float32's.
 enum { BILSTM_FLOAT32 = 0, BILSTM_BFLOAT16 = 1 };
 
@@ -50,7 +51,10 @@ typedef enum bilstm_loss {
     BILSTM_MEAN_SQUARED_ERROR,        // targets, any numbers
     BILSTM_MEAN_ABSOLUTE_ERROR,       // targets, any numbers
     BILSTM_HUBER,                     // targets, any numbers; linear from an error of 1 on
-    BILSTM_LOSSES                     // how many there are
+    // Of networks that end with a CRF, which have no other: minus the logarithm of the probability of a sequence's
+    // labels, or of all labels that have a target above 0 or are unlabelled. Weights are sequences'.
+    BILSTM_CRF_LIKELIHOOD,
+    BILSTM_LOSSES  // how many there are
 } bilstm_loss;
 
 // A GRU's reset gate comes after the recurrent product, or before it.
@@ -77,7 +81,7 @@ typedef struct bilstm_layer {
     bilstm_direction ways[2];  // recurrent
     int32_t merge;             // recurrent, of two directions: 0 concat, 1 sum, 2 mul, 3 ave
     int32_t return_sequences;  // recurrent
-    int64_t units;             // dense, attention pooling, convolution
+    int64_t units;             // dense, attention pooling, convolution, CRF
     int32_t activation;        // dense, convolution: 0 linear, 1 sigmoid, 2 softmax, 3 tanh, 4 relu
     float rate;                // dropout, spatial dropout
     int64_t numeric;           // embedding: columns passed on
@@ -91,6 +95,9 @@ typedef struct bilstm_layer {
     int32_t same;          // window pooling: Keras's padding="same", else "valid"
     int32_t causal;        // convolution: a window ends at its step, rather than lying around it
     int32_t without_bias;  // dense, convolution
+    // CRF: null, or (units + 2, units): which transitions are forbidden, from each label and, in the last two rows, to
+    // and from the labels at a sequence's ends.
+    const uint8_t* forbidden;
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for
@@ -213,7 +220,14 @@ BILSTM_API int32_t bilstm_average(bilstm_network* network, float fraction);
 BILSTM_API int32_t bilstm_predict(bilstm_network* network, const bilstm_data* data, int32_t loss, int32_t precision,
                                   const float* states_in, float* states_out, const int64_t* leave_at, float* output,
                                   bilstm_score* score);
-// The same for sequences of `steps` steps each, without states: for callers to whom microseconds matter.
+// Of a network that ends with a CRF, besides its outputs, each null or: `labels` (paths, steps) and `log_probabilities`
+// (paths, sequences) of each sequence's likeliest labels, -1 and minus infinity where there are fewer; of equally
+// likely ones first that with the lowest label at the last step where they differ; and `log_likelihoods` (sequences) of
+// the data's labels or targets.
+BILSTM_API int32_t bilstm_decode(bilstm_network* network, const bilstm_data* data, int32_t precision, int64_t paths,
+                                 float* output, int32_t* labels, double* log_probabilities, double* log_likelihoods);
+// What bilstm_predict gives for sequences of `steps` steps each, without states: for callers to whom microseconds
+// matter.
 BILSTM_API int32_t bilstm_predict_equal(bilstm_network* network, const float* values, int64_t sequences, int64_t steps,
                                         int32_t precision, float* output);
 // The same, made ready once: each bilstm_predict_prepared predicts from what `values` then holds, with the weights of

@@ -71,6 +71,8 @@ inline void check_batch(const bilstm_data& data, int64_t features, const int64_t
 inline Loss check_targets(const Network& network, const bilstm_data& data, int32_t loss) {
     require(loss >= 0 && loss < BILSTM_LOSSES, "unknown loss");
     const auto checked = static_cast<Loss>(loss);
+    require((checked == BILSTM_CRF_LIKELIHOOD) == network.has_head(),
+            "the likelihood is the loss of networks that end with a CRF, and their only one");
     check_rows(data.steps, network.outputs(), "steps");
     check_array(data.labels, "labels", true);
     check_array(data.targets, "targets", true);

@@ -137,11 +137,12 @@ double loss_of(Loss loss, Activation activation, const Row& row) {
             return absolute(row);
         case BILSTM_HUBER:
             return huber(row);
+        case BILSTM_CRF_LIKELIHOOD:  // a head's
         case BILSTM_NO_LOSS:
         case BILSTM_LOSSES:
             break;
     }
-    throw Invalid("no loss");
+    throw Invalid("no loss of rows");
 }
 
 // Whether the row's prediction is right: Keras's binary accuracy counts single outputs, so a part of a row may be.
@@ -182,6 +183,7 @@ TargetKind target_kind(Loss loss) {
         case BILSTM_BINARY_CROSSENTROPY:
             return TargetKind::binary;
         case BILSTM_CATEGORICAL_CROSSENTROPY:
+        case BILSTM_CRF_LIKELIHOOD:
             return TargetKind::categorical;
         case BILSTM_MEAN_SQUARED_ERROR:
         case BILSTM_MEAN_ABSOLUTE_ERROR:

@@ -8,6 +8,7 @@
 
 #include "attention.h"
 #include "convolution.h"
+#include "crf.h"
 #include "dropout.h"
 #include "embedding.h"
 #include "floats.h"
@@ -92,6 +93,7 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
 }
 
 void Network::add(const bilstm_layer& layer, int64_t width) {
+    if (head_) throw Invalid("no layer can follow a CRF");
     std::unique_ptr<Layer> made;
     switch (layer.kind) {
         case BILSTM_RECURRENT:
@@ -133,6 +135,13 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
             if (one_row_each_) throw Invalid("a convolution cannot follow a layer that returns one row for a sequence");
             made = make_convolution(layer, width);
             break;
+        case BILSTM_CRF:
+            if (one_row_each_ || !keeps_lengths_) throw Invalid("a CRF labels all steps of a sequence");
+            if (layer.units != width)
+                throw Invalid("a CRF of " + std::to_string(layer.units) + " labels takes a score for each, not " +
+                              std::to_string(width));
+            made = std::make_unique<Crf>(checked_size(layer.units, "labels"), layer.forbidden);
+            break;
         default:
             throw Invalid("unknown layer kind " + std::to_string(layer.kind));
     }
@@ -145,6 +154,7 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
     one_row_each_ = one_row_each_ || made->one_row_each;
     reads_around_ = reads_around_ || made->reads_around;
     keeps_lengths_ = keeps_lengths_ && !made->changes_lengths;
+    head_ = dynamic_cast<Head*>(made.get());
     layers_.push_back(std::move(made));
 }
 
@@ -234,6 +244,11 @@ const float* Network::forward(Workspace& w, const bilstm_data& data, const int64
     return input.data;
 }
 
+// What a layer read, whose rows were as many as the batch last had.
+Input Network::input_of(const Workspace& w, size_t layer) const {
+    return layer ? Input{w.outputs[layer - 1].data(), batch_before(w, layer).start.data(), w.rows} : w.input;
+}
+
 // The rows of a sequence that leave a layer which is not behind one that makes a single row of it.
 int64_t Network::length_after(size_t layer, const bilstm_data& data, int64_t sequence) const {
     int64_t length = data.offsets[sequence + 1] - data.offsets[sequence];
@@ -295,7 +310,7 @@ void Network::check_states(const float* states_in, const float* states_out) cons
 
 // Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.
 void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
-                      const int64_t* leave_at, float* output, bilstm_score* total) {
+                      const int64_t* leave_at, float* output, bilstm_score* total, const Decoding* decoding) {
     check_states(states_in, states_out);
     auto w = borrow();
     Mode mode;
@@ -315,13 +330,17 @@ void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const fl
         const int64_t sequences = pieces[i + 1] - pieces[i];
         own.batch.arrange(data.offsets, chosen, sequences);
         const float* rows = forward(own, data, chosen, mode);
-        if (total) {
+        const Targets targets{data.labels, data.targets, data.weights, outputs()};
+        if (total || (decoding && decoding->log_likelihoods)) {
             own.target_rows.clear();
             add_target_rows(data, chosen, sequences, own.target_rows);
-            const Targets targets{data.labels, data.targets, data.weights, outputs()};
             count_labelled(loss, targets, own.target_rows.data(), own.rows);
-            scores[i] =
-                score(loss, last_activation(), rows, own.rows, targets, own.target_rows.data(), own.rows, nullptr);
+        }
+        if (total) scores[i] = judge(own, rows, loss, targets);
+        if (decoding) {
+            const size_t last = layers_.size() - 1;
+            head_->decode(own.batch, input_of(own, last), own.scratch[last], targets, own.target_rows.data(),
+                          *decoding);
         }
         for (int64_t n = 0; output && n < sequences; ++n) {
             const int64_t begin = data.offsets[chosen[n]], end = data.offsets[chosen[n] + 1];

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api.h"
+#include "head.h"
 #include "layer.h"
 #include "loss.h"
 #include "optimizer.h"
@@ -62,6 +63,7 @@ class Network {
     int64_t outputs() const { return layers_.back()->output_width; }
     bool one_row_each() const { return one_row_each_; }
     int64_t state_width() const { return state_width_; }
+    bool has_head() const { return head_; }
     bool complete() const { return keeps_lengths_ || one_row_each_; }  // there is a row for each step or sequence
 
     enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3, kAverages = 4 };
@@ -94,7 +96,7 @@ class Network {
     void average(float fraction);
     // With weights rounded to bfloat16 if asked for, which round_weights must have prepared since they last changed.
     void predict(const bilstm_data& data, Loss loss, bool rounded, const float* states_in, float* states_out,
-                 const int64_t* leave_at, float* output, bilstm_score* score);
+                 const int64_t* leave_at, float* output, bilstm_score* score, const Decoding* decoding = nullptr);
     // For sequences that are one piece, a workspace in which they are arranged; else null. Then predictions of them
     // from the same place.
     std::unique_ptr<Workspace> arranged(const bilstm_data& data) const;
@@ -106,7 +108,12 @@ class Network {
     void add(const bilstm_layer& layer, int64_t width);
     // Of sequences that are arranged in the workspace, in the order they are `chosen` in.
     const float* forward(Workspace&, const bilstm_data&, const int64_t* chosen, Mode) const;
-    void backward(Workspace&, float* gradient, float* input_gradient = nullptr);
+    // Of the layers before `end`, from the gradient of their output, in gradients[0].
+    void backward(Workspace&, size_t end, float* gradient, float* input_gradient = nullptr);
+    Input input_of(const Workspace&, size_t layer) const;
+    // Scores an output; with the gradients of all weights, unless `labelled`, of the whole batch, is 0.
+    Score learn(Workspace&, const float* output, Loss, const Targets&, const int64_t* target_rows, int64_t labelled);
+    Score judge(Workspace&, const float* output, Loss, const Targets&) const;
     void check_states(const float* states_in, const float* states_out) const;
     void fill_gradients_of(Workspace&, size_t share, const StateGradients&);
     int64_t length_after(size_t layer, const bilstm_data&, int64_t sequence) const;
@@ -132,6 +139,7 @@ class Network {
     std::vector<Parameter*> parameters_;
     std::vector<size_t> parameters_before_;  // each layer, and all
     Dense* last_dense_ = nullptr;
+    Head* head_ = nullptr;  // the last layer, if it is one
     bool one_row_each_ = false, reads_around_ = false;
     bool keeps_lengths_ = true;     // a step of a sequence is one until the end, or until all become one row
     bool weights_rounded_ = false;  // from the weights as they are

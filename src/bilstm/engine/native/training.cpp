@@ -63,22 +63,39 @@ float* Network::share_gradient(size_t share, size_t parameter) {
     return share ? further_[share - 1][parameter].data() : parameters_[parameter]->gradient.data();
 }
 
-// `gradient`: of the last layer's output, in gradients[0].
-void Network::backward(Workspace& w, float* gradient, float* input_gradient) {
+void Network::backward(Workspace& w, size_t end, float* gradient, float* input_gradient) {
     const size_t first = input_gradient ? 0 : first_learnt_;
     int next = 1;
-    for (size_t i = layers_.size(); i-- > first;) {
+    for (size_t i = end; i-- > first;) {
         Layer& layer = *layers_[i];
         const Batch& batch = batch_before(w, i);
-        const int64_t rows = layer.one_row_each || layer.changes_lengths ? batch.steps : w.rows;
-        const Input input = i ? Input{w.outputs[i - 1].data(), batch.start.data(), rows} : w.input;
+        const float* output = w.outputs[i].data();
+        if (layer.one_row_each || layer.changes_lengths) w.rows = batch.steps;
         float* before =
-            i == first ? input_gradient : w.gradients[next].reserve(checked_product(rows, layer.input_width));
-        layer.backward(batch, input, w.outputs[i].data(), gradient, before, w.scratch[i]);
-        w.rows = rows;
+            i == first ? input_gradient : w.gradients[next].reserve(checked_product(w.rows, layer.input_width));
+        layer.backward(batch, input_of(w, i), output, gradient, before, w.scratch[i]);
         gradient = before;
         next = 1 - next;
     }
+}
+
+Score Network::learn(Workspace& w, const float* output, Loss loss, const Targets& targets, const int64_t* target_rows,
+                     int64_t labelled) {
+    const size_t end = head_ ? layers_.size() - 1 : layers_.size();
+    const int64_t width = head_ ? head_->input_width : outputs();
+    float* gradient = w.gradients[0].reserve(checked_product(w.rows, width));
+    const Score sums = head_ ? head_->score(w.batch, input_of(w, end), output, w.scratch[end], targets, target_rows,
+                                            labelled, labelled ? gradient : nullptr)
+                             : score(loss, last_activation(), output, w.rows, targets, target_rows, labelled, gradient);
+    if (labelled) backward(w, end, gradient);
+    return sums;
+}
+
+Score Network::judge(Workspace& w, const float* output, Loss loss, const Targets& targets) const {
+    const size_t last = layers_.size() - 1;
+    const int64_t* rows = w.target_rows.data();
+    if (!head_) return score(loss, last_activation(), output, w.rows, targets, rows, w.rows, nullptr);
+    return head_->score(w.batch, input_of(w, last), output, w.scratch[last], targets, rows, w.rows, nullptr);
 }
 
 // Says where the gradients that a backward pass makes of a share go.
@@ -131,10 +148,7 @@ int64_t Network::compute(const bilstm_data& data, const Shares& shares, int64_t 
         mode.state_width = state_width_;
         w.batch.arrange(data.offsets, shares.chosen + begin, count);
         const float* output = forward(w, data, shares.chosen + begin, mode);
-        float* gradient = w.gradients[0].reserve(checked_product(w.rows, outputs()));
-        const int64_t* own_rows = target_rows_.data() + first_rows_[i];
-        scores_[i] = score(loss, last_activation(), output, w.rows, targets, own_rows, labelled, gradient);
-        if (labelled) backward(w, gradient);
+        scores_[i] = learn(w, output, loss, targets, target_rows_.data() + first_rows_[i], labelled);
     };
     if (apart)
         parallel(shares.count, saturated_product(steps, weights_per_step_), work);
@@ -255,7 +269,7 @@ void Network::backward_kept(Workspace& w, const float* output_gradient, const St
     const int64_t rows = w.rows, count = checked_product(rows, outputs());
     float* gradient = w.gradients[0].reserve(count);
     std::copy_n(output_gradient, count, gradient);
-    backward(w, gradient, input_gradient);
+    backward(w, layers_.size(), gradient, input_gradient);
     w.rows = rows;  // for another backward pass
 }
 

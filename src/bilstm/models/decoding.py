@@ -1,0 +1,57 @@
+"""The labels of whole sequences, from models that end with a CRF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bilstm.arguments import check_choice, check_count
+from bilstm.engine.network import Network
+from bilstm.engine.plans import PRECISIONS
+from bilstm.layers import CRF
+from bilstm.models.fitting import check_finite
+from bilstm.models.targets import make_targets
+from bilstm.ragged import as_ragged
+
+if TYPE_CHECKING:
+    from bilstm.models import Sequential
+
+_MOST_PATHS = 1000
+
+
+def decode(
+    model: Sequential, x: Any, paths: int, precision: str
+) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]]:
+    """See `Sequential.decode`; labels are (total_steps,) here, -1 at masked steps."""
+    check_choice("decode", "precision", precision, PRECISIONS)
+    if check_count("decode", "paths", paths) > _MOST_PATHS:
+        raise ValueError(f"decode: paths must be at most {_MOST_PATHS:,}, not {paths:,}")
+    data = as_ragged(x)
+    network = _network(model, "decode", data.features if len(data) else None)
+    check_finite(data)
+    unmasked, kept = model._unmasked(data)
+    labels, log_probabilities = network.decode(unmasked, paths, precision)[1]
+    if kept is not None:
+        everywhere = np.full((paths, data.total_steps), -1, np.int32)
+        everywhere[:, kept] = labels
+        labels = everywhere
+    return list(zip(labels, log_probabilities, strict=True))
+
+
+def log_likelihoods(model: Sequential, x: Any, y: Any, precision: str) -> npt.NDArray[np.float64]:
+    """See `Sequential.log_likelihoods`."""
+    check_choice("log_likelihoods", "precision", precision, PRECISIONS)
+    data = as_ragged(x)
+    network = _network(model, "log_likelihoods", data.features if len(data) else None)
+    check_finite(data)
+    unmasked, kept = model._unmasked(data)
+    targets = make_targets(y, data, loss="crf_likelihood", outputs=network.outputs, one_row_each=False, kept=kept)
+    return network.log_likelihoods(unmasked, targets, precision)
+
+
+def _network(model: Sequential, owner: str, features: int | None) -> Network:
+    if not model.layers or not isinstance(model.layers[-1], CRF):
+        raise ValueError(f"{owner}: the model's last layer must be a CRF")
+    return model._built_network(features)
