@@ -42,13 +42,13 @@ def inspect_table(
     Returns:
         Plain data: "file", "format", "rows", "columns" (of each its "name", "kind" in words, how many cells are
         "missing", and whether it "numbers_rows"), the "size" in words, "guessed" reading options, and as they are
-        "read_as" in words, "sequences" (None where no column
-        identifies them, otherwise how many "sequences" there are, "shortest", "longest" and "steps"), and the
-        "first_rows".
+        "read_as" in words, "sequences" (None where no column identifies them, otherwise how many "sequences" there
+        are, "shortest", "longest" and "steps"), and the "first_rows".
 
     Raises:
-        UserError: the file cannot be read, or has no such columns; the message says where.
+        UserError: the file cannot be read, or has no such columns, or an option has no effect; the message says where.
     """
+    reading.check_order(order)
     table = read_table(path, long=sequence is not None, reading=reading)
     found = None
     if table.divided or sequence is not None:

@@ -80,7 +80,7 @@ def train(
         data: a path (CSV, Parquet, NDJSON, CoNLL-style columns), a data frame of pandas, Polars or PyArrow, a
             dictionary of columns, or a list of dictionaries with a list for each column.
         label: the target column, or several for several labels (columns of 0 and 1) or quantities.
-        labels: a table with one row a sequence that holds the label: a path, or a data frame.
+        labels: a table with one row per sequence that holds the label: a path, or a data frame.
         sequence: the column that identifies sequences; not needed where each row of the data is a sequence.
         order: the column that sorts the rows of a sequence; None: they are in order.
         features: the columns to predict from; None: all that have no other role.
@@ -169,12 +169,7 @@ def column_options(
         raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
     divided = None if text is None else TextColumn(text, tokens)  # type: ignore[arg-type]
     options = ReadingOptions.of(reading)
-    for name in ("time_format", "one_day") if columns.get("order") is None else ():
-        if name in options.said:
-            raise UserError(
-                f"--{name.replace('_', '-')} ({name}) says how the order column is read, and has no effect without "
-                "one: name it with --order (order='…')"
-            )
+    options.check_order(columns.get("order"))
     return ColumnOptions(label=names, text=divided, task=task, reading=options, **columns)
 
 
