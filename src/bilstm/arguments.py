@@ -68,7 +68,7 @@ def refuse_unsupported(owner: str, given: Mapping[str, Any], defaults: Mapping[s
     """Accept Keras's arguments that bilstm knows only by their default values, and refuse all else by name.
 
     Args:
-        given: the keyword arguments that the owner has no use for.
+        given: the keyword arguments that the owner does not have.
         defaults: what each may be: a value, or a tuple of values.
 
     Raises:

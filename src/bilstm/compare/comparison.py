@@ -113,7 +113,7 @@ def compare(
         and O, "accuracy" for other labels, "macro_f1" for several labels, "rmse" for quantities. "lower_is_better":
         whether low values of it are good. "reference": the first variant's name. "best": that of the best score.
         "planned", "finished": numbers of trainings. "seeds": the seeds.
-        "sequences": the numbers in the "training", "validation" and "test" set. "steps" (or, with one answer a
+        "sequences": the numbers in the "training", "validation" and "test" set. "steps" (or, with one answer per
         sequence, "labelled_sequences"): how many rows of the test set have a label. "clusters": what intervals draw,
         "sequences" or "groups". "caution": a sentence where there are few of them, otherwise None.
         "majority": the scores of always guessing the majority class of the training set, of several labels the most

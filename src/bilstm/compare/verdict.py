@@ -107,8 +107,8 @@ def _clause(name: str, against: str, gain: tuple[float, float], how: Score, *, p
     how_much = " to ".join(how.amount(end) for end in sorted(gain, key=abs))
     if how.lower_is_better:
         verb = "lower" if low > 0 else "raise"
-        what, beside = ("it", "") if pronoun else (f"the {how.words}", f" compared with {against}")
-        return f"{name} {verb}{s} {what} by {how_much}{beside}"
+        what, reference = ("it", "") if pronoun else (f"the {how.words}", f" compared with {against}")
+        return f"{name} {verb}{s} {what} by {how_much}{reference}"
     verb, preposition = ("gain", "over") if low > 0 else ("lose", "against")
     points = "" if pronoun else " points"
     return f"{name} {verb}{s} {how_much}{points} {preposition} {'it' if pronoun else against}"

@@ -114,7 +114,7 @@ class Table(ABC):
         return MISSING_LABELS if self.reading.missing is None else frozenset({"", *self.reading.missing})
 
     def guesses(self) -> list[tuple[str, ReadingOptions]]:
-        """Of each file that is part of it, by its path, how it was read where nobody said."""
+        """For each of its files, by path, the reading options that were guessed."""
         return []
 
     def order_columns(self, order: str | None) -> list[str]:

@@ -174,7 +174,7 @@ def library() -> ctypes.CDLL:
     """The loaded engine.
 
     The environment variable BILSTM_ENGINE names a build to use instead of the best ("avx512", "avx2" or "neon");
-    BILSTM_THREADS a number of threads instead of one a processor.
+    BILSTM_THREADS a number of threads instead of one per processor.
 
     Raises:
         EngineError: there is no build that this processor can run, or a variable holds something else.
@@ -191,7 +191,7 @@ def library() -> ctypes.CDLL:
                 engine.bilstm_set_interrupt(ctypes.byref(_interrupt()))
             return engine
     if not present:
-        raise EngineError(f"the engine is not installed: no bilstm_{wanted or '*'} library beside {__file__}")
+        raise EngineError(f"the engine is not installed: no bilstm_{wanted or '*'} library next to {__file__}")
     names = " or ".join(path.stem.removeprefix("bilstm_").upper() for path in present)
     raise EngineError(f"this processor has no {names}: exact results need fused multiply-add, which came with these")
 

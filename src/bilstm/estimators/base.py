@@ -375,7 +375,7 @@ class SequenceEstimator(BaseEstimator):
     def _loaded_parameters(cls, model: TrainedModel) -> dict[str, Any]:
         seed = model.training["options"].get("seed")
         reading = model.schema.reading
-        columns = {"sequence": model.schema.sequence, "order": model.schema.order}
+        columns: dict[str, Any] = {"sequence": model.schema.sequence, "order": model.schema.order}
         columns["reading"] = reading if reading.said else None
         return columns | {"baseline": model.baseline is not None, "random_state": seed}
 

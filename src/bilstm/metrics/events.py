@@ -158,7 +158,7 @@ def event_report(
 
 
 class DetectionScores(Scorer[Counts]):
-    """Scores of events, for sequences that come some at a time.
+    """Scores of events, for sequences that come in batches.
 
     Args:
         labelled: (n_sequences,) whether a sequence has labels.

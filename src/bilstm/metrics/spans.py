@@ -85,7 +85,7 @@ def span_report(
 
 
 class SpanScores(DetectionScores):
-    """Scores of spans, for sequences that come some at a time.
+    """Scores of spans, for sequences that come in batches.
 
     Args:
         labelled: (n_sequences,) whether a sequence has labels.

@@ -30,7 +30,7 @@ def evaluate(
     Args:
         data: sequences with at least one label; labels that the model has never seen are classes of their own.
         tolerance: for labels of time steps: score runs of equal labels as events, whose first and last steps may each
-            be off by so many steps.
+            be off by this number of steps.
         background: the label that is no event.
 
     Returns:
@@ -60,7 +60,7 @@ def evaluate(
 
 
 class _Evaluation:
-    """The scores of a model, and of its baseline, on sequences that come some at a time."""
+    """The scores of a model, and of its baseline, on sequences that come in batches."""
 
     def __init__(self, model: TrainedModel, data: Dataset, tolerance: int | None, background: str | None) -> None:
         task = model.task

@@ -61,7 +61,7 @@ def prepare(
     Args:
         table: labelled sequences; steps or sequences without a label are context.
         options: which column is what.
-        labels: a table with one row a sequence that holds the labels.
+        labels: a table with one row per sequence that holds the labels.
         valid: a table to validate on; then nothing is set aside.
         valid_labels: the labels of `valid`, where they are in a table of their own.
         validation_split: the share of the sequences, or of the groups, for the validation set, from 0 up to but without
@@ -126,7 +126,7 @@ def read_dataset(
     """The sequences of a table as a model takes them.
 
     Args:
-        labels: a table with one row a sequence that holds the true answers.
+        labels: a table with one row per sequence that holds the true answers.
         group: the column that tells which sequences belong together.
         with_truth: whether to read the true answers, of which there must be at least one.
         most_unseen: the share of labels that the model may never have seen; if more are, it is another column.

@@ -30,7 +30,7 @@ class Parts:
 
 
 def write_parts(path: AnyPath, parts: Parts, *, force: bool = False) -> None:
-    """Write a model file, wholly or not at all.
+    """Write a model file, atomically.
 
     Raises:
         UserError: the file cannot be written.

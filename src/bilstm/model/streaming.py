@@ -1,4 +1,4 @@
-"""Predictions on a stream of JSON objects, one a line: for each sequence as soon as it is complete."""
+"""Predictions on a stream of JSON objects, one per line: for each sequence as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def predict_stream(
     """Predict for sequences as they come.
 
     The rows of a sequence are contiguous. A sequence is complete when a row of another one comes, or the end; then its
-    rows are written, each with what the model predicts; or its events; or, where there is one answer a sequence, one
+    rows are written, each with what the model predicts; or its events; or, where there is one answer per sequence, one
     object. An object that is a sequence of its own, with lists of steps or a text, is written with its answers.
 
     A signal that comes while there is work is raised after the answers for all sequences that are complete.
 
     Args:
-        source: JSON objects, one a line.
+        source: JSON objects, one per line.
         write: takes the answers for one or several whole sequences.
         on_error: takes what is wrong with a line, which is left out, or with a sequence, all of whose lines are. None:
             raise it.

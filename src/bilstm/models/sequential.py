@@ -392,14 +392,14 @@ class Sequential:
                 not scored.
             batch_size: sequences in a training step; 32 if left out.
             epochs: passes over the sequences.
-            verbose: 0 silent, 1 or "auto" a bar (only a line where the output is no terminal), 2 a line an epoch.
+            verbose: 0 silent, 1 or "auto" a bar (only a line where the output is no terminal), 2 a line per epoch.
             callbacks: of `bilstm.callbacks`.
             validation_split: the share of sequences, from the end, that makes the validation set.
             validation_data: (x, y) or (x, y, sample_weight); or batches, which are drawn once, before training.
             shuffle: whether each epoch takes the sequences, or the batches of an indexed object, in another order.
             class_weight: class -> weight of its rows' losses.
             sample_weight: a number for each sequence or for each step.
-            initial_epoch: the number of the first epoch, where a training goes on.
+            initial_epoch: the number of the first epoch, where a training continues.
             steps_per_epoch: batches of an epoch from a generator; left out, all that there are.
             validation_steps: how many batches `validation_data` has, if it is a generator; left out, all.
             validation_batch_size: sequences in what callbacks see as a batch of validation; `batch_size` if left out.
@@ -764,10 +764,10 @@ class Sequential:
         return Predictor(self.network, sequences, steps, precision)
 
     def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream:
-        """For sequences that are still going on: predicts them piece by piece, and carries the recurrent states.
+        """For sequences that have not ended: predicts them piece by piece, and carries the recurrent states.
 
         Args:
-            sequences: how many go on at a time.
+            sequences: how many are open at a time.
             precision: of the weights, as for `evaluate`.
 
         Raises:
@@ -779,7 +779,7 @@ class Sequential:
         for layer in self.layers:
             if layer.needs_whole_sequence:
                 raise ValueError(
-                    f"stream: {layer!r} cannot go on step by step: only layers that read forward and keep what they "
+                    f"stream: {layer!r} cannot work step by step: only layers that read forward and keep what they "
                     f"know in a state can"
                 )
         if self._mask_value is not None:
@@ -928,7 +928,7 @@ class Sequential:
     def save(
         self, path: str | os.PathLike[str], overwrite: bool = True, *, force: bool = False, **keywords: Any
     ) -> None:
-        """Write architecture, weights and compile settings to one safetensors file, wholly or not at all.
+        """Write architecture, weights and compile settings to one safetensors file, atomically.
 
         The optimizer's moments are not kept, so that the file stays small.
 

@@ -46,7 +46,7 @@ def examine(
 
     Args:
         data: labelled sequences in any form that `TrainedModel` takes.
-        labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+        labels: a table with one row per sequence that holds the true answers, where they are not among the data.
         group: the column that tells which sequences belong together: intervals then draw whole groups.
         tolerance, background: for events, see `bilstm.model.evaluation.evaluate`.
         seed: for random choices: see `ContextReach`, `step_importance` and `Residuals`.

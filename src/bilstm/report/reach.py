@@ -3,8 +3,8 @@
 A sequence is cut at a random step, and everything before the cut is replaced by the beginnings of other sequences (as
 many steps, at most `WASHED_OUT`). The step at the cut is then predicted without any of its own past, the next one with
 one step of it, the one after with two, and so on: one altered sequence shows the effect of every amount of past. The
-future is replaced likewise, by the ends of other sequences. Scores are compared with those of the same steps in the
-sequence as it was.
+future is replaced in the same way, by the ends of other sequences. Scores are compared with those of the same steps in
+the sequence as it was.
 
 Replacements are real stretches of other sequences, since noise would confuse the network rather than leave it
 uninformed. After "permutation importance": Breiman, "Random Forests" (2001), section 10.
@@ -25,7 +25,7 @@ from bilstm.metrics.intervals import FEWEST_CLUSTERS, RESAMPLES, intervals
 from bilstm.ragged import FloatArray, IndexArray, Ragged
 from bilstm.tasks import LabelTask, QuantityTask, Task
 
-FURTHEST = 512  # steps of context that are told apart
+FURTHEST = 512  # steps of context that are distinguished
 WASHED_OUT = 300  # steps of other sequences after which a network has forgotten what came before them
 MOST_STEPS = 300_000  # to predict, for each side
 MOST_CUTS = 2_000
@@ -97,7 +97,7 @@ class ContextReach:
 
         Returns:
             Plain data, for "past" and "future": "cuts", their number; "known", by amount of context, a list of "from"
-            and "to" (so many steps of that side are known), "steps", their "score" (the mean of `step_scores`), the
+            and "to" (the steps of that side that are known), "steps", their "score" (the mean of `step_scores`), the
             "intact" score of the same steps with full context, and "lost", the difference, with its 95 % "interval"
             (None with fewer than three sequences or groups); "worth": what is lost without that side; "reach": the
             fewest steps from which on nine tenths of the worth are retained, 0 where it is worth nothing (0 lies

@@ -119,7 +119,7 @@ class Residuals:
         Returns:
             "residuals", a list: for each quantity its "name"; "rows"; "mean" and "deviation" of the true values;
             "range" and "bars": how many residuals lie in each of 40 bins of that range, those beyond counted in the
-            outermost; "half" and "ninety": the absolute error that so many per cent of the predictions do not exceed,
+            outermost; "half" and "ninety": the absolute error that 50 or 90 % of the predictions do not exceed,
             None if beyond the range; "points": a random sample of [predicted, true] values.
         """
         found = []

@@ -25,7 +25,7 @@ _MOST_NAMED = 5  # sequences in a message
 
 @dataclasses.dataclass(frozen=True)
 class TargetTable:
-    """Where the true answers are: in the table of the sequences, or in a table of their own with a row a sequence.
+    """Where the true answers are: in the table of the sequences, or in a table of their own with a row per sequence.
 
     Attributes:
         table: the table with the target columns.
@@ -51,7 +51,7 @@ def find_target(
     Args:
         sequence: the column that identifies sequences, in both tables.
         columns: the target columns; may be left out where a table of labels has one other column only.
-        labels: a table with one row a sequence that holds the labels.
+        labels: a table with one row per sequence that holds the labels.
         notes: gets a sentence on sequences without a label, and on labels without a sequence.
 
     Raises:
@@ -225,7 +225,7 @@ def _what(table: Table, columns: Sequence[str]) -> str:
 
 
 def _are_repeated(target: TargetTable) -> bool:
-    """Whether each row of the input was a sequence, whose label stands beside its lists of steps."""
+    """Whether each row of the input was a sequence, with its label in a cell next to its lists of steps."""
     return bool(target.table.lists) and not set(target.columns) & set(target.table.lists)
 
 

@@ -1,7 +1,7 @@
-"""The chain of layers that the description of a Keras model makes, and what each layer is told.
+"""The chain of layers that the description of a Keras model makes, and what each layer receives.
 
 A functional model is a graph. Here it must be one path from its input to its output. Keras 3 writes how it computes
-masks into the graph, as operations beside the path; they must be those that the first layer implies.
+masks into the graph, as operations off the path; they must be those that the first layer implies.
 """
 
 from __future__ import annotations
@@ -171,9 +171,9 @@ class _Graph:
                 )
 
     def _check_mask_operation(self, layer: SourceLayer) -> None:
-        """Refuse a layer beside the path that is not how Keras 3 computes the first layer's mask."""
+        """Refuse a layer off the path that is not how Keras 3 computes the first layer's mask."""
         if layer.class_name not in _MASK_OPERATIONS:
-            raise RefusedError(f"{layer.title} is beside the chain of layers from the model's input to its output")
+            raise RefusedError(f"{layer.title} is not in the chain of layers from the model's input to its output")
         call = self.calls[layer.name]
         if layer.class_name == "Any":
             before = self.layers.get(call.inputs[0]) if call.inputs else None
@@ -251,7 +251,7 @@ def _end(what: str, ends: Any) -> str:
     return names.pop()
 
 
-# --- What a layer is told -------------------------------------------------------------------------------------------
+# --- What a layer receives ------------------------------------------------------------------------------------------
 
 
 class Arguments:

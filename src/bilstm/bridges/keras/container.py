@@ -200,7 +200,7 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def check_heaps(content: bytes | mmap.mmap) -> None:
-    """Refuse a damaged heap of texts at which the HDF5 library would loop for ever.
+    """Refuse a damaged heap of texts at which the HDF5 library would loop forever.
 
     A heap ("GCOL") is a chain of blocks: a number, 0 for free space, and a size, without which there is no next block.
     HDF5's file format specification, "Disk Format: Level 1E, Global Heap".
