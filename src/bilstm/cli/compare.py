@@ -83,7 +83,13 @@ from bilstm.progress import Progress
 )
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def compare(
-    tables: tuple[str, ...], seeds: int, out: str | None, as_json: bool, threads: int | None, quiet: bool, **given: Any
+    tables: tuple[str, ...],
+    seeds: int,
+    out: str | None,
+    as_json: bool,
+    threads: int | None,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Train variants of the network on one or several TABLEs of labelled sequences, and compare their scores.
 
@@ -101,16 +107,16 @@ def compare(
         from bilstm import plots
 
         picture = plots.picture_path(out, "comparison")
-    others = [(f"--{name}", path) for name in ("valid", "test") if (path := given[name])]
+    others = [(f"--{name}", path) for name in ("valid", "test") if (path := options[name])]
     check_apart([*(("TABLE", path) for path in tables), *others])
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
     sets = ("test", "test_labels", "valid", "valid_labels", "same_size", "test_split")
     plan = plan_comparison(
         one_or_several(tables),
-        columns=column_arguments(given),
-        vary=read_values(given["vary"]),
-        options={name: value for name, value in given.items() if name in names and value is not None},
-        **{name: given[name] for name in sets},
+        columns=column_arguments(options),
+        vary=read_values(options["vary"]),
+        options={name: value for name, value in options.items() if name in names and value is not None},
+        **{name: options[name] for name in sets},
     )
     lines = [*before_training(plan.prepared), f"test set: {extent_of(plan.test)}"]
     lines.append(f"to compare: {', '.join(variant.name for variant in plan.variants)}")
@@ -124,7 +130,7 @@ def compare(
         except ComparisonInterrupted as caught:
             interrupt, report = caught, caught.report
     if as_json:
-        echo_json({"table": one_or_several(tables), "test": given["test"], **report})
+        echo_json({"table": one_or_several(tables), "test": options["test"], **report})
     else:
         notes = [f"note: {note}" for note in report["notes"]]
         say([*scores(report), *notes, report["sentence"]], quiet=False)

@@ -203,21 +203,21 @@ reading_flags = together(
 )
 
 
-def reading_options(given: Mapping[str, Any]) -> ReadingOptions:
+def reading_options(options: Mapping[str, Any]) -> ReadingOptions:
     """What the options of `reading_flags` say."""
     from bilstm.data.readingoptions import ReadingOptions
 
     names = ("format", "delimiter", "decimal", "thousands", "skip_rows", "encoding", "quote", "header", "comment")
-    found = {name: given[name] for name in (*names, "time_format")}
-    if given["no_quotes"]:
-        if given["quote"] is not None:
+    reading = {name: options[name] for name in (*names, "time_format")}
+    if options["no_quotes"]:
+        if options["quote"] is not None:
             raise click.UsageError("--quote says what encloses cells, and --no-quotes that nothing does: leave one out")
-        found["quote"] = ""
-    if given["missing"]:
-        found["missing"] = split_names(given["missing"], ())
-    if given["columns"] is not None:
-        found["columns"] = [name.strip() for name in given["columns"].split(",")]
-    return ReadingOptions(**found, one_day=given["one_day"] or None)
+        reading["quote"] = ""
+    if options["missing"]:
+        reading["missing"] = split_names(options["missing"], ())
+    if options["columns"] is not None:
+        reading["columns"] = [name.strip() for name in options["columns"].split(",")]
+    return ReadingOptions(**reading, one_day=options["one_day"] or None)
 
 
 column_flags = together(
@@ -275,12 +275,12 @@ column_flags = together(
 )
 
 
-def column_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+def column_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
     names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
-    found = {name: given[name] for name in (*names, "spelling", "standardize", "group")}
-    found |= {"features": given["features"] or None, "labels": one_or_several(given["labels"])}
-    return found | {"reading": reading_options(given)}
+    arguments = {name: options[name] for name in (*names, "spelling", "standardize", "group")}
+    arguments |= {"features": options["features"] or None, "labels": one_or_several(options["labels"])}
+    return arguments | {"reading": reading_options(options)}
 
 
 def one_or_several(paths: tuple[str, ...]) -> Any:
@@ -288,12 +288,12 @@ def one_or_several(paths: tuple[str, ...]) -> Any:
     return list(paths) if len(paths) > 1 else paths[0] if paths else None
 
 
-def class_weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> ClassWeight:
+def class_weights(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> ClassWeight:
     """`balanced`, or LABEL=NUMBER for some labels."""
-    if not given or given == ("balanced",):
-        return "balanced" if given else None
+    if not texts or texts == ("balanced",):
+        return "balanced" if texts else None
     weights: dict[str, float] = {}
-    for text in given:
+    for text in texts:
         label, _, number = text.rpartition("=")
         if "=" not in text or not _is_number(number):
             message = f"{shown(text)} is neither 'balanced', alone, nor a label and its weight, such as rare=3."
@@ -312,14 +312,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def training_options(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainingOptions:
+def training_options(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainingOptions:
     """What the options of `training_flags` say; the defaults are those that are not the product's."""
     from bilstm.training.options import TrainingOptions
 
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
-    said = {name: value for name, value in given.items() if name in names and value is not None}
+    stated = {name: value for name, value in options.items() if name in names and value is not None}
     try:
-        return TrainingOptions(**{**(defaults or {}), **said})
+        return TrainingOptions(**{**(defaults or {}), **stated})
     except ValueError as error:  # such as an infinite learning rate, which click lets pass
         raise UserError(str(error)) from None
 
@@ -378,12 +378,12 @@ def use_threads(threads: int | None) -> None:
         set_threads(threads)
 
 
-def split_names(given: Sequence[str], names: Sequence[str]) -> list[str]:
+def split_names(texts: Sequence[str], names: Sequence[str]) -> list[str]:
     """`a,b` is two columns, unless one has this name."""
-    found: list[str] = []
-    for text in given:
-        found += [text] if text in names else [name.strip() for name in text.split(",") if name.strip()]
-    return found
+    columns: list[str] = []
+    for text in texts:
+        columns += [text] if text in names else [name.strip() for name in text.split(",") if name.strip()]
+    return columns
 
 
 def say(lines: list[str], quiet: bool, *, err: bool = False) -> None:

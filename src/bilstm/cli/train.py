@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     help="Number of threads; it does not change the model. Default: one per CPU.",
 )
 @click.option("--quiet", is_flag=True, help="Print errors only.")
-def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, **given: Any) -> None:
+def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, **options: Any) -> None:
     """Train a model on a TABLE of labelled sequences, or on several with the same columns.
 
     Ctrl-C stops training and writes the best model so far, if at least one epoch has ended. With --checkpoint, a
@@ -102,13 +102,13 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
     from bilstm.modelfile import check_model_path
     from bilstm.wording import after_training, before_training, when_stopped
 
-    valid = given["valid"]
+    valid = options["valid"]
     check_apart([*(("TABLE", path) for path in tables), *([("--valid", valid)] if valid else [])])
-    inputs = [*tables, *given["labels"], *(path for name in ("valid", "valid_labels") if (path := given[name]))]
-    check_model_path(out, inputs=inputs, force=given["force"])
-    options = training_options(given)
-    checkpoint, logs = _kept_files(out, inputs, given)
-    prepared = _prepare(one_or_several(tables), options, given)
+    inputs = [*tables, *options["labels"], *(path for name in ("valid", "valid_labels") if (path := options[name]))]
+    check_model_path(out, inputs=inputs, force=options["force"])
+    training = training_options(options)
+    checkpoint, logs = _kept_files(out, inputs, options)
+    prepared = _prepare(one_or_several(tables), training, options)
     say(before_training(prepared), quiet)
     use_threads(threads)
     interrupt = None
@@ -116,54 +116,54 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
         try:
             with Progress(quiet=quiet) as progress:
                 notify = _all_of(progress, *logs)
-                model = train_prepared(prepared, options, progress=notify, checkpoint=checkpoint)
+                model = train_prepared(prepared, training, progress=notify, checkpoint=checkpoint)
         except ModelInterrupted as caught:
             interrupt, model = caught, caught.model
     with saying_if_stopped("while the model was being written: it was not"):
-        _save(model, out, checkpoint, given["force"])
+        _save(model, out, checkpoint, options["force"])
     for log in logs:
         if log.problem:
             echo(f"bilstm: {log.problem}; training continued without it", err=True)
     if interrupt:
         fail(when_stopped(model.training, out) + _how_to_continue(checkpoint), stop_status(interrupt))
-    if given["baseline"] and options.direction != "none":
+    if options["baseline"] and training.direction != "none":
         with saying_if_stopped(f"in training the baseline: {out} has none{_how_to_continue(checkpoint)}"):
-            model.baseline = _train_baseline(prepared, options, quiet)
-            _save(model, out, checkpoint, given["force"])
+            model.baseline = _train_baseline(prepared, training, quiet)
+            _save(model, out, checkpoint, options["force"])
     if checkpoint:
         checkpoint.remove()
     say(after_training(model, progress.seconds, out), quiet)
 
 
-def _prepare(data: Any, options: TrainingOptions, given: dict[str, Any]) -> Prepared:
+def _prepare(data: Any, training: TrainingOptions, options: dict[str, Any]) -> Prepared:
     from bilstm.model.training import column_options, prepare_data
 
-    columns = column_arguments(given)
-    tables = {name: given[name] for name in ("valid", "valid_labels")}
+    columns = column_arguments(options)
+    tables = {name: options[name] for name in ("valid", "valid_labels")}
     labels = columns.pop("labels")
-    return prepare_data(data, column_options(**columns), options, labels=labels, **tables)
+    return prepare_data(data, column_options(**columns), training, labels=labels, **tables)
 
 
 def _kept_files(
-    out: str, inputs: list[str], given: dict[str, Any]
+    out: str, inputs: list[str], options: dict[str, Any]
 ) -> tuple[Checkpoint | None, list[EpochLog | TensorBoardLog]]:
     """What is written while training, besides the model."""
     from bilstm.training.checkpoints import Checkpoint
     from bilstm.training.epochlog import EpochLog
     from bilstm.training.tensorboard import TensorBoardLog
 
-    path, log, board, force = (given[name] for name in ("checkpoint", "log", "tensorboard", "force"))
-    if path is None and (given["resume"] or given["checkpoint_minutes"]):
-        option = "--resume" if given["resume"] else "--checkpoint-minutes"
+    path, log, board, force = (options[name] for name in ("checkpoint", "log", "tensorboard", "force"))
+    if path is None and (options["resume"] or options["checkpoint_minutes"]):
+        option = "--resume" if options["resume"] else "--checkpoint-minutes"
         raise UserError(f"{option} needs the file that holds the training: name it with --checkpoint")
-    options: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for option, name in (("--out", out), ("--checkpoint", path), ("--log", log), ("--tensorboard", board)):
-        if name is not None and (other := options.setdefault(os.path.realpath(name), option)) != option:
+        if name is not None and (other := paths.setdefault(os.path.realpath(name), option)) != option:
             raise UserError(f"{other} and {option} name the same file, {name}: give each its own")
     checkpoint = None
     if path is not None:
-        minutes = given["checkpoint_minutes"]
-        checkpoint = Checkpoint(path, resume=given["resume"], minutes=minutes, inputs=inputs, force=force)
+        minutes = options["checkpoint_minutes"]
+        checkpoint = Checkpoint(path, resume=options["resume"], minutes=minutes, inputs=inputs, force=force)
     logs: list[EpochLog | TensorBoardLog] = [EpochLog(log, inputs=inputs, force=force)] if log else []
     return checkpoint, [*logs, TensorBoardLog(board, force=force)] if board else logs
 

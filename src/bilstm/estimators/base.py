@@ -201,8 +201,8 @@ class SequenceEstimator(BaseEstimator):
         columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
         prepared = prepare(table, columns, valid=valid, validation_split=split, seed=options.seed)
         if self.verbose:
-            for name, found in prepared.schema.describe() if prepared.schema.named else ():
-                print(f"{name}: {found}")
+            for name, encoding in prepared.schema.describe() if prepared.schema.named else ():
+                print(f"{name}: {encoding}")
             for note in prepared.notes:
                 print(note)
         try:

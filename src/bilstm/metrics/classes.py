@@ -126,8 +126,8 @@ def step_intervals(
     """
     check_count("calibration", "bins", bins)
     chosen = {name: _SCORES[check_choice("intervals", "scores", name, _SCORES)] for name in scores}
-    places = np.arange(len(np.asarray(labels)) + 1) if offsets is None else offsets
-    return _scorer(labels, probabilities, places, bins).intervals(chosen, level=level, resamples=resamples, seed=seed)
+    bounds = np.arange(len(np.asarray(labels)) + 1) if offsets is None else offsets
+    return _scorer(labels, probabilities, bounds, bins).intervals(chosen, level=level, resamples=resamples, seed=seed)
 
 
 def step_report(labels: npt.ArrayLike, probabilities: npt.ArrayLike, offsets: npt.ArrayLike) -> dict[str, Any]:
@@ -241,9 +241,9 @@ def _scorer(
     """A scorer that has taken all sequences, of which some must be labelled."""
     known, _, rows = check_probabilities(labels, probabilities)
     require_labelled(known)
-    places = as_offsets(offsets, len(known))
-    scorer = ClassScores(labelled_sequences(np.asarray(labels), places), rows.shape[1], bins=bins)
-    scorer.add(labels, probabilities, places)
+    bounds = as_offsets(offsets, len(known))
+    scorer = ClassScores(labelled_sequences(np.asarray(labels), bounds), rows.shape[1], bins=bins)
+    scorer.add(labels, probabilities, bounds)
     return scorer
 
 

@@ -50,7 +50,7 @@ def evaluate(
         UserError: there is no such background, or events are asked for where steps have no labels.
     """
     run = _Evaluation(model, data, tolerance, background)
-    for sequences, steps, outputs in model.output_portions(data.values, width=run.width):
+    for sequences, steps, outputs in model.output_chunks(data.values, width=run.width):
         others = None
         if model.baseline:
             others = model.baseline.outputs(data.part(sequences).values)
@@ -97,8 +97,8 @@ class _Evaluation:
 
     def report(self) -> dict[str, Any]:
         clusters = "sequences" if self.data.groups is None else "groups"
-        found = {"task": self.task.kind, "sequences": len(self.data), "clusters_of": clusters}
-        report: dict[str, Any] = {**found, **self.scores.report()}
+        head = {"task": self.task.kind, "sequences": len(self.data), "clusters_of": clusters}
+        report: dict[str, Any] = {**head, **self.scores.report()}
         if isinstance(self.task, LabelTask):
             report["confusion"] = self.confusion
         if not isinstance(self.task, QuantityTask):

@@ -18,7 +18,7 @@ from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.table import Sequences, Table
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
-from bilstm.ragged import IndexArray, portions, steps_of
+from bilstm.ragged import IndexArray, chunks, steps_of
 from bilstm.splitting import default_share, split
 from bilstm.tasks import Task
 from bilstm.tasks.finding import find_target, find_task, read_truth
@@ -171,7 +171,7 @@ def read_groups(table: Table, name: str, sequences: Sequences, least: int = 2) -
         texts = table.texts(name, start, stop).tolist()
         codes[start:stop] = [-1 if text is None else numbers.setdefault(text, len(numbers)) for text in texts]
     names, firsts = list(numbers), codes[sequences.first_rows]
-    for part in portions(sequences.offsets, scratch.BLOCK):
+    for part in chunks(sequences.offsets, scratch.BLOCK):
         rows = sequences.rows[sequences.offsets[part.start] : sequences.offsets[part.stop]]
         expected = np.repeat(firsts[part], np.diff(sequences.offsets)[part])
         for wrong in np.flatnonzero((codes[rows] < 0) | (codes[rows] != expected))[:1].tolist():

@@ -26,7 +26,7 @@ from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
 from bilstm.models.structure import describe
-from bilstm.ragged import FloatArray, Ragged, portions
+from bilstm.ragged import FloatArray, Ragged, chunks
 from bilstm.tasks import LabelTask, Task
 
 _PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
@@ -105,7 +105,7 @@ class TrainedModel:
         """(rows, outputs) float32 of the network for encoded sequences: probabilities, or scaled quantities."""
         return self.network.predict_rows(values, precision=self.precision)
 
-    def output_portions(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, FloatArray]]:
+    def output_chunks(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, FloatArray]]:
         """The outputs of some sequences at a time, where memory may not hold those of all.
 
         Args:
@@ -115,7 +115,7 @@ class TrainedModel:
             Which sequences these are, which steps, and the (rows, outputs) of the network.
         """
         most = _PROBABILITIES // (width or self.task.outputs)
-        for group in portions(values.offsets, max(1, min(scratch.BLOCK, most))):
+        for group in chunks(values.offsets, max(1, min(scratch.BLOCK, most))):
             offsets = values.offsets[group.start : group.stop + 1]
             steps = slice(int(offsets[0]), int(offsets[-1]))
             yield group, steps, self.outputs(Ragged(values.values[steps], offsets - offsets[0]))

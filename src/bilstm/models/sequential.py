@@ -483,13 +483,13 @@ class Sequential:
             raise ValueError("fit: x has no sequences to train on")
         return self._check_labelled("fit: the training set", data), validation
 
-    def _validation_data(self, given: Any, steps: int | None) -> FitData:
-        if are_batches(given, None):
-            return self._gathered("fit", given, steps)
+    def _validation_data(self, data: Any, steps: int | None) -> FitData:
+        if are_batches(data, None):
+            return self._gathered("fit", data, steps)
         refuse_steps("fit", "validation_steps", steps)
-        if not isinstance(given, (list, tuple)) or not 2 <= len(given) <= 3:
+        if not isinstance(data, (list, tuple)) or not 2 <= len(data) <= 3:
             raise ValueError("fit: validation_data is (x, y) or (x, y, sample_weight)")
-        return self._check_labelled("fit: validation_data", self._fit_data(*given, complete=True))
+        return self._check_labelled("fit: validation_data", self._fit_data(*data, complete=True))
 
     def _given_batches(
         self,

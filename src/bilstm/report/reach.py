@@ -117,14 +117,14 @@ class ContextReach:
         data, cuts = self._data, self._cuts[side]
         if not len(cuts.steps):
             return None
-        places = list(zip(cuts.sequences.tolist(), cuts.steps.tolist(), strict=True))
-        altered = [_altered(side, data.values, *place, self._rng) for place in places]
+        positions = list(zip(cuts.sequences.tolist(), cuts.steps.tolist(), strict=True))
+        altered = [_altered(side, data.values, *position, self._rng) for position in positions]
         batch = Ragged.from_sequences([steps for steps, _ in altered])
         outputs = predict(batch)
         edges = _edges(int(data.values.lengths.max()))
-        sums = np.zeros((3, len(places), len(edges) - 1))  # steps, their scores, and their scores with full context
-        for number, (place, (_, at), intact) in enumerate(zip(places, altered, cuts.intact, strict=True)):
-            steps = self._steps(side, *place)
+        sums = np.zeros((3, len(positions), len(edges) - 1))  # steps, their scores, and their scores with full context
+        for number, (position, (_, at), intact) in enumerate(zip(positions, altered, cuts.intact, strict=True)):
+            steps = self._steps(side, *position)
             here = batch.offsets[number] + at + steps - steps[0]
             scores = step_scores(self._task, data.known[steps], outputs[here])
             scored = ~np.isnan(scores)
@@ -162,20 +162,20 @@ def _altered(side: Side, values: Ragged, sequence: int, cut: int, rng: np.random
 
 
 def steps_of_others(
-    values: Ragged, sequence: int, count: int, rng: np.random.Generator, part: Literal["start", "end", "any"]
+    values: Ragged, sequence: int, count: int, rng: np.random.Generator, where: Literal["start", "end", "any"]
 ) -> FloatArray:
     """(count, features) steps from the starts, the ends or any part of other sequences than this one."""
     if len(values) == 1:  # then from elsewhere in this one
         own = values[0]
         return np.roll(own, int(rng.integers(1, max(2, len(own)))), axis=0)[:count]
-    pieces: list[FloatArray] = [values.values[:0]]
-    while missing := count - sum(map(len, pieces)):
+    chunks: list[FloatArray] = [values.values[:0]]
+    while missing := count - sum(map(len, chunks)):
         other = int(rng.integers(len(values) - 1))
         steps = values[other + (other >= sequence)]
         spare = max(0, len(steps) - missing)
-        start = {"start": 0, "end": spare, "any": int(rng.integers(spare + 1)) if part == "any" else 0}[part]
-        pieces.append(steps[start : start + missing])
-    return np.concatenate(pieces[::-1] if part == "end" else pieces)
+        start = {"start": 0, "end": spare, "any": int(rng.integers(spare + 1)) if where == "any" else 0}[where]
+        chunks.append(steps[start : start + missing])
+    return np.concatenate(chunks[::-1] if where == "end" else chunks)
 
 
 def _edges(longest: int) -> npt.NDArray[np.int64]:

@@ -69,22 +69,22 @@ def find_target(
     names = columns or tuple(name for name in labels.names if name != key)[:1]
     if not columns and len(labels.names) != 2:
         raise UserError(f"which column of {labels.label} is the label? Name it with --label: {listed(labels.names)}")
-    found = dict[str, int]()
+    row_of = dict[str, int]()
     for row, cell in enumerate(labels.texts(key)):
         if cell is None:
             raise UserError(f"{labels.place(row)}: the cell in column {key!r}, the row's sequence, is missing")
         text = whole_number(cell.strip())
-        if text in found:
+        if text in row_of:
             raise UserError(f"{labels.place(row)}: sequence {shown(text)} has a second label")
-        found[text] = row
+        row_of[text] = row
     own = [whole_number(str(text).strip()) for text in table.values(key, sequences.first_rows)]
-    rows = np.array([found.get(text, -1) for text in own])
+    rows = np.array([row_of.get(text, -1) for text in own])
     if not (rows >= 0).any():
         raise UserError(f"none of the sequences of {table.label} is in column {key!r} of {labels.label}")
     without = int((rows < 0).sum())
     if without:
         notes.append(f"{counted(without, 'sequence')} without a row in {labels.label}, so without a label")
-    unused = len(found) - len(set(own) & found.keys())
+    unused = len(row_of) - len(set(own) & row_of.keys())
     if unused:
         notes.append(f"{labels.label}: {counted(unused, 'row')} of sequences that are not in {table.label}")
     return TargetTable(labels, names, rows)
@@ -274,15 +274,15 @@ def _not_constant(
 ) -> UserError:
     wrong = np.flatnonzero(~constant)
     firsts, _ = _first_answers(task, truth, sequences.offsets)
-    places = []
+    locations = []
     for sequence in wrong[:_MOST_NAMED].tolist():
         steps = np.arange(sequences.offsets[sequence], sequences.offsets[sequence + 1])
         differs = task.labelled(truth[steps]) & _differ(
             truth[steps], truth[firsts[sequence]][np.newaxis].repeat(len(steps), 0)
         )
-        places.append(table.place(int(sequences.rows[steps[differs][0]])))
-    more = f" and {len(wrong) - len(places)} more" if len(wrong) > len(places) else ""
-    where = "; ".join(place.removeprefix(f"{table.label}, ") for place in places)
+        locations.append(table.place(int(sequences.rows[steps[differs][0]])))
+    more = f" and {len(wrong) - len(locations)} more" if len(wrong) > len(locations) else ""
+    where = "; ".join(place.removeprefix(f"{table.label}, ") for place in locations)
     name = listed(task.columns)
     if said:
         return UserError(

@@ -82,11 +82,11 @@ class Container:
         if self.named:
             return self._by_name(name, second)
         group = self._by_class(class_name, index)
-        found: list[tuple[str, h5py.Dataset]] = []
+        datasets: list[tuple[str, h5py.Dataset]] = []
         for path in paths:
             own = descend(group, f"{path}/vars".lstrip("/"))
-            found += [(f"{path}/{key}", descend(own, key)) for key in sorted(own, key=_number)]
-        return found
+            datasets += [(f"{path}/{key}", descend(own, key)) for key in sorted(own, key=_number)]
+        return datasets
 
     def _by_name(self, name: str, second: str) -> list[tuple[str, h5py.Dataset]]:
         group = descend(self.weights, name)
