@@ -376,7 +376,7 @@ def test_help_tells_the_defaults() -> None:
         part = said.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
         assert f"[default: {default}]" in part
     assert "Recurrent layers. Default: 3 for steps whose features are all text, otherwise 2." in said
-    assert "Share of the sequences for validation. Default: a tenth, but at most 1,000 sequences, and none of" in said
+    assert "Share of the sequences for the validation set. Default: 0.1, but at most 1,000 sequences; none if" in said
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

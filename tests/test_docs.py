@@ -16,6 +16,7 @@ import json
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^[ >]*(```|~~~)", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(bilstm|make|source|eval) ")
+COMMAND = re.compile(r"(bilstm|make|source|eval|pip install) ")
 NUMBER = re.compile(r"\d+(?:\.\d*)?")
 TOLERANCE = 0.015
 OPTIONAL = ("sktime",)  # packages that a page may import and that the tests' environment may lack
@@ -66,12 +67,20 @@ def lacks_packages(content: str) -> bool:
 
 
 def run_command(typed: str, options: str) -> str:
-    """What a typed line prints; `options` are added to make it quick. Of `make`, only the target's name is checked."""
+    """What a typed line prints; `options` are added to make it quick.
+
+    Of `make`, only the target's name is checked, and of `pip`, which extras are installed.
+    """
     if typed.startswith("source "):
         return ""
     if typed.startswith("make "):
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         assert re.search(rf"^{typed.split()[1]}:", makefile, re.MULTILINE), typed
+        return ""
+    if typed.startswith("pip "):
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        named = {name for extras in re.findall(r"\[(.+?)\]", typed) for name in extras.split(",")}
+        assert named <= project["optional-dependencies"].keys(), typed
         return ""
     evaluated = re.fullmatch(r'eval "\$\((.+)\)"', typed)
     command, _, given = (evaluated[1] if evaluated else typed).partition(" < ")
@@ -143,20 +152,6 @@ def tables_of_states() -> None:
         Path(name).write_text("\n".join(["id,time,x,state", *rows]) + "\n")
 
 
-def tables_of_tasks() -> None:
-    tables_of_states()
-    rows = [
-        f"s{i // 5},{i * 7 % 11},{'up' if i * 7 % 11 > 5 else 'down'},{i % 2},{i % 3 % 2},{i / 8}" for i in range(100)
-    ]
-    Path("steps.csv").write_text("\n".join(["id,x,state,hot,wet,level", *rows]) + "\n")
-    Path("kinds.csv").write_text(
-        "\n".join(["id,kind", *(f"s{i},{'odd' if i % 2 else 'even'}" for i in range(20))]) + "\n"
-    )
-    Path("texts.csv").write_text("text,good,long\n" + "a fine day,1,0\na dull and long film,0,1\n" * 10)
-    lists = (json.dumps({"x": [0.2, 1.1, 0.7 * i], "age": 41.5 + i}) + "\n" for i in range(20))
-    Path("lists.ndjson").write_text("".join(lists))
-
-
 def benchmark_sets() -> None:
     tables_of_states()
     for folder in ("ecg_waves", "hyphenation"):
@@ -180,13 +175,11 @@ def stream_of_steps() -> None:
 
 
 PREPARE: dict[str, Callable[[], None]] = {
-    "README.md": tables_of_tasks,
     "directions.md": benchmark_sets,
     "report.md": trained_model,
     "tables.md": stream_of_steps,
 }
 OPTIONS = {
-    "README.md": {"train": "--epochs 1"},
     "directions.md": {"compare": "--epochs 1 --layers 1 --seeds 1"},
 }
 BEGINNINGS = {  # of files that must have been made
@@ -267,6 +260,7 @@ def test_an_import_that_is_not_documented_is_found() -> None:
         ("```\nbilstm train no.csv --out m\n```", "no.csv"),
         ("```console\nbilstm inspect no.model\n```", "no.model"),
         ("```console\nmake coffee\n```", "make coffee"),
+        ("```\npip install '.[tea]'\n```", "tea"),
         ("```console\nmake test\nrm -r .\n```", "not a known command"),
         ("```console\nrm -r .\n```", "which no test runs"),
         ("```\na,b\n1,2\n```", "beginning of a file"),

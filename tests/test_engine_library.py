@@ -132,7 +132,7 @@ def test_the_build_from_the_environment(target: str) -> None:
         assert found.stdout.strip() == target
     else:
         message = found.stderr.strip().splitlines()[-1]
-        missing = f"the engine is not installed: no bilstm_{target} library beside "
+        missing = f"the engine is not installed: no bilstm_{target} library next to "
         assert (
             message.startswith(f"bilstm.engine.library.EngineError: {missing}") or f"no {target.upper()}: " in message
         )
@@ -158,7 +158,7 @@ def test_an_engine_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_engine_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BILSTM_ENGINE", raising=False)
     monkeypatch.setattr(library, "SUFFIXES", (".nothing",))
-    with pytest.raises(library.EngineError, match=r"the engine is not installed: no bilstm_\* library beside "):
+    with pytest.raises(library.EngineError, match=r"the engine is not installed: no bilstm_\* library next to "):
         library.library.__wrapped__()
 
 

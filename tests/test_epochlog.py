@@ -145,5 +145,5 @@ def test_the_command_line_tells_of_a_log_that_is_not_complete(tmp_path: Path, mo
     monkeypatch.setattr(EpochLog, "__call__", fail)
     table = write(tmp_path / "train.csv", rows(30))
     result = bilstm("train", table, *COLUMNS, *SMALL, "--out", tmp_path / "model", "--log", tmp_path / "log")
-    assert result.stderr == "bilstm: cannot write log: no space left on device; training went on without it\n"
+    assert result.stderr == "bilstm: cannot write log: no space left on device; training continued without it\n"
     assert (tmp_path / "model").exists()

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bilstm
 from bilstm.cli import commands
 from bilstm.console import echo_json
 from bilstm.errors import ModelFileError, UserError, listed, printable, shown, suggestion
@@ -203,14 +204,33 @@ def test_other_words_for_an_option(typed: str, meant: str) -> None:
     assert result.stderr == f"bilstm: no such option '{typed}'. Did you mean '{meant}'?\n"
 
 
+@pytest.fixture(scope="module")
+def unordered(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A table and a model without an order column."""
+    folder = tmp_path_factory.mktemp("unordered")
+    table, model = str(folder / "table.csv"), str(folder / "a.model")
+    Path(table).write_text("id,x,y\n" + "".join(f"{i // 4},0.{i},{'ab'[i % 2]}\n" for i in range(20)))
+    trained = bilstm.train(table, sequence="id", label="y", units=2, layers=1, epochs=1, baseline=False, verbose=False)
+    trained.save(model)
+    return table, model
+
+
 @pytest.mark.parametrize("option", [["--time-format", "%H:%M"], ["--one-day"]])
-@pytest.mark.parametrize("command", ["train", "compare"])
-def test_how_an_order_column_is_read_without_one(command: str, option: list[str], tmp_path: Path) -> None:
-    table = tmp_path / "table.csv"
-    table.write_text("id,x,y\n" + "1,0.5,a\n2,0.6,b\n" * 9)
-    rest = ["--out", str(tmp_path / "a.model")] if command == "train" else []
-    typed = [command, str(table), "--sequence", "id", "--label", "y", *option, *rest]
-    result = CliRunner().invoke(commands, typed)
+@pytest.mark.parametrize("command", ["train", "compare", "evaluate", "predict", "inspect"])
+def test_how_an_order_column_is_read_without_one(
+    command: str, option: list[str], tmp_path: Path, unordered: tuple[str, str]
+) -> None:
+    table, model = unordered
+    out = str(tmp_path / "out")
+    roles = ["--sequence", "id", "--label", "y"]
+    files = {
+        "train": [table, *roles, "--out", out],
+        "compare": [table, *roles],
+        "evaluate": [model, table],
+        "predict": [model, table, "--out", out],
+        "inspect": [table, "--sequence", "id"],
+    }
+    result = CliRunner().invoke(commands, [command, *files[command], *option])
     assert result.exit_code == 2
     assert result.stderr == (
         f"bilstm: {option[0]} ({option[0][2:].replace('-', '_')}) says how the order column is read, and has no effect "

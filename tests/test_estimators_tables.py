@@ -21,12 +21,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from bilstm.data.reading import read_table
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_table
 from bilstm.data.targets import with_targets
 from bilstm.model.columns import ColumnOptions
 from bilstm.model.prepare import prepare
 from oracles.models import bits, weight_bits
 from test_estimators import beginnings, classifier, divisions, echoes, tagger
+from test_regressor import regressor
 
 LIBRARIES: dict[str, Callable[[Any], Any]] = {"pandas": pd.DataFrame, "Polars": pl.DataFrame, "PyArrow": pa.table}
 EACH = pytest.mark.parametrize("make", LIBRARIES.values(), ids=LIBRARIES)
@@ -249,6 +251,59 @@ def test_clones() -> None:
     assert not hasattr(cloned, "feature_names_in_")
 
 
+# --- How files are read ----------------------------------------------------------------------------------------------
+
+
+READING: dict[str, Any] = {"delimiter": ";", "decimal": ",", "missing": ["?"]}
+ESTIMATORS = {
+    "tagger": tagger,
+    "class": classifier,
+    "regressor": regressor,
+    "regressor of sequences": lambda **parameters: regressor(per_sequence=True, **parameters),
+}
+
+
+@pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS)
+@pytest.mark.parametrize("form", [dict, lambda options: ReadingOptions(**options)], ids=["dict", "options"])
+def test_files_are_read_as_the_parameters_say(make: Any, form: Any, tmp_path: Path) -> None:
+    table = pd.DataFrame(columns_of(classifier if make is classifier else tagger)[0]).drop(columns="patient")
+    if make not in (tagger, classifier):
+        table["label"] = table.groupby("id")["x"].transform("sum")
+    table.loc[0, "x"] = None
+    odd, plain = tmp_path / "odd.csv", tmp_path / "plain.csv"
+    table.to_csv(odd, index=False, sep=";", decimal=",", na_rep="?")
+    table.to_csv(plain, index=False)
+    fitted = make(sequence="id", order="t", reading=form(READING)).fit(odd, "label", validation_data=(odd, "label"))
+    expected = make(sequence="id", order="t").fit(plain, "label", validation_data=(plain, "label"))
+    assert weight_bits(fitted.model_.network) == weight_bits(expected.model_.network)
+    assert fitted.predict(odd).tolist() == expected.predict(plain).tolist()
+    assert fitted.score(odd, "label") == expected.score(plain, "label")
+    assert fitted.model_.schema.reading == ReadingOptions(**READING)
+    assert clone(fitted).reading == form(READING)
+    fitted.save(tmp_path / "model")
+    loaded = type(fitted).load(tmp_path / "model")
+    assert loaded.reading == ReadingOptions(**READING)
+    assert loaded.predict(odd).tolist() == expected.predict(plain).tolist()
+    expected.save(tmp_path / "other")
+    assert type(fitted).load(tmp_path / "other").reading is None
+    other = make(sequence="id", order="t", reading={"delimiter": ","}).fit(plain, "label")
+    assert other.predict(plain).tolist() == make(sequence="id", order="t").fit(plain, "label").predict(plain).tolist()
+
+
+@pytest.mark.parametrize(
+    ("reading", "message"),
+    [
+        ({"delimiter": ";"}, "has no column 'label' (y)"),
+        ({"separator": ";"}, "there is no reading option 'separator'"),
+        (";", "reading is a dictionary of options or a ReadingOptions, not ';'"),
+    ],
+)
+def test_wrong_reading_options(tmp_path: Path, reading: Any, message: str) -> None:
+    pd.DataFrame(columns_of(tagger)[0]).to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tagger(sequence="id", order="t", reading=reading).fit(tmp_path / "table.csv", "label")
+
+
 # --- What is refused -------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +324,9 @@ def test_clones() -> None:
         (lambda t, X, y: fit(t).fit(t.assign(g=t["x"]), "label", groups="g"), "row "),
         (lambda t, X, y: classifier(sequence="id", order="t").fit(t, "label"), "the label in column 'label' changes within"),
         (lambda t, X, y: classifier(sequence="id", order="t").fit(t.assign(label=None), "label"), "X has no label in column 'label'"),
+        (lambda t, X, y: tagger(sequence="id", reading={"decimal": ","}).fit(t, "label"), "--decimal (decimal) says how text files are read, and has no effect on X"),
+        (lambda t, X, y: tagger(reading={"delimiter": ","}).fit(X, y), "--delimiter (delimiter) says how text files are read, and has no effect on X"),
+        (lambda t, X, y: tagger(sequence="id", reading={"one_day": True}).fit(t, "label"), "--one-day (one_day) says how the order column is read, and has no effect without one"),
         (lambda t, X, y: fit(t.assign(day=pd.Timestamp("2026-01-01"))), "column 'day' of X holds dates or times, which are no features as they are; use it as the order (--order day)"),
     ],
 )  # fmt: skip

@@ -34,7 +34,7 @@ def run(*arguments: Any, given: str | None = None, status: int = 0) -> Result:
     return result
 
 
-# --- Data: for each task a table with a row a time step ---------------------------------------------------------------
+# --- Data: for each task a table with a row per time step -------------------------------------------------------------
 
 TARGETS = {"label": ["state"], "labels": ["loud", "high"], "quantity": ["level", "speed"]}
 
@@ -72,7 +72,7 @@ class Layout:
 
     Attributes:
         suffixes: the files that can hold it.
-        make: the table, from one with a row a time step.
+        make: the table, from one with a row per time step.
         tasks: those that it can hold.
         options: what has to be said of its columns.
     """

@@ -72,7 +72,7 @@ def test_in_words(folder: Path) -> None:
     size = f"{-(-facts['bytes'] // 1000)} kB"
     assert said[0].startswith(f"{folder / 'model'}: predicts a label for each time step; {size}, written by bilstm ")
     assert said[1:5] == [
-        "reads a table with a row a time step: sequences in 'id', ordered by 't'; features:",
+        "reads a table with a row per time step: sequences in 'id', ordered by 't'; features:",
         f"  x     number, in training of mean {facts['columns']['features'][0]['mean']:.4g}, standard deviation "
         f"{facts['columns']['features'][0]['deviation']:.4g}, 1 missing",
         "  word  text, 3 values in the vocabulary, of 3 in training",

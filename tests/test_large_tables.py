@@ -28,7 +28,7 @@ from bilstm.errors import UserError
 from bilstm.model import trained
 from bilstm.model.columns import ColumnOptions
 from bilstm.model.prepare import prepare
-from bilstm.ragged import Extent, offsets_of, portions
+from bilstm.ragged import Extent, chunks, offsets_of
 
 
 def written(folder: Path, suffix: str, *, shuffled: bool) -> Path:
@@ -121,7 +121,7 @@ def test_a_row_that_is_wrong_is_found_in_any_block(
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 40))
 def test_groups_hold_every_sequence_once_and_so_many_steps(lengths: list[int], steps: int) -> None:
     offsets = offsets_of(lengths)
-    found = list(portions(offsets, steps))
+    found = list(chunks(offsets, steps))
     assert [i for group in found for i in range(len(lengths))[group]] == list(range(len(lengths)))
     for group in found:
         assert group.stop - group.start == 1 or offsets[group.stop] - offsets[group.start] <= steps

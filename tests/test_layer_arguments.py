@@ -263,12 +263,12 @@ def test_every_layer_is_tested_here() -> None:
         (
             lambda: Embedding(2, 2, input_shape=(5, 3)),
             ValueError,
-            "Embedding takes one whole number a step, not 3 features",
+            "Embedding takes one whole number per step, not 3 features",
         ),
         (
             lambda: Embedding(2, 2).output_features(3),
             ValueError,
-            "Embedding takes sequences of one whole number a step, not of 3 features",
+            "Embedding takes sequences of one whole number per step, not of 3 features",
         ),
         (
             lambda: ColumnEmbedding(1, [2], [3]).output_features(3),

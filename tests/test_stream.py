@@ -99,7 +99,7 @@ def test_nothing_is_changed_by_a_piece_that_is_refused() -> None:
     stream.predict(numbers(2, 3, 2))
     before = stream.states.copy()
     pieces: list[tuple[Any, Any, str]] = [
-        (numbers(1, 3, 2), None, "stream: 2 sequences go on, but x has 1"),
+        (numbers(1, 3, 2), None, "stream: 2 sequences are open, but x has 1"),
         (numbers(2, 3, 5), None, "the network takes 2 features, the sequences have 5"),
         (numbers(2, 3, 2), [1, 1], "stream: which must be different whole numbers, not [1, 1]"),
         (numbers(2, 3, 2), [0.5, 1], "stream: which must be different whole numbers, not [0.5, 1]"),
@@ -138,16 +138,16 @@ def test_nothing_is_changed_by_a_piece_that_is_refused() -> None:
 @pytest.mark.parametrize("after", [[], [Reverse()], [GlobalMaxPooling1D()]])
 def test_networks_that_need_the_end_of_a_sequence(layer: Any, after: list[Any]) -> None:
     model = Sequential([layer, *after, Dense(1)])
-    message = f"stream: {layer!r} cannot go on step by step: only layers that read forward and keep what they know"
+    message = f"stream: {layer!r} cannot work step by step: only layers that read forward and keep what they know"
     with pytest.raises(ValueError, match=re.escape(message)):
         model.stream()
 
 
 def test_other_networks_without_a_stream() -> None:
     forward = LSTM(2, return_sequences=True, input_shape=(None, 2))
-    with pytest.raises(ValueError, match="GlobalMaxPooling1D.* cannot go on step by step"):
+    with pytest.raises(ValueError, match="GlobalMaxPooling1D.* cannot work step by step"):
         Sequential([forward, GlobalMaxPooling1D()]).stream()
-    with pytest.raises(ValueError, match="Conv1D.* cannot go on step by step"):
+    with pytest.raises(ValueError, match="Conv1D.* cannot work step by step"):
         Sequential([Conv1D(2, 3, padding="causal", input_shape=(None, 2)), LSTM(2)]).stream()
     with pytest.raises(ValueError, match="leaves out masked steps"):
         Sequential([Masking(input_shape=(None, 2)), LSTM(2)]).stream()

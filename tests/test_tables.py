@@ -192,7 +192,7 @@ def test_a_conll_file_may_lack_the_label(tmp_path: Path, content: str, columns: 
 def test_a_sentence_a_line_is_no_conll_file(tmp_path: Path, content: str, refused: bool, columns: int | None) -> None:
     path = written(tmp_path / "t.conll", content)
     if refused:
-        with pytest.raises(UserError, match="one word a line .* seems to have a sentence a line"):
+        with pytest.raises(UserError, match="one word per line .* seems to have a sentence a line"):
             read_table(path, conll_columns=columns)
     else:
         assert read_table(path, conll_columns=columns).rows == len([line for line in content.split("\n") if line])

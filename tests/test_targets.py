@@ -150,7 +150,7 @@ def test_y_is_not_changed() -> None:
         (
             np.zeros((5, 3)),
             {"loss": SPARSE, "outputs": 3},
-            "sparse_categorical_crossentropy needs one whole number a row, but y has shape (5, 3)",
+            "sparse_categorical_crossentropy needs one whole number per row, but y has shape (5, 3)",
         ),
         (
             [[0, 1], [2, 3, 1]],

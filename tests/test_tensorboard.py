@@ -158,6 +158,6 @@ def test_the_command_line_tells_of_events_that_are_not_complete(
     monkeypatch.setattr(TensorBoardLog, "__call__", fail)
     table = write(tmp_path / "train.csv", rows(30))
     result = bilstm("train", table, *COLUMNS, *SMALL, "--out", tmp_path / "model", "--tensorboard", tmp_path / "runs")
-    what = "cannot write events into runs: no space left on device; training went on without it"
+    what = "cannot write events into runs: no space left on device; training continued without it"
     assert result.stderr == f"bilstm: {what}\n"
     assert (tmp_path / "model").exists()

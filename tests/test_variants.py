@@ -50,8 +50,8 @@ def test_all_combinations_the_first_values_first() -> None:
     pairs = [(each.options.units, each.options.layers, each.options.dropout) for each in found]
     assert pairs == list(itertools.product([3, 5], [1, 2], [0.0, 0.2]))
     assert found[-1].name == "units 5, layers 2, dropout 0.2"
-    assert found[-1].named_beside(found[0]) == found[-1].name
-    assert found[1].named_beside(found[0]) == "dropout 0.2"
+    assert found[-1].named_against(found[0]) == found[-1].name
+    assert found[1].named_against(found[0]) == "dropout 0.2"
 
 
 def test_cells_are_called_by_their_layers_and_no_context_has_none() -> None:
@@ -76,9 +76,9 @@ def test_one_direction_has_nothing_to_merge() -> None:
         "both directions, mul",
         "no context",
     ]
-    assert found[2].named_beside(found[1]) == "mul"
-    assert found[2].named_beside(found[0]) == "both directions, mul"
-    assert found[0].named_beside(found[2]) == "forward only"
+    assert found[2].named_against(found[1]) == "mul"
+    assert found[2].named_against(found[0]) == "both directions, mul"
+    assert found[0].named_against(found[2]) == "forward only"
 
 
 def test_convolutions_have_names() -> None:

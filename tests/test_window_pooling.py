@@ -110,7 +110,7 @@ def test_states_are_not_carried() -> None:
     with pytest.raises(ValueError, match=re.escape("Bidirectional")):
         model.stream()
     forward = Sequential([LSTM(2, return_sequences=True, input_shape=(None, 2)), MaxPooling1D(), LSTM(2)])
-    with pytest.raises(ValueError, match=re.escape("stream: MaxPooling1D(strides=2) cannot go on step by step")):
+    with pytest.raises(ValueError, match=re.escape("stream: MaxPooling1D(strides=2) cannot work step by step")):
         forward.stream()
 
 

@@ -64,18 +64,18 @@ def check_choice(owner: str, name: str, value: Any, choices: Collection[Any]) ->
     raise ValueError(f"{owner}: {name} must be one of {listed}, not {value!r}{hint}")
 
 
-def refuse_unsupported(owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+def refuse_unsupported(owner: str, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Accept Keras's arguments that bilstm knows only by their default values, and refuse all else by name.
 
     Args:
-        given: the keyword arguments that the owner has no use for.
+        arguments: the keyword arguments that the owner does not have.
         defaults: what each may be: a value, or a tuple of values.
 
     Raises:
         ValueError: an argument of Keras's with a value that bilstm does not support.
         TypeError: no argument of Keras's at all.
     """
-    for name, value in given.items():
+    for name, value in arguments.items():
         if name not in defaults:
             raise TypeError(f"{owner}: unexpected argument {name!r}")
         allowed = defaults[name] if isinstance(defaults[name], tuple) else (defaults[name],)
@@ -92,7 +92,7 @@ def call_of(value: object) -> str:
     """
     parts = []
     for name, parameter in inspect.signature(type(value)).parameters.items():
-        given = getattr(value, name, parameter.default)
-        if given is not parameter.default and given != parameter.default:
-            parts.append(f"{name}={given!r}")
+        current = getattr(value, name, parameter.default)
+        if current is not parameter.default and current != parameter.default:
+            parts.append(f"{name}={current!r}")
     return f"{type(value).__name__}({', '.join(parts)})"

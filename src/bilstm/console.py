@@ -165,9 +165,9 @@ def fail(message: str, status: int = MISTAKE) -> NoReturn:
 
 
 def echo(line: str, *, err: bool = False) -> None:
-    """Print one line in which nothing can command the terminal, since it may quote a file from a stranger.
+    """Print one line in which nothing can command the terminal, since it may quote an untrusted file.
 
-    Where it cannot be printed, the command goes on: a training's model is worth more than its messages. It says so in
+    Where it cannot be printed, the command continues: a training's model is worth more than its messages. It says so in
     the end.
     """
     _print(printable(line), err=err)
@@ -177,7 +177,7 @@ def _print(text: str, *, err: bool = False) -> None:
     try:
         click.echo(text, err=err)
     except OSError as error:
-        if not err:  # else nobody can be told
+        if not err:  # otherwise nothing can be reported
             _lost.append(error)
             _discard_output()
 

@@ -1,4 +1,4 @@
-"""Writing a file wholly or not at all, and removing what is temporary whatever ends the process."""
+"""Writing a file atomically, and removing what is temporary whatever ends the process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
 
 class GrowingFile:
-    """A file that is written piece by piece, each wholly or not at all: what was added before a failure stays.
+    """A file that is written piece by piece, each atomically: what was added before a failure stays.
 
     The first piece takes the place of an older file; one that is moved away meanwhile is begun anew.
 
@@ -194,7 +194,7 @@ def reason(error: OSError) -> str:
 def locked(folder: Path, *, alone: bool) -> Iterator[bool]:
     """Lock a folder for the block, alone or with others who use it, and tell whether that was possible.
 
-    Who locks it with others waits for a moment while somebody has it alone, to remove what killed processes left.
+    A shared lock waits for a moment while a process holds it exclusively, to remove what killed processes left.
     The lock of a process that is killed ends with it. It is the folder's, since what writes a file may lock that.
     """
     if sys.platform == "win32":  # where a folder cannot be opened

@@ -196,7 +196,7 @@ def _expected(columns: dict[str, Any]) -> list[str]:
         lines = ["reads a table with a sequence in each row; features:"]
     else:
         order = f", ordered by {shown(columns['order'])}" if columns["order"] else ", in order"
-        lines = [f"reads a table with a row a time step: sequences in {shown(columns['sequence'])}{order}; features:"]
+        lines = [f"reads a table with a row per time step: sequences in {shown(columns['sequence'])}{order}; features:"]
     if columns["reading"]:
         lines.insert(0, f"reads files with {ReadingOptions.from_json(columns['reading']).typed}")
     features = columns["features"]

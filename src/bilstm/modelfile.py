@@ -64,7 +64,7 @@ def check_model_path(path: AnyPath, *, inputs: Iterable[AnyPath] = (), force: bo
 def write_model(
     path: AnyPath, tensors: Mapping[str, npt.ArrayLike], header: Mapping[str, Any], *, force: bool = False
 ) -> None:
-    """Write a model, wholly or not at all. The same model gives the same bytes.
+    """Write a model, atomically. The same model gives the same bytes.
 
     Args:
         path: the file to write.
@@ -227,7 +227,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """The data in JSON from a stranger: finite numbers and whole characters only, however deep it is nested.
+    """The data in untrusted JSON: finite numbers and whole characters only, however deep it is nested.
 
     Raises:
         ValueError: it is not that; the message says why.

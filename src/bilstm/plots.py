@@ -81,7 +81,7 @@ def _draw_panel(axes: Axes, panel: Panel, models: Sequence[str], seen: npt.NDArr
 
 def _draw_curve(
     axes: Axes,
-    places: npt.NDArray[Any],
+    positions: npt.NDArray[Any],
     mean: npt.NDArray[np.float64],
     spread: npt.NDArray[np.float64],
     name: str,
@@ -90,9 +90,9 @@ def _draw_curve(
 ) -> None:
     """A mean, and a band of one standard deviation to either side, below the greatest possible value."""
     color, dashes = style
-    axes.fill_between(places, mean - spread, np.minimum(mean + spread, most), color=color, alpha=0.15, linewidth=0)
+    axes.fill_between(positions, mean - spread, np.minimum(mean + spread, most), color=color, alpha=0.15, linewidth=0)
     marker = "o" if len(mean) == 1 else None
-    axes.plot(places, mean, label=name, linewidth=1.8, color=color, linestyle=dashes, marker=marker)
+    axes.plot(positions, mean, label=name, linewidth=1.8, color=color, linestyle=dashes, marker=marker)
 
 
 def comparison(report: Mapping[str, Any]) -> Figure:
@@ -147,11 +147,13 @@ def _draw_curves(
 def _draw_differences(axes: Axes, report: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
     """How much better than the reference each variant is: to the right is better, for errors as well."""
     score, reference = SCORES[report["score"]], report["reference"]
-    found = {each["variant"]: each[report["score"]] for each in report["differences"] if each["against"] == reference}
+    differences = {
+        each["variant"]: each[report["score"]] for each in report["differences"] if each["against"] == reference
+    }
     scale = (100 if score.points else 1) * (-1 if score.lower_is_better else 1)
     for row, (name, (color, _)) in enumerate(styles.items()):
-        if name in found:
-            mean, *ends = (found[name][end] for end in ("mean", "low", "high"))
+        if name in differences:
+            mean, *ends = (differences[name][end] for end in ("mean", "low", "high"))
             if ends[0] is not None:
                 ends = [scale * end for end in ends]
                 axes.plot(ends, [row, row], color=color, linewidth=2.5, solid_capstyle="butt")

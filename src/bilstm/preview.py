@@ -42,19 +42,19 @@ def inspect_table(
     Returns:
         Plain data: "file", "format", "rows", "columns" (of each its "name", "kind" in words, how many cells are
         "missing", and whether it "numbers_rows"), the "size" in words, "guessed" reading options, and as they are
-        "read_as" in words, "sequences" (None where no column
-        identifies them, otherwise how many "sequences" there are, "shortest", "longest" and "steps"), and the
-        "first_rows".
+        "read_as" in words, "sequences" (None where no column identifies them, otherwise how many "sequences" there
+        are, "shortest", "longest" and "steps"), and the "first_rows".
 
     Raises:
-        UserError: the file cannot be read, or has no such columns; the message says where.
+        UserError: the file cannot be read, or has no such columns, or an option has no effect; the message says where.
     """
+    reading.check_order(order)
     table = read_table(path, long=sequence is not None, reading=reading)
-    found = None
+    extent = None
     if table.divided or sequence is not None:
         table.check_sequence(sequence)
         sequences = table.sequences(sequence or (SEQUENCE if table.format == "conll" else None), order)
-        found = dataclasses.asdict(Extent().add(np.diff(sequences.offsets)))
+        extent = dataclasses.asdict(Extent().add(np.diff(sequences.offsets)))
     rows = range(min(table.rows, _ROWS))
     return {
         "file": os.fspath(path),
@@ -64,7 +64,7 @@ def inspect_table(
         "columns": [_column(table, name) for name in table.names],
         "guessed": {name: reading.to_json() for name, reading in table.guesses()}.get(table.label, {}),
         "read_as": guesses(table),
-        "sequences": found,
+        "sequences": extent,
         "first_rows": [{name: table.cell(name, row) for name in table.names} for row in rows],
     }
 
@@ -81,8 +81,8 @@ def preview(facts: dict[str, Any]) -> list[str]:
         lines.append(f"  {name:{width}}  {column['kind']}{missing}{counter}")
     if len(columns) > _COLUMNS:
         lines.append(f"  … and {len(columns) - _COLUMNS} more")
-    if found := facts["sequences"]:
-        lines.append(extent_text(Extent(**found)))
+    if extent := facts["sequences"]:
+        lines.append(extent_text(Extent(**extent)))
     else:
         lines.append("sequences: not known; --sequence names the column that identifies them")
     rows = [[_cell(row[column["name"]]) for column in columns[:_COLUMNS]] for row in facts["first_rows"]]
@@ -123,9 +123,9 @@ def _column(table: FileTable, name: str) -> dict[str, Any]:
 def _text(table: Table, name: str) -> tuple[str, int]:
     """A column of text in words, and how many of its cells are empty."""
     counts = table.counts(name, np.ones(table.rows, np.bool_))
-    found = dict(islice(counts, _MOST_VALUES))
+    values_counted = dict(islice(counts, _MOST_VALUES))
     more = next(counts, None) is not None
-    missing = found.pop("", 0)
-    values = f"more than {_MOST_VALUES:,} different values" if more else counted(len(found), "different value")
-    few = f": {listed(sorted(found))}" if len(found) <= 5 and not more else ""
+    missing = values_counted.pop("", 0)
+    values = f"more than {_MOST_VALUES:,} different values" if more else counted(len(values_counted), "different value")
+    few = f": {listed(sorted(values_counted))}" if len(values_counted) <= 5 and not more else ""
     return f"text, {values}{few}", missing

@@ -53,7 +53,7 @@ class Progress:
         """Show what `train_model`, or `bilstm.compare`, reports to its `progress`."""
         self.seconds = figures.get("seconds", self.seconds)
         if "resumed" in figures and not self._quiet:
-            with contextlib.suppress(OSError):  # the training goes on, whether or not anybody hears of it
+            with contextlib.suppress(OSError):  # the training continues even if its progress cannot be printed
                 print(f"resuming after {len(figures['resumed'])} of at most {figures['epochs']} epochs", flush=True)
         if not self._hidden:
             try:

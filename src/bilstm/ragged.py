@@ -237,7 +237,7 @@ class Extent:
         return self
 
 
-def portions(offsets: IndexArray, steps: int) -> Iterator[slice]:
+def chunks(offsets: IndexArray, steps: int) -> Iterator[slice]:
     """Divide sequences into slices of at most `steps` steps each, or of one sequence that has more."""
     start = 0
     while start < len(offsets) - 1:

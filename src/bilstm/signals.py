@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 # SIGHUP, where there is one: the terminal has gone.
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else []))
-_AGAIN = 0.01  # seconds after which what nobody could catch is raised once more
+_AGAIN = 0.01  # seconds after which what could not be caught is raised once more
 
 
 class Stopped(KeyboardInterrupt):

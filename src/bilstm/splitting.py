@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bilstm.ragged import IndexArray
 
 MOST_SET_ASIDE = 1000  # by default: more tell one epoch from another no better, and are missing in training
-FEWEST_LABELS = 500  # of sequences with one label each: a tenth are 50, and fewer would hardly tell epochs apart
+FEWEST_LABELS = 500  # of sequences with one label each: a tenth are 50, and fewer can hardly show which epoch is better
 
 
 def default_share(share: float | None, sequences: int, one_label_each: bool = False) -> float:

@@ -53,9 +53,9 @@ def before_training(prepared: Prepared) -> list[str]:
 
 
 def guesses(table: Table) -> list[str]:
-    """How files were read where nobody said, as the options that would say it."""
-    several = len(found := table.guesses()) > 1 or isinstance(table, JoinedTable)
-    return [f"{f'{name} was ' if several else ''}read with {reading.typed} (guessed)" for name, reading in found]
+    """What was guessed about files, as the options that would state it."""
+    several = len(files := table.guesses()) > 1 or isinstance(table, JoinedTable)
+    return [f"{f'{name} was ' if several else ''}read with {reading.typed} (guessed)" for name, reading in files]
 
 
 def size_of(table: Table) -> str:

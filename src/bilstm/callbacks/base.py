@@ -97,13 +97,15 @@ class Callbacks:
         self._callbacks = list(callbacks)
 
     @classmethod
-    def of(cls, owner: str, given: Sequence[Callback] | Callback | None, model: Sequential, **params: Any) -> Callbacks:
+    def of(
+        cls, owner: str, callbacks: Sequence[Callback] | Callback | None, model: Sequential, **params: Any
+    ) -> Callbacks:
         """What the user gave, prepared for work on the model.
 
         Raises:
             TypeError: there is something else among them.
         """
-        several = [given] if isinstance(given, Callback) else list(given or ())
+        several = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
         for callback in several:
             if not isinstance(callback, Callback):
                 raise TypeError(f"{owner}: callbacks must be of bilstm.callbacks.Callback, not {callback!r}")

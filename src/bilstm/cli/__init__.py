@@ -28,7 +28,8 @@ from bilstm.console import CommandLine, open_closed_streams
 def commands() -> None:
     """Learn to label sequences with bidirectional LSTMs: each time step, or whole sequences.
 
-    A TABLE has one row a time step, or one a sequence: .csv, .tsv, .parquet, .ndjson, or CoNLL-style columns (.conll).
+    A TABLE has one row per time step, or one per sequence: .csv, .tsv, .parquet, .ndjson, or CoNLL-style columns
+    (.conll).
 
     \b
     bilstm train train.csv --sequence id --order time --label state --out model.safetensors

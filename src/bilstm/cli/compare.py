@@ -26,34 +26,46 @@ from bilstm.console import echo_json, fail, saying_if_stopped, stop_status
 from bilstm.progress import Progress
 
 
-@click.command(short_help="Find out what a variant of the network gains.")
+@click.command(short_help="Compare variants of the network, with intervals.")
 @TABLES
 @column_flags
 @click.option("--test", metavar="TABLE", type=FILE, help="The test set, instead of a part of TABLE.")
-@click.option("--test-labels", metavar="FILE", type=FILE, help="The labels of --test, like --labels.")
+@click.option(
+    "--test-labels", metavar="FILE", type=FILE, help="A table with the labels of --test, one row per sequence."
+)
 @click.option("--valid", metavar="TABLE", type=FILE, help="The validation set, instead of a part of TABLE.")
-@click.option("--valid-labels", metavar="FILE", type=FILE, help="The labels of --valid, like --labels.")
+@click.option(
+    "--valid-labels", metavar="FILE", type=FILE, help="A table with the labels of --valid, one row per sequence."
+)
 @click.option(
     "--vary",
     metavar="OPTION=VALUES",
     multiple=True,
-    help="What to compare, such as units=32,64; several options give all combinations. All are compared with that of "
-    "the first values.  [default: direction=forward,backward,both]",
+    help="What to compare, such as units=32,64. Repeat the option for all combinations. Each variant is compared with "
+    "that of the first values.  [default: direction=forward,backward,both]",
 )
-@click.option("--seeds", type=COUNT, default=3, show_default=True, help="Trainings of each variant.")
-@click.option("--same-size", is_flag=True, help="Give smaller variants more units, until all have as many weights.")
+@click.option("--seeds", type=COUNT, default=3, show_default=True, help="Number of trainings of each variant.")
+@click.option(
+    "--same-size",
+    is_flag=True,
+    help="Give smaller variants more units, so that all have about the same number of weights.",
+)
 @click.option("--test-split", type=FRACTION, help="Share of the sequences for the test set.  [default: 0.2]")
-@click.option("--out", metavar="FILE", type=FILE, help="Draw learning curves and differences: .png, .svg or .pdf.")
+@click.option(
+    "--out", metavar="FILE", type=FILE, help="Draw learning curves and differences to this file: .png, .svg or .pdf."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @training_flags(
     texts={
         "layers": "Recurrent layers.",
-        "direction": "In which direction sequences are read, where that does not vary; none: each step alone.",
-        "epochs": "Passes over the training sequences. Default: by the amount of data, 20 to 200.",
-        "patience": "Epochs without a better validation score after which training stops. Default: no early stopping.",
-        "validation_split": "Share of the sequences for the validation set, which finds the best epoch.",
-        "seed": "The first seed. The same seed, options and table give the same figures.",
-        "time_limit": "Seconds after which each training stops, with the best model until then.",
+        "direction": "The direction in which sequences are read, if it is not varied; none: no recurrence, each step "
+        "alone.",
+        "epochs": "Maximum number of passes over the training set. Default: by the amount of data, 20 to 200.",
+        "patience": "Early stopping: epochs without a better validation score before training stops. Default: no "
+        "early stopping.",
+        "validation_split": "Share of the sequences for the validation set, which decides which epoch is the best.",
+        "seed": "The first seed. The same seed, options and table give the same results.",
+        "time_limit": "Seconds after which each training stops and keeps the best model so far.",
     },
     defaults={"units": 64, "layers": 2, "validation_split": 0.1, "patience": None},
 )
@@ -62,17 +74,27 @@ from bilstm.progress import Progress
     metavar="WEIGHTS",
     multiple=True,
     callback=class_weights,
-    help="balanced: rare labels count for more in training; or LABEL=NUMBER, for each that is not to count 1.",
+    help="balanced: weight each label inversely to its frequency; or LABEL=NUMBER for some labels, 1 for the others.",
 )
-@click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU. The figures are the same.")
+@click.option(
+    "--threads",
+    type=WholeNumber(1, 1024),
+    help="Number of threads; it does not change the results. Default: one per CPU.",
+)
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def compare(
-    tables: tuple[str, ...], seeds: int, out: str | None, as_json: bool, threads: int | None, quiet: bool, **given: Any
+    tables: tuple[str, ...],
+    seeds: int,
+    out: str | None,
+    as_json: bool,
+    threads: int | None,
+    quiet: bool,
+    **options: Any,
 ) -> None:
-    """Train several variants of the network on a TABLE of labelled sequences, or on several, and find out what differs.
+    """Train variants of the network on one or several TABLEs of labelled sequences, and compare their scores.
 
-    Without further options: what is each direction worth, and what are both? Every variant is trained from the same
-    seeds on the same sequences, and scored on the same test set. Ctrl-C ends it with the figures until then.
+    By default the forward, the backward and the bidirectional network are compared. Every variant is trained with the
+    same seeds on the same sequences and scored on the same test set. Ctrl-C stops and prints the results so far.
     """
     from bilstm.compare import ComparisonInterrupted, plan_comparison, run_comparison
     from bilstm.compare.variants import read_values
@@ -85,16 +107,16 @@ def compare(
         from bilstm import plots
 
         picture = plots.picture_path(out, "comparison")
-    others = [(f"--{name}", path) for name in ("valid", "test") if (path := given[name])]
+    others = [(f"--{name}", path) for name in ("valid", "test") if (path := options[name])]
     check_apart([*(("TABLE", path) for path in tables), *others])
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
     sets = ("test", "test_labels", "valid", "valid_labels", "same_size", "test_split")
     plan = plan_comparison(
         one_or_several(tables),
-        columns=column_arguments(given),
-        vary=read_values(given["vary"]),
-        options={name: value for name, value in given.items() if name in names and value is not None},
-        **{name: given[name] for name in sets},
+        columns=column_arguments(options),
+        vary=read_values(options["vary"]),
+        options={name: value for name, value in options.items() if name in names and value is not None},
+        **{name: options[name] for name in sets},
     )
     lines = [*before_training(plan.prepared), f"test set: {extent_of(plan.test)}"]
     lines.append(f"to compare: {', '.join(variant.name for variant in plan.variants)}")
@@ -108,7 +130,7 @@ def compare(
         except ComparisonInterrupted as caught:
             interrupt, report = caught, caught.report
     if as_json:
-        echo_json({"table": one_or_several(tables), "test": given["test"], **report})
+        echo_json({"table": one_or_several(tables), "test": options["test"], **report})
     else:
         notes = [f"note: {note}" for note in report["notes"]]
         say([*scores(report), *notes, report["sentence"]], quiet=False)

@@ -16,7 +16,7 @@ def completion(shell: str) -> None:
     In ~/.zshrc, after compinit:       eval "$(bilstm completion zsh)"
     In ~/.config/fish/config.fish:     bilstm completion fish | source
     """
-    found = get_completion_class(shell)
-    assert found is not None
+    script = get_completion_class(shell)
+    assert script is not None
     root = click.get_current_context().find_root().command
-    click.echo(found(root, {}, "bilstm", "_BILSTM_COMPLETE").source())
+    click.echo(script(root, {}, "bilstm", "_BILSTM_COMPLETE").source())

@@ -14,7 +14,7 @@ from bilstm.files import check_readable
 
 def config_option() -> click.Option:
     """`--config FILE`: the file's options become what the command takes where they are not typed."""
-    text = "Take options from a TOML file, where they are not typed: epochs = 20."
+    text = "A TOML file of options, such as epochs = 20. Options on the command line take precedence."
     return click.Option(
         ["--config"],
         metavar="FILE",

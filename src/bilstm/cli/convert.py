@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from bilstm.bridges.keras import KerasFile
 
 
-@click.command(short_help="Convert a model of Keras's, old or new.")
+@click.command(short_help="Convert a model of Keras 2 or 3.")
 @click.argument("file", type=FILE)
 @click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
-@click.option("--architecture", metavar="JSON", type=FILE, help="The model's description, if FILE holds weights alone.")
-@click.option("--force", is_flag=True, help="Replace a file that is not a bilstm model, too.")
+@click.option(
+    "--architecture", metavar="JSON", type=FILE, help="The model's description as JSON, if FILE holds weights only."
+)
+@click.option("--force", is_flag=True, help="Replace the --out file even if it is not a bilstm model.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def convert(file: str, out: str, architecture: str | None, force: bool, quiet: bool) -> None:
-    """Convert a model in a .keras or .h5 FILE of Keras 2 or 3 to a model file of bilstm's.
+    """Convert a model in a .keras or .h5 FILE of Keras 2 or 3 to a bilstm model file.
 
-    Needs neither Keras nor TensorFlow. A layer or an argument that is not supported is named, and nothing is written.
+    Needs neither Keras nor TensorFlow. If a layer or an argument is not supported, it is named and nothing is written.
     """
     from bilstm.bridges.keras import read
     from bilstm.modelfile import check_model_path

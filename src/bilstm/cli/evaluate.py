@@ -28,24 +28,25 @@ from bilstm.console import echo_json
 @model_columns
 @column_option("--label", "The target columns, in the order of training's, if their names differ.", multiple=True)
 @LABELS
-@column_option("--group", "Whose sequences belong together, such as a patient's: intervals resample whole groups.")
+@column_option("--group", "The column of groups, such as patients. Intervals resample whole groups.")
 @click.option(
     "--events",
     metavar="TOLERANCE",
     type=WholeNumber(0),
-    help="Score runs of equal labels as events, too: their first and last steps may each be off by so many.",
+    help="Also score runs of equal labels as events: the first and last step of one may each be off by TOLERANCE "
+    "steps.",
 )
-@click.option("--background", metavar="LABEL", help="The label that is no event.")
+@click.option("--background", metavar="LABEL", help="The label that is not an event.")
 @click.option(
     "--report",
     metavar="FILE",
     type=FILE,
-    help="Write a page for everyone as well (.html): scores, curves, the worst sequences, how far the model looks.",
+    help="Also write a report (.html): scores, curves, the worst sequences, and how much context the model uses.",
 )
-@click.option("--force", is_flag=True, help="Replace a --report file that bilstm did not write, too.")
+@click.option("--force", is_flag=True, help="Replace the --report file even if bilstm did not write it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @precision_option
-@click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU.")
+@click.option("--threads", type=WholeNumber(1, 1024), help="Number of threads. Default: one per CPU.")
 def evaluate(
     model: str,
     tables: tuple[str, ...],
@@ -66,7 +67,7 @@ def evaluate(
 ) -> None:
     """Compare a MODEL's predictions with the true answers of a TABLE, or of several with the same columns.
 
-    Labels of the form B-X, I-X and O are scored as spans, too.
+    Labels of the form B-X, I-X and O are also scored as spans.
     """
     from bilstm.wording import evaluation
 

@@ -11,17 +11,17 @@ from bilstm.console import echo_json
 from bilstm.errors import UserError
 
 
-@click.command(short_help="Describe what a MODEL file holds, or what would be read of a TABLE.")
+@click.command(short_help="Describe a MODEL, or a TABLE as it would be read.")
 @click.argument("file", metavar="FILE", type=FILE)
-@column_option("--sequence", "Of a table: the column that identifies the sequences.")
-@column_option("--order", "Of a table: the column that sorts the rows of a sequence.")
+@column_option("--sequence", "For a table: the column that identifies the sequences.")
+@column_option("--order", "For a table: the column that sorts the rows of a sequence.")
 @reading_flags
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(file: str, sequence: str | None, order: str | None, as_json: bool, **reading: Any) -> None:
-    """Describe what a model file holds: the data that it reads, its task, its network, and how it was trained.
+    """Describe a model: the data it reads, its task, its network, and how it was trained.
 
-    It may also be a network saved from Python, or the --checkpoint of an unfinished training. Of a table (.csv, .tsv,
-    .parquet, .ndjson, .conll …): its columns, its sequences, its first rows, and how it was read where nobody said.
+    FILE may also be a network saved from Python, the --checkpoint of an unfinished training, or a table (.csv, .tsv,
+    .parquet, .ndjson, .conll …). A table's columns, sequences, first rows and guessed reading options are printed.
     """
     from bilstm.data.reading import format_of
 

@@ -57,28 +57,28 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "units": (COUNT, "Recurrent units in each direction."),
     "layers": (COUNT, "Recurrent layers. Default: 3 for steps whose features are all text, otherwise 2."),
     "cell": (CELL, "The kind of recurrent layers."),
-    "direction": (DIRECTION, "Which way the sequences are read; none: each step alone."),
-    "merge_mode": (MERGE_MODE, "How the two directions are joined."),
-    "pooling": (POOLING, "How steps become one answer for each sequence. Default: mean."),
+    "direction": (DIRECTION, "The direction in which sequences are read; none: no recurrence, each step alone."),
+    "merge_mode": (MERGE_MODE, "How the outputs of the two directions are merged."),
+    "pooling": (POOLING, "For one answer per sequence: how the outputs of its steps are pooled. Default: mean."),
     "conv": (
         TEXT,
-        "Convolutions before the LSTMs, as filters x kernel size: 64x5, or two, 64x5+64x3. Default: none.",
+        "Convolutions before the recurrent layers, as filters x kernel size: 64x5, or two, 64x5+64x3. Default: none.",
     ),
-    "embedding": (COUNT, "Dimensions of a text value's embedding. Default: more for more values."),
-    "dropout": (FRACTION, "Share of values left out at random in training."),
-    "variational_dropout": (click.BOOL, "Leave out the same values at all steps of a sequence."),
-    "epochs": (COUNT, "Passes over the training sequences, at most. Default: by the amount of data, 20 to 200."),
-    "batch_size": (COUNT, "Sequences in a training step. Default: fewer where they are long."),
-    "learning_rate": (POSITIVE, "The highest learning rate that Adam reaches."),
-    "weight_decay": (FROM_ZERO, "Share of each weight, times the rate, that a training step takes away."),
-    "patience": (COUNT, "Epochs without a better validation score before training stops."),
+    "embedding": (COUNT, "Dimensions of a text feature's embedding. Default: by its number of different values."),
+    "dropout": (FRACTION, "Share of values dropped at random in training."),
+    "variational_dropout": (click.BOOL, "Drop the same values at all steps of a sequence."),
+    "epochs": (COUNT, "Maximum number of passes over the training set. Default: by the amount of data, 20 to 200."),
+    "batch_size": (COUNT, "Sequences per training step. Default: by their length."),
+    "learning_rate": (POSITIVE, "Peak learning rate of Adam; it rises at first, then falls to zero."),
+    "weight_decay": (FROM_ZERO, "Weight decay of AdamW."),
+    "patience": (COUNT, "Early stopping: epochs without a better validation score before training stops."),
     "validation_split": (
         FRACTION,
-        "Share of the sequences for validation. Default: a tenth, but at most 1,000 sequences, and none of fewer than "
-        "500 with one label each.",
+        "Share of the sequences for the validation set. Default: 0.1, but at most 1,000 sequences; none if there are "
+        "fewer than 500 sequences with one label each.",
     ),
-    "seed": (WholeNumber(0, 2**32 - 1), "The same seed and data give the same model."),
-    "time_limit": (POSITIVE, "Seconds after which training stops, with the best model until then."),
+    "seed": (WholeNumber(0, 2**32 - 1), "Seed of the random numbers. The same seed and data give the same model."),
+    "time_limit": (POSITIVE, "Seconds after which training stops and keeps the best model so far."),
 }
 
 
@@ -137,7 +137,7 @@ precision_option = click.option(
     "--precision",
     type=click.Choice(("float32", "bfloat16")),
     default="float32",
-    help="Of the model's weights: bfloat16 is faster where they are many; probabilities change by some 1e-4.",
+    help="Precision of the weights. bfloat16 makes large models faster and changes probabilities by about 0.0001.",
 )
 
 TABLES = click.argument("tables", metavar="TABLE...", nargs=-1, required=True, type=FILE)
@@ -146,118 +146,141 @@ LABELS = click.option(
     metavar="FILE",
     type=FILE,
     multiple=True,
-    help="A table with the label of each sequence in a row; give the option again for further tables.",
+    help="A table of labels, with one row per sequence. Repeat the option for further tables.",
 )
 
 reading_flags = together(
     click.option(
         "--format",
         type=click.Choice(["csv", "conll", "ndjson", "parquet"]),
-        help="What a file is, whatever its name ends in.",
+        help="The file format. Default: by the ending of the file's name.",
     ),
-    click.option("--delimiter", metavar="CHARACTER", help="What separates cells: a character, tab or space."),
-    click.option("--decimal", metavar="SIGN", help="The decimal sign, . or a comma.  [default: .]"),
-    click.option("--thousands", metavar="SIGN", help="What separates groups of three digits. Default: nothing."),
+    click.option(
+        "--delimiter", metavar="CHARACTER", help="The character between cells, or tab or space. Default: detected."
+    ),
+    click.option("--decimal", metavar="SIGN", help="The decimal sign, a point or a comma.  [default: .]"),
+    click.option("--thousands", metavar="SIGN", help="The sign between groups of three digits. Default: none."),
     click.option(
         "--missing",
         metavar="TEXTS",
         multiple=True,
-        help="Cells that mean a missing value, separated by commas, besides empty ones. Default: NA, NaN, null and "
+        help="Cells that are missing values, separated by commas; empty cells always are. Default: NA, NaN, null and "
         "similar.",
     ),
-    click.option("--skip-rows", metavar="LINES", type=WholeNumber(0), help="Lines to skip before the header."),
-    click.option("--encoding", metavar="NAME", help="Of text files, such as latin-1.  [default: utf-8]"),
-    click.option("--quote", metavar="CHARACTER", help='What encloses cells.  [default: "]'),
-    click.option("--no-quotes", is_flag=True, help="Quotes are characters like others."),
+    click.option(
+        "--skip-rows",
+        metavar="LINES",
+        type=WholeNumber(0),
+        help="Lines to skip at the top of the file. Default: detected.",
+    ),
+    click.option(
+        "--encoding",
+        metavar="NAME",
+        help="The encoding of text files, such as latin-1. Default: utf-8, or utf-16 if the file begins with its "
+        "byte order mark.",
+    ),
+    click.option("--quote", metavar="CHARACTER", help='The character that encloses quoted cells.  [default: "]'),
+    click.option("--no-quotes", is_flag=True, help="Read quotes as ordinary characters."),
     click.option(
         "--header/--no-header",
         default=None,
-        help="Whether the first line names the columns. Default: in CSV files it does, in CoNLL-style files if it "
-        "looks so.",
+        help="Whether the first line is a header. Default: yes for CSV, detected in CoNLL-style files.",
     ),
-    click.option("--comment", metavar="TEXT", help="Pass over lines that begin so."),
+    click.option("--comment", metavar="TEXT", help="Skip lines that begin with this text."),
     click.option(
         "--columns",
         metavar="NAMES",
-        help="Names for all columns, separated by commas, of a file without a header or in CoNLL-style columns.",
+        help="Names for all columns, separated by commas, for files without a header. They replace the header's names.",
     ),
     click.option(
-        "--time-format", metavar="FORMAT", help="How times in the --order column are written: '%d.%m.%Y %H:%M:%S'."
+        "--time-format",
+        metavar="FORMAT",
+        help="The format of times in the --order column, such as '%d.%m.%Y %H:%M:%S'.",
     ),
-    click.option("--one-day", is_flag=True, help="Times without a date in the --order column are of one day."),
+    click.option(
+        "--one-day", is_flag=True, help="Times without a date in the --order column are of one day: sort by them."
+    ),
 )
 
 
-def reading_options(given: Mapping[str, Any]) -> ReadingOptions:
+def reading_options(options: Mapping[str, Any]) -> ReadingOptions:
     """What the options of `reading_flags` say."""
     from bilstm.data.readingoptions import ReadingOptions
 
     names = ("format", "delimiter", "decimal", "thousands", "skip_rows", "encoding", "quote", "header", "comment")
-    found = {name: given[name] for name in (*names, "time_format")}
-    if given["no_quotes"]:
-        if given["quote"] is not None:
+    reading = {name: options[name] for name in (*names, "time_format")}
+    if options["no_quotes"]:
+        if options["quote"] is not None:
             raise click.UsageError("--quote says what encloses cells, and --no-quotes that nothing does: leave one out")
-        found["quote"] = ""
-    if given["missing"]:
-        found["missing"] = split_names(given["missing"], ())
-    if given["columns"] is not None:
-        found["columns"] = [name.strip() for name in given["columns"].split(",")]
-    return ReadingOptions(**found, one_day=given["one_day"] or None)
+        reading["quote"] = ""
+    if options["missing"]:
+        reading["missing"] = split_names(options["missing"], ())
+    if options["columns"] is not None:
+        reading["columns"] = [name.strip() for name in options["columns"].split(",")]
+    return ReadingOptions(**reading, one_day=options["one_day"] or None)
 
 
 column_flags = together(
-    column_option("--sequence", "Identifies the sequences. CoNLL-style files need none: empty lines separate them."),
+    column_option(
+        "--sequence",
+        "The column that identifies the sequences. Not needed for CoNLL-style files, where empty lines separate them.",
+    ),
     column_option(
         "--label",
-        "What to predict; an empty cell is unlabelled. Several columns, separated by commas, are several labels (0 or "
-        "1) or quantities. In CoNLL-style files, the last column.",
+        "The column to predict; rows with an empty cell are unlabelled. Several columns, separated by commas: several "
+        "labels (0 or 1) or quantities. Default: the last column of CoNLL-style files.",
         multiple=True,
     ),
     LABELS,
-    column_option("--order", "Sorts the rows of a sequence; several: date,time. Default: they are in order."),
+    column_option(
+        "--order",
+        "The column that sorts the rows of a sequence, or several, such as date,time. Default: keep the file's order.",
+    ),
     column_option(
         "--features",
-        "What to predict from, separated by commas. Default: all other columns; of CoNLL-style files, the first.",
+        "Columns to predict from, separated by commas. Default: all other columns; in CoNLL-style files, the first.",
         multiple=True,
     ),
     column_option("--drop", "Columns to leave out of the features.", multiple=True),
-    column_option("--categorical", "Features that are codes, though they look like numbers.", multiple=True),
-    column_option("--text", "Each row is a text in this column, whose words are the steps."),
+    column_option("--categorical", "Features to treat as categories even if they look like numbers.", multiple=True),
+    column_option("--text", "The column of texts, one sequence per row; the steps are its words."),
     click.option(
         "--tokens",
         type=click.Choice(["words", "characters"]),
         default="words",
         show_default=True,
-        help="What the steps of a --text are.",
+        help="Whether the steps of a --text are its words or its characters.",
     ),
     click.option(
         "--task",
         type=click.Choice(
             [f"{unit}-{what}" for unit in ("step", "sequence") for what in ("label", "labels", "quantity")]
         ),
-        help="What to predict, where the table leaves that open.",
+        help="What to predict. Default: detected if the table leaves no doubt.",
     ),
     click.option(
         "--spelling/--no-spelling",
         default=None,
-        help="Learn from first and last letters and the shape of texts, too. Default: where they look like words.",
+        help="Also learn from the first and last letters and the shape of texts. Default: if they look like words.",
     ),
     click.option(
         "--standardize/--no-standardize",
         default=True,
-        help="Scale numbers to mean 0 and standard deviation 1.  [default: standardize]",
+        help="Scale numeric features to mean 0 and standard deviation 1.  [default: standardize]",
     ),
-    column_option("--group", "Whose sequences stay together in the validation set, such as a patient's. No feature."),
+    column_option(
+        "--group", "The column of groups, such as patients. A group is never split between training and validation set."
+    ),
     reading_flags,
 )
 
 
-def column_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+def column_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
     names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
-    found = {name: given[name] for name in (*names, "spelling", "standardize", "group")}
-    found |= {"features": given["features"] or None, "labels": one_or_several(given["labels"])}
-    return found | {"reading": reading_options(given)}
+    arguments = {name: options[name] for name in (*names, "spelling", "standardize", "group")}
+    arguments |= {"features": options["features"] or None, "labels": one_or_several(options["labels"])}
+    return arguments | {"reading": reading_options(options)}
 
 
 def one_or_several(paths: tuple[str, ...]) -> Any:
@@ -265,12 +288,12 @@ def one_or_several(paths: tuple[str, ...]) -> Any:
     return list(paths) if len(paths) > 1 else paths[0] if paths else None
 
 
-def class_weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> ClassWeight:
+def class_weights(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> ClassWeight:
     """`balanced`, or LABEL=NUMBER for some labels."""
-    if not given or given == ("balanced",):
-        return "balanced" if given else None
+    if not texts or texts == ("balanced",):
+        return "balanced" if texts else None
     weights: dict[str, float] = {}
-    for text in given:
+    for text in texts:
         label, _, number = text.rpartition("=")
         if "=" not in text or not _is_number(number):
             message = f"{shown(text)} is neither 'balanced', alone, nor a label and its weight, such as rare=3."
@@ -289,14 +312,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def training_options(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainingOptions:
+def training_options(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainingOptions:
     """What the options of `training_flags` say; the defaults are those that are not the product's."""
     from bilstm.training.options import TrainingOptions
 
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
-    said = {name: value for name, value in given.items() if name in names and value is not None}
+    stated = {name: value for name, value in options.items() if name in names and value is not None}
     try:
-        return TrainingOptions(**{**(defaults or {}), **said})
+        return TrainingOptions(**{**(defaults or {}), **stated})
     except ValueError as error:  # such as an infinite learning rate, which click lets pass
         raise UserError(str(error)) from None
 
@@ -355,12 +378,12 @@ def use_threads(threads: int | None) -> None:
         set_threads(threads)
 
 
-def split_names(given: Sequence[str], names: Sequence[str]) -> list[str]:
+def split_names(texts: Sequence[str], names: Sequence[str]) -> list[str]:
     """`a,b` is two columns, unless one has this name."""
-    found: list[str] = []
-    for text in given:
-        found += [text] if text in names else [name.strip() for name in text.split(",") if name.strip()]
-    return found
+    columns: list[str] = []
+    for text in texts:
+        columns += [text] if text in names else [name.strip() for name in text.split(",") if name.strip()]
+    return columns
 
 
 def say(lines: list[str], quiet: bool, *, err: bool = False) -> None:

@@ -22,11 +22,11 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.command(short_help="Predict labels or quantities for a TABLE with a MODEL.")
 @click.argument("model", type=FILE)
 @click.argument("table", type=FILE)
-@click.option("--out", metavar="FILE", type=FILE, required=True, help="The file to write; - is the standard output.")
+@click.option("--out", metavar="FILE", type=FILE, required=True, help="The file to write; - for standard output.")
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
-@click.option("--top", metavar="K", type=COUNT, default=1, help="Give the K likeliest labels, not only the first.")
-@click.option("--events", is_flag=True, help="Write a row for each run of equal labels, instead of each step.")
-@click.option("--background", metavar="LABEL", help="The label that is no event.")
+@click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
+@click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
+@click.option("--background", metavar="LABEL", help="With --events: the label that is not an event.")
 @model_columns
 @precision_option
 @click.option(
@@ -34,10 +34,10 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="At a line of the standard input that cannot be used: stop, or report it and go on without it.",
+    help="At an invalid line of standard input: stop, or report it and continue with the next.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that does not hold predictions, too.")
-@click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU.")
+@click.option("--force", is_flag=True, help="Replace the --out file even if it does not hold predictions.")
+@click.option("--threads", type=WholeNumber(1, 1024), help="Number of threads. Default: one per CPU.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def predict(
     model: str,
@@ -57,11 +57,11 @@ def predict(
     quiet: bool,
     **reading: Any,
 ) -> None:
-    """Predict what a MODEL was trained to, for a TABLE.
+    """Predict labels or quantities for a TABLE with a MODEL.
 
-    Where the model labels time steps, the table is written with the likeliest label of each row and its probability;
-    where it labels sequences, a row for each sequence. Where TABLE is -, sequences are read from the standard input, a
-    JSON object a line, and written as soon as they are complete.
+    A model for time steps writes the table with the most probable label of each row and its probability; a model for
+    sequences writes one row per sequence. If TABLE is -, sequences are read from standard input, one JSON object per
+    line, and written as soon as they are complete.
     """
     from bilstm.model.predictions import PredictionOptions
 

@@ -39,12 +39,14 @@ if TYPE_CHECKING:
 @click.command()
 @TABLES
 @column_flags
-@click.option("--valid", metavar="TABLE", type=FILE, help="Sequences to validate on, instead of a part of TABLE.")
-@click.option("--valid-labels", metavar="FILE", type=FILE, help="The labels of the sequences in --valid.")
+@click.option("--valid", metavar="TABLE", type=FILE, help="The validation set, instead of a part of TABLE.")
+@click.option(
+    "--valid-labels", metavar="FILE", type=FILE, help="A table with the labels of --valid, one row per sequence."
+)
 @click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
 @training_flags(
     texts={
-        "time_limit": "Seconds after which training stops, with the best model until then; the baseline may take a "
+        "time_limit": "Seconds after which training stops and keeps the best model so far; the baseline may take a "
         "tenth more.",
     }
 )
@@ -53,45 +55,60 @@ if TYPE_CHECKING:
     metavar="WEIGHTS",
     multiple=True,
     callback=class_weights,
-    help="balanced: rare labels count for more; or LABEL=NUMBER, for each that is not to count 1.",
+    help="balanced: weight each label inversely to its frequency; or LABEL=NUMBER for some labels, 1 for the others.",
 )
 @click.option(
     "--calibrate/--no-calibrate",
     default=None,
-    help="Scale probabilities by a temperature found on the validation set. Default: if that is large enough, and its "
-    "log loss falls by more than chance.",
+    help="Scale probabilities by a temperature fitted to the validation set. Default: if it is large enough and its "
+    "log loss improves by more than one standard error.",
 )
 @click.option(
     "--baseline/--no-baseline",
     default=True,
-    help="Train the network without recurrence as well, and keep it in the model: evaluate then reports what context "
-    "is worth.  [default: baseline]",
+    help="Also train the same network without recurrence and store it in the model, so that evaluate can report what "
+    "context is worth.  [default: baseline]",
 )
-@click.option("--checkpoint", metavar="FILE", type=FILE, help="Keep training's state here until the model is written.")
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    type=FILE,
+    help="Save the state of the training to this file until the model is written.",
+)
 @click.option("--checkpoint-minutes", type=POSITIVE, help="Minutes between checkpoints. Default: after every epoch.")
-@click.option("--resume", is_flag=True, help="Continue from --checkpoint, if it is there: to the very same model.")
-@click.option("--log", metavar="FILE", type=FILE, help="Write the scores of each epoch, a JSON object in a line.")
-@click.option("--tensorboard", metavar="FOLDER", type=FILE, help="Write the scores of each epoch for TensorBoard.")
-@click.option("--force", is_flag=True, help="Replace files that bilstm did not write, too.")
-@click.option("--threads", type=WholeNumber(1, 1024), help="Default: one per CPU. The model is the same.")
+@click.option(
+    "--resume", is_flag=True, help="Continue from the --checkpoint file if it exists. The model will be the same."
+)
+@click.option(
+    "--log", metavar="FILE", type=FILE, help="Write the scores of each epoch to this file, one JSON object per line."
+)
+@click.option(
+    "--tensorboard", metavar="FOLDER", type=FILE, help="Write the scores of each epoch to this folder for TensorBoard."
+)
+@click.option("--force", is_flag=True, help="Replace existing files even if bilstm did not write them.")
+@click.option(
+    "--threads",
+    type=WholeNumber(1, 1024),
+    help="Number of threads; it does not change the model. Default: one per CPU.",
+)
 @click.option("--quiet", is_flag=True, help="Print errors only.")
-def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, **given: Any) -> None:
+def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, **options: Any) -> None:
     """Train a model on a TABLE of labelled sequences, or on several with the same columns.
 
-    Ctrl-C stops training after the first epoch with the best model until then, which is written. With --checkpoint,
-    the same command with --resume continues, whatever ended it.
+    Ctrl-C stops training and writes the best model so far, if at least one epoch has ended. With --checkpoint, a
+    training that was interrupted for any reason continues if the same command is run with --resume.
     """
     from bilstm.model.training import ModelInterrupted, train_prepared
     from bilstm.modelfile import check_model_path
     from bilstm.wording import after_training, before_training, when_stopped
 
-    valid = given["valid"]
+    valid = options["valid"]
     check_apart([*(("TABLE", path) for path in tables), *([("--valid", valid)] if valid else [])])
-    inputs = [*tables, *given["labels"], *(path for name in ("valid", "valid_labels") if (path := given[name]))]
-    check_model_path(out, inputs=inputs, force=given["force"])
-    options = training_options(given)
-    checkpoint, logs = _kept_files(out, inputs, given)
-    prepared = _prepare(one_or_several(tables), options, given)
+    inputs = [*tables, *options["labels"], *(path for name in ("valid", "valid_labels") if (path := options[name]))]
+    check_model_path(out, inputs=inputs, force=options["force"])
+    training = training_options(options)
+    checkpoint, logs = _kept_files(out, inputs, options)
+    prepared = _prepare(one_or_several(tables), training, options)
     say(before_training(prepared), quiet)
     use_threads(threads)
     interrupt = None
@@ -99,54 +116,54 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
         try:
             with Progress(quiet=quiet) as progress:
                 notify = _all_of(progress, *logs)
-                model = train_prepared(prepared, options, progress=notify, checkpoint=checkpoint)
+                model = train_prepared(prepared, training, progress=notify, checkpoint=checkpoint)
         except ModelInterrupted as caught:
             interrupt, model = caught, caught.model
     with saying_if_stopped("while the model was being written: it was not"):
-        _save(model, out, checkpoint, given["force"])
+        _save(model, out, checkpoint, options["force"])
     for log in logs:
         if log.problem:
-            echo(f"bilstm: {log.problem}; training went on without it", err=True)
+            echo(f"bilstm: {log.problem}; training continued without it", err=True)
     if interrupt:
         fail(when_stopped(model.training, out) + _how_to_continue(checkpoint), stop_status(interrupt))
-    if given["baseline"] and options.direction != "none":
+    if options["baseline"] and training.direction != "none":
         with saying_if_stopped(f"in training the baseline: {out} has none{_how_to_continue(checkpoint)}"):
-            model.baseline = _train_baseline(prepared, options, quiet)
-            _save(model, out, checkpoint, given["force"])
+            model.baseline = _train_baseline(prepared, training, quiet)
+            _save(model, out, checkpoint, options["force"])
     if checkpoint:
         checkpoint.remove()
     say(after_training(model, progress.seconds, out), quiet)
 
 
-def _prepare(data: Any, options: TrainingOptions, given: dict[str, Any]) -> Prepared:
+def _prepare(data: Any, training: TrainingOptions, options: dict[str, Any]) -> Prepared:
     from bilstm.model.training import column_options, prepare_data
 
-    columns = column_arguments(given)
-    tables = {name: given[name] for name in ("valid", "valid_labels")}
+    columns = column_arguments(options)
+    tables = {name: options[name] for name in ("valid", "valid_labels")}
     labels = columns.pop("labels")
-    return prepare_data(data, column_options(**columns), options, labels=labels, **tables)
+    return prepare_data(data, column_options(**columns), training, labels=labels, **tables)
 
 
 def _kept_files(
-    out: str, inputs: list[str], given: dict[str, Any]
+    out: str, inputs: list[str], options: dict[str, Any]
 ) -> tuple[Checkpoint | None, list[EpochLog | TensorBoardLog]]:
     """What is written while training, besides the model."""
     from bilstm.training.checkpoints import Checkpoint
     from bilstm.training.epochlog import EpochLog
     from bilstm.training.tensorboard import TensorBoardLog
 
-    path, log, board, force = (given[name] for name in ("checkpoint", "log", "tensorboard", "force"))
-    if path is None and (given["resume"] or given["checkpoint_minutes"]):
-        option = "--resume" if given["resume"] else "--checkpoint-minutes"
+    path, log, board, force = (options[name] for name in ("checkpoint", "log", "tensorboard", "force"))
+    if path is None and (options["resume"] or options["checkpoint_minutes"]):
+        option = "--resume" if options["resume"] else "--checkpoint-minutes"
         raise UserError(f"{option} needs the file that holds the training: name it with --checkpoint")
-    options: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for option, name in (("--out", out), ("--checkpoint", path), ("--log", log), ("--tensorboard", board)):
-        if name is not None and (other := options.setdefault(os.path.realpath(name), option)) != option:
+        if name is not None and (other := paths.setdefault(os.path.realpath(name), option)) != option:
             raise UserError(f"{other} and {option} name the same file, {name}: give each its own")
     checkpoint = None
     if path is not None:
-        minutes = given["checkpoint_minutes"]
-        checkpoint = Checkpoint(path, resume=given["resume"], minutes=minutes, inputs=inputs, force=force)
+        minutes = options["checkpoint_minutes"]
+        checkpoint = Checkpoint(path, resume=options["resume"], minutes=minutes, inputs=inputs, force=force)
     logs: list[EpochLog | TensorBoardLog] = [EpochLog(log, inputs=inputs, force=force)] if log else []
     return checkpoint, [*logs, TensorBoardLog(board, force=force)] if board else logs
 

@@ -26,7 +26,7 @@ from bilstm.metrics import SpanScores
 from bilstm.metrics.differences import RunScores, estimate, score_runs
 from bilstm.model.network import network_size
 from bilstm.model.training import check_names, train_prepared
-from bilstm.ragged import FloatArray, portions
+from bilstm.ragged import FloatArray, chunks
 from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask, Task
 from bilstm.tasks.labels import majority
 from bilstm.training.loop import Progress
@@ -113,7 +113,7 @@ def compare(
         and O, "accuracy" for other labels, "macro_f1" for several labels, "rmse" for quantities. "lower_is_better":
         whether low values of it are good. "reference": the first variant's name. "best": that of the best score.
         "planned", "finished": numbers of trainings. "seeds": the seeds.
-        "sequences": the numbers in the "training", "validation" and "test" set. "steps" (or, with one answer a
+        "sequences": the numbers in the "training", "validation" and "test" set. "steps" (or, with one answer per
         sequence, "labelled_sequences"): how many rows of the test set have a label. "clusters": what intervals draw,
         "sequences" or "groups". "caution": a sentence where there are few of them, otherwise None.
         "majority": the scores of always guessing the majority class of the training set, of several labels the most
@@ -195,7 +195,7 @@ def learning_curve(runs: Sequence[Mapping[str, Any]], score: str) -> dict[str, l
 
 
 def _scorers(task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, FloatArray]]) -> list[Any]:
-    """Score the outputs of a network for the test set, as `TrainedModel.output_portions` gives them.
+    """Score the outputs of a network for the test set, as `TrainedModel.output_chunks` gives them.
 
     Returns:
         The task's scorer and, for labels of the form B-X, I-X and O, one of spans.
@@ -250,7 +250,7 @@ class _Comparison:
         seconds = time.perf_counter() - started
         kept = {name: model.training[name] for name in ("epochs", "best_epoch", "stopped", "history")}
         test = self.plan.test
-        portioned = model.output_portions(test.values, width=self.task.outputs + len(test.unseen))
+        portioned = model.output_chunks(test.values, width=self.task.outputs + len(test.unseen))
         self.sums.append([scorer.sums for scorer in _scorers(self.task, test, portioned)])
         self.runs.append(about | {"seconds": round(seconds, 3), **kept})
 
@@ -270,7 +270,7 @@ class _Comparison:
         completed = [variant for variant in described if variant["runs"]]
         better = min if SCORES[main].lower_is_better else max
         best = better(completed, key=lambda variant: float(variant["scores"][main]["mean"]))["name"]
-        parts = {"training": prepared.training, "validation": prepared.validation, "test": test}
+        datasets = {"training": prepared.training, "validation": prepared.validation, "test": test}
         report: dict[str, Any] = {
             "task": task.kind,
             "score": main,
@@ -280,7 +280,7 @@ class _Comparison:
             "planned": self.planned,
             "finished": len(self.runs) + len(self.failed),
             "seeds": self.seeds,
-            "sequences": {name: len(data) for name, data in parts.items() if data is not None},
+            "sequences": {name: len(data) for name, data in datasets.items() if data is not None},
             "labelled_sequences" if task.per_sequence else "steps": int(task.labelled(test.known).sum()),
             "clusters": "sequences" if test.groups is None else "groups",
             "caution": guessed[0].caution,
@@ -304,14 +304,14 @@ class _Comparison:
         if not chosen:
             return described
         runs = [self.runs[index] for index in chosen]
-        found = {}
+        estimates = {}
         for name, score in scores.items():
             mean = _estimate(name, score, chosen)
             deviation = float(score.values[chosen].std(ddof=1)) if len(chosen) > 1 else None
-            found[name] = {key: mean[key] for key in ("mean", "low", "high")} | {"deviation": deviation}
+            estimates[name] = {key: mean[key] for key in ("mean", "low", "high")} | {"deviation": deviation}
         return described | {
             "seconds": float(np.mean([run["seconds"] for run in runs])),
-            "scores": found,
+            "scores": estimates,
             "curve": learning_curve(runs, curve),
         }
 
@@ -322,7 +322,7 @@ class _Comparison:
         pairs = [(variant, reference) for variant in self.variants[1:]]
         if leader is not reference:
             pairs += [(variant, leader) for variant in self.variants[1:] if variant is not leader]
-        found = []
+        differences = []
         for variant, against in pairs:
             first, second = self._runs_of(variant), self._runs_of(against)
             common = [seed for seed in first if seed in second]
@@ -330,8 +330,8 @@ class _Comparison:
                 runs = [first[seed] for seed in common], [second[seed] for seed in common]
                 about = {"variant": variant.name, "against": against.name, "seeds": len(common)}
                 about["includes_seeds"] = len(common) >= FEWEST_SEEDS
-                found.append(about | {name: _estimate(name, score, *runs) for name, score in scores.items()})
-        return found
+                differences.append(about | {name: _estimate(name, score, *runs) for name, score in scores.items()})
+        return differences
 
     def _runs_of(self, variant: Variant) -> dict[int, int]:
         """Seed -> the index of its run."""
@@ -343,15 +343,15 @@ def _estimate(
 ) -> dict[str, float | None]:
     """A mean score or a difference as plain data; with too few seeds the interval comes from the test set alone."""
     bounds = SCORES[name].bounds
-    found = estimate(scores, models, against, bounds=bounds)
-    errors = {"sequence_error": found.sequence_error, "seed_error": found.seed_error}
+    result = estimate(scores, models, against, bounds=bounds)
+    errors = {"sequence_error": result.sequence_error, "seed_error": result.seed_error}
     if len(models) < FEWEST_SEEDS:
         kinds = [models] if against is None else [models, against]
         resampled = scores.resampled
         means = None if resampled is None else np.stack([resampled[:, kind].mean(axis=1) for kind in kinds], axis=1)
         pooled = RunScores(np.array([scores.values[kind].mean() for kind in kinds]), means)
-        found = estimate(pooled, [0], None if against is None else [1], bounds=bounds)
-    return {"mean": found.value, "low": found.low, "high": found.high, **errors}
+        result = estimate(pooled, [0], None if against is None else [1], bounds=bounds)
+    return {"mean": result.value, "low": result.low, "high": result.high, **errors}
 
 
 def _guess(task: Task, training: Dataset) -> tuple[Any, FloatArray]:
@@ -368,8 +368,8 @@ def _guess(task: Task, training: Dataset) -> tuple[Any, FloatArray]:
 
 
 def _constant(test: Dataset, outputs: FloatArray) -> Iterator[tuple[slice, slice, FloatArray]]:
-    """The same outputs for each row, in portions."""
-    for group in portions(test.values.offsets, max(1, scratch.BLOCK // len(outputs))):
+    """The same outputs for each row, in chunks."""
+    for group in chunks(test.values.offsets, max(1, scratch.BLOCK // len(outputs))):
         steps = slice(int(test.values.offsets[group.start]), int(test.values.offsets[group.stop]))
         rows = group if test.per_sequence else steps
         yield group, steps, np.broadcast_to(outputs, (rows.stop - rows.start, len(outputs)))

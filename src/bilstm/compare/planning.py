@@ -105,8 +105,8 @@ def plan_comparison(
         assert aside is not None
         tested = aside
         if validation is None:
-            parts = part(aside, prepared.task, test_share / share, seed=base.seed)
-            validation, tested = (prepared.schema.observed(table, each) for each in parts)
+            divided = divide(aside, prepared.task, test_share / share, seed=base.seed)
+            validation, tested = (prepared.schema.observed(table, each) for each in divided)
     prepared = dataclasses.replace(prepared, validation=aside if validation is None else validation)
     _check(prepared, variants)
     if same_size:
@@ -124,13 +124,13 @@ def _share(name: str, own: Any, labels: Any, option: str, share: float | None, d
         raise UserError(f"{name} is a set of its own, so {option} has no effect: leave one out")
     if own is None and labels is not None:
         raise UserError(f"{name}_labels belong to the sequences of {name}, which is missing")
-    found = check_fraction("compare", option, default if share is None else share)
-    if not found:
+    chosen = check_fraction("compare", option, default if share is None else share)
+    if not chosen:
         raise UserError(f"{option} must be above 0: variants are compared on sequences that are set aside")
-    return 0.0 if own is not None else found
+    return 0.0 if own is not None else chosen
 
 
-def part(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Dataset, Dataset]:
+def divide(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Dataset, Dataset]:
     """Divide sequences into a validation set and, this share of them, a test set.
 
     Raises:
@@ -175,14 +175,14 @@ def _opened(data: Any, y: Any, columns: Mapping[str, Any]) -> tuple[Table, Colum
         if value is not None:
             raise UserError(f"y has the labels of X, so {name} has no effect: leave one out")
     chosen = column_options(**columns | {"group": None})
-    places = {"sequence": chosen.sequence, "order": chosen.order}
+    roles = {"sequence": chosen.sequence, "order": chosen.order}
     table = open_table(data, sequence=chosen.sequence, reading=chosen.reading)
     kind = chosen.task or "step-label"
-    table, names = with_targets(table, y, per_sequence=kind.startswith("sequence"), **places)
+    table, names = with_targets(table, y, per_sequence=kind.startswith("sequence"), **roles)
     if chosen.task is None and len(names) > 1:
         kind = "step-labels"
     if group is not None:
-        table, group = with_groups(table, group, **places)
+        table, group = with_groups(table, group, **roles)
     return table, dataclasses.replace(chosen, label=names, task=kind, group=group), None
 
 
@@ -195,14 +195,14 @@ def _read(prepared: Prepared, data: Any, labels: Any, pair: bool, name: str, gro
     else:
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or labels is not None:
             raise UserError(f"{name} is (X, y) where data and y are given, or (X, y, groups)")
-        places: dict[str, Any] = {"sequence": schema.sequence, "order": schema.order}
+        roles: dict[str, Any] = {"sequence": schema.sequence, "order": schema.order}
         table = open_for(schema, data[0], label=f"the X of {name}")
-        table, names = with_targets(table, data[1], per_sequence=task.per_sequence, **places)
+        table, names = with_targets(table, data[1], per_sequence=task.per_sequence, **roles)
         if len(names) != len(task.columns):
             raise UserError(f"the y of {name} has {counted(len(names), 'column')}, but y has {len(task.columns)}")
         task, own_labels = dataclasses.replace(task, columns=names), None
         if len(data) == 3:
-            table, group = with_groups(table, data[2], **places)
+            table, group = with_groups(table, data[2], **roles)
     group = group if group in table.names else None
     return read_dataset(schema, task, table, labels=own_labels, group=group, option=f"{name}_labels")
 

@@ -52,7 +52,7 @@ class Variant:
         """Such as `both directions, units 64`."""
         return _name(self.changes)
 
-    def named_beside(self, other: Variant) -> str:
+    def named_against(self, other: Variant) -> str:
         """Its name without what it has in common with the other."""
         return _name({key: value for key, value in self.changes.items() if other.changes.get(key) != value})
 
@@ -90,7 +90,7 @@ def grid(vary: Mapping[str, Sequence[Any]], options: TrainingOptions) -> list[Va
             raise UserError(f"{name!r} cannot vary.{suggestion(name, VARIABLE)} What can: {listed(VARIABLE)}")
         if isinstance(values, str) or not values:
             raise UserError(f"what {name!r} is to be is a list of values, not {values!r}")
-    found: list[Variant] = []
+    variants: list[Variant] = []
     for values in itertools.product(*vary.values()):
         changes = dict(zip(vary, values, strict=True))
         try:
@@ -103,11 +103,11 @@ def grid(vary: Mapping[str, Sequence[Any]], options: TrainingOptions) -> list[Va
         if each.direction == "none":  # and so no cells
             changes.pop("cell", None)
             each = dataclasses.replace(each, cell=TrainingOptions.cell)
-        if all(each != variant.options for variant in found):  # class weights cannot be hashed
-            found.append(Variant(changes, each))
-    if len(found) < 2:
-        raise UserError(f"there is nothing to compare: {counted(len(found), 'variant')} of the network")
-    return found
+        if all(each != variant.options for variant in variants):  # class weights cannot be hashed
+            variants.append(Variant(changes, each))
+    if len(variants) < 2:
+        raise UserError(f"there is nothing to compare: {counted(len(variants), 'variant')} of the network")
+    return variants
 
 
 def read_values(texts: Iterable[str]) -> dict[str, list[Any]] | None:

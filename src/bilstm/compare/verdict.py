@@ -63,8 +63,10 @@ def sentence(report: Mapping[str, Any], variants: Sequence[Variant]) -> str:
     score, reference = report["score"], report["reference"]
     how = SCORES[score]
     known = {variant.name: variant for variant in variants}
-    from_first = [found for found in report["differences"] if found["against"] == reference]
-    from_best = [found for found in report["differences"] if found["against"] == report["best"] != reference]
+    from_first = [difference for difference in report["differences"] if difference["against"] == reference]
+    from_best = [
+        difference for difference in report["differences"] if difference["against"] == report["best"] != reference
+    ]
     if not from_first and not from_best:
         return f"Only {report['best']} has a completed training: there is nothing to compare it with."
     if not from_first:
@@ -74,13 +76,13 @@ def sentence(report: Mapping[str, Any], variants: Sequence[Variant]) -> str:
         return f"The best {how.words} is that of {report['best']}, but too few test {of} have labels to be sure of it."
     several = len(from_first) > MOST_CLAUSES
     clauses = _summary(from_first, score, reference) if several else _clauses(from_first, score)
-    better = {found["variant"] for found in from_first if how.gain(found[score])[0] > 0}
-    rivals = [found for found in from_best if found["variant"] in better and report["best"] in better]
+    better = {difference["variant"] for difference in from_first if how.gain(difference[score])[0] > 0}
+    rivals = [difference for difference in from_best if difference["variant"] in better and report["best"] in better]
     if rivals:
-        rival = max(rivals, key=lambda found: sum(how.gain(found[score])))
+        rival = max(rivals, key=lambda difference: sum(how.gain(difference[score])))
         best, other = known[rival["against"]], known[rival["variant"]]
         low, high = how.gain(rival[score])
-        clauses.append(_clause(best.named_beside(other), other.named_beside(best), (-high, -low), how))
+        clauses.append(_clause(best.named_against(other), other.named_against(best), (-high, -low), how))
     text = "; ".join(clauses).replace(" points", f" points of {how.words}", 1)  # said once
     return text[:1].upper() + text[1:] + "."
 
@@ -88,7 +90,7 @@ def sentence(report: Mapping[str, Any], variants: Sequence[Variant]) -> str:
 def _clauses(differences: Sequence[Difference], score: str) -> list[str]:
     """Gains first, the largest of all, then losses, then what shows no clear difference."""
     how = SCORES[score]
-    gains = [(how.gain(found[score]), found) for found in differences]
+    gains = [(how.gain(difference[score]), difference) for difference in differences]
     first, *rest = sorted(gains, key=lambda each: (_rank(each[0]), -sum(each[0])))
     clauses = [_clause(first[1]["variant"], first[1]["against"], first[0], how)]
     return clauses + [_clause(each["variant"], each["against"], gain, how, pronoun=True) for gain, each in rest]
@@ -107,8 +109,8 @@ def _clause(name: str, against: str, gain: tuple[float, float], how: Score, *, p
     how_much = " to ".join(how.amount(end) for end in sorted(gain, key=abs))
     if how.lower_is_better:
         verb = "lower" if low > 0 else "raise"
-        what, beside = ("it", "") if pronoun else (f"the {how.words}", f" compared with {against}")
-        return f"{name} {verb}{s} {what} by {how_much}{beside}"
+        what, reference = ("it", "") if pronoun else (f"the {how.words}", f" compared with {against}")
+        return f"{name} {verb}{s} {what} by {how_much}{reference}"
     verb, preposition = ("gain", "over") if low > 0 else ("lose", "against")
     points = "" if pronoun else " points"
     return f"{name} {verb}{s} {how_much}{points} {preposition} {'it' if pronoun else against}"
@@ -125,7 +127,7 @@ def _still_possible(low: float, high: float, how: Score) -> str:
 def _summary(differences: Sequence[Difference], score: str, reference: str) -> list[str]:
     """Many variants in few words."""
     how = SCORES[score]
-    gains = {found["variant"]: how.gain(found[score]) for found in differences}
+    gains = {difference["variant"]: how.gain(difference[score]) for difference in differences}
     better = [name for name, gain in gains.items() if _rank(gain) == 0]
     worse = sum(_rank(gain) == 1 for gain in gains.values())
     unclear = len(gains) - len(better) - worse
@@ -146,19 +148,19 @@ def _summary(differences: Sequence[Difference], score: str, reference: str) -> l
 
 def notes(report: Mapping[str, Any]) -> list[str]:
     """What a person should know before believing the figures."""
-    found = []
+    cautions = []
     if report["finished"] < report["planned"]:
-        found.append(f"only {report['finished']} of {counted(report['planned'], 'training')} completed")
+        cautions.append(f"only {report['finished']} of {counted(report['planned'], 'training')} completed")
     for variant in report["variants"]:
         failed = sum(run["variant"] == variant["name"] for run in report["failed"])
         if failed:
             of = f"{failed} of {counted(failed + variant['runs'], 'training')}"
-            found.append(f"{variant['name']}: {of} diverged and are left out; try a smaller learning rate")
+            cautions.append(f"{variant['name']}: {of} diverged and are left out; try a smaller learning rate")
     limited = [run for run in report["runs"] if run["stopped"] == "the time limit was reached"]
     if limited:
         of = f"{len(limited)} of {counted(len(report['runs']), 'training')}"
         names = "; ".join(dict.fromkeys(str(run["variant"]) for run in limited))
-        found.append(f"the time limit ended {of} ({names}), which may be undertrained")
+        cautions.append(f"the time limit ended {of} ({names}), which may be undertrained")
     without_seeds = [
         each["seeds"]
         for each in report["differences"]
@@ -166,35 +168,39 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     ]
     if without_seeds:
         tell = "one seed tells nothing" if max(without_seeds) == 1 else "two seeds tell too little"
-        found.append(
+        cautions.append(
             f"{tell} of how results differ between seeds: the intervals come from drawing test {report['clusters']} "
             f"only, and another seed may give a result outside of them; use at least 3 seeds"
         )
     if report["caution"]:
-        found.append(f"test set: {report['caution'][:1].lower()}{report['caution'][1:].rstrip('.')}")
+        cautions.append(f"test set: {report['caution'][:1].lower()}{report['caution'][1:].rstrip('.')}")
     unsure = [each for each in report["differences"] if _unsure(each[report["score"]])]
     if unsure:
         from_seeds = sum(_mostly_seeds(each, each[report["score"]]) for each in unsure)
         more = "more seeds" if 2 * from_seeds > len(unsure) else f"more test {report['clusters']}"
-        found.append(f"where variants show no clear difference, {more} would tell more")
+        cautions.append(f"where variants show no clear difference, {more} would tell more")
     if len(report["differences"]) > MOST_CLAUSES:
-        found.append(
+        cautions.append(
             f"of {len(report['differences'])} intervals of 95 %, about one in twenty misses the truth; and the best of "
             f"many looks better than it is: score it again on other sequences"
         )
-    return found
+    return cautions
 
 
-def _unsure(found: Mapping[str, Any]) -> bool:
-    return found["low"] is not None and found["low"] <= 0 <= found["high"] and found["low"] < found["high"]
+def _unsure(difference: Mapping[str, Any]) -> bool:
+    return (
+        difference["low"] is not None
+        and difference["low"] <= 0 <= difference["high"]
+        and difference["low"] < difference["high"]
+    )
 
 
-def _mostly_seeds(difference: Difference, found: Mapping[str, float]) -> bool:
+def _mostly_seeds(difference: Difference, estimate: Mapping[str, float]) -> bool:
     """Whether more test sequences would leave more than half of the interval's width."""
     if not difference["includes_seeds"]:
         return True
-    half = (found["high"] - found["low"]) / 2
-    from_sequences = _NORMAL * found["sequence_error"]
+    half = (estimate["high"] - estimate["low"]) / 2
+    from_sequences = _NORMAL * estimate["sequence_error"]
     return half**2 - from_sequences**2 > from_sequences**2
 
 
@@ -220,7 +226,11 @@ def table(report: Mapping[str, Any]) -> list[str]:
 
 def _rows(report: Mapping[str, Any], score: str, *, with_size: bool) -> list[list[str]]:
     how = SCORES[score]
-    against = {found["variant"]: found for found in report["differences"] if found["against"] == report["reference"]}
+    against = {
+        difference["variant"]: difference
+        for difference in report["differences"]
+        if difference["against"] == report["reference"]
+    }
     size = ["units", "parameters", "seconds"] if with_size else []
     unit = "points over" if how.points else "difference from"
     lower = ", lower is better" if how.lower_is_better else ""
@@ -235,10 +245,10 @@ def _rows(report: Mapping[str, Any], score: str, *, with_size: bool) -> list[lis
             continue
         figures = variant["scores"][score]
         spread = "" if figures["deviation"] is None else f"± {figures['deviation']:{'.4f' if how.points else '.3g'}}"
-        found = against.get(variant["name"], {}).get(score)
+        difference = against.get(variant["name"], {}).get(score)
         measured = [*measured, f"{variant['seconds']:.1f}"][: len(size)]
         rows.append(
-            [variant["name"], f"{_figure(figures['mean'], how)} {spread:8}", _difference(found, how), *measured]
+            [variant["name"], f"{_figure(figures['mean'], how)} {spread:8}", _difference(difference, how), *measured]
         )
     return rows
 
@@ -254,10 +264,12 @@ def _figure(value: float, how: Score) -> str:
     return f"{value:.4f}" if how.points else f"{value:.4g}"
 
 
-def _difference(found: Mapping[str, Any] | None, how: Score) -> str:
+def _difference(difference: Mapping[str, Any] | None, how: Score) -> str:
     """`+5.52 [+4.23, +6.89]`, without the interval where there is none."""
-    if not found:
+    if not difference:
         return ""
     form = "{:+.2f}" if how.points else "{:+.3g}"
-    mean, *ends = (None if found[name] is None else (100 if how.points else 1) * found[name] for name in _ENDS)
+    mean, *ends = (
+        None if difference[name] is None else (100 if how.points else 1) * difference[name] for name in _ENDS
+    )
     return form.format(mean) + ("" if ends[0] is None else f" [{', '.join(map(form.format, ends))}]")

@@ -16,7 +16,7 @@ from bilstm.ragged import IndexArray, Ragged, offsets_of
 WORDS = "words"
 INCONSISTENT = "Found input variables with inconsistent numbers of samples"  # scikit-learn's words
 FORMS = (
-    "a list of (steps, features) arrays, a (n, steps, features) array, a Ragged, a list of lists of strings, one a "
+    "a list of (steps, features) arrays, a (n, steps, features) array, a Ragged, a list of lists of strings, one per "
     "step, or a data frame"
 )
 
@@ -45,7 +45,7 @@ def read_sequences(X: Any, label: str = "X") -> MemoryTable:
 def read_rows(
     y: Any, offsets: IndexArray, per_sequence: bool, name: str = "y", column: str = "label", missing: Any = None
 ) -> dict[str, Cells]:
-    """Targets or groups that were passed beside sequences, as columns with a row for each time step.
+    """Targets or groups that were passed with sequences, as columns with a row for each time step.
 
     Args:
         y: for each step: a list with an array for each sequence, a (n, steps) array, or a `Ragged`; for several labels

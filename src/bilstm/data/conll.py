@@ -1,4 +1,4 @@
-"""Columns of words, as in CoNLL's shared tasks: a token a line, and an empty line between sequences."""
+"""Columns of words, as in CoNLL's shared tasks: a token per line, and an empty line between sequences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bilstm.errors import UserError, counted, shown
 TOKEN, LABEL, SEQUENCE = "token", "label", "sequence"  # how the columns of a CoNLL file are called
 UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")  # those of CoNLL-U
 _FEATS = "feats."  # begins the name of a column with one of CoNLL-U's features
-_LAYOUT = "CoNLL-style files have one word a line and an empty line between sequences"
+_LAYOUT = "CoNLL-style files have one word per line and an empty line between sequences"
 _NO_TOKEN = re.compile(r"\d+-\d+|\d+\.\d+")  # CoNLL-U's number of a range, and of an empty node
 _LOOKED_AT = 20  # sequences from which it is seen whether the first column numbers the words
 # What header lines call their columns: in other lines, they may be words like any other.
@@ -33,7 +33,7 @@ LineKind = Literal["token", "break", "comment", "header", "other"]
 
 
 class ConllRows:
-    """One token a line, its columns separated by tabs or blanks, and an empty line between sequences.
+    """One token per line, its columns separated by tabs or blanks, and an empty line between sequences.
 
     The columns are named `token`, `column_2`, … and the last one `label`; in `.conllu` files as CoNLL-U has them;
     before them stands `sequence`, the number of the sequence. Comments before a sequence, `-DOCSTART-` lines, a header

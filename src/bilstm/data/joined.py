@@ -132,7 +132,7 @@ class JoinedTable(Table):
         return np.concatenate(found) if found else np.empty(0, object)
 
     def _check_different(self, sequence: str, found: Sequence[Sequences]) -> None:
-        """Refuse a sequence that begins in one table and goes on in another."""
+        """Refuse a sequence that begins in one table and continues in another."""
         seen: dict[str, Table] = {}
         for table, sequences in zip(self.parts, found, strict=True):
             for name in table.values(sequence, sequences.first_rows):

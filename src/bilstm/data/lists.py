@@ -1,4 +1,4 @@
-"""Tables with a row a sequence, whose steps stand in lists: the layout that Arrow's lists have.
+"""Tables with a row per sequence, whose steps stand in lists: the layout that Arrow's lists have.
 
 The table as it was read is called `lists` in the database then, and `cells` holds its steps: the elements of lists that
 run alongside, and what else a row has, repeated. Further columns `list_row` and `step` say where a step comes from,
@@ -37,13 +37,13 @@ def unnest(
     *,
     long: bool = True,
 ) -> list[str]:
-    """Where one of some columns holds lists, make `cells` a table with a row a step.
+    """Where one of some columns holds lists, make `cells` a table with a row per step.
 
     Args:
         connection: the database with `cells` as it was read.
         names: its columns.
-        steps: those whose lists make a table one with a row a sequence: features and labels. Others of as many elements
-            run alongside.
+        steps: those whose lists make a table one with a row per sequence: features and labels. Others of as many
+            elements run alongside.
         source: the text it was read from.
         long: whether lists of other columns alone change nothing.
 

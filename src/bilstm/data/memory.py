@@ -171,7 +171,7 @@ class MemoryTable(Table):
         return self.offsets is not None
 
     def with_columns(self, columns: Mapping[str, Cells]) -> MemoryTable:
-        """The table with more columns, such as the labels that were passed beside it."""
+        """The table with more columns, such as labels that were passed separately."""
         more = MemoryTable({**self.columns, **columns}, self.offsets, form=self.form, label=self.label, rows=self.rows)
         more.lists, more.reading = self.lists, self.reading
         return more

@@ -46,7 +46,7 @@ KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
 CHUNK = 50_000  # rows of text handed to the database at a time
 LARGE_CHUNK = 1 << 25  # characters of them, from which on they are fewer
 LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
-LARGE_PARQUET = 1 << 24  # values, likewise
+LARGE_PARQUET = 1 << 24  # values from which on it may
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half of a character
 MEMORY = "600MB"  # for the database of such a table, which keeps the rest on the disk
 
@@ -289,7 +289,9 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
     keys = "json_keys(json)"
     twice = f"SELECT count(*) FROM objects WHERE len({keys}) <> len(list_distinct({keys}))"
     if connection.execute(twice).fetchall()[0][0]:
-        raise UserError(f"{path} cannot be read as one JSON object a line (an object has two values of the same name)")
+        raise UserError(
+            f"{path} cannot be read as one JSON object per line (an object has two values of the same name)"
+        )
     names = [
         row[0]
         for row in connection.execute(
@@ -365,7 +367,7 @@ def _bad_json(path: Path, problem: str) -> UserError:
                 check_json(path, number, line.strip())
     except UserError as error:
         return error
-    return UserError(f"{path} cannot be read as one JSON object a line ({problem})")
+    return UserError(f"{path} cannot be read as one JSON object per line ({problem})")
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

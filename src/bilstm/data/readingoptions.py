@@ -22,6 +22,7 @@ _TEXTS = ("format", "delimiter", "decimal", "thousands", "encoding", "quote", "c
 _ONE_CHARACTER = ("delimiter", "decimal", "thousands", "quote")
 _OF_TEXT = ("delimiter", "skip_rows", "encoding", "quote", "header", "comment", "columns")
 _OF_CELLS = ("decimal", "thousands")
+_OF_ORDER = ("time_format", "one_day")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +171,19 @@ class ReadingOptions:
             if of_text or of_cells or (name == "format" and set(formats) == {"memory"}):
                 option = f"--{name.replace('_', '-')} ({name})"
                 raise UserError(f"{option} says how text files are read, and has no effect on {what}: leave it out")
+
+    def check_order(self, order: str | None) -> None:
+        """Refuse options for the order column where there is none.
+
+        Raises:
+            UserError: `order` is None, and an option has no effect without it.
+        """
+        for name in _OF_ORDER if order is None else ():
+            if name in self.said:
+                raise UserError(
+                    f"--{name.replace('_', '-')} ({name}) says how the order column is read, and has no effect without "
+                    "one: name it with --order (order='…')"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-serialisable data."""

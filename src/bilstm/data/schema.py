@@ -225,7 +225,7 @@ def number_signs(cell: str) -> tuple[str, str] | None:
     """What is unusual about a cell that is a number with other signs than a decimal point, and what to do; or None."""
     cell = cell.strip()
     if re.fullmatch(r"[+-]?\d{1,3},\d{3}", cell):
-        return "has a comma", "read it with --thousands ',' if that groups digits, or with --decimal ','"
+        return "has a comma", "read it with --thousands ',' (between thousands) or --decimal ',' (a decimal comma)"
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+([.]\d*)?", cell):
         return "has commas between thousands", "read them with --thousands ','"
     if re.fullmatch(r"[+-]?\d{1,3}([.]\d{3})+(,\d*)?", cell) and cell.count(".") + cell.count(",") > 1:

@@ -68,7 +68,7 @@ def folder(owner: object) -> Path:
             unlocked.mkdir(0o700)
             stack.enter_context(locked(unlocked, alone=False))
             stack.callback(discard, made)
-            # Locked first, and then given the name that others look for: they remove what nobody has locked.
+            # Locked first, and then given the name that others look for: they remove what is not locked.
             unlocked.rename(made)
             end = stack.pop_all()
     except OSError as error:

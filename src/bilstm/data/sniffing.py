@@ -1,4 +1,4 @@
-"""What a text file with a header looks like, where nobody says: its encoding, delimiter, quotes, and lines to skip.
+"""What a text file with a header looks like, unless it is stated: its encoding, delimiter, quotes, and lines to skip.
 
 Plain files keep the plain reading: something else is guessed only where that fails, and every guess is reported.
 """

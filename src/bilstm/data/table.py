@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bilstm.data import scratch
 from bilstm.data.readingoptions import MISSING_LABELS, PLAIN, ReadingOptions
 from bilstm.errors import UserError, listed, suggestion
-from bilstm.ragged import IndexArray, offsets_of, portions, steps_of
+from bilstm.ragged import IndexArray, chunks, offsets_of, steps_of
 
 Format = Literal["csv", "parquet", "ndjson", "conll", "memory"]
 FEWEST_COUNTED = 20  # rows, from which on a column that counts them is no coincidence
@@ -71,7 +71,7 @@ class Sequences:
         """The chosen sequences, by their indices, in the order chosen."""
         offsets = offsets_of(np.diff(self.offsets)[chosen])
         rows = scratch.empty(int(offsets[-1]), np.int64)
-        for group in portions(offsets, scratch.BLOCK):
+        for group in chunks(offsets, scratch.BLOCK):
             steps = steps_of(self.offsets, chosen[group])
             rows[offsets[group.start] : offsets[group.stop]] = self.rows[steps]
         return Sequences(offsets, rows)
@@ -114,7 +114,7 @@ class Table(ABC):
         return MISSING_LABELS if self.reading.missing is None else frozenset({"", *self.reading.missing})
 
     def guesses(self) -> list[tuple[str, ReadingOptions]]:
-        """Of each file that is part of it, by its path, how it was read where nobody said."""
+        """For each of its files, by path, the reading options that were guessed."""
         return []
 
     def order_columns(self, order: str | None) -> list[str]:

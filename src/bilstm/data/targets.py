@@ -1,4 +1,4 @@
-"""Targets and groups that are passed beside sequences: they become columns of the sequences' table."""
+"""Targets and groups that are passed with sequences: they become columns of the sequences' table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.table import Table
 from bilstm.errors import UserError
 
-GROUPS = "groups"  # the column of groups that were passed beside X
+GROUPS = "groups"  # the column of groups that were passed with X
 
 
 def with_targets(
@@ -46,7 +46,10 @@ def with_targets(
         if isinstance(table, MemoryTable):
             return table.with_columns({name: table.columns[name].without(missing) for name in names}), names
         if missing is not None:
-            raise UserError("missing_label has no effect on a file: leave the cells of missing labels empty")
+            raise UserError(
+                "missing_label has no effect on a file: leave the cells of missing labels empty, or name what they "
+                "hold with reading={'missing': […]}"
+            )
         return table, names
     if not isinstance(table, MemoryTable):
         raise UserError(f"X is the file {table.label}: pass the name of the label's column as y")

@@ -1,4 +1,4 @@
-"""Text files with a row a line, read so that a message can name the line an editor shows: CSV and NDJSON.
+"""Text files with a row per line, read so that a message can name the line an editor shows: CSV and NDJSON.
 
 Nothing is guessed about the cells here: a table's rows are lists of text.
 """
@@ -146,7 +146,7 @@ class _Lines:
 
 
 class JsonLines:
-    """Text with a JSON object a line; lines that are empty are passed over."""
+    """Text with a JSON object per line; lines that are empty are passed over."""
 
     def __init__(self, path: Path, options: ReadingOptions = PLAIN) -> None:
         self.path, self.options = path, options

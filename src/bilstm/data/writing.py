@@ -87,9 +87,9 @@ def check_new_names(table: FileTable, names: Sequence[str]) -> None:
 
 
 def write_table(table: FileTable, additions: Mapping[str, Addition], path: AnyPath) -> None:
-    """Write a table row for row, extended by columns of text or numbers, wholly or not at all.
+    """Write a table row for row, extended by columns of text or numbers, atomically.
 
-    Where the table has a row a sequence, the new columns hold lists of the steps' values.
+    Where the table has a row per sequence, the new columns hold lists of the steps' values.
 
     Args:
         table: the table as it was read.
@@ -131,7 +131,7 @@ def write_sequences(
     firsts: IndexArray | None = None,
     sequence: str | None = None,
 ) -> None:
-    """Write a row for each sequence, wholly or not at all.
+    """Write a row for each sequence, atomically.
 
     Args:
         additions: the new columns by name, with a value for each sequence.
@@ -160,7 +160,7 @@ def write_sequences(
 
 
 def write_query(table: FileTable, sql: str, path: AnyPath, output: Format) -> None:
-    """Write what an SQL query on a table's database returns, wholly or not at all.
+    """Write what an SQL query on a table's database returns, atomically.
 
     Raises:
         UserError: the file cannot be written.

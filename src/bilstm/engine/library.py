@@ -176,15 +176,15 @@ def library() -> ctypes.CDLL:
     """The loaded engine.
 
     The environment variable BILSTM_ENGINE names a build to use instead of the best ("avx512", "avx2" or "neon");
-    BILSTM_THREADS a number of threads instead of one a processor.
+    BILSTM_THREADS a number of threads instead of one per processor.
 
     Raises:
         EngineError: there is no build that this processor can run, or a variable holds something else.
     """
-    wanted = os.environ.get("BILSTM_ENGINE")
-    if wanted is not None and wanted not in TARGETS:
-        raise EngineError(f"BILSTM_ENGINE must be one of {', '.join(TARGETS)}, not {wanted!r}")
-    present = [path for target in ((wanted,) if wanted else TARGETS) if (path := _find(target))]
+    requested = os.environ.get("BILSTM_ENGINE")
+    if requested is not None and requested not in TARGETS:
+        raise EngineError(f"BILSTM_ENGINE must be one of {', '.join(TARGETS)}, not {requested!r}")
+    present = [path for target in ((requested,) if requested else TARGETS) if (path := _find(target))]
     for path in present:
         engine = _load(path)
         if engine.bilstm_supported():
@@ -193,7 +193,7 @@ def library() -> ctypes.CDLL:
                 engine.bilstm_set_interrupt(ctypes.byref(_interrupt()))
             return engine
     if not present:
-        raise EngineError(f"the engine is not installed: no bilstm_{wanted or '*'} library beside {__file__}")
+        raise EngineError(f"the engine is not installed: no bilstm_{requested or '*'} library next to {__file__}")
     names = " or ".join(path.stem.removeprefix("bilstm_").upper() for path in present)
     raise EngineError(f"this processor has no {names}: exact results need fused multiply-add, which came with these")
 
@@ -264,11 +264,11 @@ def check(code: int) -> None:
 
 def _raise_interruption() -> None:
     """Raise what the handler of a signal raised while the engine computed."""
-    found = InterruptionStruct()
-    library().bilstm_last_interruption(ctypes.byref(found))
+    interruption = InterruptionStruct()
+    library().bilstm_last_interruption(ctypes.byref(interruption))
     restore = ctypes.pythonapi.PyErr_Restore
     restore.argtypes, restore.restype = [c_void_p] * 3, None
-    restore(found.kind, found.value, found.traceback)
+    restore(interruption.kind, interruption.value, interruption.traceback)
 
 
 def set_threads(threads: int) -> None:

@@ -11,7 +11,7 @@ NO_LOSS = -1  # for the engine: predictions that are not scored
 class TargetKind(Enum):
     """What a loss takes as y."""
 
-    LABELS = "labels"  # a whole number a row, from 0; -1 or NaN: unlabelled
+    LABELS = "labels"  # a whole number per row, from 0; -1 or NaN: unlabelled
     PROBABILITIES = "probabilities"  # numbers from 0 to 1, as many as there are outputs; -1 or NaN: unlabelled
     NUMBERS = "numbers"  # any numbers, as many as there are outputs; NaN: unlabelled
 

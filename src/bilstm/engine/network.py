@@ -369,9 +369,9 @@ class Network:
         """
         bounds = offsets_of([len(share) for share in shares])
         chosen = np.concatenate([np.zeros(0, np.int64), *shares])
-        places = np.concatenate([np.zeros(0, np.int64), *positions])
-        if len(places) != len(chosen):
-            raise ValueError(f"{len(chosen)} sequences have {len(places)} positions")
+        joined = np.concatenate([np.zeros(0, np.int64), *positions])
+        if len(joined) != len(chosen):
+            raise ValueError(f"{len(chosen)} sequences have {len(joined)} positions")
         scores, magnitude = np.zeros((len(shares), 5)), c_float()
         struct = self._data_struct(data, targets)
         check(
@@ -379,7 +379,7 @@ class Network:
                 self._handle,
                 byref(struct),
                 _address(chosen),
-                _address(places),
+                _address(joined),
                 len(chosen),
                 _address(bounds),
                 len(shares),

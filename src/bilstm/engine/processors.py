@@ -23,8 +23,8 @@ def _allowed() -> int:
 
 def _announced() -> int | None:
     """OMP_NUM_THREADS: a number, or one for each level of nested sections, of which the first counts here."""
-    found = re.match(r"\s*(\d+)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
-    return max(1, int(found[1])) if found else None
+    match = re.match(r"\s*(\d+)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    return max(1, int(match[1])) if match else None
 
 
 def _quota(root: Path = Path("/")) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ except ImportError as error:
 from bilstm.arguments import check_choice
 from bilstm.data.dataset import Dataset
 from bilstm.data.memory import MemoryTable
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_for
 from bilstm.data.table import Table
 from bilstm.errors import DivergedError, UserError, counted, listed
@@ -42,7 +44,7 @@ class SequenceEstimator(BaseEstimator):
     """What all estimators do alike; they differ in the task, and its unit, a step or a sequence.
 
     X is a list of (steps, features) arrays of any lengths, a (n, steps, features) array, a `Ragged`, or a list of lists
-    of strings, one a step; (steps,) arrays and a (n, steps) array have one feature. A missing value, NaN, is imputed
+    of strings, one per step; (steps,) arrays and a (n, steps) array have one feature. A missing value, NaN, is imputed
     with the mean, and flagged for the network if training had any.
 
     X may also be a table with a row for each time step: a data frame of pandas, Polars or PyArrow, or a file, whose
@@ -57,7 +59,7 @@ class SequenceEstimator(BaseEstimator):
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place:
             what remains without context.
         cell: the kind of recurrent layers: "lstm", "gru" or "simple"; see `LSTM`, `GRU` and `SimpleRNN`.
-        pooling: for one answer a sequence, how its steps become one row: "mean" (the default) or "max" of the last
+        pooling: for one answer per sequence, how its steps become one row: "mean" (the default) or "max" of the last
             layer's outputs; "last": what each direction has computed when it has read the whole sequence; "attention":
             a mean whose weights are learned, see `GlobalAttentionPooling1D`.
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5", or several, "64x5+64x3";
@@ -87,6 +89,9 @@ class SequenceEstimator(BaseEstimator):
         sequence: of a table, the column whose value all rows of one sequence share.
         order: of a table, the column by which a sequence's rows are sorted: numbers, dates or times. None: they are in
             order.
+        reading: of a table, how it is read, such as {"delimiter": ";", "decimal": ","}: `bilstm.ReadingOptions`, or a
+            dictionary of some. The model reads others alike. Of a table in memory only `missing`, `time_format` and
+            `one_day` have an effect.
         baseline: whether to train the network without recurrence as well, for comparison.
         random_state: an integer gives the same model for the same data, bit for bit; see scikit-learn's glossary.
         verbose: None: a progress bar on standard error if it is a terminal and tqdm is installed; True: how features
@@ -131,6 +136,7 @@ class SequenceEstimator(BaseEstimator):
         missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
+        reading: ReadingOptions | Mapping[str, Any] | None = None,
         baseline: bool = False,
         random_state: Any = None,
         verbose: bool | None = None,
@@ -159,6 +165,7 @@ class SequenceEstimator(BaseEstimator):
         self.missing_label = missing_label
         self.sequence = sequence
         self.order = order
+        self.reading = reading
         self.baseline = baseline
         self.random_state = random_state
         self.verbose = verbose
@@ -194,8 +201,8 @@ class SequenceEstimator(BaseEstimator):
         columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
         prepared = prepare(table, columns, valid=valid, validation_split=split, seed=options.seed)
         if self.verbose:
-            for name, found in prepared.schema.describe() if prepared.schema.named else ():
-                print(f"{name}: {found}")
+            for name, encoding in prepared.schema.describe() if prepared.schema.named else ():
+                print(f"{name}: {encoding}")
             for note in prepared.notes:
                 print(note)
         try:
@@ -267,7 +274,8 @@ class SequenceEstimator(BaseEstimator):
 
     @property
     def _reader(self) -> Reader:
-        return Reader(type(self).__name__, self._unit, self._what, self.sequence, self.order, self.missing_label)
+        columns = (self.sequence, self.order, self.missing_label, self.reading)
+        return Reader(type(self).__name__, self._unit, self._what, *columns)
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         """Sequences like those of the fit, with their true answers.
@@ -366,7 +374,9 @@ class SequenceEstimator(BaseEstimator):
     @classmethod
     def _loaded_parameters(cls, model: TrainedModel) -> dict[str, Any]:
         seed = model.training["options"].get("seed")
-        columns = {"sequence": model.schema.sequence, "order": model.schema.order}
+        reading = model.schema.reading
+        columns: dict[str, Any] = {"sequence": model.schema.sequence, "order": model.schema.order}
+        columns["reading"] = reading if reading.said else None
         return columns | {"baseline": model.baseline is not None, "random_state": seed}
 
     def _classes(self, model: TrainedModel) -> npt.NDArray[Any]:
@@ -422,7 +432,7 @@ class LabelEstimator(SequenceEstimator):
         """The share of labelled steps, or of sequences, that are predicted right; of several labels all must be right.
 
         Args:
-            sample_weight: (n,) how much each sequence counts; for tasks with one answer a sequence.
+            sample_weight: (n,) how much each sequence counts; for tasks with one answer per sequence.
 
         Raises:
             NotFittedError: before `fit`.
@@ -430,7 +440,7 @@ class LabelEstimator(SequenceEstimator):
         """
         data = self._labelled(X, y)
         if sample_weight is not None and not data.per_sequence:
-            raise ValueError("sample_weight is for one label a sequence")
+            raise ValueError("sample_weight is for one label per sequence")
         task = self.model_.task
         labelled = task.labelled(data.known)
         outputs = self.model_.outputs(data.values)

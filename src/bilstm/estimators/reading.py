@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
 from bilstm.data.memory import MemoryTable
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.data.targets import column_names, with_groups, with_targets
@@ -23,7 +25,7 @@ class Reader:
         owner: the estimator's name, for messages.
         unit: what has a label, "step" or "sequence".
         what: what is predicted, "label" or "quantity".
-        sequence, order, missing_label: see `SequenceEstimator`.
+        sequence, order, missing_label, reading: see `SequenceEstimator`.
     """
 
     owner: str
@@ -32,13 +34,24 @@ class Reader:
     sequence: str | None
     order: str | None
     missing_label: Any
+    reading: ReadingOptions | Mapping[str, Any] | None
 
     def open(self, X: Any, y: Any, groups: Any, classes: Any = None) -> tuple[Table, ColumnOptions]:
-        """Sequences and what belongs to them as one table, and which column is what."""
+        """Sequences and what belongs to them as one table, and which column is what.
+
+        Raises:
+            ValueError: X, y and groups do not fit together, or a parameter is impossible or has no effect on X.
+        """
         if y is None:
             raise ValueError(f"{self.owner} requires y to be passed, but the target y is None")
         names = column_names(y)
-        table = X if isinstance(X, Table) else open_table(X, sequence=self.sequence, steps=names)
+        reading = ReadingOptions.of(self.reading)
+        reading.check_order(self.order)
+        if isinstance(X, Table):
+            table = X
+        else:
+            table = open_table(X, sequence=self.sequence, steps=names, reading=reading)
+            reading.check_used({table.format}, table.label)
         for name in ("sequence", "order") if table.divided else ():
             if getattr(self, name) is not None and getattr(self, name) not in table.names:
                 raise ValueError(f"{name}={getattr(self, name)!r} names a column of a table, but X has no such column")
@@ -54,6 +67,7 @@ class Reader:
             label=labels,
             order=self.order,
             group=group,
+            reading=reading,
             task=f"{self.unit}-{what}",
             classes=None if classes is None or what == "labels" else list(classes),
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
+from bilstm.data.readingoptions import ReadingOptions
 from bilstm.estimators.base import RegressorMixin, SequenceEstimator
 from bilstm.model.trained import TrainedModel
 from bilstm.tasks import QuantityTask
@@ -54,6 +56,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
+        reading: ReadingOptions | Mapping[str, Any] | None = None,
         baseline: bool = False,
         random_state: Any = None,
         verbose: bool | None = None,

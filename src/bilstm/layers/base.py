@@ -159,7 +159,7 @@ class Layer(ABC):
 
 class Input(Layer):
     """The shape of a model's input: `Input((steps, features))`; steps may be None. `Input((None,))`, or before an
-    `Embedding` `Input((steps,))`, is one value a step.
+    `Embedding` `Input((steps,))`, is one value per step.
     """
 
     def __init__(self, shape: Sequence[int | None], *, name: str | None = None, **keywords: Any) -> None:

@@ -74,12 +74,14 @@ class Conv1D(Layer):
         name: str | None = None,
         **keywords: Any,
     ) -> None:
-        given = {"strides": strides, "data_format": data_format, "groups": groups}
-        fixed = {argument: _only(value) for argument, value in given.items()}
+        arguments = {"strides": strides, "data_format": data_format, "groups": groups}
+        fixed = {argument: _only(value) for argument, value in arguments.items()}
         for argument, (only, advice) in _FIXED.items():
             if fixed[argument] not in only:
                 allowed = " or ".join(map(repr, only))
-                raise ValueError(f"Conv1D: {argument}={given[argument]!r} is not supported (only {allowed}): {advice}")
+                raise ValueError(
+                    f"Conv1D: {argument}={arguments[argument]!r} is not supported (only {allowed}): {advice}"
+                )
         super().__init__(name=name, **fixed, **keywords)
         self.filters = check_count("Conv1D", "filters", filters)
         self.kernel_size = check_count("Conv1D", "kernel_size", _only(kernel_size))

@@ -160,7 +160,7 @@ class Masking(Layer):
 
 
 class Embedding(Layer):
-    """Whole numbers from 0 to input_dim - 1 -> learned vectors of output_dim values. Input: one whole number a step.
+    """Whole numbers from 0 to input_dim - 1 -> learned vectors of output_dim values. Input: one whole number per step.
 
     Args:
         input_dim: how many different numbers there are.
@@ -184,7 +184,7 @@ class Embedding(Layer):
             keywords["input_shape"] = (None, 1)
         super().__init__(name=name, **keywords)
         if self.input_features not in (None, 1):
-            raise ValueError(f"Embedding takes one whole number a step, not {self.input_features} features")
+            raise ValueError(f"Embedding takes one whole number per step, not {self.input_features} features")
         self.input_dim = check_count("Embedding", "input_dim", input_dim)
         self.output_dim = check_count("Embedding", "output_dim", output_dim)
         self.mask_zero = bool(check_choice("Embedding", "mask_zero", mask_zero, (False, True)))
@@ -192,7 +192,7 @@ class Embedding(Layer):
 
     def output_features(self, features: int) -> int:
         if features != 1:
-            raise ValueError(f"Embedding takes sequences of one whole number a step, not of {features} features")
+            raise ValueError(f"Embedding takes sequences of one whole number per step, not of {features} features")
         return self.output_dim
 
     def get_config(self) -> dict[str, Any]:

@@ -151,9 +151,9 @@ def with_temperature(probabilities: npt.ArrayLike, temperature: float, *, severa
     """
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature must be a finite number above 0, not {temperature!r}")
-    given = np.asarray(probabilities)
-    unlabelled = np.zeros(given.shape) if several else np.zeros(given.shape[:1], np.int64)
-    _, _, rows = check_label_sets(unlabelled, given) if several else check_probabilities(unlabelled, given)
+    original = np.asarray(probabilities)
+    unlabelled = np.zeros(original.shape) if several else np.zeros(original.shape[:1], np.int64)
+    _, _, rows = check_label_sets(unlabelled, original) if several else check_probabilities(unlabelled, original)
     if temperature == 1 or not rows.size:
         return rows.copy()
     scaled: npt.NDArray[Any]

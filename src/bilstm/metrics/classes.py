@@ -126,8 +126,8 @@ def step_intervals(
     """
     check_count("calibration", "bins", bins)
     chosen = {name: _SCORES[check_choice("intervals", "scores", name, _SCORES)] for name in scores}
-    places = np.arange(len(np.asarray(labels)) + 1) if offsets is None else offsets
-    return _scorer(labels, probabilities, places, bins).intervals(chosen, level=level, resamples=resamples, seed=seed)
+    bounds = np.arange(len(np.asarray(labels)) + 1) if offsets is None else offsets
+    return _scorer(labels, probabilities, bounds, bins).intervals(chosen, level=level, resamples=resamples, seed=seed)
 
 
 def step_report(labels: npt.ArrayLike, probabilities: npt.ArrayLike, offsets: npt.ArrayLike) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def step_report(labels: npt.ArrayLike, probabilities: npt.ArrayLike, offsets: np
 
 
 class ClassScores(Scorer[ProbabilitySums]):
-    """Scores of labels of one class each, for sequences that come some at a time.
+    """Scores of labels of one class each, for sequences that come in batches.
 
     Args:
         labelled: (n_sequences,) whether a sequence has labels.
@@ -211,7 +211,7 @@ class ClassScores(Scorer[ProbabilitySums]):
             where fewer than three sequences or groups have labels; in "per_class" also each class's "f1_interval", or
             None; "caution": a sentence where the intervals rest on few sequences or groups, otherwise None. With
             `per_sequence` also "top_k": by "2", "3" and "5", where there are more classes, the share of sequences
-            whose class is among so many likeliest; "roc_auc" and "average_precision": see the functions of that name.
+            whose class is among the k likeliest; "roc_auc" and "average_precision": see the functions of that name.
 
         Raises:
             ValueError: no step is labelled.
@@ -241,9 +241,9 @@ def _scorer(
     """A scorer that has taken all sequences, of which some must be labelled."""
     known, _, rows = check_probabilities(labels, probabilities)
     require_labelled(known)
-    places = as_offsets(offsets, len(known))
-    scorer = ClassScores(labelled_sequences(np.asarray(labels), places), rows.shape[1], bins=bins)
-    scorer.add(labels, probabilities, places)
+    bounds = as_offsets(offsets, len(known))
+    scorer = ClassScores(labelled_sequences(np.asarray(labels), bounds), rows.shape[1], bins=bins)
+    scorer.add(labels, probabilities, bounds)
     return scorer
 
 

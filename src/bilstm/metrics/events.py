@@ -111,8 +111,8 @@ def match_events(
         else:
             pairs.append((t, g))
             t, g = t + 1, g + 1
-    found = np.array(pairs, np.int64).reshape(-1, 2)
-    return np.stack([true_order[found[:, 0]], guess_order[found[:, 1]]], axis=1)
+    matched = np.array(pairs, np.int64).reshape(-1, 2)
+    return np.stack([true_order[matched[:, 0]], guess_order[matched[:, 1]]], axis=1)
 
 
 def event_report(
@@ -158,7 +158,7 @@ def event_report(
 
 
 class DetectionScores(Scorer[Counts]):
-    """Scores of events, for sequences that come some at a time.
+    """Scores of events, for sequences that come in batches.
 
     Args:
         labelled: (n_sequences,) whether a sequence has labels.
@@ -189,9 +189,9 @@ class DetectionScores(Scorer[Counts]):
         """Find, match and count the events of the next sequences; for the arguments see `event_report`."""
         truth, guess = check_classes(labels, predicted, self.sums.true.shape[1])
         guess = np.where(truth >= 0, guess, -1)
-        true, found = find_events(truth, offsets, background), find_events(guess, offsets, background)
-        pairs = match_events(true, found, onset_tolerance=onset_tolerance, offset_tolerance=offset_tolerance)
-        self._count(true, found, pairs, len(np.asarray(offsets)) - 1)
+        true, guessed = find_events(truth, offsets, background), find_events(guess, offsets, background)
+        pairs = match_events(true, guessed, onset_tolerance=onset_tolerance, offset_tolerance=offset_tolerance)
+        self._count(true, guessed, pairs, len(np.asarray(offsets)) - 1)
 
     def _count(self, true: Events, predicted: Events, pairs: npt.NDArray[np.int64], sequences: int) -> None:
         """Count the matched events of the next `sequences` sequences."""

@@ -40,7 +40,7 @@ _COMPARED = {name: _SCORES[name] for name in ("macro_f1", "micro_f1", "subset_ac
 
 
 class LabelSetScores(Scorer[LabelSetSums]):
-    """Scores of several labels at once, for sequences that come some at a time.
+    """Scores of several labels at once, for sequences that come in batches.
 
     A label is predicted where its probability is above a half. All labels and probabilities (as float32) are kept in
     memory, since the average precision needs them: 5 bytes for each label of each step.

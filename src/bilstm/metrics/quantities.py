@@ -75,7 +75,7 @@ _SCORES: dict[str, Callable[[QuantitySums], Scores]] = {
 
 
 class QuantityScores(Scorer[QuantitySums]):
-    """Scores of quantities, for sequences that come some at a time.
+    """Scores of quantities, for sequences that come in batches.
 
     Args:
         labelled: (n_sequences,) whether a sequence has known quantities.
@@ -86,7 +86,7 @@ class QuantityScores(Scorer[QuantitySums]):
         per_sequence: whether each sequence has quantities of its own, rather than each step.
 
     Raises:
-        ValueError: `means` are not so many finite numbers, or `groups` has another length or holds no integers.
+        ValueError: `means` are not n_outputs finite numbers, or `groups` has another length or holds no integers.
     """
 
     scores = _SCORES

@@ -83,8 +83,8 @@ def precision_over_thresholds(scores: npt.NDArray[Any], positive: Known) -> floa
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], np.cumsum(positive[order])
     last = np.append(scores[1:] != scores[:-1], True)  # equal scores pass a threshold together
-    found, passed = hits[last], np.flatnonzero(last) + 1
-    return float((np.diff(found, prepend=0) * found / passed).sum() / found[-1])
+    recalled, passed = hits[last], np.flatnonzero(last) + 1
+    return float((np.diff(recalled, prepend=0) * recalled / passed).sum() / recalled[-1])
 
 
 def mean_of_known(scores: list[float | None]) -> float | None:

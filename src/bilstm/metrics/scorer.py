@@ -1,4 +1,4 @@
-"""What all scorers share: sums over clusters of sequences that come some at a time, their intervals and differences."""
+"""What all scorers share: sums over clusters of sequences that come in batches, their intervals and differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bilstm.ragged import as_offsets
 
 
 class Scorer(Generic[S]):
-    """Scores of sequences that come some at a time, of which only sums over clusters are kept.
+    """Scores of sequences that come in batches, of which only sums over clusters are kept.
 
     Args:
         labelled: (n_sequences,) whether a sequence has labels; the sequences then come in this order.

@@ -85,7 +85,7 @@ def span_report(
 
 
 class SpanScores(DetectionScores):
-    """Scores of spans, for sequences that come some at a time.
+    """Scores of spans, for sequences that come in batches.
 
     Args:
         labelled: (n_sequences,) whether a sequence has labels.
@@ -108,9 +108,9 @@ class SpanScores(DetectionScores):
         """Find, match and count the spans of the next sequences; for the arguments see `span_report`."""
         truth, guess = check_classes(labels, predicted, len(self._classes))
         true, _ = find_spans(truth, offsets, self._classes)
-        found, _ = find_spans(np.where(truth >= 0, guess, -1), offsets, self._classes)
-        pairs = match_events(true, found, onset_tolerance=0, offset_tolerance=0)
-        self._count(true, found, pairs, len(np.asarray(offsets)) - 1)
+        guessed, _ = find_spans(np.where(truth >= 0, guess, -1), offsets, self._classes)
+        pairs = match_events(true, guessed, onset_tolerance=0, offset_tolerance=0)
+        self._count(true, guessed, pairs, len(np.asarray(offsets)) - 1)
 
     def report(self) -> dict[str, Any]:
         """All scores, as plain data: what `span_report` returns."""

@@ -128,7 +128,7 @@ def _default_features(table: Table, taken: set[str | None], text: TextColumn | N
         if others:
             notes.append(f"{', '.join(others)}: not a list of steps, so not used unless named with --features")
         return [name for name in table.lists if name not in taken]
-    found = list[str]()
+    features = list[str]()
     for name in table.names:
         if name in taken:
             continue
@@ -137,13 +137,13 @@ def _default_features(table: Table, taken: set[str | None], text: TextColumn | N
         elif _INDEX.fullmatch(name):
             notes.append(f"{name}: left out, since it is a data frame's index; name it with --features to use it")
         else:
-            found.append(name)
-    counters = [name for name in found if table.counts_rows(name)]
-    if len(counters) == len(found):
+            features.append(name)
+    counters = [name for name in features if table.counts_rows(name)]
+    if len(counters) == len(features):
         notes += [f"{name}: numbers the rows, but there is nothing else to predict from" for name in counters]
-        return found
+        return features
     notes += [f"{name}: left out, since it numbers the rows; name it with --features to use it" for name in counters]
-    return [name for name in found if name not in counters]
+    return [name for name in features if name not in counters]
 
 
 def _words_of(table: Table, taken: set[str | None]) -> str:

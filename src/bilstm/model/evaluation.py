@@ -30,7 +30,7 @@ def evaluate(
     Args:
         data: sequences with at least one label; labels that the model has never seen are classes of their own.
         tolerance: for labels of time steps: score runs of equal labels as events, whose first and last steps may each
-            be off by so many steps.
+            be off by this number of steps.
         background: the label that is no event.
 
     Returns:
@@ -50,7 +50,7 @@ def evaluate(
         UserError: there is no such background, or events are asked for where steps have no labels.
     """
     run = _Evaluation(model, data, tolerance, background)
-    for sequences, steps, outputs in model.output_portions(data.values, width=run.width):
+    for sequences, steps, outputs in model.output_chunks(data.values, width=run.width):
         others = None
         if model.baseline:
             others = model.baseline.outputs(data.part(sequences).values)
@@ -60,7 +60,7 @@ def evaluate(
 
 
 class _Evaluation:
-    """The scores of a model, and of its baseline, on sequences that come some at a time."""
+    """The scores of a model, and of its baseline, on sequences that come in batches."""
 
     def __init__(self, model: TrainedModel, data: Dataset, tolerance: int | None, background: str | None) -> None:
         task = model.task
@@ -97,8 +97,8 @@ class _Evaluation:
 
     def report(self) -> dict[str, Any]:
         clusters = "sequences" if self.data.groups is None else "groups"
-        found = {"task": self.task.kind, "sequences": len(self.data), "clusters_of": clusters}
-        report: dict[str, Any] = {**found, **self.scores.report()}
+        head = {"task": self.task.kind, "sequences": len(self.data), "clusters_of": clusters}
+        report: dict[str, Any] = {**head, **self.scores.report()}
         if isinstance(self.task, LabelTask):
             report["confusion"] = self.confusion
         if not isinstance(self.task, QuantityTask):

@@ -16,18 +16,18 @@ _KEPT = 256
 _BYTES = 6  # of a hash: whole numbers that every JSON reader keeps
 
 
-def fingerprint(*parts: Ragged) -> list[int]:
+def fingerprint(*datasets: Ragged) -> list[int]:
     """The smallest hashes of sequences, ascending."""
-    return sorted({value for part in parts for value in _hashes(part)})[:_KEPT]
+    return sorted({value for dataset in datasets for value in _hashes(dataset)})[:_KEPT]
 
 
 def share_seen(kept: list[int], values: Ragged) -> float:
     """An estimate of the share of sequences that are among those of a fingerprint."""
-    found = _hashes(values)
+    hashes = _hashes(values)
     if len(kept) == _KEPT:  # larger hashes were not kept
-        found = [value for value in found if value <= kept[-1]]
+        hashes = [value for value in hashes if value <= kept[-1]]
     known = set(kept)
-    return float(np.mean([value in known for value in found])) if found else 0.0
+    return float(np.mean([value in known for value in hashes])) if hashes else 0.0
 
 
 def _hashes(values: Ragged) -> list[int]:

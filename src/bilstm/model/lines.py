@@ -26,7 +26,7 @@ class Arrivals:
     """The lines of a source, as they come. A line may be of any length.
 
     Attributes:
-        ended: whether the source has come to its end.
+        ended: whether the source has ended.
     """
 
     def __init__(self, source: IO[bytes]) -> None:

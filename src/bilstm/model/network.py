@@ -55,7 +55,7 @@ def build_network(schema: Schema, task: Task, options: TrainingOptions) -> Seque
 
 
 def network_layers(schema: Schema, task: Task, options: TrainingOptions) -> list[Layer]:
-    """Embeddings of categories, convolutions, recurrent layers with dropout, pooling for tasks with one answer a
+    """Embeddings of categories, convolutions, recurrent layers with dropout, pooling for tasks with one answer per
     sequence, and a dense layer.
     """
     layers: list[Layer] = []

@@ -94,18 +94,18 @@ class PredictionOptions:
 
 
 def predicted_columns(
-    model: TrainedModel, data: Dataset, options: PredictionOptions, places: IndexArray, length: int
+    model: TrainedModel, data: Dataset, options: PredictionOptions, output_rows: IndexArray, length: int
 ) -> dict[str, Addition]:
     """Columns of predictions, by their names.
 
     Args:
-        places: for each row of outputs its row in the columns.
+        output_rows: for each row of outputs its row in the columns.
         length: the number of rows of the columns.
     """
     task, names = model.task, options.names(model.task)
     columns: list[npt.NDArray[Any]] = []
-    for group, steps, outputs in model.output_portions(data.values):
-        rows = places[group if data.per_sequence else steps]
+    for group, steps, outputs in model.output_chunks(data.values):
+        rows = output_rows[group if data.per_sequence else steps]
         values = _values(task, outputs, options)
         if not columns:
             columns = [_empty(length, value.dtype) for value in values]
@@ -113,8 +113,8 @@ def predicted_columns(
             column[rows] = value
     if isinstance(task, LabelTask):
         likeliest = 2 * options.top
-        coded = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
-        return dict(zip(names, [*_interleaved(coded, columns[1:likeliest:2]), *columns[likeliest:]], strict=True))
+        labels = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
+        return dict(zip(names, [*_interleaved(labels, columns[1:likeliest:2]), *columns[likeliest:]], strict=True))
     return dict(zip(names, columns, strict=True))
 
 
@@ -167,17 +167,17 @@ def find_runs(model: TrainedModel, data: Dataset, background: str | None) -> lis
     """The runs of equal predicted labels, without those of the background; some sequences in each part."""
     assert isinstance(model.task, LabelTask)
     ground = check_background(model.task.classes, background)
-    parts = []
-    for group, steps, outputs in model.output_portions(data.values):
+    chunks = []
+    for group, steps, outputs in model.output_chunks(data.values):
         offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
         runs = find_events(outputs.argmax(axis=1), offsets)
         first, last = offsets[runs.sequences] + runs.onsets, offsets[runs.sequences] + runs.offsets
         sums = np.add.reduceat(outputs.max(axis=1).astype(np.float64), first)
         kept = runs.classes != (-1 if ground is None else ground)
-        found = (first + steps.start, last + steps.start, runs.onsets, runs.offsets, runs.classes)
+        ends = (first + steps.start, last + steps.start, runs.onsets, runs.offsets, runs.classes)
         confidences = rounded(sums / (last + 1 - first))
-        parts.append(Runs(*(each[kept] for each in (*found, confidences))))
-    return parts
+        chunks.append(Runs(*(each[kept] for each in (*ends, confidences))))
+    return chunks
 
 
 def check_predictions_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), force: bool = False) -> None:

@@ -18,7 +18,7 @@ from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.table import Sequences, Table
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
-from bilstm.ragged import IndexArray, portions, steps_of
+from bilstm.ragged import IndexArray, chunks, steps_of
 from bilstm.splitting import default_share, split
 from bilstm.tasks import Task
 from bilstm.tasks.finding import find_target, find_task, read_truth
@@ -61,7 +61,7 @@ def prepare(
     Args:
         table: labelled sequences; steps or sequences without a label are context.
         options: which column is what.
-        labels: a table with one row a sequence that holds the labels.
+        labels: a table with one row per sequence that holds the labels.
         valid: a table to validate on; then nothing is set aside.
         valid_labels: the labels of `valid`, where they are in a table of their own.
         validation_split: the share of the sequences, or of the groups, for the validation set, from 0 up to but without
@@ -126,7 +126,7 @@ def read_dataset(
     """The sequences of a table as a model takes them.
 
     Args:
-        labels: a table with one row a sequence that holds the true answers.
+        labels: a table with one row per sequence that holds the true answers.
         group: the column that tells which sequences belong together.
         with_truth: whether to read the true answers, of which there must be at least one.
         most_unseen: the share of labels that the model may never have seen; if more are, it is another column.
@@ -171,7 +171,7 @@ def read_groups(table: Table, name: str, sequences: Sequences, least: int = 2) -
         texts = table.texts(name, start, stop).tolist()
         codes[start:stop] = [-1 if text is None else numbers.setdefault(text, len(numbers)) for text in texts]
     names, firsts = list(numbers), codes[sequences.first_rows]
-    for part in portions(sequences.offsets, scratch.BLOCK):
+    for part in chunks(sequences.offsets, scratch.BLOCK):
         rows = sequences.rows[sequences.offsets[part.start] : sequences.offsets[part.stop]]
         expected = np.repeat(firsts[part], np.diff(sequences.offsets)[part])
         for wrong in np.flatnonzero((codes[rows] < 0) | (codes[rows] != expected))[:1].tolist():

@@ -30,7 +30,7 @@ class Parts:
 
 
 def write_parts(path: AnyPath, parts: Parts, *, force: bool = False) -> None:
-    """Write a model file, wholly or not at all.
+    """Write a model file, atomically.
 
     Raises:
         UserError: the file cannot be written.
@@ -88,7 +88,7 @@ def _of_version_0_1(header: dict[str, Any]) -> dict[str, Any]:
     columns = columns if isinstance(columns, dict) else {}
     label = {"kind": "step-label", "columns": [columns.get("label")], "classes": columns.get("classes"), "type": "text"}
 
-    def part(described: Any) -> Any:
+    def network_of(described: Any) -> Any:
         if not isinstance(described, dict):
             return described
         training = described.get("training")
@@ -96,8 +96,8 @@ def _of_version_0_1(header: dict[str, Any]) -> dict[str, Any]:
             training = {"validation_sequences" if n == "held_out_sequences" else n: v for n, v in training.items()}
         return {"network": described.get("model"), "training": training}
 
-    converted = {"kind": "model", "schema": columns, "task": label, **part(header)}
-    return converted | ({"baseline": part(header["baseline"])} if header.get("baseline") is not None else {})
+    converted = {"kind": "model", "schema": columns, "task": label, **network_of(header)}
+    return converted | ({"baseline": network_of(header["baseline"])} if header.get("baseline") is not None else {})
 
 
 def _network(
@@ -133,17 +133,19 @@ def _is_record(training: dict[str, Any]) -> bool:
     )
 
 
-def _is_calibration(found: Any) -> bool:
-    if found is None:
+def _is_calibration(record: Any) -> bool:
+    if record is None:
         return True
     names = ("temperature", "log_loss_before", "log_loss", "calibration_error_before", "calibration_error")
     return (
-        isinstance(found, dict) and all(type(found.get(n)) in (int, float) for n in names) and found["temperature"] > 0
+        isinstance(record, dict)
+        and all(type(record.get(n)) in (int, float) for n in names)
+        and record["temperature"] > 0
     )
 
 
-def _is_fingerprint(found: Any) -> bool:
-    return found is None or (isinstance(found, list) and all(type(value) is int for value in found))
+def _is_fingerprint(record: Any) -> bool:
+    return record is None or (isinstance(record, list) and all(type(value) is int for value in record))
 
 
 def _fits(schema: Schema, task: Task, model: Sequential) -> bool:

@@ -1,4 +1,4 @@
-"""Predictions on a stream of JSON objects, one a line: for each sequence as soon as it is complete."""
+"""Predictions on a stream of JSON objects, one per line: for each sequence as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def predict_stream(
     """Predict for sequences as they come.
 
     The rows of a sequence are contiguous. A sequence is complete when a row of another one comes, or the end; then its
-    rows are written, each with what the model predicts; or its events; or, where there is one answer a sequence, one
+    rows are written, each with what the model predicts; or its events; or, where there is one answer per sequence, one
     object. An object that is a sequence of its own, with lists of steps or a text, is written with its answers.
 
     A signal that comes while there is work is raised after the answers for all sequences that are complete.
 
     Args:
-        source: JSON objects, one a line.
+        source: JSON objects, one per line.
         write: takes the answers for one or several whole sequences.
         on_error: takes what is wrong with a line, which is left out, or with a sequence, all of whose lines are. None:
             raise it.
@@ -288,21 +288,21 @@ def _check_new_names(lines: Sequence[Line], names: frozenset[str], model: Traine
 def _answers(model: TrainedModel, data: Dataset, lines: Sequence[Line], options: PredictionOptions) -> Iterator[bytes]:
     own = lines[0].key is None
     count = len(data) if data.per_sequence else len(data.rows)
-    places = np.arange(len(data)) if data.per_sequence else data.rows
-    columns = predicted_columns(model, data, options, places, count)
+    output_rows = np.arange(len(data)) if data.per_sequence else data.rows
+    columns = predicted_columns(model, data, options, output_rows, count)
     values = {
         name: column.texts(0, count) if isinstance(column, DictionaryColumn) else column.tolist()
         for name, column in columns.items()
     }
     if not own and data.per_sequence:
         firsts = data.rows[data.values.offsets[:-1]]
-        for place, row in enumerate(firsts.tolist()):
+        for index, row in enumerate(firsts.tolist()):
             answer = {str(model.schema.sequence): lines[row].cells[str(model.schema.sequence)]}
-            yield _written(answer | {name: column[place] for name, column in values.items()})
+            yield _written(answer | {name: column[index] for name, column in values.items()})
         return
     bounds = data.values.offsets if own and not data.per_sequence else None
-    for place, line in enumerate(lines):
-        chosen = place if bounds is None else slice(bounds[place], bounds[place + 1])
+    for index, line in enumerate(lines):
+        chosen = index if bounds is None else slice(bounds[index], bounds[index + 1])
         yield _extended(line.text, {name: column[chosen] for name, column in values.items()})
 
 
@@ -312,9 +312,9 @@ def _events(
     assert isinstance(model.task, LabelTask)
     sequence, order = model.schema.sequence, order_columns(model.schema, lines[0].cells) or None
     for runs in find_runs(model, data, options.background):
-        for place in range(len(runs.codes)):
-            first, last = int(data.rows[runs.first[place]]), int(data.rows[runs.last[place]])
-            ends: list[Any] = [int(runs.first_step[place]), int(runs.last_step[place])]
+        for index in range(len(runs.codes)):
+            first, last = int(data.rows[runs.first[index]]), int(data.rows[runs.last[index]])
+            ends: list[Any] = [int(runs.first_step[index]), int(runs.last_step[index])]
             if table.offsets is None:
                 key = lines[first].cells[str(sequence)]
                 if order is not None:
@@ -325,8 +325,8 @@ def _events(
                 if order is not None:
                     steps = [row - table.offsets[line] for row in (first, last)]
                     ends = [_joined([lines[line].cells[name][step] for name in order]) for step in steps]
-            label = model.task.classes[runs.codes[place]]
-            values = (key, *ends, label, float(runs.confidences[place]))
+            label = model.task.classes[runs.codes[index]]
+            values = (key, *ends, label, float(runs.confidences[index]))
             yield _written(dict(zip(EVENTS, values, strict=True)))
 
 

@@ -26,7 +26,7 @@ from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
 from bilstm.models.structure import describe
-from bilstm.ragged import FloatArray, Ragged, portions
+from bilstm.ragged import FloatArray, Ragged, chunks
 from bilstm.tasks import LabelTask, Task
 
 _PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
@@ -76,8 +76,8 @@ class TrainedModel:
 
         Returns:
             For tasks with an answer for each step, in the form of the data: (n, steps) for an array, a list of (steps,)
-            arrays for lists, (rows,) for a table. For tasks with one answer a sequence (n_sequences,); for a data frame
-            with a row a step (rows,). Several labels (0 or 1) or quantities have a last dimension for them.
+            arrays for lists, (rows,) for a table. For tasks with one answer per sequence (n_sequences,), or (rows,) for
+            a data frame with a row per step. Several labels (0 or 1) or quantities have a last dimension for them.
 
         Raises:
             UserError: the data are not like those of training; the message says where.
@@ -105,17 +105,17 @@ class TrainedModel:
         """(rows, outputs) float32 of the network for encoded sequences: probabilities, or scaled quantities."""
         return self.network.predict_rows(values, precision=self.precision)
 
-    def output_portions(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, FloatArray]]:
+    def output_chunks(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, FloatArray]]:
         """The outputs of some sequences at a time, where memory may not hold those of all.
 
         Args:
-            width: how many values a step becomes later, if more than the network has outputs.
+            width: the number of values that a step becomes later, if more than the network has outputs.
 
         Yields:
             Which sequences these are, which steps, and the (rows, outputs) of the network.
         """
         most = _PROBABILITIES // (width or self.task.outputs)
-        for group in portions(values.offsets, max(1, min(scratch.BLOCK, most))):
+        for group in chunks(values.offsets, max(1, min(scratch.BLOCK, most))):
             offsets = values.offsets[group.start : group.stop + 1]
             steps = slice(int(offsets[0]), int(offsets[-1]))
             yield group, steps, self.outputs(Ragged(values.values[steps], offsets - offsets[0]))
@@ -138,7 +138,7 @@ class TrainedModel:
             reading: how files are read, where that differs from training's.
 
         Raises:
-            UserError: there are more or fewer names than columns.
+            UserError: there are more or fewer names than columns, or a reading option has no effect.
         """
         schema = self.schema if features is None else self.schema.with_features(features)
         schema = dataclasses.replace(
@@ -147,6 +147,7 @@ class TrainedModel:
             order=order or schema.order,
             reading=reading.over(schema.reading),
         )
+        schema.reading.check_order(schema.order)
         task = self.task
         if label:
             if len(label) != len(task.columns):
@@ -171,7 +172,7 @@ class TrainedModel:
         """Encode sequences as the network takes them.
 
         Args:
-            labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+            labels: a table with one row per sequence that holds the true answers, where they are not among the data.
             group: the column that tells which sequences belong together.
             with_truth: whether to read the true answers.
 
@@ -196,7 +197,7 @@ class TrainedModel:
 
         Args:
             data: labelled sequences.
-            labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+            labels: a table with one row per sequence that holds the true answers, where they are not among the data.
             group: the column that tells which sequences belong together, such as one patient's: intervals then draw
                 whole groups.
             options: see `bilstm.model.evaluation.evaluate`.
@@ -214,7 +215,7 @@ class TrainedModel:
     # --- Files ---------------------------------------------------------------------------------------------------
 
     def save(self, path: AnyPath, *, force: bool = False) -> None:
-        """Write everything needed for prediction to one file, wholly or not at all.
+        """Write everything needed for prediction to one file, atomically.
 
         Args:
             force: whether to replace a file that bilstm did not write.

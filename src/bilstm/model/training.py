@@ -80,7 +80,7 @@ def train(
         data: a path (CSV, Parquet, NDJSON, CoNLL-style columns), a data frame of pandas, Polars or PyArrow, a
             dictionary of columns, or a list of dictionaries with a list for each column.
         label: the target column, or several for several labels (columns of 0 and 1) or quantities.
-        labels: a table with one row a sequence that holds the label: a path, or a data frame.
+        labels: a table with one row per sequence that holds the label: a path, or a data frame.
         sequence: the column that identifies sequences; not needed where each row of the data is a sequence.
         order: the column that sorts the rows of a sequence; None: they are in order.
         features: the columns to predict from; None: all that have no other role.
@@ -169,12 +169,7 @@ def column_options(
         raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
     divided = None if text is None else TextColumn(text, tokens)  # type: ignore[arg-type]
     options = ReadingOptions.of(reading)
-    for name in ("time_format", "one_day") if columns.get("order") is None else ():
-        if name in options.said:
-            raise UserError(
-                f"--{name.replace('_', '-')} ({name}) says how the order column is read, and has no effect without "
-                "one: name it with --order (order='…')"
-            )
+    options.check_order(columns.get("order"))
     return ColumnOptions(label=names, text=divided, task=task, reading=options, **columns)
 
 
@@ -220,8 +215,8 @@ def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> t
     )
     columns.reading.check_used({table.format}, table.label)
 
-    def names(given: Any) -> tuple[str, ...]:
-        parts = ([name] if name in table.names else name.split(",") for name in given)
+    def names(typed: Any) -> tuple[str, ...]:
+        parts = ([name] if name in table.names else name.split(",") for name in typed)
         return tuple(name.strip() for part in parts for name in part if name.strip())
 
     features = None if columns.features is None else names(columns.features)
@@ -327,7 +322,7 @@ def _finished(
     return model
 
 
-def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | None) -> dict[str, float] | None:
+def calibrate(model: TrainedModel, validation: Dataset | None, requested: bool | None) -> dict[str, float] | None:
     """Scale a model's probabilities by the temperature that fits the validation set best.
 
     After Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017). The weights of the last
@@ -335,7 +330,7 @@ def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | No
     change.
 
     Args:
-        wanted: whether to; None: if the validation set is large enough, and its log loss falls by more than chance
+        requested: whether to; None: if the validation set is large enough, and its log loss falls by more than chance
             explains: by one standard error over its groups or sequences.
 
     Returns:
@@ -343,19 +338,19 @@ def calibrate(model: TrainedModel, validation: Dataset | None, wanted: bool | No
         "calibration_error_before" and "calibration_error"; None where nothing was scaled.
     """
     task = model.task
-    if wanted is False or validation is None or task.what == "quantity":
+    if requested is False or validation is None or task.what == "quantity":
         return None
-    part = validation.part(slice(0, max(1, int(np.searchsorted(validation.row_offsets, _MOST // task.outputs)))))
-    labelled = task.labelled(part.known)
-    if not labelled.any() or (not wanted and (labelled.sum() < _FEWEST_ROWS or len(part) < _FEWEST_SEQUENCES)):
+    sample = validation.part(slice(0, max(1, int(np.searchsorted(validation.row_offsets, _MOST // task.outputs)))))
+    labelled = task.labelled(sample.known)
+    if not labelled.any() or (not requested and (labelled.sum() < _FEWEST_ROWS or len(sample) < _FEWEST_SEQUENCES)):
         return None
-    truth, outputs = part.known[labelled], model.outputs(part.values)[labelled]
+    truth, outputs = sample.known[labelled], model.outputs(sample.values)[labelled]
     several = not isinstance(task, LabelTask)
     temperature = find_temperature(truth, outputs, several=several)
     scaled = with_temperature(outputs, temperature, several=several)
-    if not wanted:
-        units = np.arange(len(part)) if part.groups is None else np.unique(part.groups, return_inverse=True)[1]
-        of_rows = np.repeat(units, np.diff(part.row_offsets))[labelled]
+    if not requested:
+        units = np.arange(len(sample)) if sample.groups is None else np.unique(sample.groups, return_inverse=True)[1]
+        of_rows = np.repeat(units, np.diff(sample.row_offsets))[labelled]
         gains = losses(truth, outputs) - losses(truth, scaled)
         sums = np.bincount(of_rows, gains.sum(axis=1) if several else gains)
         if sums.sum() <= np.sqrt(len(sums)) * sums.std():

@@ -43,18 +43,20 @@ class Model(Sequential):
         super().__init__(outputs.chain, seed=seed, name=name or "functional", **keywords)
 
 
-def _single(name: str, given: Any) -> Any:
-    if isinstance(given, dict):
-        given = list(given.values())
-    if not isinstance(given, (list, tuple)):
-        return given
-    if len(given) == 1:
-        return given[0]
-    chains = [each.chain for each in given if isinstance(each, (Input, Symbol))]
+def _single(name: str, tensors: Any) -> Any:
+    if isinstance(tensors, dict):
+        tensors = list(tensors.values())
+    if not isinstance(tensors, (list, tuple)):
+        return tensors
+    if len(tensors) == 1:
+        return tensors[0]
+    chains = [each.chain for each in tensors if isinstance(each, (Input, Symbol))]
     where = ""
-    if name == "outputs" and len(chains) == len(given) > 0:
+    if name == "outputs" and len(chains) == len(tensors) > 0:
         where = f"; this one branches after {_last_common(chains)!r}"
-    raise ValueError(f"Model: {len(given)} {name}, but a model is one chain of layers with one input and output{where}")
+    raise ValueError(
+        f"Model: {len(tensors)} {name}, but a model is one chain of layers with one input and output{where}"
+    )
 
 
 def _last_common(chains: Sequence[Sequence[Any]]) -> Any:

@@ -396,14 +396,14 @@ class Sequential:
                 but not scored. After a CRF labels, or 1 for each label that a step may have and 0 for the others.
             batch_size: sequences in a training step; 32 if left out.
             epochs: passes over the sequences.
-            verbose: 0 silent, 1 or "auto" a bar (only a line where the output is no terminal), 2 a line an epoch.
+            verbose: 0 silent, 1 or "auto" a bar (only a line where the output is no terminal), 2 a line per epoch.
             callbacks: of `bilstm.callbacks`.
             validation_split: the share of sequences, from the end, that makes the validation set.
             validation_data: (x, y) or (x, y, sample_weight); or batches, which are drawn once, before training.
             shuffle: whether each epoch takes the sequences, or the batches of an indexed object, in another order.
             class_weight: class -> weight of its rows' losses.
             sample_weight: a number for each sequence or for each step.
-            initial_epoch: the number of the first epoch, where a training goes on.
+            initial_epoch: the number of the first epoch, where a training continues.
             steps_per_epoch: batches of an epoch from a generator; left out, all that there are.
             validation_steps: how many batches `validation_data` has, if it is a generator; left out, all.
             validation_batch_size: sequences in what callbacks see as a batch of validation; `batch_size` if left out.
@@ -487,13 +487,13 @@ class Sequential:
             raise ValueError("fit: x has no sequences to train on")
         return self._check_labelled("fit: the training set", data), validation
 
-    def _validation_data(self, given: Any, steps: int | None) -> FitData:
-        if are_batches(given, None):
-            return self._gathered("fit", given, steps)
+    def _validation_data(self, data: Any, steps: int | None) -> FitData:
+        if are_batches(data, None):
+            return self._gathered("fit", data, steps)
         refuse_steps("fit", "validation_steps", steps)
-        if not isinstance(given, (list, tuple)) or not 2 <= len(given) <= 3:
+        if not isinstance(data, (list, tuple)) or not 2 <= len(data) <= 3:
             raise ValueError("fit: validation_data is (x, y) or (x, y, sample_weight)")
-        return self._check_labelled("fit: validation_data", self._fit_data(*given, complete=True))
+        return self._check_labelled("fit: validation_data", self._fit_data(*data, complete=True))
 
     def _given_batches(
         self,
@@ -768,10 +768,10 @@ class Sequential:
         return Predictor(self.network, sequences, steps, precision)
 
     def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream:
-        """For sequences that are still going on: predicts them piece by piece, and carries the recurrent states.
+        """For sequences that have not ended: predicts them piece by piece, and carries the recurrent states.
 
         Args:
-            sequences: how many go on at a time.
+            sequences: how many are open at a time.
             precision: of the weights, as for `evaluate`.
 
         Raises:
@@ -783,7 +783,7 @@ class Sequential:
         for layer in self.layers:
             if layer.needs_whole_sequence:
                 raise ValueError(
-                    f"stream: {layer!r} cannot go on step by step: only layers that read forward and keep what they "
+                    f"stream: {layer!r} cannot work step by step: only layers that read forward and keep what they "
                     f"know in a state can"
                 )
         if self._mask_value is not None:
@@ -971,7 +971,7 @@ class Sequential:
     def save(
         self, path: str | os.PathLike[str], overwrite: bool = True, *, force: bool = False, **keywords: Any
     ) -> None:
-        """Write architecture, weights and compile settings to one safetensors file, wholly or not at all.
+        """Write architecture, weights and compile settings to one safetensors file, atomically.
 
         The optimizer's moments are not kept, so that the file stays small.
 

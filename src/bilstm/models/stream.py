@@ -1,4 +1,4 @@
-"""Predictions for sequences that are still going on: each piece continues where the one before ended."""
+"""Predictions for sequences that have not ended: each piece continues where the one before ended."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Stream:
 
         Raises:
             ValueError: x has another number of sequences, one without steps or of other features, or a value that is
-                not finite, which would stay in the states for ever; `which` names a sequence twice or one that there
+                not finite, which would stay in the states forever; `which` names a sequence twice or one that there
                 is not; or `states` has been given another shape. The states are then those of before.
         """
         chosen, data = self._chosen(which), as_ragged(x)
         if len(data) != len(chosen):
-            raise ValueError(f"stream: {len(chosen)} sequences go on, but x has {len(data)}")
+            raise ValueError(f"stream: {len(chosen)} sequences are open, but x has {len(data)}")
         check_finite(data)
         network = self._model._network_for(data)
         rows, states = network.predict(data, self.states[chosen], return_states=True, precision=self._precision)

@@ -31,13 +31,13 @@ def make_targets(
 
     Args:
         y: for a network with a row for each step, a (n, steps), (n, steps, outputs) or (total_steps, outputs) array,
-            a list with an array for each sequence, or a Ragged; for one row a sequence, (n,) or (n, outputs).
+            a list with an array for each sequence, or a Ragged; for one row per sequence, (n,) or (n, outputs).
             NaN, or -1 unless y is any numbers: unlabelled.
         loss: a name in `bilstm.engine.losses.LOSSES`, which says what kind of targets y has.
         sample_weight: a number for each sequence, or for each row, shaped like y without outputs.
         class_weight: class -> weight; multiplies the sample weight.
         kept: (total_steps,) which steps of the data are not masked; the others' targets and weights are dropped. None:
-            all, or one row a sequence.
+            all, or one row per sequence.
         complete: whether y is a whole data set, in which labels of 1 and -1 alone are refused: they are two
             classes rather than unlabelled rows. In a batch they may be either.
 
@@ -122,7 +122,7 @@ def _labels(
     flat: npt.NDArray[Any], rows: int, outputs: int, kept: npt.NDArray[np.bool_] | None, complete: bool, loss: str
 ) -> npt.NDArray[np.int32]:
     if flat.size != rows:
-        raise ValueError(f"{loss} needs one whole number a row, but y has shape {flat.shape}")
+        raise ValueError(f"{loss} needs one whole number per row, but y has shape {flat.shape}")
     numbers = np.asarray(flat.reshape(rows), np.float64)
     if kept is not None:
         numbers = numbers[kept]

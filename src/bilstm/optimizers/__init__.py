@@ -65,10 +65,10 @@ class Optimizer:
             learning_rate = _positive(owner, "learning_rate", learning_rate)
         self.learning_rate: Any = learning_rate  # a number or a schedule
         clipping = {"clipnorm": clipnorm, "global_clipnorm": global_clipnorm, "clipvalue": clipvalue}
-        given = [name for name, value in clipping.items() if value is not None]
-        if len(given) > 1:
-            raise ValueError(f"{owner}: only one of {' and '.join(given)} may be given")
-        self.clipping = {name: _positive(owner, name, clipping[name]) for name in given}
+        chosen = [name for name, value in clipping.items() if value is not None]
+        if len(chosen) > 1:
+            raise ValueError(f"{owner}: only one of {' and '.join(chosen)} may be given")
+        self.clipping = {name: _positive(owner, name, clipping[name]) for name in chosen}
         self.weight_decay = (
             None if weight_decay is None else _positive(owner, "weight_decay", weight_decay, or_zero=True)
         )

@@ -1,6 +1,6 @@
 """Learning rates that change from training step to training step, by Keras's names and formulas.
 
-A schedule is given to an optimizer as its `learning_rate`. Steps are counted from 0 and go on from one `fit` to the
+A schedule is given to an optimizer as its `learning_rate`. Steps are counted from 0 and continue from one `fit` to the
 next.
 """
 

@@ -129,21 +129,21 @@ def bars(heights: Sequence[float], y: Scale, gap: float = 0.15) -> str:
     """SVG path data of bars of equal width that fill the chart's width."""
     width = SIZE / len(heights)
     return "".join(
-        f"M{(place + gap / 2) * width:.1f} {SIZE}v{-y(height):.0f}h{(1 - gap) * width:.1f}V{SIZE}Z"
-        for place, height in enumerate(heights)
+        f"M{(index + gap / 2) * width:.1f} {SIZE}v{-y(height):.0f}h{(1 - gap) * width:.1f}V{SIZE}Z"
+        for index, height in enumerate(heights)
         if height
     )
 
 
 def runs(labels: Sequence[_Label]) -> list[tuple[int, int, _Label]]:
     """(start, stop, label) of each run of equal labels."""
-    found: list[tuple[int, int, _Label]] = []
-    for place, label in enumerate(labels):
-        if found and found[-1][2] == label:
-            found[-1] = (found[-1][0], place + 1, label)
+    result: list[tuple[int, int, _Label]] = []
+    for step, label in enumerate(labels):
+        if result and result[-1][2] == label:
+            result[-1] = (result[-1][0], step + 1, label)
         else:
-            found.append((place, place + 1, label))
-    return found
+            result.append((step, step + 1, label))
+    return result
 
 
 def strips(labels: Sequence[str | None]) -> dict[str, str]:

@@ -36,8 +36,8 @@ def row_errors(task: Task, truth: Truth, outputs: FloatArray) -> tuple[Scores, S
     if isinstance(task, LabelTask):
         wrong = (outputs.argmax(axis=1) != truth).astype(np.float64)
         columns = np.minimum(np.maximum(truth, 0), outputs.shape[1] - 1)
-        given = np.where(truth < outputs.shape[1], outputs[np.arange(len(truth)), columns], 0)
-        loss = -np.log(given.clip(1e-7, None).astype(np.float64))
+        probabilities = np.where(truth < outputs.shape[1], outputs[np.arange(len(truth)), columns], 0)
+        loss = -np.log(probabilities.clip(1e-7, None).astype(np.float64))
     elif isinstance(task, QuantityTask):
         wrong = loss = (((task.predicted(outputs) - truth) / task.scale) ** 2).mean(axis=1)
     else:
@@ -103,7 +103,7 @@ def describe_sequences(
     """
     schema = model.schema
     numbers = {column.name: table.numbers(column.name) for column in schema.numeric[:MOST_NUMBERS]}
-    found = []
+    descriptions = []
     for index in indices:
         one = data.take([index])
         outputs = model.outputs(one.values)
@@ -113,25 +113,25 @@ def describe_sequences(
         if model.task.per_sequence:
             importance = step_importance(model.task, model.outputs, data.values, index, seed)
             weights = np.zeros(len(one.rows)) if importance is None else np.array(importance["steps"])
-        shown = _worst_part(weights, MOST_WORDS if schema.categorical else MOST_STEPS)
+        shown = _worst_steps(weights, MOST_WORDS if schema.categorical else MOST_STEPS)
         rows = one.rows[shown]
-        part = slice(0, 1) if model.task.per_sequence else shown
-        found.append(
+        answers = slice(0, 1) if model.task.per_sequence else shown
+        descriptions.append(
             {
                 "name": _name(schema.sequence, table, int(one.rows[0]), index),
-                "place": _place(table, int(one.rows.min())),
+                "place": _location(table, int(one.rows.min())),
                 "steps": len(one.rows),
                 "labelled": int(model.task.labelled(one.known).sum()),
                 "error": float(errors.sum()),
                 "start": shown.start,
                 "stop": shown.stop,
-                "targets": _targets(model.task, one.known[part], outputs[part], tuple(data.unseen)),
+                "targets": _targets(model.task, one.known[answers], outputs[answers], tuple(data.unseen)),
                 "importance": importance,
                 "numbers": {name: _plain(cells[rows]) for name, cells in numbers.items()},
                 "texts": {column.name: _texts(table, column.name, rows) for column in schema.categorical[:1]},
             }
         )
-    return found
+    return descriptions
 
 
 def _targets(task: Task, truth: Truth, outputs: FloatArray, unseen: tuple[str, ...]) -> dict[str, Any]:
@@ -166,12 +166,12 @@ def _name(sequence: str | None, table: Table, row: int, index: int) -> str:
     return str(index if isinstance(table, MemoryTable) else index + 1)
 
 
-def _place(table: Table, row: int) -> str:
+def _location(table: Table, row: int) -> str:
     """Such as `line 17` of a file, or `row 16 of X`."""
     return table.place(row).removeprefix(f"{table.label}, ").removesuffix(", step 0")
 
 
-def _worst_part(weights: Scores, most: int) -> slice:
+def _worst_steps(weights: Scores, most: int) -> slice:
     """All steps or, of too many, the `most` contiguous ones with the largest sum of weights."""
     if len(weights) <= most:
         return slice(0, len(weights))

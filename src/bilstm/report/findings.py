@@ -46,7 +46,7 @@ def examine(
 
     Args:
         data: labelled sequences in any form that `TrainedModel` takes.
-        labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+        labels: a table with one row per sequence that holds the true answers, where they are not among the data.
         group: the column that tells which sequences belong together: intervals then draw whole groups.
         tolerance, background: for events, see `bilstm.model.evaluation.evaluate`.
         seed: for random choices: see `ContextReach`, `step_importance` and `Residuals`.
@@ -75,7 +75,7 @@ def examine(
         totals = Residuals(task, [each["rmse"] for each in scores["per_quantity"].values()], seed)
     else:
         totals = LabelTotals(task, scores["temperature"])
-    for sequences, steps, outputs in model.output_portions(dataset.values):
+    for sequences, steps, outputs in model.output_chunks(dataset.values):
         rows = sequences if task.per_sequence else steps
         totals.add(dataset.known[rows], outputs)
         worst.add(sequences, rows, outputs)
@@ -149,7 +149,7 @@ def _histogram(lengths: npt.NDArray[np.int64]) -> list[dict[str, int]]:
 
 
 def _numbers(columns: tuple[NumericColumn, ...], table: Table) -> list[dict[str, Any]]:
-    found = []
+    summaries = []
     for column in columns:
         numbers = table.numbers(column.name)
         count, total, square = 0, 0.0, 0.0
@@ -158,7 +158,7 @@ def _numbers(columns: tuple[NumericColumn, ...], table: Table) -> list[dict[str,
             count, total = count + len(present), total + float(present.sum())
             square += float((present**2).sum())
         mean = total / max(1, count)
-        found.append(
+        summaries.append(
             {
                 "name": column.name,
                 "kind": "number",
@@ -169,14 +169,14 @@ def _numbers(columns: tuple[NumericColumn, ...], table: Table) -> list[dict[str,
                 "trained_deviation": column.scale,
             }
         )
-    return found
+    return summaries
 
 
 def _texts(schema: Schema, table: Table) -> list[dict[str, Any]]:
     whole: dict[str, CategoricalColumn] = {}
     for column in schema.categorical:  # those after the first are parts of the same cells
         whole.setdefault(column.name, column)
-    found = []
+    summaries = []
     for name, column in whole.items():
         different = unknown = 0
         most: list[tuple[int, str]] = []
@@ -186,7 +186,7 @@ def _texts(schema: Schema, table: Table) -> list[dict[str, Any]]:
             new = [(-count, text) for (text, count), code in zip(chunk, codes, strict=True) if not code]
             different, unknown = different + len(chunk), unknown - sum(count for count, _ in new)
             most = heapq.nsmallest(_UNKNOWN, [*most, *new])
-        found.append(
+        summaries.append(
             {
                 "name": name,
                 "kind": "text",
@@ -196,4 +196,4 @@ def _texts(schema: Schema, table: Table) -> list[dict[str, Any]]:
                 "most_frequent_unknown": {text: -count for count, text in most},
             }
         )
-    return found
+    return summaries

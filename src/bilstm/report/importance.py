@@ -37,7 +37,7 @@ def step_importance(
     """Find the steps on which the prediction for a sequence rests.
 
     Args:
-        task: a task with one answer a sequence.
+        task: a task with one answer per sequence.
         predict: the outputs of the network for any sequences.
         values: encoded sequences.
         sequence: the index of the one to explain.

@@ -72,14 +72,14 @@ def write_report(
     """Evaluate a model on labelled sequences, and write the results as a page that any browser shows.
 
     Args:
-        path: the file to write, wholly or not at all; its name ends in .html.
+        path: the file to write, atomically; its name ends in .html.
         model: for any task.
         data: labelled sequences in any form that `TrainedModel` takes: a path, a data frame, arrays …
-        labels: a table with one row a sequence that holds the true answers, where they are not among the data.
+        labels: a table with one row per sequence that holds the true answers, where they are not among the data.
         group: the column that tells which sequences belong together, such as one patient's: intervals then draw whole
             groups.
         tolerance: for labels of time steps: score runs of equal labels as events, whose first and last steps may each
-            be off by so many steps.
+            be off by this number of steps.
         background: the label that is no event.
         name: the model's name or file, shown on the page along with the file's size.
         force: whether to replace a file that bilstm did not write.

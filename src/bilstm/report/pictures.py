@@ -26,12 +26,12 @@ class Bar(NamedTuple):
 
 def score_bars(scores: dict[str, Any], key: str, constant: tuple[str, float] | None) -> list[Bar]:
     """A score of the model and of what it is to be compared with; what is below 0 is drawn as 0."""
-    found = []
+    drawn = []
     for name, style, of in (("this model", "model", scores), ("without context", "alone", scores["baseline"])):
         if of:
             ends = (of["intervals"] or {}).get(key, (of[key],) * 2)
-            found.append(Bar(name, style, *(max(0.0, value) for value in (of[key], *ends))))
-    return [*found, *([Bar(constant[0], "constant", *[constant[1]] * 3)] if constant else [])]
+            drawn.append(Bar(name, style, *(max(0.0, value) for value in (of[key], *ends))))
+    return [*drawn, *([Bar(constant[0], "constant", *[constant[1]] * 3)] if constant else [])]
 
 
 def learning(model: TrainedModel) -> list[Chart]:
@@ -89,12 +89,12 @@ def calibration(findings: dict[str, Any], several: bool) -> Chart:
         Line("share of predictions", "share", bars(shares, unit), area=True),
         Line("as it should be", "ideal", f"M0 {SIZE}L{SIZE} 0"),
     ]
-    for name, style, found in (
+    for name, style, curve_points in (
         ("before temperature scaling", "alone", findings["uncalibrated"] or []),
         ("this model", "model", scores["calibration"]),
     ):
-        points = [each["confidence"] for each in found], [each["accuracy"] for each in found]
-        if found:
+        points = [each["confidence"] for each in curve_points], [each["accuracy"] for each in curve_points]
+        if curve_points:
             lines.append(curve(name, style, *points, unit, unit))
     ticks = [Tick(25 * quarter, f"{25 * quarter} %") for quarter in range(5)]
     return Chart(words, ticks, ticks, "predicted probability", right, lines)
@@ -102,24 +102,24 @@ def calibration(findings: dict[str, Any], several: bool) -> Chart:
 
 def lengths(data: dict[str, Any]) -> Chart | None:
     """How many sequences have which length; None where they all have the same."""
-    found = data["lengths"]["bars"]
-    if len(found) < 2:
+    counts = data["lengths"]["bars"]
+    if len(counts) < 2:
         return None
-    y = Scale(0, max(each["sequences"] for each in found) * 1.05)
-    x = Scale(found[0]["from"] - 0.5, found[-1]["to"] + 0.5)
+    y = Scale(0, max(each["sequences"] for each in counts) * 1.05)
+    x = Scale(counts[0]["from"] - 0.5, counts[-1]["to"] + 0.5)
     words = f"lengths from {data['lengths']['shortest']:,} to {data['lengths']['longest']:,} steps"
-    path = bars([each["sequences"] for each in found], y, gap=0.08)
+    path = bars([each["sequences"] for each in counts], y, gap=0.08)
     ticks = [tick for tick in x.ticks(5, "{:,.10g}") if "." not in tick.text]
     return Chart(words, ticks, y.ticks(3, "{:,g}"), "steps", "sequences", [Line("", "model", path, area=True)])
 
 
-def residuals(found: dict[str, Any]) -> list[tuple[str, Chart]]:
+def residuals(report: dict[str, Any]) -> list[tuple[str, Chart]]:
     """Titles and charts for a quantity, from what `Residuals` found."""
-    predicted, true = ([point[column] for point in found["points"]] for column in (0, 1))
-    values, guesses, errors = Scale(*_ends([*predicted, *true])), Scale(*_ends(predicted)), Scale(*found["range"])
-    shares = [count / max(1, found["rows"]) for count in found["bars"]]
+    predicted, true = ([point[column] for point in report["points"]] for column in (0, 1))
+    values, guesses, errors = Scale(*_ends([*predicted, *true])), Scale(*_ends(predicted)), Scale(*report["range"])
+    shares = [count / max(1, report["rows"]) for count in report["bars"]]
     up = Scale(0, max(shares) * 1.05 or 1)
-    within = [min(max(guess - truth, errors.low), errors.high) for guess, truth in found["points"]]
+    within = [min(max(guess - truth, errors.low), errors.high) for guess, truth in report["points"]]
     value_ticks, error_ticks, guess_ticks = (scale.ticks(4, "{:.4g}") for scale in (values, errors, guesses))
     ideal = Line("perfect", "ideal", f"M0 {SIZE}L{SIZE} 0")
     zero = Line("no error", "ideal", f"M0 {SIZE / 2:g}H{SIZE}")
@@ -171,27 +171,29 @@ def measure(task: Task, scores: dict[str, Any]) -> Measure:
 
 def reach(shown: Measure, sides: dict[str, Any]) -> dict[str, Chart]:
     """For the past and the future, the score by how much of them is known, from what `ContextReach` found."""
-    sides = {side: found for side, found in sides.items() if found and found["known"]}
-    ends = [end for found in sides.values() for known in found["known"] for end in _around(known, shown)]
+    sides = {side: measured for side, measured in sides.items() if measured and measured["known"]}
+    ends = [end for measured in sides.values() for known in measured["known"] for end in _around(known, shown)]
     least, most = (choose([*ends, shown.factor * shown.whole], default=0.0) for choose in (min, max))
     top = most + 0.1 * (most - least)
     y = Scale(max(0.0, least - 0.05 * (most - least)), min(1.0, top) if shown.factor > 0 else top)
-    return {side: _reach(side, found["known"], shown, y) for side, found in sides.items()}
+    return {side: _reach(side, measured["known"], shown, y) for side, measured in sides.items()}
 
 
 def _reach(side: str, known: list[dict[str, Any]], shown: Measure, y: Scale) -> Chart:
     x = Scale(len(known) - 0.5, -0.5) if side == "past" else Scale(-0.5, len(known) - 0.5)
-    places = range(len(known))
+    positions = range(len(known))
     values = [shown.factor * (shown.whole - each["lost"]) for each in known]
     lows, highs = zip(*(_around(each, shown) for each in known), strict=True)
     full = line([-0.5, len(known) - 0.5], [shown.factor * shown.whole] * 2, x, y)
     lines = [
-        Line("95 % interval", "uncertain", band(places, lows, highs, x, y), area=True),
+        Line("95 % interval", "uncertain", band(positions, lows, highs, x, y), area=True),
         Line("with all of it", "ideal", full),
-        curve(f"with so much of the {side}", "model", places, values, x, y),
+        curve(f"with so much of the {side}", "model", positions, values, x, y),
     ]
     every = -(-len(known) // 6)
-    ticks = [Tick(x(place) / SIZE * 100, f"{known[place]['to']:,}") for place in places if place % every == 0]
+    ticks = [
+        Tick(x(position) / SIZE * 100, f"{known[position]['to']:,}") for position in positions if position % every == 0
+    ]
     words = "; ".join(f"{each['to']} steps, {value:.3g}" for each, value in zip(known, values, strict=True))
     vertical = _shares(y) if shown.factor > 0 else y.ticks(4)
     return Chart(words, ticks, vertical, f"steps of the {side} that are known", shown.name, lines)
@@ -203,4 +205,4 @@ def _around(known: dict[str, Any], shown: Measure) -> list[float]:
 
 
 def _shares(y: Scale) -> list[Tick]:
-    return [Tick(place, f"{100 * float(text.replace('−', '-')):.10g} %") for place, text in y.ticks(4)]
+    return [Tick(position, f"{100 * float(text.replace('−', '-')):.10g} %") for position, text in y.ticks(4)]

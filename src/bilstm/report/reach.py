@@ -3,8 +3,8 @@
 A sequence is cut at a random step, and everything before the cut is replaced by the beginnings of other sequences (as
 many steps, at most `WASHED_OUT`). The step at the cut is then predicted without any of its own past, the next one with
 one step of it, the one after with two, and so on: one altered sequence shows the effect of every amount of past. The
-future is replaced likewise, by the ends of other sequences. Scores are compared with those of the same steps in the
-sequence as it was.
+future is replaced in the same way, by the ends of other sequences. Scores are compared with those of the same steps in
+the sequence as it was.
 
 Replacements are real stretches of other sequences, since noise would confuse the network rather than leave it
 uninformed. After "permutation importance": Breiman, "Random Forests" (2001), section 10.
@@ -25,7 +25,7 @@ from bilstm.metrics.intervals import FEWEST_CLUSTERS, RESAMPLES, intervals
 from bilstm.ragged import FloatArray, IndexArray, Ragged
 from bilstm.tasks import LabelTask, QuantityTask, Task
 
-FURTHEST = 512  # steps of context that are told apart
+FURTHEST = 512  # steps of context that are distinguished
 WASHED_OUT = 300  # steps of other sequences after which a network has forgotten what came before them
 MOST_STEPS = 300_000  # to predict, for each side
 MOST_CUTS = 2_000
@@ -97,7 +97,7 @@ class ContextReach:
 
         Returns:
             Plain data, for "past" and "future": "cuts", their number; "known", by amount of context, a list of "from"
-            and "to" (so many steps of that side are known), "steps", their "score" (the mean of `step_scores`), the
+            and "to" (the steps of that side that are known), "steps", their "score" (the mean of `step_scores`), the
             "intact" score of the same steps with full context, and "lost", the difference, with its 95 % "interval"
             (None with fewer than three sequences or groups); "worth": what is lost without that side; "reach": the
             fewest steps from which on nine tenths of the worth are retained, 0 where it is worth nothing (0 lies
@@ -117,14 +117,14 @@ class ContextReach:
         data, cuts = self._data, self._cuts[side]
         if not len(cuts.steps):
             return None
-        places = list(zip(cuts.sequences.tolist(), cuts.steps.tolist(), strict=True))
-        altered = [_altered(side, data.values, *place, self._rng) for place in places]
+        positions = list(zip(cuts.sequences.tolist(), cuts.steps.tolist(), strict=True))
+        altered = [_altered(side, data.values, *position, self._rng) for position in positions]
         batch = Ragged.from_sequences([steps for steps, _ in altered])
         outputs = predict(batch)
         edges = _edges(int(data.values.lengths.max()))
-        sums = np.zeros((3, len(places), len(edges) - 1))  # steps, their scores, and their scores with full context
-        for number, (place, (_, at), intact) in enumerate(zip(places, altered, cuts.intact, strict=True)):
-            steps = self._steps(side, *place)
+        sums = np.zeros((3, len(positions), len(edges) - 1))  # steps, their scores, and their scores with full context
+        for number, (position, (_, at), intact) in enumerate(zip(positions, altered, cuts.intact, strict=True)):
+            steps = self._steps(side, *position)
             here = batch.offsets[number] + at + steps - steps[0]
             scores = step_scores(self._task, data.known[steps], outputs[here])
             scored = ~np.isnan(scores)
@@ -162,20 +162,20 @@ def _altered(side: Side, values: Ragged, sequence: int, cut: int, rng: np.random
 
 
 def steps_of_others(
-    values: Ragged, sequence: int, count: int, rng: np.random.Generator, part: Literal["start", "end", "any"]
+    values: Ragged, sequence: int, count: int, rng: np.random.Generator, where: Literal["start", "end", "any"]
 ) -> FloatArray:
     """(count, features) steps from the starts, the ends or any part of other sequences than this one."""
     if len(values) == 1:  # then from elsewhere in this one
         own = values[0]
         return np.roll(own, int(rng.integers(1, max(2, len(own)))), axis=0)[:count]
-    pieces: list[FloatArray] = [values.values[:0]]
-    while missing := count - sum(map(len, pieces)):
+    chunks: list[FloatArray] = [values.values[:0]]
+    while missing := count - sum(map(len, chunks)):
         other = int(rng.integers(len(values) - 1))
         steps = values[other + (other >= sequence)]
         spare = max(0, len(steps) - missing)
-        start = {"start": 0, "end": spare, "any": int(rng.integers(spare + 1)) if part == "any" else 0}[part]
-        pieces.append(steps[start : start + missing])
-    return np.concatenate(pieces[::-1] if part == "end" else pieces)
+        start = {"start": 0, "end": spare, "any": int(rng.integers(spare + 1)) if where == "any" else 0}[where]
+        chunks.append(steps[start : start + missing])
+    return np.concatenate(chunks[::-1] if where == "end" else chunks)
 
 
 def _edges(longest: int) -> npt.NDArray[np.int64]:

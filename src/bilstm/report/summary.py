@@ -68,7 +68,7 @@ def labelled_rows(scores: dict[str, Any]) -> int:
 def cautions(model: TrainedModel, scores: dict[str, Any]) -> list[str]:
     """What limits the scores."""
     training, gain = model.training, ((scores["baseline"] or {}).get("intervals") or {}).get("gain")
-    found = {
+    conditions = {
         scores["caution"]: scores["caution"],
         "It is not certain that context helps at all: the difference may be chance.": gain and gain[0] <= 0,
         "Always predicting the majority class would be right as often.": scores.get("accuracy", 1)
@@ -78,7 +78,7 @@ def cautions(model: TrainedModel, scores: dict[str, Any]) -> list[str]:
         f"probably be better.": training["epochs"] == training["best_epoch"]
         and training["stopped"] != "all epochs done",
     }
-    return [caution for caution, holds in found.items() if holds]
+    return [caution for caution, holds in conditions.items() if holds]
 
 
 def constant_scores(task: Task, scores: dict[str, Any]) -> dict[str, float]:
@@ -96,14 +96,16 @@ def constant_scores(task: Task, scores: dict[str, Any]) -> dict[str, float]:
 def overconfidence(scores: dict[str, Any]) -> float:
     """By how much the mean predicted probability exceeds the accuracy."""
     curve = scores["calibration"]
-    excess = sum(found["steps"] * (found["confidence"] - found["accuracy"]) for found in curve)
-    return float(excess / sum(found["steps"] for found in curve))
+    excess = sum(group["steps"] * (group["confidence"] - group["accuracy"]) for group in curve)
+    return float(excess / sum(group["steps"] for group in curve))
 
 
 def confusions(confusion: dict[str, dict[str, int]]) -> list[tuple[str, str, int]]:
     """(true label, predicted label, rows) of each error, the most frequent first."""
-    found = [(truth, guess, rows) for truth, row in confusion.items() for guess, rows in row.items() if truth != guess]
-    return sorted(found, key=lambda each: -each[2])
+    confusions = [
+        (truth, guess, rows) for truth, row in confusion.items() for guess, rows in row.items() if truth != guess
+    ]
+    return sorted(confusions, key=lambda each: -each[2])
 
 
 def most(rows: dict[str, dict[str, Any]], key: str = "support", count: int = MOST_ROWS) -> dict[str, dict[str, Any]]:

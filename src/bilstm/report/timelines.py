@@ -21,7 +21,7 @@ class Example:
     """A sequence as the template draws it.
 
     Attributes:
-        found: what `describe_sequences` says about it.
+        description: what `describe_sequences` says about it.
         x: ticks of the time steps.
         charts: (name, chart) of features, quantities, importance and probability, from top to bottom.
         strips: (name, words for readers who cannot see it, (CSS class, path) pairs) of labels.
@@ -32,7 +32,7 @@ class Example:
         legend: (text, CSS class) of colours.
     """
 
-    found: dict[str, Any]
+    description: dict[str, Any]
     x: list[Tick]
     charts: list[tuple[str, Chart]]
     strips: list[tuple[str, str, list[tuple[str, str]]]] = field(default_factory=list)
@@ -44,28 +44,28 @@ class Example:
     @property
     def length(self) -> int:
         """The number of steps that are shown."""
-        return int(self.found["stop"] - self.found["start"])
+        return int(self.description["stop"] - self.description["start"])
 
 
 def examples(task: Task, findings: dict[str, Any]) -> list[Example]:
     """Drawings of the worst sequences."""
     styles = _colours(findings["scores"]["per_class"]) if isinstance(task, LabelTask) else {}
-    return [_example(task, found, styles) for found in findings["worst"]]
+    return [_example(task, description, styles) for description in findings["worst"]]
 
 
-def _example(task: Task, found: dict[str, Any], styles: dict[str, str]) -> Example:
-    steps = range(found["start"] + 1, found["stop"] + 1)
+def _example(task: Task, description: dict[str, Any], styles: dict[str, str]) -> Example:
+    steps = range(description["start"] + 1, description["stop"] + 1)
     x = Scale(steps[0] - 0.5, steps[-1] + 0.5)
     ticks = [tick for tick in x.ticks(5, "{:,.10g}") if "." not in tick.text]
-    charts = [(name, _curves(name, {"signal": values}, steps, x)) for name, values in found["numbers"].items()]
-    example = Example(found, ticks, charts)
-    words: list[str] = next(iter(found["texts"].values()), [])
+    charts = [(name, _curves(name, {"signal": values}, steps, x)) for name, values in description["numbers"].items()]
+    example = Example(description, ticks, charts)
+    words: list[str] = next(iter(description["texts"].values()), [])
     if task.per_sequence:
         _draw_importance(example, words, steps, x)
     elif isinstance(task, LabelTask):
         _draw_labels(example, words, steps, x, styles)
     elif isinstance(task, QuantityTask):
-        for name, each in found["targets"].items():
+        for name, each in description["targets"].items():
             curves = {"truth": each["truth"], "model": each["predicted"]}
             example.charts.append((name, _curves(f"true and predicted {name}", curves, steps, x)))
         example.tokens = [(text, "", "", None, "none", 0.0) for text in words]
@@ -83,11 +83,11 @@ def step_range(start: int, stop: int) -> str:
 def _colours(per_class: dict[str, dict[str, Any]]) -> dict[str, str]:
     """The CSS class of each label: grey for the most frequent, then a colour each, then one for all others."""
     frequent = sorted(per_class, key=lambda name: (-per_class[name]["support"], name))
-    return {name: f"c{min(place, COLOURS)}" for place, name in enumerate(frequent)}
+    return {name: f"c{min(index, COLOURS)}" for index, name in enumerate(frequent)}
 
 
 def _draw_labels(example: Example, words: list[str], steps: range, x: Scale, styles: dict[str, str]) -> None:
-    targets = example.found["targets"]
+    targets = example.description["targets"]
     truth, predicted, sure = targets["truth"], targets["predicted"], targets["confidence"]
     wrong = [true is not None and true != guess for true, guess in zip(truth, predicted, strict=True)]
     occurring = sorted({label for label in (*truth, *predicted) if label is not None}, key=lambda name: styles[name])
@@ -95,9 +95,11 @@ def _draw_labels(example: Example, words: list[str], steps: range, x: Scale, sty
     if rest := len(occurring) - len(example.legend):
         example.legend.append((counted(rest, "other label"), f"c{COLOURS}"))
     example.legend.append(("wrong", "wrong"))
-    parts = zip(words, truth, predicted, sure, strict=True) if words else ()
-    example.tokens = [(text, true or "–", guess, p, styles.get(true, "none"), 0.0) for text, true, guess, p in parts]
-    example.mistakes = _mistakes(truth, predicted, wrong, sure, example.found["start"])
+    steps_of_text = zip(words, truth, predicted, sure, strict=True) if words else ()
+    example.tokens = [
+        (text, true or "–", guess, p, styles.get(true, "none"), 0.0) for text, true, guess, p in steps_of_text
+    ]
+    example.mistakes = _mistakes(truth, predicted, wrong, sure, example.description["start"])
     first = "; ".join(f"{where}: {guess} instead of {true}" for where, true, guess, _ in example.mistakes[:5])
     example.marked = (strips(["wrong" if bad else None for bad in wrong]).get("wrong", ""), "wrong")
     example.strips = [
@@ -109,7 +111,7 @@ def _draw_labels(example: Example, words: list[str], steps: range, x: Scale, sty
 
 
 def _draw_label_sets(example: Example, words: list[str]) -> None:
-    targets = example.found["targets"]
+    targets = example.description["targets"]
     for name, each in targets.items():
         for row, key, style in ((f"{name}: true", "truth", "constant"), ("predicted", "predicted", "model")):
             path = strips([style if value else None for value in each[key]]).get(style, "")
@@ -118,11 +120,11 @@ def _draw_label_sets(example: Example, words: list[str]) -> None:
         bad = strips(["wrong" if true is not None and true != guess else None for true, guess in pairs])
         example.strips.append(("", f"{name}: wrong", [("wrong", bad.get("wrong", ""))]))
     example.legend = [("true", "constant"), ("predicted", "model"), ("wrong", "wrong")]
-    for place, text in enumerate(words):
+    for step, text in enumerate(words):
         holding = {
-            key: ", ".join(name for name, each in targets.items() if each[key][place]) for key in ("truth", "predicted")
+            key: ", ".join(name for name, each in targets.items() if each[key][step]) for key in ("truth", "predicted")
         }
-        known = next(iter(targets.values()))["truth"][place] is not None
+        known = next(iter(targets.values()))["truth"][step] is not None
         truth = holding["truth"] or "none" if known else "–"
         example.tokens.append((text, truth, holding["predicted"] or "none", None, "none", 0.0))
 
@@ -132,15 +134,15 @@ def _mistakes(
 ) -> list[tuple[str, str, str, str]]:
     """The longest runs of the same mistake, in order."""
     marks = [(true, guess) if bad else None for true, guess, bad in zip(truth, predicted, wrong, strict=True)]
-    found = sorted((first - stop, first, stop) for first, stop, mark in runs(marks) if mark)[:_MOST_RUNS]
+    longest = sorted((first - stop, first, stop) for first, stop, mark in runs(marks) if mark)[:_MOST_RUNS]
     return [
         (step_range(start + a, start + b), truth[a] or "", predicted[a], percent(sum(sure[a:b]) / (b - a)))
-        for a, b in sorted((first, stop) for _, first, stop in found)
+        for a, b in sorted((first, stop) for _, first, stop in longest)
     ]
 
 
 def _draw_importance(example: Example, words: list[str], steps: range, x: Scale) -> None:
-    importance = example.found["importance"]
+    importance = example.description["importance"]
     weights = [0.0] * len(steps)
     if importance:
         weights = [max(0.0, weight) for weight in importance["steps"][steps[0] - 1 : steps[-1]]]

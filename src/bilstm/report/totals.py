@@ -100,9 +100,9 @@ class Residuals:
         labelled = self._task.labelled(truth)
         truth, predicted = truth[labelled], self._task.predicted(outputs[labelled])
         bins, width = self._counts.shape[1], 2 * _FURTHEST / self._counts.shape[1]
-        places = np.floor((predicted - truth) / self._errors / width).clip(-bins // 2, bins // 2 - 1) + bins // 2
+        bin_of_rows = np.floor((predicted - truth) / self._errors / width).clip(-bins // 2, bins // 2 - 1) + bins // 2
         for output, counts in enumerate(self._counts):
-            counts += np.bincount(places[:, output].astype(np.int64), minlength=bins)
+            counts += np.bincount(bin_of_rows[:, output].astype(np.int64), minlength=bins)
         columns, deviations = np.tile(np.arange(truth.shape[1]), len(truth)), (truth - self._task.mean).ravel()
         for sums, values in zip(self._sums, (deviations, deviations**2), strict=True):
             np.add.at(sums, columns, values)  # one after the other: the chunks do not matter
@@ -119,14 +119,14 @@ class Residuals:
         Returns:
             "residuals", a list: for each quantity its "name"; "rows"; "mean" and "deviation" of the true values;
             "range" and "bars": how many residuals lie in each of 40 bins of that range, those beyond counted in the
-            outermost; "half" and "ninety": the absolute error that so many per cent of the predictions do not exceed,
+            outermost; "half" and "ninety": the absolute error that 50 or 90 % of the predictions do not exceed,
             None if beyond the range; "points": a random sample of [predicted, true] values.
         """
-        found = []
+        reports = []
         for output, name in enumerate(self._task.columns):
             edge, counts = _FURTHEST * float(self._errors[output]), self._counts[output]
             mean, square = self._sums[:, output] / max(1, self._rows)
-            found.append(
+            reports.append(
                 {
                     "name": name,
                     "rows": self._rows,
@@ -139,12 +139,12 @@ class Residuals:
                     "points": self._sample[:, :, output].tolist(),
                 }
             )
-        return {"residuals": found}
+        return {"residuals": reports}
 
 
 def _quantile(counts: npt.NDArray[np.int64], share: float, edge: float) -> float | None:
     """The absolute error that this share of residuals does not exceed, to a fiftieth of the root mean squared error."""
     half = len(counts) // 2
     absolute = np.cumsum(counts[half:] + counts[:half][::-1])
-    place = int(np.searchsorted(absolute, share * absolute[-1]))
-    return None if place >= half - 1 else edge * (place + 1) / half
+    index = int(np.searchsorted(absolute, share * absolute[-1]))
+    return None if index >= half - 1 else edge * (index + 1) / half

@@ -25,7 +25,7 @@ _MOST_NAMED = 5  # sequences in a message
 
 @dataclasses.dataclass(frozen=True)
 class TargetTable:
-    """Where the true answers are: in the table of the sequences, or in a table of their own with a row a sequence.
+    """Where the true answers are: in the table of the sequences, or in a table of their own with a row per sequence.
 
     Attributes:
         table: the table with the target columns.
@@ -51,7 +51,7 @@ def find_target(
     Args:
         sequence: the column that identifies sequences, in both tables.
         columns: the target columns; may be left out where a table of labels has one other column only.
-        labels: a table with one row a sequence that holds the labels.
+        labels: a table with one row per sequence that holds the labels.
         notes: gets a sentence on sequences without a label, and on labels without a sequence.
 
     Raises:
@@ -69,22 +69,22 @@ def find_target(
     names = columns or tuple(name for name in labels.names if name != key)[:1]
     if not columns and len(labels.names) != 2:
         raise UserError(f"which column of {labels.label} is the label? Name it with --label: {listed(labels.names)}")
-    found = dict[str, int]()
+    row_of = dict[str, int]()
     for row, cell in enumerate(labels.texts(key)):
         if cell is None:
             raise UserError(f"{labels.place(row)}: the cell in column {key!r}, the row's sequence, is missing")
         text = whole_number(cell.strip())
-        if text in found:
+        if text in row_of:
             raise UserError(f"{labels.place(row)}: sequence {shown(text)} has a second label")
-        found[text] = row
+        row_of[text] = row
     own = [whole_number(str(text).strip()) for text in table.values(key, sequences.first_rows)]
-    rows = np.array([found.get(text, -1) for text in own])
+    rows = np.array([row_of.get(text, -1) for text in own])
     if not (rows >= 0).any():
         raise UserError(f"none of the sequences of {table.label} is in column {key!r} of {labels.label}")
     without = int((rows < 0).sum())
     if without:
         notes.append(f"{counted(without, 'sequence')} without a row in {labels.label}, so without a label")
-    unused = len(found) - len(set(own) & found.keys())
+    unused = len(row_of) - len(set(own) & row_of.keys())
     if unused:
         notes.append(f"{labels.label}: {counted(unused, 'row')} of sequences that are not in {table.label}")
     return TargetTable(labels, names, rows)
@@ -225,7 +225,7 @@ def _what(table: Table, columns: Sequence[str]) -> str:
 
 
 def _are_repeated(target: TargetTable) -> bool:
-    """Whether each row of the input was a sequence, whose label stands beside its lists of steps."""
+    """Whether each row of the input was a sequence, with its label in a cell next to its lists of steps."""
     return bool(target.table.lists) and not set(target.columns) & set(target.table.lists)
 
 
@@ -274,15 +274,15 @@ def _not_constant(
 ) -> UserError:
     wrong = np.flatnonzero(~constant)
     firsts, _ = _first_answers(task, truth, sequences.offsets)
-    places = []
+    locations = []
     for sequence in wrong[:_MOST_NAMED].tolist():
         steps = np.arange(sequences.offsets[sequence], sequences.offsets[sequence + 1])
         differs = task.labelled(truth[steps]) & _differ(
             truth[steps], truth[firsts[sequence]][np.newaxis].repeat(len(steps), 0)
         )
-        places.append(table.place(int(sequences.rows[steps[differs][0]])))
-    more = f" and {len(wrong) - len(places)} more" if len(wrong) > len(places) else ""
-    where = "; ".join(place.removeprefix(f"{table.label}, ") for place in places)
+        locations.append(table.place(int(sequences.rows[steps[differs][0]])))
+    more = f" and {len(wrong) - len(locations)} more" if len(wrong) > len(locations) else ""
+    where = "; ".join(place.removeprefix(f"{table.label}, ") for place in locations)
     name = listed(task.columns)
     if said:
         return UserError(

@@ -76,9 +76,9 @@ class LabelTask(Task):
         if numbers:
             texts = sorted({whole_number(text) for text in texts}, key=int)
         if len(texts) < 2:
-            found = f"one class, {shown(texts[0])}" if texts else "no label"
+            problem = f"one class, {shown(texts[0])}" if texts else "no label"
             raise UserError(
-                f"{table.label} has {found} in column {column!r}: labels of at least two classes are needed to learn "
+                f"{table.label} has {problem} in column {column!r}: labels of at least two classes are needed to learn "
                 f"the difference"
             )
         if len(texts) > MOST_CLASSES:
@@ -113,11 +113,11 @@ class LabelTask(Task):
         counts, rows = np.zeros(0, np.int64), dict[str, int]()
         for start, stop in table.blocks():
             texts = table.texts(name, start, stop)
-            codes[start:stop] = found = np.fromiter(map(known.__getitem__, texts), np.int32, stop - start)
-            for place in np.flatnonzero(found >= len(self.classes) + len(rows)).tolist():  # the first of each
-                rows.setdefault(str(label_text(texts[place], table.missing_labels)), start + place)
-            block = np.bincount(found + 1, minlength=len(known.unseen) + len(self.classes) + 1)
-            counts = np.pad(counts, (0, len(block) - len(counts))) + block
+            codes[start:stop] = own = np.fromiter(map(known.__getitem__, texts), np.int32, stop - start)
+            for index in np.flatnonzero(own >= len(self.classes) + len(rows)).tolist():  # the first of each
+                rows.setdefault(str(label_text(texts[index], table.missing_labels)), start + index)
+            own_counts = np.bincount(own + 1, minlength=len(known.unseen) + len(self.classes) + 1)
+            counts = np.pad(counts, (0, len(own_counts) - len(counts))) + own_counts
         unseen = dict(zip(known.unseen, counts[len(self.classes) + 1 :].tolist(), strict=True))
         self._check_unseen(table, unseen, rows, most_unseen * counts[1:].sum(), most_unseen < 1)
         return codes, unseen

@@ -35,7 +35,7 @@ class LabelSetTask(Task):
 
     def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         truth = np.empty((table.rows, len(self.columns)), np.float32)
-        for place, name in enumerate(self.columns):
+        for column, name in enumerate(self.columns):
             numbers = read_numbers(table, name, ", a label,")
             wrong = np.flatnonzero(~np.isnan(numbers) & (numbers != 0) & (numbers != 1))
             if len(wrong):
@@ -44,7 +44,7 @@ class LabelSetTask(Task):
                     f"{table.place(row)}: several labels are 1 where a {self.unit} has them and 0 where not, but "
                     f"{name!r} is {table.cell(name, row)}"
                 )
-            truth[:, place] = numbers
+            truth[:, column] = numbers
         missing = np.isnan(truth)
         partly = np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1))
         if len(partly):

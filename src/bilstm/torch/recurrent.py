@@ -31,33 +31,33 @@ class _OnEngine(nn.RNNBase):
         return self._forward(input, hx)
 
     @torch.compiler.disable
-    def _forward(self, given: Any, hx: Any) -> Any:
+    def _forward(self, input: Any, hx: Any) -> Any:
         """On the engine, or as PyTorch does it where the arguments do not fit: its errors are known."""
-        if isinstance(given, Tensor) and given.is_nested:
-            rows: Rows | None = rows_of_nested(given)
-        elif isinstance(given, PackedSequence):
-            rows = rows_of_packed(given)
+        if isinstance(input, Tensor) and input.is_nested:
+            rows: Rows | None = rows_of_nested(input)
+        elif isinstance(input, PackedSequence):
+            rows = rows_of_packed(input)
         else:
-            rows = rows_of_padded(given, self.batch_first)
+            rows = rows_of_padded(input, self.batch_first)
         states = None if rows is None else self._first_states(rows, hx)
         if rows is None or (hx is not None and states is None) or rows.values.shape[1] != self.input_size:
-            return super().forward(given, hx)
+            return super().forward(input, hx)
         try:
             output, last = run(self._own_engine(), rows, states, self._weights_and_biases(), dropping=self.training)
         except NotImplementedError:
-            return super().forward(given, hx)
+            return super().forward(input, hx)
         return rows.shaped_like_input(output), self._last_states(rows, last)
 
-    def _runs_here(self, given: Any, hx: Any) -> bool:
+    def _runs_here(self, input: Any, hx: Any) -> bool:
         """Whether the engine can compute it: float32 on the CPU, without projections, not traced or exported."""
         if self.proj_size or torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
             return False
         if getattr(torch.compiler, "is_exporting", lambda: False)() or torch.is_autocast_enabled("cpu"):
             return False
-        if isinstance(given, Tensor) and given.is_nested and given.layout != torch.jagged:
+        if isinstance(input, Tensor) and input.is_nested and input.layout != torch.jagged:
             return False
         states = hx if isinstance(hx, tuple) else () if hx is None else (hx,)
-        data = given.data if isinstance(given, PackedSequence) else given
+        data = input.data if isinstance(input, PackedSequence) else input
         tensors = [data, *states, *self._flat_weights]
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             return False

@@ -61,8 +61,8 @@ class Engine:
             for array in (kernel, recurrent, *both):
                 for gate in self._gates(len(array)):
                     own = array[gate.theirs]
-                    place = flat[at : at + array.size].reshape(-1, len(array)) if array.ndim == 2 else flat[at:]
-                    place[..., gate.ours] = own.T
+                    target = flat[at : at + array.size].reshape(-1, len(array)) if array.ndim == 2 else flat[at:]
+                    target[..., gate.ours] = own.T
                 at += array.size
         self.network.write(flat)
         self.writes += 1
@@ -70,19 +70,19 @@ class Engine:
 
     def gradients(self, weights: list[Tensor]) -> list[Tensor]:
         """The network's, for each of PyTorch's weights. An LSTM's two biases have the same."""
-        found: list[Tensor] = []
+        gradients: list[Tensor] = []
         flat, at = self.network.read("gradients"), 0
         for i, weight in enumerate(weights):
             if self.mode == "LSTM" and i % 4 == 3:
-                found.append(found[-1].clone())
+                gradients.append(gradients[-1].clone())
                 continue
             array, size = np.empty(tuple(weight.shape), np.float32), weight.numel()
             rows = flat[at : at + size].reshape(-1, len(array))
             for gate in self._gates(len(array)):
                 array[gate.theirs] = rows[:, gate.ours].T if array.ndim == 2 else rows[0, gate.ours]
-            found.append(torch.from_numpy(array))
+            gradients.append(torch.from_numpy(array))
             at += size
-        return found
+        return gradients
 
     def _gates(self, rows: int) -> list[_Gate]:
         """Where gates are: a GRU's are r, z, n in PyTorch and z, r, n in the engine; an LSTM's have one order."""
@@ -131,15 +131,15 @@ class _Run(torch.autograd.Function):
         with engine.lock:
             engine.write(weights)
             arguments = _array(by_output), _array(by_states)
-            wanted = {"inputs": ctx.needs_input_grad[3], "states": ctx.needs_input_grad[4]}
+            needed = {"inputs": ctx.needs_input_grad[3], "states": ctx.needs_input_grad[4]}
             if ctx.writes != engine.writes:  # other weights were there meanwhile
                 data = Ragged._checked(_array(values), ctx.offsets)
                 ctx.kept, ctx.writes = _forward(engine, data, states, ctx.seed)[2], engine.writes
-            of_values, of_states = ctx.kept.backward(*arguments, **wanted)
+            of_values, of_states = ctx.kept.backward(*arguments, **needed)
             if any(ctx.needs_input_grad[5:]):
                 gradients = [*engine.gradients(weights)]
-        found = [None if array is None else torch.from_numpy(array) for array in (of_values, of_states)]
-        return None, None, None, *found, *gradients
+        results = [None if array is None else torch.from_numpy(array) for array in (of_values, of_states)]
+        return None, None, None, *results, *gradients
 
 
 def _array(tensor: Tensor) -> FloatArray:
@@ -179,9 +179,9 @@ def _differentiable(
     rows = torch.cat(unpack_sequence(output))
     last = torch.stack(last if isinstance(last, tuple) else (last,)).permute(2, 1, 0, 3).reshape(count, -1)
     inputs = [tensor for tensor in (values, states, *weights) if tensor is not None and tensor.requires_grad]
-    found = iter(torch.autograd.grad((rows, last), inputs, (by_output, by_states), create_graph=True))
+    results = iter(torch.autograd.grad((rows, last), inputs, (by_output, by_states), create_graph=True))
     return [
-        next(found) if tensor is not None and tensor.requires_grad else None for tensor in (values, states, *weights)
+        next(results) if tensor is not None and tensor.requires_grad else None for tensor in (values, states, *weights)
     ]
 
 
@@ -204,8 +204,8 @@ def run(
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     try:
         if learns or dropping:
-            found: tuple[Tensor, Tensor] = _Run.apply(engine, rows.offsets, seed, rows.values, states, *weights)
-            return found
+            results: tuple[Tensor, Tensor] = _Run.apply(engine, rows.offsets, seed, rows.values, states, *weights)
+            return results
         with engine.lock:
             engine.write(weights)
             data = Ragged._checked(_array(rows.values), rows.offsets)

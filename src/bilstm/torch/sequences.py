@@ -56,26 +56,26 @@ def _permuted(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     return permuted
 
 
-def rows_of_padded(given: Tensor, batch_first: bool) -> Rows | None:
+def rows_of_padded(input: Tensor, batch_first: bool) -> Rows | None:
     """(steps, features), (steps, sequences, features) or, batch first, (sequences, steps, features); None: neither."""
-    if given.dim() == 2:
-        return Rows(given, np.array([0, len(given)]), lambda rows: rows, batched=False) if len(given) else None
-    if given.dim() != 3 or not given.numel():
+    if input.dim() == 2:
+        return Rows(input, np.array([0, len(input)]), lambda rows: rows, batched=False) if len(input) else None
+    if input.dim() != 3 or not input.numel():
         return None
-    by_sequence = given if batch_first else given.transpose(0, 1)
+    by_sequence = input if batch_first else input.transpose(0, 1)
     count, steps, features = by_sequence.shape
 
     def shaped(rows: Tensor) -> Tensor:
-        found = rows.view(count, steps, -1)
-        return found if batch_first else found.transpose(0, 1)
+        shaped = rows.view(count, steps, -1)
+        return shaped if batch_first else shaped.transpose(0, 1)
 
     return Rows(by_sequence.reshape(-1, features), np.arange(count + 1) * steps, shaped)
 
 
-def rows_of_packed(given: PackedSequence) -> Rows | None:
+def rows_of_packed(input: PackedSequence) -> Rows | None:
     """Sequences in the order of the packed batch, longest first."""
-    sizes = given.batch_sizes.numpy()
-    if given.data.dim() != 2 or not len(sizes):
+    sizes = input.batch_sizes.numpy()
+    if input.data.dim() != 2 or not len(sizes):
         return None
     lengths = np.searchsorted(-sizes, -np.arange(sizes[0]), side="left")
     starts = offsets_of(sizes)[:-1]
@@ -87,20 +87,20 @@ def rows_of_packed(given: PackedSequence) -> Rows | None:
 
     def packed(rows: Tensor) -> PackedSequence:
         data = _permuted(rows, inverse, order)
-        return PackedSequence(data, given.batch_sizes, given.sorted_indices, given.unsorted_indices)
+        return PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
 
-    return Rows(_permuted(given.data, order, inverse), offsets_of(lengths), packed, given.sorted_indices)
+    return Rows(_permuted(input.data, order, inverse), offsets_of(lengths), packed, input.sorted_indices)
 
 
-def rows_of_nested(given: Tensor) -> Rows | None:
+def rows_of_nested(input: Tensor) -> Rows | None:
     """A jagged nested tensor of shape (sequences, steps of each, features)."""
-    values: Tensor = given.values()
-    offsets: Tensor = given.offsets()
-    if values.dim() != 2 or given.dim() != 3:
+    values: Tensor = input.values()
+    offsets: Tensor = input.offsets()
+    if values.dim() != 2 or input.dim() != 3:
         return None
 
     def nested(rows: Tensor) -> Tensor:
-        found: Tensor = torch.nested.nested_tensor_from_jagged(rows, offsets)
-        return found
+        nested: Tensor = torch.nested.nested_tensor_from_jagged(rows, offsets)
+        return nested
 
     return Rows(values, offsets.numpy().astype(np.int64), nested)

@@ -73,9 +73,9 @@ class Checkpoint:
     """The file that holds an unfinished training.
 
     Args:
-        path: the file. It is rewritten after every epoch, each time wholly or not at all.
+        path: the file. It is rewritten after every epoch, each time atomically.
         resume: continue the training that the file holds; without the file, training starts from the beginning.
-        minutes: write the file whenever so many minutes have passed, within an epoch too, instead of after every epoch.
+        minutes: write the file at this interval, within an epoch too, instead of after every epoch.
         inputs: files that are being read, and must not be overwritten.
         force: without `resume`, replace an existing file of any content.
 
@@ -160,7 +160,7 @@ class Checkpoint:
         return time.monotonic() - self._written >= 60 * self.minutes
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write the file, wholly or not at all.
+        """Write the file, atomically.
 
         Raises:
             UserError: the file cannot be written; it is unchanged, and the message says if training can be resumed.

@@ -119,7 +119,7 @@ def train_model(
         options: how long, and in what batches.
         progress: called often with "epoch", "epochs", "done" (share of the epoch), "loss" and, after an epoch, its
             validation scores ("val_loss", "val_accuracy" …), "learning_rate" and "seconds" until then. Called first
-            with "resumed", all this of the epochs that had ended, where training goes on from a checkpoint.
+            with "resumed", all this of the epochs that had ended, where training continues from a checkpoint.
         checkpoint: where to keep the state of training. A resumed training ends with the same weights, to the last bit,
             as one that was never interrupted. The file stays until `Checkpoint.remove`.
 
@@ -198,7 +198,7 @@ class _Run:
         return min(_MOST_EPOCHS, max(20, -(-_UPDATES // batches)))
 
     def train(self) -> str:
-        """Run all epochs, or as many as are of use. Returns why there were no more."""
+        """Run all epochs, or fewer if training stops early. Returns why there were no more."""
         while (reason := self._reason_to_stop()) is None:
             try:
                 self._train_epoch()
@@ -248,7 +248,7 @@ class _Run:
         return time.perf_counter() - self.started
 
     def facts(self) -> dict[str, Any]:
-        """What another training must have in common with this one to go on from its checkpoint."""
+        """What another training must have in common with this one to continue from its checkpoint."""
         network = json.dumps([self.model.get_config(), self.model.seed])
         validation = self.validation
         held_out = (*_arrays(validation), validation.chosen) if validation else ()
@@ -280,7 +280,7 @@ class _Run:
         )
 
     def resume(self, snapshot: Snapshot) -> None:
-        """Go on from there. The epoch's batches are drawn again, and those that are done left out."""
+        """Continue from there. The epoch's batches are drawn again, and those that are done left out."""
         self.network.write(snapshot.weights)
         self.network.write(snapshot.first_moments, "first_moments")
         self.network.write(snapshot.second_moments, "second_moments")

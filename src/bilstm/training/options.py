@@ -29,9 +29,9 @@ class TrainingOptions(LoopOptions):
         layers: number of recurrent layers; None: 3 for labels of steps whose features are all text, otherwise 2.
         merge_mode: how the directions' outputs are merged: "concat", "sum", "mul" or "ave".
         direction: "both", or only "forward" or "backward"; "none" puts a dense layer in each recurrent one's place, so
-            that each step is labelled by itself: what remains without context.
+            that each step is labelled alone: what remains without context.
         cell: the kind of recurrent layers: "lstm", "gru" or "simple"; see `LSTM`, `GRU` and `SimpleRNN`.
-        pooling: for tasks with one answer a sequence, how its steps become one row: "last" (what each direction has
+        pooling: for tasks with one answer per sequence, how its steps become one row: "last" (what each direction has
             computed when it has read the whole sequence), "mean" or "max" of the last layer's outputs, or "attention",
             a mean with learned weights (see `GlobalAttentionPooling1D`); None: "mean".
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5" makes of each step and the

@@ -1,7 +1,7 @@
-"""The chain of layers that the description of a Keras model makes, and what each layer is told.
+"""The chain of layers that the description of a Keras model makes, and what each layer receives.
 
 A functional model is a graph. Here it must be one path from its input to its output. Keras 3 writes how it computes
-masks into the graph, as operations beside the path; they must be those that the first layer implies.
+masks into the graph, as operations off the path; they must be those that the first layer implies.
 """
 
 from __future__ import annotations
@@ -171,9 +171,9 @@ class _Graph:
                 )
 
     def _check_mask_operation(self, layer: SourceLayer) -> None:
-        """Refuse a layer beside the path that is not how Keras 3 computes the first layer's mask."""
+        """Refuse a layer off the path that is not how Keras 3 computes the first layer's mask."""
         if layer.class_name not in _MASK_OPERATIONS:
-            raise RefusedError(f"{layer.title} is beside the chain of layers from the model's input to its output")
+            raise RefusedError(f"{layer.title} is not in the chain of layers from the model's input to its output")
         call = self.calls[layer.name]
         if layer.class_name == "Any":
             before = self.layers.get(call.inputs[0]) if call.inputs else None
@@ -202,13 +202,13 @@ def _call_of(layer: SourceLayer, nodes: Any) -> _Call:
         return _Call([], [], {})
     node = nodes[0]
     if isinstance(node, dict):
-        given, keywords = node.get("args"), node.get("kwargs")
-        if not isinstance(given, list) or not isinstance(keywords, dict):
+        arguments, keywords = node.get("args"), node.get("kwargs")
+        if not isinstance(arguments, list) or not isinstance(keywords, dict):
             raise RefusedError(f"{layer.title}: its call is not described")
-        if len(given) == 1 and isinstance(given[0], list):
-            given = given[0]
-        inputs = [history for each in given if (history := _history(each)) is not None]
-        return _Call(inputs, [each for each in given if _history(each) is None], keywords)
+        if len(arguments) == 1 and isinstance(arguments[0], list):
+            arguments = arguments[0]
+        inputs = [history for each in arguments if (history := _history(each)) is not None]
+        return _Call(inputs, [each for each in arguments if _history(each) is None], keywords)
     if isinstance(node, list) and node and isinstance(node[0], str):  # tf.keras of a layer's single call
         node = [node]
     if not isinstance(node, list) or not all(isinstance(each, list) and len(each) in (3, 4) for each in node):
@@ -251,7 +251,7 @@ def _end(what: str, ends: Any) -> str:
     return names.pop()
 
 
-# --- What a layer is told -------------------------------------------------------------------------------------------
+# --- What a layer receives ------------------------------------------------------------------------------------------
 
 
 class Arguments:
@@ -313,8 +313,8 @@ class Arguments:
             raise self.refusal(name, value)
 
     def refusal(self, name: str, value: Any, instead: str = "") -> RefusedError:
-        told = repr(value) if isinstance(value, str) else str(value)
-        text = f"{self.title}: {shown(name)[1:-1]}={told if len(told) <= 60 else told[:58] + '…'} is not supported"
+        code = repr(value) if isinstance(value, str) else str(value)
+        text = f"{self.title}: {shown(name)[1:-1]}={code if len(code) <= 60 else code[:58] + '…'} is not supported"
         return RefusedError(f"{text} ({instead})" if instead else text)
 
     def _check_precision(self) -> None:

@@ -82,11 +82,11 @@ class Container:
         if self.named:
             return self._by_name(name, second)
         group = self._by_class(class_name, index)
-        found: list[tuple[str, h5py.Dataset]] = []
+        datasets: list[tuple[str, h5py.Dataset]] = []
         for path in paths:
             own = descend(group, f"{path}/vars".lstrip("/"))
-            found += [(f"{path}/{key}", descend(own, key)) for key in sorted(own, key=_number)]
-        return found
+            datasets += [(f"{path}/{key}", descend(own, key)) for key in sorted(own, key=_number)]
+        return datasets
 
     def _by_name(self, name: str, second: str) -> list[tuple[str, h5py.Dataset]]:
         group = descend(self.weights, name)
@@ -200,7 +200,7 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def check_heaps(content: bytes | mmap.mmap) -> None:
-    """Refuse a damaged heap of texts at which the HDF5 library would loop for ever.
+    """Refuse a damaged heap of texts at which the HDF5 library would loop forever.
 
     A heap ("GCOL") is a chain of blocks: a number, 0 for free space, and a size, without which there is no next block.
     HDF5's file format specification, "Disk Format: Level 1E, Global Heap".

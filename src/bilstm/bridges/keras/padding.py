@@ -75,7 +75,7 @@ def _reads_padding(layer: Layer, masked: bool) -> str:
     if isinstance(layer, GlobalMaxPooling1D):
         return "took the maximum over padding, too"
     if isinstance(layer, Conv1D) and layer.kernel_size > 1 and layer.padding == "same":
-        return "read the padding beside a sequence's ends"
+        return "read the padding next to a sequence's ends"
     if isinstance(layer, (MaxPooling1D, AveragePooling1D)):
         return "pooled padding, too"
     if masked:

@@ -171,11 +171,11 @@ def _arrays(container: Container, translated: Translated, width: int) -> list[Fl
     source = translated.source
     stored = [part.stored(width) for part in translated.parts]
     paths = [part.path for part in translated.parts]
-    found = container.datasets(source.name, source.class_name, source.index, paths, translated.second)
+    arrays = container.datasets(source.name, source.class_name, source.index, paths, translated.second)
     expected = [spec for specs in stored for spec in specs]
-    if len(found) != len(expected):
-        raise RefusedError(f"{source.title} has {len(found)} arrays of weights in the file, not {len(expected)}")
-    pairs = [_check(source, *each, spec) for each, spec in zip(found, expected, strict=True)]
+    if len(arrays) != len(expected):
+        raise RefusedError(f"{source.title} has {len(arrays)} arrays of weights in the file, not {len(expected)}")
+    pairs = [_check(source, *each, spec) for each, spec in zip(arrays, expected, strict=True)]
     values = iter([_values(source, *pair) for pair in pairs])
     arranged: list[FloatArray] = []
     for part, specs in zip(translated.parts, stored, strict=True):
