@@ -46,7 +46,8 @@ OLDEST_DUCKDB = $(shell sed -n 's/.*"duckdb>=\([0-9.]*\)".*/\1/p' pyproject.toml
 test-duckdb: $(VENV)/.with-test ## run the tests of tables with the oldest DuckDB that pyproject.toml allows
 	@$(PIP) install --no-deps --upgrade --target build/duckdb duckdb==$(OLDEST_DUCKDB)
 	PYTHONPATH=build/duckdb $(BIN)/python -m pytest $(PYTEST) tests/test_inputs.py tests/test_readingoptions.py \
-	  tests/test_tables.py tests/test_sequences.py tests/test_sources.py tests/test_prepare.py tests/test_joined.py
+	  tests/test_tables.py tests/test_sequences.py tests/test_sources.py tests/test_prepare.py tests/test_joined.py \
+	  tests/test_manyfiles.py
 
 test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; sktime's checks
 	@$(PIP) install -c constraints.txt sktime

@@ -18,6 +18,7 @@ NAVIGATION = {
     "Learn": ["/docs/tutorial", "/docs/directions"],
     "Do": [
         "/docs/tables",
+        "/docs/recordings",
         "/docs/words",
         "/docs/classify",
         "/docs/quantities",

@@ -22,7 +22,7 @@ import atexit, ctypes, gc, json, os, signal, sys, time
 
 import click, duckdb, matplotlib.pyplot, numpy, safetensors.numpy, tensorboardX.record_writer, tqdm
 import bilstm.__main__, bilstm.cli, bilstm.compare, bilstm.model.streaming, bilstm.model.training, bilstm.plots
-import bilstm.report
+import bilstm.model.folders, bilstm.report
 import bilstm.training.checkpoints, bilstm.training.epochlog, bilstm.training.tensorboard, bilstm.wording
 import multiprocessing.util, tensorboardX.proto.summary_pb2, tensorboardX.proto.event_pb2
 from bilstm.__main__ import main

@@ -189,6 +189,7 @@ BEGINNINGS = {  # of files that must have been made
     "classify.md": {"machine.safetensors": "", "labelled.ndjson": '{"machine":'},
     "python.md": {"activity.model": "", "report.html": "<!"},
     "quantities.md": {"totals.csv": "ride,predicted\n"},
+    "recordings.md": {"riders-of-new.csv": "file,predicted,probability\n"},
 }
 
 
@@ -204,7 +205,7 @@ def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytes
 def test_the_documents_have_blocks_that_run() -> None:
     found = {path.name: [language for _, language, _ in blocks_of(path)].count("python") for path in DOCUMENTS}
     least = {"README.md": 2, "tutorial.md": 7, "directions.md": 3, "tables.md": 2, "words.md": 6, "classify.md": 10}
-    least |= {"python.md": 8, "quantities.md": 5, "estimators.md": 15}
+    least |= {"python.md": 8, "quantities.md": 5, "recordings.md": 4, "estimators.md": 15}
     assert {name: found[name] >= least[name] for name in least} == dict.fromkeys(least, True)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bilstm.model.folders import FINISHED
 from knocks import KINDS, Knocks, Ran, knocks
 
 fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
@@ -29,13 +30,14 @@ SMALL = "--epochs 2 --units 2 --layers 1"
 COMPARED = "--epochs 1 --layers 1 --seeds 1 --vary units=2,3"
 KEEPING = "--checkpoint kept --log log --tensorboard board"
 STREAM = "predict model - --out"
-COMMANDS = {  # by name, and which file each writes; < is what it reads from the standard input
+COMMANDS = {  # by name, and which files each writes; < is what it reads from the standard input
     "train": (f"train train.csv {COLUMNS} {SMALL} --out out", "out"),
     "train and keep": (f"train train.parquet {COLUMNS} {SMALL} --no-baseline --out out {KEEPING}", "out"),
     "evaluate": ("evaluate model train.csv", None),
     "report": ("evaluate model train.ndjson --report out.html", "out.html"),
     "predict": ("predict model train.csv --out out.csv", "out.csv"),
     "predict Parquet": ("predict model train.parquet --out out.parquet", "out.parquet"),
+    "predict folder": ("predict model recordings --out out --sequence file", "out/s0.csv out/s1.csv out/s2.csv"),
     "predict events": ("predict model train.ndjson --out out.ndjson --events", "out.ndjson"),
     "predict words": ("predict words words.conll --out out.conll", "out.conll"),
     "predict to standard output": ("predict model train.csv --out -", None),
@@ -57,6 +59,12 @@ def write_tables(folder: Path) -> None:
                 file.write(f"s{sequence},{t},{x:.4f},{'high' if x > 0 else 'low'}\n")
     for name in ("train.parquet", "train.ndjson"):
         duckdb.sql(f"COPY (FROM '{folder / 'train.csv'}') TO '{folder / name}'")
+    (folder / "recordings").mkdir()
+    for sequence in range(3):
+        duckdb.sql(
+            f"COPY (SELECT time, x FROM '{folder / 'train.csv'}' WHERE id = 's{sequence}') TO "
+            f"'{folder / 'recordings'}/s{sequence}.csv'"
+        )
     (folder / "words.conll").write_text("a x\nb y\n\nb y\na x\n\n" * 6)
 
 
@@ -78,39 +86,44 @@ class Case:
     """A command, what it writes where nothing fails, and older files of that kind."""
 
     def __init__(self, server: Knocks, name: str) -> None:
-        command, self.out = COMMANDS[name]
+        command, outs = COMMANDS[name]
+        self.outs = outs.split() if outs else []
         words, _, source = command.partition(" < ")
         self.server, self.name, self.words = server, name, words.split()
         self.stdin = server.folder / source if source else Path(os.devnull)
         self.before = set(os.listdir(server.folder))
-        self.old = None
-        self.whole: set[bytes | None] = set()  # what the file may hold
-        if self.out:
+        self.old: list[bytes] = []
+        self.whole: list[set[bytes]] = [set() for _ in self.outs]  # what each file may hold
+        if self.outs:
             # Of the same kind, and different: what is written for other options.
             other = {"train": ["--seed=9"], "predict": ["--top=2"], "compare": ["--seed=9"]}.get(self.words[0], [])
             ran = self.run(more=[] if "--events" in self.words or "--report" in self.words else other)
             assert ran.status == 0, ran.errors
-            self.old = (server.folder / self.out).read_bytes()
-            self.whole.add(self.written())
+            self.old = [(server.folder / out).read_bytes() for out in self.outs]
+            self.may_hold(self.written())
         if name == "train":  # the model is written before its baseline is trained
             self.run(more=["--no-baseline"])
-            self.whole.add(self.written())
+            self.may_hold(self.written())
         self.reference = self.run()
         assert self.reference.status == 0, self.reference.errors
         self.new = self.written()
-        self.whole.add(self.new)
+        self.may_hold(self.new)
         self.clean()
 
+    def may_hold(self, contents: list[bytes]) -> None:
+        for whole, content in zip(self.whole, contents, strict=True):
+            whole.add(content)
+
     def run(self, fault: tuple[str, int] | None = None, *, onwards: bool = False, more: list[str] | None = None) -> Ran:
-        if self.out and self.old is not None:
-            (self.server.folder / self.out).write_bytes(self.old)
+        for out, content in zip(self.outs, self.old, strict=False):
+            (self.server.folder / out).parent.mkdir(exist_ok=True)
+            (self.server.folder / out).write_bytes(content)
         return self.server.run(*self.words, *(more or []), fault=fault, onwards=onwards, stdin=self.stdin)
 
-    def written(self) -> bytes | None:
-        if not self.out:
-            return None
+    def written(self) -> list[bytes]:
+        contents = [(self.server.folder / out).read_bytes() for out in self.outs]
         # A report says how fast the network was.
-        return re.sub(rb"[0-9,]+ steps a second", b"", (self.server.folder / self.out).read_bytes())
+        return [re.sub(rb"[0-9,]+ steps a second", b"", content) for content in contents]
 
     def clean(self) -> None:
         for name in set(os.listdir(self.server.folder)) - self.before:
@@ -129,19 +142,28 @@ class Case:
             assert "should not have happened" not in ran.errors, where
         else:
             assert self.written() == self.new, where
-            if not self.out:
+            if not self.outs:
                 assert ran.output == self.reference.output, where
-        if self.out:
-            found, new = self.written(), self.new
-            assert found is not None
-            assert new is not None
+        for found, new, whole in zip(self.written(), self.new, self.whole, strict=True):
             part = self.name == "stream" and new.startswith(found) and whole_sequences(found)
-            assert found in self.whole or part, where
-        left = set(os.listdir(self.server.folder)) - self.before - {self.out} - KEPT
+            assert found in whole or part, where
+        left = set(os.listdir(self.server.folder)) - self.before - {out.partition("/")[0] for out in self.outs} - KEPT
         assert not left, (where, left)
+        if self.name == "predict folder":
+            self.check_folder(where)
         assert not os.listdir(self.server.temporary), (where, os.listdir(self.server.temporary))
         self.clean()
         return ran.status == 2
+
+    def check_folder(self, where: str) -> None:
+        """Nothing else is left beside the files, and --resume finishes them."""
+        left = set(os.listdir(self.server.folder / "out")) - {Path(out).name for out in self.outs} - {FINISHED}
+        assert not left, (where, left)
+        for _ in range(2):
+            ran = self.server.run(*self.words, "--resume")
+            assert ran.status == 0, (where, ran.errors)
+            assert self.written() == self.new, where
+        assert ran.output == b"out: 0 files; 3 files were finished before\n", where
 
 
 def whole_sequences(lines: bytes) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bilstm.data import reading
+from bilstm.data import parquetfiles
 from bilstm.data.reading import read_table
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_table
@@ -527,7 +527,7 @@ def test_columns_of_words_are_written_as_they_were(tmp_path: Path, content: str,
 def test_a_large_parquet_file_with_parentheses_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import duckdb
 
-    monkeypatch.setattr(reading, "LARGE_PARQUET", 1)
+    monkeypatch.setattr(parquetfiles, "LARGE_PARQUET", 1)
     path = tmp_path / "data (1).parquet"
     duckdb.connect().execute(f"COPY (SELECT i AS id, 2 * i AS x FROM range(9) AS t(i)) TO '{path}' (FORMAT parquet)")
     table = read_table(path)

@@ -42,10 +42,10 @@ def parts_of(form: str, tables: list[pd.DataFrame], folder: Path) -> list[Any]:
 @pytest.mark.parametrize("form", ["csv", "parquet", "frame"])
 def test_parts_are_the_whole(form: str, tmp_path: Path) -> None:
     tables = [long_table(range(4)), long_table(range(4, 5)), long_table(range(5, 12))]
-    parts = open_table(parts_of(form, tables, tmp_path))
+    parts = open_table(parts_of(form, tables, tmp_path), sequence="id")
     (whole,) = parts_of(form, [pd.concat(tables, ignore_index=True)], tmp_path)
     expected = open_table(whole)
-    assert isinstance(parts, JoinedTable)
+    assert isinstance(parts, JoinedTable) == (form == "frame")
     assert (parts.names, parts.rows) == (expected.names, expected.rows)
     found, known = parts.sequences("id"), expected.sequences("id")
     assert found.rows.tolist() == known.rows.tolist()
@@ -72,20 +72,21 @@ def test_one_model_whether_joined_or_not(form: str, tmp_path: Path) -> None:
 
 def test_where_a_row_stands(tmp_path: Path) -> None:
     paths = parts_of("csv", [long_table(range(2)), long_table(range(2, 4))], tmp_path)
-    table = open_table(paths)
+    table = open_table(paths, sequence="id")
     assert table.place(4) == f"{paths[1]}, line 2"
-    assert table.label == f"{paths[0]} and 1 other table"
+    assert table.label == f"{paths[0]} and 1 other file"
+    assert open_table([long_table(range(2)), long_table(range(2, 4))]).label == "X[0] and 1 other table"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda table: table.drop(columns="x"), r"has no column 'x', which .*0.csv has"),
-        (lambda table: table.assign(z=1), r"0.csv has no column 'z', which .*1.csv has"),
+        (lambda table: table.assign(z=1), r"1.csv has 'z', which .*0.csv has not"),
         (lambda table: table.assign(id="s1"), r"sequence 's1' is in .*0.csv and in .*1.csv"),
     ],
 )
 def test_parts_that_do_not_belong_together(change: Any, message: str, tmp_path: Path) -> None:
     paths = parts_of("csv", [long_table(range(2)), change(long_table(range(2, 3)))], tmp_path)
     with pytest.raises(UserError, match=message):
-        open_table(paths).sequences("id")
+        open_table(paths, sequence="id").sequences("id")

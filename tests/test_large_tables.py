@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bilstm
-from bilstm.data import reading, scratch
+from bilstm.data import parquetfiles, reading, scratch
 from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.data.reading import read_table
 from bilstm.data.sequences import find_sequences
@@ -59,7 +59,7 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], N
         monkeypatch.setattr(scratch, "BLOCK", 70)
         monkeypatch.setattr(scratch, "LARGE", 0)
         monkeypatch.setattr(reading, "LARGE_TEXT", 0)
-        monkeypatch.setattr(reading, "LARGE_PARQUET", 0)
+        monkeypatch.setattr(parquetfiles, "LARGE_PARQUET", 0)
         monkeypatch.setattr(trained, "_PROBABILITIES", 60)
 
     return take_effect
@@ -176,7 +176,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in
 
 HOLD = """
 import sys, time
-from bilstm.data import reading, scratch
+from bilstm.data import parquetfiles, reading, scratch
 class Owner: pass
 owner = Owner()
 print(scratch.folder(owner), flush=True)

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bilstm.data.reading import format_of, read_table
+from bilstm.data.paths import format_of
+from bilstm.data.reading import read_table
 from bilstm.data.table import Table
 from bilstm.data.writing import check_output, write_table
 from bilstm.errors import UserError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from bilstm.data.manyfiles import FILE
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.errors import counted, listed, shown
@@ -197,6 +198,8 @@ def _expected(columns: dict[str, Any]) -> list[str]:
     else:
         order = f", ordered by {shown(columns['order'])}" if columns["order"] else ", in order"
         lines = [f"reads a table with a row per time step: sequences in {shown(columns['sequence'])}{order}; features:"]
+        if columns["sequence"] == FILE:
+            lines.insert(0, f"reads files, each of which is a sequence if it has no column {FILE!r}")
     if columns["reading"]:
         lines.insert(0, f"reads files with {ReadingOptions.from_json(columns['reading']).typed}")
     features = columns["features"]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from bilstm.data.conll import SEQUENCE
 from bilstm.data.filetable import FileTable
-from bilstm.data.reading import read_table
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import number_signs
+from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.errors import counted, listed, shown
+from bilstm.files import AnyPath
 from bilstm.ragged import Extent
 from bilstm.wording import extent_text, guesses, size_of
 
@@ -26,7 +27,7 @@ _KINDS = {"nested": "lists or objects", "time": "dates or times", "boolean": "tr
 
 
 def inspect_table(
-    path: str | os.PathLike[str],
+    path: AnyPath | Sequence[AnyPath],
     *,
     sequence: str | None = None,
     order: str | None = None,
@@ -35,29 +36,31 @@ def inspect_table(
     """Describe what would be read of a table.
 
     Args:
-        path: the file.
+        path: the file, a folder or a pattern, or several of them.
         sequence, order: the columns that identify sequences and sort their rows, if known.
         reading: how it is read.
 
     Returns:
-        Plain data: "file", "format", "rows", "columns" (of each its "name", "kind" in words, how many cells are
-        "missing", and whether it "numbers_rows"), the "size" in words, "guessed" reading options, and as they are
-        "read_as" in words, "sequences" (None where no column identifies them, otherwise how many "sequences" there
-        are, "shortest", "longest" and "steps"), and the "first_rows".
+        Plain data: "file" (what messages call it), "files", "format", "rows", "columns" (of each its "name", "kind" in
+        words, how many cells are "missing", and whether it "numbers_rows"), the "size" in words, "guessed" reading
+        options, and as they are "read_as" in words, "sequences" (None where no column identifies them, otherwise how
+        many "sequences" there are, "shortest", "longest" and "steps"), and the "first_rows".
 
     Raises:
         UserError: the file cannot be read, or has no such columns, or an option has no effect; the message says where.
     """
     reading.check_order(order)
-    table = read_table(path, long=sequence is not None, reading=reading)
+    table = open_table(path, sequence=sequence, reading=reading)
+    assert isinstance(table, FileTable)
     extent = None
     if table.divided or sequence is not None:
         table.check_sequence(sequence)
-        sequences = table.sequences(sequence or (SEQUENCE if table.format == "conll" else None), order)
+        sequences = table.sequences(sequence, order)
         extent = dataclasses.asdict(Extent().add(np.diff(sequences.offsets)))
     rows = range(min(table.rows, _ROWS))
     return {
-        "file": os.fspath(path),
+        "file": table.label,
+        "files": [os.fspath(each) for each in table.places.paths],
         "format": table.format,
         "size": size_of(table),
         "rows": table.rows,

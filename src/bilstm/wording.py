@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bilstm.data.filetable import FileTable
-from bilstm.data.joined import JoinedTable
+from bilstm.data.manyfiles import FILE
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
@@ -18,6 +18,7 @@ from bilstm.tasks.labels import majority
 if TYPE_CHECKING:
     from bilstm.data.dataset import Dataset
     from bilstm.data.table import Table
+    from bilstm.model.folders import Progress
     from bilstm.model.prepare import Prepared
     from bilstm.model.trained import TrainedModel
 
@@ -54,15 +55,15 @@ def before_training(prepared: Prepared) -> list[str]:
 
 def guesses(table: Table) -> list[str]:
     """What was guessed about files, as the options that would state it."""
-    several = len(files := table.guesses()) > 1 or isinstance(table, JoinedTable)
-    return [f"{f'{name} was ' if several else ''}read with {reading.typed} (guessed)" for name, reading in files]
+    return [f"read with {reading.typed} (guessed)" for _, reading in table.guesses()]
 
 
 def size_of(table: Table) -> str:
     """`6 rows, 18 steps` where each row is a sequence, otherwise `18 rows`."""
     if isinstance(table, FileTable) and table.lists:
         return f"{counted(table.input_count, 'row')}, {counted(table.rows, 'step')}"
-    return counted(table.rows, "row")
+    by_file = f"; each file is a sequence, named in column {FILE!r}" if table.own_sequence == FILE else ""
+    return counted(table.rows, "row") + by_file
 
 
 def _task(prepared: Prepared) -> str:
@@ -248,6 +249,16 @@ def _score(value: float | None) -> str:
 def prediction(path: str, extent: Extent, notes: Sequence[str]) -> list[str]:
     """What was predicted, and what a person should know about it."""
     return [f"{path}: {extent_text(extent)}", *(f"note: {note}" for note in notes)]
+
+
+def folder_prediction(path: str, progress: Progress) -> list[str]:
+    """What was predicted for several files, and what a person should know about it."""
+    files = f"{path}: {counted(progress.written, 'file')}"
+    if progress.written:
+        files += f", {extent_text(progress.extent)}"
+    if progress.skipped:
+        files += f"; {counted(progress.skipped, 'file')} {'was' if progress.skipped == 1 else 'were'} finished before"
+    return [files, *(f"note: {note}" for note in progress.observations.notes)]
 
 
 def percent(share: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gzip
 import io
 import json
 import random
@@ -87,7 +88,7 @@ def as_csv(content: Content, dialect: dict[str, Any], order: list[int], quoting:
 
 
 def model_of(
-    path: Path, reading: dict[str, Any] | None, sequence: str | None = "id", order: str | None = "t"
+    path: Path | str, reading: dict[str, Any] | None, sequence: str | None = "id", order: str | None = "t"
 ) -> tuple[list[np.ndarray], list[str]]:
     """The weights of a model of a table, and what it predicts for the table, by sequence and time."""
     roles = {"sequence": sequence, "order": order, "features": ["x", "w"], "label": "y"}
@@ -141,8 +142,6 @@ def test_any_dialect_and_order_of_rows_trains_the_same_model(
     random.Random(seed).shuffle(others)
     written = as_csv(content, dialect, first + others, quoting)
     if suffix.endswith(".gz"):
-        import gzip
-
         written = gzip.compress(written)
     path = folder / f"odd{suffix}"
     path.write_bytes(written)
@@ -184,6 +183,51 @@ def test_any_format_trains_the_same_model(tmp_path_factory: pytest.TempPathFacto
     parquet.write_table(pyarrow.Table.from_pylist(sequences), folder / "lists.parquet")
     for name in ("lists.ndjson", "lists.parquet"):
         check_alike(expected, model_of(folder / name, None, sequence=None, order=None))
+
+
+def parts_of(content: Content, seed: int) -> dict[str, Content]:
+    """Each sequence alone, its rows in any order."""
+    found: dict[str, list[Any]] = {}
+    for row in content.rows:
+        found.setdefault(row[0], []).append(row)
+    for rows in found.values():
+        random.Random(seed).shuffle(rows)
+    return {name: Content(rows) for name, rows in found.items()}
+
+
+@settings(max_examples=5)
+@given(
+    content=contents(),
+    dialect=dialects(),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+    seed=st.integers(0, 2**32),
+    suffix=st.sampled_from([".csv", ".tsv", ".csv.gz"]),
+)
+def test_one_file_for_each_sequence_trains_the_same_model(
+    tmp_path_factory: pytest.TempPathFactory,
+    content: Content,
+    dialect: dict[str, Any],
+    quoting: Any,
+    seed: int,
+    suffix: str,
+) -> None:
+    folder = tmp_path_factory.mktemp("tables")
+    expected = model_of(plain_table(content, folder), None)
+    for kind in (suffix, ".ndjson", ".parquet"):
+        parts = folder / kind[1:]
+        parts.mkdir()
+        for name, part in parts_of(content, seed).items():
+            path = parts / f"{name}{kind}"
+            if kind == ".ndjson":
+                as_ndjson(part, path)
+            elif kind == ".parquet":
+                as_parquet(part, path)
+            else:
+                written = as_csv(part, dialect, list(range(len(part.rows))), quoting)
+                path.write_bytes(gzip.compress(written) if kind.endswith(".gz") else written)
+        reading = dialect if kind == suffix else None
+        check_alike(expected, model_of(f"{parts}/*{kind}", reading, sequence=None))
+        check_alike(expected, model_of(parts, reading))  # by the column that identifies them, as one table
 
 
 @settings(max_examples=8)

@@ -29,7 +29,8 @@ def commands() -> None:
     """Learn to label sequences with bidirectional LSTMs: each time step, or whole sequences.
 
     A TABLE has one row per time step, or one per sequence: .csv, .tsv, .parquet, .ndjson, or CoNLL-style columns
-    (.conll).
+    (.conll). It may be several files, a folder, or a pattern in quotes: 'recordings/*.csv'. Each of them is a sequence
+    then, unless --sequence names the column that identifies sequences.
 
     \b
     bilstm train train.csv --sequence id --order time --label state --out model.safetensors

@@ -13,10 +13,12 @@ from bilstm.cli.options import (
     FRACTION,
     TABLES,
     WholeNumber,
+    as_data,
     check_apart,
     class_weights,
     column_arguments,
     column_flags,
+    files_of,
     one_or_several,
     say,
     training_flags,
@@ -29,13 +31,23 @@ from bilstm.progress import Progress
 @click.command(short_help="Compare variants of the network, with intervals.")
 @TABLES
 @column_flags
-@click.option("--test", metavar="TABLE", type=FILE, help="The test set, instead of a part of TABLE.")
+@click.option("--test", metavar="TABLE", type=FILE, multiple=True, help="The test set, instead of a part of TABLE.")
 @click.option(
-    "--test-labels", metavar="FILE", type=FILE, help="A table with the labels of --test, one row per sequence."
+    "--test-labels",
+    metavar="FILE",
+    type=FILE,
+    multiple=True,
+    help="A table with the labels of --test, one row per sequence.",
 )
-@click.option("--valid", metavar="TABLE", type=FILE, help="The validation set, instead of a part of TABLE.")
 @click.option(
-    "--valid-labels", metavar="FILE", type=FILE, help="A table with the labels of --valid, one row per sequence."
+    "--valid", metavar="TABLE", type=FILE, multiple=True, help="The validation set, instead of a part of TABLE."
+)
+@click.option(
+    "--valid-labels",
+    metavar="FILE",
+    type=FILE,
+    multiple=True,
+    help="A table with the labels of --valid, one row per sequence.",
 )
 @click.option(
     "--vary",
@@ -107,16 +119,17 @@ def compare(
         from bilstm import plots
 
         picture = plots.picture_path(out, "comparison")
-    others = [(f"--{name}", path) for name in ("valid", "test") if (path := options[name])]
-    check_apart([*(("TABLE", path) for path in tables), *others])
+    named = {"TABLE": tables, "--valid": options["valid"], "--test": options["test"]}
+    check_apart((what, path) for what, paths in named.items() for path in files_of(paths, options))
     names = {field.name for field in dataclasses.fields(TrainingOptions)}
-    sets = ("test", "test_labels", "valid", "valid_labels", "same_size", "test_split")
+    sets = ("test", "test_labels", "valid", "valid_labels")
     plan = plan_comparison(
-        one_or_several(tables),
+        as_data(tables),
         columns=column_arguments(options),
         vary=read_values(options["vary"]),
         options={name: value for name, value in options.items() if name in names and value is not None},
-        **{name: options[name] for name in sets},
+        **{name: as_data(options[name]) for name in sets},
+        **{name: options[name] for name in ("same_size", "test_split")},
     )
     lines = [*before_training(plan.prepared), f"test set: {extent_of(plan.test)}"]
     lines.append(f"to compare: {', '.join(variant.name for variant in plan.variants)}")
@@ -130,7 +143,7 @@ def compare(
         except ComparisonInterrupted as caught:
             interrupt, report = caught, caught.report
     if as_json:
-        echo_json({"table": one_or_several(tables), "test": options["test"], **report})
+        echo_json({"table": one_or_several(tables), "test": one_or_several(options["test"]), **report})
     else:
         notes = [f"note: {note}" for note in report["notes"]]
         say([*scores(report), *notes, report["sentence"]], quiet=False)

@@ -11,7 +11,9 @@ from bilstm.cli.options import (
     LABELS,
     TABLES,
     WholeNumber,
+    as_data,
     column_option,
+    files_of,
     model_columns,
     one_or_several,
     open_model,
@@ -74,7 +76,7 @@ def evaluate(
     if report is not None:
         from bilstm.report import check_report_path
 
-        check_report_path(report, inputs=[model, *tables, *labels], force=force)
+        check_report_path(report, inputs=[model, *files_of([*tables, *labels], reading)], force=force)
     elif force:
         raise click.UsageError("--force says that the --report may replace any file: it needs --report")
     if background is not None and events is None:
@@ -82,8 +84,8 @@ def evaluate(
     trained = open_model(model, sequence, order, label, features, reading, tables)
     trained.precision = precision
     use_threads(threads)
-    data = one_or_several(tables)
-    options: dict[str, Any] = {"labels": one_or_several(labels), "group": group}
+    data = as_data(tables)
+    options: dict[str, Any] = {"labels": as_data(labels), "group": group}
     options |= {"tolerance": events, "background": background}
     if report is None:
         scores = trained.evaluate(data, **options)
@@ -92,7 +94,7 @@ def evaluate(
 
         scores = write_report(report, trained, data, name=model, force=force, **options)["scores"]
     if as_json:
-        echo_json({"model": model, "table": data, **scores})
+        echo_json({"model": model, "table": one_or_several(tables), **scores})
     else:
         say(evaluation(" and ".join(tables), scores), quiet=False)
         say([f"{report}: the report"] if report else [], quiet=not report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -140,6 +141,7 @@ precision_option = click.option(
     help="Precision of the weights. bfloat16 makes large models faster and changes probabilities by about 0.0001.",
 )
 
+# Each is a file, a folder or a pattern. A pattern that is quoted is expanded by `table_files`.
 TABLES = click.argument("tables", metavar="TABLE...", nargs=-1, required=True, type=FILE)
 LABELS = click.option(
     "--labels",
@@ -279,13 +281,29 @@ def column_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
     names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
     arguments = {name: options[name] for name in (*names, "spelling", "standardize", "group")}
-    arguments |= {"features": options["features"] or None, "labels": one_or_several(options["labels"])}
+    arguments |= {"features": options["features"] or None, "labels": as_data(options["labels"])}
     return arguments | {"reading": reading_options(options)}
 
 
-def one_or_several(paths: tuple[str, ...]) -> Any:
+def one_or_several(paths: Sequence[Any]) -> Any:
     """A path, several as a list, or None."""
     return list(paths) if len(paths) > 1 else paths[0] if paths else None
+
+
+def as_data(paths: Sequence[str]) -> Any:
+    """Paths as functions take them that take texts, too: a `Path`, several as a list, or None."""
+    return one_or_several([Path(path) for path in paths])
+
+
+def files_of(paths: Sequence[str], reading: Mapping[str, Any]) -> list[str]:
+    """The files that paths, patterns and folders stand for."""
+    from bilstm.data.paths import stands_for_files, table_files
+
+    files = list[str]()
+    for path in paths:
+        several = stands_for_files(path)
+        files += map(str, table_files(path, any_name=reading["format"] is not None)[0]) if several else [path]
+    return files
 
 
 def class_weights(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> ClassWeight:
@@ -334,7 +352,7 @@ def open_model(
     tables: Sequence[str] = (),
 ) -> TrainedModel:
     """A model for tables whose columns have these names, and which are read as the options of `reading_flags` say."""
-    from bilstm.data.reading import format_of
+    from bilstm.data.paths import format_of
     from bilstm.data.readingoptions import PLAIN
     from bilstm.model.trained import TrainedModel
 
@@ -343,7 +361,8 @@ def open_model(
     named = split_names(features, ()) if features else None
     read_as = reading_options(reading) if reading else PLAIN
     if read_as.said:
-        formats = {"ndjson" if table == "-" else read_as.format or format_of(table) for table in tables}
+        files = ["-"] if "-" in tables else files_of(tables, reading or {})
+        formats = {"ndjson" if table == "-" else read_as.format or format_of(table) for table in files}
         read_as.check_used(formats, " and ".join(tables))
     return model.adapted(sequence=sequence, order=order, label=columns, features=named, reading=read_as)
 

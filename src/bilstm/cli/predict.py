@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilstm.cli.options import COUNT, FILE, WholeNumber, model_columns, open_model, precision_option, say, use_threads
+from bilstm.cli.options import (
+    COUNT,
+    FILE,
+    TABLES,
+    WholeNumber,
+    as_data,
+    files_of,
+    model_columns,
+    open_model,
+    precision_option,
+    say,
+    use_threads,
+)
 from bilstm.console import echo, fail, output_is_closed, stop_status, write_output
 from bilstm.errors import UserError, counted
 
 if TYPE_CHECKING:
     from bilstm.files import GrowingFile
+    from bilstm.model.folders import Progress
     from bilstm.model.predictions import PredictionOptions
     from bilstm.model.trained import TrainedModel
 
@@ -21,8 +36,15 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 
 @click.command(short_help="Predict labels or quantities for a TABLE with a MODEL.")
 @click.argument("model", type=FILE)
-@click.argument("table", type=FILE)
-@click.option("--out", metavar="FILE", type=FILE, required=True, help="The file to write; - for standard output.")
+@TABLES
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=FILE,
+    required=True,
+    help="The file to write; - for standard output; a folder for one file per file of TABLE.",
+)
+@click.option("--resume", is_flag=True, help="Skip files whose predictions in the folder --out are finished.")
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
 @click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
@@ -41,8 +63,9 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def predict(
     model: str,
-    table: str,
+    tables: tuple[str, ...],
     out: str,
+    resume: bool,
     probabilities: bool,
     top: int,
     events: bool,
@@ -70,42 +93,91 @@ def predict(
     if events and (probabilities or top > 1):
         other = "--probabilities" if probabilities else "--top"
         raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
-    if on_error == "skip" and table != "-":
+    streamed = "-" in tables
+    if streamed and len(tables) > 1:
+        raise click.UsageError("- is the standard input, which cannot be combined with files")
+    if on_error == "skip" and not streamed:
         raise click.UsageError("--on-error skip is for the standard input: it needs - as the TABLE")
-    _check_output(model, table, out, force)
-    trained = open_model(model, sequence, order, features=features, reading=reading, tables=[table])
+    files = [] if streamed else files_of(tables, reading)
+    to_folder = bool(files) and _is_folder(out, tables)
+    if resume and not to_folder:
+        raise click.UsageError("--resume passes over files that are finished: it needs a folder as --out")
+    if not to_folder:
+        _check_output([model, *files], out, force, streamed=streamed)
+    trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
     options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
     use_threads(threads)
-    if table == "-":
+    if streamed:
         lines = _predict_stream(trained, options, out, on_error)
+    elif to_folder:
+        lines = _predict_folder(trained, model, tables, options, out, resume=resume, force=force)
     else:
-        lines = _predict_table(trained, table, options, out)
+        lines = _predict_table(trained, tables, options, out)
     say(lines, quiet, err=out == "-")
 
 
-def _check_output(model: str, table: str, out: str, force: bool) -> None:
-    from bilstm.data.reading import format_of
+def _is_folder(out: str, tables: Sequence[str]) -> bool:
+    """Whether predictions for each file go into a folder: one that is there, or is named so."""
+    from bilstm.data.paths import stands_for_files
+
+    several = len(tables) > 1 or any(map(stands_for_files, tables))
+    named = out.endswith(("/", os.sep)) or (several and not os.path.splitext(out)[1] and not os.path.isfile(out))
+    return out != "-" and (os.path.isdir(out) or named)
+
+
+def _check_output(inputs: Sequence[str], out: str, force: bool, *, streamed: bool) -> None:
+    from bilstm.data.paths import format_of
     from bilstm.model.predictions import check_predictions_path
 
     if out == "-":
         if output_is_closed():
             raise UserError("the standard output, where predictions should go, is closed: name a file with --out")
         return
-    streamed = table == "-"
     if streamed and (format_of(out) != "ndjson" or out.endswith(".gz")):
         raise UserError(f"cannot write {out}: predictions for the standard input are written as .ndjson, or to -")
-    check_predictions_path(out, inputs=[model] if streamed else [model, table], force=force)
+    check_predictions_path(out, inputs=inputs, force=force)
 
 
-def _predict_table(model: TrainedModel, table: str, options: PredictionOptions, out: str) -> list[str]:
+def _predict_folder(
+    model: TrainedModel,
+    path: str,
+    tables: Sequence[str],
+    options: PredictionOptions,
+    out: str,
+    *,
+    resume: bool,
+    force: bool,
+) -> list[str]:
+    from bilstm.data.paths import table_files
+    from bilstm.model.folders import FolderPredictions
+    from bilstm.wording import folder_prediction
+
+    files, _ = table_files(tables, any_name=model.schema.reading.format is not None)
+    predictions = FolderPredictions(model, path, files, out, options, resume=resume, force=force)
+    try:
+        predictions.run()
+    except KeyboardInterrupt as interrupt:
+        fail(f"stopped{_finished(out, predictions.progress)}", stop_status(interrupt))
+    except UserError as error:
+        raise UserError(f"{error}{_finished(out, predictions.progress)}") from error
+    return folder_prediction(out, predictions.progress)
+
+
+def _finished(folder: str, progress: Progress) -> str:
+    """What is left where predictions for several files end early."""
+    done = progress.written + progress.skipped
+    return f"; {folder} holds {counted(done, 'finished file')}, and --resume continues" if done else ""
+
+
+def _predict_table(model: TrainedModel, tables: Sequence[str], options: PredictionOptions, out: str) -> list[str]:
     from bilstm.data import scratch
     from bilstm.data.filetable import FileTable
     from bilstm.model.predictions import check_predictions, write_predictions
     from bilstm.ragged import Extent
     from bilstm.wording import prediction
 
-    source = model.open(table)
+    source = model.open(as_data(tables))
     assert isinstance(source, FileTable)
     path = str(scratch.folder(source) / "predictions.ndjson") if out == "-" else out
     check_predictions(source, options, model, path)
@@ -115,7 +187,7 @@ def _predict_table(model: TrainedModel, table: str, options: PredictionOptions, 
         with open(path, "rb") as file:
             while chunk := file.read(_CHUNK):
                 write_output(chunk)
-    return prediction(table if out == "-" else out, Extent().add(data.values.lengths), data.notes)
+    return prediction(source.label if out == "-" else out, Extent().add(data.values.lengths), data.notes)
 
 
 def _predict_stream(model: TrainedModel, options: PredictionOptions, out: str, on_error: str) -> list[str]:

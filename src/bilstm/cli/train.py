@@ -13,11 +13,12 @@ from bilstm.cli.options import (
     POSITIVE,
     TABLES,
     WholeNumber,
+    as_data,
     check_apart,
     class_weights,
     column_arguments,
     column_flags,
-    one_or_several,
+    files_of,
     say,
     training_flags,
     training_options,
@@ -39,9 +40,19 @@ if TYPE_CHECKING:
 @click.command()
 @TABLES
 @column_flags
-@click.option("--valid", metavar="TABLE", type=FILE, help="The validation set, instead of a part of TABLE.")
 @click.option(
-    "--valid-labels", metavar="FILE", type=FILE, help="A table with the labels of --valid, one row per sequence."
+    "--valid",
+    metavar="TABLE",
+    type=FILE,
+    multiple=True,
+    help="The validation set, instead of a part of TABLE; repeat the option for several tables.",
+)
+@click.option(
+    "--valid-labels",
+    metavar="FILE",
+    type=FILE,
+    multiple=True,
+    help="A table with the labels of --valid, one row per sequence.",
 )
 @click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
 @training_flags(
@@ -102,13 +113,14 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
     from bilstm.modelfile import check_model_path
     from bilstm.wording import after_training, before_training, when_stopped
 
-    valid = options["valid"]
-    check_apart([*(("TABLE", path) for path in tables), *([("--valid", valid)] if valid else [])])
-    inputs = [*tables, *options["labels"], *(path for name in ("valid", "valid_labels") if (path := options[name]))]
+    files = {name: files_of(paths, options) for name, paths in (("TABLE", tables), ("--valid", options["valid"]))}
+    check_apart((name, path) for name, paths in files.items() for path in paths)
+    labels = files_of([*options["labels"], *options["valid_labels"]], options)
+    inputs = [*files["TABLE"], *files["--valid"], *labels]
     check_model_path(out, inputs=inputs, force=options["force"])
     training = training_options(options)
     checkpoint, logs = _kept_files(out, inputs, options)
-    prepared = _prepare(one_or_several(tables), training, options)
+    prepared = _prepare(as_data(tables), training, options)
     say(before_training(prepared), quiet)
     use_threads(threads)
     interrupt = None
@@ -139,7 +151,7 @@ def _prepare(data: Any, training: TrainingOptions, options: dict[str, Any]) -> P
     from bilstm.model.training import column_options, prepare_data
 
     columns = column_arguments(options)
-    tables = {name: options[name] for name in ("valid", "valid_labels")}
+    tables = {name: as_data(options[name]) for name in ("valid", "valid_labels")}
     labels = columns.pop("labels")
     return prepare_data(data, column_options(**columns), training, labels=labels, **tables)
 

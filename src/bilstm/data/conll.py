@@ -49,6 +49,7 @@ class ConllRows:
     Attributes:
         names: the columns' names, `sequence` included.
         encoding: of the text.
+        has_header: whether its first line names the columns.
         numbered: whether the first column numbers the words of a sequence.
         universal: whether the columns are CoNLL-U's.
         guessed: what was guessed of the options.
@@ -76,6 +77,7 @@ class ConllRows:
             header=True if self.header and not options.header else None,
             encoding=None if options.encoding else found,
         )
+        self.has_header = bool(self.header)
         self.numbered = self.width > 1 and self._are_numbered()
         all_names = options.columns or (UNIVERSAL if is_conllu(path) else None)
         self.universal = all_names == UNIVERSAL and self.width == len(UNIVERSAL)

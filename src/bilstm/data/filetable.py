@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +19,13 @@ from bilstm.data import scratch
 from bilstm.data.conll import ConllRows
 from bilstm.data.lists import json_types
 from bilstm.data.names import literal
+from bilstm.data.places import Places
 from bilstm.data.readingoptions import GROUPS, MISSING_NUMBERS, PLAIN, ReadingOptions, is_number
 from bilstm.data.sequences import find_sequences
 from bilstm.data.table import Format, Kind, Profile, Sequences, Table
 from bilstm.data.textfiles import CsvRows
 from bilstm.data.times import read_moment
-from bilstm.errors import UserError, shown
+from bilstm.errors import UserError, counted, shown
 from bilstm.ragged import IndexArray
 
 if TYPE_CHECKING:
@@ -37,20 +37,15 @@ BLANKS = "' \t'"
 _GROUPED = r"\s*[+-]?([0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?|[0-9]{1,3}([.][0-9]{3})+,[0-9]*)\s*"
 
 
-class Source(Protocol):
-    """The text that a table was read from."""
-
-    def line(self, row: int) -> int:
-        """The line on which a row stands, counted from 1."""
-        ...
-
-
 class FileTable(Table):
-    """A table that was read from a file; made by `read_table`.
+    """A table that was read from a file, or from several; made by `read_table`.
 
     Attributes:
-        path: the file it came from.
-        source: the text that was read, for formats that are text.
+        path: the file it came from, or the first one.
+        places: the files, and where each row stands in them.
+        written: the columns that are written with predictions, in order.
+        source: the text of the first file, for formats that are text.
+        own_sequence: the column by which the table knows its sequences.
         sequence_key: SQL of what all rows of one sequence share, if this is not a column of the table's own.
         reading: what a person said about the file.
         connection: the database, in which the table is called `cells` and its columns c0, c1, …; its `rowid` counts
@@ -59,33 +54,37 @@ class FileTable(Table):
 
     def __init__(
         self,
-        path: Path,
+        places: Places,
         connection: duckdb.DuckDBPyConnection,
         table_format: Format,
         names: Sequence[str],
-        source: Source | None = None,
         *,
         lists: Sequence[str] = (),
-        sequence_key: str | None = None,
+        own_sequence: str | None = None,
+        written: Sequence[str] | None = None,
         reading: ReadingOptions = PLAIN,
     ) -> None:
-        self.path, self.label = path, str(path)
+        path, source = places.paths[0], places.sources[0]
+        others = len(places.paths) - 1
+        self.places, self.path = places, path
+        self.label = f"{path} and {counted(others, 'other file')}" if others else str(path)
         self.format = table_format
         self.names = list(names)
+        self.written = self.names if written is None else list(written)
         self.unnamed = source.unnamed if isinstance(source, CsvRows) else []
         self.source, self.reading = source, reading
         self.conll_columns = source.width if isinstance(source, ConllRows) else None
-        self.lists = list(lists)
-        self.sequence_key = "list_row" if lists else sequence_key
+        self.lists, self.own_sequence = list(lists), own_sequence
+        self.sequence_key = "list_row" if lists else None
         self.connection = connection
         self._profiles: dict[str, Profile] = {}
         self.rows = int(self.query("SELECT count(*) FROM cells")[0][0])
         if not self.rows:
-            raise UserError(f"{path} is empty: it has no row")
+            raise UserError(f"{self.label} is empty: it has no row")
         self.kinds: dict[str, Kind] = dict(zip(self.names, self._find_kinds(), strict=True))
 
     def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
-        return find_sequences(self, sequence, order)
+        return find_sequences(self, sequence or self.own_sequence, order)
 
     def guesses(self) -> list[tuple[str, ReadingOptions]]:
         guessed = self.source.guessed if isinstance(self.source, (CsvRows, ConllRows)) else PLAIN
@@ -107,8 +106,12 @@ class FileTable(Table):
             return "; if the file has no header, say so with --no-header"
         return ""
 
+    @property
+    def file_starts(self) -> IndexArray:
+        return self.places.starts[:-1] if not self.lists else super().file_starts
+
     def counts_rows(self, name: str) -> bool:
-        first = self.block(self.number(name), 0, min(self.rows, _FIRST))
+        first = self.block(self.number(name), 0, min(int(self.places.starts[1]), self.rows, _FIRST))
         return bool((np.diff(np.ma.filled(first.astype(np.float64), np.nan)) == 1).all()) and super().counts_rows(name)
 
     @property
@@ -122,13 +125,18 @@ class FileTable(Table):
         return found
 
     def place(self, row: int) -> str:
-        step = ""
-        if self.lists:
-            ((row, number),) = self.query(f"SELECT list_row, step FROM cells WHERE rowid = {int(row)}")
-            step = f", step {number + 1}"
-        return (
-            f"{self.path}, line {self.source.line(row)}{step}" if self.source else f"{self.path}, row {row + 1}{step}"
-        )
+        if not self.lists:
+            return self.places.place(row)
+        ((row, number),) = self.query(f"SELECT list_row, step FROM cells WHERE rowid = {int(row)}")
+        return f"{self.places.place(row)}, step {number + 1}"
+
+    def place_from(self, row: int, other: int) -> str:
+        """Where a row stands, for a message that has named the place of another one: without its file if it is that."""
+        place, path = self.place(row), self.places.paths[self._file(row)]
+        return place.removeprefix(f"{path}, ") if self._file(row) == self._file(other) else place
+
+    def _file(self, row: int) -> int:
+        return 0 if self.lists else self.places.file(row)
 
     def cell(self, name: str, row: int) -> str:
         text = self.query(f"SELECT {self.text(name)} FROM cells WHERE rowid = {int(row)}")[0][0]
@@ -296,12 +304,12 @@ class FileTable(Table):
         try:
             return self.connection.execute(sql)
         except duckdb.OutOfMemoryException:
-            raise UserError(f"{self.path} needs more memory than is free") from None
+            raise UserError(f"{self.label} needs more memory than is free") from None
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
             if self.format != "parquet":
                 raise
             # A large one is read only now.
-            raise UserError(f"cannot read {self.path}, or work on it ({str(error).splitlines()[0]})") from None
+            raise UserError(f"cannot read {self.label}, or work on it ({str(error).splitlines()[0]})") from None
 
     def _find_kinds(self) -> Iterator[Kind]:
         columns = ", ".join(f"c{place}" for place in range(len(self.names)))

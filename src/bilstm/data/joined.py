@@ -1,4 +1,4 @@
-"""Several tables as one, such as the files of a training and a development set."""
+"""Several data frames as one table."""
 
 from __future__ import annotations
 

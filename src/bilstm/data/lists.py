@@ -8,7 +8,6 @@ counted from 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ from bilstm.errors import UserError, counted
 if TYPE_CHECKING:
     import duckdb
 
-    from bilstm.data.filetable import Source
+    from bilstm.data.places import Places
     from bilstm.data.table import Format
 
 _COLUMNS = 100  # that one query looks at
@@ -29,11 +28,10 @@ _TEXTS = 10_000  # rows whose texts are divided at a time
 
 def unnest(
     connection: duckdb.DuckDBPyConnection,
-    path: Path,
+    places: Places,
     table_format: Format,
     names: Sequence[str],
     steps: Sequence[str],
-    source: Source | None,
     *,
     long: bool = True,
 ) -> list[str]:
@@ -41,10 +39,10 @@ def unnest(
 
     Args:
         connection: the database with `cells` as it was read.
+        places: where its rows stand.
         names: its columns.
         steps: those whose lists make a table one with a row per sequence: features and labels. Others of as many
             elements run alongside.
-        source: the text it was read from.
         long: whether lists of other columns alone change nothing.
 
     Returns:
@@ -59,13 +57,13 @@ def unnest(
         return []
     length = f"greatest({', '.join(f'len({lists[place]})' for place in given)})"
     for place in given:
-        _check_lengths(connection, path, names[place], lists[place], length, source)
+        _check_lengths(connection, places, names[place], lists[place], length)
     others = [place for place in lists if place not in given]
     agree = ", ".join(f"bool_and(len({lists[place]}) = {length})" for place in others)
     same = connection.execute(f"SELECT {agree} FROM cells").fetchall()[0] if others else ()
     alongside = {*given, *(place for place, all_agree in zip(others, same, strict=True) if all_agree)}
     cells = [f"unnest({lists[p]}) AS c{p}" if p in alongside else f"c{p}" for p in range(len(names))]
-    kind = "VIEW" if "rowid" in _types(connection) else "TABLE"
+    kind = "VIEW" if "rowid" in columns_of(connection) else "TABLE"
     connection.execute(f"ALTER {kind} cells RENAME TO lists").fetchall()
     selected = ", ".join(["rowid AS list_row", f"unnest(range({length})) AS step", *cells])
     connection.execute(f"CREATE TABLE cells AS SELECT {selected} FROM lists").fetchall()
@@ -74,19 +72,18 @@ def unnest(
 
 def unnest_texts(
     connection: duckdb.DuckDBPyConnection,
-    path: Path,
+    places: Places,
     table_format: Format,
     names: Sequence[str],
     text: TextColumn,
-    source: Source | None,
 ) -> list[str]:
     """Make `cells` a table with a row for each word or character of a column's texts.
 
     Args:
         connection: the database with `cells` as it was read.
+        places: where its rows stand.
         names: its columns.
         text: which of them holds the texts.
-        source: the text that the table was read from.
 
     Returns:
         The column of the texts, as a list.
@@ -96,7 +93,7 @@ def unnest_texts(
     """
     place = names.index(text.column)
     cell = f"c{place}->>'$'" if table_format == "ndjson" else f"CAST(c{place} AS VARCHAR)"
-    kind = "VIEW" if "rowid" in _types(connection) else "TABLE"
+    kind = "VIEW" if "rowid" in columns_of(connection) else "TABLE"
     connection.execute(f"ALTER {kind} cells RENAME TO lists").fetchall()
     connection.execute("CREATE TABLE tokens (list_row BIGINT, step BIGINT, token VARCHAR)").fetchall()
     ((rows,),) = connection.execute("SELECT count(*) FROM lists").fetchall()
@@ -107,8 +104,7 @@ def unnest_texts(
         lengths = np.array([len(words) for words in tokens], np.int64)
         if not lengths.all():
             row = start + int((lengths == 0).argmax())
-            where = f"line {source.line(row)}" if source else f"row {row + 1}"
-            raise text.is_empty(f"{path}, {where}")
+            raise text.is_empty(places.place(row))
         block = {
             "list_row": np.repeat(np.arange(start, start + len(tokens)), lengths),
             "step": np.concatenate([np.arange(length) for length in lengths]),
@@ -172,7 +168,7 @@ def present_json(value: str) -> str:
     return f"nullif(nullif({value}, 'null'::JSON), 'NaN'::JSON)"
 
 
-def _types(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+def columns_of(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return {name: sql_type for name, sql_type, *_ in connection.execute("DESCRIBE cells").fetchall()}
 
 
@@ -181,7 +177,7 @@ def _lists(connection: duckdb.DuckDBPyConnection, table_format: Format, width: i
     if table_format == "parquet":
         return {
             place: f"CAST(c{place} AS {sql_type[: sql_type.rindex('[')]}[])"  # of arrays, whose lengths are fixed, too
-            for place, sql_type in enumerate(_types(connection).get(f"c{place}", "") for place in range(width))
+            for place, sql_type in enumerate(columns_of(connection).get(f"c{place}", "") for place in range(width))
             if sql_type.endswith("]")
         }
     found: dict[int, str] = {}
@@ -193,19 +189,13 @@ def _lists(connection: duckdb.DuckDBPyConnection, table_format: Format, width: i
 
 
 def _check_lengths(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    name: str,
-    elements: str,
-    length: str,
-    source: Source | None,
+    connection: duckdb.DuckDBPyConnection, places: Places, name: str, elements: str, length: str
 ) -> None:
     wrong = connection.execute(
         f"SELECT rowid, len({elements}), {length} FROM cells WHERE len({elements}) <> {length} ORDER BY rowid LIMIT 1"
     ).fetchall()
     for row, one, other in wrong:
-        where = f"line {source.line(row)}" if source else f"row {row + 1}"
         raise UserError(
-            f"{path}, {where}: column {name!r} has a list of {counted(one, 'step')}, but another column's has "
+            f"{places.place(row)}: column {name!r} has a list of {counted(one, 'step')}, but another column's has "
             f"{other:,}: the lists of one row are one sequence"
         )

@@ -125,7 +125,7 @@ def _times(table: FileTable, columns: Sequence[str], keys: str) -> Form | int:
 
 def _mixed(table: FileTable, columns: Sequence[str], form: Form, first: int, other: Form, row: int) -> UserError:
     cells = [shown(" ".join(table.cell(name, each) for name in columns)) for each in (row, first)]
-    before = table.place(first).removeprefix(f"{table.path}, ")
+    before = table.place_from(first, row)
     return UserError(
         f"{table.place(row)}: {cells[0]} in column {listed(columns)} {FORMS[other]}, but {cells[1]} in {before} "
         f"{FORMS[form]}: which comes first is not known; write all in one way"
@@ -148,9 +148,9 @@ def _check_nanoseconds(table: FileTable, name: str, kind: str) -> None:
     """Refuse a column of a Parquet file whose nanoseconds the installed DuckDB drops; version 1.3 does for some."""
     if not kind.startswith("TIME") or kind.endswith("_NS") or table.format != "parquet":
         return
-    file = literal(literal_glob(table.path))
-    types = table.query(f"SELECT logical_type FROM parquet_schema({file}) WHERE name = {literal(name)}")
-    if any("NanoSeconds" in str(found) for (found,) in types):
+    files = (literal(literal_glob(path)) for path in table.places.paths)
+    schemas = (f"SELECT logical_type FROM parquet_schema({file}) WHERE name = {literal(name)}" for file in files)
+    if any("NanoSeconds" in str(found) for schema in schemas for (found,) in table.query(schema)):
         raise UserError(
             f"column {name!r} of {table.label} holds nanoseconds, which this version of DuckDB does not keep: pip "
             f"install --upgrade duckdb"

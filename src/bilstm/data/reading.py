@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -13,12 +12,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bilstm.data import scratch
-from bilstm.data.conll import ConllRows, has_sequence_breaks
-from bilstm.data.filetable import FileTable, Source
+from bilstm.data.conll import SEQUENCE, ConllRows, has_sequence_breaks
+from bilstm.data.database import check_distinct, connect, count_rows, first_line, limit_memory
+from bilstm.data.filetable import FileTable
 from bilstm.data.lines import is_gzip, text_lines
-from bilstm.data.lists import present_json, unnest, unnest_texts
-from bilstm.data.names import identifier, literal, literal_glob
+from bilstm.data.lists import columns_of, present_json, unnest, unnest_texts
+from bilstm.data.manyfiles import (
+    FILE,
+    ConllFiles,
+    TextFiles,
+    check_columns,
+    check_formats,
+    check_names,
+    file_name,
+    has_file_column,
+)
+from bilstm.data.names import literal
+from bilstm.data.parquetfiles import ParquetFile, load_parquet
+from bilstm.data.paths import format_of
+from bilstm.data.places import Places, Source
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.table import Format
 from bilstm.data.textfiles import CsvRows, JsonLines
@@ -29,51 +41,20 @@ from bilstm.files import AnyPath, check_readable
 if TYPE_CHECKING:
     import duckdb
 
-SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".conll": "conll",
-    ".bio": "conll",
-    ".iob": "conll",
-    ".iob2": "conll",
-    ".conllu": "conll",
-    ".txt": "conll",
-}
-KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
 CHUNK = 50_000  # rows of text handed to the database at a time
 LARGE_CHUNK = 1 << 25  # characters of them, from which on they are fewer
 LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
-LARGE_PARQUET = 1 << 24  # values from which on it may
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half of a character
-MEMORY = "600MB"  # for the database of such a table, which keeps the rest on the disk
-
-
-def format_of(path: AnyPath) -> Format:
-    """The format that the name of a file stands for.
-
-    Raises:
-        UserError: none that is known; the message lists those that are.
-    """
-    suffixes = Path(path).suffixes[-2:]
-    compressed = suffixes[-1:] == [".gz"]
-    suffix = "".join(suffixes[-2:-1] if compressed else suffixes[-1:]).lower()
-    found = SUFFIXES.get(suffix)
-    if found is None or (compressed and found == "parquet"):
-        what = f"has an unknown format ({suffix})" if suffix else "has no ending that gives its format"
-        raise UserError(f"{path} {what}: a table's name ends in {KNOWN}")
-    return found
 
 
 def read_table(
-    path: AnyPath,
+    path: AnyPath | Sequence[AnyPath],
     *,
     conll_columns: int | None = None,
     steps: Sequence[str] = (),
     text: TextColumn | None = None,
     long: bool = True,
+    by_file: bool = False,
     reading: ReadingOptions = PLAIN,
 ) -> FileTable:
     """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
@@ -82,39 +63,58 @@ def read_table(
     what is being worked on is read.
 
     Args:
-        path: the file. A `.tsv` file with empty lines inside is read as CoNLL-style columns unless `reading` says it.
+        path: the file, or several with the same columns, whose rows stand one after the other. A `.tsv` file with empty
+            lines inside is read as CoNLL-style columns unless `reading` says it.
         conll_columns: for CoNLL-style files, how many columns the model was trained on; see `ConllRows`.
         steps: columns that have a value for each step. If one of them holds lists, each row is a sequence.
         text: a column whose texts are sequences: each row is one, and its words or characters are the steps.
         long: whether each row is a step unless `steps` tell otherwise, whatever other columns hold.
+        by_file: whether each file is a sequence, if rows are steps and nothing in the files tells their sequences. A
+            further column, `file`, has the file's name then, unless the files have a column of this name.
         reading: how a person says that it is to be read; the rest is guessed.
 
     Raises:
-        UserError: the file is missing, empty, damaged, not in its encoding, or not what its name says.
+        UserError: a file is missing, empty, damaged, not in its encoding, not what its name says, or not like the
+            others.
     """
-    path = Path(path)
-    table_format = _format_to_read(path, reading)
-    check_readable(path)
-    connection, guessed = connect(), PLAIN
-    if table_format == "csv" and not reading.format and ".tsv" in path.suffixes and has_sequence_breaks(path, reading):
-        table_format, guessed = "conll", ReadingOptions(format="conll")
+    paths = [Path(path)] if isinstance(path, (str, os.PathLike)) else [Path(each) for each in path]
+    formats = {each: _format_to_read(each, reading) for each in paths}
+    for each in paths:
+        check_readable(each)
+    formats, guessed = _with_words(formats, reading)
+    check_formats(formats)
+    table_format, connection = formats[paths[0]], connect()
+    lengths, sources = list[int](), list[Source | None]([None] * len(paths))
     if table_format == "parquet":
-        names = _load_parquet(connection, path)
-        lists = _divide(connection, path, table_format, names, steps, text, None, long)
-        return FileTable(path, connection, table_format, names, lists=lists, reading=reading)
-    if path.stat().st_size * (20 if is_gzip(path) else 1) > LARGE_TEXT:
-        _limit_memory(connection)
-    if table_format == "ndjson":
-        source = JsonLines(path, reading)
-        names = _load_ndjson(connection, path, reading)
-        lists = _divide(connection, path, table_format, names, steps, text, source, long)
-        return FileTable(path, connection, table_format, names, source, lists=lists, reading=reading)
-    rows = ConllRows(path, conll_columns, reading, steps) if table_format == "conll" else CsvRows(path, reading)
-    _check_names(path, rows.names)
-    _load_rows(connection, len(rows.names), iter(rows))
-    lists = _divide(connection, path, table_format, rows.names, (), text, rows)
-    rows.guessed = guessed.over(rows.guessed)
-    return FileTable(path, connection, table_format, rows.names, rows, lists=lists, reading=reading)
+        names, lengths = load_parquet(connection, paths)
+    else:
+        if sum(each.stat().st_size * (20 if is_gzip(each) else 1) for each in paths) > LARGE_TEXT:
+            limit_memory(connection)
+        if table_format == "ndjson":
+            sources = [JsonLines(each, reading) for each in paths]
+            names, lengths = _load_ndjson(connection, paths, reading)
+        else:
+            conll = table_format == "conll"
+            rows = ConllFiles(paths, reading, conll_columns, steps) if conll else TextFiles(paths, reading)
+            sources, names = list(rows.files), list(rows.names)
+            check_distinct(paths[0], names)
+            _load_rows(connection, len(names), iter(rows))
+            lengths = rows.lengths
+            rows.files[0].guessed = guessed.over(rows.files[0].guessed)
+            steps = ()
+    places = Places(paths, sources, lengths or count_rows(connection))
+    lists = _divide(connection, places, table_format, names, steps, text, long)
+    own_sequence = SEQUENCE if table_format == "conll" else None
+    written = names
+    if by_file and not lists and own_sequence is None and not has_file_column(names):
+        check_names(paths)
+        _name_files(connection, len(names), places, table_format)
+        own_sequence = FILE
+        if not isinstance(path, (str, os.PathLike)):
+            written = [FILE, *names]
+        names = [*names, FILE]
+    about: dict[str, Any] = {"lists": lists, "own_sequence": own_sequence, "written": written, "reading": reading}
+    return FileTable(places, connection, table_format, names, **about)
 
 
 def _format_to_read(path: Path, reading: ReadingOptions) -> Format:
@@ -126,26 +126,48 @@ def _format_to_read(path: Path, reading: ReadingOptions) -> Format:
         raise UserError(f"{error}, or --format says what it is") from None
 
 
+def _with_words(formats: dict[Path, Format], reading: ReadingOptions) -> tuple[dict[Path, Format], ReadingOptions]:
+    """The formats where empty lines inside a file with tabs show that it has columns of words; and what was guessed."""
+    found = dict(formats)
+    for path, table_format in formats.items():
+        if (
+            table_format == "csv"
+            and not reading.format
+            and ".tsv" in path.suffixes
+            and has_sequence_breaks(path, reading)
+        ):
+            found[path] = "conll"
+    return found, ReadingOptions(format="conll") if found != formats else PLAIN
+
+
+def _name_files(connection: duckdb.DuckDBPyConnection, width: int, places: Places, table_format: Format) -> None:
+    """Give `cells` a further column with the name of each row's file."""
+    names = ", ".join(literal(file_name(path)) for path in places.paths)
+    codes = np.repeat(np.arange(len(places.paths), dtype=np.int32), np.diff(places.starts))
+    name = f"([{names}])[1 + code]"
+    column = f"{f'to_json({name})' if table_format == 'ndjson' else name} AS c{width}"
+    if "rowid" in columns_of(connection):  # a view of a file, which is the only one
+        connection.execute("ALTER VIEW cells RENAME TO unnamed").fetchall()
+        connection.execute(f"CREATE VIEW cells AS SELECT *, {names} AS c{width} FROM unnamed")
+        return
+    connection.execute("ALTER TABLE cells RENAME TO unnamed").fetchall()
+    connection.register("codes", {"code": codes})
+    connection.execute(
+        f"CREATE TABLE cells AS SELECT unnamed.*, {column} FROM unnamed POSITIONAL JOIN codes; DROP TABLE unnamed"
+    ).fetchall()
+    connection.unregister("codes")
+
+
 def column_names(path: AnyPath) -> list[str]:
     """The names of a table's columns; of NDJSON those of its first object. No more of the file is read.
 
     Raises:
         UserError: the file cannot be read as what its name says.
     """
-    import duckdb
-
     path = Path(path)
     table_format = format_of(path)
     if table_format == "parquet":
-        connection = connect()
-        file = literal(literal_glob(scratch.unicode_path(path, connection)))
-        try:
-            found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({file}, hive_partitioning = false)")
-        except (duckdb.OutOfMemoryException, duckdb.InterruptException):
-            raise
-        except duckdb.Error as error:
-            raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
-        return [row[0] for row in found.fetchall()]
+        return ParquetFile(connect(), path).names
     if table_format == "ndjson":
         number, line = next(((i, line) for i, line in enumerate(text_lines(path), 1) if line.strip()), (1, ""))
         return list(check_json(path, number, line.strip()))
@@ -154,53 +176,22 @@ def column_names(path: AnyPath) -> list[str]:
 
 def _divide(
     connection: duckdb.DuckDBPyConnection,
-    path: Path,
+    places: Places,
     table_format: Format,
     names: Sequence[str],
     steps: Sequence[str],
     text: TextColumn | None,
-    source: Source | None,
-    long: bool = True,
+    long: bool,
 ) -> list[str]:
     """Where each row is a sequence, make `cells` a table of their steps; returns the columns that have steps."""
     if text is None:
-        return unnest(connection, path, table_format, names, steps, source, long=long)
+        return unnest(connection, places, table_format, names, steps, long=long)
     if text.column not in names:
         raise UserError(
-            f"{path} has no column {text.column!r} (the text).{suggestion(text.column, names)} Its columns: "
+            f"{places.paths[0]} has no column {text.column!r} (the text).{suggestion(text.column, names)} Its columns: "
             f"{listed(names)}"
         )
-    return unnest_texts(connection, path, table_format, names, text, source)
-
-
-def connect() -> duckdb.DuckDBPyConnection:
-    """A database in memory that fetches nothing from a network."""
-    try:
-        import duckdb
-    except ModuleNotFoundError:
-        raise UserError("reading tables needs DuckDB: pip install 'bilstm[cli]'") from None
-    connection = duckdb.connect(":memory:")
-    # Nothing is fetched from a network: what the formats here need is built in.
-    for setting in (
-        "autoinstall_known_extensions = false",
-        "autoload_known_extensions = false",
-        "preserve_insertion_order = true",
-        "TimeZone = 'UTC'",
-    ):
-        connection.execute(f"SET {setting}").fetchall()
-    with contextlib.suppress(duckdb.Error):  # in Jupyter without ipywidgets, where there is no bar to turn off
-        connection.execute("SET enable_progress_bar = false").fetchall()
-    return connection
-
-
-def _limit_memory(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give the database so much memory and no more, and a folder for the rest."""
-    for setting in (
-        f"memory_limit = '{MEMORY}'",
-        f"temp_directory = {literal(str(scratch.folder(connection)))}",
-        f"threads = {min(4, os.cpu_count() or 1)}",  # each needs some of it
-    ):
-        connection.execute(f"SET {setting}").fetchall()
+    return unnest_texts(connection, places, table_format, names, text)
 
 
 def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator[list[str]]) -> None:
@@ -214,50 +205,14 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator
         connection.unregister("chunk")
 
 
-def _load_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+def _load_ndjson(
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], reading: ReadingOptions
+) -> tuple[list[str], list[int]]:
+    """Make `cells` of the objects; returns the columns' names, and the number of rows of each file."""
     import duckdb
 
-    file = literal(literal_glob(scratch.unicode_path(path, connection)))
-    reader = f"read_parquet({file}, hive_partitioning = false)"
-    try:
-        names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
-        stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
-        # Names that differ in capitals only are renamed on reading: look at those in the file.
-        _check_names(path, names if set(names) <= set(stored) else stored)
-        texts = _binary_texts(connection, reader)
-        values = (f"decode({identifier(name)})" if name in texts else identifier(name) for name in names)
-        columns = ", ".join(f"{value} AS c{place}" for place, value in enumerate(values))
-        ((size,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
-        if (size or 0) > LARGE_PARQUET:
-            _limit_memory(connection)
-            numbered = f"{reader[:-1]}, file_row_number = true)"
-            connection.execute(f"CREATE VIEW cells AS SELECT {columns}, file_row_number AS rowid FROM {numbered}")
-        else:
-            connection.execute(f"CREATE TABLE cells AS SELECT {columns} FROM {reader}").fetchall()
-    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
-        raise
-    except duckdb.Error as error:
-        raise UserError(f"{path} is not a Parquet file, or is damaged ({first_line(error)})") from None
-    return names
-
-
-def _binary_texts(connection: duckdb.DuckDBPyConnection, reader: str) -> set[str]:
-    """The columns of bytes that are UTF-8 text, which some programs do not say."""
-    import duckdb
-
-    found = set()
-    for name, sql_type, *_ in connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall():
-        if sql_type == "BLOB":
-            with contextlib.suppress(duckdb.ConversionException):
-                connection.execute(f"SELECT max(length(decode({identifier(name)}))) FROM {reader}").fetchall()
-                found.add(name)
-    return found
-
-
-def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path, reading: ReadingOptions) -> list[str]:
-    import duckdb
-
-    lines = (text for line in text_lines(path, reading.encoding) if (text := line.strip()))
+    lengths = list[int]()
+    lines = _json_lines(paths, reading, lengths)
     try:
         connection.execute("CREATE TABLE objects (json JSON)").fetchall()
         while chunk := _some_of(lines):
@@ -265,12 +220,40 @@ def _load_ndjson(connection: duckdb.DuckDBPyConnection, path: Path, reading: Rea
             connection.execute("INSERT INTO objects SELECT CAST(line AS JSON) FROM chunk").fetchall()
             connection.unregister("chunk")
         if connection.execute("SELECT count(*) FROM objects WHERE json_type(json) <> 'OBJECT'").fetchall()[0][0]:
-            raise _bad_json(path, "some are no objects")
-        return _cells_of_objects(connection, path)
+            raise _bad_json(paths, "some are no objects")
+        _check_keys(connection, paths, lengths)
+        return _cells_of_objects(connection, paths[0]), lengths
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except duckdb.Error as error:
-        raise _bad_json(path, first_line(error)) from None
+        raise _bad_json(paths, first_line(error)) from None
+
+
+def _json_lines(paths: Sequence[Path], reading: ReadingOptions, lengths: list[int]) -> Iterator[str]:
+    """The lines of files that are not blank; `lengths` takes the number of each file's."""
+    for path in paths:
+        count = 0
+        for line in text_lines(path, reading.encoding):
+            if text := line.strip():
+                yield text
+                count += 1
+        if not count and len(paths) > 1:
+            raise UserError(f"{path} is empty: it has no row")
+        lengths.append(count)
+
+
+def _check_keys(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], lengths: Sequence[int]) -> None:
+    """Refuse files whose objects have other keys than those of the other files."""
+    if len(paths) == 1:
+        return
+    connection.register("codes", {"code": np.repeat(np.arange(len(paths)), lengths)})
+    found: dict[Path, list[str]] = {path: [] for path in paths}
+    for code, key in connection.execute(
+        "SELECT DISTINCT code, unnest(json_keys(json)) FROM objects POSITIONAL JOIN codes"
+    ).fetchall():
+        found[paths[code]].append(key)
+    connection.unregister("codes")
+    check_columns(found)
 
 
 def _some_of(lines: Iterator[str]) -> list[str]:
@@ -299,7 +282,7 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
             f"FROM objects) GROUP BY k ORDER BY min(r), min(place)"
         ).fetchall()
     ]
-    _check_names(path, names)
+    check_distinct(path, names)
     if not names:
         raise UserError(f"{path} is empty: it has no JSON object with a value")
     # All values of an object at once: an expression for each key would take milliseconds to plan.
@@ -360,26 +343,12 @@ def _constant(name: str) -> None:
         raise ValueError(f"{name} is not a JSON number")
 
 
-def _bad_json(path: Path, problem: str) -> UserError:
+def _bad_json(paths: Sequence[Path], problem: str) -> UserError:
     try:
-        for number, line in enumerate(text_lines(path), 1):
-            if line.strip():
-                check_json(path, number, line.strip())
+        for path in paths:
+            for number, line in enumerate(text_lines(path), 1):
+                if line.strip():
+                    check_json(path, number, line.strip())
     except UserError as error:
         return error
-    return UserError(f"{path} cannot be read as one JSON object per line ({problem})")
-
-
-def _check_names(path: Path, names: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        if name.lower() in seen:
-            other = seen[name.lower()]
-            twice = f"two columns {name!r}" if other == name else f"columns {other!r} and {name!r}"
-            raise UserError(f"{path} has {twice}: give each a name of its own")
-        seen[name.lower()] = name
-
-
-def first_line(error: Exception) -> str:
-    """What a library's error says, without its longer explanation."""
-    return str(error).partition("\n")[0]
+    return UserError(f"{paths[0]} cannot be read as one JSON object per line ({problem})")

@@ -29,6 +29,7 @@ def find_sequences(table: FileTable, sequence: str | None, order: str | None = N
     firsts, lasts, lengths = table.arrays(
         f"SELECT min(rowid) AS first, max(rowid) AS last, count(*) AS length FROM cells GROUP BY {name} ORDER BY first"
     )
+    _check_different(table, sequence, firsts, lasts)
     offsets = offsets_of(lengths)
     together = np.array_equal(firsts, offsets[:-1]) and np.array_equal(lasts, offsets[1:] - 1)
     if order is None and not together:
@@ -40,6 +41,20 @@ def find_sequences(table: FileTable, sequence: str | None, order: str | None = N
         rows = _sorted_rows(table, sequence, columns, key)
     table.query("DROP TABLE IF EXISTS order_keys")
     return Sequences(offsets, rows)
+
+
+def _check_different(table: FileTable, sequence: str | None, firsts: IndexArray, lasts: IndexArray) -> None:
+    """Refuse a sequence that begins in one file and continues in another: each may count its own from 1."""
+    places = table.places
+    if len(places.paths) == 1 or table.lists:
+        return
+    files = [np.searchsorted(places.starts, rows, "right") for rows in (firsts, lasts)]
+    for wrong in np.flatnonzero(files[0] != files[1])[:1].tolist():
+        one, other = (places.paths[file[wrong] - 1] for file in files)
+        raise UserError(
+            f"sequence {shown(table.cell(str(sequence), int(firsts[wrong])))} is in {one} and in {other}: give each "
+            f"sequence its own name in column {sequence!r}"
+        )
 
 
 def _scattered(table: FileTable, sequence: str | None) -> UserError:
@@ -98,11 +113,11 @@ def _sorted_rows(table: FileTable, sequence: str | None, columns: Sequence[str],
         rows[max(start - 1, 0) : stop] = found
         again = np.flatnonzero(np.ma.filled(repeated, False))
         if len(again):
-            before, row = table.place(int(found[again[0] - 1])), int(found[again[0]])
+            before, row = int(found[again[0] - 1]), int(found[again[0]])
             raise UserError(
                 f"{table.place(row)}: {_named(table, sequence, row)} has {','.join(columns)} "
                 f"{shown(' '.join(table.cell(name, row) for name in columns))} a second time, after "
-                f"{before.removeprefix(f'{table.path}, ')}"
+                f"{table.place_from(before, row)}"
             )
     table.query("DROP TABLE sorted")
     return rows

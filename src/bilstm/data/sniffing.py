@@ -46,6 +46,8 @@ def sniff(path: Path, options: ReadingOptions) -> Dialect:
     Raises:
         UserError: the file cannot be read; the message says why.
     """
+    if None not in (options.delimiter, options.quote, options.skip_rows):  # nothing is left to guess
+        return Dialect(str(options.delimiter), str(options.quote), int(options.skip_rows or 0))
     usual = "\t" if ".tsv" in path.suffixes else ","
     lines, complete = _sample(path, options)
     delimiter, skip, quote = options.delimiter, options.skip_rows, options.quote
@@ -60,7 +62,8 @@ def sniff(path: Path, options: ReadingOptions) -> Dialect:
         skip = kept[above] if above else skip
     delimiter = delimiter or usual
     if quote is None:
-        quote = _quotes(path, options, skip or 0) if delimiter == "\t" else '"'
+        quote = quotes_of(path, options, skip or 0) if delimiter == "\t" else '"'
+        quote = '"' if quote is None else quote
     guessed = ReadingOptions(
         delimiter=delimiter if options.delimiter is None and delimiter != usual else None,
         quote="" if options.quote is None and not quote else None,
@@ -168,14 +171,14 @@ def _are_names(cells: Sequence[str]) -> bool:
     return all(names) and len(set(names)) == len(names) and not numbers
 
 
-def _quotes(path: Path, options: ReadingOptions, skip: int) -> str:
-    """Whether quotes enclose the cells of a table with tabs, or are characters like others.
+def quotes_of(path: Path, options: ReadingOptions, skip: int) -> str | None:
+    """Whether quotes enclose the cells of a table with tabs, or are characters like others; None: there are none.
 
     They are characters where every line has as many cells as the header if they are read so, and some cell holds a
     quote without being enclosed; or where cells are not enclosed consistently in any reading. Where all names of the
     header are enclosed, so are the cells.
     """
-    width, differs, loose = 0, False, False
+    width, differs, loose, none = 0, False, False, True
     for line in islice(text_lines(path, options.encoding), skip, None):
         text = line.rstrip("\r\n")
         if not text or (options.comment is not None and text.startswith(options.comment)):
@@ -186,9 +189,12 @@ def _quotes(path: Path, options: ReadingOptions, skip: int) -> str:
         width = width or len(cells)
         differs = differs or len(cells) != width
         if '"' in text:
+            none = False
             loose = loose or any('"' in cell and not _QUOTED.fullmatch(cell) for cell in cells)
         if differs and loose:
             break
+    if none:
+        return None
     if not loose:
         return '"'
     if not differs:

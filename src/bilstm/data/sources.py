@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bilstm.data.arrays import read_sequences, read_values
 from bilstm.data.frames import is_frame, read_cells, read_frame, repeated
 from bilstm.data.joined import JoinedTable
+from bilstm.data.manyfiles import FILE, has_file_column
 from bilstm.data.memory import Cells, MemoryTable
+from bilstm.data.paths import are_paths, table_files
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, listed, shown
 from bilstm.ragged import offsets_of
+
+if TYPE_CHECKING:
+    from bilstm.data.filetable import FileTable
 
 
 def open_table(
@@ -29,20 +34,25 @@ def open_table(
     conll_columns: int | None = None,
     text: TextColumn | None = None,
     sequence: str | None = None,
+    by_file: bool = True,
     reading: ReadingOptions = PLAIN,
 ) -> Table:
     """Read what holds sequences.
 
     Args:
-        data: a path, or a list of paths or of data frames, which are one table; a data frame of pandas, Polars or
-            PyArrow, or an object with Arrow's PyCapsule interface; a dictionary of columns; arrays and lists of
-            sequences (see `read_sequences`); with `text`, a list of texts, or of dictionaries with a text each.
+        data: a path, a folder or a pattern (see `table_files`), or a list of some; a data frame of pandas, Polars or
+            PyArrow, or an object with Arrow's PyCapsule interface, or a list of such; a dictionary of columns; arrays
+            and lists of sequences (see `read_sequences`); with `text`, a list of texts, or of dictionaries with a text
+            each.
         label: what messages call it, if it is not a file.
         steps: columns that have a value for each time step. If one of them holds lists, each row is a sequence; without
             a `sequence` column it is one if any column holds lists.
         conll_columns: for CoNLL-style files, how many columns the model was trained on.
         text: the column whose texts are sequences.
-        sequence: the column that identifies the sequences of a long table.
+        sequence: the column that identifies the sequences of a long table. Without one, each of several files is a
+            sequence, named in a column `file`; with `file`, if there is no such column, one file or data frame is a
+            sequence, too.
+        by_file: whether files and data frames may be sequences.
         reading: how files are read; of data in memory, which cells are missing, and how times are written.
 
     Raises:
@@ -50,20 +60,17 @@ def open_table(
     """
     if isinstance(data, Table):
         return data
-    if isinstance(data, (str, os.PathLike)):
-        from bilstm.data.reading import read_table
-
-        long = sequence is not None
-        return read_table(data, conll_columns=conll_columns, steps=steps, text=text, long=long, reading=reading)
-    if _are_tables(data, text):
-        options: dict[str, Any] = {"steps": steps, "conll_columns": conll_columns, "text": text}
-        options |= {"sequence": sequence, "reading": reading}
-        first = open_table(data[0], label=f"{label}[0]", **options)
-        options["conll_columns"] = first.conll_columns
-        others = [open_table(each, label=f"{label}[{i}]", **options) for i, each in enumerate(data[1:], 1)]
-        return JoinedTable([first, *others]) if others else first
+    options: dict[str, Any] = {"steps": steps, "conll_columns": conll_columns, "text": text, "reading": reading}
+    if isinstance(data, (str, os.PathLike)) or are_paths(data, texts=text is not None):
+        return _open_files(data, sequence, by_file, options)
+    if isinstance(data, (list, tuple)) and data and all(is_frame(each) for each in data):
+        options["sequence"] = sequence
+        frames = [open_table(each, label=f"{label}[{place}]", **options) for place, each in enumerate(data)]
+        return JoinedTable(frames) if len(frames) > 1 else frames[0]
     if is_frame(data):
         table = read_frame(data, label, steps, long=sequence is not None)
+        if by_file and sequence == FILE and not table.divided and not has_file_column(table.names):
+            table = table.with_columns({FILE: Cells("text", np.full(table.rows, label, object))})
     elif isinstance(data, Mapping) and not hasattr(data, "tocsr"):  # a sparse matrix may be one
         table = _read_dictionary(data, sequence, label, text)
     elif text is not None and isinstance(data, (list, tuple)) and data and isinstance(data[0], str):
@@ -81,20 +88,27 @@ def open_table(
     return table.read_as(reading) if reading.said else table
 
 
+def _open_files(data: Any, sequence: str | None, by_file: bool, options: dict[str, Any]) -> FileTable:
+    from bilstm.data.reading import read_table
+
+    files, several = table_files(data, any_name=options["reading"].format is not None)
+    unnamed = sequence is None and several
+    by_file = by_file and (unnamed or sequence == FILE)
+    table = read_table(files if several else files[0], long=sequence is not None, by_file=by_file, **options)
+    if by_file and unnamed and not table.divided and options["text"] is None:
+        name = next(name for name in table.names if name.lower() == FILE)
+        raise UserError(
+            f"{table.label} has a column {name!r}, which would have the name of each file: name the column that "
+            f"identifies the sequences with --sequence (sequence='…'), such as --sequence {name}, or rename it"
+        )
+    return table
+
+
 def open_labels(data: Any, label: str, sequence: str | None, reading: ReadingOptions) -> Table:
     """Read a table of labels: see `open_table`. The options that say how a file is laid out are the steps' alone."""
     layout = ("format", "delimiter", "quote", "skip_rows", "header", "columns")
     own = dataclasses.replace(reading, **dict.fromkeys(layout))
-    return open_table(data, label=label, sequence=sequence, reading=own)
-
-
-def _are_tables(data: Any, text: TextColumn | None) -> bool:
-    """Whether a list holds paths or data frames, rather than sequences or texts."""
-    if not isinstance(data, (list, tuple)) or not data:
-        return False
-    if all(isinstance(each, os.PathLike) for each in data) or all(is_frame(each) for each in data):
-        return True
-    return text is None and all(isinstance(each, str) and os.path.isfile(each) for each in data)
+    return open_table(data, label=label, sequence=sequence, by_file=False, reading=own)
 
 
 def _are_texts(data: Any, text: TextColumn) -> bool:

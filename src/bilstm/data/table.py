@@ -89,6 +89,7 @@ class Table(ABC):
             kind only a look at all of it can tell.
         rows: the number of rows.
         lists: the columns that have a value for each time step, where each row of the input is a sequence.
+        own_sequence: the column by which the table knows its sequences, where nobody names one.
         conll_columns: how many columns a CoNLL file has, None for other formats.
         reading: how it was read: what a person said.
     """
@@ -100,13 +101,14 @@ class Table(ABC):
     kinds: Mapping[str, Kind]
     rows: int
     lists: Sequence[str] = ()
+    own_sequence: str | None = None
     conll_columns: int | None = None
     reading: ReadingOptions = PLAIN
 
     @property
     def divided(self) -> bool:
         """Whether the table knows its sequences without a column that identifies them."""
-        return bool(self.lists) or self.format == "conll"
+        return bool(self.lists) or self.own_sequence is not None
 
     @property
     def missing_labels(self) -> frozenset[str]:
@@ -126,14 +128,21 @@ class Table(ABC):
         names = [] if order is None else [order] if order in self.names else order.split(",")
         return [self.require(name.strip(), "the order within a sequence") for name in names if name.strip()]
 
+    @property
+    def file_starts(self) -> IndexArray:
+        """The first row of each file."""
+        return np.zeros(1, np.int64)
+
     def counts_rows(self, name: str) -> bool:
-        """Whether the column does no more than number the rows as they stand."""
-        if self.kinds[name] not in ("number", "cell") or self.rows < FEWEST_COUNTED:
+        """Whether the column does no more than number the rows of each file as they stand."""
+        starts = self.file_starts
+        if self.kinds[name] not in ("number", "cell") or self.rows - len(starts) < FEWEST_COUNTED - 1:
             return False
         numbers, previous = self.numbers(name), np.nan
         for start, stop in self.blocks():
             block = numbers[start:stop]
-            steps = np.diff(block, prepend=block[0] - 1 if np.isnan(previous) else previous)
+            steps = np.diff(block, prepend=previous)
+            steps[starts[(starts >= start) & (starts < stop)] - start] = 1
             if not (steps == 1).all() or not (block == np.trunc(block)).all():
                 return False
             previous = block[-1]

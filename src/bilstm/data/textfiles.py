@@ -72,6 +72,12 @@ class CsvRows:
         """The line on which a row begins, counted from 1."""
         return next(islice(self._numbered(), row, None))[0]
 
+    def options_for_others(self) -> ReadingOptions:
+        """The options by which files that are like this one are read, without a guess."""
+        dialect = self.dialect
+        known = ReadingOptions(delimiter=dialect.delimiter, quote=dialect.quote, skip_rows=dialect.skip)
+        return self.options.over(known)
+
     def _numbered(self) -> Iterator[tuple[int, list[str]]]:
         width, line = len(self.names), self.dialect.skip + 1
         rows = self._rows()

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from bilstm.data import scratch
 from bilstm.data.conll import ConllRows, is_conllu, write_conll
+from bilstm.data.database import first_line
 from bilstm.data.filetable import FileTable
 from bilstm.data.lines import encode, is_utf_8
 from bilstm.data.lists import nest
 from bilstm.data.names import identifier, literal
-from bilstm.data.reading import first_line, format_of
+from bilstm.data.paths import format_of
 from bilstm.data.table import Format
 from bilstm.data.textfiles import CsvRows
 from bilstm.errors import UserError, shown
@@ -64,9 +65,14 @@ def check_output(table: FileTable, names: Sequence[str], path: AnyPath, *, lists
         output = "conll"
     if output == "conll" and table.format != "conll":
         raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
+    if output == "conll" and len(table.places.paths) > 1:
+        raise UserError(
+            f"cannot write {path}: several files of words in columns are written to one for each (--out FOLDER), or to "
+            f".csv, .parquet or .ndjson"
+        )
     if table.lists and output == "csv" and (lists or table.format != "csv"):
         raise UserError(
-            f"cannot write {path}: in {table.path} each row is a sequence with lists of steps, which CSV cannot hold; "
+            f"cannot write {path}: in {table.label} each row is a sequence with lists of steps, which CSV cannot hold; "
             f"use .parquet or .ndjson"
         )
     check_new_names(table, names)
@@ -83,7 +89,7 @@ def check_new_names(table: FileTable, names: Sequence[str]) -> None:
     for name in names:
         if name.lower() in taken:
             other = taken[name.lower()]
-            raise UserError(f"{table.path} has a column {other!r} already: rename it, since it would be replaced")
+            raise UserError(f"{table.label} has a column {other!r} already: rename it, since it would be replaced")
 
 
 def write_table(table: FileTable, additions: Mapping[str, Addition], path: AnyPath) -> None:
@@ -114,11 +120,11 @@ def write_table(table: FileTable, additions: Mapping[str, Addition], path: AnyPa
         if table.lists:
             nest(table.connection, values)
             source = "lists POSITIONAL JOIN nested"
-            columns = [f"{_exported_list(table, name, output)} AS {identifier(name)}" for name in table.names]
+            columns = [f"{_exported_list(table, name, output)} AS {identifier(name)}" for name in table.written]
             columns += [f"v{place} AS {identifier(name)}" for place, name in enumerate(values)]
         else:
             source = "cells POSITIONAL JOIN additions"
-            columns = [f"{exported(table, name, output)} AS {identifier(name)}" for name in table.names]
+            columns = [f"{exported(table, name, output)} AS {identifier(name)}" for name in table.written]
             columns += [f"{value} AS {identifier(name)}" for name, value in values.items()]
         write_query(table, f"SELECT {', '.join(columns)} FROM {source}", path, output)
 
@@ -147,7 +153,7 @@ def write_sequences(
     columns = [f"{_value(key, added[key])} AS {identifier(name)}" for key, name in zip(added, additions, strict=True)]
     arrays = {key: a.codes if isinstance(a, DictionaryColumn) else a for key, a in added.items()}
     if firsts is None:
-        own = [f"{_exported_list(table, name, output)} AS {identifier(name)}" for name in table.names]
+        own = [f"{_exported_list(table, name, output)} AS {identifier(name)}" for name in table.written]
         source = "lists POSITIONAL JOIN additions"
     else:
         own = []
@@ -179,13 +185,13 @@ def write_query(table: FileTable, sql: str, path: AnyPath, output: Format) -> No
         except UnicodeEncodeError as error:
             cell = shown(error.object[error.start : error.end])
             raise UserError(
-                f"cannot write {path}: it would be {like and like.encoding}, as {table.path} is, which has no {cell}; "
+                f"cannot write {path}: it would be {like and like.encoding}, as {table.label} is, which has no {cell}; "
                 f"use another ending, such as .parquet"
             ) from None
         except duckdb.IOException as error:
             raise UserError(f"cannot write {path}: {first_line(error)}") from None
         except duckdb.OutOfMemoryException:
-            raise UserError(f"{table.path} needs more memory than is free") from None
+            raise UserError(f"{table.label} needs more memory than is free") from None
 
 
 def _ending(path: AnyPath) -> str:

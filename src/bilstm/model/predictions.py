@@ -16,7 +16,8 @@ from bilstm.data.conll import ConllRows
 from bilstm.data.dataset import Dataset
 from bilstm.data.filetable import FileTable
 from bilstm.data.names import literal
-from bilstm.data.reading import column_names, format_of
+from bilstm.data.paths import format_of
+from bilstm.data.reading import column_names
 from bilstm.data.table import Format
 from bilstm.data.writing import (
     Addition,
@@ -248,7 +249,7 @@ def write_predictions(
             write_sequences(table, columns, path, output)
         else:
             columns = predicted_columns(model, data, options, np.arange(len(data)), len(data))
-            write_sequences(table, columns, path, output, firsts, model.schema.sequence)
+            write_sequences(table, columns, path, output, firsts, model.schema.sequence or table.own_sequence)
 
 
 def _write_events(
@@ -276,8 +277,8 @@ def _write_events(
         create = "INSERT INTO runs SELECT * FROM additions"
     schema = model.schema
     sequence = "list_row + 1" if table.lists else "NULL"
-    if schema.sequence in table.names:
-        sequence = exported(table, str(schema.sequence), output)
+    if (name := schema.sequence or table.own_sequence) in table.names:
+        sequence = exported(table, str(name), output)
     start, end, joins = "first_step", "last_step", ""
     if schema.order is not None:
         start, end = "a.moment", "z.moment"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
-from bilstm.data.conll import LABEL, SEQUENCE, TOKEN
+from bilstm.data.conll import LABEL, TOKEN
 from bilstm.data.dataset import Dataset
 from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.data.filetable import FileTable
@@ -193,11 +193,11 @@ def read_groups(table: Table, name: str, sequences: Sequences, least: int = 2) -
 def _resolved(table: Table, options: ColumnOptions, labels: Table | None) -> ColumnOptions:
     """The roles that the table itself decides, and checks that no column has two."""
     conll = table.format == "conll"
-    sequence = options.sequence or (SEQUENCE if conll else None)
+    sequence = options.sequence or table.own_sequence
     label = options.label or ((LABEL,) if conll and (LABEL in table.names or TOKEN in table.names) else ())
     table.check_sequence(sequence)
-    if sequence is not None and not (conll and options.sequence is None):
-        table.require(sequence, "the sequence of each row")
+    if options.sequence is not None:
+        table.require(options.sequence, "the sequence of each row")
     if not label and labels is None:
         raise UserError(f"which column of {table.label} is to be predicted? Name it with --label (label='…')")
     for name in label if labels is None else ():

@@ -35,10 +35,10 @@ _PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
 class TrainedModel:
     """Predicts a label, several labels or quantities, for each time step or each sequence.
 
-    Sequences are given to its methods as a path, a data frame of pandas, Polars or PyArrow (or anything with Arrow's
-    PyCapsule interface), a dictionary of columns, a list of dictionaries, a list of (steps, features) arrays, a
-    (n, steps, features) array, a `bilstm.Ragged`, or a list of lists of strings. All pass through the schema, so they
-    hold raw values, as training's did.
+    Sequences are given to its methods as a path, a folder, a pattern or a list of paths; a data frame of pandas, Polars
+    or PyArrow (or anything with Arrow's PyCapsule interface), a dictionary of columns, a list of dictionaries, a list
+    of (steps, features) arrays, a (n, steps, features) array, a `bilstm.Ragged`, or a list of lists of strings. All
+    pass through the schema, so they hold raw values, as training's did.
 
     Attributes:
         schema: which columns or arrays it reads, and how they become the network's inputs.

@@ -11,6 +11,7 @@ import numpy as np
 
 from bilstm.arguments import check_choice
 from bilstm.data.dataset import Dataset
+from bilstm.data.manyfiles import FILE
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.data.sources import open_labels, open_table
@@ -77,11 +78,13 @@ def train(
     """Train a model on a table of labelled sequences.
 
     Args:
-        data: a path (CSV, Parquet, NDJSON, CoNLL-style columns), a data frame of pandas, Polars or PyArrow, a
-            dictionary of columns, or a list of dictionaries with a list for each column.
+        data: a path (CSV, Parquet, NDJSON, CoNLL-style columns), a folder, a pattern such as "recordings/*.csv", or a
+            list of paths, whose files have the same columns; a data frame of pandas, Polars or PyArrow, a dictionary of
+            columns, or a list of dictionaries with a list for each column.
         label: the target column, or several for several labels (columns of 0 and 1) or quantities.
         labels: a table with one row per sequence that holds the label: a path, or a data frame.
-        sequence: the column that identifies sequences; not needed where each row of the data is a sequence.
+        sequence: the column that identifies sequences; not needed where each row of the data is a sequence. None: each
+            of several files is a sequence, whose name is in a column `file`.
         order: the column that sorts the rows of a sequence; None: they are in order.
         features: the columns to predict from; None: all that have no other role.
         categorical: features to treat as text even if they are numbers.
@@ -210,7 +213,7 @@ def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> t
         steps=steps,
         conll_columns=like.conll_columns if like else None,
         text=columns.text,
-        sequence=columns.sequence,
+        sequence=columns.sequence or (FILE if like is not None and like.own_sequence == FILE else None),
         reading=columns.reading,
     )
     columns.reading.check_used({table.format}, table.label)

@@ -80,7 +80,8 @@ def find_target(
     own = [whole_number(str(text).strip()) for text in table.values(key, sequences.first_rows)]
     rows = np.array([row_of.get(text, -1) for text in own])
     if not (rows >= 0).any():
-        raise UserError(f"none of the sequences of {table.label} is in column {key!r} of {labels.label}")
+        examples = f"the first are {shown(next(iter(row_of), ''))} there and {shown(own[0])} here"
+        raise UserError(f"none of the sequences of {table.label} is in column {key!r} of {labels.label}: {examples}")
     without = int((rows < 0).sum())
     if without:
         notes.append(f"{counted(without, 'sequence')} without a row in {labels.label}, so without a label")

@@ -1,0 +1,126 @@
+"""From what a person names, paths, patterns and folders, to the files of a table."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bilstm.data.table import Format
+from bilstm.errors import UserError
+from bilstm.files import AnyPath, reason
+
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".conllu": "conll",
+    ".txt": "conll",
+}
+KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
+
+
+def format_of(path: AnyPath) -> Format:
+    """The format that the name of a file stands for.
+
+    Raises:
+        UserError: none that is known; the message lists those that are.
+    """
+    suffixes = Path(path).suffixes[-2:]
+    compressed = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[-2:-1] if compressed else suffixes[-1:]).lower()
+    found = SUFFIXES.get(suffix)
+    if found is None or (compressed and found == "parquet"):
+        what = f"has an unknown format ({suffix})" if suffix else "has no ending that gives its format"
+        raise UserError(f"{path} {what}: a table's name ends in {KNOWN}")
+    return found
+
+
+def has_format(path: AnyPath) -> bool:
+    """Whether the name of a file stands for a format."""
+    try:
+        return bool(format_of(path))
+    except UserError:
+        return False
+
+
+def table_files(data: AnyPath | Iterable[AnyPath], *, any_name: bool = False) -> tuple[list[Path], bool]:
+    """The files that are a table, and whether they were named as several: by a list, a pattern or a folder.
+
+    Args:
+        data: a file, a folder, which stands for the tables in it, or a pattern such as `recordings/*.csv`, in which
+            `**` stands for any folders; or some of these, in order. The files of a folder or a pattern are in natural
+            order: `walk9` comes before `walk10`.
+        any_name: whether a folder's files may have names without a known ending.
+
+    Raises:
+        UserError: there is no such file, or one is named twice.
+    """
+    if isinstance(data, (str, os.PathLike)):
+        files = _expanded(data, any_name)
+        return ([Path(data)], False) if files is None else (files, True)
+    found: list[Path] = []
+    for each in data:
+        files = _expanded(each, any_name)
+        found += [Path(each)] if files is None else files
+    seen: dict[str, Path] = {}
+    for path in found:
+        if seen.setdefault(os.path.realpath(path), path) is not path:
+            raise UserError(f"{path} is named twice: name each file once")
+    return found, True
+
+
+def stands_for_files(path: AnyPath) -> bool:
+    """Whether a path is that of a folder, or a pattern."""
+    return os.path.isdir(path) or (glob.has_magic(os.fspath(path)) and not os.path.lexists(path))
+
+
+def are_paths(data: Any, *, texts: bool = False) -> bool:
+    """Whether the elements of a list are paths.
+
+    Args:
+        texts: whether strings are texts.
+    """
+    if not isinstance(data, (list, tuple)) or not data:
+        return False
+    if all(isinstance(each, os.PathLike) for each in data):
+        return True
+    return not texts and all(
+        isinstance(each, str) and (os.path.isfile(each) or stands_for_files(each) or has_format(each)) for each in data
+    )
+
+
+def natural_key(path: AnyPath) -> list[tuple[int, int, str]]:
+    """What sorts paths as people do, digits as the numbers they are."""
+    parts = re.split(r"([0-9]+)", os.fspath(path))
+    return [(1, int(part), part) if place % 2 else (0, 0, part) for place, part in enumerate(parts)]
+
+
+def _expanded(path: AnyPath, any_name: bool) -> list[Path] | None:
+    """The files of a folder or a pattern, in natural order; None for any other path."""
+    if not stands_for_files(path):
+        return None
+    folder = os.path.isdir(path)
+    try:
+        names = (
+            [os.path.join(path, name) for name in os.listdir(path) if not name.startswith(".")]
+            if folder
+            else glob.glob(os.fspath(path), recursive=True)
+        )
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from None
+    # What cannot be read is kept: a message names it.
+    files = [name for name in names if not os.path.isdir(name) and (any_name or not folder or has_format(name))]
+    if not files:
+        what = f"the folder {path} has no file whose name ends in {KNOWN}" if folder else f"no file matches {path}"
+        raise UserError(what)
+    return [Path(name) for name in sorted(files, key=natural_key)]
