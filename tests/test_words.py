@@ -21,7 +21,7 @@ pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
+SOURCES = sorted(path for ending in ("py", "h", "cpp") for path in (ROOT / "src").rglob(f"*.{ending}"))
 # What a line begins and ends with, besides its words: quotes of a text in parts, and the signs of comments and lists.
 BEFORE, AFTER = re.compile(r"""^\s*(?:[rf]?["']+|\#+|//|[->*|]+(?=\s))?\s*"""), re.compile(r"""\s*["']*$""")
 
@@ -43,6 +43,10 @@ PHRASES = {
     r"(?:learn|train)\w*(?: that| it)? along\b(?! with)": ("jointly, alongside", "trains that along"),
     r"by heart": ("memorised, overfitting", "known by heart"),
     r"(?:is|are|was|were) (?:said|told)\b": ("is reported, is printed", "how many there are is said"),
+    r"filled and (?:said|told)|what JSON can hold|that strikes": (
+        "imputed, serialisable, is reached",
+        "filled and said",
+    ),
     r"too rare to learn": ("below the frequency threshold", "too rare to learn"),
     r"mistakes only": ("errors only", "Print mistakes only."),
     r"by itself:": ("default", "by itself: 3 layers"),
@@ -60,7 +64,7 @@ PHRASES = {
     r"what becomes of": ("how … are encoded", "what becomes of a column"),
     r"who watches|who is told": ("name the things", "who watches, and how"),
     r"see there\b": ("the description again", "arguments: see there"),
-    r"learnt": ("learned", "learnt jointly"),
+    r"learnt\b(?![(`])": ("learned", "learnt jointly"),
     r"mend(?:s|ed|ing)?\b": ("fix", "make format mends it"),
     r"for ever\b": ("forever", "wait for ever"),
     r"in company": ("together with others", "alone and in company"),
