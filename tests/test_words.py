@@ -7,8 +7,10 @@ line ends too. Names in code are not looked at, unless they are such a phrase.
 from __future__ import annotations
 
 import bisect
+import io
 import itertools
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +128,19 @@ def test_phrases_are_found_across_lines() -> None:
 )
 def test_other_phrases_are_not_found(text: str) -> None:
     assert list(offenders(text)) == []
+
+
+def test_names_in_code_are_nouns_that_say_what_the_thing_is() -> None:
+    names = re.compile(r"(?:.*_)?(?:beside|told|coded|wanted|portions?|pieces)(?:_.*)?")
+    sources = [path for path in SOURCES if path.suffix == ".py"]
+    assert len(sources) > 100
+    found = {
+        f"{path.relative_to(ROOT)}: {token.string}"
+        for path in sources
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+        if token.type == tokenize.NAME and names.fullmatch(token.string)
+    }
+    assert found == set()
 
 
 def glossary() -> dict[str, str]:
