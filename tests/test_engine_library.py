@@ -393,7 +393,7 @@ def test_a_convolution_cannot_go_on_from_states(causal: bool) -> None:
     for arguments in ({"states": states}, {"return_states": True}):
         assert one.predict(data, **arguments)[0].shape == (4, 3)
         with pytest.raises(
-            ValueError, match="a layer that reads several steps at once cannot go on from states: give it whole"
+            ValueError, match="a layer that reads several steps at once cannot continue from states: give it whole"
         ):
             several.predict(data, **arguments)
 

@@ -237,7 +237,7 @@ def test_a_folder_is_never_there_to_be_removed_before_it_is_locked(
 def test_temporary_files_go_where_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert scratch.place() == tmp_path
+    assert scratch.root() == tmp_path
     monkeypatch.delenv("TMPDIR")
     monkeypatch.setattr("tempfile.tempdir", None)
-    assert scratch.place() != tmp_path
+    assert scratch.root() != tmp_path

@@ -105,7 +105,7 @@ def test_something_must_follow() -> None:
 def test_states_are_not_carried() -> None:
     model = model_of(MaxPooling1D(3))
     assert model.network is not None
-    with pytest.raises(ValueError, match="a layer that reads several steps at once cannot go on from states"):
+    with pytest.raises(ValueError, match="a layer that reads several steps at once cannot continue from states"):
         model.network.predict(sequences([9, 12]), return_states=True)
     with pytest.raises(ValueError, match=re.escape("Bidirectional")):
         model.stream()

@@ -7,8 +7,10 @@ line ends too. Names in code are not looked at, unless they are such a phrase.
 from __future__ import annotations
 
 import bisect
+import io
 import itertools
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
+SOURCES = sorted(path for ending in ("py", "h", "cpp") for path in (ROOT / "src").rglob(f"*.{ending}"))
 # What a line begins and ends with, besides its words: quotes of a text in parts, and the signs of comments and lists.
 BEFORE, AFTER = re.compile(r"""^\s*(?:[rf]?["']+|\#+|//|[->*|]+(?=\s))?\s*"""), re.compile(r"""\s*["']*$""")
 
@@ -43,6 +45,10 @@ PHRASES = {
     r"(?:learn|train)\w*(?: that| it)? along\b(?! with)": ("jointly, alongside", "trains that along"),
     r"by heart": ("memorised, overfitting", "known by heart"),
     r"(?:is|are|was|were) (?:said|told)\b": ("is reported, is printed", "how many there are is said"),
+    r"filled and (?:said|told)|what JSON can hold|that strikes": (
+        "imputed, serialisable, is reached",
+        "filled and said",
+    ),
     r"too rare to learn": ("below the frequency threshold", "too rare to learn"),
     r"mistakes only": ("errors only", "Print mistakes only."),
     r"by itself:": ("default", "by itself: 3 layers"),
@@ -60,7 +66,7 @@ PHRASES = {
     r"what becomes of": ("how … are encoded", "what becomes of a column"),
     r"who watches|who is told": ("name the things", "who watches, and how"),
     r"see there\b": ("the description again", "arguments: see there"),
-    r"learnt": ("learned", "learnt jointly"),
+    r"learnt\b(?![(`])": ("learned", "learnt jointly"),
     r"mend(?:s|ed|ing)?\b": ("fix", "make format mends it"),
     r"for ever\b": ("forever", "wait for ever"),
     r"in company": ("together with others", "alone and in company"),
@@ -122,6 +128,19 @@ def test_phrases_are_found_across_lines() -> None:
 )
 def test_other_phrases_are_not_found(text: str) -> None:
     assert list(offenders(text)) == []
+
+
+def test_names_in_code_are_nouns_that_say_what_the_thing_is() -> None:
+    names = re.compile(r"(?:.*_)?(?:beside|told|coded|wanted|portions?|pieces)(?:_.*)?")
+    sources = [path for path in SOURCES if path.suffix == ".py"]
+    assert len(sources) > 100
+    found = {
+        f"{path.relative_to(ROOT)}: {token.string}"
+        for path in sources
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+        if token.type == tokenize.NAME and names.fullmatch(token.string)
+    }
+    assert found == set()
 
 
 def glossary() -> dict[str, str]:

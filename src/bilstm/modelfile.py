@@ -69,7 +69,7 @@ def write_model(
     Args:
         path: the file to write.
         tensors: arrays of any shape by name, stored as float32.
-        header: what JSON can hold, `kind` among it; `format` and `versions` are added.
+        header: JSON-serialisable data with a `kind`; `format` and `versions` are added.
         force: replace an existing file of any content; without it, only one that `write_model` wrote, or an empty one.
 
     Raises:

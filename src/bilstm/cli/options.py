@@ -225,7 +225,7 @@ def reading_options(options: Mapping[str, Any]) -> ReadingOptions:
 column_flags = together(
     column_option(
         "--sequence",
-        "The column that identifies the sequences. Not needed for CoNLL-style files, where empty lines separate them.",
+        "The column that identifies the sequences. Not needed for CoNLL-style files, or if each file is a sequence.",
     ),
     column_option(
         "--label",

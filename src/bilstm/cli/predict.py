@@ -84,7 +84,8 @@ def predict(
 
     A model for time steps writes the table with the most probable label of each row and its probability; a model for
     sequences writes one row per sequence. If TABLE is -, sequences are read from standard input, one JSON object per
-    line, and written as soon as they are complete.
+    line, and written as soon as they are complete. Tables are read with the options that the model was trained with;
+    options given here take precedence.
     """
     from bilstm.model.predictions import PredictionOptions
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bilstm.training.tensorboard import TensorBoardLog
 
 
-@click.command()
+@click.command(short_help="Train a model on a labelled TABLE.")
 @TABLES
 @column_flags
 @click.option(

@@ -63,8 +63,8 @@ def read_rows(
     if per_sequence:
         array = as_array(y)
         if array.ndim not in (1, 2) or len(array) != count:
-            found = f"{name} has shape {array.shape}"
-            raise UserError(f"{INCONSISTENT}: X has {count} sequences and needs one entry for each, but {found}")
+            problem = f"{name} has shape {array.shape}"
+            raise UserError(f"{INCONSISTENT}: X has {count} sequences and needs one entry for each, but {problem}")
         return {key: repeated(cells, lengths) for key, cells in read_matrix(array, name, column, missing).items()}
     if not isinstance(y, (list, tuple)):
         y = list(y if isinstance(y, Ragged) else np.atleast_1d(np.asarray(y)))
@@ -87,10 +87,10 @@ def as_array(values: Any) -> npt.NDArray[Any]:
     if not isinstance(values, (list, tuple)):
         return np.asarray(values)
     # As objects first: otherwise NumPy would write a missing value among strings as "nan" or "None".
-    given = np.array(values, object)
-    texts = {isinstance(value, str) for value in given.ravel()}
-    simple = all(isinstance(value, (str, int, float, np.generic)) for value in given.ravel())
-    return np.array(values) if simple and len(texts) == 1 else given
+    objects = np.array(values, object)
+    texts = {isinstance(value, str) for value in objects.ravel()}
+    simple = all(isinstance(value, (str, int, float, np.generic)) for value in objects.ravel())
+    return np.array(values) if simple and len(texts) == 1 else objects
 
 
 def read_values(values: npt.NDArray[Any], missing: Any = None) -> Cells:
@@ -122,7 +122,7 @@ def read_matrix(values: npt.NDArray[Any], name: str, column: str, missing: Any =
         raise UserError(f"{name} has shape {values.shape}, but needs one entry, or a row of entries, for each")
     if values.shape[1] == 1:
         return {column: read_values(values[:, 0], missing)}
-    return {f"{column} {place}": read_values(values[:, place], missing) for place in range(values.shape[1])}
+    return {f"{column} {index}": read_values(values[:, index], missing) for index in range(values.shape[1])}
 
 
 def _table(values: npt.NDArray[Any], offsets: IndexArray, form: Form, label: str) -> MemoryTable:

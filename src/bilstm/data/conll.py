@@ -201,8 +201,8 @@ class ConllRows:
             if self.width == 1 < len(named):
                 return [next((name for name in (TOKEN, "form") if name in named), named[0])]
             found = enumerate(named[: self.width], 1)
-            return [f"column_{place}" if name == "_" else name for place, name in found]
-        names = [TOKEN, *(f"column_{place}" for place in range(2, self.width + 1))]
+            return [f"column_{number}" if name == "_" else name for number, name in found]
+        names = [TOKEN, *(f"column_{number}" for number in range(2, self.width + 1))]
         if self.width > 1 and columns in (None, self.width):
             names[-1] = LABEL
         return names

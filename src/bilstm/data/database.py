@@ -44,8 +44,8 @@ def connect() -> duckdb.DuckDBPyConnection:
 def recycle(connection: duckdb.DuckDBPyConnection) -> None:
     """Empty a database that nothing uses any more, for the next table."""
     for kind in ("view", "table"):
-        found = connection.execute(f"SELECT {kind}_name FROM duckdb_{kind}s() WHERE NOT internal").fetchall()
-        for (name,) in found:
+        names = connection.execute(f"SELECT {kind}_name FROM duckdb_{kind}s() WHERE NOT internal").fetchall()
+        for (name,) in names:
             connection.execute(f"DROP {kind} {identifier(name)}").fetchall()
     _spare.append(connection)
 

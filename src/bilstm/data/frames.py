@@ -50,22 +50,22 @@ def read_frame(X: Any, label: str = "X", steps: Sequence[str] = (), *, long: boo
     table = _in_memory(X, label)
     check_names(table.columns, label)
     lists = [name for name in table.columns if _is_list(table[name])]
-    given = [name for name in lists if name in steps] or ([] if long else lists)
-    if given:
-        return _read_lists(table, given, lists, label)
+    chosen = [name for name in lists if name in steps] or ([] if long else lists)
+    if chosen:
+        return _read_lists(table, chosen, lists, label)
     return MemoryTable({name: read_series(table[name]) for name in table.columns}, label=label, rows=len(table))
 
 
-def read_columns(given: Any) -> list[tuple[str | None, Cells]] | None:
+def read_columns(y: Any) -> list[tuple[str | None, Cells]] | None:
     """The name and the cells of a data frame's column, or of each column of a frame; None for anything else."""
     import narwhals.stable.v2 as nw
 
-    series = nw.from_native(given, series_only=True, pass_through=True)
+    series = nw.from_native(y, series_only=True, pass_through=True)
     if isinstance(series, nw.Series):  # which may have Arrow's PyCapsule interface, as frames have
         return [(series.name, read_series(series))]
-    if not is_frame(given):
+    if not is_frame(y):
         return None
-    table = _in_memory(given, "y")
+    table = _in_memory(y, "y")
     return [(name, read_series(table[name])) for name in table.columns]
 
 
@@ -117,12 +117,12 @@ def _read_objects(series: nw.Series[Any], missing: npt.NDArray[np.bool_]) -> Cel
     return Cells("text", texts, problem=_MIXED)
 
 
-def _read_lists(table: nw.DataFrame[Any], given: list[str], lists: list[str], label: str) -> MemoryTable:
+def _read_lists(table: nw.DataFrame[Any], chosen: list[str], lists: list[str], label: str) -> MemoryTable:
     """Each row is a sequence of the steps in given lists; other lists of the same lengths run alongside, and what else
     there is is repeated for each step."""
     lengths = {name: _lengths(table[name]) for name in lists}
-    first = given[0]
-    for name in given[1:]:
+    first = chosen[0]
+    for name in chosen[1:]:
         differs = np.flatnonzero(lengths[name] != lengths[first])
         if len(differs):
             row = int(differs[0])

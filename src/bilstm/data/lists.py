@@ -52,22 +52,22 @@ def unnest(
         UserError: such lists in one row have different lengths.
     """
     lists = _lists(connection, table_format, len(names))
-    given = [place for place in lists if names[place] in steps] or ([] if long else [*lists])
-    if not given:
+    chosen = [index for index in lists if names[index] in steps] or ([] if long else [*lists])
+    if not chosen:
         return []
-    length = f"greatest({', '.join(f'len({lists[place]})' for place in given)})"
-    for place in given:
-        _check_lengths(connection, places, names[place], lists[place], length)
-    others = [place for place in lists if place not in given]
-    agree = ", ".join(f"bool_and(len({lists[place]}) = {length})" for place in others)
+    length = f"greatest({', '.join(f'len({lists[index]})' for index in chosen)})"
+    for index in chosen:
+        _check_lengths(connection, places, names[index], lists[index], length)
+    others = [index for index in lists if index not in chosen]
+    agree = ", ".join(f"bool_and(len({lists[index]}) = {length})" for index in others)
     same = connection.execute(f"SELECT {agree} FROM cells").fetchall()[0] if others else ()
-    alongside = {*given, *(place for place, all_agree in zip(others, same, strict=True) if all_agree)}
+    alongside = {*chosen, *(index for index, all_agree in zip(others, same, strict=True) if all_agree)}
     cells = [f"unnest({lists[p]}) AS c{p}" if p in alongside else f"c{p}" for p in range(len(names))]
     kind = "VIEW" if "rowid" in columns_of(connection) else "TABLE"
     connection.execute(f"ALTER {kind} cells RENAME TO lists").fetchall()
     selected = ", ".join(["rowid AS list_row", f"unnest(range({length})) AS step", *cells])
     connection.execute(f"CREATE TABLE cells AS SELECT {selected} FROM lists").fetchall()
-    return [name for place, name in enumerate(names) if place in alongside]
+    return [name for index, name in enumerate(names) if index in alongside]
 
 
 def unnest_texts(
@@ -91,8 +91,8 @@ def unnest_texts(
     Raises:
         UserError: a text has no words; the message says where.
     """
-    place = names.index(text.column)
-    cell = f"c{place}->>'$'" if table_format == "ndjson" else f"CAST(c{place} AS VARCHAR)"
+    index = names.index(text.column)
+    cell = f"c{index}->>'$'" if table_format == "ndjson" else f"CAST(c{index} AS VARCHAR)"
     kind = "VIEW" if "rowid" in columns_of(connection) else "TABLE"
     connection.execute(f"ALTER {kind} cells RENAME TO lists").fetchall()
     connection.execute("CREATE TABLE tokens (list_row BIGINT, step BIGINT, token VARCHAR)").fetchall()
@@ -114,7 +114,7 @@ def unnest_texts(
         connection.execute("INSERT INTO tokens SELECT * FROM block").fetchall()
         connection.unregister("block")
     token = "to_json(token)" if table_format == "ndjson" else "token"
-    cells = [f"{token} AS c{p}" if p == place else f"c{p}" for p in range(len(names))]
+    cells = [f"{token} AS c{p}" if p == index else f"c{p}" for p in range(len(names))]
     connection.execute(
         f"CREATE TABLE cells AS SELECT list_row, step, {', '.join(cells)} FROM tokens JOIN lists "
         f"ON lists.rowid = list_row ORDER BY list_row, step"
@@ -132,11 +132,11 @@ def nest(connection: duckdb.DuckDBPyConnection, additions: Mapping[str, str]) ->
     """
     ((count,),) = connection.execute("SELECT count(*) FROM lists").fetchall()
     ((steps,),) = connection.execute("SELECT count(*) FROM cells").fetchall()
-    values = ", ".join(f"{sql} AS v{place}" for place, sql in enumerate(additions.values()))
+    values = ", ".join(f"{sql} AS v{index}" for index, sql in enumerate(additions.values()))
     connection.execute(
         f"CREATE TABLE given AS SELECT list_row, step, {values} FROM cells POSITIONAL JOIN additions"
     ).fetchall()
-    made = ", ".join(f"list(v{place} ORDER BY step) AS v{place}" for place in range(len(additions)))
+    made = ", ".join(f"list(v{index} ORDER BY step) AS v{index}" for index in range(len(additions)))
     create = "CREATE TABLE nested AS"
     at_once = max(1, scratch.BLOCK * count // max(steps, 1))
     for start in range(0, count, at_once):  # lists that are being made must stay in memory
@@ -159,7 +159,7 @@ def json_types(connection: duckdb.DuckDBPyConnection, width: int) -> list[set[st
         # A bit for each type: to collect different texts takes milliseconds a column.
         bits = (f"bit_or(1 << (list_position({list(names)}, json_type(c{column})) - 1))" for column in columns)
         ((*sums,),) = connection.execute(f"SELECT {', '.join(bits)} FROM cells").fetchall()
-        found += [{name for place, name in enumerate(names) if (each or 0) >> place & 1} for each in sums]
+        found += [{name for index, name in enumerate(names) if (each or 0) >> index & 1} for each in sums]
     return found
 
 
@@ -173,18 +173,18 @@ def columns_of(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 
 def _lists(connection: duckdb.DuckDBPyConnection, table_format: Format, width: int) -> dict[int, str]:
-    """SQL of each column's lists, by its place; none of the columns that hold anything else."""
+    """SQL of each column's lists, by its index; none of the columns that hold anything else."""
     if table_format == "parquet":
         return {
-            place: f"CAST(c{place} AS {sql_type[: sql_type.rindex('[')]}[])"  # of arrays, whose lengths are fixed, too
-            for place, sql_type in enumerate(columns_of(connection).get(f"c{place}", "") for place in range(width))
+            index: f"CAST(c{index} AS {sql_type[: sql_type.rindex('[')]}[])"  # of arrays, whose lengths are fixed, too
+            for index, sql_type in enumerate(columns_of(connection).get(f"c{index}", "") for index in range(width))
             if sql_type.endswith("]")
         }
     found: dict[int, str] = {}
-    for place, types in enumerate(json_types(connection, width) if table_format == "ndjson" else ()):
+    for index, types in enumerate(json_types(connection, width) if table_format == "ndjson" else ()):
         if types == {"ARRAY"}:
-            elements = f"from_json(c{place}, '[\"JSON\"]')"
-            found[place] = f"list_transform({elements}, lambda e: {present_json('e')})"
+            elements = f"from_json(c{index}, '[\"JSON\"]')"
+            found[index] = f"list_transform({elements}, lambda e: {present_json('e')})"
     return found
 
 

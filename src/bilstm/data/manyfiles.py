@@ -54,7 +54,7 @@ class TextFiles:
             count, cells = 0, self._named(file_name(path), file)
             if file.names != self.names:
                 order = [file.names.index(name) for name in self.names]
-                cells = ([row[place] for place in order] for row in cells)
+                cells = ([row[index] for index in order] for row in cells)
             for row in cells:
                 yield row
                 count += 1

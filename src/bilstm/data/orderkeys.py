@@ -86,15 +86,15 @@ def _joint_key(table: FileTable, columns: Sequence[str]) -> OrderKey:
             return OrderKey("order_keys", "k")
         if table.reading.time_format:
             raise _misfit(table, columns[0], found, " ".join(table.cell(name, found) for name in columns))
-    keys = [_key(table, name, f"order_keys_{place}")[0] for place, name in enumerate(columns)]
+    keys = [_key(table, name, f"order_keys_{index}")[0] for index, name in enumerate(columns)]
     sources = list(dict.fromkeys(["cells", *(key.source for key in keys)]))
     selected = ", ".join(
-        f"{key.sql if key.source == 'cells' else f'{key.source}.k'} AS k{place}" for place, key in enumerate(keys)
+        f"{key.sql if key.source == 'cells' else f'{key.source}.k'} AS k{index}" for index, key in enumerate(keys)
     )
     table.query(f"CREATE OR REPLACE TABLE order_keys AS SELECT {selected} FROM {' POSITIONAL JOIN '.join(sources)}")
     for source in sources[1:]:
         table.query(f"DROP TABLE {source}")
-    return OrderKey("order_keys", f"struct_pack({', '.join(f'k{place} := k{place}' for place in range(len(keys)))})")
+    return OrderKey("order_keys", f"struct_pack({', '.join(f'k{index} := k{index}' for index in range(len(keys)))})")
 
 
 def _times(table: FileTable, columns: Sequence[str], keys: str) -> Form | int:
@@ -109,15 +109,15 @@ def _times(table: FileTable, columns: Sequence[str], keys: str) -> Form | int:
     for start, stop in table.blocks():
         cells = zip(*(table.texts(name, start, stop).tolist() for name in columns), strict=True)
         seconds, rest = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
-        for place, texts in enumerate(cells):
+        for index, texts in enumerate(cells):
             moment = None if None in texts else read(" ".join(texts) if len(texts) > 1 else texts[0])
             if moment is None:
-                return start + place
+                return start + index
             if form is None:
-                form, first = moment.form, start + place
+                form, first = moment.form, start + index
             elif moment.form != form:
-                raise _mixed(table, columns, form, first, moment.form, start + place)
-            seconds[place], rest[place] = divmod(moment.key, 10**9)
+                raise _mixed(table, columns, form, first, moment.form, start + index)
+            seconds[index], rest[index] = divmod(moment.key, 10**9)
         with table.additions({"seconds": seconds, "rest": rest}):
             table.query(f"INSERT INTO {keys} SELECT seconds::HUGEINT * 1000000000 + rest FROM additions")
     return form or "date"

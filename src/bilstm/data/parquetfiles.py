@@ -105,7 +105,7 @@ class ParquetFile:
 
     def columns(self, types: Mapping[str, str]) -> str:
         """SQL: the columns of these names and types, as c0, c1, …"""
-        return ", ".join(f"{self.value(name, types[name])} AS c{place}" for place, name in enumerate(types))
+        return ", ".join(f"{self.value(name, types[name])} AS c{index}" for index, name in enumerate(types))
 
 
 def _common_type(connection: duckdb.DuckDBPyConnection, files: Sequence[ParquetFile], name: str) -> str:

@@ -102,7 +102,7 @@ def are_paths(data: Any, *, texts: bool = False) -> bool:
 def natural_key(path: AnyPath) -> list[tuple[int, int, str]]:
     """What sorts paths as people do, digits as the numbers they are."""
     parts = re.split(r"([0-9]+)", os.fspath(path))
-    return [(1, int(part), part) if place % 2 else (0, 0, part) for place, part in enumerate(parts)]
+    return [(1, int(part), part) if index % 2 else (0, 0, part) for index, part in enumerate(parts)]
 
 
 def _expanded(path: AnyPath, any_name: bool) -> list[Path] | None:

@@ -195,7 +195,7 @@ def _divide(
 
 
 def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator[list[str]]) -> None:
-    names = [f"c{place}" for place in range(width)]
+    names = [f"c{index}" for index in range(width)]
     connection.execute(f"CREATE TABLE cells ({', '.join(f'{name} VARCHAR' for name in names)})").fetchall()
     filled = ", ".join(f"nullif({name}, '')" for name in names)
     while chunk := list(islice(rows, CHUNK)):
@@ -288,11 +288,11 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
     # All values of an object at once: an expression for each key would take milliseconds to plan.
     paths = ", ".join(literal(_pointer(name)) for name in names)
     found = f"list_transform(json_extract(json, [{paths}]), lambda e: {present_json('e')})"
-    kept = ", ".join(f"found[{place + 1}] AS c{place}" for place in range(len(names)))
+    kept = ", ".join(f"found[{index + 1}] AS c{index}" for index in range(len(names)))
     connection.execute(
         f"CREATE TABLE cells AS SELECT {kept} FROM (SELECT {found} AS found FROM objects); DROP TABLE objects"
     ).fetchall()
-    return [name or f"column_{place}" for place, name in enumerate(names, 1)]
+    return [name or f"column_{index}" for index, name in enumerate(names, 1)]
 
 
 def _pointer(name: str) -> str:

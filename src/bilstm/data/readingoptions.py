@@ -111,21 +111,21 @@ class ReadingOptions:
                 raise UserError(f"{name} is {what}, not {shown(value)}")
 
     @classmethod
-    def of(cls, given: ReadingOptions | Mapping[str, Any] | None) -> ReadingOptions:
+    def of(cls, options: ReadingOptions | Mapping[str, Any] | None) -> ReadingOptions:
         """Options from what a person passes: these, a dictionary of them, or None.
 
         Raises:
             UserError: there is no such option, or a value is impossible.
         """
-        if isinstance(given, ReadingOptions):
-            return given
-        if given is not None and not isinstance(given, Mapping):
-            raise UserError(f"reading is a dictionary of options or a ReadingOptions, not {shown(given)}")
+        if isinstance(options, ReadingOptions):
+            return options
+        if options is not None and not isinstance(options, Mapping):
+            raise UserError(f"reading is a dictionary of options or a ReadingOptions, not {shown(options)}")
         known = [field.name for field in dataclasses.fields(cls)]
-        for name in given or ():
+        for name in options or ():
             if name not in known:
                 raise UserError(f"there is no reading option {name!r}.{suggestion(name, known)} {listed(known)}")
-        return cls(**dict(given or {}))
+        return cls(**dict(options or {}))
 
     def plain_number(self, text: str) -> str:
         """The text of a number with a decimal point and ungrouped digits; other text as it is, or "x" if it only looks
@@ -135,11 +135,11 @@ class ReadingOptions:
         decimal = self.decimal or "."
         signs = GROUPS.get(self.thousands or "", re.escape(self.thousands or ""))
         digits = rf"([0-9]*|[0-9]{{1,3}}(?:[{signs}][0-9]{{3}})+)" if self.thousands else "([0-9]*)"
-        found = re.fullmatch(rf"([+-]?){digits}(?:[{decimal}]([0-9]*))?([eE][+-]?[0-9]+)?", text)
-        if not found:
+        match = re.fullmatch(rf"([+-]?){digits}(?:[{decimal}]([0-9]*))?([eE][+-]?[0-9]+)?", text)
+        if not match:
             return "x" if is_number(text) else text
-        whole = re.sub(rf"[{signs}]", "", found[2]) if self.thousands else found[2]
-        return f"{found[1]}{whole}.{found[3] or ''}{found[4] or ''}"
+        whole = re.sub(rf"[{signs}]", "", match[2]) if self.thousands else match[2]
+        return f"{match[1]}{whole}.{match[3] or ''}{match[4] or ''}"
 
     def over(self, other: ReadingOptions) -> ReadingOptions:
         """These options; where one is None, the other's value."""
@@ -197,20 +197,20 @@ class ReadingOptions:
             ModelFileError: the data do not describe reading options.
         """
         field = Fields("reading options", data)
-        found: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         for name in data:
             if name in ("missing", "columns"):
-                found[name] = field.distinct_texts(name)
+                options[name] = field.distinct_texts(name)
             elif name == "skip_rows":
-                found[name] = field.count(name)
+                options[name] = field.count(name)
             elif name in ("header", "one_day"):
-                found[name] = field.flag(name, default=False)
+                options[name] = field.flag(name, default=False)
             elif name in cls.__dataclass_fields__ and isinstance(data[name], str):
-                found[name] = data[name]
+                options[name] = data[name]
             else:
                 raise field.wrong(name)
         try:
-            return cls(**found)
+            return cls(**options)
         except UserError as error:
             raise field.wrong(str(error)) from None
 

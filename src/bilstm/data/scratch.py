@@ -28,7 +28,7 @@ _PREFIX, _SUFFIX = ".bilstm-", ".scratch"
 _ADVICE = "; the environment variable TMPDIR can name a folder with more room"
 
 
-def place() -> Path:
+def root() -> Path:
     """The folder for temporary files."""
     usual = Path("/var/tmp")
     chosen = "TMPDIR" in os.environ or not (usual.is_dir() and os.access(usual, os.W_OK))
@@ -46,11 +46,11 @@ def empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any
     if size < LARGE:
         return np.empty(dimensions, dtype)
     try:
-        with tempfile.TemporaryFile(dir=place(), prefix=_PREFIX) as file:
+        with tempfile.TemporaryFile(dir=root(), prefix=_PREFIX) as file:
             _reserve(file, size)
             return np.frombuffer(mmap.mmap(file.fileno(), size), dtype).reshape(dimensions)
     except OSError as error:
-        raise UserError(f"cannot write {size / 1e6:,.0f} MB into {place()}: {reason(error)}{_ADVICE}") from None
+        raise UserError(f"cannot write {size / 1e6:,.0f} MB into {root()}: {reason(error)}{_ADVICE}") from None
 
 
 def folder(owner: object) -> Path:
@@ -62,7 +62,7 @@ def folder(owner: object) -> Path:
     try:
         _remove_abandoned()
         name = f"{_PREFIX}{secrets.token_hex(4)}"
-        unlocked, made = (temporary(place() / f"{name}{suffix}") for suffix in (".new", _SUFFIX))
+        unlocked, made = (temporary(root() / f"{name}{suffix}") for suffix in (".new", _SUFFIX))
         with contextlib.ExitStack() as stack:
             stack.callback(discard, unlocked)
             unlocked.mkdir(0o700)
@@ -72,7 +72,7 @@ def folder(owner: object) -> Path:
             unlocked.rename(made)
             end = stack.pop_all()
     except OSError as error:
-        raise UserError(f"cannot write into {place()}: {reason(error)}{_ADVICE}") from None
+        raise UserError(f"cannot write into {root()}: {reason(error)}{_ADVICE}") from None
     weakref.finalize(owner, end.close)
     return made
 
@@ -112,7 +112,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 
 def _remove_abandoned() -> None:
-    for other in place().glob(f"{_PREFIX}*{_SUFFIX}"):
+    for other in root().glob(f"{_PREFIX}*{_SUFFIX}"):
         with contextlib.suppress(OSError), locked(other, alone=True) as nobody_uses:
             if nobody_uses:
                 shutil.rmtree(other, ignore_errors=True)

@@ -97,10 +97,10 @@ def _sample(path: Path, options: ReadingOptions) -> tuple[list[str], bool]:
 
 def _ranked(header: str, usual: str) -> list[str]:
     """The delimiters that a header may have, the likeliest first."""
-    found = sorted((d for d in DELIMITERS if d in header), key=lambda d: -header.count(d))
-    if usual == "\t" and "\t" in found:
-        found = ["\t", *(d for d in found if d != "\t")]
-    return found or [","]
+    candidates = sorted((d for d in DELIMITERS if d in header), key=lambda d: -header.count(d))
+    if usual == "\t" and "\t" in candidates:
+        candidates = ["\t", *(d for d in candidates if d != "\t")]
+    return candidates or [","]
 
 
 def _layout(

@@ -65,7 +65,7 @@ def open_table(
         return _open_files(data, sequence, by_file, options)
     if isinstance(data, (list, tuple)) and data and all(is_frame(each) for each in data):
         options["sequence"] = sequence
-        frames = [open_table(each, label=f"{label}[{place}]", **options) for place, each in enumerate(data)]
+        frames = [open_table(each, label=f"{label}[{index}]", **options) for index, each in enumerate(data)]
         return JoinedTable(frames) if len(frames) > 1 else frames[0]
     if is_frame(data):
         table = read_frame(data, label, steps, long=sequence is not None)

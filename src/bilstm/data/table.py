@@ -89,7 +89,7 @@ class Table(ABC):
             kind only a look at all of it can tell.
         rows: the number of rows.
         lists: the columns that have a value for each time step, where each row of the input is a sequence.
-        own_sequence: the column by which the table knows its sequences, where nobody names one.
+        own_sequence: the column by which the table knows its sequences, unless another is named.
         conll_columns: how many columns a CoNLL file has, None for other formats.
         reading: how it was read: what a person said.
     """

@@ -61,11 +61,11 @@ def with_targets(
         columns = read_matrix(as_array(y), "y", "label", missing)
     else:
         columns = {name or "label": cells.without(missing) for name, cells in named}
-    for given, _ in named or ():
-        if given in table.names:
+    for column, _ in named or ():
+        if column in table.names:
             raise UserError(
-                f"y is called {given!r}, as is a column of X, which would be a feature: drop that from X, or pass "
-                f"y={given!r}"
+                f"y is called {column!r}, as is a column of X, which would be a feature: drop that from X, or pass "
+                f"y={column!r}"
             )
     rows = {name: _by_row(table, cells, "y", per_sequence, sequence, order) for name, cells in columns.items()}
     return table.with_columns(rows), tuple(rows)

@@ -25,7 +25,7 @@ class CsvRows:
 
     Attributes:
         path: the file.
-        names: the columns' names; one left empty is called `column_1` and so on, after its place.
+        names: the columns' names; one left empty is called `column_1` and so on, by its position.
         unnamed: those that were left empty.
         dialect: how lines are divided.
         encoding: of the text.
@@ -56,8 +56,8 @@ class CsvRows:
             skipped = f" below the {counted(self.dialect.skip, 'line')} that are skipped" if self.dialect.skip else ""
             raise UserError(f"{path} is empty{skipped}: {needed}")
         names = first if self._header else [""] * len(first)
-        self.unnamed = [f"column_{place}" for place, name in enumerate(names, 1) if self._header and not name.strip()]
-        self.names = [name.strip() or f"column_{place}" for place, name in enumerate(names, 1)]
+        self.unnamed = [f"column_{number}" for number, name in enumerate(names, 1) if self._header and not name.strip()]
+        self.names = [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
         if options.columns is not None:
             if len(options.columns) != len(first):
                 raise UserError(

@@ -58,11 +58,11 @@ def read_moment(text: str) -> Moment | None:
     if clock:
         of_day = _of_day(clock[1], clock[2], clock[3], clock[4])
         return None if of_day is None else Moment(of_day, "clock")
-    found = _MOMENT.fullmatch(text)
-    if not found:
+    match = _MOMENT.fullmatch(text)
+    if not match:
         return _of_week(text) if _WEEK.fullmatch(text) else None
-    year, month, day = (part for part in found.groups()[:7] if part is not None)
-    hour, minute, second, fraction, offset, zone = found.groups()[7:]
+    year, month, day = (part for part in match.groups()[:7] if part is not None)
+    hour, minute, second, fraction, offset, zone = match.groups()[7:]
     of_day = _of_day(hour or "0", minute or "0", second or "0", fraction)
     try:
         days = datetime.date(int(year), int(month), int(day)).toordinal() - _EPOCH

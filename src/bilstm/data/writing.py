@@ -114,14 +114,14 @@ def write_table(table: FileTable, additions: Mapping[str, Addition], path: AnyPa
             universal = table.source.universal and is_conllu(Path(path))
             write_conll(table.source, list(additions), texts, temporary, compress=compress, universal=universal)
         return
-    added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
+    added = {f"a{index}": addition for index, addition in enumerate(additions.values())}
     values = {name: _value(key, added[key]) for key, name in zip(added, additions, strict=True)}
     with table.additions({key: a.codes if isinstance(a, DictionaryColumn) else a for key, a in added.items()}):
         if table.lists:
             nest(table.connection, values)
             source = "lists POSITIONAL JOIN nested"
             columns = [f"{_exported_list(table, name, output)} AS {identifier(name)}" for name in table.written]
-            columns += [f"v{place} AS {identifier(name)}" for place, name in enumerate(values)]
+            columns += [f"v{index} AS {identifier(name)}" for index, name in enumerate(values)]
         else:
             source = "cells POSITIONAL JOIN additions"
             columns = [f"{exported(table, name, output)} AS {identifier(name)}" for name in table.written]
@@ -149,7 +149,7 @@ def write_sequences(
     Raises:
         UserError: the file cannot be written.
     """
-    added = {f"a{place}": addition for place, addition in enumerate(additions.values())}
+    added = {f"a{index}": addition for index, addition in enumerate(additions.values())}
     columns = [f"{_value(key, added[key])} AS {identifier(name)}" for key, name in zip(added, additions, strict=True)]
     arrays = {key: a.codes if isinstance(a, DictionaryColumn) else a for key, a in added.items()}
     if firsts is None:

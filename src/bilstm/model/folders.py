@@ -138,7 +138,7 @@ class FolderPredictions:
 
 
 class _Record:
-    """Which files of predictions are finished: a line for each in a file beside them.
+    """Which files of predictions are finished: a line for each in a file next to them.
 
     Args:
         path: that file.
@@ -158,7 +158,7 @@ class _Record:
                 try:
                     entry = json.loads(line)
                     self._found[entry["file"]] = entry
-                except (ValueError, KeyError, TypeError):  # it was cut off, or is somebody else's
+                except (ValueError, KeyError, TypeError):  # it was cut off, or is another program's
                     continue
 
     def is_finished(self, source: Path, output: Path) -> bool:

@@ -1,7 +1,7 @@
 // The engine's C interface. Every function returns 0, or an error code; bilstm_last_error() then says what was wrong,
 // for the calling thread. Nothing is kept of the arrays passed in, but by bilstm_prepare. Null and misaligned pointers,
 // sizes, offsets and indexes that contradict each other are refused before anything is read through them; that an array
-// is as long as is said, only the caller can know. A call that fails leaves the weights as the last whole training step
+// has the stated length, only the caller can know. A call that fails leaves the weights as the last whole training step
 // left them.
 #pragma once
 
@@ -39,8 +39,8 @@ enum {
 };
 
 // What predictions multiply by: weights as they are, or those of recurrent, dense, attention pooling and convolution
-// layers, but no biases, queries, embeddings or transitions, rounded to bfloat16, which halves what is read of them. All arithmetic
-// is float32's.
+// layers, but no biases, queries, embeddings or transitions, rounded to bfloat16, which halves what is read of them.
+// All arithmetic is float32's.
 enum { BILSTM_FLOAT32 = 0, BILSTM_BFLOAT16 = 1 };
 
 // What training minimises. A row's loss is the mean over its outputs, but for categorical cross-entropy their sum.
@@ -164,7 +164,7 @@ BILSTM_API int32_t bilstm_set_recompute(bilstm_network* network, int32_t recompu
 
 // `loss` is a bilstm_loss, here and below.
 // One training step for each of `batches` batches; batch i is chosen[starts[i]] … chosen[starts[i + 1] - 1] of the
-// `count` chosen sequences. scores has one entry a batch.
+// `count` chosen sequences. scores has one entry per batch.
 BILSTM_API int32_t bilstm_train(bilstm_network* network, const bilstm_data* data, const int64_t* chosen, int64_t count,
                                 const int64_t* starts, int64_t batches, int32_t loss, const bilstm_optimizer* optimizer,
                                 uint64_t seed, bilstm_score* scores);

@@ -1,5 +1,5 @@
 // Attention pooling: a sequence's rows become one, their mean weighted by a softmax over the sequence's own steps of a
-// learnt score, query . tanh(W x + b): the word attention of Z. Yang et al., "Hierarchical attention networks for
+// learned score, query . tanh(W x + b): the word attention of Z. Yang et al., "Hierarchical attention networks for
 // document classification", NAACL 2016, equations 5 to 7; additive attention (D. Bahdanau, K. Cho & Y. Bengio, 2015) to
 // one query.
 #pragma once

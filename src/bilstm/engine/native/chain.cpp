@@ -154,7 +154,7 @@ void release_large(std::vector<Item>& items) {
     if (items.capacity() > (1 << 20)) std::vector<Item>().swap(items);
 }
 
-// A path's end: its score, and which path of which label it goes on from.
+// A path's end: its score, and which path of which label it continues.
 struct Partial {
     double score = kNever;
     int32_t label = -1, rank = -1;

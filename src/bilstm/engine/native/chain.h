@@ -28,7 +28,7 @@ inline int64_t chain_stride(int64_t labels) {
 }
 
 // What is known of one sequence's labels. Rows of `stride` numbers for each step. With `before` for the sum over all
-// that may come before a step, and `after` likewise for a step and all that may follow, the probability of a transition
+// that may come before a step, and `after` the same for a step and all that may follow, the probability of a transition
 // from i to j is before[i] factors[i][j] after[j], or, where both are logarithms,
 // exp(before[i] + scores[i][j] + after[j] - total).
 struct Lattice {

@@ -20,7 +20,7 @@ void check_array(const Item* array, const char* name, bool optional = false) {
     if (reinterpret_cast<uintptr_t>(array) % alignof(Item)) throw Invalid(std::string("misaligned ") + name);
 }
 
-// A number of rows that arrays of `width` numbers a row can have on a machine there is.
+// A number of rows that arrays of `width` numbers per row can have on a machine there is.
 inline void check_rows(int64_t rows, int64_t width, const char* name) {
     int64_t numbers = 0;
     if (rows < 0 || __builtin_mul_overflow(rows, width, &numbers) || numbers > kMostNumbers)

@@ -42,7 +42,7 @@ struct GateGradient {
 
 struct DirectionPass;
 
-// Products of inputs and weights, of some steps ahead: with few sequences a step of its own would read all weights for
+// Products of inputs and weights, of some steps ahead: with few sequences, one step would read all weights for
 // little arithmetic.
 struct Projection {
     Buffer sums;              // [step][sequence][panel][lane]
@@ -55,7 +55,7 @@ struct Projection {
 
 // What the backward pass of a batch reads and uses.
 struct Arriving {
-    const float* gradient;  // rows of `step` floats, one a step, or one a sequence (of its last processed step)
+    const float* gradient;  // rows of `step` floats, one per step, or one per sequence (of its last processed step)
     int64_t step;
     bool every_step;
     float* carry;            // (sequences x padded units)
@@ -78,7 +78,7 @@ class Direction {
     Parameter weights;
     int64_t first_recurrent = 0;     // the first row of recurrent weights
     int64_t units_a_panel = kLanes;  // of gates and of weights
-    bool has_cells = false;          // a second state, c, beside h
+    bool has_cells = false;          // a second state, c, besides h
     bool keeps_gates = true;         // the backward pass reads them; without, outputs are all it needs
     bool halves = false;             // a step has two halves, with DirectionPass::between in between
     PackedShape gates;               // of a step's gates, and of their gradients: one row
@@ -127,7 +127,7 @@ class Direction {
 // Throws Invalid where the weights would be too many.
 std::unique_ptr<Direction> make_direction(const DirectionPlan&);
 
-// Where the gates of one step are, or their gradients: each panel's lie together, a row a sequence.
+// Where the gates of one step are, or their gradients: each panel's lie together, a row per sequence.
 struct GateRows {
     float* data;
     int64_t panel_step;  // from a panel to the next
@@ -158,7 +158,7 @@ struct DirectionPass {
     float* recent = nullptr;   // h of the two latest steps, padded: where the next step finds it together
     float* between = nullptr;  // what a cell's first half of a step leaves for the second: [sequence][3][padded units]
     int64_t state_column = 0;  // where in a row of states its h and then its c are
-    // The backward pass, where it goes on from states or to them: these, and the first c, [block][sequence][lanes].
+    // The backward pass, where it continues from states or to them: these, and the first c, [block][sequence][lanes].
     const StateGradients* states = nullptr;
     const float* first_cells = nullptr;
 

@@ -107,7 +107,7 @@ template <int N, typename Choice>
             divisor[n] = x[n] + lanes.choose(2.0f, 1.0f);
         }
     });
-    // The divider works beside the multipliers, which have enough to do.
+    // The divider works in parallel with the multipliers, which have enough to do.
     each<N>([&](int n) {
         const Lanes lanes = tangents(n);
         const Vec ones = broadcast(1.0f);

@@ -1,4 +1,4 @@
-// Embedding: index columns looked up in learnt tables, beside numeric columns passed on as they are.
+// Embedding: index columns looked up in learned tables, next to numeric columns passed on as they are.
 #pragma once
 
 #include <memory>

@@ -128,7 +128,7 @@ void two_halves(const DirectionPass& pass, int64_t t, int64_t first, int64_t las
     leave_ended(pass, t, first, last, mode);
 }
 
-// The gradients of z and of the candidates' sums, and a part of the gradient that goes on to the step before.
+// The gradients of z and of the candidates' sums, and a part of the gradient that flows to the step before.
 template <typename Gates>
 struct FirstHalf : GruCommon {
     template <int>

@@ -1,4 +1,4 @@
-// Lets the caller of a long call end it. Tasks count what they have done, and now and then ask whether to go on.
+// Lets the caller of a long call end it. Tasks count what they have done, and now and then ask whether to continue.
 #pragma once
 
 #include <cstdint>

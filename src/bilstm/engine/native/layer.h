@@ -66,7 +66,7 @@ class Layer {
     bool recompute = false;        // keeps less for the backward pass, which computes it again
     bool one_row_each = false;     // turns a sequence of rows into one row
     bool changes_lengths = false;  // turns a sequence of rows into another number of rows: see length_after
-    bool reads_around = false;     // rows of other steps, with no state by which a sequence's next piece could go on
+    bool reads_around = false;     // rows of other steps, with no state that a sequence's next piece could use
 
     // The caller provides outputs (rows x output_width) and gradients of the same shapes.
     virtual void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const = 0;

@@ -1,4 +1,4 @@
-// Losses and what is counted beside them.
+// Losses and what is counted in addition.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ TargetKind target_kind(Loss loss);
 // How many classes the labels of a loss may name: 0 where it takes targets only.
 int64_t classes(Loss loss, int64_t outputs);
 
-// What rows should have been. `labels` for classes (-1: unlabelled), else `targets` of `width` numbers a row (a NaN
+// What rows should have been. `labels` for classes (-1: unlabelled), else `targets` of `width` numbers per row (a NaN
 // among them: unlabelled). `weights` may be null. Row `i` of the batch is row rows[i] of these arrays.
 struct Targets {
     const int32_t* labels = nullptr;

@@ -305,7 +305,7 @@ void Network::give_back(std::unique_ptr<Workspace> workspace) {
 
 void Network::check_states(const float* states_in, const float* states_out) const {
     if (reads_around_ && (states_in || states_out))
-        throw Invalid("a layer that reads several steps at once cannot go on from states: give it whole sequences");
+        throw Invalid("a layer that reads several steps at once cannot continue from states: give it whole sequences");
 }
 
 // Each sequence's outputs are the same in any company. Small networks leave each piece to one thread.

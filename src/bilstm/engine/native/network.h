@@ -16,9 +16,9 @@
 
 namespace bilstm {
 
-// A network with at most so many weights has each thread compute shares or pieces of its own, from all weights, which
-// its processor's cache then holds; with more, threads go through one after the other together. To predict there is
-// less to gain from going through all layers in one thread.
+// A network with at most this number of weights has each thread compute shares or pieces of its own, from all weights,
+// which its processor's cache then holds; with more, threads go through one after the other together. To predict there
+// is less to gain from going through all layers in one thread.
 inline constexpr int64_t kOwnWeights = 300'000, kOwnWeightsToPredict = 200'000;
 
 // All buffers of one running call, or share of it. Kept between calls.

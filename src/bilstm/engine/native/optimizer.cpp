@@ -46,8 +46,8 @@ void scale_all(Parameter& parameter, float scale) {
 
 constexpr int64_t kChunk = 1 << 14;
 
-// kSettle: moments that have all but vanished become zero. Without gradients they decay, and would stay subnormal for
-// ever; to look now and then is enough.
+// kSettle: moments that have all but vanished become zero. Without gradients they decay, and would stay subnormal
+// forever; to look now and then is enough.
 constexpr int64_t kSettleEvery = 64;
 
 template <bool kSettle>

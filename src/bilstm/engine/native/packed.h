@@ -35,7 +35,7 @@ struct Variable {
     int64_t packed_row(int64_t row) const { return first_row + row * row_step; }
 };
 
-// A packed matrix that is learnt. Row 0 is the bias unless the parameter is a plain table.
+// A packed matrix that is learned. Row 0 is the bias unless the parameter is a plain table.
 struct Parameter {
     PackedShape shape;
     std::vector<Variable> variables;  // in the order of get_weights()
@@ -47,8 +47,8 @@ struct Parameter {
     Buffer average;                                // of the values of many steps; nothing there before it is asked for
     Buffer rounded;                                // to bfloat16, for predictions that ask for it
 
-    // Without biases their rows stay in place, zeros for ever: no array of the outside's, and of gradients that are
-    // zeros, as sums of products with `bias_feature`. To be called before anything is learnt.
+    // Without biases their rows stay in place, zeros forever: no array of the outside's, and of gradients that are
+    // zeros, as sums of products with `bias_feature`. To be called before anything is learned.
     void drop_biases() {
         variables.pop_back();
         biased = false;
@@ -140,7 +140,7 @@ inline void shape_gru(Parameter& parameter, int64_t inputs, int64_t units, bool 
     parameter.allocate();
 }
 
-// A simple recurrent layer's: a bias row, the inputs' rows, the recurrent rows; a column a unit.
+// A simple recurrent layer's: a bias row, the inputs' rows, the recurrent rows; a column per unit.
 inline void shape_simple(Parameter& parameter, int64_t inputs, int64_t units) {
     shape_dense(parameter, inputs + units, units);
     parameter.variables = {{inputs, units, 1}, {units, units, 1 + inputs}, {1, units, 0}};

@@ -7,7 +7,7 @@
 namespace bilstm {
 namespace {
 
-constexpr int64_t kCachedNumbers = 1 << 16;  // of a batch's gates and cells in the second cache, beside all else
+constexpr int64_t kCachedNumbers = 1 << 16;  // of a batch's gates and cells in the second cache, besides all else
 
 }  // namespace
 

@@ -54,7 +54,7 @@ class Recurrent final : public Layer {
     enum class Keep { nothing, cells, gates };
 
     Passes passes(const Batch&, const Input&, float* output, Scratch&, Keep keep) const;
-    // What the merge reads of a direction: a row a step, or a row a sequence.
+    // What the merge reads of a direction: a row per step, or a row per sequence.
     const float* merge_source(size_t direction, const DirectionPass&, Scratch&) const;
     void merge(const Batch&, const Passes&, float* output, Scratch&) const;
     std::array<Arriving, 2> arriving(const Passes&, float* output_gradient, int64_t rows, Scratch&) const;

@@ -91,7 +91,7 @@ void Recurrent::backward_through(Back& back, size_t d, float* input_gradient_row
     if (back.scratch.states.before_gradient) pass.state_gradients(back.arriving[d]);
 }
 
-// Where the steps go on from states, or gradients arrive at the last ones.
+// Where the steps continue from states, or gradients arrive at the last ones.
 void Recurrent::begin_from_states(Back& back, size_t d) const {
     DirectionPass& pass = back.all.each[d];
     const Direction& own = *directions_[d];

@@ -38,7 +38,7 @@ class ExactSum {
     void add(const float* numbers, int64_t count, double* sums) const;
 
   private:
-    double shift_;  // so large that float64 has no digits below the quantum beside it
+    double shift_;  // so large that float64 has no digits below the quantum when added to it
 };
 
 // The largest finite magnitude among numbers, or 0.

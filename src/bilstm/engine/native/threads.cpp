@@ -289,7 +289,7 @@ ForkedLock::State& ForkedLock::state() {
     State* found = state_.load(std::memory_order_acquire);
     const int now = forks.load(std::memory_order_relaxed);
     if (found->forks == now) return *found;
-    // The first to come after a fork makes a new one; the old one may be locked for ever, so it is not destroyed.
+    // The first to come after a fork makes a new one; the old one may be locked forever, so it is not destroyed.
     auto* made = new State{now, found->torn || found->writing.load()};
     if (state_.compare_exchange_strong(found, made)) return *made;
     delete made;

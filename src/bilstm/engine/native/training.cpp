@@ -298,7 +298,7 @@ void Network::train(const bilstm_data& data, const int64_t* chosen, const int64_
                     const Optimizer& optimizer, uint64_t seed, bilstm_score* scores) {
     for (int64_t i = 0; i < batches; ++i) {
         gradient(data, chosen + starts[i], starts[i + 1] - starts[i], loss, true, seed, nullptr, nullptr, &scores[i]);
-        // A loss that is not finite, or whose gradients might not be, would spoil every weight: the caller is told.
+        // A loss that is not finite, or whose gradients might not be, would spoil every weight: report it.
         if (!(std::fabs(scores[i].loss) < kDiverged)) {
             scores[i].loss = std::numeric_limits<double>::quiet_NaN();
             return;

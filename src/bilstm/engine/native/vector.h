@@ -33,7 +33,7 @@ inline constexpr bool kManyRegisters = true;
 
 inline constexpr int kTileVectors = 4;  // the four gates of a block of units
 
-// Rows of a tile of so many vectors: narrow ones are taller, to hide an addition's latency too.
+// Rows of a tile with this number of vectors: narrow ones are taller, to hide an addition's latency too.
 constexpr int tile_rows(int vectors) {
     return vectors == kTileVectors ? kTileRows : kManyRegisters ? 8 : vectors == 3 ? 4 : vectors == 2 ? 6 : 8;
 }
