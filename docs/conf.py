@@ -19,6 +19,7 @@ NAVIGATION = {
     "Do": [
         "/docs/tables",
         "/docs/recordings",
+        "/docs/long-recordings",
         "/docs/words",
         "/docs/classify",
         "/docs/quantities",

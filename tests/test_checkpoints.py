@@ -36,7 +36,7 @@ from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.ragged import Ragged
 from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask
-from bilstm.training import checkpoints, loop
+from bilstm.training import checkpoints, windows
 from bilstm.training.checkpoints import Checkpoint, fingerprint
 from bilstm.training.loop import LoopOptions, TrainingInterrupted, train_model
 from bilstm.training.options import TrainingOptions
@@ -98,7 +98,7 @@ def crash_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_crash_after_any_training_step(
     tmp_path: Path, minutes: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LONGEST_PIECE", 19)  # so that half of the sequences are cut
+    monkeypatch.setattr(windows, "LONGEST", 19)  # so that half of the sequences are cut
     expected = train(epochs=3)
     path, kept = tmp_path / "checkpoint", []
     while True:

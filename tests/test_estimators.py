@@ -23,11 +23,10 @@ from sklearn.utils import estimator_checks
 from sklearn.utils._tags import get_tags
 
 import bilstm
-from bilstm import SequenceClassifier, SequenceTagger, problems
+from bilstm import SequenceClassifier, SequenceTagger, problems, splitting
 from bilstm.data.spelling import PARTS
 from bilstm.errors import DivergedError
 from bilstm.layers import Dropout
-from bilstm.model import prepare as preparing
 from bilstm.modelfile import write_model
 from bilstm.training.loop import TrainingInterrupted
 from oracles.models import bits, weight_bits
@@ -642,14 +641,14 @@ def test_a_file_of_version_0_1(baseline: bool, tmp_path: Path) -> None:
 def divisions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], list[int]]]:
     """Collects which sequences fits train on, and which they set aside."""
     sides: list[tuple[list[int], list[int]]] = []
-    split = preparing.split
+    split = splitting.split
 
     def spy(*arguments: Any, **keywords: Any) -> Any:
         training, aside = split(*arguments, **keywords)
         sides.append((training.tolist(), aside.tolist()))
         return training, aside
 
-    monkeypatch.setattr(preparing, "split", spy)
+    monkeypatch.setattr(splitting, "split", spy)
     return sides
 
 

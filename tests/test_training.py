@@ -30,7 +30,7 @@ from bilstm.models import Sequential
 from bilstm.ragged import Ragged
 from bilstm.splitting import default_share, split
 from bilstm.tasks import LabelTask
-from bilstm.training import loop
+from bilstm.training import windows
 from bilstm.training.loop import batches_by_length
 from bilstm.training.options import TrainingOptions
 from oracles.models import bits, weight_bits
@@ -137,7 +137,7 @@ def test_batches_differ_from_epoch_to_epoch() -> None:
 def test_long_sequences_are_cut_for_training_without_losing_a_step(
     longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LONGEST_PIECE", longest)
+    monkeypatch.setattr(windows, "LONGEST", longest)
     data, epochs = echoes(12, steps=(5, 40)), []
     train_batches = Sequential.train_batches
 
@@ -494,6 +494,7 @@ def test_every_option_is_tested_here() -> None:
         *("units", "layers", "merge_mode", "direction", "dropout", "embedding", "epochs", "batch_size"),
         *("variational_dropout", "weight_decay", "class_weight", "pooling", "conv", "calibrate", "cell"),
         *("learning_rate", "patience", "validation_split", "seed", "time_limit"),
+        *("window", "stride"),  # in laws/test_windows.py and test_windows.py
     }
     assert set(TrainingOptions.__dataclass_fields__) == tested
 

@@ -74,7 +74,8 @@ def describe_model(model: TrainedModel) -> dict[str, Any]:
 
 
 def describe_columns(schema: Schema) -> dict[str, Any]:
-    """What a model reads: "sequence", "order", "conll_columns", "reading" (the options with which files are read),
+    """What a model reads: "sequence", "order", "one_sequence" (whether a table without a sequence column is one
+    sequence), "conll_columns", "reading" (the options with which files are read),
     "text" (the column of texts and what their steps are),
     and of each of the "features" its "name", "kind" ("number" or "text"), and of numbers the training rows' "mean",
     "deviation" and "missing" cells, of text the number of "known" and of "different" values."""
@@ -88,6 +89,7 @@ def describe_columns(schema: Schema) -> dict[str, Any]:
     return {
         "sequence": schema.sequence,
         "order": schema.order,
+        "one_sequence": schema.one_sequence,
         "named": schema.named,
         "conll_columns": schema.conll_columns,
         "reading": schema.reading.to_json(),
@@ -193,6 +195,9 @@ def _expected(columns: dict[str, Any]) -> list[str]:
         lines = [f"reads a table with a text in each row of {shown(columns['text']['column'])}; features:"]
     elif not columns["named"]:
         lines = ["reads arrays, or a table whose columns are named with --features; features:"]
+    elif columns["sequence"] is None and columns["one_sequence"]:
+        order = f", ordered by {shown(columns['order'])}" if columns["order"] else ", in order"
+        lines = [f"reads a table with a row per time step, all of one sequence{order}; features:"]
     elif columns["sequence"] is None:
         lines = ["reads a table with a sequence in each row; features:"]
     else:
@@ -228,8 +233,15 @@ def _network_lines(network: dict[str, Any]) -> list[str]:
 
 
 def _training_lines(training: dict[str, Any]) -> list[str]:
-    data = f"{counted(training['sequences'], 'sequence')}, {counted(training['steps'], 'step')}"
+    what = "block" if training.get("blocks") else "sequence"
+    data = f"{counted(training['sequences'], what)}, {counted(training['steps'], 'step')}"
     validation = training["validation_sequences"]
+    if "windows" in training:
+        window = training["options"]["window"]
+        every = counted(training["options"].get("stride") or window, "step")
+        windows = f"{counted(training['windows'], 'window')} of up to {counted(window, 'step')}, one every {every}"
+        gaps = f"; {counted(training['gap_steps'], 'step')} in gaps" if training["blocks"] else ""
+        data = f"{windows}, from {data}{gaps}"
     judged = f"validated on {validation:,} more" if validation else "no validation set"
     calibration = training.get("calibration")
     chosen = ", ".join(f"{name} {value}" for name, value in training["options"].items() if value is not None)

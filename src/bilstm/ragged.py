@@ -212,9 +212,14 @@ def offsets_of(lengths: npt.ArrayLike) -> IndexArray:
 def steps_of(offsets: IndexArray, chosen: npt.ArrayLike) -> IndexArray:
     """The positions in `values` of all steps of the chosen sequences, in the order chosen."""
     chosen = np.asarray(chosen, np.int64)
-    lengths = offsets[chosen + 1] - offsets[chosen]
-    starts = offsets_of(lengths)
-    return np.repeat(offsets[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
+    return steps_between(offsets[chosen], offsets[chosen + 1])
+
+
+def steps_between(starts: IndexArray, stops: IndexArray) -> IndexArray:
+    """All numbers of some ranges, one range after the other."""
+    lengths = stops - starts
+    offsets = offsets_of(lengths)
+    return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
 
 
 @dataclasses.dataclass

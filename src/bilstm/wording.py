@@ -14,6 +14,7 @@ from bilstm.metrics.intervals import RESAMPLES
 from bilstm.ragged import Extent
 from bilstm.tasks import LabelTask, QuantityTask, Task
 from bilstm.tasks.labels import majority
+from bilstm.training.windows import find_windows
 
 if TYPE_CHECKING:
     from bilstm.data.dataset import Dataset
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bilstm.model.folders import Progress
     from bilstm.model.prepare import Prepared
     from bilstm.model.trained import TrainedModel
+    from bilstm.training.options import TrainingOptions
 
 MOST_LINES = 60  # of features or classes
 _TITLES = {
@@ -40,17 +42,30 @@ _TITLES = {
 _LEADING = {"label": ("accuracy", "macro_f1"), "labels": ("macro_f1", "subset_accuracy"), "quantity": ("rmse", "r2")}
 
 
-def before_training(prepared: Prepared) -> list[str]:
-    """What was found in the table, and what is set aside of it."""
-    table, schema, task = prepared.table, prepared.schema, prepared.task
+def before_training(prepared: Prepared, options: TrainingOptions) -> list[str]:
+    """What was found in the table, what is set aside of it, and which windows are trained on."""
+    table, schema = prepared.table, prepared.schema
     lines = [f"{table.label}: {size_of(table)}", *guesses(table), *_features(schema.describe()), _task(prepared)]
-    lines.append(f"training set: {_labelled(task, prepared.training)}")
+    return [*lines, *sets(prepared, options), *(f"note: {note}" for note in prepared.notes)]
+
+
+def sets(prepared: Prepared, options: TrainingOptions) -> list[str]:
+    """The extent of the training and the validation set, the windows that are trained on, and the gaps."""
+    task, offsets = prepared.task, prepared.training.values.offsets
+    lines = [f"training set: {_labelled(task, prepared.training)}"]
+    if options.window is not None:
+        starts, stops = find_windows(offsets, options.window, options.stride)
+        every = f"one every {counted(options.stride or options.window, 'step')}"
+        lines.append(f"trained on: {extent_text(Extent().add(stops - starts), 'window')}; {every}")
     if prepared.validation:
         lines.append(f"validation set: {_labelled(task, prepared.validation)}")
         lines += [f"note on the validation set: {note}" for note in prepared.validation.notes]
     elif task.per_sequence:
         lines.append("no validation set: all epochs are run, and the last one is kept")
-    return lines + [f"note: {note}" for note in prepared.notes]
+    if prepared.training.blocks:
+        share = percent(prepared.gap_steps / max(1, prepared.table.rows))
+        lines.append(f"gaps between the sets: {counted(prepared.gap_steps, 'step')}, {share} of all")
+    return lines
 
 
 def guesses(table: Table) -> list[str]:
@@ -89,12 +104,16 @@ def _task(prepared: Prepared) -> str:
 def _labelled(task: Task, data: Dataset) -> str:
     """The extent of a set, and how many of its sequences have a label if not all have one."""
     labelled = int(task.labelled_sequences(data.known, data.values.offsets).sum())
-    return extent_of(data) + ("" if labelled == len(data) else f"; {counted(labelled, 'sequence')} with a label")
+    return extent_of(data) + ("" if labelled == len(data) else f"; {counted(labelled, _what(data))} with a label")
 
 
 def extent_of(data: Dataset) -> str:
     """`240 sequences of 379 to 1,795 steps, 225,835 in all`."""
-    return extent_text(Extent().add(data.values.lengths))
+    return extent_text(Extent().add(data.values.lengths), _what(data))
+
+
+def _what(data: Dataset) -> str:
+    return "block" if data.blocks else "sequence"
 
 
 def after_training(model: TrainedModel, seconds: float, path: str) -> list[str]:
@@ -285,9 +304,9 @@ def _features(described: Sequence[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def extent_text(extent: Extent) -> str:
+def extent_text(extent: Extent, what: str = "sequence") -> str:
     """`240 sequences of 379 to 1,795 steps, 225,835 in all`."""
     span = f"{extent.shortest:,} to {extent.longest:,} steps"
     if extent.shortest == extent.longest:
         span = counted(extent.longest, "step")
-    return f"{counted(extent.sequences, 'sequence')} of {span}, {extent.steps:,} in all"
+    return f"{counted(extent.sequences, what)} of {span}, {extent.steps:,} in all"

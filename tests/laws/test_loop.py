@@ -17,7 +17,7 @@ from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.optimizers import SGD, Adam, Optimizer
 from bilstm.ragged import Ragged, offsets_of
-from bilstm.training import loop
+from bilstm.training import windows
 from bilstm.training.loop import LoopOptions, TrainingInterrupted, train_model
 from oracles.models import weight_bits
 
@@ -59,7 +59,7 @@ def test_every_step_is_trained_on_once_an_epoch(lengths: list[int], longest: int
     """Long sequences are cut, except where there is one row for each."""
     training = data(lengths, per_step)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop, "LONGEST_PIECE", longest)
+        patched.setattr(windows, "LONGEST", longest)
         steps = watch(patched)
         train_model(network(per_step), training, None, LoopOptions(epochs=1, batch_size=3, seed=seed))
     used, whole = steps[0][0], training.data

@@ -70,6 +70,12 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "variational_dropout": (click.BOOL, "Drop the same values at all steps of a sequence."),
     "epochs": (COUNT, "Maximum number of passes over the training set. Default: by the amount of data, 20 to 200."),
     "batch_size": (COUNT, "Sequences per training step. Default: by their length."),
+    "window": (
+        COUNT,
+        "Train on windows of this number of steps. A table without --sequence is then one long recording, and blocks of time "
+        "are set aside where whole sequences are too few. Default: windows of up to 300 steps, at random places.",
+    ),
+    "stride": (COUNT, "Steps from the beginning of a window to that of the next. Default: the window."),
     "learning_rate": (POSITIVE, "Peak learning rate of Adam; it rises at first, then falls to zero."),
     "weight_decay": (FROM_ZERO, "Weight decay of AdamW."),
     "patience": (COUNT, "Early stopping: epochs without a better validation score before training stops."),

@@ -121,7 +121,7 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
     training = training_options(options)
     checkpoint, logs = _kept_files(out, inputs, options)
     prepared = _prepare(as_data(tables), training, options)
-    say(before_training(prepared), quiet)
+    say(before_training(prepared, training), quiet)
     use_threads(threads)
     interrupt = None
     with saying_if_stopped("before the first epoch ended: no model was written"):

@@ -22,7 +22,7 @@ from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.errors import DivergedError, counted
-from bilstm.metrics import SpanScores
+from bilstm.metrics import SpanScores, interval_caution
 from bilstm.metrics.differences import RunScores, estimate, score_runs
 from bilstm.model.network import network_size
 from bilstm.model.training import check_names, train_prepared
@@ -115,7 +115,7 @@ def compare(
         "planned", "finished": numbers of trainings. "seeds": the seeds.
         "sequences": the numbers in the "training", "validation" and "test" set. "steps" (or, with one answer per
         sequence, "labelled_sequences"): how many rows of the test set have a label. "clusters": what intervals draw,
-        "sequences" or "groups". "caution": a sentence where there are few of them, otherwise None.
+        "sequences", "groups" or "blocks" of time. "caution": a sentence where there are few of them, otherwise None.
         "majority": the scores of always guessing the majority class of the training set, of several labels the most
         frequent answer of each, or the mean; "answer" is this guess.
         "curve": whether learning curves are of "val_accuracy" or "val_loss".
@@ -270,6 +270,10 @@ class _Comparison:
         completed = [variant for variant in described if variant["runs"]]
         better = min if SCORES[main].lower_is_better else max
         best = better(completed, key=lambda variant: float(variant["scores"][main]["mean"]))["name"]
+        clusters, caution = "sequences" if test.groups is None else "groups", guessed[0].caution
+        if test.blocks:
+            clusters = "blocks"
+            caution = interval_caution(int(task.labelled_sequences(test.known, test.values.offsets).sum()), clusters)
         datasets = {"training": prepared.training, "validation": prepared.validation, "test": test}
         report: dict[str, Any] = {
             "task": task.kind,
@@ -282,8 +286,8 @@ class _Comparison:
             "seeds": self.seeds,
             "sequences": {name: len(data) for name, data in datasets.items() if data is not None},
             "labelled_sequences" if task.per_sequence else "steps": int(task.labelled(test.known).sum()),
-            "clusters": "sequences" if test.groups is None else "groups",
-            "caution": guessed[0].caution,
+            "clusters": clusters,
+            "caution": caution,
             "majority": {"answer": answer} | {name: float(score.values[-1]) for name, score in scores.items()},
             "curve": curve,
             "variants": described,

@@ -17,11 +17,10 @@ from bilstm.data.table import Table
 from bilstm.data.targets import with_groups, with_targets
 from bilstm.errors import UserError, counted
 from bilstm.model.columns import ColumnOptions
+from bilstm.model.holdout import ONE_SEQUENCE, advice_for
 from bilstm.model.network import check_options, network_size
 from bilstm.model.prepare import Prepared, prepare, read_dataset, without_unseen
 from bilstm.model.training import column_options, open_data
-from bilstm.splitting import split
-from bilstm.tasks import Task
 from bilstm.training.options import TrainingOptions
 
 TEST_SPLIT = 0.2
@@ -81,7 +80,8 @@ def plan_comparison(
     base = variants[0].options
     asked = options.get("validation_split")
     test_share = _share("test", test, test_labels, "test_split", test_split, TEST_SPLIT)
-    share = _share("valid", valid, valid_labels, "validation_split", asked, base.validation_split) + test_share
+    validation_share = _share("valid", valid, valid_labels, "validation_split", asked, base.validation_split)
+    share = validation_share + test_share
     if share >= 1:
         raise UserError(f"validation_split and test_split together are {share:g}: nothing is left to train on")
     table, chosen, labels = _opened(data, y, columns)
@@ -89,25 +89,28 @@ def plan_comparison(
     if group is not None and not share:  # only the test set needs it
         unused = (group,) if chosen.features is None and group in table.names else ()
         chosen = dataclasses.replace(chosen, group=None, drop=(*chosen.drop, *unused))
-    prepared = prepare(table, chosen, labels=labels, validation_split=share, seed=base.seed)
-    aside, notes = prepared.validation, list[str]()
-    if share and aside is None:
-        only = "only one sequence has labels" if group is None else f"all labels are of one group in column {group!r}"
-        raise UserError(f"{only}, so nothing can be set aside: give validation and test sets of their own")
-    validation = None
+    window = max((variant.options.window or 0 for variant in variants), default=0) or None
+    prepared = prepare(
+        table,
+        chosen,
+        labels=labels,
+        validation_split=validation_share,
+        test_split=test_share,
+        window=window,
+        seed=base.seed,
+    )
+    _check_sets(prepared, validation_share, test_share, group)
+    validation, tested, notes = prepared.validation, prepared.test, list[str]()
     if valid is not None:
         validation = without_unseen(_read(prepared, valid, valid_labels, y is not None, "valid"), prepared.task)
     if test is not None:
         tested = _read(prepared, test, test_labels, y is not None, "test", group)
         if group is not None and tested.groups is None:
             notes.append("it has no groups, so intervals draw its sequences one by one")
-    else:
-        assert aside is not None
-        tested = aside
-        if validation is None:
-            divided = divide(aside, prepared.task, test_share / share, seed=base.seed)
-            validation, tested = (prepared.schema.observed(table, each) for each in divided)
-    prepared = dataclasses.replace(prepared, validation=aside if validation is None else validation)
+    assert tested is not None
+    if tested.blocks:
+        notes.append("it is of recordings that are trained on as well: other ones may differ by more")
+    prepared = dataclasses.replace(prepared, validation=validation)
     _check(prepared, variants)
     if same_size:
         variants = equally_large(variants, partial(network_size, prepared.schema, prepared.task))
@@ -130,23 +133,31 @@ def _share(name: str, own: Any, labels: Any, option: str, share: float | None, d
     return 0.0 if own is not None else chosen
 
 
-def divide(aside: Dataset, task: Task, share: float, *, seed: int) -> tuple[Dataset, Dataset]:
-    """Divide sequences into a validation set and, this share of them, a test set.
+def _check_sets(prepared: Prepared, validation_share: float, test_share: float, group: str | None) -> None:
+    """Refuse data from which no validation set or no test set could be set aside.
 
     Raises:
-        UserError: there are too few, or too few groups.
+        UserError: there are too few sequences, or too few groups.
     """
-    labelled = task.labelled_sequences(aside.known, aside.values.offsets)
-    validation, test = split(labelled, share, seed=seed, groups=aside.groups)
-    if not (labelled[validation].any() and labelled[test].any()):
-        there = counted(int(labelled.sum()), "labelled sequence")
-        if aside.groups is not None:
-            there = counted(len(np.unique(aside.groups[labelled])), "group")
+    sets = [each for each in (prepared.validation, prepared.test) if each is not None]
+    if validation_share + test_share and not sets:
+        only, advice = f"all labels are of one group in column {group!r}", ""
+        if group is None:
+            only = ONE_SEQUENCE
+            advice = "" if prepared.task.per_sequence else advice_for(prepared.training.values.offsets)
+        raise UserError(f"{only}, so nothing can be set aside: give validation and test sets of their own{advice}")
+    labelled = [prepared.task.labelled_sequences(each.known, each.values.offsets) for each in sets]
+    if validation_share and test_share and not (len(sets) == 2 and all(each.any() for each in labelled)):
+        there = counted(sum(int(each.sum()) for each in labelled), "labelled sequence")
+        if group is not None:
+            codes = [
+                each.groups[chosen] for each, chosen in zip(sets, labelled, strict=True) if each.groups is not None
+            ]
+            there = counted(len(np.unique(np.concatenate(codes))), "group")
         raise UserError(
             f"only {there} set aside, too few for a validation "
             f"set and a test set: set more aside, or give test sequences of their own"
         )
-    return aside.take(validation), aside.take(test)
 
 
 def _variants(vary: Mapping[str, Sequence[Any]] | None, options: Mapping[str, Any]) -> list[Variant]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.data.table import cut
 from bilstm.errors import counted, listed
-from bilstm.ragged import IndexArray, Ragged, steps_of
+from bilstm.ragged import IndexArray, Ragged, offsets_of, steps_of
 
 Truth = npt.NDArray[Any]
 FAR = 3.0  # standard deviations from the training mean, on average: then a column is probably in other units
@@ -92,6 +93,7 @@ class Dataset:
         unseen: how many rows have a label that the model has never seen, by that label; they are classes of their own,
             after the model's.
         left_out: how many rows with such labels were made unlabelled.
+        blocks: whether the sequences are blocks of time, cut from longer ones.
     """
 
     values: Ragged
@@ -102,6 +104,7 @@ class Dataset:
     observations: Observations = dataclasses.field(default_factory=Observations)
     unseen: Mapping[str, int] = dataclasses.field(default_factory=dict)
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    blocks: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -142,6 +145,12 @@ class Dataset:
             groups=groups,
             observations=Observations(),
         )
+
+    def cut(self, starts: IndexArray, stops: IndexArray) -> Dataset:
+        """Blocks of time: the steps from each start up to its stop, counted through all sequences; without true
+        answers, groups and observations."""
+        values = Ragged(cut(self.values.values, starts, stops), offsets_of(stops - starts))
+        return Dataset(values, cut(self.rows, starts, stops), blocks=True)
 
     def part(self, sequences: slice) -> Dataset:
         """The sequences from one index up to another, without a copy of their steps; without observations as well."""

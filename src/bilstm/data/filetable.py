@@ -231,8 +231,11 @@ class FileTable(Table):
         return f"c{self.names.index(name)}"
 
     def sequence(self, name: str | None) -> str:
-        """SQL: what all rows of one sequence share, by the name of the column that says so; NULL where missing."""
-        return self.sequence_key or self.text(str(name))
+        """SQL: what all rows of one sequence share, by the name of the column that says so; NULL where missing.
+
+        Without a name and a key, all rows are one sequence.
+        """
+        return self.sequence_key or ("(cells.rowid < 0)" if name is None else self.text(name))
 
     def text(self, name: str) -> str:
         """SQL: the cell as text, NULL where missing."""

@@ -193,13 +193,16 @@ class MemoryTable(Table):
                 return Sequences(self.offsets, np.arange(self.rows))
             codes = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
             return Sequences(self.offsets, self._sorted(codes, order))
-        codes, cells = self._sequence_codes(str(sequence))
+        if sequence is None:
+            codes, cells = np.zeros(self.rows, np.int64), None
+        else:
+            codes, cells = self._sequence_codes(sequence)
         offsets = offsets_of(np.bincount(codes))
         if order is not None:
             return Sequences(offsets, self._sorted(codes, order, cells))
         starts = np.flatnonzero(np.diff(codes, prepend=-1))
         again = starts[codes[starts] != np.arange(len(starts))]
-        if len(again):
+        if len(again) and cells is not None:
             raise UserError(
                 f"{self.place(int(again[0]))}: sequence {shown(cells[again[0]])} is not contiguous: it continues after "
                 f"rows of another one; sort the rows, or name the column that gives their order, such as order='time'"

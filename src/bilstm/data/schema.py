@@ -46,6 +46,7 @@ class Schema:
         conll_columns: how many columns the CoNLL-style file had that the model was trained on, None for others.
         text: how the texts of a column were divided into steps, None where no column was.
         reading: how the files were read that the model was trained on, and how others are.
+        one_sequence: whether a table without a column that identifies sequences is one, such as a long recording.
     """
 
     sequence: str | None
@@ -56,6 +57,7 @@ class Schema:
     conll_columns: int | None = None
     text: TextColumn | None = None
     reading: ReadingOptions = PLAIN
+    one_sequence: bool = False
 
     @cached_property
     def features(self) -> list[str]:
@@ -161,6 +163,7 @@ class Schema:
             "conll_columns": self.conll_columns,
             "text": self.text and dataclasses.asdict(self.text),
             "reading": self.reading.to_json(),
+            **({"one_sequence": True} if self.one_sequence else {}),
             "numeric": [dataclasses.asdict(column) for column in self.numeric],
             "categorical": [
                 {
@@ -190,6 +193,7 @@ class Schema:
             conll_columns=None if field.get("conll_columns") is None else field.count("conll_columns"),
             text=None if field.get("text") is None else TextColumn.from_json(field.get("text")),
             reading=PLAIN if field.get("reading") is None else ReadingOptions.from_json(field.get("reading")),
+            one_sequence=field.flag("one_sequence", default=False),
         )
         names = [column.name for column in schema.numeric]
         names += [column.name for column in schema.categorical if column.part == WHOLE]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def find_sequences(table: FileTable, sequence: str | None, order: str | None = None) -> Sequences:
     """Find the sequences of a table: see `Table.sequences`."""
-    if table.sequence_key is None:
-        table.require(str(sequence), "the sequence of each row")
+    if table.sequence_key is None and sequence is not None:
+        table.require(sequence, "the sequence of each row")
     name = table.sequence(sequence)
     missing = table.query(f"SELECT min(rowid) FROM cells WHERE {name} IS NULL")[0][0]
     if missing is not None:
@@ -124,7 +124,11 @@ def _sorted_rows(table: FileTable, sequence: str | None, columns: Sequence[str],
 
 
 def _named(table: FileTable, sequence: str | None, row: int) -> str:
-    return "the sequence" if table.sequence_key else f"sequence {shown(table.cell(str(sequence), row))}"
+    return (
+        "the sequence"
+        if table.sequence_key or sequence is None
+        else f"sequence {shown(table.cell(str(sequence), row))}"
+    )
 
 
 def _first_row(table: FileTable, sequence: str | None) -> str:

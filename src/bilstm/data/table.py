@@ -17,11 +17,12 @@ import numpy.typing as npt
 from bilstm.data import scratch
 from bilstm.data.readingoptions import MISSING_LABELS, PLAIN, ReadingOptions
 from bilstm.errors import UserError, listed, suggestion
-from bilstm.ragged import IndexArray, chunks, offsets_of, steps_of
+from bilstm.ragged import IndexArray, chunks, offsets_of, steps_between
 
 Format = Literal["csv", "parquet", "ndjson", "conll", "memory"]
 FEWEST_COUNTED = 20  # rows, from which on a column that counts them is no coincidence
 Kind = Literal["number", "boolean", "text", "time", "nested", "cell"]
+_WINDOWS = (500, 200, 100, 50, 20, 10)  # steps: what is suggested, if a recording has twenty times as many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +68,32 @@ class Sequences:
         """(n_sequences,) the row of each sequence's first step."""
         return self.rows[self.offsets[:-1]]
 
-    def take(self, chosen: IndexArray) -> Sequences:
-        """The chosen sequences, by their indices, in the order chosen."""
-        offsets = offsets_of(np.diff(self.offsets)[chosen])
-        rows = scratch.empty(int(offsets[-1]), np.int64)
-        for group in chunks(offsets, scratch.BLOCK):
-            steps = steps_of(self.offsets, chosen[group])
-            rows[offsets[group.start] : offsets[group.stop]] = self.rows[steps]
-        return Sequences(offsets, rows)
+    def cut(self, starts: IndexArray, stops: IndexArray) -> Sequences:
+        """Sequences of the steps from each start up to its stop, counted through all sequences."""
+        return Sequences(offsets_of(stops - starts), cut(self.rows, starts, stops))
+
+
+def window_advice(steps: int) -> str:
+    """How to train on a recording of this number of steps, as the end of a sentence."""
+    window = next((str(size) for size in _WINDOWS if steps >= 20 * size), "STEPS")
+    example = f"window={window}" if window != "STEPS" else "window=…"
+    return (
+        f"--window {window} ({example}) trains on windows of it, validates on blocks of time with a gap of a window "
+        f"between them and the training set, and predicts for the whole as one sequence"
+    )
+
+
+def cut(array: npt.NDArray[Any], starts: IndexArray, stops: IndexArray) -> npt.NDArray[Any]:
+    """The rows of an array from each start up to its stop, one range after the other."""
+    offsets = offsets_of(stops - starts)
+    found = scratch.empty((int(offsets[-1]), *array.shape[1:]), array.dtype)
+    for group in chunks(offsets, scratch.BLOCK):
+        if group.stop - group.start == 1:  # may be as long as the array, for which indices would take memory
+            rows: Any = slice(int(starts[group.start]), int(stops[group.start]))
+        else:
+            rows = steps_between(starts[group], stops[group])
+        found[offsets[group.start] : offsets[group.stop]] = array[rows]
+    return found
 
 
 class Table(ABC):
@@ -162,20 +181,24 @@ class Table(ABC):
             )
         return name
 
-    def check_sequence(self, sequence: str | None) -> None:
+    def check_sequence(self, sequence: str | None, *, one: bool = False) -> None:
         """Refuse a table whose sequences cannot be told apart.
+
+        Args:
+            one: whether all rows are one sequence, such as a long recording, where no column identifies sequences.
 
         Raises:
             UserError: there is no column of this name, or none was named where one is needed.
         """
-        if self.divided or (sequence is not None and sequence in self.names):
+        if self.divided or (sequence is None and one) or (sequence is not None and sequence in self.names):
             return
         if sequence is not None:
             self.require(sequence, "the sequence of each row")
         how = "name the column that identifies them with --sequence (sequence='…')"
         raise UserError(
             f"which rows of {self.label} belong together? If a row is a time step, {how}. If each row is a text, name "
-            f"its column with --text (text='…'); if each row is a sequence, give lists, or arrays"
+            f"its column with --text (text='…'); if each row is a sequence, give lists, or arrays. If the table is one "
+            f"long recording, {window_advice(self.rows)}"
         )
 
     def blocks(self) -> Iterator[tuple[int, int]]:
@@ -188,7 +211,8 @@ class Table(ABC):
         """Find the sequences of the table, in the order in which they begin.
 
         Args:
-            sequence: the column whose value all rows of one sequence share; not needed where `divided`.
+            sequence: the column whose value all rows of one sequence share; not needed where `divided`. None: all rows
+                are one sequence; see `check_sequence`.
             order: the column by which the rows of a sequence are sorted: numbers, dates or times; several as `a,b`.
                 Without it, the rows of a sequence are contiguous and in order.
 

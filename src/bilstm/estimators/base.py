@@ -33,11 +33,12 @@ from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import prepare, read_dataset
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared
-from bilstm.models.fitting import FitData
 from bilstm.tasks import LabelTask
 from bilstm.tasks.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import batches_by_length
 from bilstm.training.options import TrainingOptions
+from bilstm.training.windows import WindowSource, find_windows
+from bilstm.wording import sets
 
 
 class SequenceEstimator(BaseEstimator):
@@ -69,7 +70,7 @@ class SequenceEstimator(BaseEstimator):
         embedding: dimensions of a string's embedding; None chooses by the number of different strings. Strings that
             occur once in training count as unknown, as new ones do later.
         epochs: passes over the training sequences; None chooses by their number of steps.
-        batch_size: sequences (or pieces of long ones) in a training step; None chooses by their length.
+        batch_size: sequences (or windows of long ones) in a training step; None chooses by their length.
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
         weight_decay: the share of each weight, times the learning rate, that a training step takes away (AdamW).
         class_weight: class -> weight of its rows' losses, 1 where it is not named; "balanced": inverse to its number of
@@ -80,6 +81,11 @@ class SequenceEstimator(BaseEstimator):
         patience: epochs without a better validation score after which training stops: of labels of time steps, the
             accuracy; otherwise the loss.
         time_limit: seconds after which training stops with the best model until then.
+        window: for answers for each step: the steps of the windows that are trained on. A table without `sequence` is
+            then one long recording, and where there are too few sequences to set whole ones aside for validation,
+            blocks of time are, at least a window away from what is trained on. Prediction is of whole sequences. None:
+            longer sequences are cut into windows of up to 300 steps, at other places in each epoch.
+        stride: steps from the beginning of a window to that of the next, at most `window`; None: `window`.
         validation_split: the share of sequences, or of groups, for the validation set; None: a tenth, but at most 1,000
             sequences, and none of fewer than 500 sequences with one answer each.
         standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
@@ -130,6 +136,8 @@ class SequenceEstimator(BaseEstimator):
         calibrate: bool | None = None,
         patience: int = 10,
         time_limit: float | None = None,
+        window: int | None = None,
+        stride: int | None = None,
         validation_split: float | None = None,
         standardize: bool = True,
         spelling: bool | None = None,
@@ -159,6 +167,8 @@ class SequenceEstimator(BaseEstimator):
         self.calibrate = calibrate
         self.patience = patience
         self.time_limit = time_limit
+        self.window = window
+        self.stride = stride
         self.validation_split = validation_split
         self.standardize = standardize
         self.spelling = spelling
@@ -199,10 +209,14 @@ class SequenceEstimator(BaseEstimator):
                 raise ValueError(f"the labels of validation_data are called {others.label}, those of y {columns.label}")
         split = options.validation_split
         columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
-        prepared = prepare(table, columns, valid=valid, validation_split=split, seed=options.seed)
+        prepared = prepare(
+            table, columns, valid=valid, validation_split=split, window=options.window, seed=options.seed
+        )
         if self.verbose:
             for name, encoding in prepared.schema.describe() if prepared.schema.named else ():
                 print(f"{name}: {encoding}")
+            if options.window:
+                print(*sets(prepared, options), sep="\n")
             for note in prepared.notes:
                 print(note)
         try:
@@ -233,7 +247,7 @@ class SequenceEstimator(BaseEstimator):
             options = self._options(self._seed())
             table, columns = self._reader.open(X, y, None, classes=classes)
             columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
-            prepared = prepare(table, columns, validation_split=0.0, seed=options.seed)
+            prepared = prepare(table, columns, validation_split=0.0, window=options.window, seed=options.seed)
             network = build_network(prepared.schema, prepared.task, options)
             self._become(TrainedModel(prepared.schema, prepared.task, network, {}), table)
             data = prepared.training
@@ -241,10 +255,14 @@ class SequenceEstimator(BaseEstimator):
             data = self._labelled(X, y)
             self._check_unseen(data)
         task, network = self.model_.task, self.model_.network
-        fit_data = FitData.all_of(data.values, task.targets(data.known, options.class_weight, data.known))
+        targets = task.targets(data.known, options.class_weight, data.known)
         network.optimizer = optimizer(options)  # its moments are the network's
-        for batch in batches_by_length(data.values.lengths, options.batch_size or 32, network.random):
-            scores = network.train_batches(fit_data, batch, np.array([0, len(batch)], np.int64))
+        whole = data.values.offsets[:-1], data.values.offsets[1:]
+        ranges = find_windows(data.values.offsets, options.window, options.stride) if options.window else whole
+        source = WindowSource(data.values, targets, ranges)
+        for batch in batches_by_length(source.lengths, options.batch_size or 32, network.random):
+            fit_data = source.batch(batch)
+            scores = network.train_batches(fit_data, fit_data.chosen, np.array([0, len(batch)], np.int64))
             if not np.isfinite(scores[0, 0]):
                 raise DivergedError("the loss is no longer a finite number: try a smaller learning_rate")
         return self

@@ -7,6 +7,7 @@ using bottom-k sketches", 2007), from which the share of other sequences that we
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -16,9 +17,9 @@ _KEPT = 256
 _BYTES = 6  # of a hash: whole numbers that every JSON reader keeps
 
 
-def fingerprint(*datasets: Ragged) -> list[int]:
-    """The smallest hashes of sequences, ascending."""
-    return sorted({value for dataset in datasets for value in _hashes(dataset)})[:_KEPT]
+def fingerprint(*datasets: Ragged, known: Iterable[int] = ()) -> list[int]:
+    """The smallest hashes of sequences, ascending; `known` are those of further ones."""
+    return sorted({*known, *(value for dataset in datasets for value in _hashes(dataset))})[:_KEPT]
 
 
 def share_seen(kept: list[int], values: Ragged) -> float:

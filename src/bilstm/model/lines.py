@@ -123,15 +123,18 @@ class LineReader:
         own = schema.text is not None or any(isinstance(cells.get(name), list) for name in self._lists)
         roles: dict[str, str] = {}
         if not own:
-            if schema.sequence is None:
+            if schema.sequence is None and not schema.one_sequence:
                 names = "" if schema.named else "; --features gives its features other names"
                 raise UserError(
                     f"{line.name} has no list of steps: for this model, a line is a sequence such as {self._example}, "
                     f"or a time step whose sequence is in a column that --sequence names{names}"
                 )
-            roles[schema.sequence] = "the sequence of each row"
-            key = cells.get(schema.sequence)
-            line.key = None if key in (None, "") else key if isinstance(key, str) else json.dumps(key)
+            if schema.sequence is None:
+                line.key = ""  # of all lines
+            else:
+                roles[schema.sequence] = "the sequence of each row"
+                key = cells.get(schema.sequence)
+                line.key = None if key in (None, "") else key if isinstance(key, str) else json.dumps(key)
         roles |= dict.fromkeys(schema.features, "a feature of the model")
         roles |= dict.fromkeys(order_columns(schema, cells), "the order within a sequence")
         for name, role in roles.items():
@@ -216,10 +219,11 @@ def example_for(model: TrainedModel) -> str:
     steps: dict[str, tuple[Any, Any]] = dict.fromkeys(order_columns(schema, {}), (1, 2))
     steps |= {column.name: (0.5, 1.5) for column in schema.numeric}
     steps |= {column.name: ("a", "b") for column in schema.categorical}
-    if schema.sequence is None or schema.conll_columns is not None:
+    if schema.conll_columns is not None or (schema.sequence is None and not schema.one_sequence):
         example = json.dumps({name: list(cells) for name, cells in steps.items()})
     else:
-        example = json.dumps({schema.sequence: 1, **{name: first for name, (first, _) in steps.items()}})
+        key = {} if schema.sequence is None else {schema.sequence: 1}
+        example = json.dumps({**key, **{name: first for name, (first, _) in steps.items()}})
     return example if len(example) <= _EXAMPLE else f"{example[:_EXAMPLE]} …}}"
 
 

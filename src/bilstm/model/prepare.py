@@ -18,8 +18,9 @@ from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.table import Sequences, Table
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
-from bilstm.ragged import IndexArray, chunks, steps_of
-from bilstm.splitting import default_share, split
+from bilstm.model.fingerprint import fingerprint
+from bilstm.model.holdout import check_groups, set_aside
+from bilstm.ragged import IndexArray, chunks, steps_between
 from bilstm.tasks import Task
 from bilstm.tasks.finding import find_target, find_task, read_truth
 from bilstm.tasks.labels import LabelTask
@@ -36,6 +37,9 @@ class Prepared:
         training: the sequences to train on.
         validation: the validation set; None if there is none.
         notes: what a person should know, one sentence each.
+        test: the test set; None if none was split off.
+        gap_steps: steps between blocks of time that are in no set.
+        recordings: the fingerprint of the whole sequences that blocks of time were cut from.
     """
 
     table: Table
@@ -44,6 +48,9 @@ class Prepared:
     training: Dataset
     validation: Dataset | None
     notes: tuple[str, ...] = ()
+    test: Dataset | None = None
+    gap_steps: int = 0
+    recordings: tuple[int, ...] = ()
 
 
 def prepare(
@@ -54,6 +61,8 @@ def prepare(
     valid: Table | None = None,
     valid_labels: Table | None = None,
     validation_split: float | None = None,
+    test_split: float = 0.0,
+    window: int | None = None,
     seed: int = 0,
 ) -> Prepared:
     """Decide what each column is, set sequences aside for validation, and encode.
@@ -62,54 +71,56 @@ def prepare(
         table: labelled sequences; steps or sequences without a label are context.
         options: which column is what.
         labels: a table with one row per sequence that holds the labels.
-        valid: a table to validate on; then nothing is set aside.
+        valid: a table to validate on; then nothing is set aside for that.
         valid_labels: the labels of `valid`, where they are in a table of their own.
         validation_split: the share of the sequences, or of the groups, for the validation set, from 0 up to but without
             1; at least one goes there, and one stays for training. None: see `default_share`.
-        seed: chooses the validation set.
+        test_split: the share for a test set besides.
+        window: the steps of the windows that are trained on, of the longest where they vary. With it, a table without a
+            sequence column is one sequence, and blocks of time are set aside where whole sequences are too few.
+        seed: chooses the validation and the test set.
 
     Raises:
         UserError: a column is missing or unfit for its role, or a cell is wrong; the message says where.
     """
-    options = _resolved(table, options, labels)
+    one_sequence = window is not None and options.sequence is None and not table.divided
+    options = _resolved(table, options, labels, one_sequence)
     kinds, notes = choose_features(table, options)
-    sequences = table.sequences(options.sequence, options.order)
-    target = find_target(table, sequences, options.sequence, options.label, labels, notes)
-    task, truth = find_task(target, sequences, options.task, options.classes)
+    whole = table.sequences(options.sequence, options.order)
+    target = find_target(table, whole, options.sequence, options.label, labels, notes)
+    task, truth = find_task(target, whole, options.task, options.classes)
     notes += _cell_notes(target.table, task, kinds if target.table is table else {})
-    labelled = task.labelled_sequences(truth, sequences.offsets)
-    grouped = options.group is not None
-    share = 0.0 if valid else default_share(validation_split, len(sequences), task.per_sequence and not grouped)
-    if grouped and not share:
-        other = "a validation table" if valid else "validation_split=0"
-        raise UserError(
-            f"groups stay together in the validation set, and with {other} none is set aside: leave them out"
-        )
-    groups = None if options.group is None else read_groups(table, options.group, sequences)
-    classes = truth if task.per_sequence and isinstance(task, LabelTask) and groups is None else None
-    training, aside = split(labelled, share, seed=seed, groups=groups, classes=classes)
-    if share and not len(aside):
-        only = f"all labels are of one {options.group}" if grouped else "only one sequence has labels"
-        notes.append(f"{only}, so there is no validation set, and training does not stop early")
-    order = np.concatenate([training, aside])
-    if not np.array_equal(order, np.arange(len(sequences))):
-        chosen = truth[order] if task.per_sequence else truth[steps_of(sequences.offsets, order)]
-        sequences, truth = sequences.take(order), chosen
-    fitted_rows = sequences.rows[: sequences.offsets[len(training)]]
-    task = task.fitted(truth[: len(training)] if task.per_sequence else truth[: len(fitted_rows)])
-    schema = _fit(table, kinds, fitted_rows, options)
-    encoded = schema.encode(table, sequences)
-    encoded = dataclasses.replace(
-        encoded, truth=truth, per_sequence=task.per_sequence, groups=None if groups is None else groups[order]
+    shares, column, groups = (validation_split, test_split), options.group, None
+    if column is not None:
+        check_groups(shares, bool(valid))
+        groups = read_groups(table, column, whole)
+    division, more = set_aside(
+        task, truth, whole.offsets, shares, groups=groups, group=column, window=window, valid=bool(valid), seed=seed
     )
+    notes += more
+    sequences = whole
+    if not np.array_equal(division.starts, whole.offsets[:-1]):
+        sequences = whole.cut(division.starts, division.stops)
+        order = division.sequences
+        truth = truth[order if task.per_sequence else steps_between(division.starts, division.stops)]
+    training, *others = division.parts
+    fitted_rows = sequences.rows[: sequences.offsets[training.stop]]
+    task = task.fitted(truth[: training.stop] if task.per_sequence else truth[: len(fitted_rows)])
+    schema = dataclasses.replace(_fit(table, kinds, fitted_rows, options), one_sequence=one_sequence)
+    recordings: tuple[int, ...] = ()
+    if division.blocks:
+        uncut = schema.encode(table, whole)
+        recordings, encoded = tuple(fingerprint(uncut.values)), uncut.cut(division.starts, division.stops)
+    else:
+        encoded = schema.encode(table, sequences)
+    groups = None if groups is None else groups[division.sequences]
+    encoded = dataclasses.replace(encoded, truth=truth, per_sequence=task.per_sequence, groups=groups)
+    aside, test = (schema.observed(table, encoded.part(part)) if part.start < part.stop else None for part in others)
     if valid:
         read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels")
-        validation: Dataset | None = without_unseen(read, task)
-    else:
-        validation = None
-        if len(aside):
-            validation = schema.observed(table, encoded.part(slice(len(training), len(sequences))))
-    return Prepared(table, schema, task, encoded.part(slice(0, len(training))), validation, tuple(notes))
+        aside = without_unseen(read, task)
+    own, gaps = encoded.part(training), division.gap_steps
+    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings)
 
 
 def read_dataset(
@@ -135,7 +146,7 @@ def read_dataset(
     Raises:
         UserError: a column is missing, or a cell is not what the model expects; the message says where.
     """
-    table.check_sequence(schema.sequence)
+    table.check_sequence(schema.sequence, one=schema.one_sequence)
     sequences = table.sequences(schema.sequence, schema.order)
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
     if with_truth:
@@ -190,12 +201,12 @@ def read_groups(table: Table, name: str, sequences: Sequences, least: int = 2) -
     return firsts.astype(np.int64)
 
 
-def _resolved(table: Table, options: ColumnOptions, labels: Table | None) -> ColumnOptions:
+def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_sequence: bool) -> ColumnOptions:
     """The roles that the table itself decides, and checks that no column has two."""
     conll = table.format == "conll"
     sequence = options.sequence or table.own_sequence
     label = options.label or ((LABEL,) if conll and (LABEL in table.names or TOKEN in table.names) else ())
-    table.check_sequence(sequence)
+    table.check_sequence(sequence, one=one_sequence)
     if options.sequence is not None:
         table.require(options.sequence, "the sequence of each row")
     if not label and labels is None:

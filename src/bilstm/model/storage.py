@@ -125,12 +125,21 @@ def _is_record(training: dict[str, Any]) -> bool:
         return False
     if "loss" not in history or ("val_accuracy" in history and "val_loss" not in history):
         return False
+    if "windows" in training and not _are_windows(training, options):
+        return False
     if not _is_calibration(training.get("calibration")) or not _is_fingerprint(training.get("fingerprint")):
         return False
     return all(
         isinstance(values, list) and len(values) == counts[0] and all(type(value) in (int, float) for value in values)
         for values in history.values()
     )
+
+
+def _are_windows(training: dict[str, Any], options: dict[str, Any]) -> bool:
+    counts = [training.get(name) for name in ("windows", "validation_steps", "gap_steps")]
+    stride = options.get("stride")
+    counts += [options.get("window"), 1 if stride is None else stride]
+    return isinstance(training.get("blocks"), bool) and all(type(n) is int and 0 <= n < 2**53 for n in counts)
 
 
 def _is_calibration(record: Any) -> bool:

@@ -269,7 +269,7 @@ def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Data
             ]
             table = read_sequences(sequences, NAME)
         else:
-            columns = {str(schema.sequence): read_cells([line.key for line in lines])}
+            columns = {} if schema.sequence is None else {schema.sequence: read_cells([line.key for line in lines])}
             columns |= {name: read_cells([read(line.cells[name]) for line in lines]) for name, read in roles.items()}
             table = MemoryTable(columns, label=NAME)
     table = _Lines(table.read_as(schema.reading), lines)
@@ -316,7 +316,7 @@ def _events(
             first, last = int(data.rows[runs.first[index]]), int(data.rows[runs.last[index]])
             ends: list[Any] = [int(runs.first_step[index]), int(runs.last_step[index])]
             if table.offsets is None:
-                key = lines[first].cells[str(sequence)]
+                key = None if sequence is None else lines[first].cells[sequence]
                 if order is not None:
                     ends = [_joined([lines[row].cells[name] for name in order]) for row in (first, last)]
             else:

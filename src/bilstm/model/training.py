@@ -194,9 +194,15 @@ def prepare_data(
         None if each is None else open_labels(each, "labels", columns.sequence, columns.reading)
         for each in (labels, valid_labels)
     ]
-    split, seed = options.validation_split, options.seed
     return prepare(
-        table, columns, labels=tables[0], valid=steps, valid_labels=tables[1], validation_split=split, seed=seed
+        table,
+        columns,
+        labels=tables[0],
+        valid=steps,
+        valid_labels=tables[1],
+        validation_split=options.validation_split,
+        window=options.window,
+        seed=options.seed,
     )
 
 
@@ -319,9 +325,12 @@ def _finished(
     """The model with calibrated probabilities, and what it remembers of its training."""
     model = TrainedModel(prepared.schema, prepared.task, network, record)
     record["calibration"] = calibrate(model, prepared.validation, options.calibrate)
+    if options.window is not None:
+        aside = prepared.validation.values.total_steps if prepared.validation else 0
+        record |= {"blocks": prepared.training.blocks, "validation_steps": aside, "gap_steps": prepared.gap_steps}
     if options.direction != "none":
         parts = [part.values for part in (prepared.training, prepared.validation) if part]
-        record["fingerprint"] = fingerprint(*parts)
+        record["fingerprint"] = fingerprint(*parts, known=prepared.recordings)
     return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import time
@@ -16,8 +15,9 @@ from bilstm.arguments import check_count
 from bilstm.errors import DivergedError
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData, check_finite
-from bilstm.ragged import IndexArray, Ragged, offsets_of
+from bilstm.ragged import IndexArray
 from bilstm.training.checkpoints import Best, Checkpoint, Snapshot, fingerprint
+from bilstm.training.windows import WindowSource, windows_for
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -34,9 +34,6 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.summary = summary
 
 
-# In training, sequences longer than this are cut into pieces of at most this many steps, at other places each epoch:
-# more and shorter rows fill the processor better, and more updates are made. Prediction is never cut.
-LONGEST_PIECE = 300
 _STEPS_IN_BATCH = 3600
 _UPDATES = 600  # at least, in all epochs together
 _MOST_EPOCHS = 200
@@ -52,7 +49,11 @@ class LoopOptions:
 
     Attributes:
         epochs: passes over the training sequences; None chooses by their number of steps.
-        batch_size: sequences (or pieces of long ones) in a training step; None chooses by their length.
+        batch_size: sequences (or windows of long ones) in a training step; None chooses by their length.
+        window: for answers for each step: the steps of the windows that sequences are cut into for training. Windows
+            begin every `stride` steps; the last one ends with its sequence, and a shorter sequence is one window. None:
+            sequences of more than 300 steps are cut into windows of at most 300 steps, at other places in each epoch.
+        stride: the steps from the beginning of a window to that of the next, from 1 to `window`; None: `window`.
         patience: epochs without a better validation score after which training stops: of labels of time steps, the
             accuracy; otherwise the loss.
         seed: orders the sequences, and cuts long ones.
@@ -64,14 +65,23 @@ class LoopOptions:
     patience: int = 10
     seed: int = 1
     time_limit: float | None = None
+    window: int | None = None
+    stride: int | None = None
 
     def __post_init__(self) -> None:
         check_count("training", "patience", self.patience)
         check_count("training", "seed", self.seed, 0)
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "window", "stride"):
             if getattr(self, name) is not None:
                 check_count("training", name, getattr(self, name))
         check_positive("time_limit", self.time_limit)
+        if self.stride is not None and self.window is None:
+            raise ValueError("training: stride is the distance of windows, and has no effect without window")
+        if self.stride is not None and self.window is not None and self.stride > self.window:
+            raise ValueError(
+                f"training: stride must be at most window, which is {self.window}, not {self.stride}: steps between "
+                "windows would never be trained on"
+            )
         use_python_numbers(self, LoopOptions)
 
 
@@ -105,8 +115,8 @@ def train_model(
     The weights that are validated and kept are a moving average over the last few hundred training steps, which is
     closer to the optimum that the weights move around (Polyak & Juditsky 1992).
 
-    If the model returns a row for each step, long sequences are cut into pieces for training; if it returns a row for
-    each sequence, they never are.
+    If the model returns a row for each step, long sequences are cut into windows for training; if it returns a row for
+    each sequence, they never are. Validation is on whole sequences.
 
     Args:
         model: built and compiled. The learning rate rises to the optimizer's and falls to zero at the end; the
@@ -125,10 +135,12 @@ def train_model(
 
     Returns:
         Plain data: "epochs" done, "best_epoch" (from 1), "stopped" (why), "history" (of each epoch),
-        "sequences" and "steps" trained on, "validation_sequences", "batch_size", and "options" as given.
+        "sequences" and "steps" trained on, "validation_sequences", "batch_size", and "options" as given; with
+        `LoopOptions.window` also "windows", their number.
 
     Raises:
-        ValueError: there is no sequence to train on, or no labelled row to validate on.
+        ValueError: there is no sequence to train on, or no labelled row to validate on, or windows are asked for where
+            the model returns a row for each sequence.
         DivergedError: the loss is not finite in the first epoch. Later this ends training with the best weights.
         TrainingInterrupted: Ctrl-C after the first epoch. A KeyboardInterrupt, as is raised before.
         UserError: the checkpoint cannot be written, or belongs to another training.
@@ -175,9 +187,9 @@ class _Run:
         check_finite(self.data)
         self.validation = validation
         self.random = np.random.default_rng([options.seed, 1])
-        self.pieces = np.ones(len(self.data), np.int64)
-        if not self.network.one_row_each:
-            self.pieces = -(-self.data.lengths // LONGEST_PIECE)
+        if options.window and self.network.one_row_each:
+            raise ValueError("windows are for a network that returns a row for each step, not for each sequence")
+        self.windows = windows_for(self.data.offsets, options.window, options.stride, cut=not self.network.one_row_each)
         self.batch_size = options.batch_size or self._default_batch_size()
         self.epochs = options.epochs or self._default_epochs()
         self.logs: list[dict[str, float]] = []  # of each epoch
@@ -187,14 +199,14 @@ class _Run:
         self._begin_epoch()
 
     def _default_batch_size(self) -> int:
-        mean_length = self.data.total_steps / int(self.pieces.sum())
-        pieces = int(self.pieces.sum())
+        count = self.windows.count
+        mean_length = self.windows.steps / count
         # Little data: many updates an epoch all the same.
-        most = min(64, max(32, pieces // 128), max(4, pieces // 8))
+        most = min(64, max(32, count // 128), max(4, count // 8))
         return int(min(most, max(8, round(_STEPS_IN_BATCH / mean_length))))
 
     def _default_epochs(self) -> int:
-        batches = -(-int(self.pieces.sum()) // self.batch_size)
+        batches = -(-self.windows.count // self.batch_size)
         return min(_MOST_EPOCHS, max(20, -(-_UPDATES // batches)))
 
     def train(self) -> str:
@@ -238,6 +250,7 @@ class _Run:
             "validation_sequences": len(self.validation.chosen) if self.validation else 0,
             "batch_size": self.batch_size,
             "options": asdict(self.options),
+            **({"windows": self.windows.count} if self.options.window else {}),
         }
 
     def _over_time(self) -> bool:
@@ -296,14 +309,14 @@ class _Run:
     def _train_epoch(self) -> None:
         """Train on every sequence once, unless time is over before."""
         epoch = len(self.logs)
-        pieces = Ragged(self.data.values, self._cut())
-        data = FitData.all_of(pieces, self.targets)
-        batches = list(batches_by_length(pieces.lengths, self.batch_size, self.random))
+        source = WindowSource(self.data, self.targets, self.windows.draw(self.random))
+        batches = list(batches_by_length(source.lengths, self.batch_size, self.random))
         last = 0.0
         for number in range(self.done, len(batches)):
             batch = batches[number]
             self.optimizer.learning_rate = self._learning_rate(number, len(batches))
-            scores = self.model.train_batches(data, batch, np.array([0, len(batch)], np.int64))
+            data = source.batch(batch)
+            scores = self.model.train_batches(data, data.chosen, np.array([0, len(batch)], np.int64))
             self.sums, self.done = self.sums + scores[0], number + 1
             if not np.isfinite(self.sums[0]):
                 raise DivergedError("the loss is no longer a finite number: try a smaller learning rate")
@@ -332,20 +345,6 @@ class _Run:
     def _loss(self) -> float:
         """The mean of the epoch so far."""
         return float(self.sums[0] / max(self.sums[1], 1.0))
-
-    def _cut(self) -> IndexArray:
-        """Offsets of this epoch's pieces: the training sequences, those that are too long cut at random places."""
-        if self.pieces.max() == 1:
-            return self.data.offsets
-        lengths = []
-        for length, pieces in zip(self.data.lengths.tolist(), self.pieces.tolist(), strict=True):
-            if pieces == 1:
-                lengths.append(length)
-                continue
-            first = int(self.random.integers(1, LONGEST_PIECE + 1))
-            cuts = [0, *range(first, length, LONGEST_PIECE), length]
-            lengths += [b - a for a, b in itertools.pairwise(cuts)]
-        return offsets_of(lengths)
 
     def _learning_rate(self, batch: int, batches: int) -> float:
         """Of this one in the epoch: it rises linearly, then falls along a half cosine (Loshchilov & Hutter 2017)."""

@@ -38,7 +38,7 @@ class TrainingOptions(LoopOptions):
             two before and after it 64 features, with relu, and with direction "forward" of the step and the four before
             it; "64x5+64x3" puts another after it (see `Conv1D`). None, or "none": without. Not with direction "none".
         dropout: share of values dropped before and after each recurrent layer.
-        variational_dropout: whether a sequence (or a piece of a long one) loses the same values at all of its steps,
+        variational_dropout: whether a sequence (or a window of a long one) loses the same values at all of its steps,
             rather than others at each; Gal & Ghahramani 2016.
         embedding: dimensions of a category's embedding; None chooses by the vocabulary's size.
         learning_rate: the highest reached; it rises at first and falls to zero at the end.
@@ -51,7 +51,7 @@ class TrainingOptions(LoopOptions):
         validation_split: the share of sequences for the validation set; None: a tenth, but at most 1,000 sequences,
             and none of fewer than 500 sequences with one answer each.
         seed: the same seed and data give the same model, bit for bit.
-        epochs, batch_size, patience, time_limit: see `LoopOptions`.
+        epochs, batch_size, patience, time_limit, window, stride: see `LoopOptions`.
     """
 
     units: int = 128
