@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bilstm.bridges.keras.chain import SourceLayer, chain_of
-from bilstm.bridges.keras.container import Container, RefusedError, open_container
+from bilstm.bridges.keras.container import Container, open_container
 from bilstm.bridges.keras.padding import describe_padding
 from bilstm.bridges.keras.translation import Translated, Translator
+from bilstm.bridges.refusals import RefusedError
 from bilstm.errors import shown
 from bilstm.files import AnyPath
 from bilstm.layers import WeightSpec, to_json

@@ -23,9 +23,9 @@ def column_inputs(schema: Schema) -> dict[str, tuple[int, int | None]]:
     """
     if schema.spelled:
         raise UserError(
-            f"cannot write the encoding of {listed(schema.spelled)} as ONNX: the spelling of words counts, and ONNX has "
-            f"no operator that takes a word apart. Train with --no-spelling, or export with --inputs encoded and encode "
-            f"with TrainedModel.read"
+            f"cannot write the encoding of {listed(schema.spelled)} as ONNX: the spelling of words counts, and ONNX "
+            f"has no operator that takes a word apart. Train with --no-spelling, or export with --inputs encoded and "
+            f"encode with TrainedModel.read"
         )
     if not schema.named and not schema.categorical:
         return {VALUES: (TensorProto.DOUBLE, len(schema.numeric))}
@@ -59,7 +59,9 @@ def _numbers(graph: Graph, schema: Schema, cells: str) -> str:
         return scaled
     both = graph.add("Concat", [scaled, graph.cast(absent, TensorProto.FLOAT)], axis=2)
     count = len(schema.numeric)
-    order = [place for column in range(count) for place in ([column, count + column] if column in flagged else [column])]
+    order = [
+        place for column in range(count) for place in ([column, count + column] if column in flagged else [column])
+    ]
     return graph.add("Gather", [both, graph.constant(np.array(order, np.int64), "order")], axis=2)
 
 
@@ -88,7 +90,11 @@ def answers(task: Task) -> dict[str, tuple[int, int | None]]:
     if isinstance(task, LabelTask):
         kinds = {"text": TensorProto.STRING, "integer": TensorProto.INT64, "boolean": TensorProto.BOOL}
         probabilities = TensorProto.FLOAT, task.outputs
-        return {"label": (kinds[task.type], None), "probability": (TensorProto.FLOAT, None), "probabilities": probabilities}
+        return {
+            "label": (kinds[task.type], None),
+            "probability": (TensorProto.FLOAT, None),
+            "probabilities": probabilities,
+        }
     if isinstance(task, LabelSetTask):
         return {"labels": (TensorProto.INT64, task.outputs), "probabilities": (TensorProto.FLOAT, task.outputs)}
     if isinstance(task, QuantityTask):

@@ -1,5 +1,7 @@
-"""A network's layers as ONNX nodes. Between them, rows are (time, batch, features), as ONNX's recurrent layers take them;
-steps beyond a sequence's length may hold anything finite, and whatever reads around a step leaves them out.
+"""A network's layers as ONNX nodes.
+
+Between them, rows are (time, batch, features), as ONNX's recurrent layers take them. Steps beyond a sequence's length
+may hold anything finite; whatever reads other steps than its own leaves them out.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from bilstm.models.structure import mask_value_of
 from bilstm.ragged import FloatArray
 
 Arrays = Sequence[FloatArray]
+_ZERO = np.float32(0)
 _LOWEST = np.float32(np.finfo(np.float32).min)
 _ACTIVATIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu"}
 # Of gates: ONNX's activation, and its slope where it has one.
@@ -156,7 +159,7 @@ class Writer:
         outputs[0] = self.graph.name("keys")
         return self.graph.add_many("TopK", [keys, size], outputs, axis=1, largest=0)[1]
 
-    def _cleared(self, value: Any = np.float32(0)) -> str:
+    def _cleared(self, value: np.float32 = _ZERO) -> str:
         """The rows, with a value at the steps beyond their sequence's end."""
         return self.graph.add("Where", [self.rows.mask, self.rows.name, self.graph.constant(value, "padding")])
 
@@ -211,7 +214,8 @@ class Writer:
         graph, (operator, attributes) = self.graph, _operator(layers[0])
         arranged = [_arranged(operator, layer, arrays) for layer, arrays in zip(layers, weights, strict=True)]
         names = [
-            graph.constant(np.stack(arrays), kind) for kind, arrays in zip("WRB", zip(*arranged, strict=True), strict=True)
+            graph.constant(np.stack(arrays), kind)
+            for kind, arrays in zip("WRB", zip(*arranged, strict=True), strict=True)
         ]
         direction = "bidirectional" if len(layers) == 2 else "reverse" if layers[0].go_backwards else "forward"
         slopes = attributes.pop("slopes") * len(layers)
@@ -313,7 +317,9 @@ class Writer:
         count = graph.add("ReduceMax", [lengths], axes=[0], keepdims=1)
         starts = graph.add("Mul", [graph.positions(count), graph.constant(np.int64(layer.strides))])
         starts = graph.add("Sub", [graph.unsqueeze(starts, 0), graph.unsqueeze(before, 1)])  # (batch, windows)
-        places = graph.add("Add", [graph.unsqueeze(starts, 2), graph.constant(np.arange(layer.pool_size, dtype=np.int64))])
+        places = graph.add(
+            "Add", [graph.unsqueeze(starts, 2), graph.constant(np.arange(layer.pool_size, dtype=np.int64))]
+        )
         ends = graph.unsqueeze(graph.cast(self.rows.lengths, TensorProto.INT64), 1, 2)
         zero = graph.constant(np.int64(0))
         inside = graph.add("And", [graph.add("GreaterOrEqual", [places, zero]), graph.add("Less", [places, ends])])
