@@ -26,6 +26,7 @@ NAVIGATION = {
         "/docs/keras",
         "/docs/pytorch",
         "/docs/old-keras",
+        "/docs/onnx",
         "/docs/estimators",
         "/docs/report",
     ],

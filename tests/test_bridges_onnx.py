@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -308,6 +309,15 @@ def test_the_command_line_refuses(tmp_path: Path) -> None:
     assert path.read_text() == "notes"
     run("export", model, "--to", path, "--force")
     assert "there is no model file" in run("export", tmp_path / "none", "--to", path, status=2).output
+
+
+def test_the_package_is_imported_when_it_is_used() -> None:
+    program = (
+        "import sys, bilstm, bilstm.cli, bilstm.bridges.onnx\n"
+        "bilstm.Sequential([bilstm.layers.LSTM(2, input_shape=(None, 1))])\n"
+        "assert 'onnx' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,7 +277,9 @@ class Reader:
     def divide(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
         rows, other = inputs
         if isinstance(rows, Rows) and isinstance(other, Lengths) and rows.summed:
-            return replace(rows, summed=False).then(GlobalAveragePooling1D(), [], node)
+            if rows.summed in self.unbounded:
+                self.unbounded.add(node)
+            return replace(rows, summed="").then(GlobalAveragePooling1D(), [], node)
         return self._halved(_rows(inputs), isinstance(rows, Rows) and is_value(other, 2))
 
     def _halved(self, rows: Rows, half: bool) -> Rows:
@@ -322,7 +324,7 @@ class Reader:
         if not (mode == "ReduceMax" and least) and not (mode == "ReduceSum" and rows.padding == 0):
             self.unbounded.add(node)
         if mode == "ReduceSum":
-            return replace(rows.settled(), axes=kept, summed=True, padding=None)
+            return replace(rows.settled(), axes=kept, summed=node, padding=None)
         if mode == "ReduceProd":
             raise RefusedError("the product of all steps is not supported")
         layer = GlobalMaxPooling1D() if mode == "ReduceMax" else GlobalAveragePooling1D()

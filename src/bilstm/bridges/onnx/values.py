@@ -60,7 +60,7 @@ class Rows:
         pending: the directions of a recurrent layer that are not joined yet; one axis tells them apart, unless there
             is one only.
         turned: whether the pending direction's output is in the order of processing.
-        summed: whether rows were added up over time, to be divided by the lengths.
+        summed: the node that added up the rows over time, to be divided by the lengths, or "".
         padding: what the graph put beyond each sequence's length, None where it did not.
     """
 
@@ -68,7 +68,7 @@ class Rows:
     axes: tuple[Axis, ...]
     pending: tuple[Step, ...] = ()
     turned: bool = False
-    summed: bool = False
+    summed: str = ""
     padding: float | None = None
 
     @property
