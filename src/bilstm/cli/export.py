@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from bilstm.models import Sequential
 
 
-@click.command(short_help="Write a MODEL as ONNX.")
+@click.command(short_help="Write a MODEL for ONNX Runtime, or for Keras.")
 @click.argument("model", type=FILE)
-@click.option("--to", "out", metavar="FILE", type=FILE, required=True, help="The file to write: .onnx.")
+@click.option("--to", "out", metavar="FILE", type=FILE, required=True, help="The file to write: .onnx or .keras.")
 @click.option(
     "--inputs",
     type=click.Choice(["columns", "encoded"]),
@@ -26,21 +26,28 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace a file that bilstm did not write, too.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def export(model: str, out: str, inputs: Any, force: bool, quiet: bool) -> None:
-    """Write a MODEL as an ONNX file, for ONNX Runtime and others: in Python, C++, a browser.
+    """Write a MODEL as an ONNX file, for ONNX Runtime and others: in Python, C++, a browser. Or as a file for Keras 3.
 
-    Scaling, missing values and vocabularies are part of it: raw numbers and words in, labels and probabilities out.
-    What ONNX cannot express is named, and nothing is written.
+    In ONNX, scaling, missing values and vocabularies are part of it: raw numbers and words in, labels and probabilities
+    out. A .keras file holds the network alone. What cannot be expressed is named, and nothing is written.
     """
-    from bilstm.bridges.onnx import check_onnx_path, describe
-    from bilstm.bridges.onnx import export as write
     from bilstm.errors import UserError
 
-    if not out.lower().endswith(".onnx"):
-        raise UserError(f"cannot tell from its name what {out} is to be: give it a name that ends with .onnx")
-    loaded = _load(model)
-    check_onnx_path(out, inputs=[model], force=force)
-    written = write(loaded, out, inputs=inputs, force=force)
-    say([f"wrote {out}", *describe(written)], quiet)
+    name = out.lower()
+    if name.endswith(".onnx"):
+        from bilstm.bridges import onnx
+
+        onnx.check_onnx_path(out, inputs=[model], force=force)
+        written = onnx.export(_load(model), out, inputs=inputs, force=force)
+        say([f"wrote {out}", *onnx.describe(written)], quiet)
+    elif name.endswith(".keras"):
+        from bilstm.bridges import keras
+
+        keras.check_keras_path(out, inputs=[model], force=force)
+        keras.save(_network(model, inputs), out, force=force)
+        say([f"wrote {out}"], quiet)
+    else:
+        raise UserError(f"cannot tell from its name what {out} is to be: give it a name that ends with .onnx or .keras")
 
 
 def _load(path: str) -> TrainedModel | Sequential:
@@ -50,3 +57,19 @@ def _load(path: str) -> TrainedModel | Sequential:
 
     _, header = read_model(path)
     return load_model(path) if header["kind"] == "sequential" else TrainedModel.load(path)
+
+
+def _network(path: str, inputs: str) -> Sequential:
+    """The network in a model file; of a trained model only where encoded inputs were asked for."""
+    from bilstm.errors import UserError
+    from bilstm.model import TrainedModel
+
+    model = _load(path)
+    if not isinstance(model, TrainedModel):
+        return model
+    if inputs != "encoded":
+        raise UserError(
+            f"a .keras file would hold the network of {path} alone, without the encoding of its features: say "
+            f"--inputs encoded if that is wanted, or export to .onnx"
+        )
+    return model.network
