@@ -150,6 +150,22 @@ def test_types_of_labels(labels: list[Any], type_: type) -> None:
     check_same(model, rows, frame)
 
 
+def test_texts_are_given_as_their_words() -> None:
+    texts = pd.DataFrame({"text": ["a fine day", "a dull, dull film", "fine"] * 4, "good": ["yes", "no", "yes"] * 4})
+    model = bilstm.train(texts, text="text", label="good", spelling=False, validation_split=0, **SMALL)
+    words = np.array([["a", "fine", "day", "", ""], ["a", "dull", ",", "dull", "film"]], object)
+    rows = answered(to_onnx(model), {"text": words, "lengths": np.array([3, 5], np.int32)})
+    np.testing.assert_allclose(rows["probabilities"], model.predict_proba(texts[:2]), atol=1e-5)
+
+
+def test_lists_of_words_have_one_input() -> None:
+    words, tags = [["a", "b", "a"], ["b"], ["c", "c"]] * 4, [["x", "y", "x"], ["y"], ["y", "x"]] * 4
+    model = bilstm.SequenceTagger(units=3, layers=1, epochs=1, random_state=0).fit(words, tags)
+    padded = np.array([["a", "b", "a"], ["b", "", ""], ["c", "c", ""]], object)
+    rows = answered(to_onnx(model.model_), {"words": padded, "lengths": np.array([3, 1, 2], np.int32)})
+    np.testing.assert_array_equal(rows["label"], np.concatenate(model.predict(words[:3])))
+
+
 def test_arrays_have_one_input() -> None:
     random = np.random.default_rng(0)
     x = [random.normal(size=(steps, 2)) for steps in (4, 2, 5, 3)]

@@ -192,6 +192,42 @@ def test_models_of_pytorch(make: Callable[[], Net], per_sequence: bool, tmp_path
     assert found.agrees == (not per_sequence and not net.recurrent.bidirectional)
 
 
+class Packed(torch.nn.Module):
+    """Sequences of different lengths, as PyTorch wants them; outputs of each step, or of the final states."""
+
+    def __init__(self, cell: Any, final: bool, in_order: bool, layers: int) -> None:
+        super().__init__()
+        self.recurrent = cell(4, 5, bidirectional=True, batch_first=True, num_layers=layers)
+        self.linear = torch.nn.Linear(10, 3)
+        self.final, self.in_order = final, in_order
+
+    def forward(self, x: Any, lengths: Any) -> Any:
+        rnn = torch.nn.utils.rnn
+        packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=self.in_order)
+        y, final = self.recurrent(packed)
+        if self.final:
+            states = final[0] if isinstance(final, tuple) else final
+            return self.linear(torch.cat([states[-2], states[-1]], dim=-1))
+        return self.linear(rnn.pad_packed_sequence(y, batch_first=True)[0])
+
+
+@pytest.mark.parametrize("in_order", [True, False], ids=["sorted", "unsorted"])
+@pytest.mark.parametrize(("final", "layers"), [(False, 1), (False, 2), (True, 2)])
+def test_packed_sequences_of_pytorch(final: bool, in_order: bool, layers: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, path = Packed(torch.nn.GRU if layers == 1 else torch.nn.LSTM, final, in_order, layers), tmp_path / "net.onnx"
+    x, lengths = torch.randn(3, 7, 4), torch.tensor([7, 4, 2] if in_order else [4, 7, 2])
+    names = {"input_names": ["x", "lengths"], "dynamic_axes": {"x": {0: "a", 1: "b"}, "lengths": {0: "a"}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net.eval(), (x, lengths), str(path), dynamo=False, **names)
+    found = read(path)
+    assert found.agrees
+    ours = found.model.predict([sequence[:n] for sequence, n in zip(x.numpy(), lengths, strict=True)], verbose=0)
+    for one, theirs, n in zip(ours, net(x, lengths).detach().numpy(), lengths, strict=True):
+        np.testing.assert_allclose(one, theirs if final else theirs[:n], atol=1e-6)
+
+
 def test_the_last_step_of_a_backward_direction_is_refused(tmp_path: Path) -> None:
     path = exported(Net(torch.nn.LSTM, "last", bidirectional=True, batch_first=True), tmp_path / "net.onnx")
     with pytest.raises(ModelFileError, match="where a backward direction has read one step only"):

@@ -111,7 +111,9 @@ def write_answers(graph: Graph, task: Task, y: str, lengths: str) -> None:
         labels = task.labels
         if not task.per_sequence:  # beyond a sequence's end there is none
             labels = np.append(labels, np.zeros(1, labels.dtype))
-            best = graph.add("Where", [_within(graph, y, lengths), best, graph.constant(np.int64(task.outputs))])
+            best = graph.add(
+                "Where", [graph.within(graph.size(y, 1), lengths), best, graph.constant(np.int64(task.outputs))]
+            )
         graph.add("Gather", [graph.constant(labels, "classes"), best], "label")
     elif isinstance(task, LabelSetTask):
         graph.add("Identity", [y], "probabilities")
@@ -121,12 +123,6 @@ def write_answers(graph: Graph, task: Task, y: str, lengths: str) -> None:
         scaled = graph.add("Mul", [graph.cast(y, TensorProto.DOUBLE), graph.constant(np.array(task.scale), "scale")])
         own = graph.add("Add", [scaled, graph.constant(np.array(task.mean), "mean")])
         if not task.per_sequence:
-            within = graph.unsqueeze(_within(graph, y, lengths), 2)
+            within = graph.unsqueeze(graph.within(graph.size(y, 1), lengths), 2)
             own = graph.add("Where", [within, own, graph.constant(np.float64(0))])
         graph.add("Identity", [own], "quantities")
-
-
-def _within(graph: Graph, y: str, lengths: str) -> str:
-    """(batch, time) booleans: which steps are within their sequence."""
-    positions = graph.unsqueeze(graph.positions(graph.size(y, 1)), 0)
-    return graph.add("Less", [positions, graph.unsqueeze(graph.cast(lengths, TensorProto.INT64), 1)])

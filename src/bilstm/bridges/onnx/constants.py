@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from bilstm.bridges.onnx.values import Constant, Filled, Lengths, Mask, Value
+from bilstm.bridges.onnx.values import Constant, Filled, Lengths, Mask, Order, Value, is_value
 from bilstm.bridges.refusals import RefusedError
 
 Values = Sequence[Value | None]
 Attributes = Mapping[str, Any]
 _MOST_FOLDED = 1 << 27  # elements of a constant that is computed
+_SEQUENCES = 99_971  # stands for how many lengths there are
 # Operators whose results are computed where nothing depends on the input: shapes, and weights that are rearranged.
 FOLDED = {
     *("Add", "And", "Cast", "Concat", "Div", "Equal", "Flatten", "Gather", "Identity", "Max", "Min", "Mul", "Neg"),
@@ -46,18 +47,33 @@ def folded(node: Any, inputs: Values, opsets: Mapping[str, int]) -> Constant:
 
 
 def length_value(operator: str, inputs: Values) -> Value:
-    """Lengths and masks of steps through what only changes their type or shape; Less(positions, lengths) masks."""
-    if operator in ("Cast", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Reshape", "Expand"):
-        assert inputs[0] is not None
-        if isinstance(inputs[0], (Lengths, Mask)):
-            return inputs[0]
+    """Lengths, masks of steps and orders of sequences through what only changes their type or shape; Less(positions,
+    lengths) is a mask, and an order that is scattered its inverse.
+    """
+    first = inputs[0]
+    rearranged = operator in ("Cast", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Reshape", "Expand")
+    if rearranged and isinstance(first, (Lengths, Mask, Order)):
+        return first
+    if operator == "Shape" and isinstance(first, (Lengths, Order)):
+        return Constant(np.array([_SEQUENCES]))
+    if operator == "ScatterElements" and is_value(first, 0) and inputs[1] == Order():
+        places = inputs[2]
+        if isinstance(places, Constant) and np.array_equal(places.array, np.arange(_SEQUENCES)):
+            return Order(inverse=True)
     if operator in ("Less", "Greater"):
         positions, lengths = inputs if operator == "Less" else inputs[::-1]
-        if isinstance(positions, Constant) and isinstance(lengths, Lengths):
+        if isinstance(positions, Constant) and isinstance(lengths, Lengths) and not lengths.sorted:
             flat = positions.array.ravel()
             if np.array_equal(flat, np.arange(len(flat))):
                 return Mask()
     raise RefusedError("what it computes from the lengths is not supported")
+
+
+def ordered(inputs: Values, attributes: Attributes) -> list[Value]:
+    """TopK of the lengths: sorted, and their order."""
+    if inputs[0] != Lengths() or not attributes.get("sorted", 1) or integers(inputs[1]) != [_SEQUENCES]:
+        raise RefusedError("what it computes from the lengths is not supported")
+    return [Lengths(sorted=True), Order()]
 
 
 def integers(value: Value | None) -> list[int]:

@@ -88,3 +88,8 @@ class Graph:
         """(size,) int64: 0, 1, 2 …, for a size of shape (1,)."""
         ends = [self.constant(np.int64(value)) for value in (0, 1)]
         return self.add("Range", [ends[0], self.squeeze(size, 0), ends[1]])
+
+    def within(self, size: str, lengths: str) -> str:
+        """(batch, time) booleans: which steps are within their sequence; `size` is the number of steps, (1,)."""
+        positions = self.unsqueeze(self.positions(size), 0)
+        return self.add("Less", [positions, self.unsqueeze(self.cast(lengths, TensorProto.INT64), 1)])

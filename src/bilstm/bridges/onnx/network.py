@@ -90,7 +90,7 @@ class Writer:
         sequence's end, or (batch, outputs).
         """
         graph, layers = self.graph, self.model.layers
-        kept = self._within(graph.size(x, 1), lengths)
+        kept = graph.within(graph.size(x, 1), lengths)
         mask_value = mask_value_of(layers[0])
         if mask_value is not None:
             x, lengths, kept = self._without_masked(x, kept, mask_value)
@@ -132,12 +132,6 @@ class Writer:
 
     # --- Steps ---------------------------------------------------------------------------------------------------
 
-    def _within(self, size: str, lengths: str) -> str:
-        """(batch, time) booleans: which steps are within their sequence; `size` is the number of steps, (1,)."""
-        graph = self.graph
-        positions = graph.unsqueeze(graph.positions(size), 0)
-        return graph.add("Less", [positions, graph.unsqueeze(graph.cast(lengths, TensorProto.INT64), 1)])
-
     def _without_masked(self, x: str, within: str, mask_value: float) -> tuple[str, str, str]:
         """The steps that are not masked moved to the front, how many there are, and which those are."""
         graph = self.graph
@@ -151,7 +145,7 @@ class Writer:
         self._moved = order, size
         moved = graph.add("GatherND", [x, graph.unsqueeze(order, 2)], batch_dims=1)
         lengths = graph.reduce_sum(graph.cast(kept, TensorProto.INT32), 1)
-        return moved, lengths, self._within(size, lengths)
+        return moved, lengths, graph.within(size, lengths)
 
     def _ranked(self, keys: str, size: str) -> str:
         """(batch, time) indices that sort the keys of each sequence."""
@@ -335,7 +329,7 @@ class Writer:
             counts = graph.add("Max", [counts, graph.constant(np.float32(1))])
             pooled = graph.add("Div", [graph.reduce_sum(rows, 2), counts])
         lengths = graph.cast(lengths, TensorProto.INT32)
-        mask = graph.unsqueeze(graph.transpose(self._within(count, lengths), 1, 0), 2)
+        mask = graph.unsqueeze(graph.transpose(graph.within(count, lengths), 1, 0), 2)
         return Rows(graph.transpose(pooled, 1, 0, 2), lengths, mask)
 
     def _windows(self, layer: AveragePooling1D | MaxPooling1D) -> tuple[str, str]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bilstm.bridges.onnx.constants import FILLING, FOLDED, Attributes, Values, filled, folded, integers, length_value
+from bilstm.bridges.onnx.axes import AxisReader, floats_of, returning_last, rows_of
+from bilstm.bridges.onnx.constants import (
+    FILLING,
+    FOLDED,
+    Attributes,
+    Values,
+    filled,
+    folded,
+    integers,
+    length_value,
+    ordered,
+)
 from bilstm.bridges.onnx.recurrent import read_directions
 from bilstm.bridges.onnx.values import (
     DIRECTION,
@@ -17,21 +28,19 @@ from bilstm.bridges.onnx.values import (
     Filled,
     Lengths,
     Mask,
+    Order,
     Rows,
+    States,
     Step,
     Value,
     is_value,
     merged,
-    reshaped,
-    resized,
-    without,
 )
 from bilstm.bridges.refusals import RefusedError
 from bilstm.layers import (
     Bidirectional,
     Conv1D,
     Dense,
-    Embedding,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     Recurrent,
@@ -39,21 +48,10 @@ from bilstm.layers import (
 from bilstm.ragged import FloatArray
 
 _LOW = -1e30  # nothing that a maximum would choose
-_FLOAT32, _INT32, _INT64 = 1, 6, 7  # ONNX's numbers of types
 
 
-class Reader:
-    """Follows the input of a graph through its nodes.
-
-    Attributes:
-        time: the name of the axis that is time, "" until a recurrent layer tells.
-        unbounded: the nodes that read steps beyond a sequence's length, or may.
-    """
-
-    def __init__(self, opsets: Mapping[str, int]) -> None:
-        self.opsets = dict(opsets)
-        self.time = ""
-        self.unbounded = set[str]()
+class Reader(AxisReader):
+    """Follows the input of a graph through its nodes."""
 
     def run(self, node: Any, inputs: Values, attributes: Attributes) -> list[Value]:
         """The outputs of a node.
@@ -68,6 +66,10 @@ class Reader:
             return self.recurrent(operator, inputs, attributes, node.name or node.output[0])
         if operator == "Split" and isinstance(inputs[0], Rows):
             return self.split(inputs, attributes, len(node.output))
+        if operator == "TopK" and isinstance(inputs[0], Lengths):
+            return ordered(inputs, attributes)
+        if operator == "Gather" and isinstance(inputs[0], States):
+            return [self.state(inputs[0], inputs[1], attributes)]
         if operator in FILLING:
             return [FILLING[operator](inputs, attributes)]
         if operator in FOLDED and all(isinstance(each, Constant) for each in inputs if each is not None):
@@ -77,7 +79,7 @@ class Reader:
             if handler is None:
                 raise RefusedError("this operator is not supported here")
             return [handler(self, inputs, attributes, node.name or node.output[0])]
-        if any(isinstance(each, (Lengths, Mask)) for each in inputs):
+        if any(isinstance(each, (Lengths, Mask, Order)) for each in inputs):
             return [length_value(operator, inputs)]
         return [filled(operator, inputs)]
 
@@ -90,9 +92,14 @@ class Reader:
         if len(rows.axes) != 3 or rows.names[2] != FEATURE:
             raise RefusedError("its input has no time, batch and features")
         time, batch = rows.axes[1 if last else 0], rows.axes[0 if last else 1]
-        self._is_time(time[0])
-        if len(inputs) < 5 or not isinstance(inputs[4], Lengths):
+        self.is_time(time[0])
+        if time[0] == self.batch:
+            raise RefusedError("it reads the axis that was sorted as time")
+        lengths = inputs[4] if len(inputs) > 4 else None
+        if not isinstance(lengths, Lengths):
             self.unbounded.add(node)
+        elif lengths.sorted != rows.sorted:
+            raise RefusedError("its lengths are in another order than its sequences")
         directions = tuple(read_directions(operator, inputs, attributes, time[1], node))
         layer = directions[0].layer
         assert isinstance(layer, Recurrent)
@@ -102,113 +109,20 @@ class Reader:
         axis, feature = (DIRECTION, len(directions)), (FEATURE, layer.units)
         every = (batch, time, axis, feature) if last else (time, axis, batch, feature)
         final = (batch, axis, feature) if last else (axis, batch, feature)
-        ends = tuple(_returning_last(step) for step in directions)
-        outputs = [replace(rows, axes=every, pending=directions), replace(rows, axes=final, pending=ends)]
-        return [*outputs, Filled(float("nan"))]  # nothing is to be made of the final cell state
-
-    def _is_time(self, name: str) -> None:
-        if self.time and self.time != name:
-            raise RefusedError("it reads another axis as time than the layer before")
-        self.time = name
-
-    def split(self, inputs: Values, attributes: Attributes, count: int) -> list[Value]:
-        rows = inputs[0]
-        assert isinstance(rows, Rows)
-        axis = attributes.get("axis", 0) % len(rows.axes)
-        if rows.names[axis] != DIRECTION or count != len(rows.pending):
-            raise RefusedError("only the directions of a recurrent layer can be split")
-        one = tuple((name, 1 if name == DIRECTION else size) for name, size in rows.axes)
-        return [replace(rows, axes=one, pending=(step,)) for step in rows.pending]
-
-    # --- Axes ------------------------------------------------------------------------------------------------------
-
-    def same(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        return _rows(inputs)
-
-    def cast(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        rows = _rows(inputs)
-        if attributes["to"] not in (_FLOAT32, _INT32, _INT64) or (rows.steps and attributes["to"] != _FLOAT32):
-            raise RefusedError("it changes numbers to another type, which is not supported")
-        return rows
-
-    def transpose(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        rows = _rows(inputs)
-        order = attributes.get("perm", list(range(len(rows.axes)))[::-1])
-        return replace(rows, axes=tuple(rows.axes[axis] for axis in order))
-
-    def squeeze(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        rows = _rows(inputs)
-        axes = attributes.get("axes") if len(inputs) < 2 else integers(inputs[1])
-        chosen = [axis for axis, (_, size) in enumerate(rows.axes) if size == 1] if axes is None else axes
-        return without(rows, [axis % len(rows.axes) for axis in chosen])
-
-    def reshape(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        rows = _rows(inputs)
-        wanted = [rows.shape[i] if n == 0 else n for i, n in enumerate(integers(inputs[1]))]
-        if wanted.count(-1) > 1:
-            raise RefusedError("its shape is not known")
-        rest = int(np.prod([n for n in wanted if n != -1]))
-        shape = tuple(int(np.prod(rows.shape)) // max(1, rest) if n == -1 else n for n in wanted)
-        return reshaped(rows, shape)
-
-    def select(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        """Gather: a word's vector, a direction, or the last step."""
-        table, chosen = inputs[:2]
-        axis = attributes.get("axis", 0)
-        if isinstance(table, Constant) and isinstance(chosen, Rows):
-            return self._embedded(table, chosen, axis, node)
-        rows = _rows(inputs)
-        index = integers(chosen)
-        axis %= len(rows.axes)
-        if not isinstance(chosen, Constant) or len(index) != 1:
-            raise RefusedError("it selects several steps or features, which is not supported")
-        kept = chosen.array.ndim == 1
-        if rows.names[axis] == DIRECTION and -len(rows.pending) <= index[0] < len(rows.pending):
-            one = rows.direction(index[0])
-            return replace(one, axes=resized(rows.axes, axis, 1)) if kept else one
-        if index[0] == -1 and not kept and rows.names[axis] != FEATURE:
-            return self._last_step(rows, axis)
-        raise RefusedError("it selects a step or a feature, which is not supported")
-
-    def _last_step(self, rows: Rows, axis: int) -> Rows:
-        self._is_time(rows.names[axis])
-        layer = rows.pending[0].layer if len(rows.pending) == 1 else None
-        if not isinstance(layer, Recurrent) or layer.go_backwards or not layer.return_sequences:
-            raise RefusedError(
-                "it takes the last step, where a backward direction has read one step only: take the final state "
-                "of the recurrent layer instead"
-            )
-        ended = replace(rows, pending=(_returning_last(rows.pending[0]),))
-        return without(replace(ended, axes=resized(rows.axes, axis, 1)), [axis])
-
-    def slice(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        rows = _rows(inputs)
-        start, stop, *rest = map(integers, inputs[1:])
-        axes, step = [*rest, *([0], [1])[len(rest) :]]
-        if len(start) != 1 or step != [1]:
-            raise RefusedError("it selects several steps or features, which is not supported")
-        axis, size = axes[0] % len(rows.axes), rows.shape[axes[0] % len(rows.axes)]
-        first, end = (min(n + size if n < 0 else n, size) for n in (start[0], stop[0]))
-        if (first, end) == (0, size):
-            return rows
-        if rows.names[axis] == DIRECTION and end == first + 1:
-            return replace(rows.direction(first), axes=resized(rows.axes, axis, 1))
-        raise RefusedError("it selects steps or features, which is not supported")
+        ends = tuple(returning_last(step) for step in directions)
+        beyond = 0.0 if isinstance(lengths, Lengths) else None
+        steps = replace(rows, axes=every, pending=directions, padding=beyond)
+        # Nothing is to be made of the final cell state.
+        return [steps, replace(rows, axes=final, pending=ends, padding=None), Filled(float("nan"))]
 
     # --- Layers ----------------------------------------------------------------------------------------------------
-
-    def _embedded(self, table: Constant, indices: Rows, axis: int, node: str) -> Rows:
-        if indices.steps or indices.pending or FEATURE in indices.names or table.array.ndim != 2 or axis != 0:
-            raise RefusedError("only the model's input can be looked up in a table of vectors")
-        layer = Embedding(*table.array.shape)
-        return indices.then(layer, [_floats(table)], node, (*indices.axes, (FEATURE, 1)))
 
     def product(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
         """MatMul with a constant on the right."""
         rows, kernel = inputs
         if not isinstance(rows, Rows) or not isinstance(kernel, Constant) or kernel.array.ndim != 2:
             raise RefusedError("only a product with a matrix that is stored in the file is supported")
-        return self._dense(rows, [_floats(kernel)], node)
+        return self._dense(rows, [floats_of(kernel)], node)
 
     def gemm(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
         rows, kernel, *bias = inputs
@@ -220,7 +134,7 @@ class Reader:
             or scales != (1, 1)
         ):
             raise RefusedError("only a product with a matrix that is stored in the file is supported")
-        matrix = _floats(kernel).T if attributes.get("transB") else _floats(kernel)
+        matrix = floats_of(kernel).T if attributes.get("transB") else floats_of(kernel)
         rows = self._dense(rows, [matrix], node)
         return self._biased(rows, bias[0]) if bias and bias[0] is not None else rows
 
@@ -233,7 +147,7 @@ class Reader:
         layer = self._open(rows)
         if layer.use_bias or not isinstance(bias, Constant) or rows.names.index(FEATURE) != len(rows.axes) - 1:
             raise RefusedError("only a bias after a product is supported")
-        array = _floats(bias).ravel()
+        array = floats_of(bias).ravel()
         if array.size != rows.features or bias.array.shape[-1:] != (array.size,):
             raise RefusedError(f"a bias of {rows.features} numbers is needed, not of {array.size}")
         return self._changed(rows, {"use_bias": True}, [array])
@@ -263,24 +177,24 @@ class Reader:
         first, second = inputs
         if isinstance(first, Rows) and isinstance(second, Rows):
             return merged(first, second, "sum")
-        return self._biased(_rows(inputs), second if isinstance(first, Rows) else first)
+        return self._biased(rows_of(inputs), second if isinstance(first, Rows) else first)
 
     def multiply(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
         first, second = inputs
         if isinstance(first, Rows) and isinstance(second, Rows):
             return merged(first, second, "mul")
-        rows, other = _rows(inputs), second if isinstance(first, Rows) else first
-        if isinstance(other, Mask):
+        rows, other = rows_of(inputs), second if isinstance(first, Rows) else first
+        if isinstance(other, Mask) and not rows.sorted:
             return replace(rows, padding=0.0)
         return self._halved(rows, is_value(other, 0.5))
 
     def divide(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
         rows, other = inputs
-        if isinstance(rows, Rows) and isinstance(other, Lengths) and rows.summed:
+        if isinstance(rows, Rows) and isinstance(other, Lengths) and rows.summed and rows.sorted == other.sorted:
             if rows.summed in self.unbounded:
                 self.unbounded.add(node)
             return replace(rows, summed="").then(GlobalAveragePooling1D(), [], node)
-        return self._halved(_rows(inputs), isinstance(rows, Rows) and is_value(other, 2))
+        return self._halved(rows_of(inputs), isinstance(rows, Rows) and is_value(other, 2))
 
     def _halved(self, rows: Rows, half: bool) -> Rows:
         last = rows.steps[-1] if rows.steps and not rows.pending else None
@@ -288,27 +202,16 @@ class Reader:
             raise RefusedError("only half the sum of two directions is supported")
         return _averaged(rows, last)
 
-    def concatenate(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        if len(inputs) != 2 or not all(isinstance(each, Rows) for each in inputs):
-            raise RefusedError("only the two directions of a recurrent layer can be joined")
-        first, second = inputs
-        assert isinstance(first, Rows)
-        assert isinstance(second, Rows)
-        axis = attributes.get("axis", 0) % len(first.axes)
-        if first.names[axis] != FEATURE:
-            raise RefusedError("it joins another axis than the features")
-        return merged(first, second, "concat")
-
     def where(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
         """What padding holds changes nothing here."""
         mask, rows, other = inputs
-        if not isinstance(mask, Mask) or not isinstance(rows, Rows):
+        if not isinstance(mask, Mask) or not isinstance(rows, Rows) or rows.sorted:
             raise RefusedError("only the steps beyond a sequence's length can be replaced")
         one = isinstance(other, Constant) and other.array.size == 1
         return replace(rows, padding=float(other.array.ravel()[0]) if one and isinstance(other, Constant) else None)
 
     def reduce(self, mode: str, inputs: Values, attributes: Attributes, node: str) -> Rows:
-        rows = _rows(inputs)
+        rows = rows_of(inputs)
         axes = attributes.get("axes") if len(inputs) < 2 else integers(inputs[1])
         if axes is None or len(axes) != 1:
             raise RefusedError("it reduces several axes, which is not supported")
@@ -318,7 +221,7 @@ class Reader:
             return merged(rows.direction(0), rows.direction(1), _MERGES[mode])
         if name in (FEATURE, DIRECTION) or keep:
             raise RefusedError("only the two directions, or all steps, can be reduced")
-        self._is_time(name)
+        self.is_time(name)
         kept = tuple(axis for axis in rows.axes if axis[0] != name)
         least = rows.padding is not None and rows.padding <= _LOW
         if not (mode == "ReduceMax" and least) and not (mode == "ReduceSum" and rows.padding == 0):
@@ -336,7 +239,7 @@ class Reader:
             raise RefusedError("only a convolution over time with weights that are stored in the file is supported")
         if len(rows.axes) != 3 or rows.names[1] != FEATURE:
             raise RefusedError("its input has no batch, features and time")
-        self._is_time(rows.names[2])
+        self.is_time(rows.names[2])
         filters, features, size = kernel.array.shape
         dilation = (attributes.get("dilations") or [1])[0]
         before, after = attributes.get("pads") or [0, 0]
@@ -350,11 +253,11 @@ class Reader:
             raise RefusedError(f"its weights take {features} features, but its input has {rows.features}")
         if rows.padding != 0 and padding == "same":
             self.unbounded.add(node)
-        arrays = [np.ascontiguousarray(_floats(kernel).transpose(2, 1, 0))]
+        arrays = [np.ascontiguousarray(floats_of(kernel).transpose(2, 1, 0))]
         if bias and bias[0] is not None:
             if not isinstance(bias[0], Constant):
                 raise RefusedError("its bias is not stored in the file")
-            arrays.append(_floats(bias[0]))
+            arrays.append(floats_of(bias[0]))
         layer = Conv1D(filters, size, padding=padding, dilation_rate=dilation, use_bias=len(arrays) == 2)
         return rows.then(layer, arrays, node)
 
@@ -368,30 +271,12 @@ class Reader:
         return replace(rows, turned=True)
 
     def size(self, inputs: Values, attributes: Attributes, node: str) -> Any:
-        rows = _rows(inputs)
+        rows = rows_of(inputs)
         part = slice(attributes.get("start", 0), attributes.get("end"))
         return Constant(np.array(rows.shape[part], np.int64))
 
 
 # --- Parts of the above ---------------------------------------------------------------------------------------------
-
-
-def _rows(inputs: Values) -> Rows:
-    return next(each for each in inputs if isinstance(each, Rows))
-
-
-def _floats(value: Constant) -> FloatArray:
-    if value.array.dtype.kind != "f":
-        raise RefusedError(f"its weights are of type {value.array.dtype}, not float32")
-    array = np.asarray(value.array, np.float32)
-    if not np.isfinite(array).all():
-        raise RefusedError("its weights hold NaN or infinity")
-    return array
-
-
-def _returning_last(step: Step) -> Step:
-    layer = type(step.layer).from_config(step.layer.get_config() | {"return_sequences": False})
-    return Step(layer, step.arrays, step.node)
 
 
 def _averaged(rows: Rows, last: Step) -> Rows:
@@ -409,7 +294,7 @@ def _reducing(mode: str) -> _Handler:
 
 
 def _activating(activation: str) -> _Handler:
-    return lambda reader, inputs, attributes, node: reader.activate(activation, _rows(inputs), attributes)
+    return lambda reader, inputs, attributes, node: reader.activate(activation, rows_of(inputs), attributes)
 
 
 _ROWS: dict[str, _Handler] = {

@@ -134,6 +134,8 @@ def _follow(proto: ModelProto) -> tuple[Rows, int, set[str]]:
     end = end.settled()
     if not end.steps or end.names[-1:] != [FEATURE] or len(end.axes) not in (2, 3) or "+" in end.names[0]:
         raise RefusedError(f"its output has the axes {', '.join(end.names)}, not batch, time and features")
+    if end.sorted:
+        raise RefusedError("its output is in the order of the sequences' lengths")
     return end, features, reader.unbounded
 
 

@@ -33,12 +33,21 @@ class Filled:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How many steps each sequence has."""
+    """How many steps each sequence has; sorted, or in the input's order."""
+
+    sorted: bool = False
 
 
 @dataclass(frozen=True)
 class Mask:
     """Which steps are within their sequence."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of the sequences by their lengths, or its inverse."""
+
+    inverse: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +71,7 @@ class Rows:
         turned: whether the pending direction's output is in the order of processing.
         summed: the node that added up the rows over time, to be divided by the lengths, or "".
         padding: what the graph put beyond each sequence's length, None where it did not.
+        sorted: whether the sequences are in the order of their lengths, not in that of the input.
     """
 
     steps: tuple[Step, ...]
@@ -70,6 +80,7 @@ class Rows:
     turned: bool = False
     summed: str = ""
     padding: float | None = None
+    sorted: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,7 +121,7 @@ class Rows:
         before = self.settled()
         width = layer.output_features(before.features) if FEATURE in before.names else layer.output_features(1)
         renamed = tuple((name, width if name == FEATURE else size) for name, size in axes or before.axes)
-        return Rows((*before.steps, Step(layer, arrays, node)), renamed)
+        return replace(before, steps=(*before.steps, Step(layer, arrays, node)), axes=renamed, padding=None)
 
     def direction(self, index: int) -> Rows:
         """One of the pending directions."""
@@ -125,7 +136,8 @@ def merged(first: Rows, second: Rows, merge_mode: str) -> Rows:
         RefusedError: they are no such directions.
     """
     ways = [*first.pending, *second.pending]
-    if len(ways) != 2 or first.steps != second.steps or first.names != second.names or first.turned or second.turned:
+    others = replace(second, pending=(), axes=first.axes), replace(first, pending=())
+    if len(ways) != 2 or others[0] != others[1] or first.names != second.names or first.turned:
         raise RefusedError("a model of bilstm is one chain of layers; only the two directions of a layer can be joined")
     forward, backward = (step.layer for step in ways)
     assert isinstance(forward, Recurrent)
@@ -139,10 +151,18 @@ def merged(first: Rows, second: Rows, merge_mode: str) -> Rows:
     except ValueError as error:
         raise RefusedError(str(error)) from None
     axes = tuple((name, layer.output_features(1) if name == FEATURE else size) for name, size in first.axes)
-    return Rows((*first.steps, Step(layer, [*ways[0].arrays, *ways[1].arrays], ways[0].node)), axes)
+    step = Step(layer, [*ways[0].arrays, *ways[1].arrays], ways[0].node)
+    return replace(first, steps=(*first.steps, step), axes=axes, pending=())
 
 
-Value = Constant | Filled | Lengths | Mask | Rows
+@dataclass(frozen=True)
+class States:
+    """The final states of several recurrent layers, one after the other."""
+
+    each: tuple[Rows, ...]
+
+
+Value = Constant | Filled | Lengths | Mask | Order | Rows | States
 
 
 def is_value(value: Value | None, number: float) -> bool:
