@@ -132,7 +132,7 @@ def test_a_live_model_is_read() -> None:
     [
         ([lstm(go_backwards=True), Reverse()], "Reverse.*Keras has none; read both directions"),
         ([lstm(), GlobalAttentionPooling1D(2)], "GlobalAttentionPooling1D.*Keras has none"),
-        ([bilstm.layers.ColumnEmbedding(1, [3, 3], [2, 2]), lstm()], "ColumnEmbedding.*words beside numbers"),
+        ([bilstm.layers.ColumnEmbedding(1, [3, 3], [2, 2]), lstm()], "ColumnEmbedding.*words and numbers"),
     ],
     ids=["Reverse", "attention", "columns"],
 )

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from bilstm import Ragged, Sequential
 from bilstm.bridges.onnx import to_onnx
 from bilstm.layers import (
+    CRF,
     GRU,
     LSTM,
     AveragePooling1D,
@@ -127,6 +128,24 @@ def test_masked_words() -> None:
     values = np.random.default_rng(2).integers(6, size=(sum(LENGTHS), 1))
     values[[0, 3, 10, 11]] = 5
     check(model, Ragged(values, [0, *itertools.accumulate(LENGTHS)]))
+
+
+@pytest.mark.parametrize("forbidden", [None, [(0, 1), (2, None), (None, 1)]], ids=["all", "some"])
+def test_a_crf_can_be_decoded(forbidden: Any) -> None:
+    """Viterbi's algorithm in NumPy, over all sequences of labels: as many as there are."""
+    model = Sequential([Masking(9.0), Bidirectional(lstm()), Dense(3), CRF(3, forbidden)], seed=4)
+    model.build((None, 2))
+    random = np.random.default_rng(3)
+    model.set_weights([random.normal(size=array.shape) for array in model.get_weights()])
+    lengths = [1, 4, 5]
+    data = Ragged(random.normal(size=(sum(lengths), 2)), [0, *itertools.accumulate(lengths)])
+    inputs = {"x": padded(data, ""), "lengths": data.lengths.astype(np.int32)}
+    emissions, transitions, start, end = session(to_onnx(model)).run(None, inputs)
+    for i, labels in enumerate(model.predict_classes([data[i] for i in range(len(data))])):
+        paths = np.array(list(itertools.product(range(3), repeat=lengths[i])))
+        scores = start[paths[:, 0]] + end[paths[:, -1]] + transitions[paths[:, :-1], paths[:, 1:]].sum(axis=1)
+        scores += emissions[i, np.arange(lengths[i]), paths].sum(axis=1)
+        np.testing.assert_array_equal(paths[scores.argmax()], labels)
 
 
 def test_open_vino_gives_the_same() -> None:

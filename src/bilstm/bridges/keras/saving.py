@@ -47,7 +47,7 @@ _SAME = (
 _INSTEAD = {
     "Reverse": "Keras has none; read both directions with Bidirectional",
     "GlobalAttentionPooling1D": "Keras has none; pool by the mean or the maximum",
-    "ColumnEmbedding": "Keras has no layer for words beside numbers in one input",
+    "ColumnEmbedding": "Keras has no layer for words and numbers in one input",
 }
 # Keras 3 has one hard sigmoid, x / 6 + 1/2. With sums 6/5 as large it is that of Keras 2, x / 5 + 1/2.
 _STEEPER = np.float32(1.2)
@@ -56,7 +56,7 @@ _CREATED = (1980, 1, 1, 0, 0, 0)  # the archive's members' time: the same model 
 
 
 def save(model: Sequential, path: AnyPath, *, force: bool = False) -> None:
-    """Write a model to a .keras file that Keras 3 loads, wholly or not at all. Needs h5py, but not Keras.
+    """Write a model atomically to a .keras file that Keras 3 loads. Needs h5py, but not Keras.
 
     Keras makes the same predictions for each sequence. In batches of sequences that are padded to one length it does
     so only if the model begins with `Masking` or `Embedding(mask_zero=True)`, since it reads padding otherwise.

@@ -16,6 +16,7 @@ from onnx import TensorProto
 from bilstm.bridges.onnx.graph import Graph
 from bilstm.errors import UserError
 from bilstm.layers import (
+    CRF,
     GRU,
     LSTM,
     AveragePooling1D,
@@ -249,7 +250,9 @@ class Writer:
         return name if activation == "linear" else self.graph.add(_ACTIVATIONS[activation], [name])
 
     def nothing(self, layer: Layer, weights: Arrays) -> Rows:
-        """Dropout acts in training only; masked steps were left out at the beginning, and Reverse done before."""
+        """Dropout acts in training only; masked steps were left out at the beginning, and Reverse done before. What a
+        CRF reads are the emissions.
+        """
         return self.rows
 
     def embedding(self, layer: Embedding, weights: Arrays) -> Rows:
@@ -378,6 +381,14 @@ def _arranged(operator: str, layer: Recurrent, weights: Arrays) -> list[FloatArr
     return [kernel, recurrent_kernel, biases.ravel()]
 
 
+def crf_scores(layer: CRF, arrays: Arrays) -> dict[str, FloatArray]:
+    """The scores of a CRF's transitions (labels, labels), beginnings and ends (labels), minus infinity if forbidden."""
+    table = np.concatenate(arrays)
+    if layer.forbidden is not None:
+        table = np.where(layer.forbidden, -np.inf, table).astype(np.float32)
+    return {"transitions": table[:-2], "start": table[-2], "end": table[-1]}
+
+
 _Translation = Callable[[Writer, Any, Arrays], Rows]
 _LAYERS: dict[type[Layer], _Translation] = {
     **dict.fromkeys((LSTM, GRU, SimpleRNN), Writer.recurrent),
@@ -390,5 +401,5 @@ _LAYERS: dict[type[Layer], _Translation] = {
     GlobalMaxPooling1D: Writer.maximum,
     GlobalAttentionPooling1D: Writer.attention,
     **dict.fromkeys((AveragePooling1D, MaxPooling1D), Writer.window_pooling),
-    **dict.fromkeys((Dropout, SpatialDropout1D, Masking, Reverse), Writer.nothing),
+    **dict.fromkeys((Dropout, SpatialDropout1D, Masking, Reverse, CRF), Writer.nothing),
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bilstm._version import __version__
 from bilstm.errors import UserError, listed
 from bilstm.files import AnyPath, check_replaceable, check_writable, replacing
-from bilstm.layers import Embedding
+from bilstm.layers import CRF, Embedding
 from bilstm.model import TrainedModel
 from bilstm.models import Sequential
 
@@ -26,7 +26,7 @@ _MOST_BYTES = 2**31 - 1  # of a protocol buffer
 def export(
     model: TrainedModel | Sequential, path: AnyPath, *, inputs: Inputs = "columns", force: bool = False
 ) -> ModelProto:
-    """Write a model to an ONNX file, wholly or not at all, and return what was written.
+    """Write a model to an ONNX file atomically, and return what was written.
 
     Args:
         model: the model.
@@ -78,7 +78,9 @@ def to_onnx(model: TrainedModel | Sequential, *, inputs: Inputs = "columns") -> 
     - "label" with its "probability", and the "probabilities" of all labels;
     - of several labels "labels", int64 of 0 and 1, and their "probabilities";
     - of quantities "quantities", float64;
-    - of a Sequential "y", float32; "y_forward" and "y_backward" after Bidirectional(merge_mode=None).
+    - of a Sequential "y", float32; "y_forward" and "y_backward" after Bidirectional(merge_mode=None);
+    - of a Sequential that ends with a CRF "emissions", (batch, time, labels), the scores of each step's labels, and
+      the CRF's "transitions" (labels, labels), "start" and "end" (labels), float32, minus infinity where forbidden.
 
     Metadata: "bilstm.version"; of a trained model also "bilstm.task", "bilstm.schema", "bilstm.labels", all JSON.
 
@@ -118,6 +120,8 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
             f"the feature {taken[0]!r} has the name of another input or output of the ONNX model: rename it, "
             f"model.adapted(features=…), or export with inputs encoded"
         )
+    if isinstance(model.network.layers[-1], CRF):
+        raise UserError("cannot write a trained model that ends with a CRF as ONNX: export its network")
     graph = Graph([*columns, LENGTHS, *outputs])
     x = write_encoding(graph, model.schema) if raw else VALUES
     y = Writer(graph, model.network).write(x, LENGTHS)
@@ -133,11 +137,11 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
 
 
 def _sequential(model: Sequential) -> ModelProto:
-    from onnx import TensorProto
+    from onnx import TensorProto, helper, numpy_helper
 
     from bilstm.bridges.onnx.columns import LENGTHS, VALUES
     from bilstm.bridges.onnx.graph import Graph
-    from bilstm.bridges.onnx.network import Writer
+    from bilstm.bridges.onnx.network import Writer, crf_scores
 
     assert model.network is not None
     columns = {
@@ -146,15 +150,22 @@ def _sequential(model: Sequential) -> ModelProto:
             model.input_features,
         )
     }
-    names = ["y_forward", "y_backward"] if model.splits else ["y"]
-    graph = Graph([*columns, LENGTHS, *names])
+    last = model.layers[-1]
+    names = ["emissions"] if isinstance(last, CRF) else ["y_forward", "y_backward"] if model.splits else ["y"]
+    scores = crf_scores(last, list(model.tensors().values())[-3:]) if isinstance(last, CRF) else {}
+    graph = Graph([*columns, LENGTHS, *names, *scores])
     y = Writer(graph, model).write(VALUES, LENGTHS)
     if model.splits:
         graph.add_many("Split", [y], names, axis=-1)
     else:
-        graph.add("Identity", [y], "y")
+        graph.add("Identity", [y], names[0])
+    for name, array in scores.items():
+        graph.add("Constant", [], name, value=numpy_helper.from_array(array))
     outputs = dict.fromkeys(names, (TensorProto.FLOAT, model.network.outputs // len(names)))
-    return _finished(graph, columns, outputs, {}, per_sequence=model.network.one_row_each)
+    made = _finished(graph, columns, outputs, {}, per_sequence=model.network.one_row_each)
+    for name, array in scores.items():
+        made.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
+    return made
 
 
 def _finished(
