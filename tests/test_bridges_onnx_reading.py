@@ -326,6 +326,15 @@ def test_graphs_by_hand(end: Nodes, tmp_path: Path) -> None:
     same_as_runtime(write(tmp_path / "hand.onnx", begin + end, SMALL | weights()))
 
 
+@pytest.mark.parametrize(("kind", "name"), [(np.float16, "float16"), (np.float64, "double"), (np.float32, "")])
+def test_weights_of_other_types_are_noted(kind: type, name: str, tmp_path: Path) -> None:
+    begin: Nodes = [("Transpose", ["x"], ["X"], {"perm": [1, 0, 2]}), RECURRENT]
+    arrays = {key: array.astype(kind) for key, array in weights().items()}
+    found = read(write(tmp_path / "hand.onnx", begin + ENDS["added"], SMALL | arrays))
+    assert found.notes == ([f"weights: {name} in the file; bilstm computes in float32"] if name else [])
+    np.testing.assert_allclose(found.model.get_weights()[0].T[:3], arrays["W"][0, :3], rtol=1e-3)
+
+
 def test_initial_states_of_zeros_may_be_computed(tmp_path: Path) -> None:
     nodes: Nodes = [
         ("Transpose", ["x"], ["X"], {"perm": [1, 0, 2]}),

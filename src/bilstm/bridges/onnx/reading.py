@@ -31,7 +31,7 @@ class OnnxFile:
         path: the file.
         producer: what wrote it.
         layers: of each layer the name of its node, the node's operator, and what it became here.
-        notes: remarks; none yet.
+        notes: remarks, such as on weights that are not float32.
         agrees: whether ragged batches give the same predictions in ONNX, where shorter sequences are padded.
         padding: a sentence about why.
     """
@@ -81,7 +81,7 @@ def read(path: AnyPath) -> OnnxFile:
         path=os.fspath(path),
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         layers=[(step.node, operators[step.node], repr(step.layer)) for step in rows.steps],
-        notes=[],
+        notes=_notes(proto.graph),
         agrees=agrees,
         padding=padding,
     )
@@ -100,6 +100,14 @@ def _model(rows: Rows, features: int) -> Sequential:
     except ValueError as error:
         raise RefusedError(str(error)) from None
     return model
+
+
+def _notes(graph: GraphProto) -> list[str]:
+    from onnx import TensorProto
+
+    others = {each.data_type for each in graph.initializer} & {TensorProto.FLOAT16, TensorProto.DOUBLE}
+    names = " and ".join(sorted(TensorProto.DataType.Name(kind).lower() for kind in others))
+    return [f"weights: {names} in the file; bilstm computes in float32"] if others else []
 
 
 def _follow(proto: ModelProto) -> tuple[Rows, int, set[str]]:
