@@ -27,6 +27,7 @@ NAVIGATION = {
         "/docs/keras",
         "/docs/pytorch",
         "/docs/old-keras",
+        "/docs/onnx",
         "/docs/estimators",
         "/docs/report",
     ],

@@ -17,6 +17,7 @@ from bilstm.cli.configuration import config_option
 from bilstm.cli.convert import convert
 from bilstm.cli.demo import demo
 from bilstm.cli.evaluate import evaluate
+from bilstm.cli.export import export
 from bilstm.cli.inspect import inspect
 from bilstm.cli.predict import predict
 from bilstm.cli.train import train
@@ -39,7 +40,7 @@ def commands() -> None:
     """
 
 
-for command in (train, evaluate, predict, compare, inspect, convert, demo):
+for command in (train, evaluate, predict, compare, inspect, convert, export, demo):
     command.params.append(config_option())
     commands.add_command(command)
 commands.add_command(completion)

@@ -1,10 +1,12 @@
 """Models of Keras's, old and new, without Keras and TensorFlow: `pip install 'bilstm[keras]'` adds h5py, nothing else.
 
-`load` opens a `.keras` or `.h5` file of Keras 2 or 3 as a `Sequential`; `read` also tells what it found.
+`load` opens a `.keras` or `.h5` file of Keras 2 or 3 as a `Sequential`; `read` also tells what it found. Both take live
+models, too. `save` writes a `.keras` file that Keras 3 loads; `to_keras` makes a live model.
 """
 
 from __future__ import annotations
 
 from bilstm.bridges.keras.reading import KerasFile, load, read
+from bilstm.bridges.keras.saving import check_keras_path, save, to_keras
 
-__all__ = ["KerasFile", "load", "read"]
+__all__ = ["KerasFile", "check_keras_path", "load", "read", "save", "to_keras"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bilstm.bridges.keras.container import RefusedError
+from bilstm.bridges.refusals import RefusedError
 from bilstm.errors import counted, shown
 
 _MODELS = ("Sequential", "Functional", "Model")

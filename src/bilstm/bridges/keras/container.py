@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bilstm.bridges.refusals import RefusedError, saying_why
 from bilstm.errors import UserError, shown
 from bilstm.files import AnyPath, check_readable, reason
 from bilstm.modelfile import MAXIMUM_HEADER, ModelFileError, parse_json
@@ -36,10 +37,6 @@ _HEAP = b"GCOL\1"
 _MOST_EXPANDED = 50  # how much larger than the archive its members may be
 # The groups of a model's layers in model.weights.h5. In that of tf.keras 2.12 the numbers after the names have gaps.
 _LAYERS, _LAYERS_OF_2_12 = "layers", "_layer_checkpoint_dependencies"
-
-
-class RefusedError(ValueError):
-    """Why a file cannot be read; the message lacks only the file's name."""
 
 
 @dataclass(frozen=True)
@@ -141,20 +138,6 @@ def open_container(path: AnyPath, architecture: AnyPath | None = None) -> Iterat
                 f"it holds the model's description itself, so that {os.fspath(architecture)} is not needed"
             )
         yield container
-
-
-@contextlib.contextmanager
-def saying_why(path: AnyPath) -> Iterator[None]:
-    """Make one line of whatever goes wrong in the block: on damaged files the libraries raise nearly everything."""
-    try:
-        yield
-    except (ModelFileError, MemoryError):
-        raise
-    except RefusedError as error:
-        raise ModelFileError(f"cannot open {os.fspath(path)}: {error}") from None
-    except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ModelFileError(f"{os.fspath(path)} is damaged or was not written completely ({why:.200})") from None
 
 
 def _beginning(path: AnyPath) -> bytes:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bilstm.bridges.keras.chain import SourceLayer, chain_of
-from bilstm.bridges.keras.container import Container, RefusedError, open_container
+from bilstm.bridges.keras.container import Container, open_container
 from bilstm.bridges.keras.padding import describe_padding
 from bilstm.bridges.keras.translation import Translated, Translator
+from bilstm.bridges.refusals import RefusedError
 from bilstm.errors import shown
 from bilstm.files import AnyPath
 from bilstm.layers import WeightSpec, to_json
@@ -57,11 +59,11 @@ class KerasFile:
         return f"{_LAYOUTS[self.layout]} file of Keras {shown(self.version)[1:-1]}"
 
 
-def read(path: AnyPath, architecture: AnyPath | None = None) -> KerasFile:
+def read(path: Any, architecture: AnyPath | None = None) -> KerasFile:
     """Read a model of Keras's, and what there is to know about it. Needs neither Keras nor TensorFlow, only h5py.
 
     Args:
-        path: a .keras or .h5 file of Keras 2 or 3, or one with weights alone.
+        path: a .keras or .h5 file of Keras 2 or 3, or one with weights alone; or a live `keras.Model`.
         architecture: the JSON file that `model.to_json()` of Keras makes, where `path` holds weights alone.
 
     Raises:
@@ -69,6 +71,8 @@ def read(path: AnyPath, architecture: AnyPath | None = None) -> KerasFile:
             the message names it.
         MemoryError: there is too little memory for it.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        return _read_live(path)
     with open_container(path, architecture) as container:
         sources = chain_of(container.config)
         features, ragged, sources = _input_of(container.config, sources)
@@ -88,8 +92,18 @@ def read(path: AnyPath, architecture: AnyPath | None = None) -> KerasFile:
         )
 
 
-def load(path: AnyPath, architecture: AnyPath | None = None) -> Sequential:
-    """The model in a file that Keras wrote, not compiled. Needs neither Keras nor TensorFlow, only h5py.
+def _read_live(model: Any) -> KerasFile:
+    """Read a live model, by way of a file."""
+    if not (hasattr(model, "save") and hasattr(model, "get_weights") and hasattr(model, "layers")):
+        raise TypeError(f"a path or a model of Keras's is needed, not {model!r:.100}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.keras")
+        model.save(path)
+        return replace(read(path), path=str(model.name))
+
+
+def load(path: Any, architecture: AnyPath | None = None) -> Sequential:
+    """The model in a file that Keras wrote, or a live `keras.Model`, not compiled. A file needs h5py only.
 
     The arguments and errors are those of `read`.
     """

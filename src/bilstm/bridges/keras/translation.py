@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bilstm.bridges.keras.chain import Arguments, SourceLayer, source_layer
-from bilstm.bridges.keras.container import RefusedError
+from bilstm.bridges.refusals import RefusedError, joined
 from bilstm.engine.plans import ACTIVATIONS
 from bilstm.errors import shown
 from bilstm.layers import (
@@ -337,12 +337,9 @@ def _activation_of(arguments: Arguments) -> str:
 
 
 def _joined(forward: Recurrent, backward: Recurrent, merge_mode: str | None, arguments: Arguments) -> Bidirectional:
-    """Both directions. Keras 3 always describes the second; here it is left out where the first implies it."""
-    implied = forward.get_config() | {"go_backwards": not forward.go_backwards}
-    if type(forward) is type(backward) and backward.get_config() == implied:
-        return Bidirectional(forward, merge_mode)
+    """Both directions; Keras 3 always describes the second."""
     try:
-        return Bidirectional(forward, merge_mode, backward)
+        return joined(forward, backward, merge_mode)
     except ValueError as error:
         raise RefusedError(f"{arguments.title}: {str(error).removeprefix('Bidirectional: ')}") from None
 

@@ -1,0 +1,75 @@
+"""`bilstm export`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bilstm.cli.options import FILE, say
+
+if TYPE_CHECKING:
+    from bilstm.model import TrainedModel
+    from bilstm.models import Sequential
+
+
+@click.command(short_help="Write a MODEL for ONNX Runtime, or for Keras.")
+@click.argument("model", type=FILE)
+@click.option("--to", "out", metavar="FILE", type=FILE, required=True, help="The file to write: .onnx or .keras.")
+@click.option(
+    "--inputs",
+    type=click.Choice(["columns", "encoded"]),
+    default="columns",
+    show_default=True,
+    help="columns: raw numbers and words, one input for each feature; encoded: the network's inputs.",
+)
+@click.option("--force", is_flag=True, help="Replace a file that bilstm did not write, too.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+def export(model: str, out: str, inputs: Any, force: bool, quiet: bool) -> None:
+    """Write a MODEL as an ONNX file, for ONNX Runtime and others: in Python, C++, a browser. Or as a file for Keras 3.
+
+    In ONNX, scaling, missing values and vocabularies are part of it: raw numbers and words in, labels and probabilities
+    out. A .keras file holds the network alone. What cannot be expressed is named, and nothing is written.
+    """
+    from bilstm.errors import UserError
+
+    name = out.lower()
+    if name.endswith(".onnx"):
+        from bilstm.bridges import onnx
+
+        onnx.check_onnx_path(out, inputs=[model], force=force)
+        written = onnx.export(_load(model), out, inputs=inputs, force=force)
+        say([f"wrote {out}", *onnx.describe(written)], quiet)
+    elif name.endswith(".keras"):
+        from bilstm.bridges import keras
+
+        keras.check_keras_path(out, inputs=[model], force=force)
+        keras.save(_network(model, inputs), out, force=force)
+        say([f"wrote {out}"], quiet)
+    else:
+        raise UserError(f"cannot tell from its name what {out} is to be: give it a name that ends with .onnx or .keras")
+
+
+def _load(path: str) -> TrainedModel | Sequential:
+    from bilstm.model import TrainedModel
+    from bilstm.modelfile import read_model
+    from bilstm.models import load_model
+
+    _, header = read_model(path)
+    return load_model(path) if header["kind"] == "sequential" else TrainedModel.load(path)
+
+
+def _network(path: str, inputs: str) -> Sequential:
+    """The network in a model file; of a trained model only where encoded inputs were asked for."""
+    from bilstm.errors import UserError
+    from bilstm.model import TrainedModel
+
+    model = _load(path)
+    if not isinstance(model, TrainedModel):
+        return model
+    if inputs != "encoded":
+        raise UserError(
+            f"a .keras file would hold the network of {path} alone, without the encoding of its features: say "
+            f"--inputs encoded if that is wanted, or export to .onnx"
+        )
+    return model.network
