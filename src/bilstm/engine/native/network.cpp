@@ -96,6 +96,7 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
             if (!parameter->plain) weights_per_step_ += parameter->count();
         parameters_before_.push_back(parameters_.size());
         parameters_.insert(parameters_.end(), own.begin(), own.end());
+        for (Parameter* parameter : own) (parameter->moves ? averages_ : learnt_).push_back(parameter);
     }
     parameters_before_.push_back(parameters_.size());
     last_dense_ = dynamic_cast<Dense*>(layers_.back().get());

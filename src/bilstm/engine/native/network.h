@@ -138,7 +138,8 @@ class Network {
     int64_t features_;
     std::vector<std::unique_ptr<Layer>> layers_;
     std::vector<Parameter*> parameters_;
-    std::vector<size_t> parameters_before_;  // each layer, and all
+    std::vector<Parameter*> learnt_, averages_;  // of these, what optimizers change, and what moves (Parameter::moves)
+    std::vector<size_t> parameters_before_;      // each layer, and all
     Dense* last_dense_ = nullptr;
     Head* head_ = nullptr;  // the last layer, if it is one
     bool one_row_each_ = false, reads_around_ = false, needs_whole_batch_ = false;

@@ -44,11 +44,6 @@ void scale_all(Parameter& parameter, float scale) {
     for (int64_t i = 0; i < parameter.shape.size(); ++i) gradient[i] *= scale;
 }
 
-void move_averages(Parameter& parameter) {
-    for (int64_t i = 0; i < parameter.shape.size(); ++i)
-        parameter.value.data()[i] -= *parameter.moves * parameter.gradient.data()[i];
-}
-
 constexpr int64_t kChunk = 1 << 14;
 
 // kSettle: moments that have all but vanished become zero. Without gradients they decay, and would stay subnormal for
@@ -84,23 +79,23 @@ void adam_step(Parameter& parameter, int64_t begin, int64_t end, float rate, flo
 
 }  // namespace
 
-void Optimizer::clip(const std::vector<Parameter*>& learnt) const {
+void Optimizer::clip(const std::vector<Parameter*>& parameters) const {
     if (global_clipnorm > 0) {
         double total = 0;
-        for (const Parameter* parameter : learnt)
+        for (const Parameter* parameter : parameters)
             for (const Variable& variable : parameter->variables) total += squared_norm(*parameter, variable);
         const double norm = std::sqrt(total);
         if (norm > global_clipnorm)
-            for (Parameter* parameter : learnt) scale_all(*parameter, static_cast<float>(global_clipnorm / norm));
+            for (Parameter* parameter : parameters) scale_all(*parameter, static_cast<float>(global_clipnorm / norm));
     }
     if (clipnorm > 0)
-        for (Parameter* parameter : learnt)
+        for (Parameter* parameter : parameters)
             for (const Variable& variable : parameter->variables) {
                 const double norm = std::sqrt(squared_norm(*parameter, variable));
                 if (norm > clipnorm) scale_rows(*parameter, variable, static_cast<float>(clipnorm / norm));
             }
     if (clipvalue > 0)
-        for (Parameter* parameter : learnt)
+        for (Parameter* parameter : parameters)
             for (int64_t i = 0; i < parameter->shape.size(); ++i) {
                 float& g = parameter->gradient.data()[i];
                 g = g > clipvalue ? clipvalue : g < -clipvalue ? -clipvalue : g;
@@ -108,15 +103,12 @@ void Optimizer::clip(const std::vector<Parameter*>& learnt) const {
 }
 
 void Optimizer::update(const std::vector<Parameter*>& parameters, int64_t iteration) const {
-    std::vector<Parameter*> learnt;
-    for (Parameter* parameter : parameters)
-        (parameter->moves ? move_averages(*parameter) : learnt.push_back(parameter));
-    clip(learnt);
+    clip(parameters);
     const int64_t step = iteration + 1;
     const auto rate = static_cast<float>(static_cast<double>(learning_rate) * std::sqrt(1 - whole_power(beta_2, step)) /
                                          (1 - whole_power(beta_1, step)));
     const auto keep = static_cast<float>(1 - static_cast<double>(learning_rate) * weight_decay);  // exactly 1 without
-    for (Parameter* parameter : learnt) {
+    for (Parameter* parameter : parameters) {
         const int64_t size = parameter->shape.size();
         parallel((size + kChunk - 1) / kChunk, 4 * size, [&](int64_t chunk) {
             const int64_t begin = chunk * kChunk, end = std::min(size, begin + kChunk);

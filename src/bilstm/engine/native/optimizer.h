@@ -21,7 +21,7 @@ struct Optimizer {
     void update(const std::vector<Parameter*>& parameters, int64_t iteration) const;
 
   private:
-    void clip(const std::vector<Parameter*>& learnt) const;
+    void clip(const std::vector<Parameter*>& parameters) const;
 };
 
 }  // namespace bilstm

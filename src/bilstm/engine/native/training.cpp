@@ -285,7 +285,10 @@ void Network::update(const Optimizer& optimizer) {
     weights_rounded_ = false;
     ++weights_version_;
     for (Parameter* parameter : parameters_) parameter->learnt();
-    optimizer.update(parameters_, iteration);
+    optimizer.update(learnt_, iteration);
+    for (Parameter* parameter : averages_)
+        for (int64_t i = 0; i < parameter->shape.size(); ++i)
+            parameter->value.data()[i] -= *parameter->moves * parameter->gradient.data()[i];
     ++iteration;
 }
 
