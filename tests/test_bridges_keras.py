@@ -309,7 +309,18 @@ def test_arguments_are_refused_by_layer_name_and_value(changed: Config, message:
 
 
 OTHERS = [
-    (layer("BatchNormalization", "bn"), "layer 'bn' (BatchNormalization) is not supported: fold it"),
+    (layer("LayerNormalization", "ln"), "layer 'ln' (LayerNormalization) is not supported"),
+    (
+        layer("BatchNormalization", "bn", axis=[1]),
+        "layer 'bn' (BatchNormalization): axis=1 is not supported (only -1 or",
+    ),
+    (layer("BatchNormalization", "bn", renorm=True), "layer 'bn' (BatchNormalization): renorm=True is not supported"),
+    (layer("BatchNormalization", "bn", virtual_batch_size=4), "(BatchNormalization): virtual_batch_size=4"),
+    (layer("BatchNormalization", "bn", epsilon=0), "layer 'bn' (BatchNormalization): epsilon must be above 0, not 0"),
+    (
+        layer("BatchNormalization", "bn", momentum="a"),
+        "(BatchNormalization): momentum must be a finite number, not 'a'",
+    ),
     (layer("Lambda", "turn", function=["4wEAAAA", None, None]), "layer 'turn' (Lambda) is not supported: it holds"),
     (layer("CRF", "crf_1", units=3), "layer 'crf_1' (CRF) is not supported"),
     (layer("Attention", "att"), "layer 'att' (Attention) is not supported"),

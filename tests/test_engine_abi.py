@@ -86,7 +86,7 @@ class Call:
             "gradient": (network, data, at["chosen"], n["count"], n["loss"], 1, 7, states, states, at["scores"]),
             "forward": (network, data, 1, 7, states, states, at["output"], byref(self.kept)),
             "backward": (self.kept, at["by_output"], states, at["by_values"], at["by_states"]),
-            "divide": (at["lengths"], n["count"], at["order"], at["all_bounds"], at["all_shares"]),
+            "divide": (network, at["lengths"], n["count"], at["order"], at["all_bounds"], at["all_shares"]),
             "gradient_of_shares": (
                 *(network, data, at["chosen"], at["positions"], n["count"], at["bounds"], n.get("shares", 2)),
                 *(n.get("labelled", STEPS), n["loss"], 1, 7, at["scores"], at["magnitude"]),
@@ -149,7 +149,7 @@ def test_valid_calls_are_answered(call: Call) -> None:
 # --- Pointers --------------------------------------------------------------------------------------------------------
 
 POINTERS = {
-    "network": ("no network", tuple(name for name in CALLS if name not in ("predict_prepared", "divide"))),
+    "network": ("no network", tuple(name for name in CALLS if name != "predict_prepared")),
     "output": ("no output", ("predict_equal", "prepare", "forward")),
     "by_output": ("no gradient of the outputs", ("backward",)),
     "values": ("no values", DATA + EQUAL),

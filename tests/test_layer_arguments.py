@@ -15,6 +15,7 @@ from bilstm.layers import (
     LAYERS,
     LSTM,
     AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
     ColumnEmbedding,
     Conv1D,
@@ -85,6 +86,16 @@ CONVOLUTION_ARGUMENTS = {
     "data_format": ([None, "channels_last"], ["channels_first"]),
     "groups": ([1], [2]),
 }
+NORMALIZATION_ARGUMENTS: dict[str, tuple[list[Any], list[Any]]] = {
+    "axis": ([-1, 2], [1, "features"]),
+    "synchronized": ([False], [True]),
+    "renorm": ([False], [True]),
+    "renorm_clipping": ([None], [{"rmax": 3.0}]),
+    "renorm_momentum": ([0.99], [0.5]),
+    "virtual_batch_size": ([None], [4]),
+    "fused": ([None, True, False], ["no"]),
+    **{f"{name}_{kind}": ([None], ["l2"]) for name in ("beta", "gamma") for kind in ("regularizer", "constraint")},
+}
 MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
     "LSTM": (lambda **k: LSTM(2, **k), ANY | GATED_ARGUMENTS),
     "GRU": (lambda **k: GRU(2, **k), ANY | GATED_ARGUMENTS),
@@ -94,6 +105,7 @@ MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
         lambda **k: Conv1D(2, 3, **{"padding": "same"} | k),
         ANY | DENSE_ARGUMENTS | CONVOLUTION_ARGUMENTS,
     ),
+    "BatchNormalization": (BatchNormalization, ANY | NORMALIZATION_ARGUMENTS),
     "Embedding": (lambda **k: Embedding(3, 2, **k), ANY | EMBEDDING_ARGUMENTS),
     "Dropout": (lambda **k: Dropout(0.5, **k), ANY | {"noise_shape": ([None], [(1, 2)]), "seed": ([None], [1])}),
     "SpatialDropout1D": (lambda **k: SpatialDropout1D(0.5, **k), ANY | {"seed": ([None], [1])}),
@@ -187,6 +199,32 @@ def test_every_layer_is_tested_here() -> None:
             lambda: Conv1D(1, 3, padding="same", use_bias=2),
             ValueError,
             "Conv1D: use_bias must be one of False, True, not 2",
+        ),
+        (
+            lambda: BatchNormalization(momentum=1.5),
+            ValueError,
+            "BatchNormalization: momentum must be from 0 to 1, not 1.5",
+        ),
+        (
+            lambda: BatchNormalization(momentum="a"),
+            ValueError,
+            "BatchNormalization: momentum must be a finite number, not 'a'",
+        ),
+        (lambda: BatchNormalization(epsilon=0), ValueError, "BatchNormalization: epsilon must be above 0, not 0"),
+        (
+            lambda: BatchNormalization(epsilon=1e-50),
+            ValueError,
+            "BatchNormalization: epsilon must be above 0, not 1e-50",
+        ),
+        (
+            lambda: BatchNormalization(center="no"),
+            ValueError,
+            "BatchNormalization: center must be one of False, True, not 'no'",
+        ),
+        (
+            lambda: BatchNormalization(gamma_initializer="normal"),
+            ValueError,
+            "BatchNormalization: gamma_initializer must be one of 'zeros', 'ones', not 'normal'",
         ),
         (lambda: Dense(-1), ValueError, "Dense: units must be at least 1, not -1"),
         (lambda: CRF(0), ValueError, "CRF: labels must be at least 1, not 0"),

@@ -33,6 +33,8 @@ from oracles.models import above_half, compiled, tagger
         "Input(shape=(None, 3))",
         "Reverse()",
         "Conv1D(filters=4, kernel_size=5, padding='same', dilation_rate=2, activation='relu')",
+        "BatchNormalization()",
+        "BatchNormalization(momentum=0.5, center=False, gamma_initializer='zeros')",
         "GlobalMaxPooling1D()",
         "MaxPooling1D(strides=2)",
         "AveragePooling1D(pool_size=3, strides=2, padding='same')",

@@ -349,6 +349,11 @@ def make_layer(name: str) -> Layer:
         "Bidirectional": {"layer": LSTM(2), "merge_mode": None, "backward_layer": GRU(3, go_backwards=True)},
         "Dense": {"units": 2, "activation": "relu", "use_bias": False},
         "Conv1D": conv | {"activation": "relu", "use_bias": False},
+        "BatchNormalization": {
+            **{"momentum": 0.5, "epsilon": 0.1, "center": False, "scale": False},
+            **{"beta_initializer": "ones", "gamma_initializer": "zeros"},
+            **{"moving_mean_initializer": "ones", "moving_variance_initializer": "zeros"},
+        },
         "TimeDistributed": {"layer": Dense(2)},
         "Dropout": {"rate": 0.25},
         "SpatialDropout1D": {"rate": 0.25},

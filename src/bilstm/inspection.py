@@ -9,7 +9,17 @@ from bilstm.data.manyfiles import FILE
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.errors import counted, listed, shown
-from bilstm.layers import Bidirectional, ColumnEmbedding, Conv1D, Dense, Dropout, Layer, Recurrent, TimeDistributed
+from bilstm.layers import (
+    BatchNormalization,
+    Bidirectional,
+    ColumnEmbedding,
+    Conv1D,
+    Dense,
+    Dropout,
+    Layer,
+    Recurrent,
+    TimeDistributed,
+)
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
 from bilstm.models import Sequential, load_model
@@ -128,6 +138,8 @@ def _in_words(layer: Layer) -> str:
     inner = layer.layer if isinstance(layer, TimeDistributed) else layer
     if isinstance(inner, Dense):
         return f"dense, {counted(inner.units, 'output')}, {inner.activation}"
+    if isinstance(layer, BatchNormalization):
+        return "batch normalization"
     if isinstance(layer, Dropout):
         return f"dropout of {100 * layer.rate:g} %, in training only"
     if isinstance(layer, ColumnEmbedding):

@@ -20,7 +20,7 @@ from bilstm.optimizers import Optimizer
 from bilstm.ragged import Ragged, offsets_of
 from laws.test_invariance import OPTIMIZERS, POOLS, large, pooled
 from oracles.engines import own_builds, using
-from oracles.models import Case, bits, random_labels
+from oracles.models import Case, bits, random_labels, set_random_weights
 from oracles.thresholds import activations_of, draw
 
 BUILDS = own_builds()
@@ -52,8 +52,7 @@ def on_all(compute: Callable[[], dict[str, Any]], threads: int = 2) -> None:
 def trained(case: Case, optimizer: Any = "adam", *, recompute: bool = False, steps: int = 3) -> dict[str, Any]:
     """All that a model's life leaves: outputs before and after training steps, scores, weights, and moments."""
     model = Sequential.from_config({"features": case.data.features, "layers": case.layers}, seed=case.seed, draw=False)
-    random = np.random.default_rng(case.seed)  # orthogonal weights would take longer than all the rest
-    model.set_weights([random.normal(scale=len(own) ** -0.5, size=own.shape) for own in model.get_weights()])
+    set_random_weights(model, np.random.default_rng(case.seed))  # orthogonal ones would take longer than all the rest
     model.compile(optimizer, case.loss, ["acc", "mse", "mae"], recompute=recompute)
     network = model.network
     assert network is not None

@@ -20,7 +20,7 @@ from bilstm.layers import Layer
 from bilstm.models import Sequential
 from bilstm.ragged import Ragged
 from laws.test_invariance import POOLS, THREADS, large, long, pooled
-from oracles.models import Case, bits, cases, compiled, numbers, tagger, weight_bits
+from oracles.models import Case, bits, cases, compiled, numbers, set_random_weights, tagger, weight_bits
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -47,7 +47,7 @@ def with_rounded_weights(case: Case, model: Sequential) -> Sequential:
     queries or transitions.
     """
     other = case.model()
-    apart = ("bias", "embeddings", "query", "transitions", "start", "end")
+    apart = "bias", "embeddings", "query", "transitions", "start", "end", "gamma", "beta", "moving"
     tensors = {
         name: tensor if any(word in name for word in apart) else rounded(tensor)
         for name, tensor in model.tensors().items()
@@ -59,7 +59,7 @@ def with_rounded_weights(case: Case, model: Sequential) -> Sequential:
 def with_other_weights(case: Case) -> Sequential:
     """Not the initial ones, of which biases are numbers that rounding leaves as they are."""
     model, random = case.model(), np.random.default_rng(case.seed)
-    model.set_weights([random.normal(scale=0.7, size=weight.shape) for weight in model.get_weights()])
+    set_random_weights(model, random, 0.7)
     return model
 
 

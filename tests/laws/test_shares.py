@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm import utils
-from bilstm.engine.network import ARRAYS, Network, divide
+from bilstm.engine.network import ARRAYS, Network
 from bilstm.engine.plans import OptimizerPlan, Targets, dense
 from bilstm.models import Sequential
 from bilstm.models.targets import make_targets
@@ -41,6 +41,12 @@ def threads() -> Iterator[None]:
     before = utils.threads()
     yield
     utils.set_threads(before)
+
+
+def divide(case: Case) -> list[npt.NDArray[np.int64]]:
+    network = case.model().network
+    assert network is not None
+    return network.divide(case.data.lengths)
 
 
 def case_with_targets(seed: int) -> tuple[Case, Sequential, Targets]:
@@ -95,7 +101,7 @@ class Workers:
 
     def step(self) -> npt.NDArray[np.float64]:
         """One training step. Returns the batch's score."""
-        shares = divide(self.case.data.lengths)
+        shares = self.members[0].run(lambda network: network.divide(self.case.data.lengths))
         owners = self.random.integers(len(self.members), size=len(shares))
         scores, magnitudes = np.zeros((len(shares), 5)), []
         for i, member in enumerate(self.members):
@@ -165,7 +171,7 @@ def test_any_number_of_workers_learns_the_same_from_many_networks(first: int) ->
 
 
 def test_the_sample_has_batches_of_few_and_of_many_shares() -> None:
-    shares = {len(divide(draw(seed, small=True).data.lengths)) for seed in range(SAMPLE)}
+    shares = {len(divide(draw(seed, small=True))) for seed in range(SAMPLE)}
     assert {1, 2, MOST_SHARES} <= shares
     assert len(shares) >= 5
 
@@ -174,7 +180,7 @@ def test_the_sample_has_batches_of_few_and_of_many_shares() -> None:
 @given(st.lists(st.integers(1, 1000), max_size=300))
 @settings(max_examples=200)
 def test_shares_are_of_about_as_many_sequences_and_steps(lengths: list[int]) -> None:
-    shares = divide(np.array(lengths, np.int64))
+    shares = Network([dense(0, 1)], 1).divide(np.array(lengths, np.int64))
     assert sorted(np.concatenate(shares).tolist()) == list(range(len(lengths)))
     assert len(shares) == min(MOST_SHARES, max(1, len(lengths) // SHARE_SEQUENCES))
     if len(shares) == 1:
@@ -192,8 +198,9 @@ def test_the_sum_is_as_exact_as_float32_can_be(seed: int) -> None:
     the largest number.
     """
     case, model, targets = case_with_targets(seed)
-    network, shares = model.network, divide(case.data.lengths)
+    network = model.network
     assert network is not None
+    shares = network.divide(case.data.lengths)
     each = []
     for share in shares:
         network.gradient_of_shares(case.data, targets, [share], [share], int(targets.labelled.sum()), case.loss)
@@ -207,8 +214,9 @@ def test_the_sum_is_as_exact_as_float32_can_be(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(SAMPLE))
 def test_no_order_of_additions_changes_the_sum(seed: int) -> None:
     case, model, targets = case_with_targets(seed)
-    network, shares = model.network, divide(case.data.lengths)
+    network = model.network
     assert network is not None
+    shares = network.divide(case.data.lengths)
 
     def gradient(share: npt.NDArray[np.int64]) -> float:
         labelled = int(targets.labelled.sum())
@@ -256,7 +264,7 @@ def test_magnitudes_so_far_apart_that_float64_would_round() -> None:
     """Of a sum like 1e20 + 1 - 1e20 an order of additions decides, unless its terms are multiples of one quantum."""
     network, count = Network([dense(0, 1)], 1), 3 * SHARE_SEQUENCES
     data, values = Ragged(np.zeros((count, 1)), np.arange(count + 1)), np.zeros((count, 1), np.float32)
-    shares = divide(data.lengths)
+    shares = network.divide(data.lengths)
     values[shares[0]], values[shares[1]], values[shares[2]] = 1e20, -1e20, 1
     targets, terms, magnitudes = Targets(values=values), [], []
     for _ in range(2):  # the first time for the largest magnitude

@@ -116,6 +116,8 @@ struct Plan {
             layer.causal = bytes.byte() & 1;
             layer.same = bytes.byte() & 1;
             layer.without_bias = bytes.byte() & 1;
+            layer.without_scale = bytes.byte() & 1;
+            layer.epsilon = bytes.number();
             layer.window = bytes.size(6);
             layer.stride = bytes.size(3);
             layer.dilation = bytes.size(3);
@@ -253,13 +255,15 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
             case 8: {
                 auto order = bytes.array<int64_t>(count, [] { return 0; });
                 int64_t made = 0;
-                if (answered(bilstm_divide(bytes.or_null(chosen), count, order.data(), bounds.data(), &made)))
+                if (answered(bilstm_divide(network, bytes.or_null(chosen), count, order.data(), bounds.data(), &made)))
                     check(made >= 1 && made <= BILSTM_MOST_SHARES && bounds[static_cast<size_t>(made)] == count,
                           "shares of all sequences");
                 break;
             }
             case 9: {
-                auto positions = bytes.array<int64_t>(count, [&] { return bytes.index(1 << 20); });
+                const bool whole = bytes.byte() & 1;
+                int64_t next = 0;
+                auto positions = bytes.array<int64_t>(count, [&] { return whole ? next++ : bytes.index(1 << 20); });
                 std::vector<bilstm_score> each(BILSTM_MOST_SHARES);
                 answered(bilstm_gradient_of_shares(network, &d.data, bytes.or_null(chosen), bytes.or_null(positions),
                                                    count, bounds.data(), bytes.claim(shares), bytes.index(1 << 10),

@@ -19,6 +19,7 @@ from bilstm.layers import (
     GRU,
     LSTM,
     AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
     ColumnEmbedding,
     Conv1D,
@@ -106,7 +107,8 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
         layers += draw(_recurrent())
         if dropout:
             between = ([], [Dropout(0.4)], [SpatialDropout1D(0.3)], [TimeDistributed(Dense(5, "relu"))])
-            layers += draw(st.sampled_from([*between, [Conv1D(5, 4, padding="same", activation="tanh")]]))
+            more = [Conv1D(5, 4, padding="same", activation="tanh")], [BatchNormalization()]
+            layers += draw(st.sampled_from([*between, *more]))
     units = draw(st.sampled_from(UNITS))
     pools = [GlobalAveragePooling1D()], [GlobalMaxPooling1D()], [GlobalAttentionPooling1D(units)]
     cell = CELLS[draw(st.sampled_from(sorted(CELLS)))]
@@ -160,6 +162,7 @@ def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], 
         ([Dense(17, "tanh")], numbers),
         ([Embedding(5, 4)], words),
         ([Conv1D(17, 3, padding="same", activation="relu")], numbers),
+        ([BatchNormalization(momentum=0.5)], numbers),
         ([Embedding(5, 4), Conv1D(5, 2, padding="causal", dilation_rate=3)], words),
         ([ColumnEmbedding(2, [5, 3], [4, 2])], np.hstack([numbers, words, tags])),
     ]
@@ -193,6 +196,13 @@ def random_labels(loss: str, rows: int, outputs: int, random: np.random.Generato
 def bits(array: Any) -> bytes:
     """What tells 0.0 from -0.0 and one NaN from another."""
     return np.ascontiguousarray(array).tobytes()
+
+
+def set_random_weights(model: Sequential, random: np.random.Generator, scale: float | None = None) -> None:
+    """Normally distributed ones, by default smaller the more there are; variances are not negative."""
+    weights = [random.normal(scale=scale or len(own) ** -0.5, size=own.shape) for own in model.get_weights()]
+    specs = (spec for own in model._specs for spec in own)
+    model.set_weights([w if spec.negative else abs(w) for w, spec in zip(weights, specs, strict=True)])
 
 
 def weight_bits(model: Sequential) -> list[bytes]:

@@ -13,7 +13,7 @@ from bilstm.engine.losses import LOSSES, TABLE, TargetKind
 from bilstm.engine.plans import ACTIVATIONS
 from bilstm.ragged import Ragged
 from oracles.models import without_bias
-from oracles.numpy_engine import NumpyNetwork, weight_shapes
+from oracles.numpy_engine import NumpyNetwork, random_weights
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 
@@ -96,6 +96,10 @@ def spatial_dropout(rate: float) -> dict[str, Any]:
     return {"class_name": "SpatialDropout1D", "config": {"rate": rate}}
 
 
+def normalization(**config: Any) -> dict[str, Any]:
+    return {"class_name": "BatchNormalization", "config": config}
+
+
 def attention(units: int = 3) -> dict[str, Any]:
     return {"class_name": "GlobalAttentionPooling1D", "config": {"units": units}}
 
@@ -129,9 +133,7 @@ def inputs(layers: list[dict[str, Any]], lengths: list[int], rng: np.random.Gene
 
 
 def network_for(layers: list[dict[str, Any]], features: int, rng: np.random.Generator, **options: Any) -> NumpyNetwork:
-    # Rounded to float32, so that an engine which computes in it starts from the same numbers.
-    weights = [rng.normal(size=shape, scale=0.7).astype(np.float32) for shape in weight_shapes(layers, features)]
-    return NumpyNetwork(layers, features, weights, **options)
+    return NumpyNetwork(layers, features, random_weights(layers, features, rng), **options)
 
 
 def random_targets(loss: str, rows: int, width: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -177,13 +179,15 @@ def problems(draw: st.DrawFn) -> Problem:
     """Random networks of all layers, with a loss that fits."""
     first = [[], [EMBEDDING], [column_embedding(1, [3, 4], [2, 3])], [dropout(0.25)], [time_distributed(dense(3))]]
     first += [[spatial_dropout(0.4)], [convolution(2, 3, activation="relu")], [EMBEDDING, convolution(3, 2, "causal")]]
+    first += [[normalization()], [EMBEDDING, normalization(center=False)]]
     layers = list(draw(st.sampled_from(first)))
     cell, other = draw(st.sampled_from(CELLS)), draw(st.sampled_from(CELLS))
     both = [bidirectional(mode, forward=cell(2)) for mode in MERGE_MODES]
     mixed = bidirectional(forward=cell(2), backward=other(2, backwards=True))
     recurrent = [cell(2), cell(2, backwards=True), *both, mixed]
     between: list[list[dict[str, Any]]] = [[], [REVERSE], [dropout(0.5)], [time_distributed(dense(2, "tanh"))]]
-    between += [[spatial_dropout(0.5)], [convolution(2, 2, dilation=2)]]
+    between += [[spatial_dropout(0.5)], [convolution(2, 2, dilation=2)], [normalization(epsilon=0.1)]]
+    between += [[convolution(2, 3), normalization(scale=False)], [normalization(scale=False, center=False)]]
     for _ in range(draw(st.integers(0, 2))):
         layers += [draw(st.sampled_from(recurrent)), *draw(st.sampled_from(between))]
     last = cell(2, sequences=False)
@@ -192,7 +196,7 @@ def problems(draw: st.DrawFn) -> Problem:
     if end:  # sequences of any length, the shortest too, can be made shorter before
         shorter = [windows("MaxPooling1D"), windows("AveragePooling1D", 2, 3), windows("MaxPooling1D", 1, 2, "valid")]
         layers += draw(st.sampled_from([[], *([each] for each in shorter), [shorter[0], lstm(2), shorter[1]]]))
-    layers += end
+    layers += end + draw(st.sampled_from([[], [], [normalization()]]))
     heads = [
         (loss.name, activation)
         for loss in TABLE

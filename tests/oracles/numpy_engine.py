@@ -15,6 +15,7 @@ from bilstm.ragged import Ragged
 from oracles.numpy_layers import (
     Array,
     AttentionPooling,
+    BatchNormalization,
     ColumnEmbedding,
     Context,
     Conv1D,
@@ -33,7 +34,7 @@ from oracles.numpy_losses import FROM_LOGITS, labelled_targets, row_losses, row_
 from oracles.numpy_optimizers import SGD, Adam
 from oracles.numpy_recurrent import CELLS, Bidirectional, Recurrent
 
-__all__ = ["SGD", "Adam", "NumpyNetwork", "States", "dropout_keep", "philox4x32", "weight_shapes"]
+__all__ = ["SGD", "Adam", "NumpyNetwork", "States", "dropout_keep", "philox4x32", "random_weights"]
 
 LayerConfig = Mapping[str, Any]
 
@@ -67,6 +68,11 @@ class NumpyNetwork:
     @property
     def weights(self) -> list[Array]:
         return [weight for layer in self.layers for weight in layer.weights]
+
+    @property
+    def learned(self) -> list[bool]:
+        """Which of the weights optimizers change: all but moving averages."""
+        return [i < len(layer.shapes) - layer.averages for layer in self.layers for i in range(len(layer.shapes))]
 
     def set_weights(self, weights: Sequence[npt.ArrayLike]) -> None:
         arrays = [np.array(weight, self.dtype) for weight in weights]
@@ -142,9 +148,10 @@ class NumpyNetwork:
         training: bool = False,
         seed: int = 0,
         step: int = 0,
+        states: States | None = None,
     ) -> float:
         """The batch's loss: what `gradients` returns first."""
-        outputs = self.forward(ragged, training=training, seed=seed, step=step)
+        outputs = self.forward(ragged, training=training, seed=seed, step=step, states=states)
         return self._loss(outputs, targets, loss, row_weights)[0]
 
     def gradients(
@@ -157,6 +164,7 @@ class NumpyNetwork:
         training: bool = False,
         seed: int = 0,
         step: int = 0,
+        states: States | None = None,
     ) -> tuple[float, list[Array]]:
         """The batch's loss and its gradients by the weights, in the order of the weights.
 
@@ -167,8 +175,9 @@ class NumpyNetwork:
         Args:
             targets: one per output row; see `labelled_targets`.
             row_weights: (rows,), ones when left out.
+            states: as for `forward`. Gradients go no further back than the first steps.
         """
-        outputs = self.forward(ragged, training=training, seed=seed, step=step)
+        outputs = self.forward(ragged, training=training, seed=seed, step=step, states=states)
         value, by_rows, by_logits = self._loss(outputs, targets, loss, row_weights)
         for layer in self.layers:
             layer.set_weights(layer.weights)  # starts the gradients at zero
@@ -180,7 +189,8 @@ class NumpyNetwork:
             by_sequences = last.backward(by_sequences)
         for layer in reversed(before):
             by_sequences = layer.backward(by_sequences)
-        return value, [gradient for layer in self.layers for gradient in layer.gradients]
+        learns = labelled_targets(loss, targets, outputs)[1].any()  # otherwise averages do not move, either
+        return value, [gradient * learns for layer in self.layers for gradient in layer.gradients]
 
     def _loss(
         self, outputs: Array, targets: npt.ArrayLike, loss: str, row_weights: npt.ArrayLike | None
@@ -201,9 +211,15 @@ class NumpyNetwork:
         return value, (by_rows * scale[:, np.newaxis]).astype(self.dtype), by_logits
 
 
-def weight_shapes(layers: Sequence[LayerConfig], features: int) -> list[tuple[int, ...]]:
-    """The shapes of the weights in the order of Keras's get_weights."""
-    return [shape for layer in build_layers(layers, features) for shape in layer.shapes]
+def random_weights(
+    layers: Sequence[LayerConfig], features: int, rng: np.random.Generator, scale: float = 0.7
+) -> list[Array]:
+    """Normally distributed ones, rounded to float32: an engine that computes in it starts from the same numbers."""
+    return [
+        weight
+        for layer in build_layers(layers, features)
+        for weight in layer.possible([rng.normal(size=s, scale=scale).astype(np.float32) for s in layer.shapes])
+    ]
 
 
 def build_layers(layers: Sequence[LayerConfig], features: int) -> list[Layer]:
@@ -228,7 +244,7 @@ def build_layers(layers: Sequence[LayerConfig], features: int) -> list[Layer]:
 def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool) -> Layer:
     """One layer from its description; `steps` tells whether its input still has a row per step."""
     name, config = description["class_name"], dict(description["config"])
-    if not steps and name not in ("Dense", "Dropout"):
+    if not steps and name not in ("BatchNormalization", "Dense", "Dropout"):
         raise ValueError(f"layer {index}, {name}, needs sequences, but a layer before it returns one row for each")
     if name == "Embedding":
         return ColumnEmbedding(index, width, 0, [config["input_dim"]], [config["output_dim"]])
@@ -253,6 +269,7 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
     if name == "Reverse":
         return Reverse(index, width)
     classes = {
+        "BatchNormalization": BatchNormalization,
         "ColumnEmbedding": ColumnEmbedding,
         "Dropout": Dropout,
         "SpatialDropout1D": SpatialDropout,

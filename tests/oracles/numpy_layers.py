@@ -81,6 +81,8 @@ class Layer:
     After a recurrent layer without return_sequences, every array has one row: the sequence's.
     """
 
+    averages = 0  # of the weights, the last so many are moving averages
+
     def __init__(self, index: int, width: int, shapes: Sequence[tuple[int, ...]] = (), use_bias: bool = True) -> None:
         self.index = index
         self.output_width = width
@@ -92,6 +94,10 @@ class Layer:
     def set_weights(self, weights: list[Array]) -> None:
         self.weights = weights
         self.gradients = [np.zeros_like(weight) for weight in weights]
+
+    def possible(self, weights: list[Array]) -> list[Array]:
+        """Weights that the layer can have, made of any."""
+        return weights
 
     def with_bias(self, arrays: list[Array]) -> list[Array]:
         """The layer's weights or gradients, and zeros in place of biases where it has none."""
@@ -135,6 +141,53 @@ class ColumnEmbedding(Layer):
             np.concatenate([rows[:, : self.numeric], np.zeros(indices.shape, rows.dtype)], axis=1)
             for rows, indices in zip(gradients, self.indices, strict=True)
         ]
+
+
+class BatchNormalization(Layer):
+    """Columns of mean 0 and variance 1 over all rows of the batch; outside of training, by their moving averages.
+
+    The gradient of a moving average is how far it is from the batch's number.
+    """
+
+    averages = 2
+
+    def __init__(
+        self,
+        index: int,
+        width: int,
+        momentum: float = 0.99,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        **_initializers: str,
+    ) -> None:
+        super().__init__(index, width, [(width,)] * (2 + center + scale))
+        self.momentum, self.epsilon, self.center, self.scale = momentum, epsilon, center, scale
+
+    def possible(self, weights: list[Array]) -> list[Array]:
+        return [*weights[:-1], np.abs(weights[-1]) + np.float32(0.1)]
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        self.training = context.training
+        self.mean, variance = self.weights[-2:]
+        if self.training:
+            rows = np.concatenate(inputs)
+            self.mean, variance = rows.mean(axis=0), rows.var(axis=0)
+        self.away = [self.weights[-2] - self.mean, self.weights[-1] - variance]
+        self.inverse = 1 / np.sqrt(variance + self.epsilon)
+        self.normal = [(rows - self.mean) * self.inverse for rows in inputs]
+        self.gamma = self.weights[0] if self.scale else np.ones_like(variance)
+        beta = self.weights[int(self.scale)] if self.center else 0
+        return [rows * self.gamma + beta for rows in self.normal]
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        rows, normal = np.concatenate(gradients), np.concatenate(self.normal)
+        learned = [(rows * normal).sum(axis=0)] * self.scale + [rows.sum(axis=0)] * self.center
+        for gradient, own in zip(self.gradients, [*learned, *self.away], strict=True):
+            gradient += own
+        if self.training:
+            rows = rows - rows.mean(axis=0) - normal * (rows * normal).mean(axis=0)
+        return np.split(rows * self.gamma * self.inverse, np.cumsum([len(own) for own in gradients])[:-1])
 
 
 class Dropout(Layer):

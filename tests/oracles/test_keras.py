@@ -72,6 +72,8 @@ class Twins:
         shapes = [weights.shape for weights in theirs.get_weights()]
         assert [weights.shape for weights in ours.get_weights()] == shapes
         weights = [generator.normal(0, scale, shape).astype(np.float32) for shape in shapes]
+        names = [variable.name for variable in theirs.weights]
+        weights = [abs(w) if name == "moving_variance" else w for w, name in zip(weights, names, strict=True)]
         ours.set_weights(weights)
         theirs.set_weights(weights)
         return cls(ours, theirs)
@@ -508,6 +510,28 @@ def pooled(units: int, pooling: str, outputs: int = 3) -> Network:
     return network
 
 
+def normalized(layers: Layers) -> Sequence[Any]:
+    return [
+        layers.BatchNormalization(),
+        layers.Bidirectional(layers.LSTM(5, return_sequences=True)),
+        layers.BatchNormalization(momentum=0.9, center=False),
+        layers.TimeDistributed(layers.Dense(4, activation="tanh")),
+        layers.BatchNormalization(-1, 0.5, 0.01, scale=False),
+        layers.Dense(2, activation="sigmoid"),
+    ]
+
+
+def normalized_rows(layers: Layers) -> Sequence[Any]:
+    """After a convolution, and of a row for each sequence."""
+    return [
+        layers.Conv1D(5, 3, padding="same", activation="relu"),
+        layers.BatchNormalization(),
+        layers.Bidirectional(layers.GRU(4)),
+        layers.BatchNormalization(axis=-1, epsilon=1e-2),
+        layers.Dense(3, activation="softmax"),
+    ]
+
+
 def undropped_stack(layers: Layers) -> Sequence[Any]:
     """`embedded_stack` without its dropout, whose random numbers are each library's own."""
     return [layer for layer in embedded_stack(layers) if not isinstance(layer, layers.Dropout)]
@@ -602,6 +626,18 @@ CASES = {
     "convolutions": Case(convolved("same"), "binary_crossentropy", 2, ragged=False),
     "causal convolutions, step weights": Case(
         convolved("causal"), "binary_crossentropy", 2, ragged=False, weights="step", settings={"learning_rate": 0.01}
+    ),
+    "batch normalization": Case(normalized, "binary_crossentropy", 2, weights="step", settings={"learning_rate": 0.01}),
+    "batch normalization, clipped, decaying": Case(
+        normalized, "binary_crossentropy", 2, settings={"global_clipnorm": 0.1, "weight_decay": 0.1}
+    ),
+    "batch normalization, per sequence": Case(
+        normalized_rows,
+        "sparse_categorical_crossentropy",
+        3,
+        per_step=False,
+        ragged=False,
+        settings={"learning_rate": 0.003, "clipnorm": 0.05},
     ),
     "largest numbers": Case(
         pooled(5, "GlobalMaxPooling1D"), "sparse_categorical_crossentropy", 3, per_step=False, ragged=False

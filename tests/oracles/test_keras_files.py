@@ -176,6 +176,18 @@ CASES: dict[str, Case] = {
     "Conv1D masked": masked(
         lambda layers: [layers.Conv1D(4, 3, padding="same"), layers.Activation("tanh"), layers.LSTM(3)]
     ),
+    "BatchNormalization": Case(
+        lambda layers: [
+            layers.Masking(MASK),
+            layers.BatchNormalization(),
+            layers.LSTM(3, return_sequences=True),
+            layers.BatchNormalization(axis=2, momentum=0.5, epsilon=0.1, center=False),
+            layers.LSTM(4),
+            layers.BatchNormalization(axis=1, scale=False),
+            layers.BatchNormalization(center=False, scale=False),
+            layers.Dense(2),
+        ]
+    ),
     "no mask, both": plain(lambda layers: layers.Bidirectional(layers.LSTM(3, return_sequences=True))),
     "no mask, forward": plain(lambda layers: layers.LSTM(3, return_sequences=True), lambda layers: layers.Dense(1)),
     "no mask, mean": plain(lambda layers: layers.Dense(3), lambda layers: layers.GlobalAveragePooling1D()),
@@ -206,7 +218,9 @@ def build(library: Any, case: Case, style: str, seed: int) -> Any:
             output = layer(output)
         model = library.Model(first, output)
     generator = np.random.default_rng(seed)
-    model.set_weights([generator.normal(0, 0.5, array.shape) for array in model.get_weights()])
+    weights = [generator.normal(0, 0.5, array.shape) for array in model.get_weights()]
+    names = [variable.name for variable in model.weights]
+    model.set_weights([abs(w) if "variance" in name else w for w, name in zip(weights, names, strict=True)])
     return model
 
 

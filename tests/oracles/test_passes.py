@@ -79,7 +79,8 @@ def test_gradients_of_inputs_and_weights(problem: Problem, training: bool) -> No
     movable = [i for i in range(batch.features) if not indexes] or list(range(batch.features - 2))
     direction = np.zeros(batch.values.shape)
     direction[:, movable] = random.normal(size=(batch.total_steps, len(movable)))
-    weights = [random.normal(size=weight.shape) for weight in oracle.weights]
+    pairs = zip(oracle.weights, oracle.learned, strict=True)
+    weights = [random.normal(size=weight.shape) if learned else np.zeros_like(weight) for weight, learned in pairs]
     known = oracle.weights
 
     def moved(step: float) -> float:

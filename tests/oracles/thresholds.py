@@ -15,6 +15,7 @@ from bilstm.engine.losses import CRF_LIKELIHOOD, TABLE, Loss, TargetKind
 from bilstm.engine.plans import ACTIVATIONS, MERGES
 from bilstm.layers import (
     AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
     ColumnEmbedding,
     Conv1D,
@@ -143,6 +144,7 @@ def draw_between(random: Random) -> list[Layer]:
         [Dense(9, str(random.choice(ACTIVATIONS)))],
         [Conv1D(9, int(random.integers(1, 6)), padding="same", activation=str(random.choice(ACTIVATIONS)))],
         [Conv1D(17, 3, padding="causal", dilation_rate=2)],
+        [BatchNormalization(momentum=0.5, center=bool(random.random() < 0.7), scale=bool(random.random() < 0.7))],
     ]
     return choices[random.integers(len(choices))]
 

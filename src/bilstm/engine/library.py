@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bilstm.engine.processors import default_threads
 
-ABI = 10
+ABI = 11
 INVALID, OUT_OF_MEMORY, INTERRUPTED = 1, 2, 4  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
@@ -59,6 +59,8 @@ class LayerStruct(ctypes.Structure):
         ("causal", c_int32),
         ("without_bias", c_int32),
         ("forbidden", POINTER(c_uint8)),
+        ("without_scale", c_int32),
+        ("epsilon", c_float),
     ]
 
 
@@ -142,7 +144,7 @@ _SIGNATURES: dict[str, list[type]] = {
         POINTER(c_void_p),
     ],
     "bilstm_backward": [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p],
-    "bilstm_divide": [c_void_p, c_int64, c_void_p, c_void_p, c_void_p],
+    "bilstm_divide": [c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p],
     "bilstm_gradient_of_shares": [
         c_void_p,
         c_void_p,

@@ -23,6 +23,7 @@ from bilstm.engine.plans import PRECISIONS, OptimizerPlan, Targets, optimizer_st
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_array, offsets_of
 
 _MOST_SHARES = 8  # of a batch
+DIVERGED = 1e30  # a loss from which on gradients might not be finite, as in native/training.cpp
 ARRAYS = ("weights", "gradients", "first_moments", "second_moments", "averages")
 
 
@@ -334,6 +335,19 @@ class Network:
         )
         return output, states_out, Pass(self, data, states, handle, len(output))
 
+    def divide(self, lengths: npt.NDArray[np.int64]) -> list[IndexArray]:
+        """How a batch of sequences with these lengths is divided into shares.
+
+        Returns:
+            For each share the positions of its sequences in the batch: of at least 16 where there are so many, and of
+            all with a batch normalization, which needs whole batches.
+        """
+        lengths = as_array(lengths, np.int64)
+        order, bounds, shares = np.empty(len(lengths), np.int64), np.empty(_MOST_SHARES + 1, np.int64), c_int64()
+        arguments = _address(lengths), len(lengths), _address(order), _address(bounds), byref(shares)
+        check(library().bilstm_divide(self._handle, *arguments))
+        return np.split(order, bounds[1 : shares.value])
+
     def gradient_of_shares(
         self,
         data: Ragged,
@@ -365,7 +379,8 @@ class Network:
             from the first to the last. And the largest magnitude of these gradients.
 
         Raises:
-            ValueError: the shares are not sequences of the data, or have more labelled rows than the batch.
+            ValueError: the shares are not sequences of the data, have more labelled rows than the batch, or are not a
+                whole batch where a batch normalization needs one.
         """
         bounds = offsets_of([len(share) for share in shares])
         chosen = np.concatenate([np.zeros(0, np.int64), *shares])
@@ -598,18 +613,6 @@ def _address(array: Any) -> int | None:
 def _contents(array: npt.NDArray[Any]) -> bytes | int | None:
     """What the engine reads of an array: for small ones a copy, which is faster to pass on than their address."""
     return array.tobytes() if array.nbytes <= 4096 else _address(array)
-
-
-def divide(lengths: npt.NDArray[np.int64]) -> list[IndexArray]:
-    """How a batch of sequences with these lengths is divided into shares, of at least 16 sequences where there are.
-
-    Returns:
-        For each share the positions of its sequences in the batch.
-    """
-    lengths = as_array(lengths, np.int64)
-    order, bounds, shares = np.empty(len(lengths), np.int64), np.empty(_MOST_SHARES + 1, np.int64), c_int64()
-    check(library().bilstm_divide(_address(lengths), len(lengths), _address(order), _address(bounds), byref(shares)))
-    return np.split(order, bounds[1 : shares.value])
 
 
 def first_not_finite(values: FloatArray) -> int:

@@ -193,6 +193,20 @@ def crf(index: int, labels: int, forbidden: npt.NDArray[np.bool_] | None = None)
     return layer
 
 
+def batch_normalization(
+    index: int, momentum: float, epsilon: float, *, center: bool = True, scale: bool = True
+) -> LayerStruct:
+    """Columns of mean 0 and variance 1, times gamma if `scale`, plus beta if `center`.
+
+    Args:
+        momentum: what moving averages keep of themselves in a training step.
+        epsilon: added to variances.
+    """
+    return LayerStruct(
+        kind=9, index=index, rate=1 - momentum, epsilon=epsilon, without_bias=not center, without_scale=not scale
+    )
+
+
 @lru_cache(maxsize=64)
 def optimizer_struct(plan: OptimizerPlan) -> OptimizerStruct:
     """The plan as the engine reads it; made once for each plan."""

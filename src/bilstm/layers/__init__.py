@@ -11,6 +11,7 @@ from typing import NoReturn
 from bilstm.layers.base import LAYERS, Input, Layer, Symbol, WeightSpec, count_parameters, from_json, to_json
 from bilstm.layers.convolution import Conv1D
 from bilstm.layers.crf import CRF
+from bilstm.layers.normalization import BatchNormalization
 from bilstm.layers.pooling import (
     AveragePooling1D,
     GlobalAttentionPooling1D,
@@ -35,6 +36,7 @@ __all__ = [
     "LAYERS",
     "LSTM",
     "AveragePooling1D",
+    "BatchNormalization",
     "Bidirectional",
     "ColumnEmbedding",
     "Conv1D",
@@ -70,6 +72,7 @@ LAYERS |= {
         Bidirectional,
         Reverse,
         Conv1D,
+        BatchNormalization,
         Dense,
         TimeDistributed,
         Dropout,
@@ -96,7 +99,7 @@ _INSTEAD = {
     ("Pooling", "Cropping", "UpSampling", "ZeroPadding"): (
         "recurrent layers read sequences step by step, and MaxPooling1D or GlobalMaxPooling1D make fewer rows of each"
     ),
-    ("Normalization",): "standardise x before it is given to the model, and clip gradients by the optimizer's clipnorm",
+    ("Normalization",): "BatchNormalization is the only normalization here",
     ("Attention",): "GlobalAttentionPooling1D makes one row of a sequence by attention",
     ("Activation", "Softmax", "ReLU", "ELU"): 'Dense(units, activation="softmax") takes the activation',
     ("Flatten", "Reshape", "Repeat", "Permute"): (

@@ -35,10 +35,11 @@ REGULARIZERS = {
 
 @dataclass(frozen=True)
 class WeightSpec:
-    """The name and shape of one weight array."""
+    """The name and shape of one weight array, and whether there may be negative numbers in it."""
 
     name: str
     shape: tuple[int, ...]
+    negative: bool = True
 
     @property
     def size(self) -> int:

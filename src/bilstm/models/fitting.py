@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Scores = npt.NDArray[np.float64]
 # What one call of the engine trains on: data, and batches chosen[starts[i]:starts[i + 1]] of its sequences.
 Call = tuple["FitData", IndexArray, IndexArray]
+Train = Callable[["FitData", IndexArray, IndexArray], Scores]
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,12 @@ def run_epochs(
     validate: Callable[[int], Logs],
     callbacks: Callbacks,
     verbose: int,
+    train: Train,
 ) -> None:
     """Train for the given epochs, calling callbacks and printing progress.
+
+    Args:
+        train: trains on the batches of a call, and returns their scores, as `Network.train` does.
 
     Ctrl-C takes effect between two calls of the engine and keeps the weights reached; callbacks are not notified.
 
@@ -226,7 +231,7 @@ def run_epochs(
         for epoch in epochs:
             callbacks.notify("on_epoch_begin", epoch, {})
             bar = Bar(training.count or 0, verbose, f"Epoch {epoch + 1}/{epochs.stop}")
-            sums = _train_epoch(model, training, callbacks, bar)
+            sums = _train_epoch(model, training, callbacks, bar, train)
             logs = model.logs_of(sums) | validate(epoch)
             bar.finish(logs)
             callbacks.notify("on_epoch_end", epoch, logs)
@@ -238,13 +243,19 @@ def run_epochs(
     callbacks.notify("on_train_end", logs)
 
 
-def _train_epoch(model: Sequential, training: ArrayBatches | GivenBatches, callbacks: Callbacks, bar: Bar) -> Scores:
+def _train_epoch(
+    model: Sequential,
+    training: ArrayBatches | GivenBatches,
+    callbacks: Callbacks,
+    bar: Bar,
+    train: Train,
+) -> Scores:
     sums, done = np.zeros(5), 0
     each = callbacks.override("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
     for data, chosen, starts in training.calls(model, each):
         if each:
             callbacks.notify("on_train_batch_begin", done, {})
-        scores = model.train_batches(data, chosen, starts)
+        scores = train(data, chosen, starts)
         # Added one batch after the other: how many make a call depends on the time they take, and their sums must not.
         sums = sums + scores[0] if len(scores) == 1 else np.vstack([sums, scores]).cumsum(axis=0)[-1]
         if not np.isfinite(sums[0]):

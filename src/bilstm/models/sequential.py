@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any, Self
 
@@ -49,6 +50,7 @@ from bilstm.models.forms import batch_size_of, is_small, refuse_steps, verbosity
 from bilstm.models.predictor import Predictor
 from bilstm.models.stream import Stream
 from bilstm.models.targets import make_targets
+from bilstm.models.truncation import check_truncation, train_in_chunks
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, offsets_of
 
 # Metric names -> the column of a score that holds their sum.
@@ -253,7 +255,7 @@ class Sequential:
         """Set all weight arrays, in the order of `get_weights`.
 
         Raises:
-            ValueError: another number of arrays, another shape, or a value that is not finite.
+            ValueError: another number of arrays, another shape, a value that is not finite, or a negative variance.
         """
         network = self._built_network()
         specs = [spec for specs in self._specs for spec in specs]
@@ -265,6 +267,8 @@ class Sequential:
                 raise ValueError(f"set_weights: {name} has shape {spec.shape}, not {array.shape}")
             if not np.isfinite(array).all():
                 raise ValueError(f"set_weights: {name} holds NaN or infinity")
+            if not spec.negative and (array < 0).any():
+                raise ValueError(f"set_weights: {name} holds a negative number")
         network.write(np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.float32))
 
     def _weights_of(self, layer: int) -> slice:
@@ -384,6 +388,8 @@ class Sequential:
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int = 1,
+        *,
+        truncate: int | None = None,
         **keywords: Any,
     ) -> History:
         """Train.
@@ -408,6 +414,10 @@ class Sequential:
             validation_steps: how many batches `validation_data` has, if it is a generator; left out, all.
             validation_batch_size: sequences in what callbacks see as a batch of validation; `batch_size` if left out.
             validation_freq: after how many epochs each validation comes.
+            truncate: truncated backpropagation, for very long sequences: cut each batch's sequences into chunks of so
+                many steps, and make a training step of each chunk, the first chunks first. Recurrent states go from one
+                chunk to the next, gradients do not. Only for layers that read forward. None: whole sequences; the same,
+                to the last bit, as a number that no sequence exceeds.
 
         Returns:
             A History with a value for each epoch of "loss", the metrics, and their "val_" counterparts.
@@ -421,6 +431,9 @@ class Sequential:
         initial_epoch = check_count("fit", "initial_epoch", initial_epoch, 0)
         check_choice("fit", "shuffle", shuffle, (True, False))
         every = check_count("fit", "validation_freq", validation_freq)
+        if truncate is not None:
+            check_count("fit", "truncate", truncate)
+            check_truncation(self.layers)
         size = batch_size_of("fit", batch_size)
         validation: FitData | None = None
         if validation_data is not None:
@@ -470,6 +483,7 @@ class Sequential:
             validate=validate,
             callbacks=all_callbacks,
             verbose=verbosity_of("fit", verbose),
+            train=self.train_batches if truncate is None else partial(self.train_batches, truncate=truncate),
         )
         return self.history
 
@@ -556,14 +570,21 @@ class Sequential:
         step = network.iteration if optimizer.scheduled else 0
         return network.train_equal(x, y, self.loss, optimizer.plan(step), self.seed)
 
-    def train_batches(self, training: FitData, chosen: IndexArray, starts: IndexArray) -> Scores:
-        """A training step for each batch chosen[starts[i]:starts[i + 1]]; returns the engine's (batches, 5) scores."""
+    def train_batches(
+        self, training: FitData, chosen: IndexArray, starts: IndexArray, truncate: int | None = None
+    ) -> Scores:
+        """A training step for each batch chosen[starts[i]:starts[i + 1]], or for each chunk of at most `truncate` steps
+        of its sequences; returns the engine's (batches, 5) scores.
+        """
         network, optimizer = self.network, self.optimizer
         assert network is not None
         assert optimizer is not None
         assert self.loss is not None
         data, targets, loss = training.data, training.targets, self.loss
         self._choose_recompute(network)
+        if truncate is not None:
+            settings: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "seed": self.seed}
+            return train_in_chunks(network, training, chosen, starts, truncate, **settings)
         if not optimizer.scheduled:
             return network.train(data, targets, chosen, starts, loss, optimizer.plan(), self.seed)
         scores = np.zeros((len(starts) - 1, 5))

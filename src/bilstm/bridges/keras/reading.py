@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _LAYOUTS = {"keras": ".keras", "h5": ".h5", "weights": "weights of a .h5"}
 _SHAPES = ("batch_shape", "batch_input_shape")  # Keras 3's word, and Keras 2's
-_KNOWN = ("kernel", "recurrent_kernel", "bias", "embeddings")  # names of arrays
+_KNOWN = (  # names of arrays
+    *("kernel", "recurrent_kernel", "bias", "embeddings"),
+    *("gamma", "beta", "moving_mean", "moving_variance"),
+)
 
 
 @dataclass(frozen=True)

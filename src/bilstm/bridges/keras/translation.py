@@ -16,6 +16,7 @@ from bilstm.layers import (
     GRU,
     LSTM,
     AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
     Conv1D,
     Dense,
@@ -38,7 +39,6 @@ _CELLS = ("LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU")
 _GATES = ("sigmoid", "hard_sigmoid")
 _TRAINING_ONLY = ("GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization")
 _INSTEAD = {
-    "BatchNormalization": "fold it into the next layer's weights in Keras",
     "Lambda": "it holds Python code, which is not run",
     "RNN": "only LSTM, GRU and SimpleRNN are",
     "Flatten": "sequences have any length here",
@@ -113,11 +113,13 @@ class Translator:
     Attributes:
         major: the major version of the Keras that wrote the file, which decides what some arguments mean.
         notes: what was left out because it acts in training only.
+        columns: the axis of features in what the next layer reads: 2 of steps, 1 of one row for each sequence.
     """
 
     def __init__(self, major: int) -> None:
         self.major = major
         self.notes: list[str] = []
+        self.columns = 2
 
     def translate(self, sources: Sequence[SourceLayer]) -> list[Translated]:
         """The layers after the input.
@@ -134,6 +136,8 @@ class Translator:
             else:
                 done.append(self._translate(source, arguments))
             arguments.finish()
+            if not all(layer.returns_rows_per_step() for layer in done[-1].layers):
+                self.columns = 1
         return done
 
     def _translate(self, source: SourceLayer, arguments: Arguments) -> Translated:
@@ -267,6 +271,24 @@ class Translator:
         )
         return Translated(source, [layer], [Part("", layer)])
 
+    def batch_normalization(self, source: SourceLayer, arguments: Arguments) -> Translated:
+        arguments.choice("axis", (-1, self.columns), -1)
+        arguments.choice("renorm", (False,), False)
+        arguments.choice("virtual_batch_size", (None,))
+        # How it is computed, and settings of what is refused above.
+        for name in ("fused", "synchronized", "renorm_clipping", "renorm_momentum"):
+            arguments.take(name)
+        try:
+            layer = BatchNormalization(
+                momentum=arguments.take("momentum", 0.99),
+                epsilon=arguments.take("epsilon", 0.001),
+                center=arguments.flag("center", True),
+                scale=arguments.flag("scale", True),
+            )
+        except ValueError as error:
+            raise RefusedError(f"{arguments.title}: {str(error).removeprefix('BatchNormalization: ')}") from None
+        return Translated(source, [layer], [Part("", layer)])
+
     def convolution(self, source: SourceLayer, arguments: Arguments) -> Translated:
         _check_channels_last(arguments)
         arguments.choice("strides", (1,), 1)
@@ -355,6 +377,7 @@ _BUILDERS: dict[str, _Builder] = {
     "Masking": Translator.masking,
     "Embedding": Translator.embedding,
     "Conv1D": Translator.convolution,
+    "BatchNormalization": Translator.batch_normalization,
     **dict.fromkeys(("MaxPooling1D", "AveragePooling1D"), Translator.window_pooling),
     **dict.fromkeys(("GlobalMaxPooling1D", "GlobalAveragePooling1D"), Translator.global_pooling),
 }

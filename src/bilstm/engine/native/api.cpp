@@ -255,15 +255,17 @@ int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* data, const 
     });
 }
 
-int32_t bilstm_divide(const int64_t* lengths, int64_t count, int64_t* order, int64_t* bounds, int64_t* shares) {
+int32_t bilstm_divide(const bilstm_network* network, const int64_t* lengths, int64_t count, int64_t* order,
+                      int64_t* bounds, int64_t* shares) {
     return guarded([&] {
+        require(network, "no network");
         check_rows(count, 1, "sequences");
         check_array(lengths, "lengths", count == 0);
         check_array(order, "order", count == 0);
         check_array(bounds, "bounds");
         check_array(shares, "number of shares");
         bilstm::Division division;
-        division.divide(lengths, count);
+        division.divide(lengths, count, network->most_shares());
         std::copy(division.order.begin(), division.order.end(), order);
         std::copy(division.bounds.begin(), division.bounds.end(), bounds);
         *shares = division.shares();

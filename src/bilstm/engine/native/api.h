@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3, BILSTM_INTERRUPTED = 4 };
-enum { BILSTM_ABI = 10 };
+enum { BILSTM_ABI = 11 };
 enum { BILSTM_MOST_SHARES = 8 };  // of a batch
 
 typedef struct bilstm_network bilstm_network;
@@ -35,7 +35,8 @@ enum {
     BILSTM_ATTENTION_POOLING = 6,
     BILSTM_CONVOLUTION = 7,
     BILSTM_WINDOW_POOLING = 8,  // the windows' averages or maxima: sequences become shorter
-    BILSTM_CRF = 10             // the last layer: probabilities of labels from their scores, given the whole sequence
+    BILSTM_BATCH_NORMALIZATION = 9,
+    BILSTM_CRF = 10  // the last layer: probabilities of labels from their scores, given the whole sequence
 };
 
 // What predictions multiply by: weights as they are, or those of recurrent, dense, attention pooling and convolution
@@ -83,7 +84,7 @@ typedef struct bilstm_layer {
     int32_t return_sequences;  // recurrent
     int64_t units;             // dense, attention pooling, convolution, CRF
     int32_t activation;        // dense, convolution: 0 linear, 1 sigmoid, 2 softmax, 3 tanh, 4 relu
-    float rate;                // dropout, spatial dropout
+    float rate;                // dropout, spatial dropout; batch normalization: what moving averages take of a batch
     int64_t numeric;           // embedding: columns passed on
     int64_t tables;            // embedding
     const int64_t* vocabularies;
@@ -94,10 +95,12 @@ typedef struct bilstm_layer {
     int64_t dilation;      // convolution: steps from a row of a window to the next
     int32_t same;          // window pooling: Keras's padding="same", else "valid"
     int32_t causal;        // convolution: a window ends at its step, rather than lying around it
-    int32_t without_bias;  // dense, convolution
+    int32_t without_bias;  // dense, convolution, batch normalization
     // CRF: null, or (units + 2, units): which transitions are forbidden, from each label and, in the last two rows, to
     // and from the labels at a sequence's ends.
     const uint8_t* forbidden;
+    int32_t without_scale;  // batch normalization
+    float epsilon;          // batch normalization: added to variances
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for
@@ -154,7 +157,9 @@ BILSTM_API int32_t bilstm_describe(const bilstm_network* network, int64_t* param
                                    int32_t* one_row_each, int64_t* state_width);
 
 // All weights (0), gradients (1), first (2) or second moments (3), or averages (4: at first the weights), one after the
-// other as get_weights() orders them.
+// other as get_weights() orders them. Among weights are a batch normalization's moving averages, which optimizers do
+// not change; as their gradients count how far they are from the batch's numbers, of which bilstm_update takes a
+// fraction away.
 BILSTM_API int32_t bilstm_read(bilstm_network* network, int32_t which, float* to, int64_t count);
 BILSTM_API int32_t bilstm_write(bilstm_network* network, int32_t which, const float* from, int64_t count);
 // Training steps taken; counts for Adam's bias correction and for dropout.
@@ -184,9 +189,10 @@ BILSTM_API int32_t bilstm_gradient(bilstm_network* network, const bilstm_data* d
 // (bilstm_sum_shares). The sums, added up in float64 in any order, are written as gradients (bilstm_write) by all, who
 // update alike. However the shares are given out, the weights have the bits that bilstm_train gives them.
 // How a batch of sequences of these lengths is divided into shares: `order` (count) gets positions in the batch, and
-// share i is order[bounds[i]] … order[bounds[i + 1] - 1]; `bounds` (BILSTM_MOST_SHARES + 1).
-BILSTM_API int32_t bilstm_divide(const int64_t* lengths, int64_t count, int64_t* order, int64_t* bounds,
-                                 int64_t* shares);
+// share i is order[bounds[i]] … order[bounds[i + 1] - 1]; `bounds` (BILSTM_MOST_SHARES + 1). A batch that is normalized
+// is one share.
+BILSTM_API int32_t bilstm_divide(const bilstm_network* network, const int64_t* lengths, int64_t count, int64_t* order,
+                                 int64_t* bounds, int64_t* shares);
 // Share i is the sequences chosen[bounds[i]] … chosen[bounds[i + 1] - 1], with these `positions` (count) in the batch.
 // `labelled`: rows of the whole batch that are. `scores`: one for each share; the batch's is their sum, first to last.
 BILSTM_API int32_t bilstm_gradient_of_shares(bilstm_network* network, const bilstm_data* data, const int64_t* chosen,

@@ -61,12 +61,13 @@ class Layer {
   public:
     virtual ~Layer() = default;
     int64_t input_width = 0, output_width = 0;
-    int index = 0;                 // position in the model; part of dropout's counter
-    bool takes_gaps = false;       // reads through Input::starts, so its input need not be compact
-    bool recompute = false;        // keeps less for the backward pass, which computes it again
-    bool one_row_each = false;     // turns a sequence of rows into one row
-    bool changes_lengths = false;  // turns a sequence of rows into another number of rows: see length_after
-    bool reads_around = false;     // rows of other steps, with no state that a sequence's next piece could use
+    int index = 0;                   // position in the model; part of dropout's counter
+    bool takes_gaps = false;         // reads through Input::starts, so its input need not be compact
+    bool recompute = false;          // keeps less for the backward pass, which computes it again
+    bool one_row_each = false;       // turns a sequence of rows into one row
+    bool changes_lengths = false;    // turns a sequence of rows into another number of rows: see length_after
+    bool needs_whole_batch = false;  // in training, which then has no shares
+    bool reads_around = false;       // rows of other steps, with no state that a sequence's next piece could use
 
     // The caller provides outputs (rows x output_width) and gradients of the same shapes.
     virtual void forward(const Batch&, const Input&, float* output, Scratch&, const Mode&) const = 0;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "attention.h"
+#include "batch_normalization.h"
 #include "convolution.h"
 #include "crf.h"
 #include "dropout.h"
@@ -74,6 +75,14 @@ std::unique_ptr<Layer> make_convolution(const bilstm_layer& layer, int64_t width
         checked_enum(layer.activation, Activation::relu, "activation"), layer.without_bias == 0);
 }
 
+std::unique_ptr<Layer> make_batch_normalization(const bilstm_layer& layer, int64_t width) {
+    if (!(layer.rate >= 0.0f && layer.rate <= 1.0f)) throw Invalid("moving averages move by a fraction from 0 to 1");
+    if (!(layer.epsilon > 0.0f && std::isfinite(layer.epsilon)))
+        throw Invalid("a normalization's epsilon must be above 0, in float32 too");
+    return std::make_unique<BatchNormalization>(width, layer.rate, layer.epsilon, layer.without_bias == 0,
+                                                layer.without_scale == 0);
+}
+
 }  // namespace
 
 Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
@@ -87,6 +96,7 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
             if (!parameter->plain) weights_per_step_ += parameter->count();
         parameters_before_.push_back(parameters_.size());
         parameters_.insert(parameters_.end(), own.begin(), own.end());
+        for (Parameter* parameter : own) (parameter->moves ? averages_ : learnt_).push_back(parameter);
     }
     parameters_before_.push_back(parameters_.size());
     last_dense_ = dynamic_cast<Dense*>(layers_.back().get());
@@ -142,6 +152,9 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
                               std::to_string(width));
             made = std::make_unique<Crf>(checked_size(layer.units, "labels"), layer.forbidden);
             break;
+        case BILSTM_BATCH_NORMALIZATION:
+            made = make_batch_normalization(layer, width);
+            break;
         default:
             throw Invalid("unknown layer kind " + std::to_string(layer.kind));
     }
@@ -153,6 +166,7 @@ void Network::add(const bilstm_layer& layer, int64_t width) {
     state_width_ += made->state_width();
     one_row_each_ = one_row_each_ || made->one_row_each;
     reads_around_ = reads_around_ || made->reads_around;
+    needs_whole_batch_ = needs_whole_batch_ || made->needs_whole_batch;
     keeps_lengths_ = keeps_lengths_ && !made->changes_lengths;
     head_ = dynamic_cast<Head*>(made.get());
     layers_.push_back(std::move(made));

@@ -64,6 +64,7 @@ class Network {
     bool one_row_each() const { return one_row_each_; }
     int64_t state_width() const { return state_width_; }
     bool has_head() const { return head_; }
+    int64_t most_shares() const { return needs_whole_batch_ ? 1 : kMostShares; }  // of a batch
     bool complete() const { return keeps_lengths_ || one_row_each_; }  // there is a row for each step or sequence
 
     enum Which : int32_t { kWeights = 0, kGradients = 1, kFirstMoments = 2, kSecondMoments = 3, kAverages = 4 };
@@ -137,10 +138,11 @@ class Network {
     int64_t features_;
     std::vector<std::unique_ptr<Layer>> layers_;
     std::vector<Parameter*> parameters_;
-    std::vector<size_t> parameters_before_;  // each layer, and all
+    std::vector<Parameter*> learnt_, averages_;  // of these, what optimizers change, and what moves (Parameter::moves)
+    std::vector<size_t> parameters_before_;      // each layer, and all
     Dense* last_dense_ = nullptr;
     Head* head_ = nullptr;  // the last layer, if it is one
-    bool one_row_each_ = false, reads_around_ = false;
+    bool one_row_each_ = false, reads_around_ = false, needs_whole_batch_ = false;
     bool keeps_lengths_ = true;     // a step of a sequence is one until the end, or until all become one row
     bool weights_rounded_ = false;  // from the weights as they are
     int64_t state_width_ = 0, weights_version_ = 0;

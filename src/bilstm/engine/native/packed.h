@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "bfloat16.h"
@@ -41,7 +42,10 @@ struct Parameter {
     std::vector<Variable> variables;  // in the order of get_weights()
     std::vector<int64_t> columns;     // the packed column of each column of a variable
     bool biased = true;               // see drop_biases
-    bool plain = false;               // rows of shape.columns numbers one after the other, without panels
+    // Of moving averages, which no optimizer changes: the fraction of its gradient by which a training step moves each
+    // towards what it averages, and which is how far it is from that.
+    std::optional<float> moves;
+    bool plain = false;  // rows of shape.columns numbers one after the other, without panels
     Buffer value;
     Buffer gradient, first_moment, second_moment;  // zeros, once one of them is asked for: see `learnt`
     Buffer average;                                // of the values of many steps; nothing there before it is asked for

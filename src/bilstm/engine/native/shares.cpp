@@ -7,8 +7,8 @@
 
 namespace bilstm {
 
-void Division::divide(const int64_t* lengths, int64_t count) {
-    const int64_t shares = std::clamp<int64_t>(count / kShareSequences, 1, kMostShares);
+void Division::divide(const int64_t* lengths, int64_t count, int64_t most) {
+    const int64_t shares = std::clamp<int64_t>(count / kShareSequences, 1, most);
     order.resize(static_cast<size_t>(count));
     bounds.assign(1, 0);
     if (shares == 1) {

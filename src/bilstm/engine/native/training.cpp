@@ -18,6 +18,12 @@ void add_to(bilstm_score& total, const Score& sums) {
     total.squared_error += sums.squared_error, total.absolute_error += sums.absolute_error;
 }
 
+bool is_whole_batch(const Shares& shares, bool all_labelled) {
+    for (int64_t i = 0; i < shares.bounds[shares.count]; ++i)
+        if (shares.positions[i] != i) return false;
+    return shares.count == 1 && all_labelled;
+}
+
 }  // namespace
 
 void Network::add_target_rows(const bilstm_data& data, const int64_t* chosen, int64_t count,
@@ -34,7 +40,7 @@ void Network::add_target_rows(const bilstm_data& data, const int64_t* chosen, in
 Shares Network::divide(const bilstm_data& data, const int64_t* chosen, int64_t count) {
     lengths_.clear();
     for (int64_t i = 0; i < count; ++i) lengths_.push_back(data.offsets[chosen[i] + 1] - data.offsets[chosen[i]]);
-    division_.divide(lengths_.data(), count);
+    division_.divide(lengths_.data(), count, most_shares());
     chosen_.clear();
     for (const int64_t position : division_.order) chosen_.push_back(chosen[position]);
     return {chosen_.data(), division_.order.data(), division_.bounds.data(), division_.shares()};
@@ -128,6 +134,8 @@ int64_t Network::compute(const bilstm_data& data, const Shares& shares, int64_t 
     const int64_t own_labelled = count_labelled(loss, targets, target_rows_.data(), rows);
     if (labelled < 0) labelled = own_labelled;
     if (labelled < own_labelled) throw Invalid("the batch has fewer labelled rows than some of its shares");
+    if (needs_whole_batch_ && shares.count && !is_whole_batch(shares, labelled == own_labelled))
+        throw Invalid("a batch normalization's training needs the whole batch, as one share in the batch's order");
     if (last_dense_) last_dense_->skip_activation_gradient(matched(loss, last_activation()));
     scores_.assign(static_cast<size_t>(shares.count), {});
     const bool apart = weights_per_step_ <= kOwnWeights && shares.count >= threads_here();
@@ -277,7 +285,10 @@ void Network::update(const Optimizer& optimizer) {
     weights_rounded_ = false;
     ++weights_version_;
     for (Parameter* parameter : parameters_) parameter->learnt();
-    optimizer.update(parameters_, iteration);
+    optimizer.update(learnt_, iteration);
+    for (Parameter* parameter : averages_)
+        for (int64_t i = 0; i < parameter->shape.size(); ++i)
+            parameter->value.data()[i] -= *parameter->moves * parameter->gradient.data()[i];
     ++iteration;
 }
 
