@@ -73,7 +73,8 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "window": (
         COUNT,
         "Train on windows of this number of steps. A table without --sequence is then one long recording, and blocks "
-        "of time are set aside where whole sequences are too few. Default: windows of up to 300 steps, at random places.",
+        "of time are set aside where whole sequences are too few. Default: windows of up to 300 steps, at random "
+        "places.",
     ),
     "stride": (COUNT, "Steps from the beginning of a window to that of the next. Default: the window."),
     "learning_rate": (POSITIVE, "Peak learning rate of Adam; it rises at first, then falls to zero."),
