@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 import bilstm
 from bilstm import Sequential
-from bilstm.bridges.keras import check_keras_path, load, read, save, to_keras
+from bilstm.bridges.keras import load, read, save, to_keras
+from bilstm.bridges.keras.saving import check_keras_path
 from bilstm.cli import commands
 from bilstm.errors import UserError
 from bilstm.layers import (

@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 import bilstm
 from bilstm import TrainedModel, layers
-from bilstm.bridges.onnx import check_onnx_path, export, to_onnx
+from bilstm.bridges.onnx import export, to_onnx
+from bilstm.bridges.onnx.writing import check_onnx_path
 from bilstm.cli import commands
 from bilstm.errors import UserError
 from bilstm.tasks import KINDS

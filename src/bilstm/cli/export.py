@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="columns: raw numbers and words, one input for each feature; encoded: the network's inputs.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that bilstm did not write, too.")
+@click.option("--force", is_flag=True, help="Replace the --to file even if bilstm did not write it.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def export(model: str, out: str, inputs: Any, force: bool, quiet: bool) -> None:
     """Write a MODEL as an ONNX file, for ONNX Runtime and others: in Python, C++, a browser. Or as a file for Keras 3.
@@ -35,16 +35,16 @@ def export(model: str, out: str, inputs: Any, force: bool, quiet: bool) -> None:
 
     name = out.lower()
     if name.endswith(".onnx"):
-        from bilstm.bridges import onnx
+        from bilstm.bridges.onnx import writing
 
-        onnx.check_onnx_path(out, inputs=[model], force=force)
-        written = onnx.export(_load(model), out, inputs=inputs, force=force)
-        say([f"wrote {out}", *onnx.describe(written)], quiet)
+        writing.check_onnx_path(out, inputs=[model], force=force)
+        written = writing.export(_load(model), out, inputs=inputs, force=force)
+        say([f"wrote {out}", *writing.describe(written)], quiet)
     elif name.endswith(".keras"):
-        from bilstm.bridges import keras
+        from bilstm.bridges.keras import saving
 
-        keras.check_keras_path(out, inputs=[model], force=force)
-        keras.save(_network(model, inputs), out, force=force)
+        saving.check_keras_path(out, inputs=[model], force=force)
+        saving.save(_network(model, inputs), out, force=force)
         say([f"wrote {out}"], quiet)
     else:
         raise UserError(f"cannot tell from its name what {out} is to be: give it a name that ends with .onnx or .keras")

@@ -7,6 +7,6 @@ models, too. `save` writes a `.keras` file that Keras 3 loads; `to_keras` makes 
 from __future__ import annotations
 
 from bilstm.bridges.keras.reading import KerasFile, load, read
-from bilstm.bridges.keras.saving import check_keras_path, save, to_keras
+from bilstm.bridges.keras.saving import save, to_keras
 
-__all__ = ["KerasFile", "check_keras_path", "load", "read", "save", "to_keras"]
+__all__ = ["KerasFile", "load", "read", "save", "to_keras"]

@@ -7,6 +7,6 @@ with recurrent layers as a `Sequential`; `read` also tells what it found.
 from __future__ import annotations
 
 from bilstm.bridges.onnx.reading import OnnxFile, load, read
-from bilstm.bridges.onnx.writing import check_onnx_path, describe, export, to_onnx
+from bilstm.bridges.onnx.writing import export, to_onnx
 
-__all__ = ["OnnxFile", "check_onnx_path", "describe", "export", "load", "read", "to_onnx"]
+__all__ = ["OnnxFile", "export", "load", "read", "to_onnx"]
