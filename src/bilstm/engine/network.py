@@ -339,7 +339,7 @@ class Network:
         """How a batch of sequences with these lengths is divided into shares.
 
         Returns:
-            For each share the positions of its sequences in the batch: of at least 16 where there are so many, and of
+            For each share the positions of its sequences in the batch: of at least 16 if the batch has 16, and of
             all with a batch normalization, which needs whole batches.
         """
         lengths = as_array(lengths, np.int64)

@@ -414,10 +414,10 @@ class Sequential:
             validation_steps: how many batches `validation_data` has, if it is a generator; left out, all.
             validation_batch_size: sequences in what callbacks see as a batch of validation; `batch_size` if left out.
             validation_freq: after how many epochs each validation comes.
-            truncate: truncated backpropagation, for very long sequences: cut each batch's sequences into chunks of so
-                many steps, and make a training step of each chunk, the first chunks first. Recurrent states go from one
-                chunk to the next, gradients do not. Only for layers that read forward. None: whole sequences; the same,
-                to the last bit, as a number that no sequence exceeds.
+            truncate: truncated backpropagation, for very long sequences: cut each batch's sequences into chunks of
+                this number of steps, and make a training step of each chunk, the first chunks first. Recurrent states
+                go from one chunk to the next, gradients do not. Only for layers that read forward. None: whole
+                sequences; the same, to the last bit, as a number that no sequence exceeds.
 
         Returns:
             A History with a value for each epoch of "loss", the metrics, and their "val_" counterparts.

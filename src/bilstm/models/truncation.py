@@ -15,7 +15,7 @@ from bilstm.ragged import IndexArray, Ragged, offsets_of
 
 
 def check_truncation(layers: Sequence[Layer]) -> None:
-    """Refuse layers that cannot go on with the next chunk of a sequence.
+    """Refuse layers that cannot continue with the next chunk of a sequence.
 
     Raises:
         ValueError: a layer needs its whole sequence, or makes one row of it; the message names it.
@@ -24,7 +24,7 @@ def check_truncation(layers: Sequence[Layer]) -> None:
         if layer.needs_whole_sequence:
             raise ValueError(
                 f"fit: truncate cuts sequences into chunks, but {layer!r} needs its whole sequence: only layers that "
-                f"read forward and keep what they know in a state can go on with the next chunk"
+                f"read forward and keep what they know in a state can continue with the next chunk"
             )
         if not layer.returns_rows_per_step():
             raise ValueError(

@@ -72,11 +72,11 @@ class AxisReader:
 
     def reshape(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
         rows = rows_of(inputs)
-        wanted = [rows.shape[i] if n == 0 else n for i, n in enumerate(integers(inputs[1]))]
-        if wanted.count(-1) > 1:
+        requested = [rows.shape[i] if n == 0 else n for i, n in enumerate(integers(inputs[1]))]
+        if requested.count(-1) > 1:
             raise RefusedError("its shape is not known")
-        rest = int(np.prod([n for n in wanted if n != -1]))
-        shape = tuple(int(np.prod(rows.shape)) // max(1, rest) if n == -1 else n for n in wanted)
+        rest = int(np.prod([n for n in requested if n != -1]))
+        shape = tuple(int(np.prod(rows.shape)) // max(1, rest) if n == -1 else n for n in requested)
         return reshaped(rows, shape)
 
     def select(self, inputs: Values, attributes: Attributes, node: str) -> Rows:

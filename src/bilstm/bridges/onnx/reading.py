@@ -186,10 +186,10 @@ def _inputs(graph: GraphProto) -> tuple[dict[str, Value], int]:
 
 def _needed(graph: GraphProto) -> list[NodeProto]:
     """The nodes that the output depends on, in their order."""
-    wanted, nodes = {graph.output[0].name}, []
+    needed, nodes = {graph.output[0].name}, []
     for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
+        if needed.intersection(node.output):
+            needed.update(node.input)
             nodes.append(node)
     return nodes[::-1]
 

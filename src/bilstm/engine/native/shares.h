@@ -18,7 +18,7 @@ class Division {
     std::vector<int64_t> order, bounds;
 
     int64_t shares() const { return static_cast<int64_t>(bounds.size()) - 1; }
-    // At most so many shares, of about equal numbers of sequences and steps. One share keeps the batch's order.
+    // At most this number of shares, of about equal numbers of sequences and steps. One share keeps the batch's order.
     void divide(const int64_t* lengths, int64_t count, int64_t most = kMostShares);
 
   private:
