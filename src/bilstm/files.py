@@ -261,7 +261,9 @@ def _prefix(target: Path) -> str:
 
 def _remove_abandoned(target: Path) -> None:
     """Remove what was being written to this target by processes that were killed."""
-    abandoned = list(target.parent.glob(f"{_prefix(target)}*.partial"))
+    prefix = _prefix(target)  # to match a pattern takes long where a folder has many files
+    names = [name for name in os.listdir(target.parent) if name.startswith(prefix) and name.endswith(".partial")]
+    abandoned = [target.with_name(name) for name in names]
     if abandoned:
         with locked(target.parent, alone=True) as nobody_writes:
             for path in abandoned if nobody_writes else ():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bilstm.data.conll import ConllRows
 from bilstm.data.readingoptions import ReadingOptions
@@ -115,21 +116,21 @@ def check_formats(formats: Mapping[Path, str]) -> None:
         UserError: the message names one that differs.
     """
     ((usual, _),) = Counter(formats.values()).most_common(1)
-    like = next(path for path, found in formats.items() if found == usual)
-    for path, found in formats.items():
-        if found != usual:
+    like = next(path for path, name in formats.items() if name == usual)
+    for path, name in formats.items():
+        if name != usual:
             raise UserError(
-                f"{path} would be read as {found}, but {like} as {usual}: the files of one table have one format; name "
+                f"{path} would be read as {name}, but {like} as {usual}: the files of one table have one format; name "
                 f"those that belong to it, such as '*{like.suffix}'"
             )
 
 
-def check_columns(names: Mapping[Path, Sequence[str]], advice: object = None) -> None:
+def check_columns(names: Mapping[Path, Sequence[str]], advice: Callable[[Sequence[str]], str] | None = None) -> None:
     """Refuse files with other columns than the most common ones, in any order.
 
     Args:
         names: the columns of each file.
-        advice: what may be wrong where a file has such columns: a function of their names.
+        advice: says what may be wrong where a file has other columns, by their names.
 
     Raises:
         UserError: the message names the first files that differ, and the columns that they lack or have besides.
@@ -148,7 +149,7 @@ def check_columns(names: Mapping[Path, Sequence[str]], advice: object = None) ->
         lacks = f"has no {plural} {listed(missing)}, which {like} has" if missing else ""
         other = f"has {listed(extra)}, which {like} has not" if extra else ""
         reports.append(f"{path} {' and '.join(part for part in (lacks, other) if part)}")
-        if callable(advice):
+        if advice:
             reports[-1] += advice(names[path])
     rest = len(different) - len(reports)
     more = f"; {counted(rest, 'other file')} {'differs' if rest == 1 else 'differ'}, too" if rest else ""
@@ -184,22 +185,22 @@ def check_names(paths: Sequence[Path], what: str = "their sequences") -> None:
 
 def common_type(types: Iterable[str]) -> str | None:
     """DuckDB's type that holds the values of columns of some types, None if there is none."""
-    found = set(types)
-    if len(found) == 1:
-        return found.pop()
-    if all(each.endswith("[]") for each in found):
-        element = common_type(each[:-2] for each in found)
+    different = set(types)
+    if len(different) == 1:
+        return different.pop()
+    if all(each.endswith("[]") for each in different):
+        element = common_type(each[:-2] for each in different)
         return element and f"{element}[]"
-    if all(map(_WHOLE.fullmatch, found)):
-        return "HUGEINT" if found & {"UBIGINT", "HUGEINT", "UHUGEINT"} else "BIGINT"
-    return "DOUBLE" if all(map(_NUMBER.fullmatch, found)) else None
+    if all(map(_WHOLE.fullmatch, different)):
+        return "HUGEINT" if different & {"UBIGINT", "HUGEINT", "UHUGEINT"} else "BIGINT"
+    return "DOUBLE" if all(map(_NUMBER.fullmatch, different)) else None
 
 
 def _common_quotes(paths: Sequence[Path], options: ReadingOptions) -> str:
     """Whether quotes enclose the cells of all files with tabs, or are characters like others."""
-    found = {path: quotes_of(path, options, options.skip_rows or 0) for path in paths}
-    enclosing = [path for path, quote in found.items() if quote]
-    characters = [path for path, quote in found.items() if quote == ""]
+    quotes = {path: quotes_of(path, options, options.skip_rows or 0) for path in paths}
+    enclosing = [path for path, quote in quotes.items() if quote]
+    characters = [path for path, quote in quotes.items() if quote == ""]
     if enclosing and characters:
         raise UserError(
             f"quotes enclose the cells of {enclosing[0]}, but are characters in {characters[0]}: say which holds for "
@@ -208,11 +209,11 @@ def _common_quotes(paths: Sequence[Path], options: ReadingOptions) -> str:
     return "" if characters else '"'
 
 
-def _check_alike(files: Sequence[CsvRows | ConllRows], name: str, words: object) -> None:
+def _check_alike(files: Sequence[CsvRows | ConllRows], name: str, words: Callable[[Any], str]) -> None:
+    """Refuse a file that has another value of an attribute than the first; `words` says what a file is or has."""
     first = files[0]
     for file in files[1:]:
         if getattr(file, name) != getattr(first, name):
-            assert callable(words)
             raise UserError(
                 f"{file.path} {words(file)}, but {first.path} {words(first)}: the files of one table are read alike"
             )

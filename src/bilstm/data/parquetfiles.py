@@ -77,14 +77,14 @@ class ParquetFile:
         """The columns of bytes that are UTF-8 text, which some programs do not say."""
         import duckdb
 
-        found = set()
+        texts = set()
         for name, kind, *_ in self._described:
             if kind == "BLOB":
                 decoded = f"SELECT max(length(decode({identifier(name)}))) FROM {self.reader}"
                 with self.refusing(), contextlib.suppress(duckdb.ConversionException):
                     self._connection.execute(decoded).fetchall()
-                    found.add(name)
-        return found
+                    texts.add(name)
+        return texts
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
@@ -115,15 +115,15 @@ def _common_type(connection: duckdb.DuckDBPyConnection, files: Sequence[ParquetF
         UserError: there is none; the message names two files.
     """
     types = {file.types[name] for file in files}
-    if found := common_type(types):
-        return found
+    if common := common_type(types):
+        return common
     full = []
     for file in files:
         with file.refusing():
             if count_rows(connection, f"{file.reader} WHERE {identifier(name)} IS NOT NULL LIMIT 1")[0]:
                 full.append(file)
-    if found := common_type(file.types[name] for file in full):
-        return found
+    if common := common_type(file.types[name] for file in full):
+        return common
     first = full[0]
     other = next(file for file in full if common_type({first.types[name], file.types[name]}) is None)
     raise UserError(

@@ -38,11 +38,11 @@ def format_of(path: AnyPath) -> Format:
     suffixes = Path(path).suffixes[-2:]
     compressed = suffixes[-1:] == [".gz"]
     suffix = "".join(suffixes[-2:-1] if compressed else suffixes[-1:]).lower()
-    found = SUFFIXES.get(suffix)
-    if found is None or (compressed and found == "parquet"):
+    table_format = SUFFIXES.get(suffix)
+    if table_format is None or (compressed and table_format == "parquet"):
         what = f"has an unknown format ({suffix})" if suffix else "has no ending that gives its format"
         raise UserError(f"{path} {what}: a table's name ends in {KNOWN}")
-    return found
+    return table_format
 
 
 def has_format(path: AnyPath) -> bool:
@@ -68,15 +68,15 @@ def table_files(data: AnyPath | Iterable[AnyPath], *, any_name: bool = False) ->
     if isinstance(data, (str, os.PathLike)):
         files = _expanded(data, any_name)
         return ([Path(data)], False) if files is None else (files, True)
-    found: list[Path] = []
+    named: list[Path] = []
     for each in data:
         files = _expanded(each, any_name)
-        found += [Path(each)] if files is None else files
+        named += [Path(each)] if files is None else files
     seen: dict[str, Path] = {}
-    for path in found:
+    for path in named:
         if seen.setdefault(os.path.realpath(path), path) is not path:
             raise UserError(f"{path} is named twice: name each file once")
-    return found, True
+    return named, True
 
 
 def stands_for_files(path: AnyPath) -> bool:

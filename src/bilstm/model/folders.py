@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,8 @@ class FolderPredictions:
             if os.path.lexists(output):
                 check_predictions_path(output, force=force)
 
-    def run(self, notify: Callable[[Progress], None] | None = None) -> None:
+    def run(self) -> None:
         """Predict for all files that are not finished.
-
-        Args:
-            notify: called after each file.
 
         Raises:
             UserError: a file cannot be read, or predictions for it cannot be written; those before it are.
@@ -116,16 +113,14 @@ class FolderPredictions:
             self.progress.written += 1
             self.progress.extent.add(data.values.lengths)
             self.progress.observations.add(data.observations)
-            if notify:
-                notify(self.progress)
 
     def _name(self, file: Path) -> str:
         """The name of a file's predictions: its own, unless they cannot have the format that it stands for."""
         reading, task = self._model.schema.reading, self._model.task
-        found = format_of(file) if has_format(file) else None
-        if found == "conll" and (self._options.events or task.per_sequence) and reading.format in (None, "conll"):
+        own = format_of(file) if has_format(file) else None
+        if own == "conll" and (self._options.events or task.per_sequence) and reading.format in (None, "conll"):
             return f"{file.name}.csv"
-        return file.name if found is not None else f"{file.name}.{reading.format}"
+        return file.name if own is not None else f"{file.name}.{reading.format}"
 
     def _check_folder(self, model: AnyPath) -> None:
         inputs = {os.path.realpath(path): path for path in (model, *self._outputs)}
@@ -148,7 +143,7 @@ class _Record:
 
     def __init__(self, path: Path, identity: str, *, resume: bool) -> None:
         self._identity, self._file = identity, GrowingFile(path)
-        self._found: dict[str, dict[str, Any]] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
         self._torn = False  # whether the last line was cut off
         if resume and path.is_file():
             self._file.begun = True
@@ -157,13 +152,13 @@ class _Record:
             for line in content.splitlines():
                 try:
                     entry = json.loads(line)
-                    self._found[entry["file"]] = entry
+                    self._entries[entry["file"]] = entry
                 except (ValueError, KeyError, TypeError):  # it was cut off, or is another program's
                     continue
 
     def is_finished(self, source: Path, output: Path) -> bool:
         """Whether the predictions for a file are there, and what they would be now."""
-        entry = self._found.get(_key(output))
+        entry = self._entries.get(_key(output))
         if entry is None or entry.get("by") != self._identity or entry.get("state") != _state(output):
             return False
         return entry.get("of") == _digest(source)
@@ -182,10 +177,10 @@ def _key(output: Path) -> str:
 def _state(path: Path) -> list[int] | None:
     """What changes with a file's content."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _digest(path: AnyPath) -> str:
