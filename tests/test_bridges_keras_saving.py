@@ -23,6 +23,7 @@ from bilstm.layers import (
     GRU,
     LSTM,
     AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
     Conv1D,
     Dense,
@@ -53,7 +54,8 @@ def built(layers: list[Layer], features: int = 3) -> Sequential:
     model = Sequential(layers, seed=0, name="tagger")
     model.build((None, features))
     random = np.random.default_rng(0)
-    model.set_weights([random.normal(0, 0.5, array.shape) for array in model.get_weights()])
+    weights = {name: random.normal(0, 0.5, array.shape) for name, array in model.tensors().items()}
+    model.set_tensors({name: np.abs(array) if "variance" in name else array for name, array in weights.items()})
     return model
 
 
@@ -69,6 +71,7 @@ LAYERS: dict[str, list[Layer]] = {
     ],
     "pooled": [lstm(), AveragePooling1D(3, 2), GlobalMaxPooling1D(), Dense(2, "sigmoid")],
     "dropouts": [SpatialDropout1D(0.3), lstm(use_bias=False), Dropout(0.2), GlobalAveragePooling1D()],
+    "normalized": [BatchNormalization(epsilon=0.1), lstm(), BatchNormalization(scale=False), Dense(2)],
     "equal names": [Dense(4, name="a"), lstm(name="a"), Dense(2, name="a"), Dense(2, use_bias=False)],
     "hard gates": [Bidirectional(lstm(recurrent_activation="hard_sigmoid")), Dense(2)],
     "hard gates of Keras 2": [

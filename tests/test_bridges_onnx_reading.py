@@ -107,7 +107,7 @@ def test_random_models_come_back_or_are_refused_by_node(case: Case) -> None:
         export(case.model(), path)
         found = load_or_error(path)
         if isinstance(found, str):
-            assert re.search(r"node 'layers\.\d/\w+/node' \(\w+\): ", found), found
+            assert re.search(r"node 'layers\.\d+/\w+/node' \(\w+\): ", found), found
         else:
             ours = case.model().predict_rows(case.data)
             np.testing.assert_allclose(found.predict_rows(case.data), ours, rtol=1e-5, atol=1e-5)

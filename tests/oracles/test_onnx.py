@@ -18,6 +18,7 @@ from bilstm.layers import (
     GRU,
     LSTM,
     AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
     Dense,
     Embedding,
@@ -95,6 +96,8 @@ LAYERS: dict[str, list[Layer]] = {
     "other gates": [
         Bidirectional(lstm(), "ave", lstm(go_backwards=True, recurrent_activation="hard_sigmoid")),
     ],
+    "normalized": [BatchNormalization(), lstm(), BatchNormalization(center=False, epsilon=0.2)],
+    "normalized in part": [lstm(), BatchNormalization(scale=False), Bidirectional(GRU(3)), BatchNormalization()],
     "masked": [Masking(-1.0), Bidirectional(lstm()), Dense(2)],
     "masked, last": [Masking(-1.0), Bidirectional(GRU(3))],
     "masked, two": [Masking(0.0), lstm(go_backwards=True), Reverse(), Bidirectional(lstm(2))],
@@ -106,6 +109,7 @@ def test_layers_give_the_same(layers: list[Layer]) -> None:
     model = Sequential(layers, seed=1)
     model.build((None, 2))
     random = np.random.default_rng(0)
+    model.set_tensors({name: random.uniform(0.1, 1, array.shape) for name, array in model.tensors().items()})
     values = random.normal(size=(sum(LENGTHS), 2)).astype(np.float32)
     values[random.random(len(values)) < 0.3] = -1.0
     values[[0, 10]] = 2.0  # no sequence is masked as a whole

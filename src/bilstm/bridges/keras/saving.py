@@ -22,6 +22,7 @@ from bilstm.layers import (
     GRU,
     LSTM,
     AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
     Conv1D,
     Dense,
@@ -42,7 +43,7 @@ from bilstm.ragged import FloatArray
 
 _SAME = (
     *(LSTM, GRU, SimpleRNN, Dense, Dropout, SpatialDropout1D, Masking, Embedding, Conv1D),
-    *(AveragePooling1D, MaxPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D),
+    *(BatchNormalization, AveragePooling1D, MaxPooling1D, GlobalAveragePooling1D, GlobalMaxPooling1D),
 )
 _INSTEAD = {
     "Reverse": "Keras has none; read both directions with Bidirectional",

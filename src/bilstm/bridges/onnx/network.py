@@ -20,6 +20,7 @@ from bilstm.layers import (
     GRU,
     LSTM,
     AveragePooling1D,
+    BatchNormalization,
     Bidirectional,
     ColumnEmbedding,
     Conv1D,
@@ -249,6 +250,16 @@ class Writer:
             return self.graph.add("Softmax", [name], axis=-1)
         return name if activation == "linear" else self.graph.add(_ACTIVATIONS[activation], [name])
 
+    def normalization(self, layer: BatchNormalization, weights: Arrays) -> Rows:
+        """By the moving averages: one product and one sum."""
+        graph, (*learned, mean, variance) = self.graph, [np.asarray(array, np.float64) for array in weights]
+        factor = 1 / np.sqrt(variance + layer.epsilon)
+        if layer.scale:
+            factor *= learned[0]
+        shift = (learned[-1] if layer.center else 0.0) - mean * factor
+        scaled = graph.add("Mul", [self.rows.name, graph.constant(factor.astype(np.float32), "factor")])
+        return self._replaced(graph.add("Add", [scaled, graph.constant(shift.astype(np.float32), "shift")]))
+
     def nothing(self, layer: Layer, weights: Arrays) -> Rows:
         """Dropout acts in training only; masked steps were left out at the beginning, and Reverse done before. What a
         CRF reads are the emissions.
@@ -394,6 +405,7 @@ _LAYERS: dict[type[Layer], _Translation] = {
     **dict.fromkeys((LSTM, GRU, SimpleRNN), Writer.recurrent),
     Bidirectional: Writer.bidirectional,
     Dense: Writer.dense,
+    BatchNormalization: Writer.normalization,
     Embedding: Writer.embedding,
     ColumnEmbedding: Writer.column_embedding,
     Conv1D: Writer.convolution,

@@ -199,7 +199,7 @@ class Reader(AxisReader):
     def _halved(self, rows: Rows, half: bool) -> Rows:
         last = rows.steps[-1] if rows.steps and not rows.pending else None
         if not half or last is None or getattr(last.layer, "merge_mode", None) != "sum":
-            raise RefusedError("only half the sum of two directions is supported")
+            raise RefusedError("only the sum of two directions can be multiplied, by one half")
         return _averaged(rows, last)
 
     def where(self, inputs: Values, attributes: Attributes, node: str) -> Rows:
