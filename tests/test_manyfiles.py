@@ -343,12 +343,28 @@ def test_train_and_evaluate(walks: Path, tmp_path: Path) -> None:
     assert (scores["sequences"], scores["table"]) == (12, pattern)
     assert json.loads(run("evaluate", tmp_path / "model", walks / "walks", "--json"))["accuracy"] == scores["accuracy"]
     run("evaluate", tmp_path / "model", pattern, "--report", tmp_path / "report.html")
+    assert "walk1.csv" in (tmp_path / "report.html").read_text()
     by_sequence = run("evaluate", walks / "whole", pattern, "--labels", walks / "labels.csv", "--json")
     assert json.loads(by_sequence)["labelled_sequences"] == 12
     (tmp_path / "other.csv").write_text("file,who\nwalk1,a\n")
     printed = run("evaluate", walks / "whole", pattern, "--labels", tmp_path / "other.csv", error=True)
     assert "in column 'file' of" in printed
     assert "the first are 'walk1' there and 'walk1.csv' here" in printed
+
+
+def test_windows_of_several_recordings(tmp_path: Path) -> None:
+    """A model of one long recording takes several, and windows are cut from several files."""
+    for number in range(4):
+        recording(number, 300).to_csv(tmp_path / f"{number}.csv", index=False)
+    options = ["--label", "y", *ARGUMENTS, "--window", 20]
+    for name, table in (("one", tmp_path / "0.csv"), ("four", f"{tmp_path}/?.csv")):
+        run("train", table, *options, "--out", tmp_path / name)
+        scores = json.loads(run("evaluate", tmp_path / name, f"{tmp_path}/?.csv", "--json"))
+        assert (scores["sequences"], scores["steps"]) == (4, 1200)
+        run("predict", tmp_path / name, f"{tmp_path}/?.csv", "--out", tmp_path / f"{name}.csv")
+        assert (tmp_path / f"{name}.csv").read_text().startswith("file,t,x,y,predicted,probability\n0.csv,")
+        (tmp_path / f"{name}.csv").unlink()
+        assert run("predict", tmp_path / name, tmp_path / "0.csv", "--out", tmp_path / "out.ndjson")
 
 
 def test_validation_and_test_sets_of_several_files(walks: Path, tmp_path: Path) -> None:

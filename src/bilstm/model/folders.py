@@ -147,7 +147,10 @@ class _Record:
         self._torn = False  # whether the last line was cut off
         if resume and path.is_file():
             self._file.begun = True
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise UserError(f"cannot read {path}: {reason(error)}") from None
             self._torn = not content.endswith(b"\n")
             for line in content.splitlines():
                 try:

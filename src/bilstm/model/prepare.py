@@ -150,7 +150,7 @@ def read_dataset(
     sequences = table.sequences(schema.sequence, schema.order)
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
     if with_truth:
-        target = find_target(table, sequences, schema.sequence, task.columns, labels, [])
+        target = find_target(table, sequences, schema.sequence or table.own_sequence, task.columns, labels, [])
         truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen, option=option)
         data = dataclasses.replace(data, truth=truth, unseen=unseen)
     if group is not None:

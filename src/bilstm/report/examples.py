@@ -118,7 +118,7 @@ def describe_sequences(
         answers = slice(0, 1) if model.task.per_sequence else shown
         descriptions.append(
             {
-                "name": _name(schema.sequence, table, int(one.rows[0]), index),
+                "name": _name(schema.sequence or table.own_sequence, table, int(one.rows[0]), index),
                 "place": _location(table, int(one.rows.min())),
                 "steps": len(one.rows),
                 "labelled": int(model.task.labelled(one.known).sum()),
