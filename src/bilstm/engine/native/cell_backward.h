@@ -1,6 +1,6 @@
 // The backward pass of a cell: gradients of its gates, and of its weights. What it needs of a policy:
 //   with_gate_vectors(n, f)  calls f(Constant<n>) for a block's number of vectors of gates;
-//   gradient<V>(dh, places)  the gate gradients of a sequence's step and block of units, whose gates are V vectors;
+//   gradient<V>(dh, pointers)  the gate gradients of a sequence's step and block of units, whose gates are V vectors;
 //   Parts                    which of the weights' gradients are made of which features; see weight_gradient.
 #pragma once
 
@@ -26,7 +26,7 @@ struct AnyCell {
 };
 
 // What the backward step of one sequence and block of units reads and writes.
-struct GradientPlaces {
+struct GradientPointers {
     const float* gates;   // activated
     float* gradients;     // of the gates' inputs; may be the same place
     Vec h;                // the output
@@ -101,17 +101,17 @@ template <typename Cell, int Rows, int Vectors>
             const int64_t block = panel * kTileVectors + v, unit = block * kLanes, own = block / kBlocks;
             const int64_t width = std::min(kPanel, direction.gates.columns - own * kPanel);
             Cell::with_gate_vectors(width / kLanes, [&](auto vectors) {
-                GradientPlaces places;
-                places.gates = Cell::kKeepsGates ? gates_now.row(own, at, width) : nullptr;
-                places.gradients = gradients.row(own, at, width) + block % kBlocks * kLanes;
-                places.h = load_partial(hidden_now + unit, direction.units - unit);
-                places.before = cells_before    ? cells_before + (block * sequences_before + at) * kLanes
-                                : hidden_before ? hidden_before + unit
-                                                : nullptr;
-                places.before_units = direction.units - unit;
-                places.carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
-                places.carried = by_state;
-                Cell::template gradient<decltype(vectors)::value>(direction, sums[r][v], places);
+                GradientPointers pointers;
+                pointers.gates = Cell::kKeepsGates ? gates_now.row(own, at, width) : nullptr;
+                pointers.gradients = gradients.row(own, at, width) + block % kBlocks * kLanes;
+                pointers.h = load_partial(hidden_now + unit, direction.units - unit);
+                pointers.before = cells_before    ? cells_before + (block * sequences_before + at) * kLanes
+                                  : hidden_before ? hidden_before + unit
+                                                  : nullptr;
+                pointers.before_units = direction.units - unit;
+                pointers.carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
+                pointers.carried = by_state;
+                Cell::template gradient<decltype(vectors)::value>(direction, sums[r][v], pointers);
             });
         }
     }

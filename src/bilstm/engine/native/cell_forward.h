@@ -16,31 +16,31 @@
 namespace bilstm {
 
 // Where the numbers of one sequence, step and panel are; those of the next panel a step further.
-struct CellPlaces {
+struct CellPointers {
     const float* before;  // of the step before, or null: c, or h of a cell without
     float *cell, *gates;  // gates: null where they are not kept
     float *recent, *hidden;
     int64_t before_step, cell_step, gate_step;
 };
 
-// A number of units' places further, with a single sequence, of which a panel is a step.
+// By a number of panels, each of which is a step for a single sequence.
 template <typename Cell>
-[[gnu::always_inline]] inline void go_on(CellPlaces& at, int64_t panels) {
+[[gnu::always_inline]] inline void advance(CellPointers& at, int64_t panels) {
     if (at.before) at.before += panels * at.before_step;
     if (at.gates) at.gates += panels * kPanel;
     if constexpr (Cell::kHasCells) at.cell += panels * at.cell_step;
     at.recent += panels * Cell::kUnits, at.hidden += panels * Cell::kUnits;
 }
 
-template <typename Cell, int Panels, int Last>
-inline constexpr int kSumsOf = Cell::kVectors * (Panels - 1) + Last;
+template <typename Cell, int Panels, int LastVectors>
+inline constexpr int kSumsOf = Cell::kVectors * (Panels - 1) + LastVectors;
 
-// Where a tile from `panel` on, of whose Panels panels the last has Last vectors, has a row's numbers.
-template <typename Cell, int Panels, int Last>
-[[gnu::always_inline]] inline CellPlaces cell_places(const DirectionPass& pass, int64_t row, int64_t t, int64_t panel,
-                                                     bool continues) {
+// Where a tile from `panel` on, of whose Panels panels the last has LastVectors vectors, has the numbers of a row.
+template <typename Cell, int Panels, int LastVectors>
+[[gnu::always_inline]] inline CellPointers cell_pointers(const DirectionPass& pass, int64_t row, int64_t t,
+                                                         int64_t panel, bool continues) {
     const int64_t unit = panel * Cell::kUnits;
-    CellPlaces at;
+    CellPointers at;
     at.gates = nullptr;
     at.gate_step = 0;
     if constexpr (Cell::kHasCells) {
@@ -53,7 +53,7 @@ template <typename Cell, int Panels, int Last>
         at.before = continues ? pass.before(row, t) + unit : nullptr;
     }
     if (pass.gates) {
-        constexpr int64_t kWidth = Cell::template kGateVectors<Last> * kLanes;
+        constexpr int64_t kWidth = Cell::template kGateVectors<LastVectors> * kLanes;
         const GateRows all = pass.gate_rows(t);
         at.gates = all.row(panel, row, Panels == 1 ? kWidth : kPanel);
         if (Panels == 2) at.gate_step = all.row(panel + 1, row, kWidth) - at.gates;
@@ -104,12 +104,12 @@ void project(const DirectionPass& pass, int64_t t, int64_t first, int64_t last, 
 }
 
 // The inputs' part of the sums, of Rows sequences from `row` on and Panels panels from `panel` on, the last of them of
-// Last vectors. `projected`: that part, if known.
-template <typename Cell, typename Weight, int Panels, int Last, int Rows, typename Column>
+// LastVectors vectors. `projected`: that part, if known.
+template <typename Cell, typename Weight, int Panels, int LastVectors, int Rows, typename Column>
 [[gnu::always_inline]] inline void input_sums(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
                                               const float* projected, const Column& column,
-                                              Vec (&sums)[Rows][kSumsOf<Cell, Panels, Last>]) {
-    constexpr int P = Cell::kVectors, kVectors = kSumsOf<Cell, Panels, Last>;
+                                              Vec (&sums)[Rows][kSumsOf<Cell, Panels, LastVectors>]) {
+    constexpr int P = Cell::kVectors, kVectors = kSumsOf<Cell, Panels, LastVectors>;
     const Parameter& weights = pass.direction->weights;
     if (projected) {
         for (int r = 0; r < Rows; ++r)
@@ -128,20 +128,20 @@ template <typename Cell, typename Weight, int Panels, int Last, int Rows, typena
 }
 
 // What enters a step's gates; previous(r) is h of the step before, or null. What Cell::turn sets aside goes no further.
-template <typename Cell, typename Weight, int Panels, int Last, int Rows, typename Previous>
+template <typename Cell, typename Weight, int Panels, int LastVectors, int Rows, typename Previous>
 [[gnu::always_inline]] inline void gate_sums(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
                                              const float* projected, const Previous& previous,
-                                             Vec (&sums)[Rows][kSumsOf<Cell, Panels, Last>],
+                                             Vec (&sums)[Rows][kSumsOf<Cell, Panels, LastVectors>],
                                              Vec (&aside)[Rows][Panels]) {
-    constexpr int P = Cell::kVectors, kVectors = kSumsOf<Cell, Panels, Last>;
+    constexpr int P = Cell::kVectors, kVectors = kSumsOf<Cell, Panels, LastVectors>;
     const Direction& direction = *pass.direction;
     const int64_t panel_step = direction.weights.shape.start(1);
     const Weight* first = direction.weights.panels<Weight>() + panel * panel_step;
     const auto column = [&](int64_t k, int v) {
-        const int64_t width = v / P == Panels - 1 ? Last * kLanes : P * kLanes;
+        const int64_t width = v / P == Panels - 1 ? LastVectors * kLanes : P * kLanes;
         return first + v / P * panel_step + k * width + v % P * kLanes;
     };
-    input_sums<Cell, Weight, Panels, Last>(pass, t, row, panel, projected, column, sums);
+    input_sums<Cell, Weight, Panels, LastVectors>(pass, t, row, panel, projected, column, sums);
     for (int r = 0; r < Rows; ++r)
         Cell::turn(direction.weights.value.data() + panel * panel_step, panel_step, direction.inputs, sums[r],
                    aside[r]);
@@ -152,24 +152,24 @@ template <typename Cell, typename Weight, int Panels, int Last, int Rows, typena
         a, direction.units, [&](int64_t k, int v) { return column(direction.first_recurrent + k, v); }, sums);
 }
 
-template <typename Cell, typename Weight, int Rows, int Panels, int Last>
+template <typename Cell, typename Weight, int Rows, int Panels, int LastVectors>
 [[gnu::always_inline]] inline void forward_tile(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
                                                 const float* projected, const Mode& mode) {
     const bool continues = t > 0 || mode.states_in;
     if (pass.gates && pass.fetches_ahead) {  // while the tile computes what goes there
-        const int64_t width = Panels == 1 ? Cell::template kGateVectors<Last> * kLanes : kPanel;
+        const int64_t width = Panels == 1 ? Cell::template kGateVectors<LastVectors> * kLanes : kPanel;
         prefetch(pass.gate_rows(t).row(panel, row, width), Rows * width);
         if constexpr (Cell::kHasCells)
             prefetch(pass.cell_run(t) + (panel * pass.cell_rows(t) + row) * kLanes, Rows * kLanes);
     }
-    Vec sums[Rows][kSumsOf<Cell, Panels, Last>], aside[Rows][Panels];
-    gate_sums<Cell, Weight, Panels, Last>(
+    Vec sums[Rows][kSumsOf<Cell, Panels, LastVectors>], aside[Rows][Panels];
+    gate_sums<Cell, Weight, Panels, LastVectors>(
         pass, t, row, panel, projected, [&](int r) { return continues ? pass.before(row + r, t) : nullptr; }, sums,
         aside);
-    CellPlaces at[Rows];
-    for (int r = 0; r < Rows; ++r) at[r] = cell_places<Cell, Panels, Last>(pass, row + r, t, panel, continues);
-    Cell::template finish<Weight, Panels, Last>(*pass.direction, at, pass.direction->units - panel * Cell::kUnits, sums,
-                                                aside);
+    CellPointers at[Rows];
+    for (int r = 0; r < Rows; ++r) at[r] = cell_pointers<Cell, Panels, LastVectors>(pass, row + r, t, panel, continues);
+    Cell::template finish<Weight, Panels, LastVectors>(*pass.direction, at,
+                                                       pass.direction->units - panel * Cell::kUnits, sums, aside);
 }
 
 // The inputs' part of a step from its first sequence on, or null where the step is to compute it.
@@ -224,14 +224,14 @@ void step_with(const DirectionPass& pass, int64_t t, int64_t first, int64_t last
 struct Single;  // the caller that is a sequence alone
 
 // One panel, or two, of both directions.
-template <typename Cell, int Panels, int Last>
+template <typename Cell, int Panels, int LastVectors>
 [[gnu::always_inline]] inline void both_tile(const float* const (&weights)[2], const float* const (&inputs)[2],
                                              const float* const (&before)[2], const Direction& direction, int64_t panel,
-                                             const CellPlaces (&at)[2]) {
-    constexpr int P = Cell::kVectors, kVectors = kSumsOf<Cell, Panels, Last>;
+                                             const CellPointers (&at)[2]) {
+    constexpr int P = Cell::kVectors, kVectors = kSumsOf<Cell, Panels, LastVectors>;
     const int64_t panel_step = direction.weights.shape.start(1);
     const auto column = [&](int64_t k, int r, int v) {
-        const int64_t width = v / P == Panels - 1 ? Last * kLanes : P * kLanes;
+        const int64_t width = v / P == Panels - 1 ? LastVectors * kLanes : P * kLanes;
         return weights[r] + (panel + v / P) * panel_step + k * width + v % P * kLanes;
     };
     Vec sums[2][kVectors], aside[2][Panels];
@@ -245,7 +245,8 @@ template <typename Cell, int Panels, int Last>
         multiply_add_apart(
             before, direction.units, [&](int64_t k, int r, int v) { return column(skip + k, r, v); }, sums);
     }
-    Cell::template finish<Single, Panels, Last>(direction, at, direction.units - panel * Cell::kUnits, sums, aside);
+    Cell::template finish<Single, Panels, LastVectors>(direction, at, direction.units - panel * Cell::kUnits, sums,
+                                                       aside);
 }
 
 template <typename Cell>
@@ -262,11 +263,11 @@ void both_directions(const DirectionPass& first, const DirectionPass& second, co
         const float* const inputs[2] = {first.input_row(0, t), second.input_row(0, t)};
         const float* const before[2] = {continues ? first.before(0, t) : nullptr,
                                         continues ? second.before(0, t) : nullptr};
-        CellPlaces at[2] = {cell_places<Cell, 2, Cell::kVectors>(first, 0, t, 0, continues),
-                            cell_places<Cell, 2, Cell::kVectors>(second, 0, t, 0, continues)};
+        CellPointers at[2] = {cell_pointers<Cell, 2, Cell::kVectors>(first, 0, t, 0, continues),
+                              cell_pointers<Cell, 2, Cell::kVectors>(second, 0, t, 0, continues)};
         const auto tile = [&](auto count, auto last, int64_t panel) {
             both_tile<Cell, count, last>(weights, inputs, before, direction, panel, at);
-            for (CellPlaces& own : at) go_on<Cell>(own, count);
+            for (CellPointers& own : at) advance<Cell>(own, count);
         };
         for (int64_t panel = 0; panel < panels;) {  // two at once where there are registers for their sums
             const bool two = panel + 1 < panels && (kManyRegisters || shape.width(panel + 1) < Cell::kVectors * kLanes);

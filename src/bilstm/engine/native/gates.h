@@ -93,13 +93,13 @@ template <int Vectors>
 inline constexpr int kTogether = 1;
 
 // Activates rows of gate sums by `gates`, a kind of gate_activation.h, and calls function(n, its gates) for the n-th
-// block, row by row. A row is of `Blocks` blocks, the last of Last vectors, the others of four.
-template <int Blocks, int Last, typename Gates, int Rows, int Vectors, typename Function>
+// block, row by row. A row is of `Blocks` blocks, the last of LastVectors vectors, the others of four.
+template <int Blocks, int LastVectors, typename Gates, int Rows, int Vectors, typename Function>
 [[gnu::always_inline]] inline void for_activated_gates(const Gates& gates, const Vec (&sums)[Rows][Vectors],
                                                        Function&& function) {
-    static_assert(Vectors == 4 * (Blocks - 1) + Last);
-    constexpr int kBlocks = Rows * Blocks, kMost = Blocks == 1 ? std::max(1, kTogether * 4 / Last) : kTogether;
-    constexpr auto width = [](int n) { return n % Blocks == Blocks - 1 ? Last : 4; };
+    static_assert(Vectors == 4 * (Blocks - 1) + LastVectors);
+    constexpr int kBlocks = Rows * Blocks, kMost = Blocks == 1 ? std::max(1, kTogether * 4 / LastVectors) : kTogether;
+    constexpr auto width = [](int n) { return n % Blocks == Blocks - 1 ? LastVectors : 4; };
     const auto together = [&]<int First, int Count>(std::integer_sequence<int, First, Count>) {
         constexpr int kVectors = [&] {
             int sum = 0;
@@ -111,7 +111,7 @@ template <int Blocks, int Last, typename Gates, int Rows, int Vectors, typename 
         each<kVectors>([&](int v) { activated[v] = sums[(kStart + v) / Vectors][(kStart + v) % Vectors]; });
         gates.activate(activated, [&](int v) {
             const int within = (kStart + v) % Vectors - 4 * (Blocks - 1);
-            return within < 0 ? candidate_lanes<4>((within + 8) % 4) : candidate_lanes<Last>(within);
+            return within < 0 ? candidate_lanes<4>((within + 8) % 4) : candidate_lanes<LastVectors>(within);
         });
         const Vec* block = activated;
         each<Count>([&](int n) {

@@ -62,18 +62,18 @@ struct Gru : AnyGru {
         });
     }
 
-    template <typename Caller, int Panels, int Last, int Rows>
-    [[gnu::always_inline]] static void finish(const Direction& direction, const CellPlaces (&at)[Rows], int64_t units,
+    template <typename Caller, int Panels, int LastVectors, int Rows>
+    [[gnu::always_inline]] static void finish(const Direction& direction, const CellPointers (&at)[Rows], int64_t units,
                                               const Vec (&sums)[Rows][3 * Panels], const Vec (&aside)[Rows][Panels]) {
         constexpr int kCells = Rows * Panels;
         Vec z[kCells], candidates[kCells];
         const auto place = [&](int n) -> float* {
-            const CellPlaces& own = at[n / Panels];
+            const CellPointers& own = at[n / Panels];
             return own.gates ? own.gates + n % Panels * own.gate_step : nullptr;
         };
         activate<Panels>(direction, sums, aside, place, z, candidates);
         bilstm::each<kCells>([&](int n) {
-            const CellPlaces& own = at[n / Panels];
+            const CellPointers& own = at[n / Panels];
             const int64_t unit = n % Panels * kLanes;
             const Vec h = output(z[n], candidates[n], own.before ? load(own.before + unit) : Vec{});
             store(own.recent + unit, h);
@@ -90,18 +90,19 @@ struct Gru : AnyGru {
 
     // Gradients of the sums of z and r, of the candidate's inputs, and of its recurrent part.
     template <int>
-    [[gnu::always_inline]] static void gradient(const Direction& direction, Vec dh, const GradientPlaces& place) {
+    [[gnu::always_inline]] static void gradient(const Direction& direction, Vec dh, const GradientPointers& pointers) {
         const Gates kind = gates_of(direction);
-        const Vec z = load(place.gates), r = load(place.gates + kLanes), candidate = load(place.gates + 2 * kLanes);
-        const Vec recurrent = load(place.gates + 3 * kLanes);
-        const Vec before = place.before ? load_partial(place.before, place.before_units) : Vec{};
-        if (place.carried) dh = dh + load(place.carry);
+        const Vec z = load(pointers.gates), r = load(pointers.gates + kLanes),
+                  candidate = load(pointers.gates + 2 * kLanes);
+        const Vec recurrent = load(pointers.gates + 3 * kLanes);
+        const Vec before = pointers.before ? load_partial(pointers.before, pointers.before_units) : Vec{};
+        if (pointers.carried) dh = dh + load(pointers.carry);
         const Vec by_candidate = dh * (1.0f - z) * negated_fma(candidate, candidate, broadcast(1.0f));
-        store(place.gradients, without_vanishing(dh * (before - candidate) * kind.slope(z)));
-        store(place.gradients + kLanes, without_vanishing(by_candidate * recurrent * kind.slope(r)));
-        store(place.gradients + 2 * kLanes, without_vanishing(by_candidate));
-        store(place.gradients + 3 * kLanes, without_vanishing(by_candidate * r));
-        store(place.carry, without_vanishing(dh * z));
+        store(pointers.gradients, without_vanishing(dh * (before - candidate) * kind.slope(z)));
+        store(pointers.gradients + kLanes, without_vanishing(by_candidate * recurrent * kind.slope(r)));
+        store(pointers.gradients + 2 * kLanes, without_vanishing(by_candidate));
+        store(pointers.gradients + 3 * kLanes, without_vanishing(by_candidate * r));
+        store(pointers.carry, without_vanishing(dh * z));
     }
 };
 

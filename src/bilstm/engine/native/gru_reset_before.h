@@ -132,16 +132,16 @@ void two_halves(const DirectionPass& pass, int64_t t, int64_t first, int64_t las
 template <typename Gates>
 struct FirstHalf : GruCommon {
     template <int>
-    [[gnu::always_inline]] static void gradient(const Direction& direction, Vec dh, const GradientPlaces& place) {
+    [[gnu::always_inline]] static void gradient(const Direction& direction, Vec dh, const GradientPointers& pointers) {
         const Gates kind(direction.gate_slope());
-        const Vec z = load(place.gates), candidate = load(place.gates + 2 * kLanes);
-        const Vec before = place.before ? load_partial(place.before, place.before_units) : Vec{};
-        if (place.carried) dh = dh + load(place.carry);
+        const Vec z = load(pointers.gates), candidate = load(pointers.gates + 2 * kLanes);
+        const Vec before = pointers.before ? load_partial(pointers.before, pointers.before_units) : Vec{};
+        if (pointers.carried) dh = dh + load(pointers.carry);
         const Vec by_candidate = dh * (1.0f - z) * negated_fma(candidate, candidate, broadcast(1.0f));
-        store(place.gradients + 3 * kLanes, load(place.gates + 3 * kLanes));  // for the gradients of weights
-        store(place.gradients, without_vanishing(dh * (before - candidate) * kind.slope(z)));
-        store(place.gradients + 2 * kLanes, without_vanishing(by_candidate));
-        store(place.carry, without_vanishing(dh * z));
+        store(pointers.gradients + 3 * kLanes, load(pointers.gates + 3 * kLanes));  // for the gradients of weights
+        store(pointers.gradients, without_vanishing(dh * (before - candidate) * kind.slope(z)));
+        store(pointers.gradients + 2 * kLanes, without_vanishing(by_candidate));
+        store(pointers.carry, without_vanishing(dh * z));
     }
 };
 

@@ -32,11 +32,11 @@ struct AnyLstm : AnyCell {
         bilstm::with_gate_vectors(vectors, function);
     }
 
-    // Of the last panel, where they are Last vectors, or of another.
-    template <int Last>
+    // Of the last panel, where they are LastVectors vectors, or of another.
+    template <int LastVectors>
     [[gnu::always_inline]] static void keep_gates(float* to, bool last, const Vec* activated) {
         bilstm::each<4>([&](int v) {
-            if (v < (last ? Last : 4)) store(to + v * kLanes, activated[v]);
+            if (v < (last ? LastVectors : 4)) store(to + v * kLanes, activated[v]);
         });
     }
 };
@@ -48,26 +48,26 @@ struct Lstm : AnyLstm {
 
     // Rows whose places are known; `units` are those from the first panel on. Caller: for a copy of its own in each,
     // since compilers inline what is called once.
-    template <typename Caller, int Panels, int Last, int Rows>
-    [[gnu::always_inline]] static void finish(const Direction& direction, const CellPlaces (&at)[Rows], int64_t units,
-                                              const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
+    template <typename Caller, int Panels, int LastVectors, int Rows>
+    [[gnu::always_inline]] static void finish(const Direction& direction, const CellPointers (&at)[Rows], int64_t units,
+                                              const Vec (&sums)[Rows][4 * (Panels - 1) + LastVectors],
                                               const Vec (&)[Rows][Panels]) {
         constexpr int kCells = Rows * Panels;
         Vec c[kCells], h[kCells], o[kCells];
-        for_activated_gates<Panels, Last>(gates_of(direction), sums, [&](int n, const Vec* activated) {
-            const CellPlaces& own = at[n / Panels];
+        for_activated_gates<Panels, LastVectors>(gates_of(direction), sums, [&](int n, const Vec* activated) {
+            const CellPointers& own = at[n / Panels];
             const int64_t block = n % Panels;
             const bool last = block == Panels - 1;
             const Vec before = own.before ? load(own.before + block * own.before_step) : Vec{};
             Vec gate[4];
-            last ? split_gates<Last>(activated, gate) : split_gates<4>(activated, gate);
+            last ? split_gates<LastVectors>(activated, gate) : split_gates<4>(activated, gate);
             h[n] = c[n] = fma(gate[1], before, gate[0] * gate[2]);
             o[n] = gate[3];
-            if (own.gates) keep_gates<Last>(own.gates + block * own.gate_step, last, activated);
+            if (own.gates) keep_gates<LastVectors>(own.gates + block * own.gate_step, last, activated);
         });
         hyperbolic_tangents(h);
         bilstm::each<kCells>([&](int n) {
-            const CellPlaces& own = at[n / Panels];
+            const CellPointers& own = at[n / Panels];
             const int64_t block = n % Panels, unit = block * kLanes;
             h[n] = o[n] * h[n];
             store(own.cell + block * own.cell_step, c[n]);
@@ -85,22 +85,22 @@ struct Lstm : AnyLstm {
     }
 
     template <int Vectors>
-    [[gnu::always_inline]] static void gradient(const Direction& direction, Vec dh, const GradientPlaces& place) {
+    [[gnu::always_inline]] static void gradient(const Direction& direction, Vec dh, const GradientPointers& pointers) {
         const Gates kind = gates_of(direction);
         Vec gates[4], gradients[4];
-        load_gates<Vectors>(place.gates, gates);
+        load_gates<Vectors>(pointers.gates, gates);
         const auto& [i, f, g, o] = gates;
         // The tangent of the cell's state: cheaper from the output than from the state.
-        const Vec squashed = place.h / at_least(o, 0x1p-124f);
+        const Vec squashed = pointers.h / at_least(o, 0x1p-124f);
         Vec dc = dh * o * negated_fma(squashed, squashed, broadcast(1.0f));
-        if (place.carried) dc = dc + load(place.carry);
-        const Vec before = place.before ? load(place.before) : Vec{};
+        if (pointers.carried) dc = dc + load(pointers.carry);
+        const Vec before = pointers.before ? load(pointers.before) : Vec{};
         gradients[0] = without_vanishing(dc * g * kind.slope(i));
         gradients[1] = without_vanishing(dc * before * kind.slope(f));
         gradients[2] = without_vanishing(dc * i * negated_fma(g, g, broadcast(1.0f)));
         gradients[3] = without_vanishing(dh * squashed * kind.slope(o));
-        store_gates<Vectors>(gradients, place.gradients);
-        store(place.carry, without_vanishing(dc * f));
+        store_gates<Vectors>(gradients, pointers.gradients);
+        store(pointers.carry, without_vanishing(dc * f));
     }
 };
 

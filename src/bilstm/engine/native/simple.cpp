@@ -49,11 +49,11 @@ struct AnySimple : AnyCell {
 
 template <typename Activation>
 struct Simple : AnySimple {
-    template <typename Caller, int Panels, int Last, int Rows>
-    [[gnu::always_inline]] static void finish(const Direction&, const CellPlaces (&at)[Rows], int64_t units,
-                                              const Vec (&sums)[Rows][4 * (Panels - 1) + Last],
+    template <typename Caller, int Panels, int LastVectors, int Rows>
+    [[gnu::always_inline]] static void finish(const Direction&, const CellPointers (&at)[Rows], int64_t units,
+                                              const Vec (&sums)[Rows][4 * (Panels - 1) + LastVectors],
                                               const Vec (&)[Rows][Panels]) {
-        constexpr int V = 4 * (Panels - 1) + Last;
+        constexpr int V = 4 * (Panels - 1) + LastVectors;
         for (int r = 0; r < Rows; ++r) {
             Vec h[V];
             bilstm::each<V>([&](int v) { h[v] = sums[r][v]; });
@@ -67,8 +67,8 @@ struct Simple : AnySimple {
     }
 
     template <int>
-    [[gnu::always_inline]] static void gradient(const Direction&, Vec dh, const GradientPlaces& place) {
-        store(place.gradients, without_vanishing(dh * Activation::slope(place.h)));
+    [[gnu::always_inline]] static void gradient(const Direction&, Vec dh, const GradientPointers& pointers) {
+        store(pointers.gradients, without_vanishing(dh * Activation::slope(pointers.h)));
     }
 };
 
