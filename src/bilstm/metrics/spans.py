@@ -1,13 +1,12 @@
-"""Spans that labels of the form B-X, I-X and O mark: names, chunks, slots.
+"""Spans that tags such as B-X, I-X and O mark: names, chunks, slots; for the schemes see `bilstm.metrics.schemes`.
 
 They are counted as `conlleval` does, the script of the shared tasks of CoNLL-2000 to 2003, and seqeval by default: a
-span is right if its first step, its last step and its type are. Any labels make spans: an I-X that continues no X
-begins one.
+span is right if its first step, its last step and its type are. Any tags make spans: an I-X that continues no X begins
+one. B and S always begin a span, E and S always end one; L counts as E, U as S, and M as I.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,18 +16,16 @@ import numpy.typing as npt
 from bilstm.metrics.counts import Counts, Scores
 from bilstm.metrics.events import DetectionScores, Events, events_at, match_events
 from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
+from bilstm.metrics.schemes import detect_scheme, parse_tag
 from bilstm.ragged import as_offsets
-
-_LABEL = re.compile(r"O|[BI](?:-(.+))?", re.DOTALL)
 
 
 def is_bio(classes: Sequence[str]) -> bool:
-    """Whether all names of classes are of the form B-X, I-X and O, and at least one has a type X.
+    """Whether all names of classes are tags that mark spans, such as B-X, I-X and O, or those of another scheme.
 
-    Types may be left out where there is only one, but then B and I must both occur.
+    Types may be left out where there is only one, but then B and I must both occur; see `detect_scheme`.
     """
-    marks = [_LABEL.fullmatch(name) for name in classes]
-    return all(marks) and (any(mark and mark[1] for mark in marks) or {"B", "I"} <= set(classes))
+    return detect_scheme(classes) is not None
 
 
 def find_spans(labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str]) -> tuple[Events, list[str]]:
@@ -37,7 +34,7 @@ def find_spans(labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[
     Args:
         labels: (steps,) integers from -1 to len(classes) - 1.
         offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
-        classes: the names of the labels, of the form B-X, I-X and O.
+        classes: the names of the labels, tags such as B-X, I-X and O.
 
     Returns:
         The spans, whose classes index the types; the types, sorted, "" for a B or I without a type.
@@ -47,13 +44,13 @@ def find_spans(labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[
     """
     truth, _ = check_classes(labels, np.zeros(np.shape(labels), np.int64), len(classes))
     bounds = as_offsets(offsets, len(truth))
-    begins, types, names = _meaning(classes)
+    begins, ends, types, names = _meaning(classes)
     kept = np.flatnonzero(truth >= 0)
-    kind, begin = types[truth[kept]], begins[truth[kept]]
+    kind, begin, end = types[truth[kept]], begins[truth[kept]], ends[truth[kept]]
     sequence = np.searchsorted(bounds, kept, side="right") - 1
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
-    anew[1:] = begin[1:] | (kind[1:] != kind[:-1]) | (sequence[1:] != sequence[:-1])
+    anew[1:] = begin[1:] | end[:-1] | (kind[1:] != kind[:-1]) | (sequence[1:] != sequence[:-1])
     starts = np.flatnonzero(anew & inside)
     edges = np.append(np.flatnonzero(anew), len(kept))
     stops = edges[np.searchsorted(edges, starts, side="right")]
@@ -69,7 +66,7 @@ def span_report(
         labels: (steps,) integers from -1 to len(classes) - 1. Unlabelled steps (-1) are left out of both sides.
         predicted: (steps,) integers from 0 to len(classes) - 1.
         offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
-        classes: the names of the labels, of the form B-X, I-X and O.
+        classes: the names of the labels, tags such as B-X, I-X and O.
 
     Returns:
         What `event_report` returns, where "f1" is the score that is usually reported; "per_class" is a dict by type.
@@ -89,7 +86,7 @@ class SpanScores(DetectionScores):
 
     Args:
         labelled: (n_sequences,) whether a sequence has labels.
-        classes: the names of the labels, of the form B-X, I-X and O.
+        classes: the names of the labels, tags such as B-X, I-X and O.
         groups: (n_sequences,) integers, the group of each sequence: intervals then come from drawing whole groups.
 
     Raises:
@@ -101,7 +98,7 @@ class SpanScores(DetectionScores):
 
     def __init__(self, labelled: npt.ArrayLike, classes: Sequence[str], *, groups: npt.ArrayLike | None = None) -> None:
         self._classes = classes
-        _, _, self._types = _meaning(classes)
+        *_, self._types = _meaning(classes)
         super().__init__(labelled, len(self._types), groups=groups)
 
     def add_spans(self, labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
@@ -118,13 +115,14 @@ class SpanScores(DetectionScores):
         return report | {"per_class": dict(zip(self._types, report["per_class"], strict=True))}
 
 
-def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], Classes, list[str]]:
-    """Whether each label begins a span, the index of its type (-1 for O), and the types."""
-    marks = [_LABEL.fullmatch(name) for name in classes]
-    for name, mark in zip(classes, marks, strict=True):
-        if mark is None:
-            raise ValueError(f"labels of spans have the form B-X, I-X or O, not {name!r}")
-    types = [None if name == "O" else mark[1] or "" for name, mark in zip(classes, marks, strict=True) if mark]
-    names = sorted({type_ for type_ in types if type_ is not None})
-    begins = np.array([name.startswith("B") for name in classes], bool)
-    return begins, np.array([-1 if type_ is None else names.index(type_) for type_ in types], np.int64), names
+def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], Classes, list[str]]:
+    """Whether each label begins a span and whether it ends one, the index of its type (-1 for O), and the types."""
+    tags = [parse_tag(name) for name in classes]
+    for name, tag in zip(classes, tags, strict=True):
+        if tag is None:
+            raise ValueError(f"labels of spans have the form B-X, I-X, O, or E, S, L, U or M as prefix, not {name!r}")
+    known = [tag for tag in tags if tag]
+    names = sorted({type_ for prefix, type_ in known if prefix != "O"})
+    types = [-1 if prefix == "O" else names.index(type_) for prefix, type_ in known]
+    begins, ends = (np.array([prefix in marks for prefix, _ in known], bool) for marks in ("BSU", "ESLU"))
+    return begins, ends, np.array(types, np.int64), names
