@@ -51,6 +51,11 @@ def parse_tag(name: str) -> tuple[str, str] | None:
     return None if mark is None else (mark[1] or "O", mark[2] or "")
 
 
+def role_of(prefix: str) -> str:
+    """What a prefix means: B, I, E, S or O; L is as E, U as S, and M as I."""
+    return _ROLES.get(prefix, prefix)
+
+
 def scheme_name(name: str) -> str:
     """The name in `SCHEMES` that a name in any case, or BIO or BIOES, means.
 
@@ -112,7 +117,7 @@ def forbidden_transitions(classes: Sequence[str], scheme: str | None = None) -> 
                 f"the label {label!r} is none of the scheme {name}, whose tags are "
                 f"{', '.join(f'{prefix}-X' for prefix in _PREFIXES[name])} and O"
             )
-        roles.append(_ROLES.get(tag[0], tag[0]))
+        roles.append(role_of(tag[0]))
         types.append(tag[1] if tag[0] != "O" else None)
     # What lies outside a sequence is as O.
     role = np.array([*roles, "O"])

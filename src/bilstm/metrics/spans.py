@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bilstm.metrics.counts import Counts, Scores
 from bilstm.metrics.events import DetectionScores, Events, events_at, match_events
 from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
-from bilstm.metrics.schemes import detect_scheme, parse_tag
+from bilstm.metrics.schemes import detect_scheme, forbidden_transitions, parse_tag, role_of, scheme_name
 from bilstm.ragged import as_offsets
 
 
@@ -28,13 +28,17 @@ def is_bio(classes: Sequence[str]) -> bool:
     return detect_scheme(classes) is not None
 
 
-def find_spans(labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str]) -> tuple[Events, list[str]]:
+def find_spans(
+    labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str], *, scheme: str | None = None
+) -> tuple[Events, list[str]]:
     """The spans that labels mark, as events, and their types. Unlabelled steps (-1) are skipped.
 
     Args:
         labels: (steps,) integers from -1 to len(classes) - 1.
         offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
         classes: the names of the labels, tags such as B-X, I-X and O.
+        scheme: one of `bilstm.metrics.schemes.SCHEMES`: only spans that it spells out in full, as in seqeval's strict
+            mode; None: all, as `conlleval` counts them.
 
     Returns:
         The spans, whose classes index the types; the types, sorted, "" for a B or I without a type.
@@ -44,16 +48,24 @@ def find_spans(labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[
     """
     truth, _ = check_classes(labels, np.zeros(np.shape(labels), np.int64), len(classes))
     bounds = as_offsets(offsets, len(truth))
-    begins, ends, types, names = _meaning(classes)
+    roles, types, names = _meaning(classes)
+    if scheme is not None:
+        forbidden_transitions(classes, scheme)  # refuses labels of another scheme
     kept = np.flatnonzero(truth >= 0)
-    kind, begin, end = types[truth[kept]], begins[truth[kept]], ends[truth[kept]]
+    kind, role = types[truth[kept]], roles[truth[kept]]
     sequence = np.searchsorted(bounds, kept, side="right") - 1
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
-    anew[1:] = begin[1:] | end[:-1] | (kind[1:] != kind[:-1]) | (sequence[1:] != sequence[:-1])
+    first = np.concatenate([[True], sequence[1:] != sequence[:-1], [True]])  # whether a step begins a sequence
+    changes = first.copy()
+    changes[1:-1] |= kind[1:] != kind[:-1]
+    anew[1:] = np.isin(role[1:], ["B", "S"]) | np.isin(role[:-1], ["E", "S"]) | changes[1:-1]
     starts = np.flatnonzero(anew & inside)
     edges = np.append(np.flatnonzero(anew), len(kept))
     stops = edges[np.searchsorted(edges, starts, side="right")]
+    if scheme is not None:
+        following = np.where(first[1:], "O", np.append(role[1:], "O"))
+        starts, stops = _complete(scheme_name(scheme), role, following, changes, starts, stops)
     return events_at(kept[starts], kept[stops - 1], kind[starts], bounds), names
 
 
@@ -115,8 +127,46 @@ class SpanScores(DetectionScores):
         return report | {"per_class": dict(zip(self._types, report["per_class"], strict=True))}
 
 
-def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], Classes, list[str]]:
-    """Whether each label begins a span and whether it ends one, the index of its type (-1 for O), and the types."""
+def _complete(
+    scheme: str,
+    role: npt.NDArray[np.str_],
+    following: npt.NDArray[np.str_],
+    changes: npt.NDArray[np.bool_],
+    starts: Classes,
+    stops: Classes,
+) -> tuple[Classes, Classes]:
+    """The spans that a scheme spells out in full, as seqeval 1.2 finds them.
+
+    Args:
+        role: (steps,) B, I, E, S or O.
+        following: (steps,) that of the next step of the sequence, O where there is none.
+        changes: (steps + 1,) whether a step has another type than the one before, or begins a sequence.
+        starts, stops: (spans,) the first step of each span, and the one after its last.
+    """
+    first, last = role[starts], role[stops - 1]
+    if scheme == "IOB1":  # a B that follows no span of its type belongs to none
+        wrong = (first == "B") & changes[starts]
+        # That one of another type follows is an end for an I only.
+        complete = ~((last == "B") & changes[stops] & (following[stops - 1] == "B"))
+        starts = starts + wrong
+        complete &= starts < stops
+    elif scheme == "IOE1":
+        complete = (last != "E") | ~changes[stops]
+        alone = (stops - starts == 1) & (last == "E")
+        complete &= ~alone | ((np.append("O", role)[starts] == "E") & ~changes[starts])
+    elif scheme == "IOB2":
+        complete = first == "B"
+    elif scheme == "IOE2":
+        complete = last == "E"
+    elif scheme == "IO":
+        complete = np.ones(len(starts), bool)
+    else:
+        complete = np.isin(first, ["B", "S"]) & np.isin(last, ["E", "S"])
+    return starts[complete], stops[complete]
+
+
+def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.str_], Classes, list[str]]:
+    """Whether each label is as a B, an I, an E, an S or an O, the index of its type (-1 for O), and the types."""
     tags = [parse_tag(name) for name in classes]
     for name, tag in zip(classes, tags, strict=True):
         if tag is None:
@@ -124,5 +174,4 @@ def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray
     known = [tag for tag in tags if tag]
     names = sorted({type_ for prefix, type_ in known if prefix != "O"})
     types = [-1 if prefix == "O" else names.index(type_) for prefix, type_ in known]
-    begins, ends = (np.array([prefix in marks for prefix, _ in known], bool) for marks in ("BSU", "ESLU"))
-    return begins, ends, np.array(types, np.int64), names
+    return np.array([role_of(prefix) for prefix, _ in known], "U1"), np.array(types, np.int64), names
