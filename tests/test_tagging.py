@@ -370,6 +370,20 @@ def test_labels_without_a_scheme(capsys: pytest.CaptureFixture[str]) -> None:
         SequenceTagger(output="crf", scheme="BIO", units=2, epochs=1).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["B-X", "I-X", "noun"], "'B-X', 'I-X' look like tags, but 'noun' is none, so that labels have no scheme"),
+        (["B-X", "E-X", "L-X"], "labels look like tags, but no scheme has the prefixes B, E, L"),
+    ],
+)
+def test_labels_of_a_mixed_scheme_are_reported(
+    labels: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SequenceTagger(verbose=True, units=2, layers=1, epochs=1, output="crf").fit([np.ones((3, 1))] * 4, [labels] * 4)
+    assert f"\n{message}\n" in capsys.readouterr().out
+
+
 def test_training_once_more(folder: Path) -> None:
     tagger = SequenceTagger(output="crf", units=2, layers=1, random_state=1)
     X, y = [np.ones((2, 1))] * 2, [["B-X", "I-X"], ["O", "B-X"]]

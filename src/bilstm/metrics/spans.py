@@ -52,18 +52,20 @@ def find_spans(
     if scheme is not None:
         forbidden_transitions(classes, scheme)  # refuses labels of another scheme
     kept = np.flatnonzero(truth >= 0)
-    kind, role = types[truth[kept]], roles[truth[kept]]
+    codes = truth[kept]
+    kind, begin, end = (each[codes] for each in (types, np.isin(roles, ["B", "S"]), np.isin(roles, ["E", "S"])))
     sequence = np.searchsorted(bounds, kept, side="right") - 1
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
     first = np.concatenate([[True], sequence[1:] != sequence[:-1], [True]])  # whether a step begins a sequence
     changes = first.copy()
     changes[1:-1] |= kind[1:] != kind[:-1]
-    anew[1:] = np.isin(role[1:], ["B", "S"]) | np.isin(role[:-1], ["E", "S"]) | changes[1:-1]
+    anew[1:] = begin[1:] | end[:-1] | changes[1:-1]
     starts = np.flatnonzero(anew & inside)
     edges = np.append(np.flatnonzero(anew), len(kept))
     stops = edges[np.searchsorted(edges, starts, side="right")]
     if scheme is not None:
+        role = roles[codes]
         following = np.where(first[1:], "O", np.append(role[1:], "O"))
         starts, stops = _complete(scheme_name(scheme), role, following, changes, starts, stops)
     return events_at(kept[starts], kept[stops - 1], kind[starts], bounds), names

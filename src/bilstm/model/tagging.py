@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.dataset import Dataset
-from bilstm.errors import UserError, counted
+from bilstm.errors import UserError, counted, listed
 from bilstm.layers import CRF
-from bilstm.metrics.schemes import count_transitions, detect_scheme, find_transitions, forbidden_transitions
+from bilstm.metrics.schemes import count_transitions, detect_scheme, find_transitions, forbidden_transitions, parse_tag
 from bilstm.model.prepare import Prepared
 from bilstm.model.trained import TrainedModel
 from bilstm.tasks import LabelTask, Task
@@ -52,9 +52,8 @@ def choose_output(prepared: Prepared, options: TrainingOptions) -> Output:
     scheme = options.scheme or detect_scheme(task.classes, counts)  # type: ignore[arg-type]
     if scheme in (None, "none"):
         why = "labels are no tags such as B-X, I-X and O" if scheme is None else "scheme none"
-        return Output(
-            task.with_output("crf"), None, f"output: a CRF that allows all transitions between labels ({why})"
-        )
+        description = f"output: a CRF that allows all transitions between labels ({why})"
+        return Output(task.with_output("crf"), None, description, _mixture(task) if scheme is None else "")
     try:
         forbidden = forbidden_transitions(task.classes, scheme)
     except ValueError as error:
@@ -86,6 +85,19 @@ def check_learnable(model: TrainedModel, data: Dataset) -> None:
 
 def _known(task: LabelTask, data: Dataset) -> npt.NDArray[np.integer]:
     return np.where(data.known < len(task.classes), data.known, -1)
+
+
+def _mixture(task: LabelTask) -> str:
+    """A sentence on labels that look like tags but have no scheme, "" where none does."""
+    tags = {name: parse_tag(name) for name in task.classes}
+    like = [name for name, tag in tags.items() if tag and tag[0] in "BI" and tag[1]]
+    if not like:
+        return ""
+    other = next((name for name, tag in tags.items() if tag is None), None)
+    if other is not None:
+        return f"{listed(like)} look like tags, but {other!r} is none, so that labels have no scheme"
+    prefixes = sorted({tag[0] for tag in tags.values() if tag} - {"O"})
+    return f"labels look like tags, but no scheme has the prefixes {', '.join(prefixes)}"
 
 
 def _offender(prepared: Prepared, task: LabelTask, scheme: str, broken: Table) -> str:
