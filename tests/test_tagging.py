@@ -405,6 +405,10 @@ def test_training_once_more(folder: Path) -> None:
     [
         ({"output": "crf", "class_weight": "balanced"}, "class_weight weights the losses of steps, but with output"),
         ({"output": "crf", "calibrate": True}, "calibrate scales the logits of a softmax, which output 'crf' does not"),
+        (
+            {"output": "crf", "window": 3},
+            "window cuts sequences, whose labels output .crf. predicts together",
+        ),
         ({"scheme": "IOB2"}, "scheme has no effect: it says which transitions output 'crf' forbids; leave it out"),
         ({"output": "viterbi"}, "output must be one of 'softmax', 'crf', not 'viterbi'"),
         ({"output": "crf", "scheme": "XYZ"}, "scheme must be one of IO, IOB2, .* and none, not 'XYZ'"),

@@ -53,7 +53,7 @@ def find_spans(
         forbidden_transitions(classes, scheme)  # refuses labels of another scheme
     kept = np.flatnonzero(truth >= 0)
     codes = truth[kept]
-    kind, begin, end = (each[codes] for each in (types, np.isin(roles, ["B", "S"]), np.isin(roles, ["E", "S"])))
+    kind, begin, end = types[codes], np.isin(roles, ["B", "S"])[codes], np.isin(roles, ["E", "S"])[codes]
     sequence = np.searchsorted(bounds, kept, side="right") - 1
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here

@@ -114,6 +114,8 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
         )
     if options.output == "crf" and options.calibrate:
         raise UserError("calibrate scales the logits of a softmax, which output 'crf' does not have: leave one out")
+    if options.output == "crf" and options.window is not None:
+        raise UserError("window cuts sequences, whose labels output 'crf' predicts together: leave one out")
     if options.scheme is not None and options.output != "crf":
         raise UserError("scheme has no effect: it says which transitions output 'crf' forbids; leave it out")
     if options.conv is not None and options.direction == "none":
