@@ -254,8 +254,7 @@ def test_intervals_of_one_seed_are_paired_and_draw_groups(kind: str, group: str 
     for variant in plan.variants:
         scorers.append(task.scorer(labelled, test.groups))
         outputs = train_prepared(plan.prepared, variant.options).outputs(test.values)
-        predicted = task.predicted(outputs) if kind.endswith("quantity") else outputs
-        scorers[-1].add(test.known, predicted, test.row_offsets)
+        task.add_scores(scorers[-1], test.known, outputs, test.row_offsets)
     gain = scorers[1].gain(scorers[0])["interval"]
     found = report["differences"][0][report["score"]]
     ends = [found["low"], found["high"]] if kind == "step-label" else [-found["high"], -found["low"]]

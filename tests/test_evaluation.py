@@ -74,7 +74,7 @@ def evaluated(folder: Path, *arguments: Any, table: str = "test.csv") -> dict[st
 def predictions(folder: Path, table: str) -> tuple[TrainedModel, Any, np.ndarray]:
     model = TrainedModel.load(folder / "model")
     data = model.read(folder / table, with_truth=True)
-    return model, data, model.outputs(data.values)
+    return model, data, model.outputs(data.values).values
 
 
 def test_the_scores_of_steps(folder: Path) -> None:

@@ -106,7 +106,12 @@ def test_unlabelled_steps_are_left_out(both: Any, random: Any) -> None:
         (["I", "O"], False),
         (["O"], False),
         (["O", "B-PER", "X"], False),
-        (["O", "B-PER", "E-PER"], False),
+        (["O", "B-PER", "E-PER"], True),
+        (["O", "B-PER", "I-PER", "L-PER", "U-PER"], True),
+        (["B", "M", "E", "S"], True),
+        (["B", "E", "S"], False),
+        (["S-Bahn", "E-mail"], False),
+        (["O", "B-PER", "E-PER", "L-PER"], False),
         (["O", "B-"], False),
         (["o", "b-per"], False),
         (["0", "1"], False),
@@ -137,7 +142,7 @@ def test_intervals_of_spans() -> None:
 @pytest.mark.parametrize(
     ("labels", "classes", "message"),
     [
-        ([0], ["X-PER"], "labels of spans have the form B-X, I-X or O, not 'X-PER'"),
+        ([0], ["X-PER"], "labels of spans have the form B-X, I-X, O, or E, S, L, U or M as prefix, not 'X-PER'"),
         ([1], ["O"], "classes must be integers from 0 to 0, or -1 where a step is unlabelled"),
         ([[0]], ["O"], "labels and predictions have one shape (steps,), not (1, 1) and (1, 1)"),
     ],

@@ -34,7 +34,7 @@ def as_version_0_1(header: dict[str, Any]) -> dict[str, Any]:
         training = described["training"]
         for name in ("fingerprint", "calibration"):
             training.pop(name, None)
-        for name in ("pooling", "calibrate", "conv"):
+        for name in ("pooling", "calibrate", "conv", "output", "scheme"):
             training["options"].pop(name)
         training["held_out_sequences"] = training.pop("validation_sequences")
         return {"model": described["network"], "training": training}

@@ -30,7 +30,7 @@ from bilstm.report.reach import ContextReach
 from bilstm.report.summary import confusion_matrix
 from bilstm.report.timelines import examples
 from bilstm.report.totals import LabelTotals, Residuals
-from bilstm.tasks import KINDS, LabelTask, QuantityTask
+from bilstm.tasks import KINDS, LabelTask, Outputs, QuantityTask
 from browser import EXECUTABLE, browser
 
 SMALL: dict[str, Any] = {"units": 6, "layers": 1, "epochs": 3, "learning_rate": 0.05}
@@ -595,7 +595,7 @@ def test_confidence(models: dict[str, TrainedModel], test_set: pd.DataFrame, mon
     monkeypatch.setattr("bilstm.report.totals.SURE", 0.7)
     model = quiet(models["step-label"])
     data = model.read(test_set, with_truth=True)
-    probabilities = model.outputs(data.values)
+    probabilities = model.outputs(data.values).values
     scored = data.known >= 0
     sure = probabilities.max(axis=1) >= 0.7
     right = probabilities.argmax(axis=1) == data.known
@@ -649,7 +649,7 @@ def test_the_worst_sequences_of_step_labels(
 ) -> None:
     model = quiet(models["step-label"])
     data = model.read(test_set, with_truth=True)
-    predicted = np.array(model.task.classes)[model.outputs(data.values).argmax(axis=1)]  # type: ignore[attr-defined]
+    predicted = np.array(model.task.classes)[model.outputs(data.values).labels]  # type: ignore[attr-defined]
     frame = test_set.assign(wrong=(predicted != test_set["state"]) & test_set["state"].notna())
     by_id = frame.groupby("id", sort=False)
     shares = (by_id["wrong"].sum() / (by_id["state"].count() + 10)).to_numpy()
@@ -739,7 +739,7 @@ def test_events(models: dict[str, TrainedModel], test_set: pd.DataFrame) -> None
 def test_residuals_are_counted_right() -> None:
     task = QuantityTask(("a", "b"), False, (1.0, -2.0), (2.0, 0.5))
     rng = np.random.default_rng(0)
-    outputs = rng.normal(size=(5000, 2)).astype(np.float32)
+    outputs = Outputs(rng.normal(size=(5000, 2)).astype(np.float32))
     predicted = task.predicted(outputs)
     truth = predicted + rng.normal(0.1, [1.0, 3.0], (5000, 2))
     truth[::7] = np.nan
@@ -780,16 +780,17 @@ def test_memory_does_not_grow_with_the_number_of_sequences(kind: str) -> None:
     )
 
     def peak(sequences: int) -> int:
-        values = Ragged(rng.normal(size=(sequences * length, 1)), offsets_of([length] * sequences))
-        truth = rng.integers(0, 3, len(values.values)) if kind == "label" else rng.normal(size=(len(values.values), 1))
-        data = Dataset(values, np.arange(len(values.values)), truth)
+        noise = Ragged(rng.normal(size=(sequences * length, 1)), offsets_of([length] * sequences))
+        truth = rng.integers(0, 3, len(noise.values)) if kind == "label" else rng.normal(size=(len(noise.values), 1))
+        data = Dataset(noise, np.arange(len(noise.values)), truth)
         collectors = [WorstSequences(task, data), ContextReach(task, data)]
         totals = LabelTotals(task, 2.0) if isinstance(task, LabelTask) else Residuals(task, [1.0])
         tracemalloc.start()
         for start in range(0, sequences, at_once):
             rows = slice(start * length, (start + at_once) * length)
-            outputs = rng.dirichlet([1, 1, 1], at_once * length) if kind == "label" else truth[rows] + 1
-            totals.add(truth[rows], outputs.astype(np.float32))
+            values = rng.dirichlet([1, 1, 1], at_once * length) if kind == "label" else truth[rows] + 1
+            outputs = Outputs(values.astype(np.float32))
+            totals.add(truth[rows], outputs)
             for collector in collectors:
                 collector.add(slice(start, start + at_once), rows, outputs)
         _, found = tracemalloc.get_traced_memory()

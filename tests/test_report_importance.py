@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import bilstm
-from bilstm.ragged import FloatArray, Ragged, offsets_of
+from bilstm.ragged import Ragged, offsets_of
 from bilstm.report import importance
 from bilstm.report.importance import belief, step_importance
-from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask
+from bilstm.tasks import LabelSetTask, LabelTask, Outputs, QuantityTask
 
 pytestmark = pytest.mark.fast
 
@@ -45,7 +45,7 @@ def model() -> bilstm.TrainedModel:
 def test_the_knock_is_found(model: bilstm.TrainedModel) -> None:
     data, knocks = recordings(80, 1)
     dataset = model.read(data, with_truth=True)
-    outputs = model.outputs(dataset.values)
+    outputs = model.outputs(dataset.values).values
     hits, tries, inside, outside = 0, 0, [], []
     for sequence, start in knocks.items():
         if outputs[sequence].argmax() != dataset.known[sequence]:
@@ -74,10 +74,10 @@ def test_the_report_shows_it(model: bilstm.TrainedModel, tmp_path: Any) -> None:
         assert found["importance"] == step_importance(model.task, model.outputs, dataset.values, int(found["name"]))
 
 
-def largest(values: Ragged) -> FloatArray:
+def largest(values: Ragged) -> Outputs:
     """The probability that a sequence has a value above 3."""
     yes = np.array([0.98 if steps.max() > 3 else 0.02 for steps in values], np.float32)
-    return np.stack([1 - yes, yes], axis=1)
+    return Outputs(np.stack([1 - yes, yes], axis=1))
 
 
 def spiked(length: int, place: int) -> Ragged:
@@ -104,7 +104,7 @@ def test_a_single_deciding_step(length: int) -> None:
 
 def test_nothing_is_found_where_nothing_decides() -> None:
     values = spiked(40, 3)
-    found = step_importance(LABEL, lambda values: np.full((len(values), 2), 0.5, np.float32), values, 0)
+    found = step_importance(LABEL, lambda values: Outputs(np.full((len(values), 2), 0.5, np.float32)), values, 0)
     assert found is not None
     assert found["window"] is None
     assert set(found["steps"]) == {0.0}
@@ -122,7 +122,7 @@ def test_what_answers_are_believed() -> None:
 def test_of_quantities() -> None:
     """The mean of a sequence changes most where its outlier is replaced."""
     task = QuantityTask(("m",), True, (0.0,), (1.0,))
-    found = step_importance(task, lambda v: np.array([[s.mean()] for s in v], np.float32), spiked(32, 20), 0)
+    found = step_importance(task, lambda v: Outputs(np.array([[s.mean()] for s in v], np.float32)), spiked(32, 20), 0)
     assert found is not None
     assert found["window"]["start"] <= 20 < found["window"]["stop"]
     assert found["window"]["drop"] == pytest.approx(9 / 32, abs=0.1)
@@ -132,10 +132,10 @@ def test_of_quantities() -> None:
 def test_the_work_is_bounded(length: int) -> None:
     steps = 0
 
-    def counting(values: Ragged) -> FloatArray:
+    def counting(values: Ragged) -> Outputs:
         nonlocal steps
         steps += values.total_steps
-        return np.full((len(values), 2), 0.5, np.float32)
+        return Outputs(np.full((len(values), 2), 0.5, np.float32))
 
     values = Ragged(np.zeros((2 * length, 1)), offsets_of([length] * 2))
     found = step_importance(LABEL, counting, values, 0)

@@ -16,10 +16,10 @@ from bilstm.data.dataset import Dataset
 from bilstm.ragged import FloatArray, Ragged, offsets_of
 from bilstm.report import reach
 from bilstm.report.reach import ContextReach, step_scores, steps_of_others
-from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask, Task
+from bilstm.tasks import LabelSetTask, LabelTask, Outputs, QuantityTask, Task
 
 LABELS = LabelTask(("y",), False, ("no", "yes"), "text")
-Predict = Callable[[Ragged], FloatArray]
+Predict = Callable[[Ragged], Outputs]
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +39,9 @@ def window_sums(values: Ragged, back: int, ahead: int) -> npt.NDArray[np.float64
 def looking(back: int, ahead: int) -> Predict:
     """Gives probabilities of whether the sum of the steps around each is positive."""
 
-    def predict(values: Ragged) -> FloatArray:
+    def predict(values: Ragged) -> Outputs:
         yes = (window_sums(values, back, ahead) > 0).astype(np.float32)
-        return np.stack([1 - yes, yes], axis=1)
+        return Outputs(np.stack([1 - yes, yes], axis=1))
 
     return predict
 
@@ -50,7 +50,7 @@ def noise(lengths: Any, predict: Predict, seed: int = 0, groups: Any = None) -> 
     """Sequences of white noise, labelled as `predict` does."""
     lengths = np.asarray(lengths)
     values = Ragged(np.random.default_rng(seed).normal(size=lengths.sum()), offsets_of(lengths))
-    truth = predict(values).argmax(axis=1).astype(np.int32)
+    truth = predict(values).labels.astype(np.int32)
     return Dataset(values, np.arange(values.total_steps), truth, groups=groups)
 
 
@@ -93,12 +93,12 @@ def test_other_tasks(what: str) -> None:
     rng = np.random.default_rng(0)
     values = Ragged(rng.normal(size=4000), offsets_of([80] * 50))
 
-    def predict(values: Ragged) -> FloatArray:
+    def predict(values: Ragged) -> Outputs:
         sums, own = window_sums(values, 3, 0), values.values[:, 0]
         pair = [sums > 0, own > 0] if what == "labels" else [sums / 2, own]
-        return np.stack(pair, axis=1).astype(np.float32)
+        return Outputs(np.stack(pair, axis=1).astype(np.float32))
 
-    truth = predict(values).astype(np.float64)
+    truth = predict(values).values.astype(np.float64)
     task: Task = LabelSetTask(("a", "b"), False)
     if what == "quantity":
         task = QuantityTask(("a", "b"), False, (0.0, 0.0), (1.0, 1.0))
@@ -112,7 +112,7 @@ def test_other_tasks(what: str) -> None:
 
 
 def test_scores_of_steps() -> None:
-    outputs = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+    outputs = Outputs(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32))
     assert step_scores(LABELS, np.array([0, 0, -1]), outputs).tolist()[:2] == [1, 0]
     sets = step_scores(LabelSetTask(("a", "b"), False), np.array([[1, 1], [0, 1], [np.nan] * 2]), outputs)
     assert sets.tolist()[:2] == [0.5, 1]
@@ -178,9 +178,7 @@ def test_intervals_over_groups_are_wider_where_groups_differ() -> None:
     data = noise([30] * 120, predict, groups=groups)
     scale = np.repeat(np.where(groups < 3, 1.0, 0.0), 30)
     values = data.values.values + (1 - scale[:, np.newaxis]) * 100
-    data = Dataset(
-        Ragged(values, data.values.offsets), data.rows, predict(Ragged(values, data.values.offsets)).argmax(1)
-    )
+    data = Dataset(Ragged(values, data.values.offsets), data.rows, predict(Ragged(values, data.values.offsets)).labels)
     widths = []
     for groups_ in (None, groups):
         found = measure(predict, Dataset(data.values, data.rows, data.known, groups=groups_))

@@ -19,7 +19,7 @@ from bilstm.data.table import Sequences
 from bilstm.errors import ModelFileError, UserError
 from bilstm.model.columns import ColumnOptions
 from bilstm.model.prepare import prepare
-from bilstm.tasks import KINDS, LabelSetTask, LabelTask, QuantityTask, Task, task_from_json
+from bilstm.tasks import KINDS, LabelSetTask, LabelTask, Outputs, QuantityTask, Task, task_from_json
 from bilstm.tasks.finding import TargetTable, find_task, read_truth
 from bilstm.tasks.labels import check_background, label_text, majority
 
@@ -210,7 +210,7 @@ def test_classes(labels: list[Any], values: list[Any], classes: tuple[str, ...],
     assert not unseen
     expected = [None if label != label else values.index(label) for label in labels]
     assert [None if code < 0 else code for code in truth.tolist()] == expected
-    assert task.predicted(np.eye(len(values), dtype=np.float32)).tolist() == values
+    assert task.predicted(Outputs(np.eye(len(values), dtype=np.float32))).tolist() == values
     assert task_from_json(json.loads(json.dumps(task.to_json()))) == task
 
 
@@ -283,7 +283,7 @@ def test_quantities_are_scaled(factor: float) -> None:
     targets = task.targets(truth, None, truth).values
     assert targets is not None
     assert targets[:2].tolist() == [[-1, 0], [1, 0]]
-    assert task.predicted(targets)[:2].tolist() == truth[:2].tolist()
+    assert task.predicted(Outputs(targets))[:2].tolist() == truth[:2].tolist()
     assert task_from_json(json.loads(json.dumps(task.to_json()))) == task
 
 

@@ -31,6 +31,8 @@ VALUES: dict[str, list[Any]] = {
     "patience": [1, 2],
     "pooling": ["mean", "max"],
     "conv": [None, "4x3"],
+    "output": ["softmax", "crf"],
+    "scheme": [None, "IOB2"],
     "class_weight": [None, {"a": 2.0}],
     "calibrate": [True, False],
 }

@@ -11,6 +11,7 @@ from bilstm.data.filetable import FileTable
 from bilstm.data.manyfiles import FILE
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
+from bilstm.model.tagging import choose_output
 from bilstm.ragged import Extent
 from bilstm.tasks import LabelTask, QuantityTask, Task
 from bilstm.tasks.labels import majority
@@ -42,11 +43,18 @@ _TITLES = {
 _LEADING = {"label": ("accuracy", "macro_f1"), "labels": ("macro_f1", "subset_accuracy"), "quantity": ("rmse", "r2")}
 
 
-def before_training(prepared: Prepared, options: TrainingOptions) -> list[str]:
-    """What was found in the table, what is set aside of it, and which windows are trained on."""
+def before_training(prepared: Prepared, options: TrainingOptions, *others: TrainingOptions) -> list[str]:
+    """What was found in the table, what is set aside of it, and which windows are trained on.
+
+    Args:
+        options: of the training; `others` are those of the trainings that it is compared with.
+    """
     table, schema = prepared.table, prepared.schema
+    outputs = [choose_output(prepared, each) for each in (options, *others)]
     lines = [f"{table.label}: {size_of(table)}", *guesses(table), *_features(schema.describe()), _task(prepared)]
-    return [*lines, *sets(prepared, options), *(f"note: {note}" for note in prepared.notes)]
+    lines += dict.fromkeys(output.description for output in outputs if output.description)
+    notes = dict.fromkeys([*prepared.notes, *(output.note for output in outputs if output.note)])
+    return [*lines, *sets(prepared, options), *(f"note: {note}" for note in notes)]
 
 
 def sets(prepared: Prepared, options: TrainingOptions) -> list[str]:

@@ -131,7 +131,8 @@ def compare(
         **{name: as_data(options[name]) for name in sets},
         **{name: options[name] for name in ("same_size", "test_split")},
     )
-    lines = [*before_training(plan.prepared, plan.variants[0].options), f"test set: {extent_of(plan.test)}"]
+    lines = before_training(plan.prepared, *(variant.options for variant in plan.variants))
+    lines.append(f"test set: {extent_of(plan.test)}")
     lines.append(f"to compare: {', '.join(variant.name for variant in plan.variants)}")
     say(lines, quiet or as_json)
     use_threads(threads)

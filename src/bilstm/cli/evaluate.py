@@ -69,8 +69,8 @@ def evaluate(
 ) -> None:
     """Compare a MODEL's predictions with the true answers of a TABLE, or of several with the same columns.
 
-    Labels of the form B-X, I-X and O are also scored as spans. Tables are read with the options that the model was
-    trained with; options given here take precedence.
+    Tags such as B-X, I-X and O are also scored as spans. Tables are read with the options that the model was trained
+    with; options given here take precedence.
     """
     from bilstm.wording import evaluation
 

@@ -53,6 +53,10 @@ DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 CELL = click.Choice(["lstm", "gru", "simple"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
 POOLING = click.Choice(["mean", "max", "attention", "last"])
+OUTPUT = click.Choice(["softmax", "crf"])
+SCHEME = click.Choice(
+    ["none", "IO", "IOB1", "IOB2", "BIO", "IOE1", "IOE2", "IOBES", "BIOES", "BILOU", "BMES"], case_sensitive=False
+)
 # The options of `TrainingOptions`: what values they take, and their help.
 TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "units": (COUNT, "Recurrent units in each direction."),
@@ -64,6 +68,15 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "conv": (
         TEXT,
         "Convolutions before the recurrent layers, as filters x kernel size: 64x5, or two, 64x5+64x3. Default: none.",
+    ),
+    "output": (
+        OUTPUT,
+        "For one label per step: softmax predicts each step on its own, crf the labels of a sequence together.",
+    ),
+    "scheme": (
+        SCHEME,
+        "With --output crf: the scheme of labels such as B-X and I-X, whose forbidden transitions are never predicted. "
+        "Default: detected.",
     ),
     "embedding": (COUNT, "Dimensions of a text feature's embedding. Default: by its number of different values."),
     "dropout": (FRACTION, "Share of values dropped at random in training."),

@@ -26,8 +26,8 @@ from bilstm.metrics import SpanScores, interval_caution
 from bilstm.metrics.differences import RunScores, estimate, score_runs
 from bilstm.model.network import network_size
 from bilstm.model.training import check_names, train_prepared
-from bilstm.ragged import FloatArray, chunks
-from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask, Task
+from bilstm.ragged import chunks
+from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
 from bilstm.tasks.labels import majority
 from bilstm.training.loop import Progress
 
@@ -109,8 +109,8 @@ def compare(
     Returns:
         Plain data.
         "sentence": what was found. "notes": what a person should know before believing it.
-        "task": such as "step-label". "score": what the sentence is about: "span_f1" for labels of the form B-X, I-X
-        and O, "accuracy" for other labels, "macro_f1" for several labels, "rmse" for quantities. "lower_is_better":
+        "task": such as "step-label". "score": what the sentence is about: "span_f1" for tags such as B-X, I-X and
+        O, "accuracy" for other labels, "macro_f1" for several labels, "rmse" for quantities. "lower_is_better":
         whether low values of it are good. "reference": the first variant's name. "best": that of the best score.
         "planned", "finished": numbers of trainings. "seeds": the seeds.
         "sequences": the numbers in the "training", "validation" and "test" set. "steps" (or, with one answer per
@@ -194,11 +194,11 @@ def learning_curve(runs: Sequence[Mapping[str, Any]], score: str) -> dict[str, l
     return {"mean": filled.mean(axis=0).tolist(), "deviation": spread.tolist()}
 
 
-def _scorers(task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, FloatArray]]) -> list[Any]:
+def _scorers(task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, Outputs]]) -> list[Any]:
     """Score the outputs of a network for the test set, as `TrainedModel.output_chunks` gives them.
 
     Returns:
-        The task's scorer and, for labels of the form B-X, I-X and O, one of spans.
+        The task's scorer and, for tags such as B-X, I-X and O, one of spans.
     """
     labelled, unseen = task.labelled_sequences(test.known, test.values.offsets), tuple(test.unseen)
     scorer = task.scorer(labelled, test.groups, unseen)
@@ -208,10 +208,9 @@ def _scorers(task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, Fl
     for sequences, steps, values in outputs:
         rows = sequences if test.per_sequence else steps
         truth, offsets = test.known[rows], test.row_offsets[sequences.start : sequences.stop + 1] - rows.start
-        quantities = isinstance(task, QuantityTask)
-        scorer.add(truth, task.predicted(values) if quantities else task.widened(values, unseen), offsets)
+        task.add_scores(scorer, truth, values, offsets, unseen)
         if spans:
-            spans.add_spans(truth, values.argmax(axis=1), offsets)
+            spans.add_spans(truth, values.labels, offsets)
     return [scorer, spans] if spans else [scorer]
 
 
@@ -358,22 +357,23 @@ def _estimate(
     return {"mean": result.value, "low": result.low, "high": result.high, **errors}
 
 
-def _guess(task: Task, training: Dataset) -> tuple[Any, FloatArray]:
-    """What is always guessed without looking at a sequence, and the (outputs,) of a network that does so."""
+def _guess(task: Task, training: Dataset) -> tuple[Any, Outputs]:
+    """What is always guessed without looking at a sequence, and the row of outputs of a network that does so."""
     if isinstance(task, LabelTask):
         name, _ = majority(task, training.known)
-        return name, np.eye(task.outputs, dtype=np.float32)[task.classes.index(name)]
+        return name, Outputs(np.eye(task.outputs, dtype=np.float32)[[task.classes.index(name)]])
     if isinstance(task, LabelSetTask):
         known = training.known[task.labelled(training.known)]
         holds = (known.mean(axis=0) > 0.5).astype(np.float32)
-        return [name for name, held in zip(task.columns, holds, strict=True) if held], holds
-    scaled = np.zeros(task.outputs, np.float32)
-    return dict(zip(task.columns, task.predicted(scaled).tolist(), strict=True)), scaled
+        return [name for name, held in zip(task.columns, holds, strict=True) if held], Outputs(holds[np.newaxis])
+    mean = Outputs(np.zeros((1, task.outputs), np.float32))
+    return dict(zip(task.columns, task.predicted(mean)[0].tolist(), strict=True)), mean
 
 
-def _constant(test: Dataset, outputs: FloatArray) -> Iterator[tuple[slice, slice, FloatArray]]:
-    """The same outputs for each row, in chunks."""
-    for group in chunks(test.values.offsets, max(1, scratch.BLOCK // len(outputs))):
+def _constant(test: Dataset, outputs: Outputs) -> Iterator[tuple[slice, slice, Outputs]]:
+    """The same row of outputs for each row, in chunks."""
+    width = outputs.values.shape[1]
+    for group in chunks(test.values.offsets, max(1, scratch.BLOCK // width)):
         steps = slice(int(test.values.offsets[group.start]), int(test.values.offsets[group.stop]))
         rows = group if test.per_sequence else steps
-        yield group, steps, np.broadcast_to(outputs, (rows.stop - rows.start, len(outputs)))
+        yield group, steps, Outputs(np.broadcast_to(outputs.values, (rows.stop - rows.start, width)))

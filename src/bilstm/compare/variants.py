@@ -67,6 +67,10 @@ def _described(name: str, value: Any) -> str:
         return _DIRECTIONS[value]
     if name == "conv":
         return "no convolution" if value in (None, "none") else f"convolution {value}"
+    if name == "output":
+        return "CRF" if value == "crf" else "softmax"
+    if name == "scheme":
+        return "scheme detected" if value is None else f"scheme {value}"
     if name == "cell":
         return _CELLS[value]
     return str(value) if name == "merge_mode" else f"{name.replace('_', ' ')} {value}"
@@ -103,6 +107,9 @@ def grid(vary: Mapping[str, Sequence[Any]], options: TrainingOptions) -> list[Va
         if each.direction == "none":  # and so no cells
             changes.pop("cell", None)
             each = dataclasses.replace(each, cell=TrainingOptions.cell)
+        if "output" in vary and each.output == "softmax":  # and so no scheme
+            changes.pop("scheme", None)
+            each = dataclasses.replace(each, scheme=None)
         if all(each != variant.options for variant in variants):  # class weights cannot be hashed
             variants.append(Variant(changes, each))
     if len(variants) < 2:

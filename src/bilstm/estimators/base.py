@@ -31,6 +31,7 @@ from bilstm.estimators.reading import Reader
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import prepare, read_dataset
+from bilstm.model.tagging import check_learnable, choose_output
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.tasks import LabelTask
@@ -65,6 +66,10 @@ class SequenceEstimator(BaseEstimator):
             a mean whose weights are learned, see `GlobalAttentionPooling1D`.
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5", or several, "64x5+64x3";
             see `TrainingOptions`. None: without.
+        output: for one label for each step: "softmax" predicts each step on its own, "crf" the labels of a sequence
+            together, with scores for each transition; see `TrainingOptions`.
+        scheme: with output "crf", the scheme of labels such as B-X and I-X, whose forbidden transitions are never
+            predicted, such as "IOB2" or "IOBES"; "none": all are allowed. None: detected.
         dropout: share of values dropped after each recurrent layer and after the embedding.
         variational_dropout: whether a sequence loses the same values at all of its steps, rather than others at each.
         embedding: dimensions of a string's embedding; None chooses by the number of different strings. Strings that
@@ -125,6 +130,8 @@ class SequenceEstimator(BaseEstimator):
         cell: str = "lstm",
         pooling: str | None = None,
         conv: str | None = None,
+        output: str = "softmax",
+        scheme: str | None = None,
         dropout: float = 0.3,
         variational_dropout: bool = False,
         embedding: int | None = None,
@@ -156,6 +163,8 @@ class SequenceEstimator(BaseEstimator):
         self.cell = cell
         self.pooling = pooling
         self.conv = conv
+        self.output = output
+        self.scheme = scheme
         self.dropout = dropout
         self.variational_dropout = variational_dropout
         self.embedding = embedding
@@ -217,7 +226,8 @@ class SequenceEstimator(BaseEstimator):
                 print(f"{name}: {encoding}")
             if options.window:
                 print(*sets(prepared, options), sep="\n")
-            for note in prepared.notes:
+            output = choose_output(prepared, options)
+            for note in filter(None, (*prepared.notes, output.description, output.note)):
                 print(note)
         try:
             model = train_prepared(prepared, options, baseline=self.baseline, verbose=self.verbose)
@@ -248,12 +258,14 @@ class SequenceEstimator(BaseEstimator):
             table, columns = self._reader.open(X, y, None, classes=classes)
             columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
             prepared = prepare(table, columns, validation_split=0.0, window=options.window, seed=options.seed)
-            network = build_network(prepared.schema, prepared.task, options)
-            self._become(TrainedModel(prepared.schema, prepared.task, network, {}), table)
+            output = choose_output(prepared, options)
+            network = build_network(prepared.schema, output.task, options, output.forbidden)
+            self._become(TrainedModel(prepared.schema, output.task, network, {}), table)
             data = prepared.training
         else:
             data = self._labelled(X, y)
             self._check_unseen(data)
+            check_learnable(self.model_, data)
         task, network = self.model_.task, self.model_.network
         targets = task.targets(data.known, options.class_weight, data.known)
         network.optimizer = optimizer(options)  # its moments are the network's
@@ -463,7 +475,7 @@ class LabelEstimator(SequenceEstimator):
         labelled = task.labelled(data.known)
         outputs = self.model_.outputs(data.values)
         if isinstance(task, LabelTask):
-            right = outputs.argmax(axis=1) == data.known
+            right = outputs.labels == data.known
         else:
             right = (task.predicted(outputs) == data.known).all(axis=1)
         weights = None if sample_weight is None else np.asarray(sample_weight)[labelled]

@@ -19,6 +19,7 @@ from bilstm.metrics.intervals import interval_caution
 from bilstm.metrics.label_sets import LabelSetScores
 from bilstm.metrics.quantities import QuantityScores
 from bilstm.metrics.rankings import average_precision, roc_auc, top_k_accuracy
+from bilstm.metrics.schemes import detect_scheme, forbidden_transitions
 from bilstm.metrics.spans import SpanScores, find_spans, is_bio, span_report
 
 __all__ = [
@@ -33,10 +34,12 @@ __all__ = [
     "calibration_error",
     "classification_report",
     "confusion_matrix",
+    "detect_scheme",
     "event_report",
     "find_events",
     "find_spans",
     "find_temperature",
+    "forbidden_transitions",
     "interval_caution",
     "is_bio",
     "log_loss",

@@ -193,12 +193,20 @@ class ProbabilitySums(Counts):
         correct, true, predicted = (np.zeros((clusters, n_classes), np.int64) for _ in range(3))
         return cls(correct, true, predicted, np.zeros(clusters), *(np.zeros((clusters, bins)) for _ in range(3)))
 
-    def add_confidences(self, truth: Classes | Known, rows: Probabilities, clusters: Classes) -> None:
-        """Add the confidences of labelled steps in place; `clusters` holds the cluster of each step."""
+    def add_confidences(
+        self, truth: Classes | Known, rows: Probabilities, clusters: Classes, guess: Classes | None = None
+    ) -> None:
+        """Add the confidences of labelled steps in place.
+
+        Args:
+            clusters: the cluster of each step.
+            guess: of steps that have one class, the predicted one; None: the likeliest.
+        """
         if truth.ndim == 2:
             confidence, right, clusters = rows.ravel(), truth.ravel(), np.repeat(clusters, rows.shape[1])
         else:
-            confidence, right = rows.max(axis=1), rows.argmax(axis=1) == truth
+            guess = rows.argmax(axis=1) if guess is None else guess
+            confidence, right = rows[np.arange(len(rows)), guess], guess == truth
         confidence, bins = confidence.astype(np.float64), self.bin_steps.shape[1]
         bin_of = (np.ceil(confidence * bins).astype(np.int64) - 1).clip(0, bins - 1)
         add_at(self.bin_steps, clusters, bin_of)

@@ -177,13 +177,22 @@ class ClassScores(Scorer[ProbabilitySums]):
         self.sums = ProbabilitySums.zeros(self._n_clusters, n_classes, bins)
         self._kept: list[tuple[Classes, Probabilities]] | None = [] if per_sequence else None
 
-    def add(self, labels: npt.ArrayLike, probabilities: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
+    def add(
+        self,
+        labels: npt.ArrayLike,
+        probabilities: npt.ArrayLike,
+        offsets: npt.ArrayLike,
+        *,
+        predicted: npt.ArrayLike | None = None,
+    ) -> None:
         """Take the next sequences, which may have no labels.
 
         Args:
             labels: (steps,) integers from -1, which is unlabelled, to n_classes - 1.
             probabilities: (steps, n_classes), each row adding up to 1.
             offsets: (sequences + 1,) where these sequences begin and end.
+            predicted: (steps,) integers from 0 to n_classes - 1, where these are not the likeliest classes of each
+                step, as of a `CRF`.
 
         Raises:
             ValueError: an argument is not one of the above.
@@ -191,13 +200,16 @@ class ClassScores(Scorer[ProbabilitySums]):
         sums = self.sums
         known, truth, rows = check_probabilities(labels, probabilities, sums.true.shape[1])
         clusters = self._clusters_of_rows(offsets, known)
-        guess = rows.argmax(axis=1)
+        if predicted is None:
+            guess = rows.argmax(axis=1)
+        else:
+            guess = check_classes(labels, predicted, sums.true.shape[1])[1][known]
         right = truth == guess
         add_at(sums.correct, clusters[right], truth[right])
         add_at(sums.true, clusters, truth)
         add_at(sums.predicted, clusters, guess)
         add_at(sums.loss, clusters, values=losses(truth, rows))
-        sums.add_confidences(truth, rows, clusters)
+        sums.add_confidences(truth, rows, clusters, guess)
         if self._kept is not None:
             self._kept.append((truth, rows.astype(np.float32)))
 

@@ -1,13 +1,12 @@
-"""Spans that labels of the form B-X, I-X and O mark: names, chunks, slots.
+"""Spans that tags such as B-X, I-X and O mark: names, chunks, slots; for the schemes see `bilstm.metrics.schemes`.
 
 They are counted as `conlleval` does, the script of the shared tasks of CoNLL-2000 to 2003, and seqeval by default: a
-span is right if its first step, its last step and its type are. Any labels make spans: an I-X that continues no X
-begins one.
+span is right if its first step, its last step and its type are. Any tags make spans: an I-X that continues no X begins
+one. B and S always begin a span, E and S always end one; L counts as E, U as S, and M as I.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,27 +16,29 @@ import numpy.typing as npt
 from bilstm.metrics.counts import Counts, Scores
 from bilstm.metrics.events import DetectionScores, Events, events_at, match_events
 from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
+from bilstm.metrics.schemes import detect_scheme, forbidden_transitions, parse_tag, role_of, scheme_name
 from bilstm.ragged import as_offsets
-
-_LABEL = re.compile(r"O|[BI](?:-(.+))?", re.DOTALL)
 
 
 def is_bio(classes: Sequence[str]) -> bool:
-    """Whether all names of classes are of the form B-X, I-X and O, and at least one has a type X.
+    """Whether all names of classes are tags that mark spans, such as B-X, I-X and O, or those of another scheme.
 
-    Types may be left out where there is only one, but then B and I must both occur.
+    Types may be left out where there is only one, but then B and I must both occur; see `detect_scheme`.
     """
-    marks = [_LABEL.fullmatch(name) for name in classes]
-    return all(marks) and (any(mark and mark[1] for mark in marks) or {"B", "I"} <= set(classes))
+    return detect_scheme(classes) is not None
 
 
-def find_spans(labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str]) -> tuple[Events, list[str]]:
+def find_spans(
+    labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[str], *, scheme: str | None = None
+) -> tuple[Events, list[str]]:
     """The spans that labels mark, as events, and their types. Unlabelled steps (-1) are skipped.
 
     Args:
         labels: (steps,) integers from -1 to len(classes) - 1.
         offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
-        classes: the names of the labels, of the form B-X, I-X and O.
+        classes: the names of the labels, tags such as B-X, I-X and O.
+        scheme: one of `bilstm.metrics.schemes.SCHEMES`: only spans that it spells out in full, as in seqeval's strict
+            mode; None: all, as `conlleval` counts them.
 
     Returns:
         The spans, whose classes index the types; the types, sorted, "" for a B or I without a type.
@@ -47,16 +48,26 @@ def find_spans(labels: npt.ArrayLike, offsets: npt.ArrayLike, classes: Sequence[
     """
     truth, _ = check_classes(labels, np.zeros(np.shape(labels), np.int64), len(classes))
     bounds = as_offsets(offsets, len(truth))
-    begins, types, names = _meaning(classes)
+    roles, types, names = _meaning(classes)
+    if scheme is not None:
+        forbidden_transitions(classes, scheme)  # refuses labels of another scheme
     kept = np.flatnonzero(truth >= 0)
-    kind, begin = types[truth[kept]], begins[truth[kept]]
+    codes = truth[kept]
+    kind, begin, end = types[codes], np.isin(roles, ["B", "S"])[codes], np.isin(roles, ["E", "S"])[codes]
     sequence = np.searchsorted(bounds, kept, side="right") - 1
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
-    anew[1:] = begin[1:] | (kind[1:] != kind[:-1]) | (sequence[1:] != sequence[:-1])
+    first = np.concatenate([[True], sequence[1:] != sequence[:-1], [True]])  # whether a step begins a sequence
+    changes = first.copy()
+    changes[1:-1] |= kind[1:] != kind[:-1]
+    anew[1:] = begin[1:] | end[:-1] | changes[1:-1]
     starts = np.flatnonzero(anew & inside)
     edges = np.append(np.flatnonzero(anew), len(kept))
     stops = edges[np.searchsorted(edges, starts, side="right")]
+    if scheme is not None:
+        role = roles[codes]
+        following = np.where(first[1:], "O", np.append(role[1:], "O"))
+        starts, stops = _complete(scheme_name(scheme), role, following, changes, starts, stops)
     return events_at(kept[starts], kept[stops - 1], kind[starts], bounds), names
 
 
@@ -69,7 +80,7 @@ def span_report(
         labels: (steps,) integers from -1 to len(classes) - 1. Unlabelled steps (-1) are left out of both sides.
         predicted: (steps,) integers from 0 to len(classes) - 1.
         offsets: (n_sequences + 1,) where sequences begin and end, as in `Ragged`.
-        classes: the names of the labels, of the form B-X, I-X and O.
+        classes: the names of the labels, tags such as B-X, I-X and O.
 
     Returns:
         What `event_report` returns, where "f1" is the score that is usually reported; "per_class" is a dict by type.
@@ -89,7 +100,7 @@ class SpanScores(DetectionScores):
 
     Args:
         labelled: (n_sequences,) whether a sequence has labels.
-        classes: the names of the labels, of the form B-X, I-X and O.
+        classes: the names of the labels, tags such as B-X, I-X and O.
         groups: (n_sequences,) integers, the group of each sequence: intervals then come from drawing whole groups.
 
     Raises:
@@ -101,7 +112,7 @@ class SpanScores(DetectionScores):
 
     def __init__(self, labelled: npt.ArrayLike, classes: Sequence[str], *, groups: npt.ArrayLike | None = None) -> None:
         self._classes = classes
-        _, _, self._types = _meaning(classes)
+        *_, self._types = _meaning(classes)
         super().__init__(labelled, len(self._types), groups=groups)
 
     def add_spans(self, labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
@@ -118,13 +129,51 @@ class SpanScores(DetectionScores):
         return report | {"per_class": dict(zip(self._types, report["per_class"], strict=True))}
 
 
-def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.bool_], Classes, list[str]]:
-    """Whether each label begins a span, the index of its type (-1 for O), and the types."""
-    marks = [_LABEL.fullmatch(name) for name in classes]
-    for name, mark in zip(classes, marks, strict=True):
-        if mark is None:
-            raise ValueError(f"labels of spans have the form B-X, I-X or O, not {name!r}")
-    types = [None if name == "O" else mark[1] or "" for name, mark in zip(classes, marks, strict=True) if mark]
-    names = sorted({type_ for type_ in types if type_ is not None})
-    begins = np.array([name.startswith("B") for name in classes], bool)
-    return begins, np.array([-1 if type_ is None else names.index(type_) for type_ in types], np.int64), names
+def _complete(
+    scheme: str,
+    role: npt.NDArray[np.str_],
+    following: npt.NDArray[np.str_],
+    changes: npt.NDArray[np.bool_],
+    starts: Classes,
+    stops: Classes,
+) -> tuple[Classes, Classes]:
+    """The spans that a scheme spells out in full, as seqeval 1.2 finds them.
+
+    Args:
+        role: (steps,) B, I, E, S or O.
+        following: (steps,) that of the next step of the sequence, O where there is none.
+        changes: (steps + 1,) whether a step has another type than the one before, or begins a sequence.
+        starts, stops: (spans,) the first step of each span, and the one after its last.
+    """
+    first, last = role[starts], role[stops - 1]
+    if scheme == "IOB1":  # a B that follows no span of its type belongs to none
+        wrong = (first == "B") & changes[starts]
+        # That one of another type follows is an end for an I only.
+        complete = ~((last == "B") & changes[stops] & (following[stops - 1] == "B"))
+        starts = starts + wrong
+        complete &= starts < stops
+    elif scheme == "IOE1":
+        complete = (last != "E") | ~changes[stops]
+        alone = (stops - starts == 1) & (last == "E")
+        complete &= ~alone | ((np.append("O", role)[starts] == "E") & ~changes[starts])
+    elif scheme == "IOB2":
+        complete = first == "B"
+    elif scheme == "IOE2":
+        complete = last == "E"
+    elif scheme == "IO":
+        complete = np.ones(len(starts), bool)
+    else:
+        complete = np.isin(first, ["B", "S"]) & np.isin(last, ["E", "S"])
+    return starts[complete], stops[complete]
+
+
+def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.str_], Classes, list[str]]:
+    """Whether each label is as a B, an I, an E, an S or an O, the index of its type (-1 for O), and the types."""
+    tags = [parse_tag(name) for name in classes]
+    for name, tag in zip(classes, tags, strict=True):
+        if tag is None:
+            raise ValueError(f"labels of spans have the form B-X, I-X, O, or E, S, L, U or M as prefix, not {name!r}")
+    known = [tag for tag in tags if tag]
+    names = sorted({type_ for prefix, type_ in known if prefix != "O"})
+    types = [-1 if prefix == "O" else names.index(type_) for prefix, type_ in known]
+    return np.array([role_of(prefix) for prefix, _ in known], "U1"), np.array(types, np.int64), names

@@ -15,8 +15,8 @@ from bilstm.metrics.events import DetectionScores
 from bilstm.metrics.spans import SpanScores
 from bilstm.model.fingerprint import share_seen
 from bilstm.model.trained import TrainedModel
-from bilstm.ragged import FloatArray, IndexArray
-from bilstm.tasks import LabelTask, QuantityTask
+from bilstm.ragged import IndexArray
+from bilstm.tasks import LabelTask, Outputs, QuantityTask
 from bilstm.tasks.labels import check_background
 
 _SEEN = 0.05  # of the sequences: from here on, it is no coincidence that training had them
@@ -38,7 +38,7 @@ def evaluate(
         and the scores of `ClassScores`, `LabelSetScores` or
         `QuantityScores`, with "per_class", "per_label" or "per_quantity" by name.
         Of labels besides: "confusion": for each true class the rows by predicted class, without zeros; "spans": the
-        scores of `SpanScores` where labels are of the form B-X, I-X and O, otherwise None; "events": the scores of
+        scores of `SpanScores` where labels are tags such as B-X, I-X and O, otherwise None; "events": the scores of
         `DetectionScores`, "per_class" by name and without the background, with "tolerance" and "background", or None
         without a tolerance; "uncalibrated": the "log_loss" and "calibration_error" of the probabilities before they
         were scaled by "temperature", or None.
@@ -82,18 +82,18 @@ class _Evaluation:
     def _scores(self) -> _Scores:
         return _Scores(self)
 
-    def add(self, truth: Truth, outputs: FloatArray, others: FloatArray | None, offsets: IndexArray) -> None:
+    def add(self, truth: Truth, outputs: Outputs, others: Outputs | None, offsets: IndexArray) -> None:
         task, unseen = self.task, tuple(self.data.unseen)
         self.scores.add(truth, outputs, offsets)
         if self.baseline and others is not None:
             self.baseline.add(truth, others, offsets)
         if self.raw is not None:
             several = not isinstance(task, LabelTask)
-            before = with_temperature(outputs, 1 / self.temperature, several=several).astype(np.float32)
-            self.raw.add(truth, task.widened(before, unseen), offsets)
+            before = with_temperature(outputs.values, 1 / self.temperature, several=several).astype(np.float32)
+            task.add_scores(self.raw, truth, Outputs(before), offsets, unseen)
         if isinstance(task, LabelTask):
             known = truth >= 0
-            _count_confusions(self.confusion, truth[known], outputs[known].argmax(axis=1), self.names)
+            _count_confusions(self.confusion, truth[known], outputs.labels[known], self.names)
 
     def report(self) -> dict[str, Any]:
         clusters = "sequences" if self.data.groups is None else "groups"
@@ -137,19 +137,15 @@ class _Scores:
         events = run.tolerance is not None
         self._events = DetectionScores(run.labelled, len(run.names), groups=groups) if events else None
 
-    def add(self, truth: Truth, outputs: FloatArray, offsets: IndexArray) -> None:
+    def add(self, truth: Truth, outputs: Outputs, offsets: IndexArray) -> None:
         run, task = self._run, self._run.task
-        if isinstance(task, QuantityTask):
-            self.rows.add(truth, task.predicted(outputs), offsets)
-            return
-        self.rows.add(truth, task.widened(outputs, self._unseen), offsets)
-        predicted = outputs.argmax(axis=1)
+        task.add_scores(self.rows, truth, outputs, offsets, self._unseen)
         if self._spans:
-            self._spans.add_spans(truth, predicted, offsets)
+            self._spans.add_spans(truth, outputs.labels, offsets)
         if self._events and run.tolerance is not None:
             self._events.add_events(
                 truth,
-                predicted,
+                outputs.labels,
                 offsets,
                 onset_tolerance=run.tolerance,
                 offset_tolerance=run.tolerance,

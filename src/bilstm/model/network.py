@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
+
 from bilstm.data.schema import Schema
 from bilstm.errors import UserError
 from bilstm.layers import (
+    CRF,
     GRU,
     LSTM,
     Bidirectional,
@@ -27,7 +31,7 @@ from bilstm.layers import (
 )
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
-from bilstm.tasks import Task
+from bilstm.tasks import LabelTask, Task
 from bilstm.training.options import TrainingOptions, read_convolutions
 
 CELLS: dict[str, type[Recurrent]] = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
@@ -40,23 +44,30 @@ POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
 }
 
 
-def build_network(schema: Schema, task: Task, options: TrainingOptions) -> Sequential:
+def build_network(
+    schema: Schema, task: Task, options: TrainingOptions, forbidden: npt.NDArray[np.bool_] | None = None
+) -> Sequential:
     """An untrained network.
+
+    Args:
+        forbidden: the transitions that its `CRF`, if it has one, forbids.
 
     Raises:
         UserError: an option has no effect on a network for this task.
     """
     check_options(schema, task, options)
-    network = Sequential(network_layers(schema, task, options), seed=options.seed)
+    network = Sequential(network_layers(schema, task, options, forbidden), seed=options.seed)
     network.build((None, _inputs(schema)))
-    head = task.head(options.class_weight)
+    head = task.with_output(options.output).head(options.class_weight)
     network.compile(optimizer(options), head.loss, head.metrics)
     return network
 
 
-def network_layers(schema: Schema, task: Task, options: TrainingOptions) -> list[Layer]:
+def network_layers(
+    schema: Schema, task: Task, options: TrainingOptions, forbidden: npt.NDArray[np.bool_] | None = None
+) -> list[Layer]:
     """Embeddings of categories, convolutions, recurrent layers with dropout, pooling for tasks with one answer per
-    sequence, and a dense layer.
+    sequence, a dense layer and, if labels are predicted together, a CRF.
     """
     layers: list[Layer] = []
     if schema.vocabularies:
@@ -70,9 +81,10 @@ def network_layers(schema: Schema, task: Task, options: TrainingOptions) -> list
         layers += [*_recurrent(options), _dropout(options)]
     layers += POOLS[options.pooling or "mean"](options) if task.per_sequence else _recurrent(options)
     layers.append(Dropout(options.dropout) if task.per_sequence else _dropout(options))
-    head = task.head(options.class_weight)
+    head = task.with_output(options.output).head(options.class_weight)
     dense = Dense(head.units, activation=head.activation)
-    return [*layers, dense if task.per_sequence else TimeDistributed(dense)]
+    layers.append(dense if task.per_sequence else TimeDistributed(dense))
+    return [*layers, CRF(head.units, forbidden)] if options.output == "crf" else layers
 
 
 def network_size(schema: Schema, task: Task, options: TrainingOptions) -> int:
@@ -94,6 +106,18 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
         raise UserError("embedding has no effect: there are no words or categories to embed; leave it out")
     if options.pooling is not None and not task.per_sequence:
         raise UserError("pooling has no effect: it is for tasks with one answer for each sequence; leave it out")
+    if options.output == "crf" and (task.per_sequence or not isinstance(task, LabelTask)):
+        raise UserError(f"output 'crf' is for one label for each time step, but the task is {task.kind}")
+    if options.output == "crf" and options.class_weight is not None:
+        raise UserError(
+            "class_weight weights the losses of steps, but with output 'crf' a sequence has one loss: leave one out"
+        )
+    if options.output == "crf" and options.calibrate:
+        raise UserError("calibrate scales the logits of a softmax, which output 'crf' does not have: leave one out")
+    if options.output == "crf" and options.window is not None:
+        raise UserError("window cuts sequences, whose labels output 'crf' predicts together: leave one out")
+    if options.scheme is not None and options.output != "crf":
+        raise UserError("scheme has no effect: it says which transitions output 'crf' forbids; leave it out")
     if options.conv is not None and options.direction == "none":
         raise UserError("with direction 'none' no step knows the others, which a convolution reads: leave conv out")
     if options.direction == "none" and options.cell != TrainingOptions.cell:

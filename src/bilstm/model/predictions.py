@@ -33,8 +33,8 @@ from bilstm.errors import UserError, counted, listed
 from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
 from bilstm.model.trained import TrainedModel
-from bilstm.ragged import FloatArray, IndexArray
-from bilstm.tasks import LabelSetTask, LabelTask, Task
+from bilstm.ragged import IndexArray
+from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
 from bilstm.tasks.labels import check_background
 
 DECIMALS = 6
@@ -130,18 +130,18 @@ def _interleaved(codes: list[DictionaryColumn], confidences: list[npt.NDArray[An
     return [column for pair in zip(codes, confidences, strict=True) for column in pair]
 
 
-def _values(task: Task, outputs: FloatArray, options: PredictionOptions) -> list[npt.NDArray[Any]]:
+def _values(task: Task, outputs: Outputs, options: PredictionOptions) -> list[npt.NDArray[Any]]:
     """The values of some rows, a (rows,) array for each column."""
     if isinstance(task, LabelTask):
-        ranked = _likeliest(outputs, options.top)
+        ranked = outputs.likeliest(options.top)
         values: list[npt.NDArray[Any]] = []
         for rank in range(options.top):
             codes = ranked[:, rank]
-            values += [codes.astype(np.int32), rounded(outputs[np.arange(len(codes)), codes])]
-        return values + [rounded(column) for column in outputs.T if options.probabilities]
+            values += [codes.astype(np.int32), rounded(outputs.values[np.arange(len(codes)), codes])]
+        return values + [rounded(column) for column in outputs.values.T if options.probabilities]
     predicted = list(task.predicted(outputs).T)
     if isinstance(task, LabelSetTask) and options.probabilities:
-        return predicted + [rounded(column) for column in outputs.T]
+        return predicted + [rounded(column) for column in outputs.values.T]
     return predicted
 
 
@@ -171,9 +171,9 @@ def find_runs(model: TrainedModel, data: Dataset, background: str | None) -> lis
     chunks = []
     for group, steps, outputs in model.output_chunks(data.values):
         offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
-        runs = find_events(outputs.argmax(axis=1), offsets)
+        runs = find_events(outputs.labels, offsets)
         first, last = offsets[runs.sequences] + runs.onsets, offsets[runs.sequences] + runs.offsets
-        sums = np.add.reduceat(outputs.max(axis=1).astype(np.float64), first)
+        sums = np.add.reduceat(outputs.confidences.astype(np.float64), first)
         kept = runs.classes != (-1 if ground is None else ground)
         ends = (first + steps.start, last + steps.start, runs.onsets, runs.offsets, runs.classes)
         confidences = rounded(sums / (last + 1 - first))
@@ -294,14 +294,6 @@ def _write_events(
         f"JOIN (SELECT rowid AS r, {sequence} AS key FROM cells) AS s ON s.r = first_row {joins} ORDER BY number"
     )
     write_query(table, sql, path, output)
-
-
-def _likeliest(probabilities: FloatArray, count: int) -> npt.NDArray[np.int64]:
-    """(rows, count) the likeliest classes, of equally likely ones the first."""
-    ranked: npt.NDArray[np.int64] = probabilities.argmax(axis=1)[:, np.newaxis]
-    if count > 1:
-        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
-    return ranked
 
 
 def rounded(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

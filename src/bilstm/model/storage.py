@@ -9,10 +9,10 @@ from typing import Any
 from bilstm.data.schema import Schema
 from bilstm.errors import ModelFileError
 from bilstm.files import AnyPath
-from bilstm.layers import ColumnEmbedding, Dense, TimeDistributed
+from bilstm.layers import CRF, ColumnEmbedding, Dense, TimeDistributed
 from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
-from bilstm.tasks import Task, task_from_json
+from bilstm.tasks import LabelTask, Task, task_from_json
 
 _COUNTS = ("epochs", "best_epoch", "sequences", "steps", "validation_sequences")  # in the record of a training
 _BASELINE = "baseline."  # begins the names of the baseline's tensors
@@ -79,7 +79,9 @@ def read_parts(path: AnyPath) -> Parts:
     if not isinstance(described, dict):
         raise ModelFileError(f"{name} is not a valid model: its baseline is not an object")
     others = {key.removeprefix(_BASELINE): tensor for key, tensor in tensors.items() if key not in own}
-    return Parts(schema, task, network, training, _network(name, schema, task, others, described))
+    return Parts(
+        schema, task, network, training, _network(name, schema, task.with_output("softmax"), others, described)
+    )
 
 
 def _of_version_0_1(header: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +164,10 @@ def _fits(schema: Schema, task: Task, model: Sequential) -> bool:
     network, first = model.network, model.layers[0] if model.layers else None
     if network is None or network.one_row_each != task.per_sequence or network.outputs != task.outputs:
         return False
-    last = model.layers[-1]
+    crf = isinstance(task, LabelTask) and task.output == "crf"
+    if isinstance(model.layers[-1], CRF) != crf or len(model.layers) < 1 + crf:
+        return False
+    last = model.layers[-2 if crf else -1]
     dense = last.layer if isinstance(last, TimeDistributed) else last
     if not isinstance(dense, Dense) or dense.activation != task.head().activation:
         return False

@@ -25,9 +25,10 @@ from bilstm.files import AnyPath
 from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
+from bilstm.models.decoding import decodes, predict_paths
 from bilstm.models.structure import describe
-from bilstm.ragged import FloatArray, Ragged, chunks
-from bilstm.tasks import LabelTask, Task
+from bilstm.ragged import Ragged, chunks
+from bilstm.tasks import LabelTask, Outputs, Task
 
 _PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
 
@@ -92,6 +93,9 @@ class TrainedModel:
     def predict_proba(self, data: Any) -> Any:
         """The probability of each label, float32, in the form of `predict` with a last dimension for the labels.
 
+        Those of a `CRF` are of the label at each step; `predict` gives the likeliest labels of a whole sequence, of
+        which one may be less probable at its step than another.
+
         Raises:
             UserError: the model predicts quantities, or the data are not like those of training.
         """
@@ -99,20 +103,22 @@ class TrainedModel:
             raise UserError("the model predicts quantities, which have no probabilities")
         table = self.open(data)
         dataset = self.read(table)
-        return _shaped(self.outputs(dataset.values), table, dataset)
+        return _shaped(self.outputs(dataset.values).values, table, dataset)
 
-    def outputs(self, values: Ragged) -> FloatArray:
-        """(rows, outputs) float32 of the network for encoded sequences: probabilities, or scaled quantities."""
-        return self.network.predict_rows(values, precision=self.precision)
+    def outputs(self, values: Ragged) -> Outputs:
+        """What the network gives for encoded sequences: probabilities and labels, or scaled quantities."""
+        if decodes(self.network):
+            return Outputs(*predict_paths(self.network, values, self.precision))
+        return Outputs(self.network.predict_rows(values, precision=self.precision))
 
-    def output_chunks(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, FloatArray]]:
+    def output_chunks(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, Outputs]]:
         """The outputs of some sequences at a time, where memory may not hold those of all.
 
         Args:
             width: the number of values that a step becomes later, if more than the network has outputs.
 
         Yields:
-            Which sequences these are, which steps, and the (rows, outputs) of the network.
+            Which sequences these are, which steps, and what the network gives for them.
         """
         most = _PROBABILITIES // (width or self.task.outputs)
         for group in chunks(values.offsets, max(1, min(scratch.BLOCK, most))):
@@ -157,7 +163,7 @@ class TrainedModel:
                 )
             task = dataclasses.replace(task, columns=tuple(label))
         other = self.baseline
-        baseline = TrainedModel(schema, task, other.network, other.training) if other else None
+        baseline = TrainedModel(schema, task.with_output("softmax"), other.network, other.training) if other else None
         model = TrainedModel(schema, task, self.network, self.training, baseline)
         model.precision, model.warn = self.precision, self.warn
         return model
@@ -234,7 +240,8 @@ class TrainedModel:
             ModelFileError: the file is not a trained model; the message says why.
         """
         parts = read_parts(path)
-        baseline = cls(parts.schema, parts.task, *parts.baseline) if parts.baseline else None
+        alone = parts.task.with_output("softmax")
+        baseline = cls(parts.schema, alone, *parts.baseline) if parts.baseline else None
         return cls(parts.schema, parts.task, parts.network, parts.training, baseline)
 
     def __repr__(self) -> str:

@@ -22,10 +22,12 @@ from bilstm.metrics import calibration_error, find_temperature, log_loss, with_t
 from bilstm.metrics.calibration import losses
 from bilstm.model.columns import ColumnOptions
 from bilstm.model.fingerprint import fingerprint
-from bilstm.model.network import build_network
+from bilstm.model.network import build_network, check_options
 from bilstm.model.prepare import Prepared, prepare
+from bilstm.model.tagging import choose_output
 from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
+from bilstm.models.decoding import decodes
 from bilstm.models.fitting import FitData
 from bilstm.progress import reporting
 from bilstm.tasks import LabelTask, Task
@@ -257,6 +259,7 @@ def train_prepared(
         UserError: the checkpoint cannot be written, or belongs to another training; an option is impossible.
     """
     schema, task = prepared.schema, prepared.task
+    check_options(schema, task, options)
     if options.calibrate and task.what == "quantity":
         raise UserError("calibrate is for probabilities, but quantities are predicted: leave it out")
     if options.calibrate and prepared.validation is None:
@@ -266,7 +269,9 @@ def train_prepared(
         )
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
-    network = build_network(schema, task, options)
+    output = choose_output(prepared, options)
+    task, prepared = output.task, dataclasses.replace(prepared, task=output.task)
+    network = build_network(schema, task, options, output.forbidden)
     if checkpoint:
         checkpoint.belongs_to(_facts(schema, task))
     try:
@@ -309,7 +314,14 @@ def train_baseline(
     pooling = "mean" if options.pooling == "last" else options.pooling
     limit = options.time_limit and options.time_limit / 10
     alone = dataclasses.replace(
-        options, direction="none", cell=TrainingOptions.cell, pooling=pooling, conv=None, time_limit=limit
+        options,
+        direction="none",
+        cell=TrainingOptions.cell,
+        pooling=pooling,
+        conv=None,
+        output=TrainingOptions.output,
+        scheme=None,
+        time_limit=limit,
     )
     try:
         return train_prepared(prepared, alone, verbose=verbose, progress=progress)
@@ -343,20 +355,20 @@ def calibrate(model: TrainedModel, validation: Dataset | None, requested: bool |
 
     Args:
         requested: whether to; None: if the validation set is large enough, and its log loss falls by more than chance
-            explains: by one standard error over its groups or sequences.
+            explains: by one standard error over its groups or sequences. A `CRF` has no temperature.
 
     Returns:
         The "temperature" and what it did on the validation set: "log_loss_before", "log_loss",
         "calibration_error_before" and "calibration_error"; None where nothing was scaled.
     """
     task = model.task
-    if requested is False or validation is None or task.what == "quantity":
+    if requested is False or validation is None or task.what == "quantity" or decodes(model.network):
         return None
     sample = validation.part(slice(0, max(1, int(np.searchsorted(validation.row_offsets, _MOST // task.outputs)))))
     labelled = task.labelled(sample.known)
     if not labelled.any() or (not requested and (labelled.sum() < _FEWEST_ROWS or len(sample) < _FEWEST_SEQUENCES)):
         return None
-    truth, outputs = sample.known[labelled], model.outputs(sample.values)[labelled]
+    truth, outputs = sample.known[labelled], model.outputs(sample.values).values[labelled]
     several = not isinstance(task, LabelTask)
     temperature = find_temperature(truth, outputs, several=several)
     scaled = with_temperature(outputs, temperature, several=several)

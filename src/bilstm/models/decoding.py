@@ -11,9 +11,10 @@ from bilstm.arguments import check_choice, check_count
 from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS
 from bilstm.layers import CRF
+from bilstm.models.calls import chunks
 from bilstm.models.fitting import check_finite
 from bilstm.models.targets import make_targets
-from bilstm.ragged import as_ragged
+from bilstm.ragged import FloatArray, Ragged, as_ragged
 
 if TYPE_CHECKING:
     from bilstm.models import Sequential
@@ -40,6 +41,23 @@ def decode(
     return list(zip(labels, log_probabilities, strict=True))
 
 
+def predict_paths(model: Sequential, data: Ragged, precision: str) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+    """(total_steps, labels) float32 probabilities, and the (total_steps,) likeliest labels of each sequence as a whole.
+
+    Args:
+        model: ends with a `CRF`, and masks no steps.
+        data: finite values.
+    """
+    network = _network(model, "decode", data.features if len(data) else None)
+    rows = np.empty((data.total_steps, network.outputs), np.float32)
+    labels = np.empty(data.total_steps, np.int32)
+    for chunk in chunks(data.lengths, model.weights_per_step):
+        steps = slice(data.offsets[chunk.start], data.offsets[chunk.stop])
+        rows[steps], paths = network.decode(data[chunk], 1, precision)
+        labels[steps] = paths.labels[0]
+    return rows, labels
+
+
 def log_likelihoods(model: Sequential, x: Any, y: Any, precision: str) -> npt.NDArray[np.float64]:
     """See `Sequential.log_likelihoods`."""
     check_choice("log_likelihoods", "precision", precision, PRECISIONS)
@@ -51,7 +69,12 @@ def log_likelihoods(model: Sequential, x: Any, y: Any, precision: str) -> npt.ND
     return network.log_likelihoods(unmasked, targets, precision)
 
 
+def decodes(model: Sequential) -> bool:
+    """Whether the model predicts the labels of a sequence together: whether it ends with a `CRF`."""
+    return bool(model.layers) and isinstance(model.layers[-1], CRF)
+
+
 def _network(model: Sequential, owner: str, features: int | None) -> Network:
-    if not model.layers or not isinstance(model.layers[-1], CRF):
+    if not decodes(model):
         raise ValueError(f"{owner}: the model's last layer must be a CRF")
     return model._built_network(features)

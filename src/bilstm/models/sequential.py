@@ -21,7 +21,6 @@ from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS
 from bilstm.errors import UserError
 from bilstm.layers import (
-    CRF,
     Bidirectional,
     ColumnEmbedding,
     Embedding,
@@ -824,7 +823,7 @@ class Sequential:
         if self.splits:
             raise ValueError("predict_classes: Bidirectional(merge_mode=None) has two outputs, which are no classes")
         data = as_ragged(x)
-        if self.layers and isinstance(self.layers[-1], CRF):
+        if decoding.decodes(self):
             return self.decode(x, precision=precision)[0][0]
         rows = self.predict_rows(data, self._context("predict_classes", len(data), batch_size, verbose), precision)
         classes = (rows > 0.5).astype(np.int32) if rows.shape[1] == 1 else rows.argmax(axis=1).astype(np.int32)

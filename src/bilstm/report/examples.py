@@ -11,9 +11,9 @@ from bilstm.data.dataset import Dataset, Truth
 from bilstm.data.memory import MemoryTable
 from bilstm.data.table import Table
 from bilstm.model.trained import TrainedModel
-from bilstm.ragged import FloatArray, IndexArray
+from bilstm.ragged import IndexArray
 from bilstm.report.importance import step_importance
-from bilstm.tasks import LabelTask, QuantityTask, Task
+from bilstm.tasks import LabelTask, Outputs, QuantityTask, Task
 
 HOW_MANY = 6
 MOST_STEPS = 2_000  # of a sequence that are drawn
@@ -25,24 +25,24 @@ _DAMPING = 10  # steps: of a very short sequence, a single wrong step is not the
 Scores = npt.NDArray[np.float64]
 
 
-def row_errors(task: Task, truth: Truth, outputs: FloatArray) -> tuple[Scores, Scores]:
+def row_errors(task: Task, truth: Truth, outputs: Outputs) -> tuple[Scores, Scores]:
     """(rows,) how wrong predictions are, and how improbable the true answers; 0 for unlabelled rows.
 
     Labels: 1 where wrong; several labels: the share of the labels that is wrong; quantities: the mean squared error in
     standard deviations of the training set. The second is the loss: -log(probability of the true answers), or the
     squared error again.
     """
-    labelled = task.labelled(truth)
+    labelled, values = task.labelled(truth), outputs.values
     if isinstance(task, LabelTask):
-        wrong = (outputs.argmax(axis=1) != truth).astype(np.float64)
-        columns = np.minimum(np.maximum(truth, 0), outputs.shape[1] - 1)
-        probabilities = np.where(truth < outputs.shape[1], outputs[np.arange(len(truth)), columns], 0)
+        wrong = (outputs.labels != truth).astype(np.float64)
+        columns = np.minimum(np.maximum(truth, 0), values.shape[1] - 1)
+        probabilities = np.where(truth < values.shape[1], values[np.arange(len(truth)), columns], 0)
         loss = -np.log(probabilities.clip(1e-7, None).astype(np.float64))
     elif isinstance(task, QuantityTask):
         wrong = loss = (((task.predicted(outputs) - truth) / task.scale) ** 2).mean(axis=1)
     else:
-        wrong = ((outputs > 0.5) != (truth > 0.5)).mean(axis=1)
-        loss = -np.log(np.where(truth > 0.5, outputs, 1 - outputs).clip(1e-7, None).astype(np.float64)).mean(axis=1)
+        wrong = ((values > 0.5) != (truth > 0.5)).mean(axis=1)
+        loss = -np.log(np.where(truth > 0.5, values, 1 - values).clip(1e-7, None).astype(np.float64)).mean(axis=1)
     return np.where(labelled, wrong, 0.0), np.where(labelled, loss, 0.0)
 
 
@@ -61,7 +61,7 @@ class WorstSequences:
         self._task, self._data, self._count = task, data, count
         self._kept: list[tuple[float, float, int]] = []  # badness, loss, index; worst first
 
-    def add(self, sequences: slice, rows: slice, outputs: FloatArray) -> None:
+    def add(self, sequences: slice, rows: slice, outputs: Outputs) -> None:
         """Take the outputs of the next sequences; `rows` are their steps or, with one answer each, themselves."""
         truth = self._data.known[rows]
         errors, losses = row_errors(self._task, truth, outputs)
@@ -134,20 +134,20 @@ def describe_sequences(
     return descriptions
 
 
-def _targets(task: Task, truth: Truth, outputs: FloatArray, unseen: tuple[str, ...]) -> dict[str, Any]:
+def _targets(task: Task, truth: Truth, outputs: Outputs, unseen: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(task, LabelTask):
         classes = (*task.classes, *unseen)
         targets: dict[str, Any] = {
             "truth": [None if code < 0 else classes[code] for code in truth.tolist()],
-            "predicted": [classes[code] for code in outputs.argmax(axis=1).tolist()],
-            "confidence": outputs.max(axis=1).astype(np.float64).round(4).tolist(),
+            "predicted": [classes[code] for code in outputs.labels.tolist()],
+            "confidence": outputs.confidences.astype(np.float64).round(4).tolist(),
         }
         if task.per_sequence:
-            likeliest = np.argsort(-outputs[0], kind="stable")[:3].tolist()
+            likeliest, row = outputs.likeliest(3)[0].tolist(), outputs.values[0]
             targets = {name: values[0] for name, values in targets.items() if name != "confidence"}
-            targets["probabilities"] = {classes[i]: round(float(outputs[0, i]), 4) for i in likeliest}
-            if truth[0] < outputs.shape[1]:
-                targets["probabilities"].setdefault(targets["truth"], round(float(outputs[0, truth[0]]), 4))
+            targets["probabilities"] = {classes[i]: round(float(row[i]), 4) for i in likeliest}
+            if truth[0] < len(row):
+                targets["probabilities"].setdefault(targets["truth"], round(float(row[truth[0]]), 4))
         return targets
     predicted = task.predicted(outputs)
     distances = np.nansum((predicted - truth) ** 2 / np.array(getattr(task, "scale", 1.0)) ** 2, axis=0)
@@ -155,7 +155,7 @@ def _targets(task: Task, truth: Truth, outputs: FloatArray, unseen: tuple[str, .
     targets = {task.columns[i]: {"truth": _plain(truth[:, i]), "predicted": _plain(predicted[:, i])} for i in drawn}
     if not isinstance(task, QuantityTask):
         for i in drawn:
-            targets[task.columns[i]]["probability"] = outputs[:, i].astype(np.float64).round(4).tolist()
+            targets[task.columns[i]]["probability"] = outputs.values[:, i].astype(np.float64).round(4).tolist()
     return targets
 
 

@@ -61,8 +61,8 @@ def step_importance(
     windows = _windows(len(own), sizes)
     repeats = min(REPLACEMENTS, MOST_STEPS // (len(windows) * len(own)))
     rng = np.random.default_rng([seed, 3, sequence])
-    intact = predict(Ragged.from_sequences([own]))
-    outputs = np.stack([predict(_replaced(values, sequence, windows, rng)) for _ in range(repeats)])
+    intact = predict(Ragged.from_sequences([own])).values
+    outputs = np.stack([predict(_replaced(values, sequence, windows, rng)).values for _ in range(repeats)])
     drops = belief(task, intact, intact)[0] - np.stack([belief(task, intact, rows) for rows in outputs])
     medians = np.median(drops, axis=0)
     errors = _MEDIAN_ERROR * np.median(np.abs(drops - medians), axis=0) / np.sqrt(repeats)

@@ -23,7 +23,7 @@ from bilstm.data.dataset import Dataset, Truth
 from bilstm.metrics.counts import Counts
 from bilstm.metrics.intervals import FEWEST_CLUSTERS, RESAMPLES, intervals
 from bilstm.ragged import FloatArray, IndexArray, Ragged
-from bilstm.tasks import LabelTask, QuantityTask, Task
+from bilstm.tasks import LabelTask, Outputs, QuantityTask, Task
 
 FURTHEST = 512  # steps of context that are distinguished
 WASHED_OUT = 300  # steps of other sequences after which a network has forgotten what came before them
@@ -34,22 +34,22 @@ NEARLY_ALL = 0.9  # of what a side is worth
 
 Side = Literal["past", "future"]
 SIDES: tuple[Side, ...] = ("past", "future")
-Predict = Callable[[Ragged], FloatArray]
+Predict = Callable[[Ragged], Outputs]
 Scores = npt.NDArray[np.float64]
 
 
-def step_scores(task: Task, truth: Truth, outputs: FloatArray) -> Scores:
+def step_scores(task: Task, truth: Truth, outputs: Outputs) -> Scores:
     """(rows,) how good predictions are, NaN for unlabelled rows; higher is better.
 
     Labels: 1 if right, 0 if wrong; several labels: the share of the labels that is right; quantities: minus the mean
     absolute error, in standard deviations of the training set.
     """
     if isinstance(task, LabelTask):
-        scores = (outputs.argmax(axis=1) == truth).astype(np.float64)
+        scores = (outputs.labels == truth).astype(np.float64)
     elif isinstance(task, QuantityTask):
         scores = -(abs(task.predicted(outputs) - truth) / task.scale).mean(axis=1)
     else:
-        scores = ((outputs > 0.5) == truth).mean(axis=1)
+        scores = ((outputs.values > 0.5) == truth).mean(axis=1)
     return np.where(task.labelled(truth), scores, np.nan)
 
 
@@ -81,7 +81,7 @@ class ContextReach:
         self._rng = np.random.default_rng([seed, 2])
         self._cuts = {side: _choose_cuts(side, data.values, self._rng) for side in SIDES}
 
-    def add(self, sequences: slice, rows: slice, outputs: FloatArray) -> None:
+    def add(self, sequences: slice, rows: slice, outputs: Outputs) -> None:
         """Take the outputs of the next sequences; `rows` are their steps."""
         for side, cuts in self._cuts.items():
             chosen = slice(*np.searchsorted(cuts.sequences, [sequences.start, sequences.stop]).tolist())

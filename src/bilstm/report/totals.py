@@ -10,8 +10,7 @@ import numpy.typing as npt
 from bilstm.data.dataset import Truth
 from bilstm.metrics import with_temperature
 from bilstm.metrics.calibration import BINS, ProbabilitySums
-from bilstm.ragged import FloatArray
-from bilstm.tasks import LabelTask, QuantityTask, Task
+from bilstm.tasks import LabelTask, Outputs, QuantityTask, Task
 
 SURE = 0.9
 BARS = 40  # of the histogram of residuals, between -4 and 4 root mean squared errors
@@ -36,20 +35,19 @@ class LabelTotals:
         self._rows = self._sure = self._right = self._sure_and_right = 0
         self._raw = ProbabilitySums.zeros(1, task.outputs, BINS)
 
-    def add(self, truth: Truth, outputs: FloatArray) -> None:
+    def add(self, truth: Truth, outputs: Outputs) -> None:
         """Take the outputs of further rows."""
         labelled = self._task.labelled(truth)
         truth, outputs = truth[labelled], outputs[labelled]
         several = not isinstance(self._task, LabelTask)
         if self._temperature != 1.0:
-            raw = with_temperature(outputs, 1 / self._temperature, several=several)
+            raw = with_temperature(outputs.values, 1 / self._temperature, several=several)
             self._raw.add_confidences(truth > 0.5 if several else truth, raw, np.zeros(len(truth), np.int64))
         if several:
-            self._predicted += (outputs > 0.5).sum(axis=0)
+            self._predicted += (outputs.values > 0.5).sum(axis=0)
             return
-        guess = outputs.argmax(axis=1)
-        sure, right = outputs.max(axis=1) >= SURE, guess == truth
-        self._predicted += np.bincount(guess, minlength=len(self._predicted))
+        sure, right = outputs.confidences >= SURE, outputs.labels == truth
+        self._predicted += np.bincount(outputs.labels, minlength=len(self._predicted))
         self._rows += len(truth)
         self._sure += int(sure.sum())
         self._right += int(right.sum())
@@ -95,7 +93,7 @@ class Residuals:
         self._order = np.zeros(0)  # a random number for each row of the sample: the smallest ones of all rows
         self._sample = np.zeros((0, 2, task.outputs))
 
-    def add(self, truth: Truth, outputs: FloatArray) -> None:
+    def add(self, truth: Truth, outputs: Outputs) -> None:
         """Take the outputs of further rows."""
         labelled = self._task.labelled(truth)
         truth, predicted = truth[labelled], self._task.predicted(outputs[labelled])

@@ -8,9 +8,10 @@ from bilstm.data.fields import Fields
 from bilstm.tasks.base import Head, Task
 from bilstm.tasks.labels import LabelTask
 from bilstm.tasks.labelsets import LabelSetTask
+from bilstm.tasks.outputs import Outputs
 from bilstm.tasks.quantities import QuantityTask
 
-__all__ = ["KINDS", "Head", "LabelSetTask", "LabelTask", "QuantityTask", "Task", "task_from_json"]
+__all__ = ["KINDS", "Head", "LabelSetTask", "LabelTask", "Outputs", "QuantityTask", "Task", "task_from_json"]
 
 _TASKS: dict[str, type[Task]] = {"label": LabelTask, "labels": LabelSetTask, "quantity": QuantityTask}
 KINDS = tuple(f"{unit}-{what}" for unit in ("step", "sequence") for what in _TASKS)

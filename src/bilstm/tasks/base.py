@@ -15,7 +15,8 @@ from bilstm.data.fields import Fields
 from bilstm.data.table import Table
 from bilstm.engine.losses import LOSSES
 from bilstm.engine.plans import Targets
-from bilstm.ragged import FloatArray, IndexArray
+from bilstm.ragged import IndexArray
+from bilstm.tasks.outputs import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +97,10 @@ class Task(ABC):
     def head(self, class_weight: Any = None) -> Head:
         """The last layer, and how the network is trained."""
 
+    def with_output(self, output: str, scheme: str | None = None) -> Self:
+        """The task with another output, see `TrainingOptions`; only labels of time steps have a choice."""
+        return self
+
     @abstractmethod
     def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
         """What the network is trained to give.
@@ -109,16 +114,18 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def predicted(self, outputs: FloatArray) -> npt.NDArray[Any]:
+    def predicted(self, outputs: Outputs) -> npt.NDArray[Any]:
         """What the outputs of a network mean: (rows,) labels, (rows, n_labels) 0 or 1, or quantities."""
 
     @abstractmethod
     def scorer(self, labelled: npt.NDArray[np.bool_], groups: IndexArray | None, unseen: Sequence[str] = ()) -> Any:
         """What compares outputs with the truth: one of `ClassScores`, `LabelSetScores` and `QuantityScores`."""
 
-    def widened(self, outputs: FloatArray, unseen: Sequence[str]) -> FloatArray:
-        """Outputs with a column of zeros for each label that the model has never seen."""
-        return outputs
+    def add_scores(
+        self, scorer: Any, truth: Truth, outputs: Outputs, offsets: IndexArray, unseen: Sequence[str] = ()
+    ) -> None:
+        """Give a `scorer` of this task the outputs for the next sequences, whose rows lie between offsets."""
+        scorer.add(truth, outputs.values, offsets)
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

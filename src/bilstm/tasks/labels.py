@@ -21,9 +21,11 @@ from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.metrics import ClassScores, is_bio
-from bilstm.ragged import FloatArray, IndexArray
+from bilstm.metrics.schemes import SCHEMES
+from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Head, Task
 from bilstm.tasks.classweights import row_weights
+from bilstm.tasks.outputs import Outputs
 
 MOST_CLASSES = 10_000
 _TYPES = {"text": str, "integer": int, "boolean": bool}
@@ -37,7 +39,7 @@ def label_text(text: str | None, missing: frozenset[str] = MISSING_LABELS) -> st
 
 @dataclasses.dataclass(frozen=True)
 class LabelTask(Task):
-    """One label for each time step or sequence, learned by cross-entropy.
+    """One label for each time step or sequence, learned by cross-entropy or, for steps, by the likelihood of a `CRF`.
 
     Truth is (rows,) int32: the index of the label, -1 where unlabelled; labels that the model has never seen come
     after its classes.
@@ -45,11 +47,16 @@ class LabelTask(Task):
     Attributes:
         classes: the labels as text, sorted; as numbers if all are whole numbers.
         type: what the labels are in Python: "text", "integer" or "boolean".
+        output: "softmax", or "crf" where the labels of a sequence are predicted together.
+        scheme: the scheme of the labels whose forbidden transitions a CRF never predicts, one of
+            `bilstm.metrics.schemes.SCHEMES`; None: all transitions are possible.
     """
 
     what: ClassVar[str] = "label"
     classes: tuple[str, ...] = ()
     type: str = "text"
+    output: str = "softmax"
+    scheme: str | None = None
 
     @classmethod
     def find(cls, table: Table, column: str, per_sequence: bool, classes: Iterable[Any] | None = None) -> Self:
@@ -103,7 +110,7 @@ class LabelTask(Task):
 
     @property
     def spans(self) -> bool:
-        """Whether the labels are of the form B-X, I-X and O."""
+        """Whether the labels mark spans: tags such as B-X, I-X and O."""
         return not self.per_sequence and is_bio(self.classes)
 
     def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
@@ -141,7 +148,11 @@ class LabelTask(Task):
     def head(self, class_weight: Any = None) -> Head:
         # By accuracy, an epoch that forgets the rare classes could be the best.
         metrics = ("accuracy",) if class_weight is None else ()
-        return Head(len(self.classes), "sparse_categorical_crossentropy", metrics)
+        loss = "crf_likelihood" if self.output == "crf" else "sparse_categorical_crossentropy"
+        return Head(len(self.classes), loss, metrics)
+
+    def with_output(self, output: str, scheme: str | None = None) -> Self:
+        return dataclasses.replace(self, output=output, scheme=scheme)
 
     def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
         known = np.where(truth < len(self.classes), truth, np.int32(-1)).astype(np.int32)
@@ -150,8 +161,8 @@ class LabelTask(Task):
             names = np.array(self.classes)
         return Targets(labels=known, weights=row_weights(class_weight, names, known, counted))
 
-    def predicted(self, outputs: FloatArray) -> npt.NDArray[Any]:
-        labels: npt.NDArray[Any] = self.labels[outputs.argmax(axis=1)]
+    def predicted(self, outputs: Outputs) -> npt.NDArray[Any]:
+        labels: npt.NDArray[Any] = self.labels[outputs.labels]
         return labels
 
     def scorer(
@@ -160,8 +171,12 @@ class LabelTask(Task):
         classes = len(self.classes) + len(unseen)
         return ClassScores(labelled, classes, groups=groups, per_sequence=self.per_sequence)
 
-    def widened(self, outputs: FloatArray, unseen: Sequence[str]) -> FloatArray:
-        return np.pad(outputs, ((0, 0), (0, len(unseen)))) if unseen else outputs
+    def add_scores(
+        self, scorer: Any, truth: Truth, outputs: Outputs, offsets: IndexArray, unseen: Sequence[str] = ()
+    ) -> None:
+        # A label that the model has never seen has no probability.
+        values = np.pad(outputs.values, ((0, 0), (0, len(unseen)))) if unseen else outputs.values
+        scorer.add(truth, values, offsets, predicted=outputs.labels)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -169,11 +184,18 @@ class LabelTask(Task):
             "columns": list(self.columns),
             "classes": list(self.classes),
             "type": self.type,
+            **({} if self.output == "softmax" else {"output": self.output, "scheme": self.scheme}),
         }
 
     @classmethod
     def from_json(cls, field: Fields, columns: tuple[str, ...], per_sequence: bool) -> Task:
-        task = cls(columns, per_sequence, field.distinct_texts("classes"), field.text("type"))
+        output, scheme = field.get("output"), field.get("scheme")
+        if output not in (None, "crf") or (output and per_sequence):
+            raise field.wrong("output")
+        if scheme is not None and (scheme not in SCHEMES or not output):
+            raise field.wrong("scheme")
+        classes, type_ = field.distinct_texts("classes"), field.text("type")
+        task = cls(columns, per_sequence, classes, type_, output or "softmax", scheme)
         if len(task.classes) < 2 or len(columns) != 1:
             raise field.wrong("classes")
         if task.type not in _TYPES or (task.type == "boolean" and task.classes != ("false", "true")):

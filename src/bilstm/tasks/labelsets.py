@@ -16,8 +16,9 @@ from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError
 from bilstm.metrics import LabelSetScores
-from bilstm.ragged import FloatArray, IndexArray
+from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Head, Task
+from bilstm.tasks.outputs import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,8 @@ class LabelSetTask(Task):
             raise ValueError("class_weight is for one label at a time, but here there are several labels")
         return Targets(values=truth)
 
-    def predicted(self, outputs: FloatArray) -> npt.NDArray[Any]:
-        return np.asarray(outputs > 0.5).astype(np.int64)
+    def predicted(self, outputs: Outputs) -> npt.NDArray[Any]:
+        return np.asarray(outputs.values > 0.5).astype(np.int64)
 
     def scorer(
         self, labelled: npt.NDArray[np.bool_], groups: IndexArray | None, unseen: Sequence[str] = ()

@@ -17,8 +17,9 @@ from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError
 from bilstm.metrics import QuantityScores
-from bilstm.ragged import FloatArray, IndexArray
+from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Head, Task
+from bilstm.tasks.outputs import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +69,19 @@ class QuantityTask(Task):
             raise ValueError("class_weight is for labels, but quantities are predicted")
         return Targets(values=((truth - self.mean) / self.scale).astype(np.float32))
 
-    def predicted(self, outputs: FloatArray) -> npt.NDArray[np.float64]:
-        return np.asarray(outputs * np.array(self.scale) + np.array(self.mean), np.float64)
+    def predicted(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        return np.asarray(outputs.values * np.array(self.scale) + np.array(self.mean), np.float64)
 
     def scorer(
         self, labelled: npt.NDArray[np.bool_], groups: IndexArray | None, unseen: Sequence[str] = ()
     ) -> QuantityScores:
         means = np.array(self.mean)
         return QuantityScores(labelled, self.outputs, means, groups=groups, per_sequence=self.per_sequence)
+
+    def add_scores(
+        self, scorer: Any, truth: Truth, outputs: Outputs, offsets: IndexArray, unseen: Sequence[str] = ()
+    ) -> None:
+        scorer.add(truth, self.predicted(outputs), offsets)
 
     def to_json(self) -> dict[str, Any]:
         columns = {"kind": self.kind, "columns": list(self.columns)}

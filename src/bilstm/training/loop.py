@@ -14,6 +14,7 @@ import numpy as np
 from bilstm.arguments import check_count
 from bilstm.errors import DivergedError
 from bilstm.models import Sequential
+from bilstm.models.decoding import decodes
 from bilstm.models.fitting import FitData, check_finite
 from bilstm.ragged import IndexArray
 from bilstm.training.checkpoints import Best, Checkpoint, Snapshot, fingerprint
@@ -116,7 +117,7 @@ def train_model(
     closer to the optimum that the weights move around (Polyak & Juditsky 1992).
 
     If the model returns a row for each step, long sequences are cut into windows for training; if it returns a row for
-    each sequence, they never are. Validation is on whole sequences.
+    each sequence, or ends with a `CRF`, they never are. Validation is on whole sequences.
 
     Args:
         model: built and compiled. The learning rate rises to the optimizer's and falls to zero at the end; the
@@ -187,9 +188,12 @@ class _Run:
         check_finite(self.data)
         self.validation = validation
         self.random = np.random.default_rng([options.seed, 1])
-        if options.window and self.network.one_row_each:
-            raise ValueError("windows are for a network that returns a row for each step, not for each sequence")
-        self.windows = windows_for(self.data.offsets, options.window, options.stride, cut=not self.network.one_row_each)
+        whole = self.network.one_row_each or decodes(model)
+        if options.window and whole:
+            raise ValueError(
+                "windows are for a network that returns a row for each step, not for each sequence, and without a CRF"
+            )
+        self.windows = windows_for(self.data.offsets, options.window, options.stride, cut=not whole)
         self.batch_size = options.batch_size or self._default_batch_size()
         self.epochs = options.epochs or self._default_epochs()
         self.logs: list[dict[str, float]] = []  # of each epoch

@@ -12,12 +12,14 @@ import numpy as np
 
 from bilstm.arguments import check_choice, check_count, check_fraction
 from bilstm.engine.plans import MERGES
+from bilstm.metrics.schemes import SCHEMES, scheme_name
 from bilstm.tasks.classweights import ClassWeight
 from bilstm.training.loop import LoopOptions, check_positive, use_python_numbers
 
 DIRECTIONS = ("both", "forward", "backward", "none")
 CELLS = ("lstm", "gru", "simple")
 POOLINGS = ("mean", "max", "attention", "last")
+OUTPUTS = ("softmax", "crf")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,12 @@ class TrainingOptions(LoopOptions):
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5" makes of each step and the
             two before and after it 64 features, with relu, and with direction "forward" of the step and the four before
             it; "64x5+64x3" puts another after it (see `Conv1D`). None, or "none": without. Not with direction "none".
+        output: for one label for each step, how labels are predicted: "softmax", each step on its own, or "crf", those
+            of a sequence together, with scores for each transition (see `CRF`). Sequences are then never cut in
+            training, and probabilities are not calibrated.
+        scheme: with output "crf", the scheme of the labels, whose forbidden transitions are never predicted: one of
+            "IO", "IOB1", "IOB2" (or "BIO"), "IOE1", "IOE2", "IOBES" (or "BIOES"), "BILOU" and "BMES"; "none": all
+            transitions are allowed; None: detected. Transitions that occur in the data are always allowed.
         dropout: share of values dropped before and after each recurrent layer.
         variational_dropout: whether a sequence (or a window of a long one) loses the same values at all of its steps,
             rather than others at each; Gal & Ghahramani 2016.
@@ -61,6 +69,8 @@ class TrainingOptions(LoopOptions):
     cell: str = "lstm"
     pooling: str | None = None
     conv: str | None = None
+    output: str = "softmax"
+    scheme: str | None = None
     dropout: float = 0.3
     variational_dropout: bool = False
     embedding: int | None = None
@@ -83,6 +93,8 @@ class TrainingOptions(LoopOptions):
         if self.conv == "none":  # what a file of options or a comparison can say
             object.__setattr__(self, "conv", None)
         read_convolutions(self.conv)
+        check_choice("training", "output", self.output, OUTPUTS)
+        object.__setattr__(self, "scheme", _checked_scheme(self.scheme))
         check_choice("training", "calibrate", self.calibrate, (None, True, False))
         check_fraction("training", "dropout", self.dropout)
         if self.validation_split is not None:
@@ -102,6 +114,15 @@ class TrainingOptions(LoopOptions):
                     raise ValueError(f"training: class_weight of {label!r} must be a number, not {weight!r}")
                 weights[label.item() if isinstance(label, np.generic) else label] = float(weight)
             object.__setattr__(self, "class_weight", weights)
+
+
+def _checked_scheme(name: str | None) -> str | None:
+    if name is None or str(name).lower() == "none":
+        return name and "none"
+    try:
+        return scheme_name(name)
+    except ValueError:
+        raise ValueError(f"training: scheme must be one of {', '.join(SCHEMES)} and none, not {name!r}") from None
 
 
 def read_convolutions(text: str | None) -> list[tuple[int, int]]:
