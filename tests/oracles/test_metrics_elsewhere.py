@@ -227,7 +227,12 @@ def test_matching(seed: int, tolerances: tuple[int, int | None]) -> None:
 
 @pytest.mark.parametrize(
     "classes",
-    [["B-LOC", "B-PER", "I-LOC", "I-PER", "O"], ["I-LOC", "I-PER", "O"], ["B-a-b", "I-a-b", "B-a", "O", "I-a"]],
+    [
+        ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"],
+        ["I-LOC", "I-PER", "O"],
+        ["B-a-b", "I-a-b", "B-a", "O", "I-a"],
+        ["B-X", "I-X", "E-X", "S-X", "E-Y", "O"],
+    ],
 )
 @pytest.mark.parametrize("seed", SEEDS)
 def test_spans(seed: int, classes: list[str]) -> None:

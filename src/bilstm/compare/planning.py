@@ -20,6 +20,7 @@ from bilstm.model.columns import ColumnOptions
 from bilstm.model.holdout import ONE_SEQUENCE, advice_for
 from bilstm.model.network import check_options, network_size
 from bilstm.model.prepare import Prepared, prepare, read_dataset, without_unseen
+from bilstm.model.tagging import choose_output
 from bilstm.model.training import column_options, open_data
 from bilstm.training.options import TrainingOptions
 
@@ -227,6 +228,7 @@ def _check(prepared: Prepared, variants: Sequence[Variant]) -> None:
     truth = prepared.training.known
     for variant in variants:
         check_options(prepared.schema, prepared.task, variant.options)
+        choose_output(prepared, variant.options)
         try:
             prepared.task.targets(truth[:1], variant.options.class_weight, truth)
         except ValueError as error:
