@@ -127,6 +127,11 @@ def test_labels_are_the_path_and_probabilities_the_marginals(
     assert bits(outputs.values) == bits(model.network.predict_rows(data.values))
     assert model.predict(test_set).tolist() == model.task.labels[outputs.labels].tolist()  # type: ignore[attr-defined]
     assert bits(model.predict_proba(test_set)) == bits(outputs.values)
+    rounded = copy.copy(model)
+    rounded.precision = "bfloat16"
+    ((labels, _),) = model.network.decode(data.values, precision="bfloat16")
+    assert rounded.outputs(data.values).labels.tolist() == labels.values[:, 0].tolist()
+    assert bits(rounded.outputs(data.values).values) != bits(outputs.values)
     chosen = outputs[::2]
     assert (chosen.labels.tolist(), len(chosen)) == (outputs.labels[::2].tolist(), (len(outputs) + 1) // 2)
     assert chosen.confidences.tolist() == outputs.values[np.arange(len(outputs)), outputs.labels][::2].tolist()
