@@ -101,10 +101,10 @@ def check_same(model: TrainedModel, rows: dict[str, Array], frame: pd.DataFrame)
     if model.task.what == "quantity":
         np.testing.assert_allclose(rows["quantities"], model.task.predicted(predicted), rtol=1e-6)
         return
-    np.testing.assert_allclose(rows["probabilities"], predicted, atol=1e-5)
+    np.testing.assert_allclose(rows["probabilities"], predicted.values, atol=1e-5)
     if model.task.what == "label":
         np.testing.assert_array_equal(rows["label"], model.task.predicted(predicted))
-        np.testing.assert_allclose(rows["probability"], predicted.max(axis=1), atol=1e-5)
+        np.testing.assert_allclose(rows["probability"], predicted.confidences, atol=1e-5)
     else:
         np.testing.assert_array_equal(rows["labels"], model.task.predicted(predicted))
 

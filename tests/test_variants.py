@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from typing import Any
@@ -35,16 +36,19 @@ VALUES: dict[str, list[Any]] = {
     "scheme": [None, "IOB2"],
     "class_weight": [None, {"a": 2.0}],
     "calibrate": [True, False],
+    "window": [None, 20],
+    "stride": [5, 10],
 }
 
 
 @pytest.mark.parametrize("name", VARIABLE)
 def test_every_option_can_vary(name: str) -> None:
-    found = grid({name: VALUES[name]}, BASE)
+    base = dataclasses.replace(BASE, window=20) if name == "stride" else BASE
+    found = grid({name: VALUES[name]}, base)
     assert [getattr(variant.options, name) for variant in found] == VALUES[name]
     assert [variant.changes for variant in found] == [{name: value} for value in VALUES[name]]
     for variant in found:
-        assert all(getattr(variant.options, other) == getattr(BASE, other) for other in VARIABLE if other != name)
+        assert all(getattr(variant.options, other) == getattr(base, other) for other in VARIABLE if other != name)
 
 
 def test_all_combinations_the_first_values_first() -> None:
