@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from bilstm.engine.losses import LOSSES
 from bilstm.layers import LSTM, Bidirectional, Dense, Embedding
@@ -72,6 +72,7 @@ def test_evaluation_by_its_definition(case: Case) -> None:
 @given(cases(dropout=False))
 @settings(max_examples=30)
 def test_training_on_a_batch_returns_its_evaluation_before_the_step(case: Case) -> None:
+    assume(all(layer["class_name"] != "BatchNormalization" for layer in case.layers))  # which trains by the batch
     model = case.model()
     before = model.evaluate(case.data, case.y)
     assert model.train_on_batch(case.data, case.y) == pytest.approx(before, rel=1e-6)

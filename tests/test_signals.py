@@ -131,7 +131,8 @@ stop_on_signals()
 try:
     end = Ends()
     del end
-    time.sleep(30)
+    for _ in range(3000):  # which the second signal ends, as it would not end one long sleep
+        time.sleep(0.01)
 except Stopped as stopped:
     print(stopped, stopped.status)
 """

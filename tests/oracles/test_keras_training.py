@@ -235,6 +235,8 @@ def test_padding(
 
 # What Sequential has beyond Keras, all of it described in the reference.
 ADDITIONS = {
+    "decode",
+    "log_likelihoods",
     "logs_of",
     "predict_classes",
     "predict_proba",
