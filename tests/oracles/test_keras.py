@@ -726,7 +726,11 @@ def test_losses_and_their_gradients(loss: Loss, outputs: int, per_step: bool) ->
             np.testing.assert_allclose(mine, other, rtol=0, atol=2e-6 if optimizer == "sgd" else 1e-5)
 
 
-MORE = ("LSTM, Keras 2's hard gates", "GRU, hard gates", "GRU without biases, SGD")  # in `make test-slow`
+MORE = (  # in `make test-slow`
+    *("LSTM, Keras 2's hard gates", "GRU, hard gates", "GRU without biases, SGD", "GRU, clipped by array"),
+    *("GRU, reset before, Keras 2's hard gates", "batch normalization, clipped, decaying", "averages"),
+    *("squared error, stack, settings of Adam", "categorical, mul, per sequence, sequence weights"),
+)
 
 
 @pytest.mark.parametrize(
