@@ -80,7 +80,7 @@ def train(
     """Train a model on a table of labelled sequences.
 
     Args:
-        data: a path (CSV, Parquet, NDJSON, CoNLL-style columns), a folder, a pattern such as "recordings/*.csv", or a
+        data: a path (CSV, Parquet, NDJSON, CoNLL-style columns), a folder, a pattern such as `recordings/*.csv`, or a
             list of paths, whose files have the same columns; a data frame of pandas, Polars or PyArrow, a dictionary of
             columns, or a list of dictionaries with a list for each column.
         label: the target column, or several for several labels (columns of 0 and 1) or quantities.
