@@ -210,7 +210,8 @@ def test_misaligned_pointers(call: Call, name: str, pointer: str) -> None:
 def test_null_structures() -> None:
     engine, handle, number = library.library(), c_void_p(), c_int64()
     layers = (LayerStruct * 1)(LayerStruct(kind=1, units=3))
-    made = Network([dense(0, 2)], 2)._handle
+    network = Network([dense(0, 2)], 2)  # which must stay while its handle is used
+    made = network._handle
     calls: list[tuple[str, tuple[Any, ...], str]] = [
         ("create", (layers, 1, 2, None), "no place for the network"),
         ("create", (None, 1, 2, byref(handle)), "no layers"),

@@ -164,7 +164,10 @@ def test_numbers_that_are_none(arm: EmulatedEngine, special: float) -> None:
     def steps() -> list[Any]:
         model = case.model("adam")
         assert model.network is not None
-        scores = model.network.gradient(data, Targets(labels=np.maximum(case.y, 0)), "categorical_crossentropy")
+        try:
+            scores = model.network.gradient(data, Targets(labels=np.maximum(case.y, 0)), "categorical_crossentropy")
+        except ValueError as error:
+            return [model.predict_rows(data), np.frombuffer(str(error).encode(), np.uint8)]
         return [model.predict_rows(data), np.isnan(scores[0])]
 
     on_both(arm, steps, (2,))
