@@ -114,8 +114,10 @@ class Call:
 @pytest.fixture
 def call() -> Iterator[Call]:
     call = Call()
+    first = call.network  # which must stay until its pass is forgotten
     call("forward")  # for a backward pass
     yield call
+    assert first.parameter_count
     library.library().bilstm_forget(call.prediction)
     library.library().bilstm_forget_pass(call.kept)
 
