@@ -36,6 +36,8 @@ NAVIGATION = {
         "/benchmarks/accuracy/RESULTS",
         "/benchmarks/speed/RESULTS",
         "/benchmarks/speed/TORCH",
+        "/benchmarks/speed/GRU",
+        "/benchmarks/speed/CRF",
         "/benchmarks/speed/NEIGHBORS",
         "/benchmarks/accuracy/TUTORIAL",
     ],
