@@ -121,7 +121,10 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
             f"model.adapted(features=…), or export with inputs encoded"
         )
     if isinstance(model.network.layers[-1], CRF):
-        raise UserError("cannot write a trained model that ends with a CRF as ONNX: export its network")
+        raise UserError(
+            "cannot write a trained model that ends with a CRF as ONNX: from Python, bilstm.bridges.onnx.export writes "
+            "its network (model.network) alone"
+        )
     graph = Graph([*columns, LENGTHS, *outputs])
     x = write_encoding(graph, model.schema) if raw else VALUES
     y = Writer(graph, model.network).write(x, LENGTHS)

@@ -93,8 +93,9 @@ Crf::Part Crf::part_of(const Batch& batch, int64_t sorted, const Input& input, S
     part.steps = batch.length[i];
     part.scores = input.data + input.starts[i] * labels;
     const double* totals = doubles(scratch[kTotals]) + 2 * sorted;
-    part.all = {reinterpret_cast<double*>(scratch[kBefore].data()) + part.row * stride,
-                reinterpret_cast<double*>(scratch[kAfter].data()) + part.row * stride, totals[0], totals[1] != 0};
+    auto* before = reinterpret_cast<double*>(scratch[kBefore].data());
+    auto* after = reinterpret_cast<double*>(scratch[kAfter].data());  // null where nothing was ever trained
+    part.all = {before + part.row * stride, after ? after + part.row * stride : nullptr, totals[0], totals[1] != 0};
     bool complete = true;
     for (int64_t t = 0; t < part.steps; ++t) {
         const int64_t at = target_rows[part.row + t];
