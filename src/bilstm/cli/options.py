@@ -53,6 +53,7 @@ DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 CELL = click.Choice(["lstm", "gru", "simple"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
 POOLING = click.Choice(["mean", "max", "attention", "last"])
+CHARACTERS = click.Choice(["none", "lstm", "conv"])
 OUTPUT = click.Choice(["softmax", "crf"])
 SCHEME = click.Choice(
     ["none", "IO", "IOB1", "IOB2", "BIO", "IOE1", "IOE2", "IOBES", "BIOES", "BILOU", "BMES"], case_sensitive=False
@@ -68,6 +69,15 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "conv": (
         TEXT,
         "Convolutions before the recurrent layers, as filters x kernel size: 64x5, or two, 64x5+64x3. Default: none.",
+    ),
+    "characters": (
+        CHARACTERS,
+        "Also read the characters of words, by a bidirectional LSTM or a convolution over each word. Default: conv "
+        "if texts look like words.",
+    ),
+    "unknown_rate": (
+        FRACTION,
+        "Share of words that training treats as unknown, to learn what to do with them.",
     ),
     "output": (
         OUTPUT,

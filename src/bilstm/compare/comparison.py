@@ -240,15 +240,15 @@ class _Comparison:
         """Train once, and score the test set."""
         about = {"variant": variant.name, "seed": seed}
         options = dataclasses.replace(variant.options, seed=seed)
+        prepared, test = self.plan.sets_for(options)
         started = time.perf_counter()
         try:
-            model = train_prepared(self.plan.prepared, options, progress=progress)
+            model = train_prepared(prepared, options, progress=progress)
         except DivergedError as error:
             self.failed.append(about | {"reason": str(error)})
             return
         seconds = time.perf_counter() - started
         kept = {name: model.training[name] for name in ("epochs", "best_epoch", "stopped", "history")}
-        test = self.plan.test
         portioned = model.output_chunks(test.values, width=self.task.outputs + len(test.unseen))
         self.sums.append([scorer.sums for scorer in _scorers(self.task, test, portioned)])
         self.runs.append(about | {"seconds": round(seconds, 3), **kept})

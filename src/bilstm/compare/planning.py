@@ -52,6 +52,12 @@ class Plan:
     variants: list[Variant]
     notes: list[str]
 
+    def sets_for(self, options: TrainingOptions) -> tuple[Prepared, Dataset]:
+        """The training and validation set, and the test set, as a variant's network takes them."""
+        if options.characters == "none":
+            return self.prepared.without_characters(), self.test.without_words()
+        return self.prepared, self.test
+
 
 def plan_comparison(
     data: Any,
@@ -98,6 +104,7 @@ def plan_comparison(
         validation_split=validation_share,
         test_split=test_share,
         window=window,
+        characters=next((v.options.characters for v in variants if v.options.characters != "none"), "none"),
         seed=base.seed,
     )
     _check_sets(prepared, validation_share, test_share, group)

@@ -67,6 +67,8 @@ def _described(name: str, value: Any) -> str:
         return _DIRECTIONS[value]
     if name == "conv":
         return "no convolution" if value in (None, "none") else f"convolution {value}"
+    if name == "characters":
+        return "no characters" if value in (None, "none") else f"characters by {value}"
     if name == "output":
         return "CRF" if value == "crf" else "softmax"
     if name == "scheme":

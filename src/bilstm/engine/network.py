@@ -579,7 +579,14 @@ class Network:
             _address(targets.labels) if targets else None,
             _address(targets.values) if targets else None,
             _address(targets.weights) if targets else None,
+            *_word_arrays(data.words),
         )
+
+
+def _word_arrays(words: Ragged | None) -> tuple[Any, ...]:
+    if words is None:
+        return ()
+    return _address(words.values), _address(words.offsets), len(words), words.features
 
 
 def _check_shape(name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> None:

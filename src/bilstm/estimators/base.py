@@ -66,6 +66,9 @@ class SequenceEstimator(BaseEstimator):
             a mean whose weights are learned, see `GlobalAttentionPooling1D`.
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5", or several, "64x5+64x3";
             see `TrainingOptions`. None: without.
+        characters: how the characters of strings become a part of a step: "lstm", by a bidirectional LSTM over each
+            string, "conv", by a convolution and its maximum, or "none". None: "conv" if they look like words.
+        unknown_rate: share of strings that training treats as unknown, besides those below the frequency threshold.
         output: for one label for each step: "softmax" predicts each step on its own, "crf" the labels of a sequence
             together, with scores for each transition; see `TrainingOptions`.
         scheme: with output "crf", the scheme of labels such as B-X and I-X, whose forbidden transitions are never
@@ -130,6 +133,8 @@ class SequenceEstimator(BaseEstimator):
         cell: str = "lstm",
         pooling: str | None = None,
         conv: str | None = None,
+        characters: str | None = None,
+        unknown_rate: float = 0.0,
         output: str = "softmax",
         scheme: str | None = None,
         dropout: float = 0.3,
@@ -163,6 +168,8 @@ class SequenceEstimator(BaseEstimator):
         self.cell = cell
         self.pooling = pooling
         self.conv = conv
+        self.characters = characters
+        self.unknown_rate = unknown_rate
         self.output = output
         self.scheme = scheme
         self.dropout = dropout
@@ -219,7 +226,13 @@ class SequenceEstimator(BaseEstimator):
         split = options.validation_split
         columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
         prepared = prepare(
-            table, columns, valid=valid, validation_split=split, window=options.window, seed=options.seed
+            table,
+            columns,
+            valid=valid,
+            validation_split=split,
+            window=options.window,
+            characters=options.characters,
+            seed=options.seed,
         )
         if self.verbose:
             for name, encoding in prepared.schema.describe() if prepared.schema.named else ():
@@ -257,7 +270,14 @@ class SequenceEstimator(BaseEstimator):
             options = self._options(self._seed())
             table, columns = self._reader.open(X, y, None, classes=classes)
             columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
-            prepared = prepare(table, columns, validation_split=0.0, window=options.window, seed=options.seed)
+            prepared = prepare(
+                table,
+                columns,
+                validation_split=0.0,
+                window=options.window,
+                characters=options.characters,
+                seed=options.seed,
+            )
             output = choose_output(prepared, options)
             network = build_network(prepared.schema, output.task, options, output.forbidden)
             self._become(TrainedModel(prepared.schema, output.task, network, {}), table)

@@ -41,6 +41,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         cell: str = "lstm",
         pooling: str | None = None,
         conv: str | None = None,
+        characters: str | None = None,
+        unknown_rate: float = 0.0,
         dropout: float = 0.3,
         variational_dropout: bool = False,
         embedding: int | None = None,

@@ -29,6 +29,7 @@ from bilstm.layers.stepwise import (
     SpatialDropout1D,
     TimeDistributed,
 )
+from bilstm.layers.words import WordEncoder
 
 __all__ = [
     "CRF",
@@ -57,6 +58,7 @@ __all__ = [
     "Symbol",
     "TimeDistributed",
     "WeightSpec",
+    "WordEncoder",
     "count_parameters",
     "from_json",
     "to_json",
@@ -80,6 +82,7 @@ LAYERS |= {
         Masking,
         Embedding,
         ColumnEmbedding,
+        WordEncoder,
         AveragePooling1D,
         MaxPooling1D,
         GlobalAveragePooling1D,

@@ -222,6 +222,9 @@ class ColumnEmbedding(Layer):
         numeric: the number of numeric columns, which come first.
         vocabularies: number of categories of each.
         dimensions: dimensions of each one's embedding.
+        frozen: for each, whether training leaves its embeddings as they are, such as pretrained vectors; None: none.
+        unknown_rate: for each, the share of steps at which training puts category 0, which stands for unknown ones, in
+            the place of the category, so that it is learned; None: 0 for all.
 
     Weights: one embeddings array (vocabulary, dimension) for each vocabulary; at first of mean 0 and standard deviation
     1, like the standardised columns next to them, with which words and letters are learned in fewer epochs than with
@@ -234,6 +237,8 @@ class ColumnEmbedding(Layer):
         vocabularies: Sequence[int],
         dimensions: Sequence[int],
         *,
+        frozen: Sequence[bool] | None = None,
+        unknown_rate: Sequence[float] | None = None,
         name: str | None = None,
         **keywords: Any,
     ) -> None:
@@ -243,6 +248,12 @@ class ColumnEmbedding(Layer):
         self.dimensions = tuple(check_count("ColumnEmbedding", "dimensions", size) for size in dimensions)
         if not self.vocabularies or len(self.vocabularies) != len(self.dimensions):
             raise ValueError("ColumnEmbedding: vocabularies and dimensions must be lists of one length, at least 1")
+        count = len(self.vocabularies)
+        frozen, unknown_rate = frozen or [False] * count, unknown_rate or [0.0] * count
+        self.frozen = tuple(bool(check_choice("ColumnEmbedding", "frozen", each, (False, True))) for each in frozen)
+        self.unknown_rate = tuple(check_fraction("ColumnEmbedding", "unknown_rate", rate) for rate in unknown_rate)
+        if not len(self.frozen) == len(self.unknown_rate) == count:
+            raise ValueError("ColumnEmbedding: frozen and unknown_rate must have a value for each vocabulary")
         self.input_features = self.numeric + len(self.vocabularies)
 
     def output_features(self, features: int) -> int:
@@ -255,6 +266,8 @@ class ColumnEmbedding(Layer):
             "numeric": self.numeric,
             "vocabularies": list(self.vocabularies),
             "dimensions": list(self.dimensions),
+            **({"frozen": list(self.frozen)} if any(self.frozen) else {}),
+            **({"unknown_rate": list(self.unknown_rate)} if any(self.unknown_rate) else {}),
             "name": self.name,
         }
 
@@ -266,4 +279,4 @@ class ColumnEmbedding(Layer):
         return [standard_normal(weight.shape, random) for weight in self.weight_specs(features)]
 
     def plan(self, index: int, features: int) -> LayerStruct:
-        return plans.embedding(index, self.numeric, self.vocabularies, self.dimensions)
+        return plans.embedding(index, self.numeric, self.vocabularies, self.dimensions, self.frozen, self.unknown_rate)

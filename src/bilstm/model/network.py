@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.schema import Schema
+from bilstm.data.spelling import WHOLE
 from bilstm.errors import UserError
 from bilstm.layers import (
     CRF,
@@ -27,6 +28,7 @@ from bilstm.layers import (
     SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
+    WordEncoder,
     count_parameters,
 )
 from bilstm.models import Sequential
@@ -43,6 +45,20 @@ POOLS: dict[str, Callable[[TrainingOptions], list[Layer]]] = {
     "attention": lambda options: [*_recurrent(options), GlobalAttentionPooling1D(options.units)],
 }
 
+# How characters become a part of a step: a bidirectional LSTM, or a convolution and its maximum.
+_CHARACTER, _CHARACTER_UNITS, _CHARACTER_FILTERS = 25, 25, 50  # dimensions of a character and of its word
+CHARACTERS: dict[str, Callable[[int], list[Layer]]] = {
+    "lstm": lambda size: [
+        ColumnEmbedding(0, [size], [_CHARACTER]),
+        Bidirectional(LSTM(_CHARACTER_UNITS)),
+    ],
+    "conv": lambda size: [
+        ColumnEmbedding(0, [size], [_CHARACTER]),
+        Conv1D(_CHARACTER_FILTERS, 3, padding="same"),
+        GlobalMaxPooling1D(),
+    ],
+}
+
 
 def build_network(
     schema: Schema, task: Task, options: TrainingOptions, forbidden: npt.NDArray[np.bool_] | None = None
@@ -57,7 +73,7 @@ def build_network(
     """
     check_options(schema, task, options)
     network = Sequential(network_layers(schema, task, options, forbidden), seed=options.seed)
-    network.build((None, _inputs(schema)))
+    network.build((None, schema.width))
     head = task.with_output(options.output).head(options.class_weight)
     network.compile(optimizer(options), head.loss, head.metrics)
     return network
@@ -70,9 +86,17 @@ def network_layers(
     sequence, a dense layer and, if labels are predicted together, a CRF.
     """
     layers: list[Layer] = []
+    numeric = schema.numeric_width
+    if schema.characters:
+        layers.append(WordEncoder(CHARACTERS[options.characters or "conv"](schema.characters.size)))
+        numeric = layers[0].output_features(schema.width) - len(schema.vocabularies)
     if schema.vocabularies:
         dimensions = [options.embedding or embedding_dimension(size) for size in schema.vocabularies]
-        layers += [ColumnEmbedding(schema.numeric_width, schema.vocabularies, dimensions), _dropout(options)]
+        unknown = [options.unknown_rate * (column.part == WHOLE) for column in schema.categorical]
+        layers += [
+            ColumnEmbedding(numeric, schema.vocabularies, dimensions, unknown_rate=unknown),
+            _dropout(options),
+        ]
     for filters, size in read_convolutions(options.conv):
         # A network that only reads forward must not know what comes next.
         padding = "causal" if options.direction == "forward" else "same"
@@ -89,11 +113,9 @@ def network_layers(
 
 def network_size(schema: Schema, task: Task, options: TrainingOptions) -> int:
     """The number of parameters of the network, which is not built for that."""
-    return count_parameters(network_layers(schema, task, options), _inputs(schema))
-
-
-def _inputs(schema: Schema) -> int:
-    return schema.numeric_width + len(schema.vocabularies)
+    if options.characters == "none":
+        schema = schema.without_characters()
+    return count_parameters(network_layers(schema, task, options), schema.width)
 
 
 def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
@@ -104,6 +126,8 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
     """
     if options.embedding is not None and not schema.vocabularies:
         raise UserError("embedding has no effect: there are no words or categories to embed; leave it out")
+    if options.unknown_rate and not schema.vocabularies:
+        raise UserError("unknown_rate has no effect: there are no words or categories; leave it out")
     if options.pooling is not None and not task.per_sequence:
         raise UserError("pooling has no effect: it is for tasks with one answer for each sequence; leave it out")
     if options.output == "crf" and (task.per_sequence or not isinstance(task, LabelTask)):

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.characters import CharacterColumn
 from bilstm.data.conll import LABEL, TOKEN
 from bilstm.data.dataset import Dataset
 from bilstm.data.features import CategoricalColumn, NumericColumn
 from bilstm.data.filetable import FileTable
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema, read_numbers
+from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
@@ -52,6 +54,17 @@ class Prepared:
     gap_steps: int = 0
     recordings: tuple[int, ...] = ()
 
+    def without_characters(self) -> Prepared:
+        """The table as a network takes it that reads no characters."""
+        if self.schema.characters is None:
+            return self
+        sets = {name: getattr(self, name) for name in ("training", "validation", "test")}
+        return dataclasses.replace(
+            self,
+            schema=self.schema.without_characters(),
+            **{name: data and data.without_words() for name, data in sets.items()},
+        )
+
 
 def prepare(
     table: Table,
@@ -63,6 +76,7 @@ def prepare(
     validation_split: float | None = None,
     test_split: float = 0.0,
     window: int | None = None,
+    characters: str | None = None,
     seed: int = 0,
 ) -> Prepared:
     """Decide what each column is, set sequences aside for validation, and encode.
@@ -78,6 +92,7 @@ def prepare(
         test_split: the share for a test set besides.
         window: the steps of the windows that are trained on, of the longest where they vary. With it, a table without a
             sequence column is one sequence, and blocks of time are set aside where whole sequences are too few.
+        characters: as in `TrainingOptions`.
         seed: chooses the validation and the test set.
 
     Raises:
@@ -106,7 +121,7 @@ def prepare(
     training, *others = division.parts
     fitted_rows = sequences.rows[: sequences.offsets[training.stop]]
     task = task.fitted(truth[: training.stop] if task.per_sequence else truth[: len(fitted_rows)])
-    schema = dataclasses.replace(_fit(table, kinds, fitted_rows, options), one_sequence=one_sequence)
+    schema = dataclasses.replace(_fit(table, kinds, fitted_rows, options, characters), one_sequence=one_sequence)
     recordings: tuple[int, ...] = ()
     if division.blocks:
         uncut = schema.encode(table, whole)
@@ -224,12 +239,20 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
     return dataclasses.replace(options, sequence=sequence, label=label)
 
 
-def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options: ColumnOptions) -> Schema:
+def _fit(
+    table: Table,
+    kinds: dict[str, FeatureKind],
+    rows: IndexArray,
+    options: ColumnOptions,
+    characters: str | None,
+) -> Schema:
     """Fit each column to these rows.
 
     Raises:
-        UserError: spelling is to count, but there is no text.
+        UserError: spelling is to count, or characters are to be read, but there is no text.
     """
+    if characters not in (None, "none") and "categorical" not in kinds.values():
+        raise UserError(f"{table.label} has no feature that is text, whose characters could be read; leave them out")
     if options.spelling and "categorical" not in kinds.values():
         raise UserError(f"spelling=True, but {table.label} has no feature that is text, whose spelling could count")
     numeric = [NumericColumn.fit(n, read_numbers(table, n), rows) for n, kind in kinds.items() if kind == "numeric"]
@@ -244,6 +267,10 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
         if kind == "categorical"
         for column in CategoricalColumn.fit(name, table.counts(name, chosen), options.spelling)
     ]
+    spelled = next((column.name for column in categorical if column.part != WHOLE), None)
+    if spelled is None and characters not in (None, "none"):
+        spelled = categorical[0].name
+    reads = spelled is not None and characters != "none"
     named = table.format != "memory" or any(not name.isdigit() and name != "words" for name in kinds)
     return Schema(
         options.sequence,
@@ -254,6 +281,7 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
         conll_columns=table.conll_columns,
         text=options.text,
         reading=_remembered(table),
+        characters=CharacterColumn.fit(spelled, table.counts(spelled, chosen)) if spelled and reads else None,
     )
 
 

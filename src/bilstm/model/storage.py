@@ -9,7 +9,7 @@ from typing import Any
 from bilstm.data.schema import Schema
 from bilstm.errors import ModelFileError
 from bilstm.files import AnyPath
-from bilstm.layers import CRF, ColumnEmbedding, Dense, TimeDistributed
+from bilstm.layers import CRF, ColumnEmbedding, Dense, TimeDistributed, WordEncoder
 from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.tasks import LabelTask, Task, task_from_json
@@ -171,7 +171,11 @@ def _fits(schema: Schema, task: Task, model: Sequential) -> bool:
     dense = last.layer if isinstance(last, TimeDistributed) else last
     if not isinstance(dense, Dense) or dense.activation != task.head().activation:
         return False
-    taken: tuple[int, tuple[int, ...]] = (network.features, ())
-    if isinstance(first, ColumnEmbedding):
-        taken = (first.numeric, first.vocabularies)
-    return taken == (schema.numeric_width, tuple(schema.vocabularies))
+    encoded = 0  # dimensions of a word's encoding, which comes before the numbers
+    if isinstance(first, WordEncoder):
+        encoded = first.output_features(1)
+        first = model.layers[1] if len(model.layers) > 1 else None
+    if network.features != schema.width or bool(encoded) != (schema.characters is not None):
+        return False
+    taken = (first.numeric, first.vocabularies) if isinstance(first, ColumnEmbedding) else (schema.numeric_width, ())
+    return taken == (encoded + schema.numeric_width, tuple(schema.vocabularies))

@@ -124,7 +124,7 @@ class TrainedModel:
         for group in chunks(values.offsets, max(1, min(scratch.BLOCK, most))):
             offsets = values.offsets[group.start : group.stop + 1]
             steps = slice(int(offsets[0]), int(offsets[-1]))
-            yield group, steps, self.outputs(Ragged(values.values[steps], offsets - offsets[0]))
+            yield group, steps, self.outputs(values.take_steps(steps, offsets - offsets[0]))
 
     def adapted(
         self,

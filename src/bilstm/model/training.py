@@ -204,6 +204,7 @@ def prepare_data(
         valid_labels=tables[1],
         validation_split=options.validation_split,
         window=options.window,
+        characters=options.characters,
         seed=options.seed,
     )
 

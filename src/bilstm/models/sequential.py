@@ -28,6 +28,7 @@ from bilstm.layers import (
     Layer,
     Reverse,
     WeightSpec,
+    WordEncoder,
     from_json,
     to_json,
 )
@@ -195,7 +196,7 @@ class Sequential:
         self.weights_per_step = sum(
             spec.size
             for layer, own in zip(self.layers, specs, strict=True)
-            if not isinstance(layer, (Embedding, ColumnEmbedding))
+            if not isinstance(layer, (Embedding, ColumnEmbedding, WordEncoder))
             for spec in own
         )
         self.input_features = features
@@ -644,7 +645,7 @@ class Sequential:
             raise UserError(
                 f"sequence {empty[0]} of x has only masked steps, with the value {self._mask_value:g}: leave it out"
             )
-        return Ragged(data.values[kept], offsets), kept
+        return data.take_steps(kept, offsets), kept
 
     # --- Evaluation ----------------------------------------------------------------------------------------------
 

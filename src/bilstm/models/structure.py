@@ -25,6 +25,7 @@ from bilstm.layers import (
     Reverse,
     SpatialDropout1D,
     WeightSpec,
+    WordEncoder,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:
         raise ValueError("Sequential: no layer can follow a CRF")
     if isinstance(layer, Reverse) and not (layers and _returns_sequences(layers[-1])):
         raise ValueError("Reverse must directly follow a recurrent layer with return_sequences=True")
+    if isinstance(layer, WordEncoder) and not all(isinstance(other, Input) for other in layers):
+        raise ValueError("Sequential: WordEncoder must come first, since it reads indices of words in the input")
     if layers and isinstance(layer, Input):
         raise ValueError("Sequential: Input must come first")
     if layers and mask_value_of(layer) is not None:

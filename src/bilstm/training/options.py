@@ -18,6 +18,7 @@ from bilstm.training.loop import LoopOptions, check_positive, use_python_numbers
 
 DIRECTIONS = ("both", "forward", "backward", "none")
 CELLS = ("lstm", "gru", "simple")
+CHARACTERS = ("none", "lstm", "conv")
 POOLINGS = ("mean", "max", "attention", "last")
 OUTPUTS = ("softmax", "crf")
 
@@ -39,6 +40,10 @@ class TrainingOptions(LoopOptions):
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5" makes of each step and the
             two before and after it 64 features, with relu, and with direction "forward" of the step and the four before
             it; "64x5+64x3" puts another after it (see `Conv1D`). None, or "none": without. Not with direction "none".
+        characters: how the characters of words become a part of a step: "lstm", by a bidirectional LSTM over each word
+            (Lample et al. 2016), "conv", by a convolution and its maximum (Ma & Hovy 2016), or "none"; None: "conv" for
+            a feature whose spelling counts. Of several such features, the first; if there is none, the first text.
+        unknown_rate: the share of words that training treats as unknown, besides those below the frequency threshold.
         output: for one label for each step, how labels are predicted: "softmax", each step on its own, or "crf", those
             of a sequence together, with scores for each transition (see `CRF`). Sequences are then never cut in
             training, and probabilities are not calibrated.
@@ -69,6 +74,8 @@ class TrainingOptions(LoopOptions):
     cell: str = "lstm"
     pooling: str | None = None
     conv: str | None = None
+    characters: str | None = None
+    unknown_rate: float = 0.0
     output: str = "softmax"
     scheme: str | None = None
     dropout: float = 0.3
@@ -93,6 +100,8 @@ class TrainingOptions(LoopOptions):
         if self.conv == "none":  # what a file of options or a comparison can say
             object.__setattr__(self, "conv", None)
         read_convolutions(self.conv)
+        check_choice("training", "characters", self.characters, (None, *CHARACTERS))
+        check_fraction("training", "unknown_rate", self.unknown_rate)
         check_choice("training", "output", self.output, OUTPUTS)
         object.__setattr__(self, "scheme", _checked_scheme(self.scheme))
         check_choice("training", "calibrate", self.calibrate, (None, True, False))
