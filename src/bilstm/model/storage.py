@@ -171,11 +171,13 @@ def _fits(schema: Schema, task: Task, model: Sequential) -> bool:
     dense = last.layer if isinstance(last, TimeDistributed) else last
     if not isinstance(dense, Dense) or dense.activation != task.head().activation:
         return False
-    encoded = 0  # dimensions of a word's encoding, which comes before the numbers
+    alphabet: tuple[int, ...] = ()
+    encoded = 0  # dimensions of a word's encoding, which comes before the numbers; sizes of what it reads
     if isinstance(first, WordEncoder):
-        encoded = first.output_features(1)
+        encoded, embedding = first.output_features(1), first.layers[0]
+        alphabet = embedding.vocabularies if isinstance(embedding, ColumnEmbedding) else ()
         first = model.layers[1] if len(model.layers) > 1 else None
-    if network.features != schema.width or bool(encoded) != (schema.characters is not None):
+    if network.features != schema.width or alphabet != ((schema.characters.size,) if schema.characters else ()):
         return False
     taken = (first.numeric, first.vocabularies) if isinstance(first, ColumnEmbedding) else (schema.numeric_width, ())
     return taken == (encoded + schema.numeric_width, tuple(schema.vocabularies))
