@@ -79,6 +79,10 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
         FRACTION,
         "Share of words that training treats as unknown, to learn what to do with them.",
     ),
+    "freeze_vectors": (
+        click.BOOL,
+        "Leave word vectors (--vectors) as they are in the file; otherwise training tunes them.",
+    ),
     "output": (
         OUTPUT,
         "For one label per step: softmax predicts each step on its own, crf the labels of a sequence together.",
@@ -296,6 +300,19 @@ column_flags = together(
         help="Also learn from the first and last letters and the shape of texts. Default: if they look like words.",
     ),
     click.option(
+        "--vectors",
+        metavar="FILE",
+        type=FILE,
+        multiple=True,
+        help="A file of pretrained word vectors (word2vec, GloVe, fastText's .vec or safetensors) for the feature that "
+        "is words, or FEATURE=FILE. Those of the training set's words are stored in the model.",
+    ),
+    click.option(
+        "--all-vectors",
+        is_flag=True,
+        help="Store all words of the --vectors, so that words that training had not have their vectors.",
+    ),
+    click.option(
         "--standardize/--no-standardize",
         default=True,
         help="Scale numeric features to mean 0 and standard deviation 1.  [default: standardize]",
@@ -310,9 +327,27 @@ column_flags = together(
 def column_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
     names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
-    arguments = {name: options[name] for name in (*names, "spelling", "standardize", "group")}
+    arguments = {name: options[name] for name in (*names, "spelling", "all_vectors", "standardize", "group")}
     arguments |= {"features": options["features"] or None, "labels": as_data(options["labels"])}
+    arguments |= {"vectors": _vector_files(options["vectors"])}
     return arguments | {"reading": reading_options(options)}
+
+
+def _vector_files(texts: Sequence[str]) -> str | dict[str, str] | None:
+    """FILE, or FEATURE=FILE for each feature that has vectors."""
+    files: dict[str, str] = {}
+    for text in texts:
+        feature, sign, path = text.partition("=")
+        if not sign or not path or os.path.exists(text):
+            if len(texts) > 1:
+                raise UserError(
+                    f"{text} is one of several files of vectors: say whose it is, as in --vectors FEATURE=FILE"
+                )
+            return text
+        if feature in files:
+            raise UserError(f"the feature {feature!r} has two files of vectors: leave one out")
+        files[feature] = path
+    return files or None
 
 
 def one_or_several(paths: Sequence[Any]) -> Any:

@@ -21,6 +21,7 @@ from bilstm.compare.verdict import SCORES, notes, sentence
 from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
 from bilstm.data.readingoptions import ReadingOptions
+from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import DivergedError, counted
 from bilstm.metrics import SpanScores, interval_caution
 from bilstm.metrics.differences import RunScores, estimate, score_runs
@@ -35,7 +36,7 @@ SEEDS = 3
 FEWEST_SEEDS = 3  # with two, Student's t has one degree of freedom and intervals reach from -100 to 100 points
 _COLUMNS = (
     *("label", "labels", "sequence", "order", "features", "categorical", "drop"),
-    *("spelling", "standardize", "group", "text", "tokens", "task", "reading"),
+    *("spelling", "standardize", "group", "text", "tokens", "vectors", "all_vectors", "task", "reading"),
 )
 
 
@@ -67,6 +68,8 @@ def compare(
     group: Any = None,
     text: str | None = None,
     tokens: str = "words",
+    vectors: VectorFiles | None = None,
+    all_vectors: bool = False,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     test: Any = None,
@@ -87,6 +90,7 @@ def compare(
         y: the labels or quantities of arrays, lists or data frames, as an estimator's `fit` takes them.
         label, labels, sequence, order, features, categorical, drop, spelling, standardize, text, tokens: which column
             is what, as for `bilstm.train`.
+        vectors, all_vectors: pretrained word vectors, as for `bilstm.train`.
         group: the column that tells which sequences belong together, such as one patient's; with y, also the group of
             each sequence. A group is wholly in the training, validation or test set, and intervals draw whole groups.
         task: what is predicted, as for `bilstm.train`; with y, "step-label" (or "step-labels") unless named.

@@ -69,6 +69,8 @@ def _described(name: str, value: Any) -> str:
         return "no convolution" if value in (None, "none") else f"convolution {value}"
     if name == "characters":
         return "no characters" if value in (None, "none") else f"characters by {value}"
+    if name == "freeze_vectors":
+        return "vectors frozen" if value else "vectors tuned"
     if name == "output":
         return "CRF" if value == "crf" else "softmax"
     if name == "scheme":

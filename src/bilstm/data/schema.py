@@ -27,7 +27,7 @@ from bilstm.data.features import (
 )
 from bilstm.data.fields import Fields
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
-from bilstm.data.spelling import WHOLE
+from bilstm.data.spelling import VECTOR, WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, shown
@@ -166,9 +166,11 @@ class Schema:
                 missing = sum(int(np.isnan(numbers[data.rows[block]]).sum()) for block in _blocks(observed.steps))
             _observe_numbers(observed, number, missing, float(np.abs(values[:, place]).sum(dtype=np.float64)))
             place += number.width
+        known: dict[str, npt.NDArray[np.bool_]] = {}
         for place, text in enumerate(self.categorical, self.numeric_width):
-            if text.part == WHOLE:
-                observed.unknown[text.name] = int((values[:, place] == 0).sum())
+            if text.part in (WHOLE, VECTOR):
+                known[text.name] = known.get(text.name, np.False_) | (values[:, place] != 0)
+        observed.unknown |= {name: int((~steps).sum()) for name, steps in known.items()}
         return dataclasses.replace(data, observations=observed)
 
     def to_json(self) -> dict[str, Any]:
@@ -189,6 +191,7 @@ class Schema:
                     "part": column.part,
                     "vocabulary": list(column.vocabulary),
                     "distinct": column.distinct,
+                    **({"dimensions": column.dimensions} if column.dimensions else {}),
                 }
                 for column in self.categorical
             ],
@@ -333,14 +336,15 @@ def _encode_texts(
     observed: Observations,
 ) -> None:
     """Fill (total_steps, parts) indices of the parts of one feature's texts."""
-    name, whole = parts[0].name, [column.part for column in parts].index(WHOLE)
+    name = parts[0].name
+    telling = [place for place, column in enumerate(parts) if column.part in (WHOLE, VECTOR)]
     indices = scratch.empty((table.rows, len(parts)), np.int32)
     for start, stop in table.blocks():
         indices[start:stop] = encode_texts(parts, table.texts(name, start, stop).tolist())
     unknown = 0
     for block in _blocks(len(rows)):
         out[block] = indices[rows[block]]
-        unknown += int((out[block, whole] == 0).sum())
+        unknown += int((out[block, telling] == 0).all(axis=1).sum())
     observed.unknown[name] = unknown
 
 

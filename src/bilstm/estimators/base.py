@@ -26,6 +26,7 @@ from bilstm.data.memory import MemoryTable
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_for
 from bilstm.data.table import Table
+from bilstm.data.wordvectors import VectorFiles as VectorFiles
 from bilstm.errors import DivergedError, UserError, counted, listed
 from bilstm.estimators.reading import Reader
 from bilstm.files import AnyPath
@@ -69,6 +70,7 @@ class SequenceEstimator(BaseEstimator):
         characters: how the characters of strings become a part of a step: "lstm", by a bidirectional LSTM over each
             string, "conv", by a convolution and its maximum, or "none". None: "conv" if they look like words.
         unknown_rate: share of strings that training treats as unknown, besides those below the frequency threshold.
+        freeze_vectors: whether training leaves the word vectors of `vectors` as they are.
         output: for one label for each step: "softmax" predicts each step on its own, "crf" the labels of a sequence
             together, with scores for each transition; see `TrainingOptions`.
         scheme: with output "crf", the scheme of labels such as B-X and I-X, whose forbidden transitions are never
@@ -99,6 +101,9 @@ class SequenceEstimator(BaseEstimator):
         standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
         spelling: whether the first and last letters and the shape of strings count besides the whole, so that unknown
             ones differ; None: where they look like words.
+        vectors: a file of pretrained word vectors for the feature that is strings, or feature -> file; see
+            `bilstm.train`. None: without.
+        all_vectors: whether all its words are kept, rather than those of the training part.
         missing_label: what stands for "unlabelled" in y besides None and NaN, such as -1.
         sequence: of a table, the column whose value all rows of one sequence share.
         order: of a table, the column by which a sequence's rows are sorted: numbers, dates or times. None: they are in
@@ -135,6 +140,7 @@ class SequenceEstimator(BaseEstimator):
         conv: str | None = None,
         characters: str | None = None,
         unknown_rate: float = 0.0,
+        freeze_vectors: bool = False,
         output: str = "softmax",
         scheme: str | None = None,
         dropout: float = 0.3,
@@ -153,6 +159,8 @@ class SequenceEstimator(BaseEstimator):
         validation_split: float | None = None,
         standardize: bool = True,
         spelling: bool | None = None,
+        vectors: VectorFiles | None = None,
+        all_vectors: bool = False,
         missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
@@ -170,6 +178,7 @@ class SequenceEstimator(BaseEstimator):
         self.conv = conv
         self.characters = characters
         self.unknown_rate = unknown_rate
+        self.freeze_vectors = freeze_vectors
         self.output = output
         self.scheme = scheme
         self.dropout = dropout
@@ -188,6 +197,8 @@ class SequenceEstimator(BaseEstimator):
         self.validation_split = validation_split
         self.standardize = standardize
         self.spelling = spelling
+        self.vectors = vectors
+        self.all_vectors = all_vectors
         self.missing_label = missing_label
         self.sequence = sequence
         self.order = order
@@ -224,7 +235,7 @@ class SequenceEstimator(BaseEstimator):
             if others.label != columns.label:
                 raise ValueError(f"the labels of validation_data are called {others.label}, those of y {columns.label}")
         split = options.validation_split
-        columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
+        columns = dataclasses.replace(columns, **self._feature_options())
         prepared = prepare(
             table,
             columns,
@@ -269,7 +280,7 @@ class SequenceEstimator(BaseEstimator):
         if not hasattr(self, "model_"):
             options = self._options(self._seed())
             table, columns = self._reader.open(X, y, None, classes=classes)
-            columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
+            columns = dataclasses.replace(columns, **self._feature_options())
             prepared = prepare(
                 table,
                 columns,
@@ -279,7 +290,7 @@ class SequenceEstimator(BaseEstimator):
                 seed=options.seed,
             )
             output = choose_output(prepared, options)
-            network = build_network(prepared.schema, output.task, options, output.forbidden)
+            network = build_network(prepared.schema, output.task, options, output.forbidden, prepared.vectors)
             self._become(TrainedModel(prepared.schema, output.task, network, {}), table)
             data = prepared.training
         else:
@@ -314,11 +325,15 @@ class SequenceEstimator(BaseEstimator):
         """The parameters, checked."""
         names = TrainingOptions.__dataclass_fields__.keys() & self.get_params(deep=False).keys()
         options = TrainingOptions(**{name: getattr(self, name) for name in names}, seed=seed)
-        for name in ("standardize", "baseline"):
+        for name in ("standardize", "baseline", "all_vectors"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
         for name in ("spelling", "verbose"):
             check_choice(type(self).__name__, name, getattr(self, name), (None, True, False))
         return options
+
+    def _feature_options(self) -> dict[str, Any]:
+        """The parameters that say how features are encoded."""
+        return {name: getattr(self, name) for name in ("spelling", "standardize", "vectors", "all_vectors")}
 
     # --- Reading -------------------------------------------------------------------------------------------------
 
@@ -427,7 +442,8 @@ class SequenceEstimator(BaseEstimator):
         reading = model.schema.reading
         columns: dict[str, Any] = {"sequence": model.schema.sequence, "order": model.schema.order}
         columns["reading"] = reading if reading.said else None
-        return columns | {"baseline": model.baseline is not None, "random_state": seed}
+        # A model does not say which file its word vectors are from.
+        return columns | {"baseline": model.baseline is not None, "random_state": seed, "freeze_vectors": False}
 
     def _classes(self, model: TrainedModel) -> npt.NDArray[Any]:
         if isinstance(model.task, LabelTask):

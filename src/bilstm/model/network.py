@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.schema import Schema
-from bilstm.data.spelling import WHOLE
+from bilstm.data.spelling import VECTOR, WHOLE
 from bilstm.errors import UserError
 from bilstm.layers import (
     CRF,
@@ -33,6 +33,7 @@ from bilstm.layers import (
 )
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
+from bilstm.ragged import FloatArray
 from bilstm.tasks import LabelTask, Task
 from bilstm.training.options import TrainingOptions, read_convolutions
 
@@ -61,18 +62,23 @@ CHARACTERS: dict[str, Callable[[int], list[Layer]]] = {
 
 
 def build_network(
-    schema: Schema, task: Task, options: TrainingOptions, forbidden: npt.NDArray[np.bool_] | None = None
+    schema: Schema,
+    task: Task,
+    options: TrainingOptions,
+    forbidden: npt.NDArray[np.bool_] | None = None,
+    vectors: Mapping[str, FloatArray] | None = None,
 ) -> Sequential:
     """An untrained network.
 
     Args:
         forbidden: the transitions that its `CRF`, if it has one, forbids.
+        vectors: feature -> (size, dimensions) its word vectors.
 
     Raises:
         UserError: an option has no effect on a network for this task.
     """
     check_options(schema, task, options)
-    network = Sequential(network_layers(schema, task, options, forbidden), seed=options.seed)
+    network = Sequential(network_layers(schema, task, options, forbidden, vectors), seed=options.seed)
     network.build((None, schema.width))
     head = task.with_output(options.output).head(options.class_weight)
     network.compile(optimizer(options), head.loss, head.metrics)
@@ -80,7 +86,11 @@ def build_network(
 
 
 def network_layers(
-    schema: Schema, task: Task, options: TrainingOptions, forbidden: npt.NDArray[np.bool_] | None = None
+    schema: Schema,
+    task: Task,
+    options: TrainingOptions,
+    forbidden: npt.NDArray[np.bool_] | None = None,
+    vectors: Mapping[str, FloatArray] | None = None,
 ) -> list[Layer]:
     """Embeddings of categories, convolutions, recurrent layers with dropout, pooling for tasks with one answer per
     sequence, a dense layer and, if labels are predicted together, a CRF.
@@ -91,12 +101,17 @@ def network_layers(
         layers.append(WordEncoder(CHARACTERS[options.characters or "conv"](schema.characters.size)))
         numeric = layers[0].output_features(schema.width) - len(schema.vocabularies)
     if schema.vocabularies:
-        dimensions = [options.embedding or embedding_dimension(size) for size in schema.vocabularies]
-        unknown = [options.unknown_rate * (column.part == WHOLE) for column in schema.categorical]
-        layers += [
-            ColumnEmbedding(numeric, schema.vocabularies, dimensions, unknown_rate=unknown),
-            _dropout(options),
-        ]
+        texts = schema.categorical
+        dimensions = [text.dimensions or options.embedding or embedding_dimension(text.size) for text in texts]
+        embedding = ColumnEmbedding(
+            numeric,
+            schema.vocabularies,
+            dimensions,
+            frozen=[options.freeze_vectors and text.part == VECTOR for text in texts],
+            unknown_rate=[options.unknown_rate * (text.part == WHOLE) for text in texts],
+            initial={i: vectors[text.name] for i, text in enumerate(texts) if text.part == VECTOR} if vectors else None,
+        )
+        layers += [embedding, _dropout(options)]
     for filters, size in read_convolutions(options.conv):
         # A network that only reads forward must not know what comes next.
         padding = "causal" if options.direction == "forward" else "same"
@@ -128,6 +143,8 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
         raise UserError("embedding has no effect: there are no words or categories to embed; leave it out")
     if options.unknown_rate and not schema.vocabularies:
         raise UserError("unknown_rate has no effect: there are no words or categories; leave it out")
+    if options.freeze_vectors and not any(text.part == VECTOR for text in schema.categorical):
+        raise UserError("freeze_vectors has no effect: there are no word vectors, which vectors names; leave it out")
     if options.pooling is not None and not task.per_sequence:
         raise UserError("pooling has no effect: it is for tasks with one answer for each sequence; leave it out")
     if options.output == "crf" and (task.per_sequence or not isinstance(task, LabelTask)):

@@ -17,6 +17,7 @@ from bilstm.data.schema import Schema
 from bilstm.data.sources import open_labels, open_table
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
+from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import DivergedError, UserError, suggestion
 from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
 from bilstm.metrics.calibration import losses
@@ -30,6 +31,7 @@ from bilstm.models import Sequential
 from bilstm.models.decoding import decodes
 from bilstm.models.fitting import FitData
 from bilstm.progress import reporting
+from bilstm.ragged import FloatArray
 from bilstm.tasks import LabelTask, Task
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.checkpoints import fingerprint as digest
@@ -68,6 +70,8 @@ def train(
     group: str | None = None,
     text: str | None = None,
     tokens: str = "words",
+    vectors: VectorFiles | None = None,
+    all_vectors: bool = False,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     valid: Any = None,
@@ -97,6 +101,10 @@ def train(
             all of a group or none.
         text: the column whose texts are the sequences, one in each row.
         tokens: what the steps of a text are, "words" or "characters".
+        vectors: a file of pretrained word vectors for the feature that is words, or feature -> file: word2vec's text or
+            binary form, GloVe's text, fastText's `.vec`, or safetensors; the text ones may be compressed with gzip.
+            Only the vectors of words in the training set are read and stored in the model.
+        all_vectors: whether all words of these files are, so that words that training had not have their vectors.
         task: "step-label", "step-labels", "step-quantity", "sequence-label", "sequence-labels" or
             "sequence-quantity"; None: what is certain from the data.
         reading: how files are read: `bilstm.ReadingOptions`, or a dictionary of some: delimiter, decimal, thousands,
@@ -129,6 +137,8 @@ def train(
         group=group,
         text=text,
         tokens=tokens,
+        vectors=vectors,
+        all_vectors=all_vectors,
         task=task,
         reading=reading,
     )
@@ -272,9 +282,9 @@ def train_prepared(
         options = dataclasses.replace(options, validation_split=0.0)
     output = choose_output(prepared, options)
     task, prepared = output.task, dataclasses.replace(prepared, task=output.task)
-    network = build_network(schema, task, options, output.forbidden)
+    network = build_network(schema, task, options, output.forbidden, prepared.vectors)
     if checkpoint:
-        checkpoint.belongs_to(_facts(schema, task))
+        checkpoint.belongs_to(_facts(schema, task, prepared.vectors))
     try:
         data = _fit_data(prepared.training, prepared, options)
         aside = _fit_data(prepared.validation, prepared, options) if prepared.validation else None
@@ -390,7 +400,7 @@ def calibrate(model: TrainedModel, validation: Dataset | None, requested: bool |
     return figures
 
 
-def _facts(schema: Schema, task: Task) -> dict[str, Any]:
+def _facts(schema: Schema, task: Task, vectors: Mapping[str, FloatArray]) -> dict[str, Any]:
     """What distinguishes these columns from those of another training; that its rows are others, their values tell."""
     return {
         "the task": task.kind,
@@ -401,6 +411,7 @@ def _facts(schema: Schema, task: Task) -> dict[str, Any]:
         "the categorical features": list(dict.fromkeys(column.name for column in schema.categorical)),
         "the features whose spelling counts": schema.spelled,
         "the classes": digest(*task.classes) if isinstance(task, LabelTask) else None,
+        **({"the word vectors": digest(*(vectors[name] for name in sorted(vectors)))} if vectors else {}),
     }
 
 

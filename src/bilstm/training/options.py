@@ -44,6 +44,7 @@ class TrainingOptions(LoopOptions):
             (Lample et al. 2016), "conv", by a convolution and its maximum (Ma & Hovy 2016), or "none"; None: "conv" for
             a feature whose spelling counts. Of several such features, the first; if there is none, the first text.
         unknown_rate: the share of words that training treats as unknown, besides those below the frequency threshold.
+        freeze_vectors: whether training leaves word vectors that are read from a file as they are.
         output: for one label for each step, how labels are predicted: "softmax", each step on its own, or "crf", those
             of a sequence together, with scores for each transition (see `CRF`). Sequences are then never cut in
             training, and probabilities are not calibrated.
@@ -76,6 +77,7 @@ class TrainingOptions(LoopOptions):
     conv: str | None = None
     characters: str | None = None
     unknown_rate: float = 0.0
+    freeze_vectors: bool = False
     output: str = "softmax"
     scheme: str | None = None
     dropout: float = 0.3
@@ -102,6 +104,7 @@ class TrainingOptions(LoopOptions):
         read_convolutions(self.conv)
         check_choice("training", "characters", self.characters, (None, *CHARACTERS))
         check_fraction("training", "unknown_rate", self.unknown_rate)
+        check_choice("training", "freeze_vectors", self.freeze_vectors, (True, False))
         check_choice("training", "output", self.output, OUTPUTS)
         object.__setattr__(self, "scheme", _checked_scheme(self.scheme))
         check_choice("training", "calibrate", self.calibrate, (None, True, False))
