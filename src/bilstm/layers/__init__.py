@@ -26,6 +26,7 @@ from bilstm.layers.stepwise import (
     Dropout,
     Embedding,
     Masking,
+    Padding,
     SpatialDropout1D,
     TimeDistributed,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Layer",
     "Masking",
     "MaxPooling1D",
+    "Padding",
     "Recurrent",
     "Reverse",
     "SimpleRNN",
@@ -78,6 +80,7 @@ LAYERS |= {
         Dropout,
         SpatialDropout1D,
         Masking,
+        Padding,
         Embedding,
         ColumnEmbedding,
         AveragePooling1D,
