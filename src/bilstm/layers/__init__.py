@@ -26,6 +26,7 @@ from bilstm.layers.stepwise import (
     Dropout,
     Embedding,
     Masking,
+    Padding,
     SpatialDropout1D,
     TimeDistributed,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Layer",
     "Masking",
     "MaxPooling1D",
+    "Padding",
     "Recurrent",
     "Reverse",
     "SimpleRNN",
@@ -80,6 +82,7 @@ LAYERS |= {
         Dropout,
         SpatialDropout1D,
         Masking,
+        Padding,
         Embedding,
         ColumnEmbedding,
         WordEncoder,

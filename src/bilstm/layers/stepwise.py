@@ -1,4 +1,4 @@
-"""Layers that are applied to each step separately: Dense, TimeDistributed, dropouts, embeddings and Masking."""
+"""Layers that are applied to each step separately: Dense, TimeDistributed, dropouts, embeddings; Masking, Padding."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from bilstm.arguments import check_choice, check_count, check_fraction, check_nu
 from bilstm.engine import plans
 from bilstm.engine.library import LayerStruct
 from bilstm.engine.plans import ACTIVATIONS
+from bilstm.errors import UserError
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, standard_normal, uniform
-from bilstm.ragged import FloatArray
+from bilstm.ragged import FloatArray, IndexArray, Ragged
+
+SIDES = ("post", "pre")  # of a sequence, on which padding is put
 
 
 class Dense(Layer):
@@ -157,6 +160,57 @@ class Masking(Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {"mask_value": self.mask_value, "name": self.name}
+
+
+class Padding(Layer):
+    """Extends each shorter sequence to `steps` time steps, which the layers after it read as data. The first layer.
+
+    It reproduces a model whose predictions depended on padding, such as one of Keras's without a mask: see
+    `bilstm.bridges.keras.KerasFile.padded`. `predict` gives the rows of a sequence's own steps, or one row for each
+    sequence. A model with it only predicts; it cannot be trained.
+
+    Args:
+        steps: time steps of each sequence, at most, and after this layer.
+        side: "post": the padding is put after a sequence's last step; "pre": before its first.
+        value: a finite number, that of each feature at the padding.
+    """
+
+    def __init__(
+        self, steps: int, side: str = "post", value: float = 0.0, *, name: str | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(name=name, **keywords)
+        self.steps = check_count("Padding", "steps", steps)
+        self.side = check_choice("Padding", "side", side, SIDES)
+        self.value = check_number("Padding", "value", value)
+
+    def output_features(self, features: int) -> int:
+        return features
+
+    def get_config(self) -> dict[str, Any]:
+        return {"steps": self.steps, "side": self.side, "value": self.value, "name": self.name}
+
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return True
+
+    def extended(self, data: Ragged) -> tuple[Ragged, IndexArray]:
+        """The padded sequences, and (total_steps,) where in them the steps of `data` are.
+
+        Raises:
+            UserError: a sequence is longer.
+        """
+        lengths = data.lengths
+        if len(long := np.flatnonzero(lengths > self.steps)):
+            raise UserError(
+                f"sequence {long[0]} of x has {lengths[long[0]]:,} time steps, more than the {self.steps:,} that the "
+                f"model extends each sequence to"
+            )
+        offsets = np.arange(len(data) + 1, dtype=np.int64) * self.steps
+        starts = offsets[:-1] if self.side == "post" else offsets[1:] - lengths
+        own = np.arange(data.total_steps) + np.repeat(starts - data.offsets[:-1], lengths)
+        values = np.full((int(offsets[-1]), data.features), self.value, np.float32)
+        values[own] = data.values
+        return Ragged(values, offsets), own
 
 
 class Embedding(Layer):
