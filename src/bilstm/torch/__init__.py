@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise ImportError("bilstm.torch needs PyTorch: pip install 'bilstm[torch]'") from error
 
+from bilstm.torch.bidirectional import Bidirectional, TimeDistributed
 from bilstm.torch.recurrent import GRU, LSTM
 
-__all__ = ["GRU", "LSTM"]
+__all__ = ["GRU", "LSTM", "Bidirectional", "TimeDistributed"]
