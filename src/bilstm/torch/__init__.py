@@ -11,6 +11,7 @@ except ImportError as error:
     raise ImportError("bilstm.torch needs PyTorch: pip install 'bilstm[torch]'") from error
 
 from bilstm.torch.bidirectional import Bidirectional, TimeDistributed
+from bilstm.torch.crf import CRF
 from bilstm.torch.recurrent import GRU, LSTM
 
-__all__ = ["GRU", "LSTM", "Bidirectional", "TimeDistributed"]
+__all__ = ["CRF", "GRU", "LSTM", "Bidirectional", "TimeDistributed"]

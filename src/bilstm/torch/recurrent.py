@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from bilstm.engine import plans
 from bilstm.ragged import IndexArray
-from bilstm.torch.running import Direction, Engine, run
+from bilstm.torch.running import Direction, Engine, engine_takes, run
 from bilstm.torch.sequences import Rows, padded, rows_of_nested, rows_of_packed, rows_of_padded, unpadded
 
 
@@ -64,21 +64,12 @@ class OnEngine(nn.RNNBase):
 
     def runs_here(self, input: Any, hx: Any = None) -> bool:
         """Whether the engine can compute it: float32 on the CPU, without projections, not traced or exported."""
-        if self.proj_size or torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
-            return False
-        if getattr(torch.compiler, "is_exporting", lambda: False)() or torch.is_autocast_enabled("cpu"):
+        if self.proj_size or torch.is_autocast_enabled("cpu"):
             return False
         if isinstance(input, Tensor) and input.is_nested and input.layout != torch.jagged:
             return False  # no rows that lie one after the other
         states = hx if isinstance(hx, tuple) else () if hx is None else (hx,)
-        data = input.data if isinstance(input, PackedSequence) else input
-        tensors = [data, *states, *self._flat_weights]
-        if not all(isinstance(tensor, Tensor) for tensor in tensors):
-            return False
-        wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-        return not any(
-            tensor.dtype != torch.float32 or tensor.device.type != "cpu" or wrapped(tensor) for tensor in tensors
-        )
+        return engine_takes(input.data if isinstance(input, PackedSequence) else input, *states, *self._flat_weights)
 
     def _own_engine(self) -> Engine:
         if self._engine is None:

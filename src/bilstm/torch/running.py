@@ -62,7 +62,7 @@ class Engine:
 
         In NumPy: after a large operation, PyTorch's threads keep processors busy for some milliseconds.
         """
-        arrays = [_array(weight) for weight in weights]
+        arrays = [array_of(weight) for weight in weights]
         if self._written and all(map(np.array_equal, self._written, arrays)):
             return
         flat, at = np.empty(self.network.parameter_count, np.float32), 0
@@ -125,7 +125,7 @@ class _Run(torch.autograd.Function):
         states: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        data = Ragged._checked(_array(values), offsets)
+        data = Ragged._checked(array_of(values), offsets)
         with engine.lock:
             engine.write(list(weights))
             output, last, ctx.kept = _forward(engine, data, states, seed)
@@ -145,11 +145,11 @@ class _Run(torch.autograd.Function):
         with engine.lock:
             if ctx.writes != engine.writes:  # other weights were there meanwhile
                 engine.write(weights)
-                data = Ragged._checked(_array(values), ctx.offsets)
+                data = Ragged._checked(array_of(values), ctx.offsets)
                 ctx.kept, ctx.writes = _forward(engine, data, states, ctx.seed)[2], engine.writes
             of_values, of_states = ctx.kept.backward(
-                np.zeros(ctx.shape, np.float32) if by_output is None else _array(by_output),
-                None if by_states is None else _array(by_states),
+                np.zeros(ctx.shape, np.float32) if by_output is None else array_of(by_output),
+                None if by_states is None else array_of(by_states),
                 inputs=ctx.needs_input_grad[3],
                 states=ctx.needs_input_grad[4],
             )
@@ -159,15 +159,32 @@ class _Run(torch.autograd.Function):
         return None, None, None, *results, *gradients
 
 
-def _array(tensor: Tensor) -> FloatArray:
+def array_of(tensor: Tensor) -> FloatArray:
+    """C-contiguous."""
     array: FloatArray = tensor.detach().contiguous().numpy()
     return array
+
+
+def engine_takes(*tensors: Any) -> bool:
+    """Whether the engine can compute with them: float32 on the CPU, and no transform of functions, trace or export."""
+    if torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
+        return False
+    if getattr(torch.compiler, "is_exporting", lambda: False)():
+        return False
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return all(
+        isinstance(tensor, Tensor)
+        and tensor.dtype == torch.float32
+        and tensor.device.type == "cpu"
+        and not wrapped(tensor)
+        for tensor in tensors
+    )
 
 
 def _forward(
     engine: Engine, data: Ragged, states: Tensor | None, seed: int | None
 ) -> tuple[FloatArray, FloatArray, Pass]:
-    first = None if states is None else _array(states)
+    first = None if states is None else array_of(states)
     output, last, kept = engine.network.forward(
         data, first, training=seed is not None, seed=seed or 0, return_states=True
     )
@@ -226,8 +243,10 @@ def run(
             return results
         with engine.lock:
             engine.write(weights)
-            data = Ragged._checked(_array(values), offsets)
-            output, last = engine.network.predict(data, None if states is None else _array(states), return_states=True)
+            data = Ragged._checked(array_of(values), offsets)
+            output, last = engine.network.predict(
+                data, None if states is None else array_of(states), return_states=True
+            )
         assert last is not None
         return torch.from_numpy(output), torch.from_numpy(last)
     except ValueError as error:
