@@ -12,6 +12,16 @@ except ImportError as error:
 
 from bilstm.torch.bidirectional import Bidirectional, TimeDistributed
 from bilstm.torch.crf import CRF
+from bilstm.torch.network import SequenceNetwork, from_torch, to_torch
 from bilstm.torch.recurrent import GRU, LSTM
 
-__all__ = ["CRF", "GRU", "LSTM", "Bidirectional", "TimeDistributed"]
+__all__ = [
+    "CRF",
+    "GRU",
+    "LSTM",
+    "Bidirectional",
+    "SequenceNetwork",
+    "TimeDistributed",
+    "from_torch",
+    "to_torch",
+]
