@@ -39,6 +39,9 @@ _PREFIXES = {
 }
 SCHEMES = tuple(_PREFIXES)
 ALIASES = {"BIO": "IOB2", "BIOES": "IOBES"}
+# Those whose tags alone tell where a span begins, and where one ends.
+MARKS_BEGIN = ("IOB2", "IOBES", "BILOU", "BMES")
+MARKS_END = ("IOE2", "IOBES", "BILOU", "BMES")
 _TAG = re.compile(r"O|([BIELMSU])(?:-(.+))?", re.DOTALL)
 _ROLES = {"L": "E", "U": "S", "M": "I"}  # prefixes that mean the same as another
 # Without types, labels may have other meanings: these must all occur.
@@ -54,6 +57,20 @@ def parse_tag(name: str) -> tuple[str, str] | None:
 def role_of(prefix: str) -> str:
     """What a prefix means: B, I, E, S or O; L is as E, U as S, and M as I."""
     return _ROLES.get(prefix, prefix)
+
+
+def prefix_for(scheme: str, role: str) -> str:
+    """The prefix that a scheme of `SCHEMES` has for a role: B, I, E, or S for the only step of a span.
+
+    In IOB1 and IOE1 the first and the last step have it where a span of the same type is next to them.
+    """
+    prefixes = _PREFIXES[scheme]
+    for prefix in prefixes:
+        if role_of(prefix) == role:
+            return prefix
+    if role == "S" and len(prefixes) == 2:
+        return prefixes.strip("I")
+    return "I"
 
 
 def scheme_name(name: str) -> str:

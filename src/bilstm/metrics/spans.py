@@ -48,19 +48,19 @@ def find_spans(
     """
     truth, _ = check_classes(labels, np.zeros(np.shape(labels), np.int64), len(classes))
     bounds = as_offsets(offsets, len(truth))
-    roles, types, names = _meaning(classes)
+    roles, types, names = meaning_of(classes)
     if scheme is not None:
         forbidden_transitions(classes, scheme)  # refuses labels of another scheme
     kept = np.flatnonzero(truth >= 0)
     codes = truth[kept]
-    kind, begin, end = types[codes], np.isin(roles, ["B", "S"])[codes], np.isin(roles, ["E", "S"])[codes]
+    kind = types[codes]
     sequence = np.searchsorted(bounds, kept, side="right") - 1
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
     first = np.concatenate([[True], sequence[1:] != sequence[:-1], [True]])  # whether a step begins a sequence
     changes = first.copy()
     changes[1:-1] |= kind[1:] != kind[:-1]
-    anew[1:] = begin[1:] | end[:-1] | changes[1:-1]
+    anew[1:] = first[1:-1] | span_breaks(roles[codes], kind)
     starts = np.flatnonzero(anew & inside)
     edges = np.append(np.flatnonzero(anew), len(kept))
     stops = edges[np.searchsorted(edges, starts, side="right")]
@@ -112,7 +112,7 @@ class SpanScores(DetectionScores):
 
     def __init__(self, labelled: npt.ArrayLike, classes: Sequence[str], *, groups: npt.ArrayLike | None = None) -> None:
         self._classes = classes
-        *_, self._types = _meaning(classes)
+        *_, self._types = meaning_of(classes)
         super().__init__(labelled, len(self._types), groups=groups)
 
     def add_spans(self, labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
@@ -167,7 +167,18 @@ def _complete(
     return starts[complete], stops[complete]
 
 
-def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.str_], Classes, list[str]]:
+def span_breaks(role: npt.NDArray[np.str_], kind: Classes) -> npt.NDArray[np.bool_]:
+    """(steps - 1,) whether no span has both a step and the next one, as `conlleval` reads tags of one sequence.
+
+    Args:
+        role: (steps,) B, I, E, S or O.
+        kind: (steps,) the type of each.
+    """
+    begin, end = np.isin(role, ["B", "S"]), np.isin(role, ["E", "S"])
+    return np.asarray(begin[1:] | end[:-1] | (kind[1:] != kind[:-1]))
+
+
+def meaning_of(classes: Sequence[str]) -> tuple[npt.NDArray[np.str_], Classes, list[str]]:
     """Whether each label is as a B, an I, an E, an S or an O, the index of its type (-1 for O), and the types."""
     tags = [parse_tag(name) for name in classes]
     for name, tag in zip(classes, tags, strict=True):
