@@ -82,7 +82,9 @@ def test_what_an_unlabelled_step_hides_is_unlabelled(source: str, target: str) -
                 known = np.where(hidden, -1, codes)
                 found = convert_labels(known, [0, length], classes, target, scheme=source)[0]
                 fitting = [
-                    there for here, there in zip(every, converted, strict=True) if (here == codes)[~np.array(hidden)].all()
+                    there
+                    for here, there in zip(every, converted, strict=True)
+                    if (here == codes)[~np.array(hidden)].all()
                 ]
                 for step in range(length):
                     possible = {int(there[step]) for there in fitting}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -49,7 +50,7 @@ def convert_tags(tags: Tags, to: str, *, scheme: str | None = None) -> list[list
     if not classes:
         scheme_name(to)
         return [[] for _ in tags]
-    wrong = [number for number, name in enumerate(classes) if not isinstance(name, str) or parse_tag(name) is None]
+    wrong = [number for number, name in enumerate(classes) if parse_tag(str(name)) is None]
     if wrong:
         where, tag = _place(offsets, int(np.flatnonzero(codes == wrong[0])[0])), classes[wrong[0]]
         raise ValueError(f"{where}: {tag!r} is no tag: tags have the form B-X, I-X, O, or E, S, L, U or M as prefix")
@@ -57,7 +58,7 @@ def convert_tags(tags: Tags, to: str, *, scheme: str | None = None) -> list[list
         _check(codes, offsets, classes, scheme)
     converted, names = convert_labels(codes, offsets, classes, to)
     spelled = np.array(names, object)[converted]
-    return [spelled[start:stop].tolist() for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [spelled[start:stop].tolist() for start, stop in itertools.pairwise(offsets.tolist())]
 
 
 def convert_labels(
@@ -99,8 +100,9 @@ def convert_labels(
     hidden = np.append(False, kind[:-1] == -2) & ~outside[:-1], np.append(kind[1:] == -2, False) & ~outside[1:]
     source = None if scheme is None else scheme_name(scheme)
     begins, ends = np.isin(role, ["B", "S"]), np.isin(role, ["E", "S"])
-    first, last = first & ~(hidden[0] & ~begins & (source in MARKS_BEGIN)), last & ~(
-        hidden[1] & ~ends & (source in MARKS_END)
+    first, last = (
+        first & ~(hidden[0] & ~begins & (source in MARKS_BEGIN)),
+        last & ~(hidden[1] & ~ends & (source in MARKS_END)),
     )
     unsure = hidden[0] & ~begins & (source not in MARKS_BEGIN), hidden[1] & ~ends & (source not in MARKS_END)
     if target in ("IOB1", "IOE1"):

@@ -83,6 +83,17 @@ def scheme_name(name: str) -> str:
     return str(check_choice("labels", "scheme", ALIASES.get(upper, upper), SCHEMES))
 
 
+def follows_scheme(classes: Sequence[str], scheme: str) -> bool:
+    """Whether all labels are tags of a scheme of `SCHEMES`, one by one."""
+    tags = [parse_tag(name) for name in classes]
+    return all(tag is not None and tag[0] in _PREFIXES[scheme] + "O" for tag in tags)
+
+
+def possible_schemes(classes: Sequence[str]) -> list[str]:
+    """The schemes that have tags with the prefixes of all labels."""
+    return [name for name in SCHEMES if follows_scheme(classes, name)]
+
+
 def detect_scheme(classes: Sequence[str], transitions: npt.NDArray[np.integer] | None = None) -> str | None:
     """The scheme that labels follow; None where they are no tags.
 
@@ -102,7 +113,7 @@ def detect_scheme(classes: Sequence[str], transitions: npt.NDArray[np.integer] |
         return None
     if not prefixes & set("BI"):  # such as S-Bahn and E-mail
         return None
-    fitting = [name for name, allowed in _PREFIXES.items() if prefixes <= set(allowed)]
+    fitting = possible_schemes(classes)
     if transitions is None or len(fitting) < 2:
         return fitting[0] if fitting else None
     return min(fitting[:2], key=lambda name: int(transitions[forbidden_transitions(classes, name)].sum()))
@@ -126,16 +137,14 @@ def forbidden_transitions(classes: Sequence[str], scheme: str | None = None) -> 
     name = detect_scheme(classes) if scheme is None else scheme_name(scheme)
     if name is None:
         raise ValueError("labels follow no scheme of tags such as B-X, I-X and O: say which transitions are forbidden")
-    roles, types = [], []
-    for label in classes:
-        tag = parse_tag(label)
-        if tag is None or tag[0] not in _PREFIXES[name] + "O":
-            raise ValueError(
-                f"the label {label!r} is none of the scheme {name}, whose tags are "
-                f"{', '.join(f'{prefix}-X' for prefix in _PREFIXES[name])} and O"
-            )
-        roles.append(role_of(tag[0]))
-        types.append(tag[1] if tag[0] != "O" else None)
+    foreign = next((label for label in classes if not follows_scheme([label], name)), None)
+    if foreign is not None:
+        raise ValueError(
+            f"the label {foreign!r} is none of the scheme {name}, whose tags are "
+            f"{', '.join(f'{prefix}-X' for prefix in _PREFIXES[name])} and O"
+        )
+    tags = [tag for tag in map(parse_tag, classes) if tag]
+    roles, types = [role_of(prefix) for prefix, _ in tags], [type_ if prefix != "O" else None for prefix, type_ in tags]
     # What lies outside a sequence is as O.
     role = np.array([*roles, "O"])
     number = {type_: index for index, type_ in enumerate(dict.fromkeys([*types, None]))}

@@ -108,8 +108,10 @@ class TrainedModel:
     def outputs(self, values: Ragged) -> Outputs:
         """What the network gives for encoded sequences: probabilities and labels, or scaled quantities."""
         if decodes(self.network):
-            return Outputs(*predict_paths(self.network, values, self.precision))
-        return Outputs(self.network.predict_rows(values, precision=self.precision))
+            outputs = Outputs(*predict_paths(self.network, values, self.precision))
+        else:
+            outputs = Outputs(self.network.predict_rows(values, precision=self.precision))
+        return self.task.restored(outputs, values.offsets)
 
     def output_chunks(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, Outputs]]:
         """The outputs of some sequences at a time, where memory may not hold those of all.

@@ -125,6 +125,11 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
             "cannot write a trained model that ends with a CRF as ONNX: from Python, bilstm.bridges.onnx.export writes "
             "its network (model.network) alone"
         )
+    if not model.task.plain:
+        raise UserError(
+            "cannot write a trained model with train_scheme, which learned other tags than it predicts, as ONNX: from "
+            "Python, bilstm.bridges.onnx.export writes its network (model.network) alone"
+        )
     graph = Graph([*columns, LENGTHS, *outputs])
     x = write_encoding(graph, model.schema) if raw else VALUES
     y = Writer(graph, model.network).write(x, LENGTHS)
