@@ -66,7 +66,7 @@ def convert_labels(
 ) -> tuple[npt.NDArray[np.int32], list[str]]:
     """`convert_tags` for labels as integers.
 
-    A step that is unlabelled stays so. A step beside it is unlabelled, too, if its tag depends on it: after a B-X of
+    A step that is unlabelled stays so. A step next to it is unlabelled, too, if its tag depends on it: after a B-X of
     the scheme IOB2 an unlabelled step may continue the span, so that in IOBES the tag is B-X or S-X.
 
     Args:
@@ -91,7 +91,7 @@ def convert_labels(
     outside = np.zeros(len(truth) + 1, bool)
     outside[bounds] = True
     breaks = np.ones(len(truth) + 1, bool)
-    breaks[1:-1] = span_breaks(role, kind)
+    breaks[1:-1] = span_breaks(role[:-1], kind[:-1], role[1:], kind[1:])
     breaks |= outside
     first, last = breaks[:-1], breaks[1:]
     same = np.append(False, kind[1:] == kind[:-1]) & ~outside[:-1]
@@ -130,7 +130,7 @@ def tag_names(types: Iterable[str], scheme: str, *, outside: bool = True) -> lis
         outside: whether O is one of them.
     """
     target = scheme_name(scheme)
-    tags = {_spelled(prefix_for(target, mark), type_) for mark in _ROLES for type_ in types}
+    tags = {_spelled(prefix_for(target, mark), type_) for type_ in types for mark in _ROLES}
     return sorted(tags | {"O"} if outside else tags)
 
 

@@ -19,6 +19,8 @@ from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
 from bilstm.metrics.schemes import detect_scheme, forbidden_transitions, parse_tag, role_of, scheme_name
 from bilstm.ragged import as_offsets
 
+Roles = npt.NDArray[np.str_]
+
 
 def is_bio(classes: Sequence[str]) -> bool:
     """Whether all names of classes are tags that mark spans, such as B-X, I-X and O, or those of another scheme.
@@ -53,19 +55,18 @@ def find_spans(
         forbidden_transitions(classes, scheme)  # refuses labels of another scheme
     kept = np.flatnonzero(truth >= 0)
     codes = truth[kept]
-    kind = types[codes]
+    role, kind = roles[codes], types[codes]
     sequence = np.searchsorted(bounds, kept, side="right") - 1
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
     first = np.concatenate([[True], sequence[1:] != sequence[:-1], [True]])  # whether a step begins a sequence
     changes = first.copy()
     changes[1:-1] |= kind[1:] != kind[:-1]
-    anew[1:] = first[1:-1] | span_breaks(roles[codes], kind)
+    anew[1:] = first[1:-1] | span_breaks(role[:-1], kind[:-1], role[1:], kind[1:])
     starts = np.flatnonzero(anew & inside)
     edges = np.append(np.flatnonzero(anew), len(kept))
     stops = edges[np.searchsorted(edges, starts, side="right")]
     if scheme is not None:
-        role = roles[codes]
         following = np.where(first[1:], "O", np.append(role[1:], "O"))
         starts, stops = _complete(scheme_name(scheme), role, following, changes, starts, stops)
     return events_at(kept[starts], kept[stops - 1], kind[starts], bounds), names
@@ -167,15 +168,15 @@ def _complete(
     return starts[complete], stops[complete]
 
 
-def span_breaks(role: npt.NDArray[np.str_], kind: Classes) -> npt.NDArray[np.bool_]:
-    """(steps - 1,) whether no span has both a step and the next one, as `conlleval` reads tags of one sequence.
+def span_breaks(role: Roles, kind: Classes, next_role: Roles, next_kind: Classes) -> npt.NDArray[np.bool_]:
+    """Whether no span has both a step and the next one, as `conlleval` reads tags of one sequence.
 
     Args:
-        role: (steps,) B, I, E, S or O.
-        kind: (steps,) the type of each.
+        role, kind: of the steps: B, I, E, S or O, and the number of the type.
+        next_role, next_kind: those of the steps that follow; the shapes are broadcast.
     """
-    begin, end = np.isin(role, ["B", "S"]), np.isin(role, ["E", "S"])
-    return np.asarray(begin[1:] | end[:-1] | (kind[1:] != kind[:-1]))
+    begin, end = np.isin(next_role, ["B", "S"]), np.isin(role, ["E", "S"])
+    return np.asarray(begin | end | (kind != next_kind))
 
 
 def meaning_of(classes: Sequence[str]) -> tuple[npt.NDArray[np.str_], Classes, list[str]]:

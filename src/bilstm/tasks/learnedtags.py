@@ -93,13 +93,13 @@ class LearnedTags:
         sequences = sequence_of_steps(offsets)
         types = sorted({type_ for role, type_ in self._roles if role != "O"})
         kinds = np.array([-1 if role == "O" else types.index(type_) for role, type_ in self._roles])
-        beside = np.full(len(labels), -1)  # the type of the span that is predicted there
-        beside[here] = np.where(sequences[1:] == sequences[:-1], kinds[labels[there]], -1)
+        neighbours = np.full(len(labels), -1)  # the type of the span that is predicted there
+        neighbours[here] = np.where(sequences[1:] == sequences[:-1], kinds[labels[there]], -1)
         for kind, type_ in enumerate(types):
             code, other = self._code.get(f"{mark}-{type_}" if type_ else mark), self._code_of("I", type_)
             if code is None or code == other:  # the data have one of them only
                 continue
-            rows = np.flatnonzero(beside == kind)
+            rows = np.flatnonzero(neighbours == kind)
             values[rows, other] = 0
             for column, (role, _) in zip(learned.T[kinds == kind], np.array(self._roles)[kinds == kind], strict=True):
                 values[rows, code if role in roles else other] += column[rows]
