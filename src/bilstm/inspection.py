@@ -263,12 +263,15 @@ def _training_lines(training: dict[str, Any]) -> list[str]:
         gaps = f"; {counted(training['gap_steps'], 'step')} in gaps" if training["blocks"] else ""
         data = f"{windows}, from {data}{gaps}"
     judged = f"validated on {validation:,} more" if validation else "no validation set"
-    calibration, output = training.get("calibration"), training["options"].get("output")
+    calibration, options = training.get("calibration"), training["options"]
+    output, learned = options.get("output"), options.get("train_scheme")
     chosen = ", ".join(f"{name} {value}" for name, value in training["options"].items() if value is not None)
     return [
         f"trained on {data}; {judged}",
         f"{_kept(training)}; {training['stopped']}",
         *(["labels by a CRF; probabilities are not scaled by a temperature"] if output == "crf" else []),
+        *(["labels by a softmax and a decoding that their scheme constrains"] if output == "constrained" else []),
+        *([f"learned tags: those of the scheme {shown(str(learned))[1:-1]}"] if learned else []),
         *([f"probabilities are scaled by a temperature of {calibration['temperature']:.3g}"] if calibration else []),
         *([f"options: {chosen}"] if chosen else []),
     ]

@@ -54,7 +54,7 @@ CELL = click.Choice(["lstm", "gru", "simple"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
 POOLING = click.Choice(["mean", "max", "attention", "last"])
 CHARACTERS = click.Choice(["none", "lstm", "conv"])
-OUTPUT = click.Choice(["softmax", "crf"])
+OUTPUT = click.Choice(["softmax", "constrained", "crf"])
 SCHEME = click.Choice(
     ["none", "IO", "IOB1", "IOB2", "BIO", "IOE1", "IOE2", "IOBES", "BIOES", "BILOU", "BMES"], case_sensitive=False
 )
@@ -85,12 +85,17 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     ),
     "output": (
         OUTPUT,
-        "For one label per step: softmax predicts each step on its own, crf the labels of a sequence together.",
+        "For one label per step: softmax predicts each step on its own, crf the labels of a sequence together; "
+        "constrained is trained as softmax, and predicts the likeliest labels that their scheme allows.",
     ),
     "scheme": (
         SCHEME,
-        "With --output crf: the scheme of labels such as B-X and I-X, whose forbidden transitions are never predicted. "
-        "Default: detected.",
+        "With --output crf or constrained: the scheme of labels such as B-X and I-X, whose forbidden transitions are "
+        "never predicted. Default: detected.",
+    ),
+    "train_scheme": (
+        SCHEME,
+        "Learn tags of this scheme, such as IOBES, and predict tags of the labels' scheme. Default: learn the labels.",
     ),
     "embedding": (COUNT, "Dimensions of a text feature's embedding. Default: by its number of different values."),
     "dropout": (FRACTION, "Share of values dropped at random in training."),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bilstm.arguments import check_count
-from bilstm.compare.planning import Plan, plan_comparison
+from bilstm.compare.planning import Plan, plan_comparison, size_for
 from bilstm.compare.variants import Variant
 from bilstm.compare.verdict import SCORES, notes, sentence
 from bilstm.data import scratch
@@ -25,7 +25,6 @@ from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import DivergedError, counted
 from bilstm.metrics import SpanScores, interval_caution
 from bilstm.metrics.differences import RunScores, estimate, score_runs
-from bilstm.model.network import network_size
 from bilstm.model.training import check_names, train_prepared
 from bilstm.ragged import chunks
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
@@ -305,7 +304,7 @@ class _Comparison:
 
     def _describe(self, variant: Variant, scores: Mapping[str, RunScores], curve: str) -> dict[str, Any]:
         chosen = list(self._runs_of(variant).values())
-        size = network_size(self.plan.prepared.schema, self.task, variant.options)
+        size = size_for(self.plan.prepared, variant.options)
         described = {"name": variant.name, "changes": variant.changes, "units": variant.options.units}
         described |= {"parameters": size, "runs": len(chosen)}
         if not chosen:

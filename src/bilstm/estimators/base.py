@@ -32,7 +32,7 @@ from bilstm.estimators.reading import Reader
 from bilstm.files import AnyPath
 from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import prepare, read_dataset
-from bilstm.model.tagging import check_learnable, choose_output
+from bilstm.model.tagging import check_learnable, choose_output, learned_by
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.tasks import LabelTask
@@ -72,9 +72,12 @@ class SequenceEstimator(BaseEstimator):
         unknown_rate: share of strings that training treats as unknown, besides those below the frequency threshold.
         freeze_vectors: whether training leaves the word vectors of `vectors` as they are.
         output: for one label for each step: "softmax" predicts each step on its own, "crf" the labels of a sequence
-            together, with scores for each transition; see `TrainingOptions`.
-        scheme: with output "crf", the scheme of labels such as B-X and I-X, whose forbidden transitions are never
-            predicted, such as "IOB2" or "IOBES"; "none": all are allowed. None: detected.
+            together, with scores for each transition; "constrained" is trained as "softmax", and predicts the likeliest
+            labels that the scheme allows; see `TrainingOptions`.
+        scheme: with output "crf" or "constrained", the scheme of labels such as B-X and I-X, whose forbidden
+            transitions are never predicted, such as "IOB2" or "IOBES"; "none": all are allowed. None: detected.
+        train_scheme: the scheme of the tags that are learned instead of labels such as B-X and I-X, such as "IOBES";
+            predictions are tags of their scheme. None: the labels are learned as they are.
         dropout: share of values dropped after each recurrent layer and after the embedding.
         variational_dropout: whether a sequence loses the same values at all of its steps, rather than others at each.
         embedding: dimensions of a string's embedding; None chooses by the number of different strings. Strings that
@@ -143,6 +146,7 @@ class SequenceEstimator(BaseEstimator):
         freeze_vectors: bool = False,
         output: str = "softmax",
         scheme: str | None = None,
+        train_scheme: str | None = None,
         dropout: float = 0.3,
         variational_dropout: bool = False,
         embedding: int | None = None,
@@ -181,6 +185,7 @@ class SequenceEstimator(BaseEstimator):
         self.freeze_vectors = freeze_vectors
         self.output = output
         self.scheme = scheme
+        self.train_scheme = train_scheme
         self.dropout = dropout
         self.variational_dropout = variational_dropout
         self.embedding = embedding
@@ -277,6 +282,12 @@ class SequenceEstimator(BaseEstimator):
     def _train_once(self, X: Any, y: Any, classes: Any = None) -> Self:
         """What `partial_fit` does."""
         options = self._options(0)
+        trained: Any = self.model_.task if hasattr(self, "model_") else options
+        if getattr(trained, "output", "") == "constrained":
+            raise ValueError(
+                "partial_fit is for outputs 'softmax' and 'crf': with 'constrained', the trained network is another "
+                "than the one that predicts"
+            )
         if not hasattr(self, "model_"):
             options = self._options(self._seed())
             table, columns = self._reader.open(X, y, None, classes=classes)
@@ -290,14 +301,16 @@ class SequenceEstimator(BaseEstimator):
                 seed=options.seed,
             )
             output = choose_output(prepared, options)
-            network = build_network(prepared.schema, output.task, options, output.forbidden, prepared.vectors)
-            self._become(TrainedModel(prepared.schema, output.task, network, {}), table)
-            data = prepared.training
+            learned = output.learned
+            network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
+            self._become(TrainedModel(learned.schema, output.task, network, {}), table)
+            task, data = learned.task, learned.training
         else:
             data = self._labelled(X, y)
             self._check_unseen(data)
-            check_learnable(self.model_, data)
-        task, network = self.model_.task, self.model_.network
+            task, data = learned_by(self.model_.task, data)
+            check_learnable(self.model_, task, data)
+        network = self.model_.network
         targets = task.targets(data.known, options.class_weight, data.known)
         network.optimizer = optimizer(options)  # its moments are the network's
         whole = data.values.offsets[:-1], data.values.offsets[1:]

@@ -30,6 +30,8 @@ from bilstm.layers import (
     TimeDistributed,
     WordEncoder,
     count_parameters,
+    from_json,
+    to_json,
 )
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
@@ -80,7 +82,7 @@ def build_network(
     check_options(schema, task, options)
     network = Sequential(network_layers(schema, task, options, forbidden, vectors), seed=options.seed)
     network.build((None, schema.width))
-    head = task.with_output(options.output).head(options.class_weight)
+    head = _as_trained(task, options).head(options.class_weight)
     network.compile(optimizer(options), head.loss, head.metrics)
     return network
 
@@ -120,10 +122,32 @@ def network_layers(
         layers += [*_recurrent(options), _dropout(options)]
     layers += POOLS[options.pooling or "mean"](options) if task.per_sequence else _recurrent(options)
     layers.append(Dropout(options.dropout) if task.per_sequence else _dropout(options))
-    head = task.with_output(options.output).head(options.class_weight)
+    head = _as_trained(task, options).head(options.class_weight)
     dense = Dense(head.units, activation=head.activation)
     layers.append(dense if task.per_sequence else TimeDistributed(dense))
     return [*layers, CRF(head.units, forbidden)] if options.output == "crf" else layers
+
+
+def constrained(network: Sequential, forbidden: npt.NDArray[np.bool_] | None) -> Sequential:
+    """A network whose last layer is a softmax for each step as one that predicts the labels of a sequence together.
+
+    The probability of a sequence of labels is the product of theirs at each step, divided by the sum of that product
+    over all sequences without a forbidden transition; it is a `CRF` whose transitions have scores of 0.
+    """
+    last = network.layers[-1]
+    assert isinstance(last, TimeDistributed)
+    assert isinstance(last.layer, Dense)
+    layers = [*network.layers[:-1], TimeDistributed(Dense(last.layer.units)), CRF(last.layer.units, forbidden)]
+    decoder = Sequential([from_json(to_json(layer)) for layer in layers], seed=network.seed)
+    decoder.build((None, network.input_features))
+    weights = network.get_weights()
+    decoder.set_weights([*weights, *(np.zeros_like(each) for each in decoder.get_weights()[len(weights) :])])
+    return decoder
+
+
+def _as_trained(task: Task, options: TrainingOptions) -> Task:
+    """What a network is trained for, whether the task is one whose output is chosen already or not."""
+    return task.with_output("crf" if options.output == "crf" else "softmax")
 
 
 def network_size(schema: Schema, task: Task, options: TrainingOptions) -> int:
@@ -147,8 +171,13 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
         raise UserError("freeze_vectors has no effect: there are no word vectors, which vectors names; leave it out")
     if options.pooling is not None and not task.per_sequence:
         raise UserError("pooling has no effect: it is for tasks with one answer for each sequence; leave it out")
-    if options.output == "crf" and (task.per_sequence or not isinstance(task, LabelTask)):
-        raise UserError(f"output 'crf' is for one label for each time step, but the task is {task.kind}")
+    if task.per_sequence or not isinstance(task, LabelTask):
+        if options.output != "softmax":
+            raise UserError(
+                f"output {options.output!r} is for one label for each time step, but the task is {task.kind}"
+            )
+        if options.train_scheme is not None:
+            raise UserError(f"train_scheme is for one label for each time step, but the task is {task.kind}")
     if options.output == "crf" and options.class_weight is not None:
         raise UserError(
             "class_weight weights the losses of steps, but with output 'crf' a sequence has one loss: leave one out"
@@ -157,8 +186,12 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
         raise UserError("calibrate scales the logits of a softmax, which output 'crf' does not have: leave one out")
     if options.output == "crf" and options.window is not None:
         raise UserError("window cuts sequences, whose labels output 'crf' predicts together: leave one out")
-    if options.scheme is not None and options.output != "crf":
-        raise UserError("scheme has no effect: it says which transitions output 'crf' forbids; leave it out")
+    if options.scheme is not None and options.output == "softmax" and options.train_scheme is None:
+        raise UserError(
+            "scheme has no effect: it says which transitions outputs 'crf' and 'constrained' forbid; leave it out"
+        )
+    if options.train_scheme is not None and options.class_weight is not None:
+        raise UserError("class_weight names labels, but with train_scheme other tags are learned: leave one out")
     if options.conv is not None and options.direction == "none":
         raise UserError("with direction 'none' no step knows the others, which a convolution reads: leave conv out")
     if options.direction == "none" and options.cell != TrainingOptions.cell:

@@ -162,14 +162,14 @@ def _is_fingerprint(record: Any) -> bool:
 def _fits(schema: Schema, task: Task, model: Sequential) -> bool:
     """Whether the network takes what the schema gives, and has the task's outputs."""
     network, first = model.network, model.layers[0] if model.layers else None
-    if network is None or network.one_row_each != task.per_sequence or network.outputs != task.outputs:
+    if network is None or network.one_row_each != task.per_sequence or network.outputs != task.head().units:
         return False
-    crf = isinstance(task, LabelTask) and task.output == "crf"
+    crf = isinstance(task, LabelTask) and task.output != "softmax"
     if isinstance(model.layers[-1], CRF) != crf or len(model.layers) < 1 + crf:
         return False
     last = model.layers[-2 if crf else -1]
     dense = last.layer if isinstance(last, TimeDistributed) else last
-    if not isinstance(dense, Dense) or dense.activation != task.head().activation:
+    if not isinstance(dense, Dense) or dense.activation != ("linear" if crf else task.head().activation):
         return False
     alphabet: tuple[int, ...] = ()
     encoded = 0  # dimensions of a word's encoding, which comes before the numbers; sizes of what it reads

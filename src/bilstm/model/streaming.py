@@ -23,12 +23,11 @@ from bilstm.data.sources import divide_texts
 from bilstm.data.writing import DictionaryColumn
 from bilstm.errors import UserError, shown
 from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
-from bilstm.model.predictions import EVENTS, PredictionOptions, find_runs, predicted_columns
+from bilstm.model.predictions import PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import Extent, IndexArray
 from bilstm.signals import held
-from bilstm.tasks import LabelTask
 
 REMEMBERED = 10_000  # the last sequences, whose rows may not come again
 
@@ -117,7 +116,7 @@ class _Stream:
         on_error: Callable[[UserError], object] | None,
     ) -> None:
         self._write, self._model, self._options, self._on_error = write, model, options, on_error
-        self._names = () if options.events else tuple(options.names(model.task))
+        self._names = () if options.runs else tuple(options.names(model.task))
         self._reader = LineReader(model)
         self._first: Line | None = None
         self._key: str | None = None
@@ -216,10 +215,10 @@ class _Stream:
         data, answers = None, iter(list[bytes]())
         if with_steps:
             table, data = _read(with_steps, self._model)
-            if self._options.events:
-                return data, b"".join(_events(self._model, table, data, with_steps, self._options))
+            if self._options.runs:
+                return data, b"".join(_runs(self._model, table, data, with_steps, self._options))
             answers = _answers(self._model, data, with_steps, self._options)
-        if self._options.events or len(with_steps) == len(lines):
+        if self._options.runs or len(with_steps) == len(lines):
             return data, b"".join(answers)
         nothing = dict.fromkeys(self._names)
         return data, b"".join(_extended(line.text, nothing) if line.empty else next(answers) for line in lines)
@@ -306,12 +305,12 @@ def _answers(model: TrainedModel, data: Dataset, lines: Sequence[Line], options:
         yield _extended(line.text, {name: column[chosen] for name, column in values.items()})
 
 
-def _events(
+def _runs(
     model: TrainedModel, table: MemoryTable, data: Dataset, lines: Sequence[Line], options: PredictionOptions
 ) -> Iterator[bytes]:
-    assert isinstance(model.task, LabelTask)
     sequence, order = model.schema.sequence, order_columns(model.schema, lines[0].cells) or None
-    for runs in find_runs(model, data, options.background):
+    header, labels, chunks = find_runs(model, data, options)
+    for runs in chunks:
         for index in range(len(runs.codes)):
             first, last = int(data.rows[runs.first[index]]), int(data.rows[runs.last[index]])
             ends: list[Any] = [int(runs.first_step[index]), int(runs.last_step[index])]
@@ -325,9 +324,9 @@ def _events(
                 if order is not None:
                     steps = [row - table.offsets[line] for row in (first, last)]
                     ends = [_joined([lines[line].cells[name][step] for name in order]) for step in steps]
-            label = model.task.classes[runs.codes[index]]
+            label = labels[runs.codes[index]]
             values = (key, *ends, label, float(runs.confidences[index]))
-            yield _written(dict(zip(EVENTS, values, strict=True)))
+            yield _written(dict(zip(header, values, strict=True)))
 
 
 def _joined(cells: list[Any]) -> Any:

@@ -23,9 +23,9 @@ from bilstm.metrics import calibration_error, find_temperature, log_loss, with_t
 from bilstm.metrics.calibration import losses
 from bilstm.model.columns import ColumnOptions
 from bilstm.model.fingerprint import fingerprint
-from bilstm.model.network import build_network, check_options
+from bilstm.model.network import build_network, check_options, constrained
 from bilstm.model.prepare import Prepared, prepare
-from bilstm.model.tagging import choose_output
+from bilstm.model.tagging import Output, choose_output
 from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.decoding import decodes
@@ -269,9 +269,8 @@ def train_prepared(
         ModelInterrupted: Ctrl-C after the first epoch; it holds the best model until then.
         UserError: the checkpoint cannot be written, or belongs to another training; an option is impossible.
     """
-    schema, task = prepared.schema, prepared.task
-    check_options(schema, task, options)
-    if options.calibrate and task.what == "quantity":
+    check_options(prepared.schema, prepared.task, options)
+    if options.calibrate and prepared.task.what == "quantity":
         raise UserError("calibrate is for probabilities, but quantities are predicted: leave it out")
     if options.calibrate and prepared.validation is None:
         raise UserError(
@@ -281,13 +280,13 @@ def train_prepared(
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
     output = choose_output(prepared, options)
-    task, prepared = output.task, dataclasses.replace(prepared, task=output.task)
-    network = build_network(schema, task, options, output.forbidden, prepared.vectors)
+    learned = output.learned
+    network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
     if checkpoint:
-        checkpoint.belongs_to(_facts(schema, task, prepared.vectors))
+        checkpoint.belongs_to(_facts(learned.schema, learned.task, learned.vectors))
     try:
-        data = _fit_data(prepared.training, prepared, options)
-        aside = _fit_data(prepared.validation, prepared, options) if prepared.validation else None
+        data = _fit_data(learned.training, learned, options)
+        aside = _fit_data(learned.validation, learned, options) if learned.validation else None
         with reporting(verbose, "without recurrence: " if options.direction == "none" else "") as report:
 
             def notify(figures: dict[str, Any]) -> None:
@@ -297,9 +296,9 @@ def train_prepared(
 
             record = train_model(network, data, aside, options, progress=notify, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
-        model = _finished(prepared, network, interrupt.summary, options)
+        model = _finished(output, network, interrupt.summary, options)
         raise ModelInterrupted(model) from interrupt.__cause__
-    model = _finished(prepared, network, record, options)
+    model = _finished(output, network, record, options)
     if baseline and options.direction != "none":
         model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
     return model
@@ -332,6 +331,7 @@ def train_baseline(
         conv=None,
         output=TrainingOptions.output,
         scheme=None,
+        train_scheme=None,
         time_limit=limit,
     )
     try:
@@ -342,12 +342,14 @@ def train_baseline(
         return None
 
 
-def _finished(
-    prepared: Prepared, network: Sequential, record: dict[str, Any], options: TrainingOptions
-) -> TrainedModel:
+def _finished(output: Output, network: Sequential, record: dict[str, Any], options: TrainingOptions) -> TrainedModel:
     """The model with calibrated probabilities, and what it remembers of its training."""
+    prepared = output.learned
     model = TrainedModel(prepared.schema, prepared.task, network, record)
     record["calibration"] = calibrate(model, prepared.validation, options.calibrate)
+    if options.output == "constrained":
+        network = constrained(network, output.forbidden)
+    model = TrainedModel(prepared.schema, output.task, network, record)
     if options.window is not None:
         aside = prepared.validation.values.total_steps if prepared.validation else 0
         record |= {"blocks": prepared.training.blocks, "validation_steps": aside, "gap_steps": prepared.gap_steps}
