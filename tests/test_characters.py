@@ -308,6 +308,25 @@ def test_the_command_line_and_estimators_read_characters(tmp_path: Path) -> None
     assert not np.array_equal(outputs[1], outputs[2])
 
 
+@pytest.mark.parametrize("look_ahead", [2, "all"])
+def test_a_stream_reads_the_characters_of_words_as_they_come(model: TrainedModel, look_ahead: Any) -> None:
+    words, _ = sentences(1, seed=8)[0]
+    stream = model.stream(look_ahead=look_ahead)
+    whole = [stream.push(words), stream.finish()]
+    pieces = [*(stream.push([word]) for word in words), stream.finish()]
+    for parts in (whole, pieces):
+        rows = np.concatenate([part.probabilities for part in parts if part.probabilities is not None])
+        expected = model.stream(look_ahead=look_ahead).outputs_of(model.read([words]).values).values
+        assert bits(rows) == bits(expected)
+        if look_ahead == "all":
+            assert bits(rows) == bits(model.predict_proba([words])[0])
+
+
+def test_a_stream_of_a_network_alone_cannot_read_words() -> None:
+    with pytest.raises(ValueError, match="reads a table of words"):
+        words_model("conv").stream(look_ahead=2)
+
+
 def test_words_have_their_characters_read_unless_told_otherwise() -> None:
     frame = table(300)  # of 100 different words at least
     made = {kind: bilstm.train(frame, label="y", sequence="id", characters=kind, **SMALL) for kind in (None, "none")}

@@ -36,6 +36,30 @@ class Number(click.FloatRange):
         return super().convert(_converted(self, float, value, "a number", param, ctx), param, ctx)
 
 
+class LookAheadSteps(click.ParamType[Any]):
+    """A number of steps from 0, or `all`."""
+
+    name = "steps or all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "all" or isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdigit()):
+            self.fail(f"{value!r} is neither a number of steps, from 0, nor 'all'.", param, ctx)
+        return int(value)
+
+
+class LookAheads(LookAheadSteps):
+    """Several of them, separated by commas."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return list(
+            dict.fromkeys(super(LookAheads, self).convert(each.strip(), param, ctx) for each in value.split(","))
+        )
+
+
 def _converted(kind: click.ParamType[Any], convert: Callable[[Any], Any], value: Any, name: str, *where: Any) -> Any:
     try:
         return convert(value)

@@ -13,6 +13,7 @@ from bilstm.cli.options import (
     COUNT,
     FILE,
     TABLES,
+    LookAheadSteps,
     WholeNumber,
     as_data,
     files_of,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bilstm.model.folders import Progress
     from bilstm.model.predictions import PredictionOptions
     from bilstm.model.trained import TrainedModel
+    from bilstm.models.lookahead import LookAhead
 
 _CHUNK = 1 << 20  # bytes that are copied at a time
 
@@ -54,6 +56,16 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
     help="Write one row per span of tags such as B-X and I-X, with its probability, instead of one per time step.",
 )
 @click.option("--background", metavar="LABEL", help="With --events: the label that is not an event.")
+@click.option(
+    "--look-ahead",
+    metavar="STEPS",
+    type=LookAheadSteps(),
+    help="On standard input: write each row as soon as this number of further rows of its sequence has come, instead "
+    "of when the sequence is complete. `bilstm evaluate --look-ahead` shows what that costs in accuracy.",
+)
+@click.option(
+    "--block", metavar="STEPS", type=COUNT, default=1, help="With --look-ahead: the rows that are written together."
+)
 @model_columns
 @precision_option
 @click.option(
@@ -76,6 +88,8 @@ def predict(
     events: bool,
     spans: bool,
     background: str | None,
+    look_ahead: LookAhead | None,
+    block: int,
     sequence: str | None,
     order: str | None,
     features: tuple[str, ...],
@@ -90,8 +104,8 @@ def predict(
 
     A model for time steps writes the table with the most probable label of each row and its probability; a model for
     sequences writes one row per sequence. If TABLE is -, sequences are read from standard input, one JSON object per
-    line, and written as soon as they are complete. Tables are read with the options that the model was trained with;
-    options given here take precedence.
+    line, and written as soon as they are complete; with --look-ahead, each row as soon as its answer is final. Tables
+    are read with the options that the model was trained with; options given here take precedence.
     """
     from bilstm.model.predictions import PredictionOptions
 
@@ -106,6 +120,12 @@ def predict(
         raise click.UsageError("- is the standard input, which cannot be combined with files")
     if on_error == "skip" and not streamed:
         raise click.UsageError("--on-error skip is for the standard input: it needs - as the TABLE")
+    if look_ahead is not None and not streamed:
+        raise click.UsageError("--look-ahead is for the standard input: it needs - as the TABLE")
+    if block > 1 and look_ahead is None:
+        raise click.UsageError("--block says how many rows become final together: it needs --look-ahead")
+    if look_ahead is not None and events:
+        raise click.UsageError("--look-ahead answers row by row, which cannot be combined with --events")
     files = [] if streamed else files_of(tables, reading)
     to_folder = bool(files) and _is_folder(out, tables)
     if resume and not to_folder:
@@ -117,7 +137,7 @@ def predict(
     options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background, spans=spans)
     use_threads(threads)
     if streamed:
-        lines = _predict_stream(trained, options, out, on_error)
+        lines = _predict_stream(trained, options, out, on_error, look_ahead, block)
     elif to_folder:
         lines = _predict_folder(trained, model, tables, options, out, resume=resume, force=force)
     else:
@@ -198,7 +218,14 @@ def _predict_table(model: TrainedModel, tables: Sequence[str], options: Predicti
     return prediction(source.label if out == "-" else out, Extent().add(data.values.lengths), data.notes)
 
 
-def _predict_stream(model: TrainedModel, options: PredictionOptions, out: str, on_error: str) -> list[str]:
+def _predict_stream(
+    model: TrainedModel,
+    options: PredictionOptions,
+    out: str,
+    on_error: str,
+    look_ahead: LookAhead | None,
+    block: int,
+) -> list[str]:
     from bilstm.files import GrowingFile
     from bilstm.model.streaming import predict_stream
     from bilstm.wording import prediction
@@ -209,19 +236,22 @@ def _predict_stream(model: TrainedModel, options: PredictionOptions, out: str, o
     file = None if out == "-" else GrowingFile(out)
     try:
         write = file.add if file else write_output
-        streamed = predict_stream(sys.stdin.buffer, write, model, options, report if on_error == "skip" else None)
+        on_wrong = report if on_error == "skip" else None
+        source = sys.stdin.buffer
+        streamed = predict_stream(source, write, model, options, on_wrong, look_ahead=look_ahead, block=block)
         if file:
             file.finish()
     except KeyboardInterrupt as interrupt:
-        fail("stopped" + _kept(file), stop_status(interrupt))
+        fail("stopped" + _kept(file, look_ahead), stop_status(interrupt))
     except UserError as error:
-        raise UserError(f"{error}{_kept(file)}") from error
+        raise UserError(f"{error}{_kept(file, look_ahead)}") from error
     if streamed.skipped:
         echo(f"bilstm: {counted(streamed.skipped, 'line')} skipped", err=True)
     name = "the standard input" if out == "-" else out
     return prediction(name, streamed.extent, streamed.observations.notes)
 
 
-def _kept(file: GrowingFile | None) -> str:
+def _kept(file: GrowingFile | None, look_ahead: LookAhead | None) -> str:
     """What is left where predictions end early."""
-    return f"; {file.path} holds the predictions for all sequences before" if file and file.begun else ""
+    what = "all sequences before" if look_ahead is None else "all rows whose answers were final"
+    return f"; {file.path} holds the predictions for {what}" if file and file.begun else ""

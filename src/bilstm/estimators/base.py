@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from bilstm.data.wordvectors import VectorFiles as VectorFiles
 from bilstm.errors import DivergedError, UserError, counted, listed
 from bilstm.estimators.reading import Reader
 from bilstm.files import AnyPath
+from bilstm.model.live import ModelStream
 from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import prepare, read_dataset
 from bilstm.model.tagging import check_learnable, choose_output, learned_by
@@ -404,6 +405,16 @@ class SequenceEstimator(BaseEstimator):
         """
         check_is_fitted(self, "model_")
         return self.model_.predict(self._open_known(X))
+
+    def stream(self, *, look_ahead: int | Literal["all"], block: int = 1) -> ModelStream:
+        """For sequences that have not ended: see `TrainedModel.stream`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            UserError: the model cannot work with bounded look-ahead.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.stream(look_ahead=look_ahead, block=block)
 
     def report(self, path: AnyPath, X: Any, y: Any) -> dict[str, Any]:
         """Write a page about the model's performance on sequences X with true answers y: see `bilstm.report`."""

@@ -114,7 +114,7 @@ def predicted_columns(
         output_rows: for each row of outputs its row in the columns.
         length: the number of rows of the columns.
     """
-    task, names = model.task, options.names(model.task)
+    task = model.task
     columns: list[npt.NDArray[Any]] = []
     for group, steps, outputs in model.output_chunks(data.values):
         rows = output_rows[group if data.per_sequence else steps]
@@ -123,6 +123,17 @@ def predicted_columns(
             columns = [_empty(length, value.dtype) for value in values]
         for column, value in zip(columns, values, strict=True):
             column[rows] = value
+    return _named(task, options, columns)
+
+
+def columns_of(task: Task, options: PredictionOptions, outputs: Outputs) -> dict[str, Addition]:
+    """Columns of predictions, by their names, with a row for each row of outputs."""
+    return _named(task, options, _values(task, outputs, options))
+
+
+def _named(task: Task, options: PredictionOptions, columns: list[npt.NDArray[Any]]) -> dict[str, Addition]:
+    """Columns, in the order of `_values`, by their names."""
+    names = options.names(task)
     if isinstance(task, LabelTask):
         likeliest = 2 * options.top
         labels = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]

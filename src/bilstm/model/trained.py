@@ -22,10 +22,12 @@ from bilstm.data.sources import open_for, open_labels
 from bilstm.data.table import Table
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath
+from bilstm.model.live import ModelStream
 from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
 from bilstm.models.decoding import decodes, predict_paths
+from bilstm.models.lookahead import LookAhead
 from bilstm.models.structure import describe
 from bilstm.ragged import Ragged, chunks
 from bilstm.tasks import LabelTask, Outputs, Task
@@ -135,18 +137,30 @@ class TrainedModel:
             return Outputs(*predict_paths(self.network, values, self.precision))
         return Outputs(self.network.predict_rows(values, precision=self.precision))
 
-    def output_chunks(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, Outputs]]:
+    def output_chunks(
+        self,
+        values: Ragged,
+        *,
+        width: int | None = None,
+        look_ahead: LookAhead = "all",
+        block: int = 1,
+    ) -> Iterator[tuple[slice, slice, Outputs]]:
         """The outputs of some sequences at a time, where memory may not hold those of all.
 
         Args:
             width: the number of values that a step becomes later, if more than the network has outputs.
+            look_ahead, block: how far ahead each step's outputs look; see `stream`.
 
         Yields:
             Which sequences these are, which steps, and what the network gives for them.
         """
         for group, steps in self.divided(values, width=width):
             offsets = values.offsets[group.start : group.stop + 1]
-            yield group, steps, self.outputs(values.take_steps(steps, offsets - offsets[0]))
+            chunk = values.take_steps(steps, offsets - offsets[0])
+            if look_ahead == "all":
+                yield group, steps, self.outputs(chunk)
+            else:
+                yield group, steps, self.stream(look_ahead=look_ahead, block=block).outputs_of(chunk)
 
     def divided(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice]]:
         """Which sequences and which steps `output_chunks` takes at a time."""
@@ -224,6 +238,22 @@ class TrainedModel:
                     warnings.warn(f"column {note}", stacklevel=3)
         return dataset
 
+    # --- Streams -------------------------------------------------------------------------------------------------
+
+    def stream(self, *, look_ahead: LookAhead, block: int = 1) -> ModelStream:
+        """For sequences that have not ended: takes their steps piece by piece, and gives the answers that are final.
+
+        Args:
+            look_ahead: how many further steps an answer waits for, from 0, or "all" for the sequence's end. With enough
+                of them, answers are those of `predict`; `bilstm evaluate --look-ahead` shows how many are enough.
+            block: how many steps become final together. Each block costs the time of `look_ahead + block` steps.
+
+        Raises:
+            UserError: the model cannot work with bounded look-ahead: it has one answer per sequence, or a layer, such
+                as a CRF, that needs whole sequences.
+        """
+        return ModelStream(self, look_ahead, block)
+
     # --- Evaluation ----------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, labels: Any = None, group: str | None = None, **options: Any) -> dict[str, Any]:
@@ -245,6 +275,37 @@ class TrainedModel:
         from bilstm.model.evaluation import evaluate
 
         return evaluate(self, self.read(data, labels=labels, group=group, with_truth=True), **options)
+
+    def evaluate_delays(
+        self,
+        data: Any,
+        look_aheads: Sequence[LookAhead],
+        *,
+        block: int = 1,
+        labels: Any = None,
+        group: str | None = None,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """What the answers of a `stream` are worth: the scores with each of several look-aheads.
+
+        Args:
+            data, labels, group: as for `evaluate`.
+            look_aheads: numbers of steps, and "all".
+            block, options: see `bilstm.model.evaluation.evaluate_delays`.
+
+        Returns:
+            For each look-ahead plain data: see `bilstm.model.evaluation.evaluate_delays`.
+
+        Raises:
+            UserError: the data are not like those of training, or the model cannot work with bounded look-ahead.
+        """
+        from bilstm.model.evaluation import evaluate_delays
+
+        for look_ahead in look_aheads:
+            if look_ahead != "all":  # which any model can do
+                self.stream(look_ahead=look_ahead, block=block)
+        dataset = self.read(data, labels=labels, group=group, with_truth=True)
+        return evaluate_delays(self, dataset, look_aheads, block=block, **options)
 
     # --- Files ---------------------------------------------------------------------------------------------------
 

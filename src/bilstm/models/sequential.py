@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,7 @@ from bilstm.models.fitting import (
     run_epochs,
 )
 from bilstm.models.forms import batch_size_of, is_small, refuse_steps, verbosity_of
+from bilstm.models.lookahead import LookAhead, LookAheadStream
 from bilstm.models.predictor import Predictor
 from bilstm.models.stream import Stream
 from bilstm.models.targets import make_targets
@@ -799,28 +800,51 @@ class Sequential:
         check_choice("predictor", "precision", precision, PRECISIONS)
         return Predictor(self.network, sequences, steps, precision)
 
-    def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream:
+    @overload
+    def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream: ...
+    @overload
+    def stream(self, *, look_ahead: LookAhead, block: int = 1, precision: str = "float32") -> LookAheadStream: ...
+    def stream(
+        self,
+        *,
+        sequences: int | None = None,
+        look_ahead: LookAhead | None = None,
+        block: int | None = None,
+        precision: str = "float32",
+    ) -> Stream | LookAheadStream:
         """For sequences that have not ended: predicts them piece by piece, and carries the recurrent states.
 
         Args:
-            sequences: how many are open at a time.
+            sequences: how many are open at a time, 1 if left out; without `look_ahead` only.
+            look_ahead: None: for layers that read forward, an output at once for each step. Else how many steps an
+                output waits for, from 0, or "all" for the sequence's end: layers may then read backward, too.
+            block: with `look_ahead`, how many steps become final together, 1 if left out.
             precision: of the weights, as for `evaluate`.
+
+        Returns:
+            A `Stream`, or with `look_ahead` a `LookAheadStream`.
 
         Raises:
             ValueError: the model is not built, masks steps, or has a layer that waits for the end of its sequence, such
-                as Bidirectional; or another precision.
+                as a CRF or, without `look_ahead`, Bidirectional; or another precision.
         """
         if self.network is None:
             raise ValueError("stream: the model is not built: give its first layer an input_shape, or call build")
+        if look_ahead is not None:
+            if sequences is not None:
+                raise ValueError("stream: with look_ahead, sequences are opened by their keys: leave sequences out")
+            return LookAheadStream(self, look_ahead, 1 if block is None else block, precision)
+        if block is not None:
+            raise ValueError("stream: block is for streams with look_ahead: leave it out")
         for layer in self.layers:
             if layer.needs_whole_sequence:
                 raise ValueError(
                     f"stream: {layer!r} cannot work step by step: only layers that read forward and keep what they "
-                    f"know in a state can"
+                    f"know in a state can, or others with look_ahead"
                 )
         if self._mask_value is not None:
             raise ValueError(f"stream: {self.layers[0]!r} leaves out masked steps: leave them out of x instead")
-        check_count("stream", "sequences", sequences)
+        sequences = 1 if sequences is None else check_count("stream", "sequences", sequences)
         check_choice("stream", "precision", precision, PRECISIONS)
         return Stream(self, sequences, self.network.state_width, precision)
 
