@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,17 +95,23 @@ class PredictionOptions:
 
 
 def predicted_columns(
-    model: TrainedModel, data: Dataset, options: PredictionOptions, output_rows: IndexArray, length: int
+    model: TrainedModel,
+    data: Dataset,
+    options: PredictionOptions,
+    output_rows: IndexArray,
+    length: int,
+    outputs: Outputs | None = None,
 ) -> dict[str, Addition]:
     """Columns of predictions, by their names.
 
     Args:
         output_rows: for each row of outputs its row in the columns.
         length: the number of rows of the columns.
+        outputs: what the network gives for all the data, where that is known.
     """
     task, names = model.task, options.names(model.task)
     columns: list[npt.NDArray[Any]] = []
-    for group, steps, outputs in model.output_chunks(data.values):
+    for group, steps, outputs in _chunks(model, data, outputs):
         rows = output_rows[group if data.per_sequence else steps]
         values = _values(task, outputs, options)
         if not columns:
@@ -117,6 +123,12 @@ def predicted_columns(
         labels = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
         return dict(zip(names, [*_interleaved(labels, columns[1:likeliest:2]), *columns[likeliest:]], strict=True))
     return dict(zip(names, columns, strict=True))
+
+
+def _chunks(model: TrainedModel, data: Dataset, outputs: Outputs | None) -> Iterable[tuple[slice, slice, Outputs]]:
+    if outputs is None:
+        return model.output_chunks(data.values)
+    return [(slice(0, len(data)), slice(0, len(data.rows)), outputs)]
 
 
 def _empty(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -164,12 +176,18 @@ class Runs:
     confidences: npt.NDArray[np.float64]
 
 
-def find_runs(model: TrainedModel, data: Dataset, background: str | None) -> list[Runs]:
-    """The runs of equal predicted labels, without those of the background; some sequences in each part."""
+def find_runs(
+    model: TrainedModel, data: Dataset, background: str | None, outputs: Outputs | None = None
+) -> list[Runs]:
+    """The runs of equal predicted labels, without those of the background; some sequences in each part.
+
+    Args:
+        outputs: what the network gives for all the data, where that is known.
+    """
     assert isinstance(model.task, LabelTask)
     ground = check_background(model.task.classes, background)
     chunks = []
-    for group, steps, outputs in model.output_chunks(data.values):
+    for group, steps, outputs in _chunks(model, data, outputs):
         offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
         runs = find_events(outputs.labels, offsets)
         first, last = offsets[runs.sequences] + runs.onsets, offsets[runs.sequences] + runs.offsets
