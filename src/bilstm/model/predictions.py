@@ -111,9 +111,9 @@ def predicted_columns(
     """
     task, names = model.task, options.names(model.task)
     columns: list[npt.NDArray[Any]] = []
-    for group, steps, outputs in _chunks(model, data, outputs):
+    for group, steps, own in _chunks(model, data, outputs):
         rows = output_rows[group if data.per_sequence else steps]
-        values = _values(task, outputs, options)
+        values = _values(task, own, options)
         if not columns:
             columns = [_empty(length, value.dtype) for value in values]
         for column, value in zip(columns, values, strict=True):
@@ -176,9 +176,7 @@ class Runs:
     confidences: npt.NDArray[np.float64]
 
 
-def find_runs(
-    model: TrainedModel, data: Dataset, background: str | None, outputs: Outputs | None = None
-) -> list[Runs]:
+def find_runs(model: TrainedModel, data: Dataset, background: str | None, outputs: Outputs | None = None) -> list[Runs]:
     """The runs of equal predicted labels, without those of the background; some sequences in each part.
 
     Args:
@@ -187,11 +185,11 @@ def find_runs(
     assert isinstance(model.task, LabelTask)
     ground = check_background(model.task.classes, background)
     chunks = []
-    for group, steps, outputs in _chunks(model, data, outputs):
+    for group, steps, own in _chunks(model, data, outputs):
         offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
-        runs = find_events(outputs.labels, offsets)
+        runs = find_events(own.labels, offsets)
         first, last = offsets[runs.sequences] + runs.onsets, offsets[runs.sequences] + runs.offsets
-        sums = np.add.reduceat(outputs.confidences.astype(np.float64), first)
+        sums = np.add.reduceat(own.confidences.astype(np.float64), first)
         kept = runs.classes != (-1 if ground is None else ground)
         ends = (first + steps.start, last + steps.start, runs.onsets, runs.offsets, runs.classes)
         confidences = rounded(sums / (last + 1 - first))
