@@ -17,36 +17,50 @@ from bilstm.serving.reading import Question, Tokens
 from bilstm.tasks import LabelTask, Outputs
 
 
-def answers(model: TrainedModel, question: Question, outputs: Outputs) -> list[dict[str, Any]]:
+def answers(
+    model: TrainedModel, question: Question, outputs: Outputs, baseline: Outputs | None = None
+) -> list[dict[str, Any]]:
     """An answer for each sequence.
 
     Args:
         outputs: what the network gives for all sequences of the question.
+        baseline: what the network without recurrence gives, if it is asked for.
 
     Returns:
         Plain data: the "sequence", if its rows name it; "steps", their number; of a text its "tokens" and their
         "starts"; a list or a value for each column that `bilstm predict` writes; the "spans" that tags mark, and the
-        "events", if asked for: see `_marked`.
+        "events", if asked for: see `_marked`; of the "baseline" the columns.
     """
-    data, task = question.data, model.task
-    count = len(data) if data.per_sequence else len(data.rows)
-    rows = np.arange(count) if data.per_sequence else data.rows
-    columns = predicted_columns(model, data, question.options, rows, count, outputs)
-    values = {name: _plain(column) for name, column in columns.items()}
-    offsets, bounds = data.values.offsets, data.row_offsets.tolist()
+    task, offsets = model.task, question.data.values.offsets
+    own = _columns(model, question, outputs)
+    others = None if baseline is None or model.baseline is None else _columns(model.baseline, question, baseline)
     found: list[dict[str, Any]] = []
     for index, (key, tokens) in enumerate(zip(question.keys, question.tokens, strict=True)):
         answer: dict[str, Any] = {} if key is None else {"sequence": key}
         answer["steps"] = int(offsets[index + 1] - offsets[index])
         if tokens is not None:
             answer |= {"tokens": tokens.steps, "starts": tokens.starts}
-        chosen = index if data.per_sequence else slice(bounds[index], bounds[index + 1])
-        found.append(answer | {name: column[chosen] for name, column in values.items()})
+        answer |= own[index]
+        if others is not None:
+            answer["baseline"] = others[index]
+        found.append(answer)
     if isinstance(task, LabelTask) and task.spans:
         _add(found, "spans", _spans(task, outputs, offsets), question)
     if question.events:
         _add(found, "events", _events(model, question, outputs), question)
     return found
+
+
+def _columns(model: TrainedModel, question: Question, outputs: Outputs) -> list[dict[str, Any]]:
+    """For each sequence the columns that `bilstm predict` writes, as lists of its steps or as one value."""
+    data = question.data
+    count = len(data) if data.per_sequence else len(data.rows)
+    rows = np.arange(count) if data.per_sequence else data.rows
+    columns = predicted_columns(model, data, question.options, rows, count, outputs)
+    values = {name: _plain(column) for name, column in columns.items()}
+    bounds = data.row_offsets.tolist()
+    chosen = [i if data.per_sequence else slice(bounds[i], bounds[i + 1]) for i in range(len(data))]
+    return [{name: column[each] for name, column in values.items()} for each in chosen]
 
 
 Mark = tuple[int, int, int, str, float]  # sequence, first step, last step, label, probability

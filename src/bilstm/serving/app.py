@@ -85,9 +85,10 @@ class Service:
             question = await _called(len(body), read)
             values = question.data.values
             outputs = await served.batcher.outputs(values)
+            alone = await served.baseline.outputs(values) if question.baseline and served.baseline else None
 
             def write() -> bytes:
-                found = answers(served.model, question, outputs)
+                found = answers(served.model, question, outputs, alone)
                 return orjson.dumps({"model": served.name, "version": served.version, "sequences": found})
 
             content = await _called(len(body), write)

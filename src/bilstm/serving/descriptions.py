@@ -45,6 +45,7 @@ _QUESTION = {
         "top": {"type": "integer", "minimum": 1, "description": "How many of the likeliest labels to give."},
         "events": {"type": "boolean", "description": "Whether to give runs of equal labels besides."},
         "background": {"type": "string", "description": "With events: the label that is none."},
+        "baseline": {"type": "boolean", "description": "Whether to give what the model without recurrence predicts."},
     },
 }
 _ANSWER = {

@@ -20,7 +20,7 @@ from bilstm.serving.refusals import Refusal, too_large
 from bilstm.serving.texts import starts_of, text_column
 
 FORMS = ("text", "columns", "rows", "sequences")
-OPTIONS: dict[str, type] = {"probabilities": bool, "top": int, "events": bool, "background": str}
+OPTIONS: dict[str, type] = {"probabilities": bool, "top": int, "events": bool, "background": str, "baseline": bool}
 SOURCE = "the request"
 
 
@@ -47,6 +47,7 @@ class Question:
         data: the encoded sequences.
         options: what predictions consist of.
         events: whether runs of equal labels are asked for besides.
+        baseline: whether what the model without recurrence predicts is asked for besides.
         tokens: for each sequence that was given as a text its steps, for others None.
         keys: for each sequence the identifier that its rows have, or None.
     """
@@ -54,6 +55,7 @@ class Question:
     data: Dataset
     options: PredictionOptions
     events: bool
+    baseline: bool
     tokens: list[Tokens | None]
     keys: list[Any]
 
@@ -121,7 +123,7 @@ def read_question(model: TrainedModel, asked: Any, most_steps: int) -> Question:
     _check_order(model, lines)
     _, data = read_lines(lines, model, SOURCE)
     events = asked.get("events", False)
-    return Question(data, options, events, tokens, keys)
+    return Question(data, options, events, asked.get("baseline", False), tokens, keys)
 
 
 def example_of(model: TrainedModel) -> str:
@@ -153,6 +155,8 @@ def _options(model: TrainedModel, asked: Mapping[str, Any]) -> PredictionOptions
     options.check(model.task)
     if "background" in asked and not asked.get("events"):
         raise UserError("'background' says which label is no event: it needs \"events\": true")
+    if asked.get("baseline") and model.baseline is None:
+        raise UserError("'baseline' asks for the model without recurrence, but this model was trained without one")
     events = PredictionOptions(events=asked.get("events", False), background=asked.get("background"))
     events.check(model.task)
     return dataclasses.replace(options, background=events.background)

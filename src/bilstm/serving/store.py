@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
+from bilstm.data.spelling import WHOLE
 from bilstm.errors import ModelFileError, UserError, suggestion
 from bilstm.inspection import describe_columns
 from bilstm.model import TrainedModel
 from bilstm.serving.batches import Batcher
 from bilstm.serving.refusals import Refusal
 from bilstm.serving.settings import Settings
+from bilstm.serving.texts import reads_text, text_column
 from bilstm.tasks import LabelTask
 
+_EXAMPLES = 5  # of the values of a feature of text
 Signature = tuple[str, int, int, int]  # of a file: it is another one if this is
 
 
@@ -31,6 +34,7 @@ class Served:
         path: the file.
         model: what it holds.
         batcher: computes for requests.
+        baseline: computes what the model without recurrence gives, None where the file has none.
     """
 
     name: str
@@ -38,11 +42,22 @@ class Served:
     path: Path
     model: TrainedModel
     batcher: Batcher
+    baseline: Batcher | None
 
     @cached_property
     def description(self) -> dict[str, object]:
         """What clients need to know, as plain data."""
-        task = self.model.task
+        task, schema = self.model.task, self.model.schema
+        columns = describe_columns(schema)
+        for feature in columns["features"]:
+            known = [
+                text
+                for each in schema.categorical
+                if each.name == feature["name"] and each.part == WHOLE
+                for text in each.vocabulary
+            ]
+            feature["examples"] = known[:_EXAMPLES]
+        text = text_column(schema) if reads_text(schema) else None
         classes = list(task.classes) if isinstance(task, LabelTask) else None
         return {
             "name": self.name,
@@ -51,7 +66,9 @@ class Served:
             "targets": list(task.columns),
             "classes": classes,
             "spans": isinstance(task, LabelTask) and task.spans,
-            "columns": describe_columns(self.model.schema),
+            "text": None if text is None else {"column": text.column, "tokens": text.tokens},
+            "columns": columns,
+            "baseline": self.baseline is not None,
         }
 
 
@@ -129,8 +146,10 @@ class Store:
         version = path.stem
         if not self._paths[name].is_dir():
             version = hashlib.blake2b(path.read_bytes(), digest_size=6).hexdigest()
-        batcher = Batcher(model, self._settings.batch_wait, lambda requests: self._batched(name, requests))
-        return Served(name, version, path, model, batcher)
+        wait = self._settings.batch_wait
+        batcher = Batcher(model, wait, lambda requests: self._batched(name, requests))
+        baseline = Batcher(model.baseline, wait) if model.baseline else None
+        return Served(name, version, path, model, batcher, baseline)
 
 
 def _named(models: tuple[str, ...]) -> Iterator[tuple[str, Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bilstm.data.schema import Schema
+from bilstm.data.spelling import WHOLE
 from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, listed
 
@@ -20,7 +21,7 @@ def text_column(schema: Schema) -> TextColumn:
         return schema.text
     if schema.numeric or len(schema.features) != 1:
         raise UserError(f"the model does not read a text, but columns: {listed(schema.features)}")
-    known = [text for column in schema.categorical for text in column.vocabulary if column.part == "whole"]
+    known = [text for column in schema.categorical for text in column.vocabulary if column.part == WHOLE]
     return TextColumn(schema.features[0], "characters" if known and max(map(len, known)) == 1 else "words")
 
 
