@@ -46,10 +46,15 @@ _KINDS = {  # the engine's classes of layers, by their number
     9: "BatchNormalization",
     10: "Crf",
 }
-_RESERVED = frozenset(
-    {"bilstm", "std", "main", "int", "float", "double", "char", "long", "short", "signed", "unsigned"}
+_RESERVED = frozenset(  # words of C and C++, and names that the source has
+    "alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const consteval "
+    "constexpr constinit const_cast continue co_await co_return co_yield decltype default delete do double dynamic_cast "
+    "else enum explicit export extern false float for friend goto if inline int long main mutable namespace new noexcept "
+    "not not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires restrict return "
+    "short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try "
+    "typedef typeid typename union unix linux unsigned using virtual void volatile wchar_t while xor xor_eq "
+    "bilstm std layers gives_the_right_bits array make compare index_of length_of".split()
 )
-_RESERVED |= {"void", "auto", "const", "static", "struct", "union", "enum", "class", "register", "volatile", "typedef"}
 
 
 def export(
