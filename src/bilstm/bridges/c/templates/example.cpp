@@ -41,7 +41,7 @@ std::vector<size_t> find(const std::vector<std::string>& header, const char* con
 
 int main() {
     const char* problem = nullptr;
-    @name@* model = @name@_open(kMostSteps, &problem);
+    @name@_model* model = @name@_open(kMostSteps, &problem);
     if (!model) {
         std::fprintf(stderr, "%s\n", problem);
         return 2;

@@ -33,8 +33,8 @@ std::vector<bilstm_layer> layers() {
 }  // namespace
 
 @names@
-struct @name@ {
-    explicit @name@(int64_t steps)
+struct @name@_model {
+    explicit @name@_model(int64_t steps)
         : network(make().data(), @layer_count@, kInputs),
           workspace(@layer_count@),
           inputs(static_cast<size_t>(steps * kInputs)),
@@ -59,7 +59,7 @@ struct @name@ {
     int64_t most_steps;
 };
 
-@name@* @name@_open(int64_t most_steps, const char** problem) {
+@name@_model* @name@_open(int64_t most_steps, const char** problem) {
     static const char* none;
     const char*& why = problem ? *problem : none;
     why = "the number of steps must be from 1 to 2^40";
@@ -69,7 +69,7 @@ struct @name@ {
         const bilstm::StandardFloats floats;
         bilstm::set_thread_count(1);
         const int64_t room = std::max<int64_t>(most_steps, kTestSteps);
-        auto model = std::make_unique<@name@>(room);
+        auto model = std::make_unique<@name@_model>(room);
         if (!gives_the_right_bits(model->network, model->workspace, kTestSteps, model->outputs.data())) {
             why = "it was compiled with other options than @name@.h says, which change results";
             return nullptr;
@@ -83,7 +83,7 @@ struct @name@ {
     }
 }
 
-int @name@_predict(@name@* model, @parameters@, int64_t steps, @output@* outputs) {
+int @name@_predict(@name@_model* model, @parameters@, int64_t steps, @output@* outputs) {
     if (!model || steps < 1 || steps > model->most_steps) return 1;
     try {
         const bilstm::StandardFloats floats;
@@ -95,6 +95,6 @@ int @name@_predict(@name@* model, @parameters@, int64_t steps, @output@* outputs
     }
 }
 
-void @name@_close(@name@* model) {
+void @name@_close(@name@_model* model) {
     delete model;
 }

@@ -17,16 +17,16 @@ extern "C" {
 #endif
 
 @constants@
-typedef struct @name@ @name@;
+typedef struct @name@_model @name@_model;
 
 /* Makes the model ready for sequences of up to most_steps steps: all memory is taken here. NULL if that fails; *problem,
  * unless problem is NULL, then says why. A model is for one thread at a time; each thread may open its own. */
-@name@* @name@_open(int64_t most_steps, const char** problem);
+@name@_model* @name@_open(int64_t most_steps, const char** problem);
 
 @predict_comment@
-int @name@_predict(@name@* model, @parameters@, int64_t steps, @output@* outputs);
+int @name@_predict(@name@_model* model, @parameters@, int64_t steps, @output@* outputs);
 
-void @name@_close(@name@* model);
+void @name@_close(@name@_model* model);
 
 #ifdef __cplusplus
 }
