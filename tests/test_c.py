@@ -256,6 +256,11 @@ def test_without_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         export(network("tutorial"), tmp_path / "out")
 
 
+def test_the_page_says_how_to_build() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "c.md").read_text(encoding="utf-8")
+    assert f"c++ {FLAGS} -march=x86-64-v3 -pthread" in " ".join(page.replace("\\\n", " ").split())
+
+
 # --- Built ------------------------------------------------------------------------------------------------------------
 
 COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
