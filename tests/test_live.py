@@ -138,12 +138,16 @@ def test_every_form_of_steps(folder: Path) -> None:
 def test_arrays_and_words() -> None:
     draw = np.random.default_rng(0)
     x = [draw.normal(size=(length, 2)) for length in (9, 7, 12)]
-    tagger = SequenceTagger(units=2, layers=1, epochs=1).fit(x, [(own[:, 0] > 0).astype(int) for own in x])
+    tagger = SequenceTagger(units=2, layers=1, epochs=1, random_state=0).fit(
+        x, [(own[:, 0] > 0).astype(int) for own in x]
+    )
     stream = tagger.stream(look_ahead=3, block=2)
     parts = [stream.push(x[0][:4]), stream.push([]), stream.push(x[0][4:]), stream.finish()]
     assert [len(part) for part in parts] == [0, 0, 6, 3]
-    words = [["a", "b", "a"], ["b", "a", "b", "a"]]
-    tagger = SequenceTagger(units=2, layers=1, epochs=1).fit(words, [[word == "a" for word in own] for own in words])
+    words = [["a", "b", "a"], ["b", "a", "b", "a"]] * 5
+    tagger = SequenceTagger(units=2, layers=1, epochs=1, random_state=0).fit(
+        words, [[word == "a" for word in own] for own in words]
+    )
     stream = tagger.stream(look_ahead="all")
     stream.push(words[1][:2])
     stream.push(words[1][2:])

@@ -104,8 +104,8 @@ def main() -> None:
         f"`python -m benchmarks.speed.c_export`.",
         "",
         "One thread. The program holds the model and nothing else; opening it takes the memory, computes the longest "
-        "sequence once and checks its results. Building is in seconds of processor time. A prediction is the fastest of "
-        "200; in brackets, that of `Sequential.predictor` in Python.",
+        "sequence once and checks its results. Building is in seconds of processor time. A prediction is the fastest "
+        "of 200; in brackets, that of `Sequential.predictor` in Python.",
         "",
         "| model | weights | source | program | build | open | prediction |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",

@@ -50,6 +50,11 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
 @click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
+@click.option(
+    "--spans",
+    is_flag=True,
+    help="Write one row per span of tags such as B-X and I-X, with its probability, instead of one per time step.",
+)
 @click.option("--background", metavar="LABEL", help="With --events: the label that is not an event.")
 @click.option(
     "--look-ahead",
@@ -81,6 +86,7 @@ def predict(
     probabilities: bool,
     top: int,
     events: bool,
+    spans: bool,
     background: str | None,
     look_ahead: LookAhead | None,
     block: int,
@@ -105,9 +111,10 @@ def predict(
 
     if background is not None and not events:
         raise click.UsageError("--background says which label is no event: it needs --events")
-    if events and (probabilities or top > 1):
-        other = "--probabilities" if probabilities else "--top"
-        raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
+    for option, chosen in (("--events", events), ("--spans", spans)):
+        if chosen and (probabilities or top > 1 or (events and spans)):
+            other = "--probabilities" if probabilities else "--top" if top > 1 else "--spans"
+            raise click.UsageError(f"{option} writes runs of steps, which cannot be combined with {other}")
     streamed = "-" in tables
     if streamed and len(tables) > 1:
         raise click.UsageError("- is the standard input, which cannot be combined with files")
@@ -127,7 +134,7 @@ def predict(
         _check_output([model, *files], out, force, streamed=streamed)
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
-    options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
+    options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background, spans=spans)
     use_threads(threads)
     if streamed:
         lines = _predict_stream(trained, options, out, on_error, look_ahead, block)

@@ -115,7 +115,8 @@ class _Evaluation:
         self.temperature = (model.training.get("calibration") or {}).get("temperature", 1.0)
         self.scores = self._scores()
         self.baseline = self._scores() if model.baseline else None
-        self.raw = task.scorer(self.labelled, None, tuple(data.unseen)) if self.temperature != 1.0 else None
+        raw = self.temperature != 1.0 and task.plain
+        self.raw = task.scorer(self.labelled, None, tuple(data.unseen)) if raw else None
         self.confusion: dict[str, dict[str, int]] = {name: {} for name in self.names}
 
     def _scores(self) -> _Scores:

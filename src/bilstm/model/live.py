@@ -16,8 +16,9 @@ from bilstm.data.sources import open_for
 from bilstm.data.table import Sequences
 from bilstm.errors import UserError, shown
 from bilstm.models.lookahead import LookAhead
+from bilstm.models.stages import divided
 from bilstm.ragged import FloatArray, Ragged, offsets_of
-from bilstm.tasks import Outputs
+from bilstm.tasks import LabelTask, Outputs
 
 if TYPE_CHECKING:
     from bilstm.model.trained import TrainedModel
@@ -62,8 +63,17 @@ class ModelStream:
             raise UserError(
                 f"a stream labels steps, but the model's task is {model.task.kind}: it needs whole sequences"
             )
+        if isinstance(model.task, LabelTask) and model.task.learned_tags is not None:
+            raise UserError(
+                "a stream gives labels step by step, but the model has learned tags of another scheme "
+                "(train_scheme), which become labels once a sequence is complete"
+            )
+        network, self._words = model.network, None
+        if model.schema.characters:  # words are encoded as they come: each stands for itself
+            self._words, network = divided(network, 1)
+        self._precision = model.precision
         try:
-            self.stream = model.network.stream(look_ahead=look_ahead, block=block, precision=model.precision)
+            self.stream = network.stream(look_ahead=look_ahead, block=block, precision=model.precision)
         except ValueError as error:
             raise UserError(str(error)) from None
         self._schema, self._task = model.schema, model.task
@@ -113,13 +123,13 @@ class ModelStream:
             raise
         return self._push(dict(zip(steps, encoded, strict=True)))
 
-    def push_encoded(self, values: FloatArray, key: Hashable = None) -> Answers:
-        """`push` of steps that the schema has encoded: (steps, inputs) float32."""
-        return self._push({key: values})[key]
+    def push_encoded(self, steps: Ragged, key: Hashable = None) -> Answers:
+        """`push` of steps that the schema has encoded, of one sequence."""
+        return self._push({key: self._inputs(steps).values})[key]
 
     def outputs_of(self, values: Ragged) -> Outputs:
         """What the network gives for whole sequences that the schema has encoded, as if they came step by step."""
-        numbered: dict[Hashable, Any] = dict(enumerate(values))
+        numbered: dict[Hashable, Any] = dict(enumerate(self._inputs(values)))
         parts = [self.stream.push_many(numbered), self.stream.finish_many(numbered)]
         none = np.zeros((0, self._task.outputs), np.float32)
         return Outputs(np.concatenate([none, *(part[number] for number in numbered for part in parts)]))
@@ -165,8 +175,7 @@ class ModelStream:
         """(steps, inputs) of each part."""
         columns = [self._columns(part) for part in parts]
         given = [index for index, part in enumerate(columns) if _steps_of(part)]
-        width = self._schema.numeric_width + len(self._schema.categorical)
-        encoded = [np.zeros((0, width), np.float32)] * len(parts)
+        encoded = [np.zeros((0, self.stream.features), np.float32)] * len(parts)
         if not given:
             return encoded
         values, observations = self._encode([columns[index] for index in given])
@@ -181,7 +190,13 @@ class ModelStream:
         assert isinstance(table, MemoryTable)
         offsets = offsets_of([_steps_of(part) for part in parts])
         data = self._schema.encode(table, Sequences(offsets, np.arange(table.rows)))
-        return data.values, data.observations
+        return self._inputs(data.values), data.observations
+
+    def _inputs(self, values: Ragged) -> Ragged:
+        """What the stream takes of steps that the schema has encoded."""
+        if self._words is None:
+            return values
+        return values.with_values(self._words.predict_rows(values, precision=self._precision))
 
     def _columns(self, part: Any) -> Any:
         """A part as one of the sequences in a list that `open_for` takes."""

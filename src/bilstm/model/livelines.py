@@ -24,7 +24,7 @@ from bilstm.model.streaming import (
 )
 from bilstm.model.trained import TrainedModel
 from bilstm.models.lookahead import LookAhead
-from bilstm.ragged import FloatArray
+from bilstm.ragged import Ragged
 from bilstm.tasks import Outputs
 
 
@@ -95,11 +95,11 @@ class LiveLines(LineStream):
             return
         self.streamed.observations.add(data.observations)
         if lines[0].key is None:
-            self._answer_whole(lines[0], data.values.values)
+            self._answer_whole(lines[0], data.values)
         else:
             self._waiting.extend(lines)
             self._before, self._steps = lines[-1], self._steps + len(lines)
-            self._answer(self._live.push_encoded(data.values.values))
+            self._answer(self._live.push_encoded(data.values))
 
     def _check_order(self, lines: list[Line]) -> None:
         """Refuse a row whose place is before that of the row before it: its answer would be given already."""
@@ -117,13 +117,13 @@ class LiveLines(LineStream):
                 f"--look-ahead, the rows of a sequence come in order"
             )
 
-    def _answer_whole(self, line: Line, values: FloatArray) -> None:
+    def _answer_whole(self, line: Line, values: Ragged) -> None:
         """Write a whole sequence in one line, with its answers."""
         parts = (self._live.push_encoded(values), self._live.finish())
         columns = self._columns(Outputs(np.concatenate([part.outputs.values for part in parts])))
         self._write(extended(line.text, columns))
         self.streamed.lines += 1
-        self.streamed.extent.add(np.array([len(values)]))
+        self.streamed.extent.add(values.lengths)
 
     def _answer(self, answers: Answers) -> None:
         """Write the lines whose answers these are."""

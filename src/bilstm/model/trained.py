@@ -8,7 +8,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,9 @@ from bilstm.models.lookahead import LookAhead
 from bilstm.models.structure import describe
 from bilstm.ragged import Ragged, chunks
 from bilstm.tasks import LabelTask, Outputs, Task
+
+if TYPE_CHECKING:
+    from bilstm.model.spans import Span
 
 _PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
 
@@ -107,8 +110,29 @@ class TrainedModel:
         dataset = self.read(table)
         return _shaped(self.outputs(dataset.values).values, table, dataset)
 
+    def predict_spans(self, data: Any) -> list[list[Span]]:
+        """The spans that predicted tags such as B-X and I-X mark, each with its probability.
+
+        Returns:
+            For each sequence its spans, in order, as `bilstm.model.spans.Span`: (first, last, label, probability).
+            The probability is that precisely this span is labelled, whatever the other labels are. That of a model with
+            a `CRF` is exact. For output "softmax" it is the product of probabilities: at each of the span's steps, that
+            of the labels by which it begins or continues, and at the next step that of the labels that do not continue
+            it.
+
+        Raises:
+            UserError: the labels mark no spans, or the data are not like those of training.
+        """
+        from bilstm.model.spans import sequences_of_spans
+
+        return sequences_of_spans(self, self.read(self.open(data)).values)
+
     def outputs(self, values: Ragged) -> Outputs:
-        """What the network gives for encoded sequences: probabilities and labels, or scaled quantities."""
+        """What the model gives for encoded sequences: probabilities and labels, or scaled quantities."""
+        return self.task.restored(self.learned_outputs(values), values.offsets)
+
+    def learned_outputs(self, values: Ragged) -> Outputs:
+        """What the network gives: of labels, for those that it has learned, which may be tags of another scheme."""
         if decodes(self.network):
             return Outputs(*predict_paths(self.network, values, self.precision))
         return Outputs(self.network.predict_rows(values, precision=self.precision))
@@ -130,15 +154,19 @@ class TrainedModel:
         Yields:
             Which sequences these are, which steps, and what the network gives for them.
         """
-        most = _PROBABILITIES // (width or self.task.outputs)
-        for group in chunks(values.offsets, max(1, min(scratch.BLOCK, most))):
+        for group, steps in self.divided(values, width=width):
             offsets = values.offsets[group.start : group.stop + 1]
-            steps = slice(int(offsets[0]), int(offsets[-1]))
-            chunk = Ragged(values.values[steps], offsets - offsets[0])
+            chunk = values.take_steps(steps, offsets - offsets[0])
             if look_ahead == "all":
                 yield group, steps, self.outputs(chunk)
             else:
                 yield group, steps, self.stream(look_ahead=look_ahead, block=block).outputs_of(chunk)
+
+    def divided(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice]]:
+        """Which sequences and which steps `output_chunks` takes at a time."""
+        most = _PROBABILITIES // (width or self.task.outputs)
+        for group in chunks(values.offsets, max(1, min(scratch.BLOCK, most))):
+            yield group, slice(int(values.offsets[group.start]), int(values.offsets[group.stop]))
 
     def adapted(
         self,

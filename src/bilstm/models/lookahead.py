@@ -90,6 +90,11 @@ class LookAheadStream:
     def __repr__(self) -> str:
         return f"LookAheadStream(look_ahead={self.look_ahead!r}, block={self.block}; {len(self)} open)"
 
+    @property
+    def features(self) -> int:
+        """Dimensions of a step."""
+        return self._stages.features
+
     def __len__(self) -> int:
         return len(self._open)
 

@@ -25,7 +25,9 @@ from bilstm.layers import (
     Embedding,
     Input,
     Layer,
+    Padding,
     WeightSpec,
+    WordEncoder,
     from_json,
     to_json,
 )
@@ -110,6 +112,7 @@ class Sequential:
         self._specs: list[list[WeightSpec]] = []
         self._input: Input | None = None
         self._mask_value: float | None = None  # of steps that are left out
+        self._padding: Padding | None = None
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: str | None = None
         self.metrics: list[str] = []
@@ -184,13 +187,15 @@ class Sequential:
         plans = structure.plan_layers(self.layers, features)
         if not plans:
             return
+        padding = structure.padding_of(self.layers)
         self.network = Network(plans, features)
+        self._padding = padding
         self._specs = specs
         self._mask_value = structure.mask_value_of(self.layers[0])
         self.weights_per_step = sum(
             spec.size
             for layer, own in zip(self.layers, specs, strict=True)
-            if not isinstance(layer, (Embedding, ColumnEmbedding))
+            if not isinstance(layer, (Embedding, ColumnEmbedding, WordEncoder))
             for spec in own
         )
         self.input_features = features
@@ -558,7 +563,7 @@ class Sequential:
         if LOSSES[self.loss].targets is not TargetKind.PROBABILITIES:
             return None
         rows = x.shape[:1] if network.one_row_each else x.shape[:2]
-        if y.shape != (*rows, network.outputs) or x.shape[2] != network.features or self._mask_value is not None:
+        if y.shape != (*rows, network.outputs) or x.shape[2] != network.features or self._changes_steps:
             return None
         self._choose_recompute(network)
         step = network.iteration if optimizer.scheduled else 0
@@ -607,6 +612,8 @@ class Sequential:
             raise ValueError("the model must be compiled first: compile(loss=…)")
         data = as_ragged(x)
         network = self._network_for(data)
+        if self._padding is not None:
+            raise ValueError(f"{self._padding!r} is for predictions: a model with it is neither trained nor scored")
         check_finite(data)
         unmasked, kept = self._unmasked(data)
         targets = make_targets(
@@ -621,6 +628,11 @@ class Sequential:
             complete=complete,
         )
         return FitData.all_of(unmasked, targets)
+
+    @property
+    def _changes_steps(self) -> bool:
+        """Whether the network reads other steps than those that are given."""
+        return self._mask_value is not None or self._padding is not None
 
     def _unmasked(self, data: Ragged) -> tuple[Ragged, npt.NDArray[np.bool_] | None]:
         """The sequences without their masked steps, and (total_steps,) which steps are kept; None: all.
@@ -639,7 +651,7 @@ class Sequential:
             raise UserError(
                 f"sequence {empty[0]} of x has only masked steps, with the value {self._mask_value:g}: leave it out"
             )
-        return Ragged(data.values[kept], offsets), kept
+        return data.take_steps(kept, offsets), kept
 
     # --- Evaluation ----------------------------------------------------------------------------------------------
 
@@ -744,7 +756,7 @@ class Sequential:
             refuse_steps("predict", "steps", steps)
             refuse_unsupported("predict", keywords, _QUEUES)
         check_choice("predict", "precision", precision, PRECISIONS)
-        plain = not verbose and batch_size is None and callbacks is None and self._mask_value is None
+        plain = not verbose and batch_size is None and callbacks is None and not self._changes_steps
         if plain and is_small(x) and self.network is not None and not self.splits:
             return self.network.predict_equal(x, precision)
         data = as_ragged(x)
@@ -768,15 +780,15 @@ class Sequential:
             precision: of the weights, as for `evaluate`.
 
         Raises:
-            ValueError: the model is not built, has two outputs as after Bidirectional(merge_mode=None), or masks steps;
-                or another precision.
+            ValueError: the model is not built, has two outputs as after Bidirectional(merge_mode=None), or masks or
+                pads steps; or another precision.
         """
         if self.network is None:
             raise ValueError("predictor: the model is not built: give its first layer an input_shape, or call build")
         if self.splits:
             raise ValueError("predictor: Bidirectional(merge_mode=None) has two outputs: use predict")
-        if self._mask_value is not None:
-            raise ValueError(f"predictor: {self.layers[0]!r} leaves out masked steps: use predict")
+        if self._changes_steps:
+            raise ValueError(f"predictor: {self.layers[0]!r} leaves out or adds steps: use predict")
         check_count("predictor", "sequences", sequences)
         check_count("predictor", "steps", steps)
         check_choice("predictor", "precision", precision, PRECISIONS)
@@ -886,6 +898,10 @@ class Sequential:
     def predict_rows(self, data: Ragged, context: CallbackContext = SILENT, precision: str = "float32") -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
         network = self._network_for(data)
+        if self._padding is not None:
+            padded, own = self._padding.extended(data)
+            rows = self._predict_unmasked(network, padded, context, precision)
+            return rows if network.one_row_each else rows[own]
         unmasked, kept = self._unmasked(data)
         if kept is not None:
             rows = self._predict_unmasked(network, unmasked, context, precision)

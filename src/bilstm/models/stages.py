@@ -11,7 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.engine.network import Network
-from bilstm.layers import CRF, AveragePooling1D, Bidirectional, Conv1D, Layer, MaxPooling1D, Recurrent, Reverse, to_json
+from bilstm.layers import (
+    CRF,
+    AveragePooling1D,
+    Bidirectional,
+    Conv1D,
+    Layer,
+    MaxPooling1D,
+    Padding,
+    Recurrent,
+    Reverse,
+    WordEncoder,
+    to_json,
+)
 from bilstm.models.structure import mask_value_of, two_outputs
 from bilstm.ragged import FloatArray, IndexArray, Ragged, offsets_of, steps_between
 
@@ -92,35 +104,43 @@ def stages_of(model: Sequential) -> Stages:
     Raises:
         ValueError: a layer needs its whole sequence for another reason than reading it backward; the message names it.
     """
-    from bilstm.models.sequential import Sequential
-
     check_layers(model.layers)
     split = 1 + max((index for index, layer in enumerate(model.layers) if _is_wide(layer)), default=-1)
     weights = model.get_weights()
     digest = hashlib.blake2b(repr([to_json(layer) for layer in model.layers]).encode(), digest_size=8)
     for array in weights:
         digest.update(array.tobytes())
-    networks: list[Network | None] = []
+    front, rest = divided(model, split)
     assert model.input_features is not None
-    width = model.input_features
+    before, after = _reach(model.layers[:split])
+    return Stages(
+        front=front.network,
+        rest=rest.network,
+        before=before,
+        after=after,
+        features=model.input_features,
+        outputs=model._built_network().outputs,
+        backward=_backward_states(model.layers),
+        digest=np.frombuffer(digest.digest(), np.uint8).copy(),
+    )
+
+
+def divided(model: Sequential, split: int) -> tuple[Sequential, Sequential]:
+    """A model that is built as two, with copies of its weights: the layers up to an index, and the others.
+
+    Either may have no layers, or none that do anything, and is then not built.
+    """
+    from bilstm.models.sequential import Sequential
+
+    weights, width, parts = model.get_weights(), model.input_features, []
     for layers in (model.layers[:split], model.layers[split:]):
         part = Sequential.from_config({"features": width, "layers": [to_json(layer) for layer in layers]}, draw=False)
-        networks.append(part.network)
         if part.network is not None:
             count = len(part.get_weights())
             part.set_weights(weights[:count])
             weights, width = weights[count:], part.network.outputs
-    before, after = _reach(model.layers[:split])
-    return Stages(
-        front=networks[0],
-        rest=networks[1],
-        before=before,
-        after=after,
-        features=model.input_features,
-        outputs=width,
-        backward=_backward_states(model.layers),
-        digest=np.frombuffer(digest.digest(), np.uint8).copy(),
-    )
+        parts.append(part)
+    return parts[0], parts[1]
 
 
 def check_layers(layers: Sequence[Layer]) -> None:
@@ -139,6 +159,8 @@ def check_layers(layers: Sequence[Layer]) -> None:
 
 def _reason(layer: Layer, following: Layer | None, recurrent: bool) -> str | None:
     """Why a layer cannot work with bounded look-ahead, or None; `recurrent`: it follows a recurrent layer."""
+    if isinstance(layer, Padding):
+        return "extends sequences to a length that only their end tells"
     if mask_value_of(layer) is not None:
         return "leaves out masked steps: leave them out of the stream instead"
     if two_outputs(layer):
@@ -149,6 +171,10 @@ def _reason(layer: Layer, following: Layer | None, recurrent: bool) -> str | Non
         return "changes the number of steps, so that there is no output for each"
     if not layer.returns_rows_per_step():
         return "returns one row for each sequence, which needs its end"
+    if isinstance(layer, WordEncoder):
+        return (
+            "reads a table of words, which does not come with single steps: encode them first, as a trained model does"
+        )
     if _is_wide(layer) and recurrent:
         return "reads several steps behind a recurrent layer: a stream can have convolutions in front only"
     backward = isinstance(layer, Recurrent) and layer.go_backwards

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from bilstm.bridges.c.code import array, c_string, lines_of, strings
 from bilstm.data.features import CategoricalColumn, NumericColumn
-from bilstm.errors import UserError, listed
 from bilstm.model import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.structure import plan_layers
@@ -37,11 +36,6 @@ class Parts:
         self.numbers: list[NumericColumn] = list(model.schema.numeric) if model else []
         self.words: list[CategoricalColumn] = list(model.schema.categorical) if model else []
         self.raw = model is not None
-        if model is not None and model.schema.spelled:
-            raise UserError(
-                f"cannot write the encoding of {listed(model.schema.spelled)} as C: the spelling of words counts. "
-                f"Train with --no-spelling, or export with --inputs encoded and encode with TrainedModel.read"
-            )
         self.quantities = self.task if isinstance(self.task, QuantityTask) else None
         if isinstance(self.task, LabelTask):
             self.answers = list(self.task.classes)

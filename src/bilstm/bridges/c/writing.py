@@ -16,7 +16,7 @@ from bilstm.engine.library import LayerStruct
 from bilstm.engine.plans import CELLS, GATES
 from bilstm.errors import UserError, listed
 from bilstm.files import AnyPath, check_replaceable, check_writable, reason, replacing
-from bilstm.layers import CRF, Dropout, SpatialDropout1D
+from bilstm.layers import CRF, Dropout, Padding, SpatialDropout1D, WordEncoder
 from bilstm.model import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.structure import mask_value_of, plan_layers
@@ -39,6 +39,7 @@ _KINDS = {  # the engine's classes of layers, by their number
     8: "WindowPooling",
     9: "BatchNormalization",
     10: "Crf",
+    11: "WordEncoder",
 }
 _TAKEN = ("bilstm", "example")  # by the engine's functions, and by the example's file
 
@@ -116,6 +117,8 @@ def sources(model: TrainedModel | Sequential, name: str, inputs: Inputs = "colum
     network = model.network if isinstance(model, TrainedModel) else model
     if network.network is None or network.input_features is None:
         raise UserError("the model has no weights yet: give its first layer input_shape=(steps, features)")
+    if isinstance(model, TrainedModel) and inputs == "columns":
+        _check_features(model)
     _check_layers(network)
     layers = [layer for layer in network.layers if not isinstance(layer, (Dropout, SpatialDropout1D))]
     plans = plan_layers(layers, network.input_features)
@@ -144,6 +147,16 @@ def sources(model: TrainedModel | Sequential, name: str, inputs: Inputs = "colum
     return [*texts[:2], mark + texts[2]]
 
 
+def _check_features(model: TrainedModel) -> None:
+    schema = model.schema
+    spelled = schema.spelled or (schema.features if schema.characters else [])
+    if spelled:
+        raise UserError(
+            f"cannot write the encoding of {listed(spelled)} as C: the spelling of words counts; train with "
+            f"--no-spelling"
+        )
+
+
 def _check_layers(network: Sequential) -> None:
     for layer in network.layers:
         if isinstance(layer, CRF):
@@ -151,6 +164,9 @@ def _check_layers(network: Sequential) -> None:
                 f"cannot write {layer!r} as C: it predicts the labels of a sequence together, by an algorithm that is "
                 f"not exported; train with --output softmax"
             )
+        if isinstance(layer, (WordEncoder, Padding)):
+            what = "read characters" if isinstance(layer, WordEncoder) else "extend sequences"
+            raise UserError(f"cannot write {layer!r} as C: layers that {what} are not exported")
         if mask_value_of(layer) is not None:
             raise UserError(f"cannot write {layer!r} as C: leave masked steps out of the sequences instead")
     if network.splits:
