@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bilstm.arguments import check_choice, check_count
 from bilstm.engine.network import Network
-from bilstm.engine.plans import PRECISIONS
+from bilstm.engine.plans import PRECISIONS, Targets
 from bilstm.layers import CRF
 from bilstm.models.calls import chunks
 from bilstm.models.fitting import check_finite
@@ -56,6 +56,19 @@ def predict_paths(model: Sequential, data: Ragged, precision: str) -> tuple[Floa
         rows[steps], paths = network.decode(data[chunk], 1, precision)
         labels[steps] = paths.labels[0]
     return rows, labels
+
+
+def count_right(network: Network, data: Ragged, targets: Targets, precision: str) -> float:
+    """At how many steps the likeliest labels of a sequence as a whole have its label, or one that it may have."""
+    if not len(data):
+        return 0.0
+    path = network.decode(data, 1, precision)[1].labels[0]
+    if targets.labels is not None:
+        right = path == targets.labels
+    else:
+        assert targets.values is not None
+        right = targets.values[np.arange(len(path)), path] > 0  # NaN, where unlabelled, is not
+    return float(right.sum())
 
 
 def log_likelihoods(model: Sequential, x: Any, y: Any, precision: str) -> npt.NDArray[np.float64]:
