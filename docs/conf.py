@@ -22,6 +22,7 @@ NAVIGATION = {
         "/docs/long-recordings",
         "/docs/streams",
         "/docs/words",
+        "/docs/seqeval",
         "/docs/classify",
         "/docs/quantities",
         "/docs/python",

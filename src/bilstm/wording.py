@@ -11,6 +11,7 @@ from bilstm.data.filetable import FileTable
 from bilstm.data.manyfiles import FILE
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
+from bilstm.metrics.spanerrors import OUTCOMES, OUTCOMES_OF_PREDICTED
 from bilstm.model.tagging import choose_output
 from bilstm.ragged import Extent
 from bilstm.tasks import LabelTask, QuantityTask, Task
@@ -196,6 +197,7 @@ def evaluation(path: str, report: dict[str, Any]) -> list[str]:
         lines.append(f"spans: {_detected(report['spans'])}")
         lines += [f"without recurrence: {_detected(baseline['spans'])}"] if baseline else []
         lines += _by_class(report["spans"]["per_class"], "type", "spans")
+        lines.append(_span_errors(report["spans"]["errors"]))
     if report.get("events"):
         within = counted(report["events"]["tolerance"], "step")
         lines.append(f"events, first and last step off by {within} at most: {_detected(report['events'])}")
@@ -271,6 +273,19 @@ def _figure(report: dict[str, Any], key: str) -> str:
 
 def _detected(report: dict[str, Any]) -> str:
     return f"F1 {_figure(report, 'f1')}, precision {report['precision']:.4f}, recall {report['recall']:.4f}"
+
+
+def _span_errors(errors: dict[str, dict[str, dict[str, int]]]) -> str:
+    """What is wrong with how many spans."""
+    true, predicted = (
+        {name: sum(counts[name] for counts in errors[side].values()) for name in names}
+        for side, names in (("true", OUTCOMES), ("predicted", OUTCOMES_OF_PREDICTED))
+    )
+    return (
+        f"of {counted(sum(true.values()), 'true span')}, {true['boundary']:,} predicted with another boundary, "
+        f"{true['type']:,} with another type, {true['both']:,} with both, {true['missed']:,} missed; of "
+        f"{sum(predicted.values()):,} predicted, {predicted['invented']:,} invented"
+    )
 
 
 def _by_class(

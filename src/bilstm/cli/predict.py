@@ -49,6 +49,12 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.option("--resume", is_flag=True, help="Skip files whose predictions in the folder --out are finished.")
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
+@click.option(
+    "--paths",
+    metavar="K",
+    type=WholeNumber(1, 1000),
+    help="With output crf or constrained: add the K likeliest labels of each whole sequence, with their probability.",
+)
 @click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
 @click.option(
     "--spans",
@@ -85,6 +91,7 @@ def predict(
     resume: bool,
     probabilities: bool,
     top: int,
+    paths: int | None,
     events: bool,
     spans: bool,
     background: str | None,
@@ -112,8 +119,8 @@ def predict(
     if background is not None and not events:
         raise click.UsageError("--background says which label is no event: it needs --events")
     for option, chosen in (("--events", events), ("--spans", spans)):
-        if chosen and (probabilities or top > 1 or (events and spans)):
-            other = "--probabilities" if probabilities else "--top" if top > 1 else "--spans"
+        others = {"--probabilities": probabilities, "--top": top > 1, "--paths": paths, "--spans": events and spans}
+        if chosen and (other := next((name for name, with_it in others.items() if with_it), None)):
             raise click.UsageError(f"{option} writes runs of steps, which cannot be combined with {other}")
     streamed = "-" in tables
     if streamed and len(tables) > 1:
@@ -124,8 +131,9 @@ def predict(
         raise click.UsageError("--look-ahead is for the standard input: it needs - as the TABLE")
     if block > 1 and look_ahead is None:
         raise click.UsageError("--block says how many rows become final together: it needs --look-ahead")
-    if look_ahead is not None and events:
-        raise click.UsageError("--look-ahead answers row by row, which cannot be combined with --events")
+    for option, given in (("--events", events), ("--spans", spans), ("--paths", paths)):
+        if look_ahead is not None and given:
+            raise click.UsageError(f"--look-ahead answers row by row, which cannot be combined with {option}")
     files = [] if streamed else files_of(tables, reading)
     to_folder = bool(files) and _is_folder(out, tables)
     if resume and not to_folder:
@@ -134,7 +142,9 @@ def predict(
         _check_output([model, *files], out, force, streamed=streamed)
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
-    options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background, spans=spans)
+    options = PredictionOptions(
+        probabilities=probabilities, top=top, events=events, background=background, spans=spans, paths=paths or 0
+    )
     use_threads(threads)
     if streamed:
         lines = _predict_stream(trained, options, out, on_error, look_ahead, block)
