@@ -22,6 +22,7 @@ NAVIGATION = {
         "/docs/long-recordings",
         "/docs/streams",
         "/docs/words",
+        "/docs/distillation",
         "/docs/classify",
         "/docs/quantities",
         "/docs/python",
