@@ -100,10 +100,13 @@ class SequenceNetwork(nn.Module):
 
 
 def _applied(layer: nn.Module, values: Any, begins: IndexArray | None) -> tuple[Any, IndexArray | None]:
-    if isinstance(layer, OfSequences):
-        result: tuple[Any, IndexArray | None] = layer(values, begins)
-        return result
-    return layer(values), begins
+    return _to_sequences(layer, values, begins) if isinstance(layer, OfSequences) else (layer(values), begins)
+
+
+@torch.compiler.disable  # NumPy, and the engine
+def _to_sequences(layer: OfSequences, values: Any, begins: IndexArray | None) -> tuple[Any, IndexArray | None]:
+    result: tuple[Any, IndexArray | None] = layer(values, begins)
+    return result
 
 
 def _each(values: Any, function: Any) -> Any:

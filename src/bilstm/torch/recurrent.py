@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from bilstm.engine import plans
 from bilstm.ragged import IndexArray
-from bilstm.torch.running import Direction, Engine, engine_takes, run
+from bilstm.torch.running import Direction, Engine, engine_takes, recorded, run
 from bilstm.torch.sequences import Rows, padded, rows_of_nested, rows_of_packed, rows_of_padded, unpadded
 
 
@@ -29,14 +29,14 @@ class OnEngine(nn.RNNBase):
         return state
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # PyTorch's name
-        self._update_flat_weights()  # which others may have been set meanwhile
-        if not self.runs_here(input, hx):
-            return self._by_pytorch(input, hx)
-        return self._forward(input, hx)
+        return super().forward(input, hx) if recorded() else self._forward(input, hx)
 
     @torch.compiler.disable
     def _forward(self, input: Any, hx: Any) -> Any:
         """On the engine, or as PyTorch does it where the arguments do not fit: its errors are known."""
+        self._update_flat_weights()  # which others may have been set meanwhile
+        if not self.runs_here(input, hx):
+            return self._by_pytorch(input, hx)
         if isinstance(input, Tensor) and input.is_nested:
             rows: Rows | None = rows_of_nested(input)
         elif isinstance(input, PackedSequence):

@@ -165,11 +165,16 @@ def array_of(tensor: Tensor) -> FloatArray:
     return array
 
 
-def engine_takes(*tensors: Any) -> bool:
-    """Whether the engine can compute with them: float32 on the CPU, and no transform of functions, trace or export."""
+def recorded() -> bool:
+    """Whether PyTorch records what is computed, to export it, say."""
     if torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
-        return False
-    if getattr(torch.compiler, "is_exporting", lambda: False)():
+        return True
+    return bool(getattr(torch.compiler, "is_exporting", lambda: False)())
+
+
+def engine_takes(*tensors: Any) -> bool:
+    """Whether the engine can compute with them: float32 on the CPU, and no transform of functions or recording."""
+    if recorded():
         return False
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
     return all(
