@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import json
 import pickle
@@ -87,6 +88,7 @@ def by_rows(module: Any, data: Ragged, form: str, one_row_each: bool) -> Any:
     own = [torch.from_numpy(each.copy()) for each in data]
     if form == "ragged":
         return module(data)
+    module = functools.partial(module, words=data.words)
     if form == "list":
         found = module(own)
     elif form == "packed":
@@ -187,6 +189,21 @@ def test_learned_parameters_are_the_networks() -> None:
         module = to_torch(model)
         assert sum(each.numel() for each in module.parameters() if each.requires_grad) == model.count_params()
         assert sum(not each.requires_grad for each in module.parameters()) == frozen
+
+
+def test_embeddings_that_are_not_learned_and_unknown_categories() -> None:
+    layer = layers.ColumnEmbedding(1, [5, 4], [2, 3], frozen=[True, False], unknown_rate=[0.0, 0.5])
+    model = Sequential([layer], seed=1)
+    model.build((None, 3))
+    module = to_torch(model)
+    assert [table.weight.requires_grad for table in module.layers[0].tables] == [False, True]
+    x = torch.tensor([[[0.5, 3, 2]] * 200])
+    first, unknown = (module.layers[0].tables[1].weight[i] for i in (2, 0))
+    found = module.train()(x)[0, :, 3:]
+    of_each = [int((found == row).all(1).sum()) for row in (first, unknown)]
+    assert sum(of_each) == 200
+    assert min(of_each) > 60
+    assert (module.eval()(x)[0, :, 3:] == first).all()
 
 
 def test_dropout_drops_in_training() -> None:
@@ -311,10 +328,20 @@ REFUSED: list[tuple[Any, str]] = [
         "sequence 0 has only masked steps",
     ),
     (lambda: to_torch(simple(layers.MaxPooling1D(4), layers.LSTM(3)))(torch.zeros(1, 3, 2)), "too short for pooling"),
+    (lambda: to_torch(simple(layers.Padding(9), layers.LSTM(3))), "Padding.* it is not supported"),
+    (lambda: to_torch(spelling())(torch.zeros(2, 3, 1)), "give sequences as a Ragged that has them, or give words"),
+    (
+        lambda: to_torch(spelling())(torch.full((2, 3, 1), 9), words=Ragged(np.zeros((4, 1)), [0, 1, 4])),
+        "to word 9, but",
+    ),
     (lambda: from_torch(nn.LSTM(2, 3)), "for other taggers there is from_state_dict"),
     (lambda: from_torch(to_torch(simple()), like=3), "like must be a TrainedModel or a fitted estimator"),
     (lambda: from_torch(broken()), "holds NaN or infinity"),
 ]
+
+
+def spelling() -> Sequential:
+    return simple(layers.WordEncoder([layers.Embedding(5, 3), layers.LSTM(2)]), layers.Dense(2), features=1)
 
 
 def broken() -> Any:

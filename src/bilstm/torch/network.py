@@ -15,7 +15,17 @@ from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.structure import mask_value_of
 from bilstm.ragged import IndexArray, Ragged, offsets_of
-from bilstm.torch.modules import Crf, Dense, OfSequences, arrays_of, module_of, set_arrays
+from bilstm.torch.modules import (
+    ColumnEmbedding,
+    Crf,
+    Dense,
+    Embedding,
+    WordEncoder,
+    applied,
+    arrays_of,
+    module_of,
+    set_arrays,
+)
 from bilstm.torch.sequences import Rows, put, rows_of_any, take
 
 
@@ -48,7 +58,9 @@ class SequenceNetwork(nn.Module):
             self.layers.append(module)
             width = layer.output_features(width)
 
-    def forward(self, x: Any, lengths: Any = None, mask: Any = None, *, logits: bool = False) -> Any:
+    def forward(
+        self, x: Any, lengths: Any = None, mask: Any = None, *, words: Ragged | None = None, logits: bool = False
+    ) -> Any:
         """What `predict` of the network gives.
 
         Args:
@@ -56,6 +68,7 @@ class SequenceNetwork(nn.Module):
                 PackedSequence; a jagged nested tensor; a list of (steps, features) tensors; or a `bilstm.Ragged`.
             lengths: (sequences,) of padded batches, the number of real steps of each sequence, which are its first.
             mask: (sequences, steps) of padded batches, not 0 for real steps, wherever they are.
+            words: those that the last feature refers to, where a `WordEncoder` reads them; a Ragged's own if left out.
             logits: whether to return what the last layer's activation is applied to, or a CRF's scores of labels, as
                 PyTorch's losses and `CRF` take them.
 
@@ -65,20 +78,20 @@ class SequenceNetwork(nn.Module):
 
         Raises:
             TypeError: the input is of another form.
-            ValueError: shapes contradict each other, a sequence has no real step, or there are no logits.
+            ValueError: shapes contradict each other, a sequence has no real step, or there are no logits or words.
         """
         if logits and not isinstance(self.layers[-1], (Dense, Crf)):
             raise ValueError("logits: the last layer is neither Dense nor a CRF")
         rows = _rows(self, x, lengths, mask)
         values, offsets, kept = self._unmasked(rows)
         begins: IndexArray | None = offsets
-        for layer in self.layers[:-1]:
-            values, begins = _applied(layer, values, begins)
-        last = self.layers[-1]
-        if not logits:
-            values, begins = _applied(last, values, begins)
-        elif isinstance(last, Dense):
-            values = last.logits(values)
+        for layer in self.layers:
+            if isinstance(layer, WordEncoder):
+                values = _encoded(layer, values, getattr(x, "words", None) if words is None else words)
+            elif not (logits and layer is self.layers[-1]):
+                values, begins = applied(layer, values, begins)
+            elif isinstance(layer, Dense):
+                values = layer.logits(values)
         if begins is None:
             return _each(values, rows.by_sequence)
         if kept is not None:
@@ -99,14 +112,12 @@ class SequenceNetwork(nn.Module):
         return take(rows.values, index), offsets, index
 
 
-def _applied(layer: nn.Module, values: Any, begins: IndexArray | None) -> tuple[Any, IndexArray | None]:
-    return _to_sequences(layer, values, begins) if isinstance(layer, OfSequences) else (layer(values), begins)
-
-
-@torch.compiler.disable  # NumPy, and the engine
-def _to_sequences(layer: OfSequences, values: Any, begins: IndexArray | None) -> tuple[Any, IndexArray | None]:
-    result: tuple[Any, IndexArray | None] = layer(values, begins)
-    return result
+@torch.compiler.disable
+def _encoded(layer: WordEncoder, values: Tensor, words: Ragged | None) -> Tensor:
+    if words is None:
+        raise ValueError("the network reads words: give sequences as a Ragged that has them, or give words")
+    encoded: Tensor = layer(values, words)
+    return encoded
 
 
 def _each(values: Any, function: Any) -> Any:
@@ -140,7 +151,9 @@ def _with_features(network: SequenceNetwork, x: Any) -> Any:
 def _rows_of_list(network: SequenceNetwork, x: Any) -> Rows:
     if isinstance(x, Ragged):
         like = next(iter(network.state_dict().values()), torch.zeros(0))
-        values = torch.from_numpy(np.require(x.values, requirements="W")).to(like.device, like.dtype)
+        indices = isinstance(network.layers[0], (Embedding, ColumnEmbedding, WordEncoder))  # which need their precision
+        values = torch.from_numpy(np.require(x.values, requirements="W"))
+        values = values.to(like.device, torch.float32 if indices else like.dtype)
         offsets = x.offsets
     else:
         parts = [each.unsqueeze(1) if each.dim() == 1 and network.features == 1 else each for each in x]
