@@ -37,7 +37,8 @@ class Accelerated(NamedTuple):
 def accelerate(module: nn.Module, *, inplace: bool = False) -> Accelerated:
     """Replace `torch.nn.LSTM`, `torch.nn.GRU` and pytorch-crf's `CRF` by this package's, wherever in a model they are.
 
-    Parameters, their names, hooks and whoever refers to a module stay as they are: an optimizer goes on.
+    Modules change their class and remain the same objects, with the same parameters and hooks, so that optimizers and
+    other references stay valid.
 
     Args:
         module: the model.
@@ -66,7 +67,7 @@ def accelerate(module: nn.Module, *, inplace: bool = False) -> Accelerated:
 
 
 def _replacement(part: Any) -> type[nn.Module] | str | None:
-    """The class that replaces a module's; why there is none; or None where no one expects any."""
+    """The class that replaces a module's; why there is none; or None for modules of other kinds."""
     kind = type(part)
     if isinstance(part, (LSTM, GRU, CRF)):
         return None

@@ -1,4 +1,4 @@
-"""Other people's taggers, from their state_dict: embedding, recurrent layers, linear layer, CRF."""
+"""Taggers that others have trained in PyTorch, from their state_dict: embedding, recurrent layers, linear layer, CRF."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def guess_layers(state: Mapping[str, Tensor] | nn.Module) -> Parts:
 def from_state_dict(
     state: Mapping[str, Tensor] | nn.Module, layers: Iterable[tuple[str | None, Layer]] | None = None
 ) -> Sequential:
-    """A `Sequential` with the weights of somebody's tagger. Its answers are those of the tagger's modules, run in the
+    """A `Sequential` with the weights of a tagger trained in PyTorch. Its answers are those of the tagger's modules, run in the
     order of the layers, each sequence to its own length.
 
     Gates are reordered, and both biases of an LSTM become one.
