@@ -361,3 +361,12 @@ def test_what_is_refused(do: Any, message: str) -> None:
 def test_another_network_is_refused(tagger: Any) -> None:
     with pytest.raises(ValueError, match="like has another network than the module"):
         from_torch(to_torch(simple()), like=tagger)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # PyTorch's, between graphs
+def test_compiled_again_and_again() -> None:
+    """After some times PyTorch gives up, and looks into what the functions call that it was not to look into."""
+    for units in range(1, 13):
+        module = to_torch(simple(layers.Bidirectional(layers.LSTM(units, return_sequences=True)), layers.CRF(2 * units)))
+        x = torch.randn(2, 3, 2)
+        assert torch.equal(torch.compile(module, backend="eager")(x, lengths=[3, 1]), module(x, lengths=[3, 1]))

@@ -13,8 +13,10 @@ from bilstm.arguments import check_choice
 from bilstm.engine import plans
 from bilstm.engine.plans import MERGES
 from bilstm.ragged import IndexArray
+from bilstm.torch.arrangement import Direction
+from bilstm.torch.compiling import outside_graphs
 from bilstm.torch.recurrent import OnEngine, output_of_rows
-from bilstm.torch.running import Direction, Engine, run
+from bilstm.torch.running import Engine, run
 from bilstm.torch.sequences import Rows, last_rows, reversed_rows, rows_of_any
 
 
@@ -83,7 +85,7 @@ class Bidirectional(nn.Module):
     def extra_repr(self) -> str:
         return f"merge_mode={self.merge_mode!r}, return_sequences={self.return_sequences}"
 
-    @torch.compiler.disable
+    @outside_graphs
     def forward(self, input: Any, lengths: Any = None, mask: Any = None) -> Any:
         """The merged outputs, or two outputs if merge_mode is None.
 
@@ -147,7 +149,7 @@ def _on_engine(layer: Bidirectional, values: Tensor, offsets: IndexArray) -> Ten
     if layer._engine is None or layer._engine.key != key:  # the user may have changed the layer
         layer._engine = _engine_of(both, layer.merge_mode or "concat", layer.return_sequences, key)
     for each in both:
-        each._update_flat_weights()
+        each.update_weights()
     weights = [weight for each in both for weight in each.weights_and_biases()]
     return run(layer._engine, values, offsets, None, weights, dropping=False)[0]
 

@@ -14,6 +14,7 @@ from bilstm.layers import Layer
 from bilstm.ragged import FloatArray, IndexArray, Ragged, offsets_of
 from bilstm.torch import recurrent
 from bilstm.torch.bidirectional import Bidirectional
+from bilstm.torch.compiling import outside_graphs
 from bilstm.torch.crf import CRF
 from bilstm.torch.recurrent import output_of_rows
 from bilstm.torch.sequences import last_rows, padded, reversed_rows, unpadded
@@ -117,7 +118,7 @@ def applied(layer: nn.Module, values: Any, begins: Offsets) -> tuple[Any, Offset
     return _to_sequences(layer, values, begins) if isinstance(layer, OfSequences) else (layer(values), begins)
 
 
-@torch.compiler.disable  # NumPy, and the engine
+@outside_graphs  # NumPy, and the engine
 def _to_sequences(layer: OfSequences, values: Any, begins: Offsets) -> tuple[Any, Offsets]:
     result: tuple[Any, Offsets] = layer(values, begins)
     return result

@@ -15,6 +15,7 @@ from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.structure import mask_value_of
 from bilstm.ragged import IndexArray, Ragged, offsets_of
+from bilstm.torch.compiling import outside_graphs
 from bilstm.torch.modules import (
     ColumnEmbedding,
     Crf,
@@ -98,7 +99,7 @@ class SequenceNetwork(nn.Module):
             values = _each(values, lambda each: put(each, kept, len(rows.values)))
         return _each(values, rows.shaped_like_input)
 
-    @torch.compiler.disable
+    @outside_graphs
     def _unmasked(self, rows: Rows) -> tuple[Tensor, IndexArray, Tensor | None]:
         """The steps that are not masked, where sequences begin, and the indices of these steps; None: all."""
         if self._mask_value is None:
@@ -112,7 +113,7 @@ class SequenceNetwork(nn.Module):
         return take(rows.values, index), offsets, index
 
 
-@torch.compiler.disable
+@outside_graphs
 def _encoded(layer: WordEncoder, values: Tensor, words: Ragged | None) -> Tensor:
     if words is None:
         raise ValueError("the network reads words: give sequences as a Ragged that has them, or give words")
@@ -124,7 +125,7 @@ def _each(values: Any, function: Any) -> Any:
     return tuple(map(function, values)) if isinstance(values, tuple) else function(values)
 
 
-@torch.compiler.disable
+@outside_graphs
 def _rows(network: SequenceNetwork, x: Any, lengths: Any, mask: Any) -> Rows:
     """Any form of a batch, of which the features are checked."""
     if isinstance(x, (Ragged, list, tuple)) and not isinstance(x, PackedSequence):

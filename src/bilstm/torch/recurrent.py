@@ -12,7 +12,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from bilstm.engine import plans
 from bilstm.ragged import IndexArray
-from bilstm.torch.running import Direction, Engine, engine_takes, recorded, run
+from bilstm.torch.arrangement import Direction
+from bilstm.torch.compiling import outside_graphs, recorded
+from bilstm.torch.running import Engine, engine_takes, run
 from bilstm.torch.sequences import Rows, padded, rows_of_nested, rows_of_packed, rows_of_padded, unpadded
 
 
@@ -31,10 +33,10 @@ class OnEngine(nn.RNNBase):
     def forward(self, input: Any, hx: Any = None) -> Any:  # PyTorch's name
         return super().forward(input, hx) if recorded() else self._forward(input, hx)
 
-    @torch.compiler.disable
+    @outside_graphs
     def _forward(self, input: Any, hx: Any) -> Any:
         """On the engine, or as PyTorch does it where the arguments do not fit: its errors are known."""
-        self._update_flat_weights()  # which others may have been set meanwhile
+        self.update_weights()
         if not self.runs_here(input, hx):
             return self._by_pytorch(input, hx)
         if isinstance(input, Tensor) and input.is_nested:
@@ -61,6 +63,15 @@ class OnEngine(nn.RNNBase):
             return torch.nested.as_nested_tensor(unpack_sequence(output)), states
         rows = torch.cat(unpack_sequence(output))
         return torch.nested.nested_tensor_from_jagged(rows, input.offsets()), states
+
+    def update_weights(self) -> None:
+        """Take notice of parameters that others have set."""
+        own = self._parameters
+        if any(
+            own.get(name) is not weight
+            for name, weight in zip(self._flat_weights_names, self._flat_weights, strict=True)
+        ):
+            self._update_flat_weights()  # which looks at parametrizations, too, and takes several times as long
 
     def runs_here(self, input: Any, hx: Any = None) -> bool:
         """Whether the engine can compute it: float32 on the CPU, without projections, not traced or exported."""

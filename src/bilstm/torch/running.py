@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bilstm.engine import plans
-from bilstm.engine.library import DirectionStruct, LayerStruct
+from bilstm.engine.library import LayerStruct
 from bilstm.engine.network import Network, Pass
 from bilstm.ragged import FloatArray, IndexArray, Ragged
+from bilstm.torch.arrangement import Arrangement, Direction
+from bilstm.torch.compiling import recorded
 
-_CELLS = {"LSTM": "lstm", "GRU": "gru"}
 # What PyTorch's own operations give for the same: (values, offsets, states, weights) -> (rows, states).
 Reference = Callable[[Tensor, IndexArray, Tensor | None, list[Tensor]], tuple[Tensor, Tensor | None]]
-
-
-class Direction(NamedTuple):
-    """A cell of PyTorch's that reads sequences in one direction: its mode, "LSTM" or "GRU", and its units."""
-
-    mode: str
-    units: int
-
-    def plan(self, *, backward: bool) -> DirectionStruct:
-        return plans.direction(_CELLS[self.mode], self.units, reverse=backward, flip=backward)
 
 
 class Engine:
@@ -51,65 +41,32 @@ class Engine:
         drops: bool = False,
         key: Any = None,
     ) -> None:
-        self.directions, self.reference, self.drops, self.key = directions, reference, drops, key
+        self._directions, self.reference, self.drops, self.key = directions, reference, drops, key
         self.lock = Lock()  # of the weights
         self.network = Network(plan, features)
-        self._written: list[FloatArray] = []
+        self._arrangement: Arrangement | None = None
+        self._written: list[bytes] = []  # the weights, to see whether others come: PyTorch does not count all changes
         self.writes = 0  # of other weights than before
 
-    def write(self, weights: list[Tensor]) -> None:
+    def write(self, weights: Sequence[Tensor]) -> None:
         """Give the network these weights, PyTorch's, unless it has them.
 
         In NumPy: after a large operation, PyTorch's threads keep processors busy for some milliseconds.
         """
         arrays = [array_of(weight) for weight in weights]
-        if self._written and all(map(np.array_equal, self._written, arrays)):
+        found = [array.tobytes() for array in arrays]
+        if found == self._written:
             return
-        flat, at = np.empty(self.network.parameter_count, np.float32), 0
-        for i, direction in enumerate(self.directions):
-            kernel, recurrent, *biases = arrays[4 * i : 4 * i + 4]
-            both = [biases[0] + biases[1]] if direction.mode == "LSTM" else biases  # PyTorch adds an LSTM's two
-            for array in (kernel, recurrent, *both):
-                for gate in _gates(direction):
-                    own = array[gate.theirs]
-                    target = flat[at : at + array.size].reshape(-1, len(array)) if array.ndim == 2 else flat[at:]
-                    target[..., gate.ours] = own.T
-                at += array.size
-        self.network.write(flat)
+        if self._arrangement is None:
+            self._arrangement = Arrangement(self._directions, [array.shape for array in arrays])
+        self.network.write(self._arrangement.gather(arrays))
         self.writes += 1
-        self._written = [array.copy() for array in arrays]
+        self._written = found
 
-    def gradients(self, weights: list[Tensor]) -> list[Tensor]:
+    def gradients(self) -> list[Tensor]:
         """The network's, for each of PyTorch's weights. An LSTM's two biases have the same."""
-        gradients: list[Tensor] = []
-        flat, at = self.network.read("gradients"), 0
-        for i, weight in enumerate(weights):
-            direction = self.directions[i // 4]
-            if direction.mode == "LSTM" and i % 4 == 3:
-                gradients.append(gradients[-1].clone())
-                continue
-            array, size = np.empty(tuple(weight.shape), np.float32), weight.numel()
-            rows = flat[at : at + size].reshape(-1, len(array))
-            for gate in _gates(direction):
-                array[gate.theirs] = rows[:, gate.ours].T if array.ndim == 2 else rows[0, gate.ours]
-            gradients.append(torch.from_numpy(array))
-            at += size
-        return gradients
-
-
-class _Gate(NamedTuple):
-    """Rows of PyTorch's weights, and the engine's columns that hold the same."""
-
-    theirs: slice
-    ours: slice
-
-
-def _gates(direction: Direction) -> list[_Gate]:
-    """Where gates are: a GRU's are r, z, n in PyTorch and z, r, n in the engine; an LSTM's have one order."""
-    if direction.mode == "LSTM":
-        return [_Gate(slice(0, 4 * direction.units), slice(0, 4 * direction.units))]
-    r, z, n = (slice(i * direction.units, (i + 1) * direction.units) for i in range(3))
-    return [_Gate(r, z), _Gate(z, r), _Gate(n, n)]
+        assert self._arrangement is not None
+        return [torch.from_numpy(array) for array in self._arrangement.scatter(self.network.read("gradients"))]
 
 
 class _Run(torch.autograd.Function):
@@ -154,36 +111,22 @@ class _Run(torch.autograd.Function):
                 states=ctx.needs_input_grad[4],
             )
             if any(ctx.needs_input_grad[5:]):
-                gradients = [*engine.gradients(weights)]
+                gradients = [*engine.gradients()]
         results = [None if array is None else torch.from_numpy(array) for array in (of_values, of_states)]
         return None, None, None, *results, *gradients
 
 
 def array_of(tensor: Tensor) -> FloatArray:
     """C-contiguous."""
-    array: FloatArray = tensor.detach().contiguous().numpy()
-    return array
-
-
-def recorded() -> bool:
-    """Whether PyTorch records what is computed, to export it, say."""
-    if torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
-        return True
-    return bool(getattr(torch.compiler, "is_exporting", lambda: False)())
+    array: FloatArray = tensor.detach().numpy()
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def engine_takes(*tensors: Any) -> bool:
     """Whether the engine can compute with them: float32 on the CPU, and no transform of functions or recording."""
-    if recorded():
+    if recorded() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return all(
-        isinstance(tensor, Tensor)
-        and tensor.dtype == torch.float32
-        and tensor.device.type == "cpu"
-        and not wrapped(tensor)
-        for tensor in tensors
-    )
+    return all(isinstance(each, Tensor) and each.dtype == torch.float32 and each.is_cpu for each in tensors)
 
 
 def _forward(

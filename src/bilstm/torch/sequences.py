@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from bilstm.ragged import IndexArray, offsets_of
+from bilstm.torch.compiling import outside_graphs
 
 
 @dataclass
@@ -71,14 +72,14 @@ class _Put(torch.autograd.Function):
         return take(gradient, ctx.saved_tensors[0]), None, None
 
 
-@torch.compiler.disable
+@outside_graphs
 def take(rows: Tensor, index: Tensor) -> Tensor:
     """The rows with these indices, of which none may occur twice."""
     taken: Tensor = _Taken.apply(rows, index)
     return taken
 
 
-@torch.compiler.disable
+@outside_graphs
 def put(rows: Tensor, index: Tensor, count: int) -> Tensor:
     """`count` rows: these ones at different indices, and zeros elsewhere. The reverse of `take`."""
     result: Tensor = _Put.apply(rows, index, count)
@@ -175,7 +176,7 @@ def rows_of_nested(input: Tensor) -> Rows | None:
     return Rows(values, offsets.cpu().numpy().astype(np.int64), nested)
 
 
-@torch.compiler.disable
+@outside_graphs
 def rows_of_any(
     owner: str, input: Any, *, batch_first: bool, lengths: Any = None, mask: Any = None, prefix: bool = False
 ) -> Rows:

@@ -1,4 +1,4 @@
-"""Taggers that others have trained in PyTorch, from their state_dict: embedding, recurrent layers, linear layer, CRF."""
+"""Taggers that others have trained in PyTorch, from their state_dicts."""
 
 from __future__ import annotations
 
@@ -82,8 +82,9 @@ def guess_layers(state: Mapping[str, Tensor] | nn.Module) -> Parts:
 def from_state_dict(
     state: Mapping[str, Tensor] | nn.Module, layers: Iterable[tuple[str | None, Layer]] | None = None
 ) -> Sequential:
-    """A `Sequential` with the weights of a tagger trained in PyTorch. Its answers are those of the tagger's modules, run in the
-    order of the layers, each sequence to its own length.
+    """A `Sequential` with the weights of a tagger trained in PyTorch.
+
+    Its answers are those of the tagger's modules, run in the order of the layers, each sequence to its own length.
 
     Gates are reordered, and both biases of an LSTM become one.
 
