@@ -18,8 +18,9 @@ from bilstm.engine.plans import Targets
 from bilstm.ragged import FloatArray, IndexArray, Ragged
 from bilstm.torch import chain
 from bilstm.torch.compiling import outside_graphs
+from bilstm.torch.forms import Rows
 from bilstm.torch.running import array_of, engine_takes
-from bilstm.torch.sequences import Rows, rows_of_any
+from bilstm.torch.sequences import rows_of_any
 
 _REDUCTIONS = ("none", "sum", "mean", "token_mean")
 

@@ -16,8 +16,8 @@ from bilstm.torch import recurrent
 from bilstm.torch.bidirectional import Bidirectional
 from bilstm.torch.compiling import outside_graphs
 from bilstm.torch.crf import CRF
+from bilstm.torch.indices import last_rows, padded, reversed_rows, unpadded
 from bilstm.torch.recurrent import output_of_rows
-from bilstm.torch.sequences import last_rows, padded, reversed_rows, unpadded
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: x,

@@ -16,6 +16,8 @@ from bilstm.models import Sequential
 from bilstm.models.structure import mask_value_of
 from bilstm.ragged import IndexArray, Ragged, offsets_of
 from bilstm.torch.compiling import outside_graphs
+from bilstm.torch.forms import Consecutive, Rows
+from bilstm.torch.indices import put, take
 from bilstm.torch.modules import (
     ColumnEmbedding,
     Crf,
@@ -27,7 +29,7 @@ from bilstm.torch.modules import (
     module_of,
     set_arrays,
 )
-from bilstm.torch.sequences import Rows, put, rows_of_any, take
+from bilstm.torch.sequences import rows_of_any
 
 
 class SequenceNetwork(nn.Module):
@@ -96,21 +98,22 @@ class SequenceNetwork(nn.Module):
         if begins is None:
             return _each(values, rows.by_sequence)
         if kept is not None:
-            values = _each(values, lambda each: put(each, kept, len(rows.values)))
+            values = _each(values, lambda each: put(each, kept, int(rows.offsets[-1])))
         return _each(values, rows.shaped_like_input)
 
     @outside_graphs
     def _unmasked(self, rows: Rows) -> tuple[Tensor, IndexArray, Tensor | None]:
         """The steps that are not masked, where sequences begin, and the indices of these steps; None: all."""
+        values = rows.values
         if self._mask_value is None:
-            return rows.values, rows.offsets, None
-        kept = (rows.values != self._mask_value).any(dim=1)
+            return values, rows.offsets, None
+        kept = (values != self._mask_value).any(dim=1)
         index = kept.nonzero().squeeze(1)
         offsets = offsets_of(kept.cpu().numpy())[rows.offsets]
         if not np.diff(offsets).all():
             at = int(np.diff(offsets).argmin())
             raise ValueError(f"sequence {at} has only masked steps, with the value {self._mask_value:g}: leave it out")
-        return take(rows.values, index), offsets, index
+        return take(values, index), offsets, index
 
 
 @outside_graphs
@@ -134,9 +137,8 @@ def _rows(network: SequenceNetwork, x: Any, lengths: Any, mask: Any) -> Rows:
         rows = _rows_of_list(network, x)
     else:
         rows = rows_of_any("SequenceNetwork", _with_features(network, x), batch_first=True, lengths=lengths, mask=mask)
-    if rows.values.dim() != 2 or rows.values.shape[1] != network.features:
-        found = tuple(rows.values.shape[1:])
-        raise ValueError(f"the network takes {network.features} features, the sequences have {found}")
+    if rows.data.shape[-1] != network.features:
+        raise ValueError(f"the network takes {network.features} features, the sequences have {rows.data.shape[-1]}")
     return rows
 
 
@@ -164,10 +166,10 @@ def _rows_of_list(network: SequenceNetwork, x: Any) -> Rows:
     if not len(offsets) > 1 or not np.diff(offsets).all():
         raise ValueError("there must be a sequence, and each must have a step")
 
-    def shaped(rows: Tensor) -> Any:
+    def wrap(rows: Tensor) -> Any:
         return rows if isinstance(x, Ragged) else list(rows.split(np.diff(offsets).tolist()))
 
-    return Rows(values, offsets, shaped)
+    return Rows(Consecutive(offsets, (len(values),), wrap=wrap), values)
 
 
 def to_torch(model: Any) -> SequenceNetwork:

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from bilstm.engine.library import LayerStruct
 from bilstm.engine.network import Network, Pass
-from bilstm.ragged import FloatArray, IndexArray, Ragged
+from bilstm.ragged import FloatArray, Ragged
 from bilstm.torch.arrangement import Arrangement, Direction
 from bilstm.torch.compiling import recorded
+from bilstm.torch.forms import Form, Rows, gather_states, scatter_states
 
-# What PyTorch's own operations give for the same: (values, offsets, states, weights) -> (rows, states).
-Reference = Callable[[Tensor, IndexArray, Tensor | None, list[Tensor]], tuple[Tensor, Tensor | None]]
+# What PyTorch's own operations give for the same rows, states and weights: outputs, in the form of the rows or for each
+# sequence, and states.
+Reference = Callable[[Rows, Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 
 
 class Engine:
@@ -27,6 +29,7 @@ class Engine:
         plan: the network's layers, for inputs of this many features.
         directions: all that are in them, in the order of their weights.
         reference: the same by PyTorch's operations, for second derivatives.
+        states: (cells, kinds of states, units); None where they are not wanted.
         drops: whether there is dropout among the layers.
         key: what the owner knows it by.
     """
@@ -38,10 +41,12 @@ class Engine:
         directions: Sequence[Direction],
         reference: Reference,
         *,
+        states: tuple[int, int, int] | None = None,
         drops: bool = False,
         key: Any = None,
     ) -> None:
-        self._directions, self.reference, self.drops, self.key = directions, reference, drops, key
+        self._directions, self.reference = directions, reference
+        self.states, self.drops, self.key = states, drops, key
         self.lock = Lock()  # of the weights
         self.network = Network(plan, features)
         self._arrangement: Arrangement | None = None
@@ -70,50 +75,47 @@ class Engine:
 
 
 class _Run(torch.autograd.Function):
-    """Rows and states of outputs; see `run`."""
+    """Outputs and states; see `run`. All conversions are within: a view is an operation to autograd, too."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        engine: Engine,
-        offsets: IndexArray,
-        seed: int | None,
-        values: Tensor,
-        states: Tensor | None,
-        *weights: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        data = Ragged._checked(array_of(values), offsets)
+        ctx: Any, engine: Engine, form: Form, seed: int | None, kinds: int, data: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """kinds: how many of the tensors are states; the others are weights."""
         with engine.lock:
-            engine.write(list(weights))
-            output, last, ctx.kept = _forward(engine, data, states, seed)
+            engine.write(tensors[kinds:])
+            output, last, ctx.kept = _forward(engine, form, data, tensors[:kinds], seed)
             ctx.writes = engine.writes
-        ctx.engine, ctx.offsets, ctx.seed, ctx.shape = engine, offsets, seed, output.shape
+        ctx.engine, ctx.form, ctx.seed, ctx.kinds, ctx.shape = engine, form, seed, kinds, output.shape
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(values, states, *weights)
-        return torch.from_numpy(output), torch.from_numpy(last)
+        ctx.save_for_backward(data, *tensors)
+        return _as_tensors(engine, form, output, last)
 
     @staticmethod
-    def backward(ctx: Any, by_output: Tensor | None, by_states: Tensor | None) -> tuple[Tensor | None, ...]:
-        values, states, *weights = ctx.saved_tensors
+    def backward(ctx: Any, by_output: Tensor | None, *by_states: Tensor | None) -> tuple[Tensor | None, ...]:
+        data, *tensors = ctx.saved_tensors
         if torch.is_grad_enabled():  # of the gradient, too
-            return None, None, None, *_differentiable(ctx, values, states, weights, by_output, by_states)
-        engine: Engine = ctx.engine
+            return None, None, None, None, *_differentiable(ctx, data, tensors, (by_output, *by_states))
+        engine, form, states, weights = ctx.engine, ctx.form, tensors[: ctx.kinds], tensors[ctx.kinds :]
+        needed = ctx.needs_input_grad[4:]
         gradients: list[Tensor | None] = [None] * len(weights)
         with engine.lock:
             if ctx.writes != engine.writes:  # other weights were there meanwhile
                 engine.write(weights)
-                data = Ragged._checked(array_of(values), ctx.offsets)
-                ctx.kept, ctx.writes = _forward(engine, data, states, ctx.seed)[2], engine.writes
-            of_values, of_states = ctx.kept.backward(
-                np.zeros(ctx.shape, np.float32) if by_output is None else array_of(by_output),
-                None if by_states is None else array_of(by_states),
-                inputs=ctx.needs_input_grad[3],
-                states=ctx.needs_input_grad[4],
+                ctx.kept, ctx.writes = _forward(engine, form, data, states, ctx.seed)[2], engine.writes
+            of_rows, of_states = ctx.kept.backward(
+                _rows_of(engine, form, by_output, ctx.shape),
+                _states_of(engine, form, by_states),
+                inputs=needed[0],
+                states=any(needed[1 : 1 + ctx.kinds]),
             )
-            if any(ctx.needs_input_grad[5:]):
+            if any(needed[1 + ctx.kinds :]):
                 gradients = [*engine.gradients()]
-        results = [None if array is None else torch.from_numpy(array) for array in (of_values, of_states)]
-        return None, None, None, *results, *gradients
+        of_data = None if of_rows is None else torch.from_numpy(form.scatter(of_rows))
+        of_parts: list[Tensor | None] = [None] * ctx.kinds
+        if of_states is not None:
+            of_parts = [torch.from_numpy(part) for part in scatter_states(form, of_states, engine.states)]
+        return None, None, None, None, of_data, *of_parts, *gradients
 
 
 def array_of(tensor: Tensor) -> FloatArray:
@@ -130,51 +132,63 @@ def engine_takes(*tensors: Any) -> bool:
 
 
 def _forward(
-    engine: Engine, data: Ragged, states: Tensor | None, seed: int | None
-) -> tuple[FloatArray, FloatArray, Pass]:
-    first = None if states is None else array_of(states)
-    output, last, kept = engine.network.forward(
-        data, first, training=seed is not None, seed=seed or 0, return_states=True
+    engine: Engine, form: Form, data: Tensor, states: Sequence[Tensor], seed: int | None
+) -> tuple[FloatArray, FloatArray | None, Pass]:
+    rows = Ragged._checked(form.gather(data.detach().numpy()), form.offsets)
+    return engine.network.forward(
+        rows,
+        _states_of(engine, form, states),
+        training=seed is not None,
+        seed=seed or 0,
+        return_states=engine.states is not None,
     )
-    assert last is not None
-    return output, last, kept
+
+
+def _as_tensors(engine: Engine, form: Form, output: FloatArray, last: FloatArray | None) -> tuple[Tensor, ...]:
+    """The engine's outputs and states as PyTorch has them."""
+    shaped = torch.from_numpy(output if engine.network.one_row_each else form.scatter(output))
+    if last is None:
+        return (shaped,)
+    assert engine.states is not None
+    return shaped, *map(torch.from_numpy, scatter_states(form, last, engine.states))
+
+
+def _rows_of(engine: Engine, form: Form, gradient: Tensor | None, shape: tuple[int, ...]) -> FloatArray:
+    if gradient is None:
+        return np.zeros(shape, np.float32)
+    return array_of(gradient) if engine.network.one_row_each else form.gather(gradient.detach().numpy())
+
+
+def _states_of(engine: Engine, form: Form, parts: Sequence[Tensor | None]) -> FloatArray | None:
+    """Those of the engine; zeros for what is None, unless all are."""
+    known = next((part for part in parts if part is not None), None)
+    if known is None:
+        return None
+    return gather_states(form, [torch.zeros_like(known).numpy() if p is None else p.detach().numpy() for p in parts])
 
 
 def _differentiable(
-    ctx: Any,
-    values: Tensor,
-    states: Tensor | None,
-    weights: list[Tensor],
-    by_output: Tensor | None,
-    by_states: Tensor | None,
+    ctx: Any, data: Tensor, tensors: list[Tensor], gradients: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The gradients as PyTorch's own operations give them, of which there are gradients again."""
     if ctx.seed is not None:
         raise NotImplementedError("there are no second derivatives through the dropout between layers")
-    results = ctx.engine.reference(values, ctx.offsets, states, weights)
-    pairs = [(result, by) for result, by in zip(results, (by_output, by_states), strict=True) if by is not None]
-    inputs = [tensor for tensor in (values, states, *weights) if tensor is not None and tensor.requires_grad]
-    outputs, gradients = zip(*pairs, strict=True)
-    found = iter(torch.autograd.grad(outputs, inputs, gradients, create_graph=True, allow_unused=True))
-    return [
-        next(found) if tensor is not None and tensor.requires_grad else None for tensor in (values, states, *weights)
-    ]
+    results = ctx.engine.reference(Rows(ctx.form, data), tensors[: ctx.kinds], tensors[ctx.kinds :])
+    pairs = [(result, by) for result, by in zip(results, gradients, strict=True) if by is not None]
+    outputs, by_outputs = zip(*pairs, strict=True)
+    inputs = [tensor for tensor in (data, *tensors) if tensor.requires_grad]
+    found = iter(torch.autograd.grad(outputs, inputs, by_outputs, create_graph=True, allow_unused=True))
+    return [next(found) if tensor.requires_grad else None for tensor in (data, *tensors)]
 
 
 def run(
-    engine: Engine,
-    values: Tensor,
-    offsets: IndexArray,
-    states: Tensor | None,
-    weights: list[Tensor],
-    *,
-    dropping: bool,
-) -> tuple[Tensor, Tensor]:
-    """(rows, outputs) and the states after the last steps, (sequences, state_width).
+    engine: Engine, rows: Rows, states: Sequence[Tensor], weights: Sequence[Tensor], *, dropping: bool = False
+) -> tuple[Tensor, ...]:
+    """The outputs in the form of the rows' data, or (sequences, outputs); and states after the last steps.
 
     Args:
-        values: (total_steps, features) of the sequences that begin at `offsets`.
-        states: before the first steps, as the engine has them; zeros if left out.
+        rows: of the sequences.
+        states: PyTorch's, before the first steps; zeros if there are none.
         weights: four for each direction, PyTorch's.
         dropping: whether dropout between layers drops.
 
@@ -183,19 +197,17 @@ def run(
     """
     dropping = dropping and engine.drops
     seed = int(torch.randint(2**62, ()).item()) if dropping else None
-    tensors = [values, *([] if states is None else [states]), *weights]
-    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    form, data = rows.form, rows.data
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (data, *states, *weights))
     try:
         if learns or dropping:
-            results: tuple[Tensor, Tensor] = _Run.apply(engine, offsets, seed, values, states, *weights)
+            results: tuple[Tensor, ...] = _Run.apply(engine, form, seed, len(states), data, *states, *weights)
             return results
         with engine.lock:
             engine.write(weights)
-            data = Ragged._checked(array_of(values), offsets)
-            output, last = engine.network.predict(
-                data, None if states is None else array_of(states), return_states=True
-            )
-        assert last is not None
-        return torch.from_numpy(output), torch.from_numpy(last)
+            values = Ragged._checked(form.gather(data.detach().numpy()), form.offsets)
+            first = _states_of(engine, form, states)
+            output, last = engine.network.predict(values, first, return_states=engine.states is not None)
+        return _as_tensors(engine, form, output, last)
     except ValueError as error:
         raise NotImplementedError(str(error)) from error
