@@ -24,6 +24,7 @@ def main(module: str, path: str, architecture: str, folder: str) -> None:
     results: dict[str, Any] = {}
     with np.load(Path(folder) / "x.npz") as batches:
         for number in range(len(batches.files)):
+            # Not predict: of tf-keras's LSTM and GRU, TensorFlow's graphs may hold what a CPU cannot run.
             predicted = model(batches[f"x{number}"], training=False)
             outputs = list(predicted) if isinstance(predicted, (list, tuple)) else [predicted]
             results |= {f"y{number}_{place}": array_of(library, output) for place, output in enumerate(outputs)}
