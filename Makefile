@@ -116,6 +116,7 @@ dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the oth
 
 bench: $(VENV)/.with-test $(PEERS)/.installed ## measure the tables in benchmarks/ again, the peers beside us
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.speed.convert --out benchmarks/speed/CONVERT.md
 	KERAS_BACKEND=torch $(BIN)/python benchmarks/accuracy/tutorial_against_keras.py
 	$(BIN)/python -m benchmarks.accuracy
 
