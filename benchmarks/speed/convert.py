@@ -130,7 +130,7 @@ def page(rows: list[str], versions: dict[str, str]) -> str:
         "`python -m benchmarks.speed.convert`.",
         "",
         "Keras writes a `.keras` file of a whole model: bidirectional LSTMs, each with the outputs of all time steps, "
-        "and a layer at every step; in P2 and P3, whose sequences have different lengths, a `Masking` layer comes first. "
+        "and a layer at every step; in P2 and P3, whose sequences have different lengths, `Masking` comes first. "
         f"**T** is the tutorial's model, which Keras trained on {_SEQUENCES:,} sequences; the others have "
         "[the cases'](RESULTS.md) weights. Keras opens the file, and so does `bilstm.bridges.keras.load`. All predict "
         "the same batches and agree within 1e-4; each is measured in turn, in a process of its own. Medians, "
