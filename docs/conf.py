@@ -28,6 +28,7 @@ NAVIGATION = {
         "/docs/pytorch",
         "/docs/old-keras",
         "/docs/onnx",
+        "/docs/bridges",
         "/docs/estimators",
         "/docs/report",
     ],

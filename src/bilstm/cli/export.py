@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from bilstm.models import Sequential
 
 
-@click.command(short_help="Write a MODEL for ONNX Runtime, or for Keras.")
+@click.command(short_help="Write a MODEL for ONNX Runtime, for Keras, or for the Hugging Face Hub.")
 @click.argument("model", type=FILE)
-@click.option("--to", "out", metavar="FILE", type=FILE, required=True, help="The file to write: .onnx or .keras.")
+@click.option(
+    "--to", "out", metavar="FILE", type=FILE, required=True, help="The file to write: .onnx or .keras; or a folder/."
+)
 @click.option(
     "--inputs",
     type=click.Choice(["columns", "encoded"]),
@@ -30,6 +33,8 @@ def export(model: str, out: str, inputs: Any, force: bool, quiet: bool) -> None:
 
     In ONNX, scaling, missing values and vocabularies are part of it: raw numbers and words in, labels and probabilities
     out. A .keras file holds the network alone. What cannot be expressed is named, and nothing is written.
+
+    A --to that ends with / is a folder for the Hugging Face Hub, with the model file and a model card.
     """
     from bilstm.errors import UserError
 
@@ -46,8 +51,18 @@ def export(model: str, out: str, inputs: Any, force: bool, quiet: bool) -> None:
         saving.check_keras_path(out, inputs=[model], force=force)
         saving.save(_network(model, inputs), out, force=force)
         say([f"wrote {out}"], quiet)
+    elif name.endswith(("/", os.sep)):
+        from bilstm.bridges import hub
+
+        if inputs != "columns":
+            raise click.UsageError("--inputs is for .onnx and .keras files: a folder holds the model as it is")
+        hub.save_pretrained(_load(model), out, force=force)
+        say([f"wrote {out}: the model and its card, README.md"], quiet)
     else:
-        raise UserError(f"cannot tell from its name what {out} is to be: give it a name that ends with .onnx or .keras")
+        raise UserError(
+            f"cannot tell from its name what {out} is to be: give it a name that ends with .onnx or .keras, or, for a "
+            f"folder, with /"
+        )
 
 
 def _load(path: str) -> TrainedModel | Sequential:
