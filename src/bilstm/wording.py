@@ -11,6 +11,7 @@ from bilstm.data.filetable import FileTable
 from bilstm.data.manyfiles import FILE
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
+from bilstm.metrics.spanerrors import OUTCOMES, OUTCOMES_OF_PREDICTED
 from bilstm.model.tagging import choose_output
 from bilstm.ragged import Extent
 from bilstm.tasks import LabelTask, QuantityTask, Task
@@ -196,12 +197,31 @@ def evaluation(path: str, report: dict[str, Any]) -> list[str]:
         lines.append(f"spans: {_detected(report['spans'])}")
         lines += [f"without recurrence: {_detected(baseline['spans'])}"] if baseline else []
         lines += _by_class(report["spans"]["per_class"], "type", "spans")
+        lines.append(_span_errors(report["spans"]["errors"]))
     if report.get("events"):
         within = counted(report["events"]["tolerance"], "step")
         lines.append(f"events, first and last step off by {within} at most: {_detected(report['events'])}")
         lines += [f"without recurrence: {_detected(baseline['events'])}"] if baseline else []
         lines += _by_class(report["events"]["per_class"], "event", "events")
     return lines + [f"note: {note}" for note in report["notes"]]
+
+
+def delays(path: str, reports: Sequence[dict[str, Any]]) -> list[str]:
+    """What `evaluate_delays` found: a row for each look-ahead."""
+    first = reports[0]
+    keys = _LEADING[first["task"].partition("-")[2]]
+    parts = [(name, title) for name, title in (("spans", "F1 of spans"), ("events", "F1 of events")) if first.get(name)]
+    rows = [["look-ahead", "delay", *(_TITLES[key] for key in keys), *(title for _, title in parts)]]
+    for report in reports:
+        delay = "the whole sequence" if report["delay"] is None else counted(report["delay"], "step")
+        delay = delay if report["block"] == 1 else f"{report['look_ahead']:,} to {delay}"
+        figures = [_figure(report, key) for key in keys] + [_figure(report[name], "f1") for name, _ in parts]
+        rows.append([str(report["look_ahead"]), delay, *figures])
+    lines = [f"{path}: {counted(first['sequences'], 'sequence')}, {counted(first['steps'], 'labelled step')}"]
+    lines += aligned(rows)
+    if first["intervals"]:
+        lines.append(f"in brackets: 95 % intervals, from resampling whole {first['clusters_of']} {RESAMPLES:,} times")
+    return lines + [f"note: {note}" for note in first["notes"]]
 
 
 def _further(report: dict[str, Any]) -> list[str]:
@@ -253,6 +273,19 @@ def _figure(report: dict[str, Any], key: str) -> str:
 
 def _detected(report: dict[str, Any]) -> str:
     return f"F1 {_figure(report, 'f1')}, precision {report['precision']:.4f}, recall {report['recall']:.4f}"
+
+
+def _span_errors(errors: dict[str, dict[str, dict[str, int]]]) -> str:
+    """What is wrong with how many spans."""
+    true, predicted = (
+        {name: sum(counts[name] for counts in errors[side].values()) for name in names}
+        for side, names in (("true", OUTCOMES), ("predicted", OUTCOMES_OF_PREDICTED))
+    )
+    return (
+        f"of {counted(sum(true.values()), 'true span')}, {true['boundary']:,} predicted with another boundary, "
+        f"{true['type']:,} with another type, {true['both']:,} with both, {true['missed']:,} missed; of "
+        f"{sum(predicted.values()):,} predicted, {predicted['invented']:,} invented"
+    )
 
 
 def _by_class(

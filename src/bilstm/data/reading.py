@@ -313,7 +313,7 @@ def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, 
         UserError: it holds none; the message names the line.
     """
     try:
-        found = json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
+        found = json.loads(line, object_pairs_hook=_object, parse_constant=json_constant)
         cause = "it is not an object"
         if _SURROGATE.search(line):
             json.dumps(found, ensure_ascii=False).encode()
@@ -337,7 +337,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _constant(name: str) -> None:
+def json_constant(name: str) -> None:
     """NaN, as Python and NumPy write it, is a missing value; infinity is none."""
     if name != "NaN":
         raise ValueError(f"{name} is not a JSON number")

@@ -30,6 +30,7 @@ from bilstm.layers.stepwise import (
     SpatialDropout1D,
     TimeDistributed,
 )
+from bilstm.layers.words import WordEncoder
 
 __all__ = [
     "CRF",
@@ -59,6 +60,7 @@ __all__ = [
     "Symbol",
     "TimeDistributed",
     "WeightSpec",
+    "WordEncoder",
     "count_parameters",
     "from_json",
     "to_json",
@@ -83,6 +85,7 @@ LAYERS |= {
         Padding,
         Embedding,
         ColumnEmbedding,
+        WordEncoder,
         AveragePooling1D,
         MaxPooling1D,
         GlobalAveragePooling1D,

@@ -19,6 +19,7 @@ from bilstm.model.trained import TrainedModel
 NAME = "standard input"
 _AT_ONCE = 1 << 22  # bytes that are read before what is complete in them is predicted
 _EXAMPLE = 200  # characters of an object that a message shows
+_PLAIN = frozenset({int, float, bool, type(None)})  # the types of cells with which nothing can be wrong
 _MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "-nan", "null", "none"})  # the spellings of no number
 
 
@@ -73,6 +74,7 @@ class Line:
 
     Attributes:
         number: counted from 1.
+        name: what messages call it.
         text: without blanks around it.
         cells: what the object holds.
         key: the text of its sequence; None where it is a sequence of its own, or where a problem hides it.
@@ -81,23 +83,24 @@ class Line:
     """
 
     number: int
+    name: str
     text: str = ""
     cells: dict[str, Any] = dataclasses.field(default_factory=dict)
     key: str | None = None
     empty: bool = False
     problem: UserError | None = None
 
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return f"{NAME}, line {self.number}"
-
 
 class LineReader:
-    """Reads lines one after the other, for a model."""
+    """Reads lines one after the other, for a model.
 
-    def __init__(self, model: TrainedModel) -> None:
-        self._schema, self._example = model.schema, example_for(model)
+    Args:
+        source: what messages call that from which the lines come.
+        ordered: whether the model's order column is needed; if not, steps without one are in order.
+    """
+
+    def __init__(self, model: TrainedModel, source: str = NAME, *, ordered: bool = True) -> None:
+        self._schema, self._example, self._source, self._ordered = model.schema, example_for(model), source, ordered
         self._lists = (*model.schema.features, *model.task.columns)  # one of them is a list where a line is a sequence
         self._numeric = [column.name for column in model.schema.numeric]
         self._read_moment = reader(model.schema.reading.time_format)
@@ -106,20 +109,24 @@ class LineReader:
     def read(self, content: bytes) -> Line | None:
         """The next line; None if it is blank."""
         self._number += 1
-        line = Line(self._number)
+        line = Line(self._number, f"{self._source}, line {self._number}")
         try:
             line.text = _decoded(line, content).strip()
             if not line.text:
                 return None
-            self._read_object(line)
+            line.cells = check_json(self._source, line.number, line.text, self._example)
+            self.check(line)
         except UserError as error:
             line.problem = error
         return line
 
-    def _read_object(self, line: Line) -> None:
-        """Fill in what the object holds, and its sequence before anything that may be wrong with the rest."""
-        schema = self._schema
-        cells = line.cells = check_json(NAME, line.number, line.text, self._example)
+    def check(self, line: Line) -> None:
+        """Find the sequence of a line with cells, before anything that may be wrong with the rest, and check them.
+
+        Raises:
+            UserError: it cannot be used; the message says why.
+        """
+        schema, cells = self._schema, line.cells
         own = schema.text is not None or any(isinstance(cells.get(name), list) for name in self._lists)
         roles: dict[str, str] = {}
         if not own:
@@ -136,7 +143,9 @@ class LineReader:
                 key = cells.get(schema.sequence)
                 line.key = None if key in (None, "") else key if isinstance(key, str) else json.dumps(key)
         roles |= dict.fromkeys(schema.features, "a feature of the model")
-        roles |= dict.fromkeys(order_columns(schema, cells), "the order within a sequence")
+        order = order_columns(schema, cells)
+        if self._ordered or any(name in cells for name in order):
+            roles |= dict.fromkeys(order, "the order within a sequence")
         for name, role in roles.items():
             if name not in cells:  # in a file, other rows may have it; here, none may come
                 raise UserError(
@@ -163,7 +172,8 @@ class LineReader:
         for name in names:
             if not own:
                 self._check_cell(line.name, name, line.cells[name])
-            for step, cell in enumerate(lists.get(name, ()), 1):
+            cells = lists.get(name, [])
+            for step, cell in enumerate(() if _PLAIN.issuperset(map(type, cells)) else cells, 1):
                 if isinstance(cell, (str, list, dict)):
                     self._check_cell(f"{line.name}, step {step}", name, cell)
 

@@ -26,6 +26,7 @@ from bilstm.layers import (
     Reverse,
     SpatialDropout1D,
     WeightSpec,
+    WordEncoder,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:
         raise ValueError("Sequential: no layer can follow a CRF")
     if isinstance(layer, Reverse) and not (layers and _returns_sequences(layers[-1])):
         raise ValueError("Reverse must directly follow a recurrent layer with return_sequences=True")
+    if isinstance(layer, WordEncoder) and not all(isinstance(other, Input) for other in layers):
+        raise ValueError("Sequential: WordEncoder must come first, since it reads indices of words in the input")
     if layers and isinstance(layer, Input):
         raise ValueError("Sequential: Input must come first")
     if layers and isinstance(layer, Padding):
@@ -114,6 +117,18 @@ def mask_value_of(layer: Layer) -> float | None:
     if isinstance(layer, Masking):
         return layer.mask_value
     return 0.0 if isinstance(layer, Embedding) and layer.mask_zero else None
+
+
+def plan_layers(layers: Sequence[Layer], features: int) -> list[LayerStruct]:
+    """The layers as the engine reads them, for inputs of this number of features."""
+    plans, width = list[LayerStruct](), features
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Reverse):
+            reverse(plans[-1])
+        elif plan := layer.plan(index, width):
+            plans.append(plan)
+        width = layer.output_features(width)
+    return plans
 
 
 def padding_of(layers: Sequence[Layer]) -> Padding | None:

@@ -123,6 +123,11 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
             f"the feature {taken[0]!r} has the name of another input or output of the ONNX model: rename it, "
             f"model.adapted(features=…), or export with inputs encoded"
         )
+    if not model.task.plain:
+        raise UserError(
+            "cannot write a trained model with train_scheme, which learned other tags than it predicts, as ONNX: from "
+            "Python, bilstm.bridges.onnx.export writes its network (model.network) alone"
+        )
     graph = Graph([*columns, LENGTHS, *outputs, *scores])
     x = write_encoding(graph, model.schema) if raw else VALUES
     y = Writer(graph, model.network).write(x, LENGTHS)
@@ -168,10 +173,8 @@ def _sequential(model: Sequential) -> ModelProto:
 
 def _crf_scores(network: Sequential) -> dict[str, FloatArray]:
     """What Viterbi's algorithm needs besides the emissions; nothing if the network does not end with a CRF."""
-    from bilstm.bridges.onnx.network import crf_scores
-
     last = network.layers[-1]
-    return crf_scores(last, list(network.tensors().values())[-3:]) if isinstance(last, CRF) else {}
+    return last.scores(network.get_weights()[-3:]) if isinstance(last, CRF) else {}
 
 
 def _finished(
