@@ -32,6 +32,7 @@ NAVIGATION = {
         "/docs/old-keras",
         "/docs/onnx",
         "/docs/c",
+        "/docs/bridges",
         "/docs/estimators",
         "/docs/report",
     ],
