@@ -30,6 +30,7 @@ NAVIGATION = {
         "/docs/onnx",
         "/docs/estimators",
         "/docs/report",
+        "/docs/serve",
     ],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": [

@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from bilstm import __version__
+from bilstm._version import __version__
 from bilstm.errors import UserError
 from bilstm.serving import descriptions
 from bilstm.serving.answers import answers

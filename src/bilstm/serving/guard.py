@@ -84,7 +84,7 @@ async def _refuse(send: Send) -> None:
 
 
 class Places:
-    """Room for so many requests at a time: a context for each.
+    """Room for a number of requests at a time: a context for each.
 
     Raises:
         Refusal: there is none left.
