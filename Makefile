@@ -51,8 +51,8 @@ test-duckdb: $(VENV)/.with-test ## run the tests of tables with the oldest DuckD
 	  tests/test_tables.py tests/test_sequences.py tests/test_sources.py tests/test_prepare.py tests/test_joined.py \
 	  tests/test_manyfiles.py
 
-test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; sktime's checks
-	@$(PIP) install -c constraints.txt sktime
+test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; other programs' checks
+	@$(PIP) install -c constraints.txt sktime schemathesis "tritonclient[http]" axe-core-python
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 
 lint: $(VENV)/.with-lint ## check style and types
