@@ -25,8 +25,8 @@ def page(results: Results, cases: Sequence[Case], machine: Mapping[str, Any], se
         "",
         "`bilstm serve` compared with plain FastAPI services around ONNX Runtime and PyTorch, with the same weights,",
         "on the computer that also asks them. Each connection asks again as soon as it has its answer. Of 1 and 2",
-        "worker processes, the setting with the higher throughput counts. Every answer of ours is that for the sequence",
-        f"alone, byte for byte. `python -m benchmarks.serving` measures this again. {about}.",
+        "worker processes, the setting with the higher throughput counts. Every answer of ours is that for the",
+        f"sequence alone, byte for byte. `python -m benchmarks.serving` measures this again. {about}.",
         "",
     ]
     for case in cases:
