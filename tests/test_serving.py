@@ -134,6 +134,7 @@ def test_what_comes_together_is_answered_as_alone(
 def test_threads_lanes_and_waiting_change_no_bit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, inline: int, long: int, wait: float
 ) -> None:
+    monkeypatch.setattr(batches, "AT_ONCE", 0)
     monkeypatch.setattr(batches, "INLINE", inline)
     monkeypatch.setattr(batches, "LONG", long)
     model = TrainedModel.load(folder / "numbers")
@@ -153,6 +154,7 @@ def test_threads_lanes_and_waiting_change_no_bit(
 
 def test_a_batch_has_no_more_work_than_is_allowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TrainedModel.load(folder / "numbers")
+    monkeypatch.setattr(batches, "AT_ONCE", 0)
     monkeypatch.setattr(batches, "BATCH", 10 * model.network.count_params())
     sizes = list[int]()
 
