@@ -35,6 +35,7 @@ NAVIGATION = {
         "/docs/bridges",
         "/docs/estimators",
         "/docs/report",
+        "/docs/serve",
     ],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": [
