@@ -66,7 +66,7 @@ def compare(
     standardize: bool = True,
     group: Any = None,
     text: str | None = None,
-    tokens: str = "words",
+    tokens: str | None = None,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     test: Any = None,

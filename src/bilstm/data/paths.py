@@ -19,6 +19,7 @@ SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
+    ".json": "ndjson",  # annotations, which may stand in one array
     ".conll": "conll",
     ".bio": "conll",
     ".iob": "conll",

@@ -29,6 +29,7 @@ from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
+from bilstm.data.tokens import RULES
 from bilstm.errors import UserError, shown
 from bilstm.ragged import IndexArray, Ragged, offsets_of
 
@@ -47,6 +48,8 @@ class Schema:
         text: how the texts of a column were divided into steps, None where no column was.
         reading: how the files were read that the model was trained on, and how others are.
         one_sequence: whether a table without a column that identifies sequences is one, such as a long recording.
+        tokens: where the only feature is text, the rule of `bilstm.data.tokens` that divides texts into tokens like
+            those of training.
     """
 
     sequence: str | None
@@ -58,6 +61,12 @@ class Schema:
     text: TextColumn | None = None
     reading: ReadingOptions = PLAIN
     one_sequence: bool = False
+    tokens: str | None = None
+
+    @property
+    def token_rule(self) -> str:
+        """The rule by which raw texts are divided into tokens."""
+        return self.reading.tokens or self.tokens or "words"
 
     @cached_property
     def features(self) -> list[str]:
@@ -164,6 +173,7 @@ class Schema:
             "text": self.text and dataclasses.asdict(self.text),
             "reading": self.reading.to_json(),
             **({"one_sequence": True} if self.one_sequence else {}),
+            **({"tokens": self.tokens} if self.tokens else {}),
             "numeric": [dataclasses.asdict(column) for column in self.numeric],
             "categorical": [
                 {
@@ -194,11 +204,14 @@ class Schema:
             text=None if field.get("text") is None else TextColumn.from_json(field.get("text")),
             reading=PLAIN if field.get("reading") is None else ReadingOptions.from_json(field.get("reading")),
             one_sequence=field.flag("one_sequence", default=False),
+            tokens=field.get("tokens"),
         )
         names = [column.name for column in schema.numeric]
         names += [column.name for column in schema.categorical if column.part == WHOLE]
         if not names or len(set(names)) != len(names):
             raise field.wrong("numeric")
+        if schema.tokens not in (None, *RULES):
+            raise field.wrong("tokens")
         parts = {(column.name, column.part) for column in schema.categorical}
         if len(parts) != len(schema.categorical) or any((name, WHOLE) not in parts for name, _ in parts):
             raise field.wrong("categorical")

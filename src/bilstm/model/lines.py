@@ -9,7 +9,7 @@ import select
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from bilstm.data.reading import check_json
+from bilstm.data.jsontext import check_json
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema, not_a_number
 from bilstm.data.times import reader

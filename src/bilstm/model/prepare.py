@@ -16,6 +16,7 @@ from bilstm.data.filetable import FileTable
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.table import Sequences, Table
+from bilstm.data.tokens import fitting_rule
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
 from bilstm.model.fingerprint import fingerprint
@@ -86,6 +87,7 @@ def prepare(
     one_sequence = window is not None and options.sequence is None and not table.divided
     options = _resolved(table, options, labels, one_sequence)
     kinds, notes = choose_features(table, options)
+    notes += table.notes
     whole = table.sequences(options.sequence, options.order)
     target = find_target(table, whole, options.sequence, options.label, labels, notes)
     task, truth = find_task(target, whole, options.task, options.classes)
@@ -206,6 +208,8 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
     conll = table.format == "conll"
     sequence = options.sequence or table.own_sequence
     label = options.label or ((LABEL,) if conll and (LABEL in table.names or TOKEN in table.names) else ())
+    if table.tagged is not None and labels is None:
+        label = label or table.tagged[1:]
     table.check_sequence(sequence, one=one_sequence)
     if options.sequence is not None:
         table.require(options.sequence, "the sequence of each row")
@@ -244,6 +248,8 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
         if kind == "categorical"
         for column in CategoricalColumn.fit(name, table.counts(name, chosen), options.spelling)
     ]
+    alone = categorical[0] if len(kinds) == 1 and categorical and options.text is None else None
+    rule = None if alone is None else table.reading.tokens or fitting_rule(alone.vocabulary)
     named = table.format != "memory" or any(not name.isdigit() and name != "words" for name in kinds)
     return Schema(
         options.sequence,
@@ -254,6 +260,7 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
         conll_columns=table.conll_columns,
         text=options.text,
         reading=_remembered(table),
+        tokens=rule,
     )
 
 
