@@ -22,7 +22,7 @@ from bilstm.cli.options import (
     say,
     use_threads,
 )
-from bilstm.console import echo, fail, output_is_closed, stop_status, write_output
+from bilstm.console import echo, fail, highlighting, output_is_closed, stop_status, write_output
 from bilstm.errors import UserError, counted
 
 if TYPE_CHECKING:
@@ -48,6 +48,13 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
 @click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
+@click.option(
+    "--spans",
+    type=click.Choice(["json", "doccano", "label-studio", "highlight"]),
+    help="Write texts with spans, such as names, instead of one label per time step: as JSON, which Prodigy reads; as "
+    "Doccano or Label Studio import them; or highlighted on the terminal. Default: json for raw texts if labels are "
+    "tags such as B-X and I-X.",
+)
 @click.option("--background", metavar="LABEL", help="With --events: the label that is not an event.")
 @model_columns
 @precision_option
@@ -69,6 +76,7 @@ def predict(
     probabilities: bool,
     top: int,
     events: bool,
+    spans: str | None,
     background: str | None,
     sequence: str | None,
     order: str | None,
@@ -84,13 +92,16 @@ def predict(
 
     A model for time steps writes the table with the most probable label of each row and its probability; a model for
     sequences writes one row per sequence. If TABLE is -, sequences are read from standard input, one JSON object per
-    line, and written as soon as they are complete. Tables are read with the options that the model was trained with;
-    options given here take precedence.
+    line, and written as soon as they are complete; with --format text, one raw text per line. Tables are read with the
+    options that the model was trained with; options given here take precedence.
     """
     from bilstm.model.predictions import PredictionOptions
+    from bilstm.model.spans import default_form
 
     if background is not None and not events:
         raise click.UsageError("--background says which label is no event: it needs --events")
+    if spans == "highlight" and out != "-":
+        raise click.UsageError("--spans highlight is for the terminal: it needs --out -")
     if events and (probabilities or top > 1):
         other = "--probabilities" if probabilities else "--top"
         raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
@@ -107,7 +118,10 @@ def predict(
         _check_output([model, *files], out, force, streamed=streamed)
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
-    options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
+    form = highlighting() if spans == "highlight" else spans
+    if trained.schema.reading.format == "text" and not events and top == 1:
+        form = form or default_form(trained.task)
+    options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background, spans=form)
     use_threads(threads)
     if streamed:
         lines = _predict_stream(trained, options, out, on_error)
@@ -135,7 +149,7 @@ def _check_output(inputs: Sequence[str], out: str, force: bool, *, streamed: boo
         if output_is_closed():
             raise UserError("the standard output, where predictions should go, is closed: name a file with --out")
         return
-    if streamed and (format_of(out) != "ndjson" or out.endswith(".gz")):
+    if streamed and (format_of(out) != "ndjson" or out.endswith((".gz", ".json"))):
         raise UserError(f"cannot write {out}: predictions for the standard input are written as .ndjson, or to -")
     check_predictions_path(out, inputs=inputs, force=force)
 
@@ -180,7 +194,8 @@ def _predict_table(model: TrainedModel, tables: Sequence[str], options: Predicti
 
     source = model.open(as_data(tables))
     assert isinstance(source, FileTable)
-    path = str(scratch.folder(source) / "predictions.ndjson") if out == "-" else out
+    ending = "json" if options.spans == "label-studio" else "ndjson"
+    path = str(scratch.folder(source) / f"predictions.{ending}") if out == "-" else out
     check_predictions(source, options, model, path)
     data = model.read(source)
     write_predictions(model, source, data, options, path)

@@ -124,22 +124,19 @@ def kind_of(path: Path, options: ReadingOptions, columns: TokenColumns) -> str |
         UserError: it holds a JSON array of something else.
     """
     array = is_array(path, options.encoding)
-    found = set[str]()
+    kind = None
     try:
         for _, item in islice(json_objects(path, options.encoding), _LOOKED_AT):
             kind = None if _has_tokens(item, columns.token) else _kind_of_object(item)
+            if kind:
+                return kind
             if kind is None:
-                found = set()
                 break
-            found.add(kind)
     except UserError:
         if array:
             raise
         return None  # whoever reads the file says what is wrong
-    kinds = found - {""}
-    if len(kinds) == 1:
-        return kinds.pop()
-    if found and columns.texts and not kinds:
+    if kind is not None and columns.texts:
         return "doccano"
     if array:
         raise UserError(

@@ -30,7 +30,7 @@ from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
 from bilstm.data.tokens import RULES
-from bilstm.errors import UserError, shown
+from bilstm.errors import UserError, listed, shown
 from bilstm.ragged import IndexArray, Ragged, offsets_of
 
 
@@ -72,6 +72,19 @@ class Schema:
     def features(self) -> list[str]:
         """The names of the features."""
         return list(dict.fromkeys(column.name for column in self.columns))
+
+    def token_column(self) -> str:
+        """The column of tokens, for a model that reads nothing but these: raw text gives it all that it needs.
+
+        Raises:
+            UserError: the model reads something else.
+        """
+        if len(self.features) != 1 or self.numeric:
+            raise UserError(
+                f"raw text has tokens and nothing else, but at each step the model reads {listed(self.features)}: "
+                f"give it tables with these columns"
+            )
+        return self.features[0]
 
     @property
     def columns(self) -> list[NumericColumn | CategoricalColumn]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bilstm.estimators.base import LabelEstimator
+from collections.abc import Sequence
+from typing import Any
+
+from bilstm.estimators.base import LabelEstimator, check_is_fitted
 
 
 class SequenceTagger(LabelEstimator):
@@ -19,3 +22,13 @@ class SequenceTagger(LabelEstimator):
         classes_: (n_classes,) the labels, sorted; of several a step, their column names or 0 to n_labels - 1.
         multilabel_: whether steps have several labels.
     """
+
+    def predict_spans(self, X: str | Sequence[str], *, probabilities: bool = False) -> Any:
+        """The spans that tags such as B-X and I-X mark in raw texts: see `TrainedModel.predict_spans`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: the labels are no tags, or steps are more than tokens.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.predict_spans(X, probabilities=probabilities)

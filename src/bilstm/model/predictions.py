@@ -15,6 +15,8 @@ from bilstm.data import scratch
 from bilstm.data.conll import ConllRows
 from bilstm.data.dataset import Dataset
 from bilstm.data.filetable import FileTable
+from bilstm.data.jsontext import is_array, json_objects
+from bilstm.data.marked import FORMS
 from bilstm.data.names import literal
 from bilstm.data.paths import format_of
 from bilstm.data.reading import column_names
@@ -29,9 +31,10 @@ from bilstm.data.writing import (
     write_sequences,
     write_table,
 )
-from bilstm.errors import UserError, counted, listed
+from bilstm.errors import UserError, counted, listed, shown
 from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
+from bilstm.model.spans import check_tags, write_spans
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import IndexArray
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
@@ -39,6 +42,7 @@ from bilstm.tasks.labels import check_background
 
 DECIMALS = 6
 EVENTS = ("sequence", "start", "end", "label", "confidence")
+SPANS = ("text", "tokens", "spans")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +54,15 @@ class PredictionOptions:
         top: how many of the likeliest labels to give, each with its probability.
         events: whether to give runs of equal labels instead of steps.
         background: the label that is no event.
+        spans: the form in which to give texts with spans instead of steps, one of `bilstm.data.marked.FORMS`;
+            `probabilities` then are those of the spans.
     """
 
     probabilities: bool = False
     top: int = 1
     events: bool = False
     background: str | None = None
+    spans: str | None = None
 
     def check(self, task: Task) -> None:
         """Refuse what a model for this task cannot give.
@@ -63,6 +70,14 @@ class PredictionOptions:
         Raises:
             UserError: the message says why.
         """
+        if self.spans is not None:
+            if self.spans not in FORMS:
+                raise UserError(f"--spans is one of {', '.join(FORMS)}, and not {shown(self.spans)}")
+            if self.events or self.top > 1:
+                other = "--events" if self.events else "--top"
+                raise UserError(f"--spans writes texts with spans, which cannot be combined with {other}")
+            check_tags(task)
+            return
         if self.probabilities and task.what == "quantity":
             raise UserError("--probabilities gives the probabilities of labels, but the model predicts quantities")
         if self.events and (task.per_sequence or not isinstance(task, LabelTask)):
@@ -204,8 +219,11 @@ def _holds_predictions(path: AnyPath) -> bool:
         if rows.universal:
             return re.search(r"(^|[|])predicted(_\w+)?=", last) is not None
         return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
+    if is_array(path):
+        _, first = next(json_objects(Path(path)))
+        return first.keys() == {"data", "predictions"}
     names = column_names(path)
-    return tuple(names) == EVENTS or any(re.match("predicted(_|$)", name) for name in names)
+    return tuple(names) in (EVENTS, SPANS) or any(re.match("predicted(_|$)", name) for name in names)
 
 
 def check_predictions(table: FileTable, options: PredictionOptions, model: TrainedModel, path: AnyPath) -> Format:
@@ -217,6 +235,12 @@ def check_predictions(table: FileTable, options: PredictionOptions, model: Train
     task = model.task
     options.check(task)
     output = format_of(path)
+    if options.spans:
+        right = ".json" if options.spans == "label-studio" else ".ndjson or .jsonl"
+        named = Path(path).name.removesuffix(".gz")
+        if output != "ndjson" or named.endswith(".json") != (options.spans == "label-studio"):
+            raise UserError(f"cannot write {path}: spans in the form {options.spans} are written to {right}, or to -")
+        return output
     own_table = options.events or (task.per_sequence and not table.lists)
     if not own_table:
         return check_output(table, options.names(task), path, lists=not task.per_sequence)
@@ -237,7 +261,9 @@ def write_predictions(
         UserError: the file cannot be written.
     """
     output = check_predictions(table, options, model, path)
-    if options.events:
+    if options.spans:
+        write_spans(model, table, data, options.spans, path, probabilities=options.probabilities)
+    elif options.events:
         _write_events(model, table, data, options, path, output)
     elif not model.task.per_sequence:
         write_table(table, predicted_columns(model, data, options, data.rows, len(data.rows)), path)

@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from bilstm.data.arrays import read_sequences
 from bilstm.data.dataset import Dataset, Observations
+from bilstm.data.documents import joined
 from bilstm.data.frames import read_cells
+from bilstm.data.marked import MarkedText, TokenSpan, line_of
 from bilstm.data.memory import MemoryTable
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import DictionaryColumn
@@ -25,6 +27,7 @@ from bilstm.errors import UserError, shown
 from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
 from bilstm.model.predictions import EVENTS, PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
+from bilstm.model.spans import check_tags, found_spans, span_labels
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import Extent, IndexArray
 from bilstm.signals import held
@@ -95,6 +98,10 @@ def predict_stream(
             were complete before it are written first.
     """
     options.check(model.task)
+    if options.spans == "label-studio":
+        raise UserError(
+            "the tasks of Label Studio are one JSON array, which no stream can be: give a file instead of -"
+        )
     stream, arrivals = _Stream(write, model, options, on_error), Arrivals(source)
     while not arrivals.ended:
         with held() if arrivals.wait() else contextlib.nullcontext():
@@ -117,7 +124,8 @@ class _Stream:
         on_error: Callable[[UserError], object] | None,
     ) -> None:
         self._write, self._model, self._options, self._on_error = write, model, options, on_error
-        self._names = () if options.events else tuple(options.names(model.task))
+        self._names = () if options.events or options.spans else tuple(options.names(model.task))
+        self._labels = span_labels(check_tags(model.task)) if options.spans else []
         self._reader = LineReader(model)
         self._first: Line | None = None
         self._key: str | None = None
@@ -218,11 +226,25 @@ class _Stream:
             table, data = _read(with_steps, self._model)
             if self._options.events:
                 return data, b"".join(_events(self._model, table, data, with_steps, self._options))
-            answers = _answers(self._model, data, with_steps, self._options)
+            if not self._options.spans:
+                answers = _answers(self._model, data, with_steps, self._options)
+        if self._options.spans:
+            found = iter(list[list[TokenSpan]]()) if data is None else found_spans(self._model, data)
+            return data, b"".join(self._marked(line, [] if line.empty else next(found)) for line in lines)
         if self._options.events or len(with_steps) == len(lines):
             return data, b"".join(answers)
         nothing = dict.fromkeys(self._names)
         return data, b"".join(_extended(line.text, nothing) if line.empty else next(answers) for line in lines)
+
+    def _marked(self, line: Line, spans: list[TokenSpan]) -> bytes:
+        """The text of a line with its spans."""
+        if line.raw is None:
+            tokens = line.cells[self._model.schema.categorical[0].name] if self._model.schema.categorical else []
+            marked = MarkedText(*joined([text(token) or "" for token in tokens]), spans)
+        else:
+            marked = MarkedText(line.raw, line.bounds, spans)
+        form, probabilities = str(self._options.spans), self._options.probabilities
+        return line_of(marked, form, self._labels, probabilities=probabilities).encode()
 
     def _skip(self, error: UserError, lines: int) -> None:
         self.streamed.skipped += lines

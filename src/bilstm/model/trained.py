@@ -105,6 +105,27 @@ class TrainedModel:
         dataset = self.read(table)
         return _shaped(self.outputs(dataset.values).values, table, dataset)
 
+    def predict_spans(self, texts: str | Sequence[str], *, probabilities: bool = False) -> Any:
+        """The spans that the model finds in raw texts, such as names, by their characters.
+
+        Texts are divided into tokens by the rule that the model keeps, see `bilstm.data.tokens`. A text is one
+        sequence, of any length.
+
+        Args:
+            texts: a text, or a list of texts.
+            probabilities: whether to give each span's probability: the mean of that of its tokens' labels.
+
+        Returns:
+            For each text, or for the only one, a list of dictionaries with "start" and "end" (offsets of the first
+            character and of the one after the last), "label" and "text".
+
+        Raises:
+            UserError: the model's labels are no tags such as B-X, I-X and O, or it reads more than tokens.
+        """
+        from bilstm.model.spans import predict_spans
+
+        return predict_spans(self, texts, probabilities=probabilities)
+
     def outputs(self, values: Ragged) -> Outputs:
         """What the network gives for encoded sequences: probabilities and labels, or scaled quantities."""
         if decodes(self.network):
@@ -154,6 +175,8 @@ class TrainedModel:
             reading=reading.over(schema.reading),
         )
         schema.reading.check_order(schema.order)
+        if reading.tokens and schema.text is not None:
+            raise UserError(f"the model's texts are divided by the rule {schema.text.tokens}: leave --tokens out")
         task = self.task
         if label:
             if len(label) != len(task.columns):

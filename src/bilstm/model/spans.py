@@ -1,0 +1,160 @@
+"""The spans that a model of tags predicts, in the characters of texts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from bilstm.data import scratch
+from bilstm.data.dataset import Dataset
+from bilstm.data.documents import joined
+from bilstm.data.filetable import FileTable
+from bilstm.data.marked import UNTYPED, MarkedText, TokenSpan, written
+from bilstm.data.tokens import token_bounds
+from bilstm.errors import UserError
+from bilstm.files import AnyPath, replacing
+from bilstm.metrics.spans import find_spans, is_bio
+from bilstm.ragged import chunks
+from bilstm.tasks import LabelTask, Task
+
+if TYPE_CHECKING:
+    from bilstm.model.trained import TrainedModel
+
+_TEXTS = 1000  # that are read from a table at a time
+_DECIMALS = 6
+
+
+def check_tags(task: Task) -> LabelTask:
+    """The task, if it predicts tags that mark spans.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not isinstance(task, LabelTask) or task.per_sequence:
+        raise UserError(f"spans are found by models for labels of time steps, but the model's task is {task.kind}")
+    if not is_bio(task.classes):
+        raise UserError("spans are found by models whose labels are tags such as B-X, I-X and O: this one's are not")
+    return task
+
+
+def default_form(task: Task) -> str | None:
+    """The form of spans in raw texts, unless another is chosen; None for a task without spans."""
+    return "json" if isinstance(task, LabelTask) and not task.per_sequence and is_bio(task.classes) else None
+
+
+def span_labels(task: LabelTask) -> list[str]:
+    """The labels that spans may have, sorted."""
+    types = find_spans(np.zeros(0, np.int64), np.zeros(1, np.int64), task.classes)[1]
+    return [type_ or UNTYPED for type_ in types]
+
+
+def found_spans(model: TrainedModel, data: Dataset) -> Iterator[list[TokenSpan]]:
+    """The spans in each sequence, as `conlleval` counts them; the probability is the mean of that of its tags."""
+    task = check_tags(model.task)
+    for group, steps, outputs in model.output_chunks(data.values):
+        offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
+        events, types = find_spans(outputs.labels, offsets, task.classes)
+        found: list[list[TokenSpan]] = [[] for _ in range(group.stop - group.start)]
+        firsts, lasts = (offsets[events.sequences] + ends for ends in (events.onsets, events.offsets))
+        confidences = np.append(outputs.confidences.astype(np.float64), 0.0)
+        ends = np.stack([firsts, lasts + 1], axis=1).ravel()
+        sums = np.add.reduceat(confidences, ends)[::2] if len(ends) else np.zeros(0)
+        means = np.round(sums / (lasts + 1 - firsts), _DECIMALS)
+        columns = (events.sequences, events.onsets, events.offsets, events.classes, means)
+        for sequence, first, last, type_, mean in zip(*(column.tolist() for column in columns), strict=True):
+            found[sequence].append(TokenSpan(first, last, types[type_] or UNTYPED, min(mean, 1.0)))
+        yield from found
+
+
+def mark_texts(model: TrainedModel, texts: Sequence[str]) -> list[MarkedText]:
+    """Raw texts with the spans that the model finds in them. A text without tokens has none.
+
+    Raises:
+        UserError: the model predicts no tags, or reads more than tokens.
+    """
+    check_tags(model.task)
+    column, rule = model.schema.token_column(), model.schema.token_rule
+    bounds = [token_bounds(text, rule) for text in texts]
+    filled = [
+        {column: [text[start:end] for start, end in each]} for text, each in zip(texts, bounds, strict=True) if each
+    ]
+    found = found_spans(model, model.read(filled)) if filled else iter(list[list[TokenSpan]]())
+    return [MarkedText(text, each, next(found) if each else ()) for text, each in zip(texts, bounds, strict=True)]
+
+
+def predict_spans(model: TrainedModel, texts: Any, *, probabilities: bool = False) -> Any:
+    """See `TrainedModel.predict_spans`."""
+    if isinstance(texts, str):
+        return mark_texts(model, [texts])[0].described(probabilities=probabilities)
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"texts are strings, but text {index} is a {type(text).__name__}")
+    return [text.described(probabilities=probabilities) for text in mark_texts(model, texts)]
+
+
+def marked_rows(model: TrainedModel, table: FileTable, data: Dataset) -> Iterator[MarkedText]:
+    """The texts of a table with the spans that the model finds in them.
+
+    Where a table has tokens without the text that they come from, the text is these with blanks between them.
+
+    Raises:
+        UserError: the model predicts no tags, or reads no text.
+    """
+    found = found_spans(model, data)
+    if table.documents is not None:
+        firsts = table.input_rows(data.rows[data.values.offsets[:-1]]).tolist()
+        filled = iter([*firsts, -1])
+        following = next(filled)
+        for row, (text, starts, ends) in enumerate(_documents(table)):
+            spans: list[TokenSpan] = []
+            if row == following:
+                spans, following = next(found), next(filled)
+            yield MarkedText(text, list(zip(json.loads(starts), json.loads(ends), strict=True)), spans)
+        return
+    name = next((column.name for column in model.schema.categorical), None)
+    if name is None:
+        raise UserError("spans of texts are found by models of text, but this one reads numbers only")
+    offsets = data.values.offsets
+    for group in chunks(offsets, scratch.BLOCK):
+        tokens = table.values(name, data.rows[offsets[group.start] : offsets[group.stop]])
+        for sequence in range(group.start, group.stop):
+            start, stop = offsets[sequence : sequence + 2] - offsets[group.start]
+            yield MarkedText(*joined(tokens[start:stop]), next(found))
+
+
+def _documents(table: FileTable) -> Iterator[tuple[str, str, str]]:
+    """The text of each document, and the offsets of its tokens as JSON."""
+    assert table.documents is not None
+    text, start, end = (table.column(name) for name in table.documents.others)
+    for first in range(0, table.input_count, _TEXTS):
+        rows = f"rowid >= {first} AND rowid < {first + _TEXTS} ORDER BY rowid"
+        yield from table.query(f"SELECT {text}->>'$', {start}, {end} FROM lists WHERE {rows}")
+
+
+def write_spans(
+    model: TrainedModel, table: FileTable, data: Dataset, form: str, path: AnyPath, *, probabilities: bool
+) -> None:
+    """Write the texts of a table with the spans that the model finds in them, atomically.
+
+    Args:
+        form: one of `bilstm.data.marked.FORMS`.
+        probabilities: whether spans have their probability.
+
+    Raises:
+        UserError: the file cannot be written, or the model finds no spans in such texts.
+    """
+    labels = span_labels(check_tags(model.task))
+    with replacing(path) as temporary, open(temporary, "wb") as raw:
+        file = raw
+        if Path(path).suffix == ".gz":
+            file = cast(IO[bytes], gzip.GzipFile("", "wb", fileobj=raw, mtime=0))  # type: ignore[assignment]
+        for line in written(marked_rows(model, table, data), form, labels, probabilities=probabilities):
+            file.write(line.encode())
+        if file is not raw:
+            file.close()
