@@ -21,6 +21,8 @@ NAVIGATION = {
         "/docs/recordings",
         "/docs/long-recordings",
         "/docs/words",
+        "/docs/names",
+        "/docs/annotations",
         "/docs/classify",
         "/docs/quantities",
         "/docs/python",

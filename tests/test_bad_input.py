@@ -258,7 +258,7 @@ CASES = [
     case("Parquet without a row", f"train new.parquet {COLUMNS} --out out", "new.parquet is empty: it has no row", new_parquet=parquet("SELECT 1 AS id WHERE false")),
     case("Parquet cell", f"train new.parquet {COLUMNS} --out out", "new.parquet, row 3: 'inf' in column 'x' is infinite; give a finite number, or leave the cell empty", new_parquet=parquet("SELECT i AS id, 1 AS t, CASE WHEN i = 2 THEN 'inf'::FLOAT ELSE 1 END AS x, i % 2 AS label FROM range(9) AS t(i)")),
     case("NDJSON not JSON", "train new.ndjson --out out", "new.ndjson, line 3: not one JSON object such as {\"id\": 1, \"x\": 0.5}: Expecting value: line 1 column 6 (char 5)", new_ndjson='{"a": 1}\n\n{"a": \n'),
-    case("NDJSON a list", "train new.ndjson --out out", "new.ndjson, line 1: not one JSON object such as {\"id\": 1, \"x\": 0.5}: it is not an object", new_ndjson='[{"a": 1}]\n'),
+    case("NDJSON a list", "train new.ndjson --out out", "new.ndjson holds a JSON array that is no export of Doccano, Prodigy or Label Studio: give one JSON object per line, or say with --format whose export it is", new_ndjson='[{"a": 1}]\n'),
     case("NDJSON a number", "train new.ndjson --out out", "new.ndjson, line 2: not one JSON object such as {\"id\": 1, \"x\": 0.5}: it is not an object", new_ndjson='{"a": 1}\n5\n'),
     case("NDJSON with a name twice", "train new.ndjson --out out", "new.ndjson cannot be read as one JSON object per line (an object has two values of the same name)", new_ndjson='{"a": 1, "a": 2}\n'),
     case("NDJSON over several lines", "train new.ndjson --out out", "new.ndjson, line 1: not one JSON object such as {\"id\": 1, \"x\": 0.5}: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)", new_ndjson='{\n"a": 1\n}\n'),
@@ -406,7 +406,7 @@ CASES = [
     case("log over another file", f"train train.csv {COLUMNS} --out out --log notes", "notes exists and is not a log of training: give another name, or replace it with --force", notes="something else"),
     # --- sequences, several labels and quantities
     case("no such task", "train train.csv --out out --task label", "invalid value for '--task': 'label' is not one of 'step-label', 'step-labels', 'step-quantity', 'sequence-label', 'sequence-labels', 'sequence-quantity'."),
-    case("no such tokens", "train train.csv --out out --text word --tokens letters", "invalid value for '--tokens': 'letters' is not one of 'words', 'characters'."),
+    case("no such tokens", "train train.csv --out out --text word --tokens letters", "invalid value for '--tokens': 'letters' is not one of 'words', 'compounds', 'characters'."),
     case("tokens of no text", f"train train.csv {COLUMNS} --out out --tokens characters", "tokens say what the steps of a text are: name its column with --text (text='…')"),
     case("a text that is no column", "train train.csv --label label --text words --out out", "train.csv has no column 'words' (the text). Did you mean 'word'? Its columns: 'id', 't', 'x', 'word', 'label'"),
     case("a text without words", "train new.csv --label y --text a --out out", "new.csv, line 3: the text in column 'a' has no words: give it some, or leave the row out", new_csv="a,y\nb,1\n ,0\n"),

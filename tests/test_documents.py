@@ -111,7 +111,7 @@ def test_misaligned_spans_are_counted_widened_or_skipped() -> None:
 
 
 def test_offsets_in_utf_16_units_are_recognised_by_the_text_of_spans() -> None:
-    """Label Studio before 1.5 counted emoji as two: issue 1347 there."""
+    """Label Studio once counted emoji as two: issue 1347 there."""
     text = "💩This is an annotation."
     assert tagged(text, Span(13, 23, "A", "annotation"))[4] == "B-A"
     assert tagged(text, Span(12, 22, "A", "annotation"))[4] == "B-A"

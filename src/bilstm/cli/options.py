@@ -234,8 +234,8 @@ reading_flags = together(
     click.option(
         "--misaligned",
         type=click.Choice(["error", "widen", "skip"]),
-        help="What becomes of a span that begins or ends within a token: an error, wider by the whole token, or "
-        "unlabelled tokens.  [default: error]",
+        help="How a span is read that begins or ends within a token: as an error, as wide as its tokens, or not at "
+        "all, so that its tokens are unlabelled.  [default: error]",
     ),
     click.option(
         "--one-day", is_flag=True, help="Times without a date in the --order column are of one day: sort by them."

@@ -11,7 +11,7 @@ the last one.
   "answer": "accept"}`. A text whose answer is "reject" or "ignore" is unlabelled.
 - Label Studio (https://labelstud.io/guide/task_format, https://labelstud.io/guide/export): an array of tasks
   `{"data": {"text": …}, "annotations": [{"result": [{"value": {"start": …, "end": …, "text": …, "labels": […]}}]}]}`;
-  in its JSON-MIN the keys of "data" stand in the task itself, beside the values of its results. Of several annotations
+  in its JSON-MIN a task has the keys of "data" itself, and a list of such values. Of several annotations
   of a task the one that is marked as ground truth counts, otherwise the first that was not cancelled.
 """
 
@@ -167,8 +167,8 @@ def _kind_of_object(item: dict[str, Any]) -> str | None:
 
 
 def _has_tokens(item: dict[str, Any], name: str) -> bool:
-    """Whether an object has a list of tokens that are texts."""
-    return isinstance(tokens := item.get(name), list) and bool(tokens) and not isinstance(tokens[0], dict)
+    """Whether an object has tokens of its own in a column, rather than what Prodigy says of them."""
+    return name in item and item[name] != [] and not (isinstance(item[name], list) and isinstance(item[name][0], dict))
 
 
 def _lists(values: Any) -> Iterator[Any]:

@@ -49,7 +49,7 @@ class Document:
     Attributes:
         place: where it stands, such as `train.jsonl, line 17`.
         text: the text.
-        spans: what is marked; None: nobody said, so that the document is unlabelled.
+        spans: what is marked; None: the document is unlabelled.
         bounds: its tokens, where the file divides it.
         others: further cells.
     """
@@ -92,7 +92,7 @@ class Tagger:
 
     Args:
         scheme: of the tags, one of `bilstm.metrics.schemes.SCHEMES`.
-        misaligned: what becomes of a span that begins or ends within a token: "error", "widen" (to whole tokens) or
+        misaligned: how a span is read that begins or ends within a token: as an "error", "widen" (to whole tokens) or
             "skip" (the tokens that it touches are unlabelled).
         rule: how texts are divided, see `bilstm.data.tokens`.
         own_tokens: whether the tokens of the file count where it has them.

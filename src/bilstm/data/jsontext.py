@@ -14,10 +14,11 @@ from bilstm.errors import UserError
 from bilstm.files import AnyPath
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half of a character
+_EXAMPLE = '{"id": 1, "x": 0.5}'
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, "x": 0.5}') -> dict[str, Any]:
+def check_json(name: AnyPath, number: int, line: str, example: str = _EXAMPLE) -> dict[str, Any]:
     """The JSON object that a line holds.
 
     Args:
@@ -68,7 +69,9 @@ def is_array(path: AnyPath, encoding: str | None = None) -> bool:
     return False
 
 
-def json_objects(path: Path, encoding: str | None = None, example: str = "{}") -> Iterator[tuple[int, dict[str, Any]]]:
+def json_objects(
+    path: Path, encoding: str | None = None, example: str = _EXAMPLE
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file, one per line or all in one array, and the lines on which they begin.
 
     Raises:

@@ -113,18 +113,18 @@ def line_of(text: MarkedText, form: str, labels: Sequence[str], *, probabilities
             item |= {"token_start": span.first, "token_end": span.last}
         return _line({"text": text.text, "tokens": text.tokens(), "spans": spans})
     colours = {label: _COLOURS[index % len(_COLOURS)] for index, label in enumerate(labels)}
-    pieces, place = [], 0
+    parts, place = [], 0
     for span in text.spans:
         start, end = text.offsets(span)
         label = printable(span.label) + (f" {span.probability:.2f}" if probabilities else "")
         inside = _shown(text.text[start:end])
-        pieces.append(_shown(text.text[place:start]))
+        parts.append(_shown(text.text[place:start]))
         if form == "colours":
-            pieces.append(f"\x1b[{colours[span.label]}m {inside} \x1b[1m{label} \x1b[0m")
+            parts.append(f"\x1b[{colours[span.label]}m {inside} \x1b[1m{label} \x1b[0m")
         else:
-            pieces.append(f"[{inside} {label}]")
+            parts.append(f"[{inside} {label}]")
         place = end
-    return "".join([*pieces, _shown(text.text[place:])]) + "\n"
+    return "".join([*parts, _shown(text.text[place:])]) + "\n"
 
 
 def _task(text: MarkedText, *, probabilities: bool) -> dict[str, Any]:

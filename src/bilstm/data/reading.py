@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 CHUNK = 50_000  # rows of text handed to the database at a time
 LARGE_CHUNK = 1 << 25  # characters of them, from which on they are fewer
 LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
-_TAGS = ("tags", "ner_tags", "labels")  # how the lists of tags are called beside those of "tokens"
+_TAGS = ("tags", "ner_tags", "labels")  # how lists of tags are called where others are called "tokens"
 
 
 def read_table(
@@ -255,7 +255,12 @@ def _kind_of_documents(
         if text is not None and reading.format != "text":
             raise UserError(f"--format {reading.format} has texts with spans, which cannot be combined with --text")
         return reading.format
-    if reading.format is not None or text is not None or long or set(formats.values()) != {"ndjson"}:
+    if (
+        reading.format is not None
+        or text is not None
+        or (long and not words.texts)
+        or set(formats.values()) != {"ndjson"}
+    ):
         return None
     kinds = {kind_of(path, reading, words) for path in formats}
     return kinds.pop() if len(kinds) == 1 else None

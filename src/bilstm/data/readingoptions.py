@@ -57,7 +57,7 @@ class ReadingOptions:
         tokens: the rule by which texts are divided: "words", "compounds" or "characters", see `bilstm.data.tokens`.
             Default: the file's own tokens, or "words"; for a model trained on tokens, the rule that fits them best.
         span_scheme: the scheme of the tags that spans of characters become, such as "IOBES". Default: "IOB2".
-        misaligned: what becomes of a span that begins or ends within a token: "error", "widen" (to whole tokens) or
+        misaligned: how a span is read that begins or ends within a token: as an "error", "widen" (to whole tokens) or
             "skip" (its tokens are unlabelled). Default: "error".
 
     Raises:

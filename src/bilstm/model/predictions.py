@@ -219,7 +219,7 @@ def _holds_predictions(path: AnyPath) -> bool:
         if rows.universal:
             return re.search(r"(^|[|])predicted(_\w+)?=", last) is not None
         return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
-    if is_array(path):
+    if format_of(path) == "ndjson" and is_array(path):
         _, first = next(json_objects(Path(path)))
         return first.keys() == {"data", "predictions"}
     names = column_names(path)
