@@ -49,7 +49,7 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
 @click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
 @click.option(
-    "--spans",
+    "--annotate",
     type=click.Choice(["json", "doccano", "label-studio", "highlight"]),
     help="Write texts with spans, such as names, instead of one label per time step: as JSON, which Prodigy reads; as "
     "Doccano or Label Studio import them; or highlighted on the terminal. Default: json for raw texts if labels are "
@@ -76,7 +76,7 @@ def predict(
     probabilities: bool,
     top: int,
     events: bool,
-    spans: str | None,
+    annotate: str | None,
     background: str | None,
     sequence: str | None,
     order: str | None,
@@ -95,13 +95,13 @@ def predict(
     line, and written as soon as they are complete; with --format text, one raw text per line. Tables are read with the
     options that the model was trained with; options given here take precedence.
     """
+    from bilstm.model.annotating import default_form
     from bilstm.model.predictions import PredictionOptions
-    from bilstm.model.spans import default_form
 
     if background is not None and not events:
         raise click.UsageError("--background says which label is no event: it needs --events")
-    if spans == "highlight" and out != "-":
-        raise click.UsageError("--spans highlight is for the terminal: it needs --out -")
+    if annotate == "highlight" and out != "-":
+        raise click.UsageError("--annotate highlight is for the terminal: it needs --out -")
     if events and (probabilities or top > 1):
         other = "--probabilities" if probabilities else "--top"
         raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
@@ -118,10 +118,12 @@ def predict(
         _check_output([model, *files], out, force, streamed=streamed)
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
-    form = highlighting() if spans == "highlight" else spans
+    form = highlighting() if annotate == "highlight" else annotate
     if trained.schema.reading.format == "text" and not events and top == 1:
         form = form or default_form(trained.task)
-    options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background, spans=form)
+    options = PredictionOptions(
+        probabilities=probabilities, top=top, events=events, background=background, annotate=form
+    )
     use_threads(threads)
     if streamed:
         lines = _predict_stream(trained, options, out, on_error)
@@ -194,7 +196,7 @@ def _predict_table(model: TrainedModel, tables: Sequence[str], options: Predicti
 
     source = model.open(as_data(tables))
     assert isinstance(source, FileTable)
-    ending = "json" if options.spans == "label-studio" else "ndjson"
+    ending = "json" if options.annotate == "label-studio" else "ndjson"
     path = str(scratch.folder(source) / f"predictions.{ending}") if out == "-" else out
     check_predictions(source, options, model, path)
     data = model.read(source)

@@ -23,12 +23,12 @@ class SequenceTagger(LabelEstimator):
         multilabel_: whether steps have several labels.
     """
 
-    def predict_spans(self, X: str | Sequence[str], *, probabilities: bool = False) -> Any:
-        """The spans that tags such as B-X and I-X mark in raw texts: see `TrainedModel.predict_spans`.
+    def annotate(self, X: str | Sequence[str], *, probabilities: bool = False) -> Any:
+        """The spans that tags such as B-X and I-X mark in raw texts: see `TrainedModel.annotate`.
 
         Raises:
             NotFittedError: before `fit`.
             ValueError: the labels are no tags, or steps are more than tokens.
         """
         check_is_fitted(self, "model_")
-        return self.model_.predict_spans(X, probabilities=probabilities)
+        return self.model_.annotate(X, probabilities=probabilities)

@@ -119,8 +119,8 @@ class FolderPredictions:
         """The name of a file's predictions: its own, unless they cannot have the format that it stands for."""
         reading, task = self._model.schema.reading, self._model.task
         own = format_of(file) if has_format(file) else None
-        if self._options.spans or reading.format in (*ANNOTATIONS, "text") or file.suffix == ".json":
-            other = ".json" if self._options.spans == "label-studio" else ".ndjson"
+        if self._options.annotate or reading.format in (*ANNOTATIONS, "text") or file.suffix == ".json":
+            other = ".json" if self._options.annotate == "label-studio" else ".ndjson"
             return file.name if own == "ndjson" and file.suffix != ".json" and other != ".json" else file.name + other
         if own == "conll" and (self._options.events or task.per_sequence) and reading.format in (None, "conll"):
             return f"{file.name}.csv"

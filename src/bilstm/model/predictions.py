@@ -34,7 +34,7 @@ from bilstm.data.writing import (
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
-from bilstm.model.spans import check_tags, write_spans
+from bilstm.model.annotating import check_tags, write_annotated
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import IndexArray
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
@@ -42,7 +42,7 @@ from bilstm.tasks.labels import check_background
 
 DECIMALS = 6
 EVENTS = ("sequence", "start", "end", "label", "confidence")
-SPANS = ("text", "tokens", "spans")
+ANNOTATED = ("text", "tokens", "spans")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class PredictionOptions:
         top: how many of the likeliest labels to give, each with its probability.
         events: whether to give runs of equal labels instead of steps.
         background: the label that is no event.
-        spans: the form in which to give texts with spans instead of steps, one of `bilstm.data.marked.FORMS`;
+        annotate: the form in which to give texts with spans instead of steps, one of `bilstm.data.marked.FORMS`;
             `probabilities` then are those of the spans.
     """
 
@@ -62,7 +62,7 @@ class PredictionOptions:
     top: int = 1
     events: bool = False
     background: str | None = None
-    spans: str | None = None
+    annotate: str | None = None
 
     def check(self, task: Task) -> None:
         """Refuse what a model for this task cannot give.
@@ -70,12 +70,12 @@ class PredictionOptions:
         Raises:
             UserError: the message says why.
         """
-        if self.spans is not None:
-            if self.spans not in FORMS:
-                raise UserError(f"--spans is one of {', '.join(FORMS)}, and not {shown(self.spans)}")
+        if self.annotate is not None:
+            if self.annotate not in FORMS:
+                raise UserError(f"--annotate is one of {', '.join(FORMS)}, and not {shown(self.annotate)}")
             if self.events or self.top > 1:
                 other = "--events" if self.events else "--top"
-                raise UserError(f"--spans writes texts with spans, which cannot be combined with {other}")
+                raise UserError(f"--annotate writes texts with spans, which cannot be combined with {other}")
             check_tags(task)
             return
         if self.probabilities and task.what == "quantity":
@@ -223,7 +223,7 @@ def _holds_predictions(path: AnyPath) -> bool:
         _, first = next(json_objects(Path(path)))
         return first.keys() == {"data", "predictions"}
     names = column_names(path)
-    return tuple(names) in (EVENTS, SPANS) or any(re.match("predicted(_|$)", name) for name in names)
+    return tuple(names) in (EVENTS, ANNOTATED) or any(re.match("predicted(_|$)", name) for name in names)
 
 
 def check_predictions(table: FileTable, options: PredictionOptions, model: TrainedModel, path: AnyPath) -> Format:
@@ -235,11 +235,13 @@ def check_predictions(table: FileTable, options: PredictionOptions, model: Train
     task = model.task
     options.check(task)
     output = format_of(path)
-    if options.spans:
-        right = ".json" if options.spans == "label-studio" else ".ndjson or .jsonl"
+    if options.annotate:
+        right = ".json" if options.annotate == "label-studio" else ".ndjson or .jsonl"
         named = Path(path).name.removesuffix(".gz")
-        if output != "ndjson" or named.endswith(".json") != (options.spans == "label-studio"):
-            raise UserError(f"cannot write {path}: spans in the form {options.spans} are written to {right}, or to -")
+        if output != "ndjson" or named.endswith(".json") != (options.annotate == "label-studio"):
+            raise UserError(
+                f"cannot write {path}: texts in the form {options.annotate} are written to {right}, or to -"
+            )
         return output
     own_table = options.events or (task.per_sequence and not table.lists)
     if not own_table:
@@ -261,8 +263,8 @@ def write_predictions(
         UserError: the file cannot be written.
     """
     output = check_predictions(table, options, model, path)
-    if options.spans:
-        write_spans(model, table, data, options.spans, path, probabilities=options.probabilities)
+    if options.annotate:
+        write_annotated(model, table, data, options.annotate, path, probabilities=options.probabilities)
     elif options.events:
         _write_events(model, table, data, options, path, output)
     elif not model.task.per_sequence:

@@ -24,10 +24,10 @@ from bilstm.data.memory import MemoryTable
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import DictionaryColumn
 from bilstm.errors import UserError, shown
+from bilstm.model.annotating import check_tags, found_spans, span_labels
 from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
 from bilstm.model.predictions import EVENTS, PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
-from bilstm.model.spans import check_tags, found_spans, span_labels
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import Extent, IndexArray
 from bilstm.signals import held
@@ -98,7 +98,7 @@ def predict_stream(
             were complete before it are written first.
     """
     options.check(model.task)
-    if options.spans == "label-studio":
+    if options.annotate == "label-studio":
         raise UserError(
             "the tasks of Label Studio are one JSON array, which no stream can be: give a file instead of -"
         )
@@ -124,8 +124,8 @@ class _Stream:
         on_error: Callable[[UserError], object] | None,
     ) -> None:
         self._write, self._model, self._options, self._on_error = write, model, options, on_error
-        self._names = () if options.events or options.spans else tuple(options.names(model.task))
-        self._labels = span_labels(check_tags(model.task)) if options.spans else []
+        self._names = () if options.events or options.annotate else tuple(options.names(model.task))
+        self._labels = span_labels(check_tags(model.task)) if options.annotate else []
         self._reader = LineReader(model)
         self._first: Line | None = None
         self._key: str | None = None
@@ -226,9 +226,9 @@ class _Stream:
             table, data = _read(with_steps, self._model)
             if self._options.events:
                 return data, b"".join(_events(self._model, table, data, with_steps, self._options))
-            if not self._options.spans:
+            if not self._options.annotate:
                 answers = _answers(self._model, data, with_steps, self._options)
-        if self._options.spans:
+        if self._options.annotate:
             found = iter(list[list[TokenSpan]]()) if data is None else found_spans(self._model, data)
             return data, b"".join(self._marked(line, [] if line.empty else next(found)) for line in lines)
         if self._options.events or len(with_steps) == len(lines):
@@ -243,7 +243,7 @@ class _Stream:
             marked = MarkedText(*joined([text(token) or "" for token in tokens]), spans)
         else:
             marked = MarkedText(line.raw, line.bounds, spans)
-        form, probabilities = str(self._options.spans), self._options.probabilities
+        form, probabilities = str(self._options.annotate), self._options.probabilities
         return line_of(marked, form, self._labels, probabilities=probabilities).encode()
 
     def _skip(self, error: UserError, lines: int) -> None:

@@ -105,7 +105,7 @@ class TrainedModel:
         dataset = self.read(table)
         return _shaped(self.outputs(dataset.values).values, table, dataset)
 
-    def predict_spans(self, texts: str | Sequence[str], *, probabilities: bool = False) -> Any:
+    def annotate(self, texts: str | Sequence[str], *, probabilities: bool = False) -> Any:
         """The spans that the model finds in raw texts, such as names, by their characters.
 
         Texts are divided into tokens by the rule that the model keeps, see `bilstm.data.tokens`. A text is one
@@ -122,9 +122,9 @@ class TrainedModel:
         Raises:
             UserError: the model's labels are no tags such as B-X, I-X and O, or it reads more than tokens.
         """
-        from bilstm.model.spans import predict_spans
+        from bilstm.model.annotating import annotate
 
-        return predict_spans(self, texts, probabilities=probabilities)
+        return annotate(self, texts, probabilities=probabilities)
 
     def outputs(self, values: Ragged) -> Outputs:
         """What the network gives for encoded sequences: probabilities and labels, or scaled quantities."""

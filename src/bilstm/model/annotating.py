@@ -87,8 +87,8 @@ def mark_texts(model: TrainedModel, texts: Sequence[str]) -> list[MarkedText]:
     return [MarkedText(text, each, next(found) if each else ()) for text, each in zip(texts, bounds, strict=True)]
 
 
-def predict_spans(model: TrainedModel, texts: Any, *, probabilities: bool = False) -> Any:
-    """See `TrainedModel.predict_spans`."""
+def annotate(model: TrainedModel, texts: Any, *, probabilities: bool = False) -> Any:
+    """See `TrainedModel.annotate`."""
     if isinstance(texts, str):
         return mark_texts(model, [texts])[0].described(probabilities=probabilities)
     texts = list(texts)
@@ -137,7 +137,7 @@ def _documents(table: FileTable) -> Iterator[tuple[str, str, str]]:
         yield from table.query(f"SELECT {text}->>'$', {start}, {end} FROM lists WHERE {rows}")
 
 
-def write_spans(
+def write_annotated(
     model: TrainedModel, table: FileTable, data: Dataset, form: str, path: AnyPath, *, probabilities: bool
 ) -> None:
     """Write the texts of a table with the spans that the model finds in them, atomically.

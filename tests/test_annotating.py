@@ -93,8 +93,8 @@ def plain(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.one_of(st.sampled_from(HARD), st.text("Eva Ash\u0301by\n👍", max_size=12)), max_size=5))
 def test_spans_are_those_of_the_tokens_wherever_they_stand(model: bilstm.TrainedModel, texts: list[str]) -> None:
-    together = model.predict_spans(texts, probabilities=True)
-    assert together == [model.predict_spans(text, probabilities=True) for text in texts]
+    together = model.annotate(texts, probabilities=True)
+    assert together == [model.annotate(text, probabilities=True) for text in texts]
     for text, spans in zip(texts, together, strict=True):
         bounds = token_bounds(text)
         tags = model.predict([split(text)])[0].tolist() if bounds else []
@@ -110,7 +110,7 @@ def test_every_front_finds_the_same(folder: Path, tmp_path: Path, name: str) -> 
     model = bilstm.load(folder / name)
     model.warn = False
     texts = [text for text in HARD if "\u2028" not in text]
-    expected = model.predict_spans(texts)
+    expected = model.annotate(texts)
     assert sum(map(len, expected)) > 5
     raw = "\n".join(texts) + "\n"
     lines = command("predict", folder / name, "-", "--format", "text", "--out", "-", given=raw).splitlines()
@@ -124,13 +124,13 @@ def test_every_front_finds_the_same(folder: Path, tmp_path: Path, name: str) -> 
         content = gzip.decompress(content) if out.endswith("gz") else content
         assert [json.loads(line) for line in content.splitlines()] == streamed
     given_objects = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in texts)
-    options = ("--spans", "json", "--out", "-")
+    options = ("--annotate", "json", "--out", "-")
     assert command("predict", folder / name, "-", *options, given=given_objects).splitlines() == lines
     (tmp_path / "texts.jsonl").write_text(given_objects)
     assert command("predict", folder / name, tmp_path / "texts.jsonl", *options).splitlines() == lines
     tagger = bilstm.SequenceTagger.load(folder / name)
     tagger.model_.warn = False
-    assert tagger.predict_spans(texts) == expected
+    assert tagger.annotate(texts) == expected
     from_file = model.adapted(reading=bilstm.ReadingOptions(format="text")).predict(tmp_path / "raw.txt")
     assert from_file.tolist() == [tag for text in texts if split(text) for tag in model.predict([split(text)])[0]]
 
@@ -143,7 +143,7 @@ def test_a_stream_may_be_cut_anywhere(model: bilstm.TrainedModel, size: int) -> 
 
     raw = model.adapted(reading=bilstm.ReadingOptions(format="text"))
     answers: list[bytes] = []
-    options = PredictionOptions(spans="doccano")
+    options = PredictionOptions(annotate="doccano")
     streamed = predict_stream(Cut("Eva 👍\r\n\nIn Ashby".encode()), answers.append, raw, options)
     found = [json.loads(line) for line in b"".join(answers).splitlines()]
     assert [each["text"] for each in found] == ["Eva 👍", "", "In Ashby"]
@@ -156,7 +156,7 @@ def test_a_stream_may_be_cut_anywhere(model: bilstm.TrainedModel, size: int) -> 
 
 def test_a_text_of_20_000_tokens(model: bilstm.TrainedModel) -> None:
     text = "In Ashby, Eva said so! " * 3334
-    spans = model.predict_spans(text)
+    spans = model.annotate(text)
     assert len(split(text)) > 20_000
     assert max(span["end"] for span in spans) > len(text) - 30
 
@@ -167,17 +167,17 @@ def test_what_is_written_is_read_again(folder: Path, tmp_path: Path) -> None:
     model.warn = False
     predicted = [tag for text in HARD[3:7] for tag in model.predict([split(text)])[0]]
     for form in ("json", "doccano"):
-        options = ("--format", "text", "--spans", form, "--force")
+        options = ("--format", "text", "--annotate", form, "--force")
         command("predict", folder / "docs", tmp_path / "raw.txt", *options, "--out", tmp_path / "out.jsonl")
         table = read_table(tmp_path / "out.jsonl", long=False)
         assert table.texts("label").tolist() == predicted
         assert table.guesses()[0][1].format == {"json": "prodigy"}.get(form, form)
-    options = ("--format", "text", "--spans", "label-studio", "--probabilities")
+    options = ("--format", "text", "--annotate", "label-studio", "--probabilities")
     command("predict", folder / "docs", tmp_path / "raw.txt", *options, "--out", tmp_path / "tasks.json")
     tasks = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))
     regions = [[each["value"] for each in task["predictions"][0]["result"]] for task in tasks]
     assert [[(r["start"], r["end"], r["labels"][0]) for r in each] for each in regions] == [
-        [(s["start"], s["end"], s["label"]) for s in spans] for spans in model.predict_spans(HARD[3:7])
+        [(s["start"], s["end"], s["label"]) for s in spans] for spans in model.annotate(HARD[3:7])
     ]
     assert all("score" in each for task in tasks for each in task["predictions"][0]["result"])
     command("predict", folder / "docs", tmp_path / "raw.txt", *options, "--out", tmp_path / "tasks.json")  # again
@@ -191,7 +191,7 @@ def test_annotations_are_evaluated_and_predicted(folder: Path, tmp_path: Path) -
     command("predict", folder / "words", folder / "docs.jsonl", "--out", tmp_path / "out.jsonl")
     first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert list(first) == ["text", "token", "start", "end", "label", "predicted", "probability"]
-    lines = command("predict", folder / "docs", folder / "words.conll", "--spans", "doccano", "--out", "-")
+    lines = command("predict", folder / "docs", folder / "words.conll", "--annotate", "doccano", "--out", "-")
     assert json.loads(lines.splitlines()[0]) == {
         "text": "Eva sold Ashby .",
         "label": [[0, 3, "person"], [9, 14, "town"]],
@@ -199,7 +199,7 @@ def test_annotations_are_evaluated_and_predicted(folder: Path, tmp_path: Path) -
 
 
 def test_highlighting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("--format", "text", "--spans", "highlight", "--out", "-", "--quiet")
+    options = ("--format", "text", "--annotate", "highlight", "--out", "-", "--quiet")
     assert command("predict", folder / "docs", "-", *options, given="Eva sold Far Ley.\n\n") == (
         "[Eva person] sold [Far Ley town].\n\n"
     )
@@ -229,7 +229,7 @@ def test_the_rule_is_the_models(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text("Lee-Ann B-person\nsaid O\nso O\n\n" * 30)
     compounds = bilstm.train(tmp_path / "a.conll", **SMALL)
     assert compounds.schema.tokens == "compounds"
-    assert compounds.predict_spans("Lee-Ann said so")[0]["text"] == "Lee-Ann"
+    assert compounds.annotate("Lee-Ann said so")[0]["text"] == "Lee-Ann"
     stated = compounds.adapted(reading=bilstm.ReadingOptions(tokens="words"))
     stated.warn = False
     assert stated.schema.token_rule == "words"
@@ -263,20 +263,29 @@ def test_raw_texts_for_models_without_tags(folder: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("predict no-tags - --spans json --out -", "labels are tags such as B-X, I-X and O: this one's are not"),
+        ("predict no-tags - --annotate json --out -", "labels are tags such as B-X, I-X and O: this one's are not"),
         (
-            "predict docs - --spans json --top 2 --out -",
-            "--spans writes texts with spans, which cannot be combined with",
+            "predict docs - --annotate json --top 2 --out -",
+            "--annotate writes texts with spans, which cannot be combined with",
         ),
-        ("predict docs - --spans json --events --out -", "cannot be combined with --events"),
-        ("predict docs - --spans highlight --out a.jsonl", "--spans highlight is for the terminal: it needs --out -"),
-        ("predict docs - --spans label-studio --out -", "one JSON array, which no stream can be"),
+        ("predict docs - --annotate json --events --out -", "cannot be combined with --events"),
+        (
+            "predict docs - --annotate highlight --out a.jsonl",
+            "highlight is for the terminal: it needs --out -",
+        ),
+        ("predict docs - --annotate label-studio --out -", "one JSON array, which no stream can be"),
         ("predict docs - --out a.json", "predictions for the standard input are written as .ndjson, or to -"),
         ("predict docs docs.jsonl --out a.json", "predictions are one JSON object per line; use .ndjson or .jsonl"),
-        ("predict docs docs.jsonl --spans json --out a.csv", "spans in the form json are written to .ndjson or .jsonl"),
-        ("predict docs docs.jsonl --spans json --out a.json", "are written to .ndjson or .jsonl, or to -"),
-        ("predict docs docs.jsonl --spans label-studio --out a.jsonl", "are written to .json, or to -"),
-        ("predict docs words.conll --spans json --out lists.jsonl", "lists.jsonl exists and is not a file of predict"),
+        (
+            "predict docs docs.jsonl --annotate json --out a.csv",
+            "texts in the form json are written to .ndjson",
+        ),
+        ("predict docs docs.jsonl --annotate json --out a.json", "are written to .ndjson or .jsonl, or to -"),
+        ("predict docs docs.jsonl --annotate label-studio --out a.jsonl", "are written to .json, or to -"),
+        (
+            "predict docs words.conll --annotate json --out lists.jsonl",
+            "lists.jsonl exists and is not a file of",
+        ),
         ("predict docs words.conll --misaligned skip --out a.csv", "says how annotated texts are read, and has no"),
         ("predict docs raw.txt --out a.jsonl", "for raw texts, predict has --format text"),
         ("predict docs empty.txt --format text --out a.jsonl", "empty.txt is empty: it has no row"),
@@ -296,15 +305,15 @@ def test_models_of_more_than_tokens_are_refused(folder: Path, tmp_path: Path) ->
     (tmp_path / "a.conll").write_text(rows * 10)
     model = bilstm.train(tmp_path / "a.conll", features=["token", "column_2"], **SMALL)
     with pytest.raises(UserError, match="at each step the model reads 'token', 'column_2': give it tables"):
-        model.predict_spans("a b")
+        model.annotate("a b")
     raw = model.adapted(reading=bilstm.ReadingOptions(format="text"))
     with pytest.raises(UserError, match="raw text has tokens and nothing else"):
-        predict_stream(io.BytesIO(b"a"), len, raw, PredictionOptions(spans="json"))
+        predict_stream(io.BytesIO(b"a"), len, raw, PredictionOptions(annotate="json"))
     with pytest.raises(UserError, match="texts are strings, but text 1 is a list"):
-        bilstm.load(folder / "docs").predict_spans(["a", ["b"]])
+        bilstm.load(folder / "docs").annotate(["a", ["b"]])
     reviews = bilstm.train({"t": ["a b"] * 20, "y": ["p", "q"] * 10}, text="t", label="y", **SMALL)
     with pytest.raises(UserError, match="for labels of time steps, but the model's task is sequence-label"):
-        reviews.predict_spans("a")
+        reviews.annotate("a")
 
 
 def test_folders(folder: Path, tmp_path: Path) -> None:
