@@ -38,8 +38,8 @@ help: ## list the targets
 demo: $(VENV)/.with-cli ## run the demonstration: the tutorial's model, its table and its plot
 	$(BIN)/bilstm demo --out build/demo
 
-test: $(VENV)/.with-test ## run all tests; PYTEST='-k word' passes options on
-	$(BIN)/python -m pytest $(PYTEST)
+test: $(VENV)/.with-test ## run all tests, one process per CPU; PYTEST='-k word' passes options on
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal $(PYTEST)
 
 test-fast: $(VENV)/.with-test ## run a part of the tests of every room, half a minute
 	$(BIN)/python -m pytest --fast $(PYTEST)
@@ -52,7 +52,7 @@ test-duckdb: $(VENV)/.with-test ## run the tests of tables with the oldest DuckD
 	  tests/test_manyfiles.py
 
 test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; sktime's checks
-	@$(PIP) install -c constraints.txt sktime
+	@$(PIP) install -c constraints.txt sktime amqtt
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 
 lint: $(VENV)/.with-lint ## check style and types

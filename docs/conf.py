@@ -20,6 +20,7 @@ NAVIGATION = {
         "/docs/tables",
         "/docs/recordings",
         "/docs/long-recordings",
+        "/docs/streams",
         "/docs/words",
         "/docs/names",
         "/docs/annotations",

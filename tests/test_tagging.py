@@ -378,15 +378,33 @@ def test_labels_without_a_scheme(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["B-X", "I-X", "noun"], "'B-X', 'I-X' look like tags, but 'noun' is none, so that labels have no scheme"),
-        (["B-X", "E-X", "L-X"], "labels look like tags, but no scheme has the prefixes B, E, L"),
+        (
+            ["B-X", "I-X", "noun"],
+            "line 3: 'noun' is no tag, but 'B-X', 'I-X' look like tags, so that labels have no sch",
+        ),
+        (["B-X", "E-X", "L-X"], "line 3: 'L-X' is of no scheme that has 'B-X', 'E-X', so that labels have no scheme"),
+        (["O", "B_X", "I_X"], "line 2: 'B_X' looks like a tag, but tags are written as 'B-X', so that labels have no"),
+        (["b-X", "i-X", "O"], "line 1: 'b-X' looks like a tag, but tags are written as 'B-X', so that labels have no"),
     ],
 )
+@pytest.mark.parametrize("output", ["softmax", "crf"])
 def test_labels_of_a_mixed_scheme_are_reported(
-    labels: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    labels: list[str], message: str, output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    SequenceTagger(verbose=True, units=2, layers=1, epochs=1, output="crf").fit([np.ones((3, 1))] * 4, [labels] * 4)
-    assert f"\n{message}\n" in capsys.readouterr().out
+    """With the first that fits no scheme, whatever the output."""
+    path = tmp_path / "train.conll"
+    path.write_text("".join(f"x {label}\n" for label in labels) + "\n" + "y O\ny O\n\n" * 4)
+    assert f"note: {path}, {message}" in "\n".join(said_of(path, "--validation-split=0", f"--output={output}"))
+    SequenceTagger(verbose=True, units=2, layers=1, epochs=1, output=output).fit(
+        [np.ones((3, 1))] * 4, [labels, ["O"] * 3] * 2
+    )
+    assert message.partition(": ")[2] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labels", [["E-mail", "S-Bahn", "O"], ["b-flat", "O", "i-x"], ["noun", "verb", "B_X"]])
+def test_other_labels_are_not_taken_for_tags(labels: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    SequenceTagger(verbose=True, units=2, layers=1, epochs=1).fit([np.ones((3, 1))] * 4, [labels] * 4)
+    assert "scheme" not in capsys.readouterr().out
 
 
 def test_training_once_more(folder: Path) -> None:
@@ -414,8 +432,8 @@ def test_training_once_more(folder: Path) -> None:
             {"output": "crf", "window": 3},
             "window cuts sequences, whose labels output .crf. predicts together",
         ),
-        ({"scheme": "IOB2"}, "scheme has no effect: it says which transitions output 'crf' forbids; leave it out"),
-        ({"output": "viterbi"}, "output must be one of 'softmax', 'crf', not 'viterbi'"),
+        ({"scheme": "IOB2"}, "scheme has no effect: it says which transitions outputs 'crf' and 'constrained' forbid"),
+        ({"output": "viterbi"}, "output must be one of 'softmax', 'constrained', 'crf', not 'viterbi'"),
         ({"output": "crf", "scheme": "XYZ"}, "scheme must be one of IO, IOB2, .* and none, not 'XYZ'"),
     ],
 )

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,20 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence  #
 
 import bilstm.torch  # noqa: E402
 from bilstm import utils  # noqa: E402
-from bilstm.torch.recurrent import _OnEngine  # noqa: E402
+from bilstm.torch.recurrent import OnEngine  # noqa: E402
 
 Tensor = Any
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """PyTorch's threads wait busily, which takes most of the time of small tests where processors are few."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 KINDS = ("LSTM", "GRU")
 
 
@@ -450,7 +462,7 @@ def test_copies_and_pickles(kind: str) -> None:
     torch.save(ours, file)
     file.seek(0)
     for copied in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours)), torch.load(file, weights_only=False)):
-        assert isinstance(copied, _OnEngine)
+        assert isinstance(copied, OnEngine)
         assert bits(copied(x)) == expected
         with torch.no_grad():
             next(copied.parameters()).add_(1)

@@ -204,6 +204,24 @@ def evaluation(path: str, report: dict[str, Any]) -> list[str]:
     return lines + [f"note: {note}" for note in report["notes"]]
 
 
+def delays(path: str, reports: Sequence[dict[str, Any]]) -> list[str]:
+    """What `evaluate_delays` found: a row for each look-ahead."""
+    first = reports[0]
+    keys = _LEADING[first["task"].partition("-")[2]]
+    parts = [(name, title) for name, title in (("spans", "F1 of spans"), ("events", "F1 of events")) if first.get(name)]
+    rows = [["look-ahead", "delay", *(_TITLES[key] for key in keys), *(title for _, title in parts)]]
+    for report in reports:
+        delay = "the whole sequence" if report["delay"] is None else counted(report["delay"], "step")
+        delay = delay if report["block"] == 1 else f"{report['look_ahead']:,} to {delay}"
+        figures = [_figure(report, key) for key in keys] + [_figure(report[name], "f1") for name, _ in parts]
+        rows.append([str(report["look_ahead"]), delay, *figures])
+    lines = [f"{path}: {counted(first['sequences'], 'sequence')}, {counted(first['steps'], 'labelled step')}"]
+    lines += aligned(rows)
+    if first["intervals"]:
+        lines.append(f"in brackets: 95 % intervals, from resampling whole {first['clusters_of']} {RESAMPLES:,} times")
+    return lines + [f"note: {note}" for note in first["notes"]]
+
+
 def _further(report: dict[str, Any]) -> list[str]:
     """Scores of sequences, and the probabilities before they were scaled."""
     lines = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bilstm.estimators.base import LabelEstimator, check_is_fitted
+from bilstm.model.spans import Span
 
 
 class SequenceTagger(LabelEstimator):
@@ -22,6 +23,17 @@ class SequenceTagger(LabelEstimator):
         classes_: (n_classes,) the labels, sorted; of several a step, their column names or 0 to n_labels - 1.
         multilabel_: whether steps have several labels.
     """
+
+    def predict_spans(self, X: Any) -> list[list[Span]]:
+        """The spans that predicted tags such as B-X and I-X mark: see `TrainedModel.predict_spans`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            UserError: the labels mark no spans.
+            ValueError: X is not like that of the fit.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.predict_spans(self._open_known(X))
 
     def annotate(self, X: str | Sequence[str], *, probabilities: bool = False) -> Any:
         """The spans that tags such as B-X and I-X mark in raw texts: see `TrainedModel.annotate`.

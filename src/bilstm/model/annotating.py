@@ -15,10 +15,12 @@ from bilstm.data.dataset import Dataset
 from bilstm.data.documents import joined
 from bilstm.data.filetable import FileTable
 from bilstm.data.marked import UNTYPED, MarkedText, TokenSpan, written
+from bilstm.data.schema import Schema
 from bilstm.data.tokens import token_bounds
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, replacing
-from bilstm.metrics.spans import find_spans, is_bio
+from bilstm.metrics.spans import find_spans
+from bilstm.model.spans import check_spans, span_chunks
 from bilstm.ragged import chunks
 from bilstm.tasks import LabelTask, Task
 
@@ -27,47 +29,49 @@ if TYPE_CHECKING:
 
 _TEXTS = 1000  # that are read from a table at a time
 _DECIMALS = 6
-
-
-def check_tags(task: Task) -> LabelTask:
-    """The task, if it predicts tags that mark spans.
-
-    Raises:
-        UserError: it does not.
-    """
-    if not isinstance(task, LabelTask) or task.per_sequence:
-        raise UserError(f"spans are found by models for labels of time steps, but the model's task is {task.kind}")
-    if not is_bio(task.classes):
-        raise UserError("spans are found by models whose labels are tags such as B-X, I-X and O: this one's are not")
-    return task
+_WHAT = "an annotation of texts"
 
 
 def default_form(task: Task) -> str | None:
-    """The form of spans in raw texts, unless another is chosen; None for a task without spans."""
-    return "json" if isinstance(task, LabelTask) and not task.per_sequence and is_bio(task.classes) else None
+    """The form of annotated texts for a task, unless another is chosen; None for a task without spans."""
+    return "json" if isinstance(task, LabelTask) and task.spans else None
 
 
-def span_labels(task: LabelTask) -> list[str]:
-    """The labels that spans may have, sorted."""
-    types = find_spans(np.zeros(0, np.int64), np.zeros(1, np.int64), task.classes)[1]
+def span_labels(task: Task) -> list[str]:
+    """The labels that spans may have, sorted.
+
+    Raises:
+        UserError: the task has no spans.
+    """
+    classes = check_spans(task, _WHAT).classes
+    types = find_spans(np.zeros(0, np.int64), np.zeros(1, np.int64), classes)[1]
     return [type_ or UNTYPED for type_ in types]
 
 
+def token_column(schema: Schema) -> str:
+    """The feature that is shown as the text, where only tokens are known: the first that is text.
+
+    Raises:
+        UserError: the model reads numbers only.
+    """
+    if not schema.categorical:
+        raise UserError("--annotate writes texts, but the model reads numbers only: use --spans or --events")
+    return schema.categorical[0].name
+
+
 def found_spans(model: TrainedModel, data: Dataset) -> Iterator[list[TokenSpan]]:
-    """The spans in each sequence, as `conlleval` counts them; the probability is the mean of that of its tags."""
-    task = check_tags(model.task)
-    for group, steps, outputs in model.output_chunks(data.values):
-        offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
-        events, types = find_spans(outputs.labels, offsets, task.classes)
+    """The spans in each sequence, with their probabilities: see `TrainedModel.predict_spans`.
+
+    Raises:
+        UserError: the model's labels mark no spans.
+    """
+    check_spans(model.task, _WHAT)
+    for group, _, (events, types, probabilities) in span_chunks(model, data.values):
         found: list[list[TokenSpan]] = [[] for _ in range(group.stop - group.start)]
-        firsts, lasts = (offsets[events.sequences] + ends for ends in (events.onsets, events.offsets))
-        confidences = np.append(outputs.confidences.astype(np.float64), 0.0)
-        ends = np.stack([firsts, lasts + 1], axis=1).ravel()
-        sums = np.add.reduceat(confidences, ends)[::2] if len(ends) else np.zeros(0)
-        means = np.round(sums / (lasts + 1 - firsts), _DECIMALS)
-        columns = (events.sequences, events.onsets, events.offsets, events.classes, means)
-        for sequence, first, last, type_, mean in zip(*(column.tolist() for column in columns), strict=True):
-            found[sequence].append(TokenSpan(first, last, types[type_] or UNTYPED, min(mean, 1.0)))
+        rounded = np.round(probabilities, _DECIMALS)
+        columns = (events.sequences, events.onsets, events.offsets, events.classes, rounded)
+        for sequence, first, last, type_, probability in zip(*(column.tolist() for column in columns), strict=True):
+            found[sequence].append(TokenSpan(first, last, types[type_] or UNTYPED, probability))
         yield from found
 
 
@@ -77,7 +81,7 @@ def mark_texts(model: TrainedModel, texts: Sequence[str]) -> list[MarkedText]:
     Raises:
         UserError: the model predicts no tags, or reads more than tokens.
     """
-    check_tags(model.task)
+    check_spans(model.task, _WHAT)
     column, rule = model.schema.token_column(), model.schema.token_rule
     bounds = [token_bounds(text, rule) for text in texts]
     filled = [
@@ -117,9 +121,7 @@ def marked_rows(model: TrainedModel, table: FileTable, data: Dataset) -> Iterato
                 spans, following = next(found), next(filled)
             yield MarkedText(text, list(zip(json.loads(starts), json.loads(ends), strict=True)), spans)
         return
-    name = next((column.name for column in model.schema.categorical), None)
-    if name is None:
-        raise UserError("spans of texts are found by models of text, but this one reads numbers only")
+    name = token_column(model.schema)
     offsets = data.values.offsets
     for group in chunks(offsets, scratch.BLOCK):
         tokens = table.values(name, data.rows[offsets[group.start] : offsets[group.stop]])
@@ -149,7 +151,7 @@ def write_annotated(
     Raises:
         UserError: the file cannot be written, or the model finds no spans in such texts.
     """
-    labels = span_labels(check_tags(model.task))
+    labels = span_labels(model.task)
     with replacing(path) as temporary, open(temporary, "wb") as raw:
         file = raw
         if Path(path).suffix == ".gz":

@@ -13,6 +13,7 @@ from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import number_signs
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
+from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import UserError, counted, listed, shown
 
 FeatureKind = Literal["numeric", "categorical"]
@@ -43,6 +44,8 @@ class ColumnOptions:
         task: which task is meant, one of `bilstm.tasks.KINDS`; None: what is certain from the table.
         classes: the labels that there are, where not all need occur.
         reading: how files are read.
+        vectors: a file of word vectors for the feature that is words, or feature -> file; see `read_vectors`.
+        all_vectors: whether all words of these are kept, rather than those of the training rows.
     """
 
     sequence: str | None = None
@@ -58,6 +61,8 @@ class ColumnOptions:
     task: str | None = None
     classes: Sequence[Any] | None = None
     reading: ReadingOptions = PLAIN
+    vectors: VectorFiles | None = None
+    all_vectors: bool = False
 
 
 def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, FeatureKind], list[str]]:

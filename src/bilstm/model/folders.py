@@ -122,7 +122,7 @@ class FolderPredictions:
         if self._options.annotate or reading.format in (*ANNOTATIONS, "text") or file.suffix == ".json":
             other = ".json" if self._options.annotate == "label-studio" else ".ndjson"
             return file.name if own == "ndjson" and file.suffix != ".json" and other != ".json" else file.name + other
-        if own == "conll" and (self._options.events or task.per_sequence) and reading.format in (None, "conll"):
+        if own == "conll" and (self._options.runs or task.per_sequence) and reading.format in (None, "conll"):
             return f"{file.name}.csv"
         return file.name if own is not None else f"{file.name}.{reading.format}"
 

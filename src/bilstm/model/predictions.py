@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from bilstm.data.writing import (
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
-from bilstm.model.annotating import check_tags, write_annotated
+from bilstm.model.annotating import write_annotated
+from bilstm.model.spans import check_spans, span_chunks
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import IndexArray
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
@@ -43,6 +44,7 @@ from bilstm.tasks.labels import check_background
 DECIMALS = 6
 EVENTS = ("sequence", "start", "end", "label", "confidence")
 ANNOTATED = ("text", "tokens", "spans")
+SPANS = (*EVENTS[:-1], "probability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class PredictionOptions:
         top: how many of the likeliest labels to give, each with its probability.
         events: whether to give runs of equal labels instead of steps.
         background: the label that is no event.
+        spans: whether to give the spans that tags such as B-X and I-X mark instead of steps.
         annotate: the form in which to give texts with spans instead of steps, one of `bilstm.data.marked.FORMS`;
             `probabilities` then are those of the spans.
     """
@@ -62,7 +65,13 @@ class PredictionOptions:
     top: int = 1
     events: bool = False
     background: str | None = None
+    spans: bool = False
     annotate: str | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether to give runs of steps, which are a table of their own."""
+        return self.events or self.spans
 
     def check(self, task: Task) -> None:
         """Refuse what a model for this task cannot give.
@@ -73,15 +82,17 @@ class PredictionOptions:
         if self.annotate is not None:
             if self.annotate not in FORMS:
                 raise UserError(f"--annotate is one of {', '.join(FORMS)}, and not {shown(self.annotate)}")
-            if self.events or self.top > 1:
-                other = "--events" if self.events else "--top"
+            if self.runs or self.top > 1:
+                other = "--events" if self.events else "--spans" if self.spans else "--top"
                 raise UserError(f"--annotate writes texts with spans, which cannot be combined with {other}")
-            check_tags(task)
+            check_spans(task, "--annotate")
             return
         if self.probabilities and task.what == "quantity":
             raise UserError("--probabilities gives the probabilities of labels, but the model predicts quantities")
         if self.events and (task.per_sequence or not isinstance(task, LabelTask)):
             raise UserError(f"--events is for labels of time steps, but the model's task is {task.kind}")
+        if self.spans:
+            check_spans(task, "--spans")
         if not isinstance(task, LabelTask):
             if self.top > 1:
                 raise UserError(f"--top is for one label at a time, but the model's task is {task.kind}")
@@ -118,7 +129,7 @@ def predicted_columns(
         output_rows: for each row of outputs its row in the columns.
         length: the number of rows of the columns.
     """
-    task, names = model.task, options.names(model.task)
+    task = model.task
     columns: list[npt.NDArray[Any]] = []
     for group, steps, outputs in model.output_chunks(data.values):
         rows = output_rows[group if data.per_sequence else steps]
@@ -127,6 +138,17 @@ def predicted_columns(
             columns = [_empty(length, value.dtype) for value in values]
         for column, value in zip(columns, values, strict=True):
             column[rows] = value
+    return _named(task, options, columns)
+
+
+def columns_of(task: Task, options: PredictionOptions, outputs: Outputs) -> dict[str, Addition]:
+    """Columns of predictions, by their names, with a row for each row of outputs."""
+    return _named(task, options, _values(task, outputs, options))
+
+
+def _named(task: Task, options: PredictionOptions, columns: list[npt.NDArray[Any]]) -> dict[str, Addition]:
+    """Columns, in the order of `_values`, by their names."""
+    names = options.names(task)
     if isinstance(task, LabelTask):
         likeliest = 2 * options.top
         labels = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
@@ -162,13 +184,14 @@ def _values(task: Task, outputs: Outputs, options: PredictionOptions) -> list[np
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of equal labels.
+    """Runs of steps: of equal labels, or those that are spans.
 
     Attributes:
         first, last: (runs,) the positions of their first and last steps in the data.
         first_step, last_step: (runs,) the same, counted from their sequence's first step.
         codes: (runs,) their labels.
-        confidences: (runs,) the mean probability of the label over their steps.
+        confidences: (runs,) how sure they are: of equal labels the mean probability of the label over their steps, of
+            spans their own.
     """
 
     first: IndexArray
@@ -179,11 +202,26 @@ class Runs:
     confidences: npt.NDArray[np.float64]
 
 
-def find_runs(model: TrainedModel, data: Dataset, background: str | None) -> list[Runs]:
-    """The runs of equal predicted labels, without those of the background; some sequences in each part."""
+def find_runs(
+    model: TrainedModel, data: Dataset, options: PredictionOptions
+) -> tuple[Sequence[str], Sequence[str], list[Runs]]:
+    """The names of the columns of runs, those of their labels, and the runs, some sequences' in each part."""
+    if not options.spans:
+        assert isinstance(model.task, LabelTask)
+        return EVENTS, model.task.classes, list(_equal_labels(model, data, options.background))
+    types: list[str] = []
+    chunks = []
+    for group, steps, (events, types, probabilities) in span_chunks(model, data.values):  # noqa: B007
+        begins = data.values.offsets[group.start + events.sequences]
+        ends = begins + events.onsets, begins + events.offsets, events.onsets, events.offsets
+        chunks.append(Runs(*ends, events.classes, rounded(probabilities)))
+    return SPANS, types, chunks
+
+
+def _equal_labels(model: TrainedModel, data: Dataset, background: str | None) -> Iterator[Runs]:
+    """The runs of equal predicted labels, without those of the background."""
     assert isinstance(model.task, LabelTask)
     ground = check_background(model.task.classes, background)
-    chunks = []
     for group, steps, outputs in model.output_chunks(data.values):
         offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
         runs = find_events(outputs.labels, offsets)
@@ -192,8 +230,7 @@ def find_runs(model: TrainedModel, data: Dataset, background: str | None) -> lis
         kept = runs.classes != (-1 if ground is None else ground)
         ends = (first + steps.start, last + steps.start, runs.onsets, runs.offsets, runs.classes)
         confidences = rounded(sums / (last + 1 - first))
-        chunks.append(Runs(*(each[kept] for each in (*ends, confidences))))
-    return chunks
+        yield Runs(*(each[kept] for each in (*ends, confidences)))
 
 
 def check_predictions_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), force: bool = False) -> None:
@@ -223,7 +260,7 @@ def _holds_predictions(path: AnyPath) -> bool:
         _, first = next(json_objects(Path(path)))
         return first.keys() == {"data", "predictions"}
     names = column_names(path)
-    return tuple(names) in (EVENTS, ANNOTATED) or any(re.match("predicted(_|$)", name) for name in names)
+    return tuple(names) in (EVENTS, SPANS, ANNOTATED) or any(re.match("predicted(_|$)", name) for name in names)
 
 
 def check_predictions(table: FileTable, options: PredictionOptions, model: TrainedModel, path: AnyPath) -> Format:
@@ -243,13 +280,13 @@ def check_predictions(table: FileTable, options: PredictionOptions, model: Train
                 f"cannot write {path}: texts in the form {options.annotate} are written to {right}, or to -"
             )
         return output
-    own_table = options.events or (task.per_sequence and not table.lists)
+    own_table = options.runs or (task.per_sequence and not table.lists)
     if not own_table:
         return check_output(table, options.names(task), path, lists=not task.per_sequence)
     if output == "conll":
-        what = "events" if options.events else "predictions for sequences"
+        what = "spans" if options.spans else "events" if options.events else "predictions for sequences"
         raise UserError(f"cannot write {path}: {what} are a table of their own; use .csv, .parquet or .ndjson")
-    if not options.events and model.schema.sequence in options.names(task):
+    if not options.runs and model.schema.sequence in options.names(task):
         check_new_names(table, [str(model.schema.sequence)])
     return output
 
@@ -265,8 +302,8 @@ def write_predictions(
     output = check_predictions(table, options, model, path)
     if options.annotate:
         write_annotated(model, table, data, options.annotate, path, probabilities=options.probabilities)
-    elif options.events:
-        _write_events(model, table, data, options, path, output)
+    elif options.runs:
+        _write_runs(model, table, data, options, path, output)
     elif not model.task.per_sequence:
         write_table(table, predicted_columns(model, data, options, data.rows, len(data.rows)), path)
     else:
@@ -280,7 +317,7 @@ def write_predictions(
             write_sequences(table, columns, path, output, firsts, model.schema.sequence or table.own_sequence)
 
 
-def _write_events(
+def _write_runs(
     model: TrainedModel,
     table: FileTable,
     data: Dataset,
@@ -289,9 +326,9 @@ def _write_events(
     output: Format,
 ) -> None:
     """Collect the runs in the table's database, which joins them with the cells that name their ends."""
-    assert isinstance(model.task, LabelTask)
+    header, labels, chunks = find_runs(model, data, options)
     create = "CREATE OR REPLACE TABLE runs AS SELECT * FROM additions"
-    for runs in find_runs(model, data, options.background):
+    for runs in chunks:
         columns = {
             "first_row": data.rows[runs.first],
             "last_row": data.rows[runs.last],
@@ -314,9 +351,9 @@ def _write_events(
         moment = moments[0] if len(moments) == 1 else f"concat_ws(' ', {', '.join(moments)})"
         cells = f"(SELECT rowid AS r, {moment} AS moment FROM cells)"
         joins = f"JOIN {cells} AS a ON a.r = first_row JOIN {cells} AS z ON z.r = last_row"
-    names = ", ".join(map(literal, model.task.classes))
+    names = ", ".join(map(literal, labels or ("",)))
     values = ("s.key", start, end, f"([{names}])[1 + code]", "confidence")
-    selected = ", ".join(f'{value} AS "{name}"' for value, name in zip(values, EVENTS, strict=True))
+    selected = ", ".join(f'{value} AS "{name}"' for value, name in zip(values, header, strict=True))
     sql = (
         f"SELECT {selected} FROM (SELECT rowid AS number, * FROM runs) "
         f"JOIN (SELECT rowid AS r, {sequence} AS key FROM cells) AS s ON s.r = first_row {joins} ORDER BY number"

@@ -9,19 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.characters import CharacterColumn
 from bilstm.data.conll import LABEL, TOKEN
 from bilstm.data.dataset import Dataset
-from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.features import CategoricalColumn, NumericColumn, spelled_columns
 from bilstm.data.filetable import FileTable
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema, read_numbers
+from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.tokens import fitting_rule
+from bilstm.data.wordvectors import files_of_features, fit_vectors
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
 from bilstm.model.fingerprint import fingerprint
 from bilstm.model.holdout import check_groups, set_aside
-from bilstm.ragged import IndexArray, chunks, steps_between
+from bilstm.ragged import FloatArray, IndexArray, chunks, steps_between
 from bilstm.tasks import Task
 from bilstm.tasks.finding import find_target, find_task, read_truth
 from bilstm.tasks.labels import LabelTask
@@ -41,6 +44,7 @@ class Prepared:
         test: the test set; None if none was split off.
         gap_steps: steps between blocks of time that are in no set.
         recordings: the fingerprint of the whole sequences that blocks of time were cut from.
+        vectors: feature -> (size, dimensions) the word vectors that training begins with.
     """
 
     table: Table
@@ -52,6 +56,18 @@ class Prepared:
     test: Dataset | None = None
     gap_steps: int = 0
     recordings: tuple[int, ...] = ()
+    vectors: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
+
+    def without_characters(self) -> Prepared:
+        """The table as a network takes it that reads no characters."""
+        if self.schema.characters is None:
+            return self
+        sets = {name: getattr(self, name) for name in ("training", "validation", "test")}
+        return dataclasses.replace(
+            self,
+            schema=self.schema.without_characters(),
+            **{name: data and data.without_words() for name, data in sets.items()},
+        )
 
 
 def prepare(
@@ -64,6 +80,7 @@ def prepare(
     validation_split: float | None = None,
     test_split: float = 0.0,
     window: int | None = None,
+    characters: str | None = None,
     seed: int = 0,
 ) -> Prepared:
     """Decide what each column is, set sequences aside for validation, and encode.
@@ -79,6 +96,7 @@ def prepare(
         test_split: the share for a test set besides.
         window: the steps of the windows that are trained on, of the longest where they vary. With it, a table without a
             sequence column is one sequence, and blocks of time are set aside where whole sequences are too few.
+        characters: as in `TrainingOptions`.
         seed: chooses the validation and the test set.
 
     Raises:
@@ -108,7 +126,8 @@ def prepare(
     training, *others = division.parts
     fitted_rows = sequences.rows[: sequences.offsets[training.stop]]
     task = task.fitted(truth[: training.stop] if task.per_sequence else truth[: len(fitted_rows)])
-    schema = dataclasses.replace(_fit(table, kinds, fitted_rows, options), one_sequence=one_sequence)
+    schema, vectors = _fit(table, kinds, fitted_rows, options, characters, notes)
+    schema = dataclasses.replace(schema, one_sequence=one_sequence)
     recordings: tuple[int, ...] = ()
     if division.blocks:
         uncut = schema.encode(table, whole)
@@ -122,7 +141,7 @@ def prepare(
         read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels")
         aside = without_unseen(read, task)
     own, gaps = encoded.part(training), division.gap_steps
-    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings)
+    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings, vectors)
 
 
 def read_dataset(
@@ -228,12 +247,21 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
     return dataclasses.replace(options, sequence=sequence, label=label)
 
 
-def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options: ColumnOptions) -> Schema:
-    """Fit each column to these rows.
+def _fit(
+    table: Table,
+    kinds: dict[str, FeatureKind],
+    rows: IndexArray,
+    options: ColumnOptions,
+    characters: str | None,
+    notes: list[str],
+) -> tuple[Schema, dict[str, FloatArray]]:
+    """Fit each column to these rows, and read the word vectors of features; notes are added.
 
     Raises:
-        UserError: spelling is to count, but there is no text.
+        UserError: spelling is to count, or characters are to be read, but there is no text; word vectors are unfit.
     """
+    if characters not in (None, "none") and "categorical" not in kinds.values():
+        raise UserError(f"{table.label} has no feature that is text, whose characters could be read; leave them out")
     if options.spelling and "categorical" not in kinds.values():
         raise UserError(f"spelling=True, but {table.label} has no feature that is text, whose spelling could count")
     numeric = [NumericColumn.fit(n, read_numbers(table, n), rows) for n, kind in kinds.items() if kind == "numeric"]
@@ -250,8 +278,13 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
     ]
     alone = categorical[0] if len(kinds) == 1 and categorical and options.text is None else None
     rule = None if alone is None else table.reading.tokens or fitting_rule(alone.vocabulary)
+    spelled = next((column.name for column in categorical if column.part != WHOLE), None)
+    if spelled is None and characters not in (None, "none"):
+        spelled = categorical[0].name
+    reads = spelled is not None and characters != "none"
+    categorical, vectors = _with_vectors(table, categorical, chosen, options, notes)
     named = table.format != "memory" or any(not name.isdigit() and name != "words" for name in kinds)
-    return Schema(
+    schema = Schema(
         options.sequence,
         options.order,
         tuple(numeric),
@@ -261,7 +294,40 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
         text=options.text,
         reading=_remembered(table),
         tokens=rule,
+        characters=CharacterColumn.fit(spelled, table.counts(spelled, chosen)) if spelled and reads else None,
     )
+    return schema, vectors
+
+
+def _with_vectors(
+    table: Table,
+    columns: list[CategoricalColumn],
+    chosen: npt.NDArray[np.bool_],
+    options: ColumnOptions,
+    notes: list[str],
+) -> tuple[list[CategoricalColumn], dict[str, FloatArray]]:
+    """The columns with those of word vectors, each after the others of its feature, and the vectors.
+
+    Raises:
+        UserError: the vectors are unfit, or it is not clear for which feature they are.
+    """
+    if options.vectors is None:
+        if options.all_vectors:
+            raise UserError(
+                "all_vectors has no effect: there is no file of word vectors, which --vectors (vectors=…) names"
+            )
+        return columns, {}
+    texts = list(dict.fromkeys(column.name for column in columns))
+    files = files_of_features(options.vectors, texts, spelled_columns(columns))
+    joined, vectors = list[CategoricalColumn](), dict[str, FloatArray]()
+    for name in texts:
+        joined += [column for column in columns if column.name == name]
+        if name in files:
+            words = {text for text, _ in table.counts(name, chosen) if text}
+            column, vectors[name], more = fit_vectors(name, words, files[name], everything=options.all_vectors)
+            joined.append(column)
+            notes += more
+    return joined, vectors
 
 
 def _remembered(table: Table) -> ReadingOptions:

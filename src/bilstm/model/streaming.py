@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -22,16 +23,16 @@ from bilstm.data.frames import read_cells
 from bilstm.data.marked import MarkedText, TokenSpan, line_of
 from bilstm.data.memory import MemoryTable
 from bilstm.data.sources import divide_texts
-from bilstm.data.writing import DictionaryColumn
+from bilstm.data.writing import Addition, DictionaryColumn
 from bilstm.errors import UserError, shown
-from bilstm.model.annotating import check_tags, found_spans, span_labels
+from bilstm.model.annotating import found_spans, span_labels, token_column
 from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
-from bilstm.model.predictions import EVENTS, PredictionOptions, find_runs, predicted_columns
+from bilstm.model.predictions import PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
 from bilstm.model.trained import TrainedModel
+from bilstm.models.lookahead import LookAhead
 from bilstm.ragged import Extent, IndexArray
 from bilstm.signals import held
-from bilstm.tasks import LabelTask
 
 REMEMBERED = 10_000  # the last sequences, whose rows may not come again
 
@@ -78,6 +79,9 @@ def predict_stream(
     model: TrainedModel,
     options: PredictionOptions,
     on_error: Callable[[UserError], object] | None = None,
+    *,
+    look_ahead: LookAhead | None = None,
+    block: int = 1,
 ) -> Streamed:
     """Predict for sequences as they come.
 
@@ -92,6 +96,9 @@ def predict_stream(
         write: takes the answers for one or several whole sequences.
         on_error: takes what is wrong with a line, which is left out, or with a sequence, all of whose lines are. None:
             raise it.
+        look_ahead: None: answers come when a sequence is complete. Else for a row as soon as this number of further
+            rows of its sequence, which are then in order, have come; see `TrainedModel.stream`.
+        block: how many rows become final together.
 
     Raises:
         UserError: a line is not a JSON object, or not one that the model can take; the answers for the sequences that
@@ -102,7 +109,14 @@ def predict_stream(
         raise UserError(
             "the tasks of Label Studio are one JSON array, which no stream can be: give a file instead of -"
         )
-    stream, arrivals = _Stream(write, model, options, on_error), Arrivals(source)
+    stream: LineStream
+    if look_ahead is None:
+        stream = _WholeSequences(write, model, options, on_error)
+    else:
+        from bilstm.model.livelines import LiveLines
+
+        stream = LiveLines(write, model, options, on_error, look_ahead, block)
+    arrivals = Arrivals(source)
     while not arrivals.ended:
         with held() if arrivals.wait() else contextlib.nullcontext():
             stream.take(arrivals.lines())
@@ -113,8 +127,8 @@ def predict_stream(
     return stream.streamed
 
 
-class _Stream:
-    """What has come and is not yet answered: the lines of the sequence that is not complete."""
+class LineStream(ABC):
+    """Lines in, answers out: reads lines, and refuses those that do not fit the sequences so far."""
 
     def __init__(
         self,
@@ -124,17 +138,16 @@ class _Stream:
         on_error: Callable[[UserError], object] | None,
     ) -> None:
         self._write, self._model, self._options, self._on_error = write, model, options, on_error
-        self._names = () if options.events or options.annotate else tuple(options.names(model.task))
-        self._labels = span_labels(check_tags(model.task)) if options.annotate else []
+        self._names = () if options.runs or options.annotate else tuple(options.names(model.task))
+        self._labels = span_labels(model.task) if options.annotate else []
         self._reader = LineReader(model)
         self._first: Line | None = None
         self._key: str | None = None
-        self._rows: list[Line] = []
         self._last = OrderedDict[bytes, int]()  # of the sequences that were complete last, the line of the last row
         self.streamed = Streamed()
 
     def take(self, contents: Iterable[bytes]) -> None:
-        """Answer the sequences that are complete with these lines."""
+        """Answer what is complete with these lines."""
         complete: list[Line] = []
         for content in contents:
             line = self._reader.read(content)
@@ -142,6 +155,7 @@ class _Stream:
                 continue
             problem = line.problem or self._mixture(line) or self._return(line)
             if problem is None:
+                self._first = self._first or line
                 complete += self._added(line)
             elif self._on_error:
                 self._skip(problem, 1)
@@ -156,24 +170,23 @@ class _Stream:
         """Answer the last sequence."""
         self._predict(self._completed())
 
+    @abstractmethod
     def _added(self, line: Line) -> list[Line]:
         """The lines that are complete with this one."""
-        self._first = self._first or line
-        if line.key is None:
-            return [line]
-        complete = [] if line.key == self._key else self._completed()
-        self._key = line.key
-        self._rows.append(line)
-        return complete
 
+    @abstractmethod
     def _completed(self) -> list[Line]:
-        complete, self._rows = self._rows, []
-        if complete:
-            self._last[_digest(str(self._key))] = complete[-1].number
-            if len(self._last) > REMEMBERED:
-                self._last.popitem(last=False)
-        self._key = None
-        return complete
+        """The lines that are complete since the last sequence ends."""
+
+    @abstractmethod
+    def _predict(self, lines: list[Line]) -> None:
+        """Answer lines that are complete, up to one that cannot be answered, which is refused or skipped."""
+
+    def _remember(self, line: Line) -> None:
+        """The last line of a sequence: its rows may not come again."""
+        self._last[_digest(str(line.key))] = line.number
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
 
     def _mixture(self, line: Line) -> UserError | None:
         """The error of a stream with a time step in one line and a whole sequence in another, or None."""
@@ -195,6 +208,34 @@ class _Stream:
             f"another sequence, which completed it; sort the rows, or give later sequences identifiers of their own"
         )
 
+    def _skip(self, error: UserError, lines: int) -> None:
+        self.streamed.skipped += lines
+        assert self._on_error
+        self._on_error(error)
+
+
+class _WholeSequences(LineStream):
+    """What has come and is not yet answered: the lines of the sequence that is not complete."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._rows: list[Line] = []
+
+    def _added(self, line: Line) -> list[Line]:
+        if line.key is None:
+            return [line]
+        complete = [] if line.key == self._key else self._completed()
+        self._key = line.key
+        self._rows.append(line)
+        return complete
+
+    def _completed(self) -> list[Line]:
+        complete, self._rows = self._rows, []
+        if complete:
+            self._remember(complete[-1])
+        self._key = None
+        return complete
+
     def _predict(self, lines: list[Line]) -> None:
         """Answer whole sequences; where one of them cannot be, those before it, and what is wrong with it."""
         if not lines:
@@ -202,12 +243,12 @@ class _Stream:
         try:
             data, answers = self._answered(lines)
         except UserError as error:
-            sequences = list(_divided(lines))
+            sequences = list(divided(lines))
             if len(sequences) > 1:
                 for half in (sequences[: len(sequences) // 2], sequences[len(sequences) // 2 :]):
                     self._predict([line for sequence in half for line in sequence])
                 return
-            error = _located(error, lines)
+            error = located(error, lines)
             if self._on_error is None:
                 raise error from None
             self._skip(error, len(lines))
@@ -219,40 +260,45 @@ class _Stream:
             self.streamed.observations.add(data.observations)
 
     def _answered(self, lines: list[Line]) -> tuple[Dataset | None, bytes]:
-        _check_new_names(lines, frozenset(self._names), self._model)
+        check_new_names(lines, frozenset(self._names), self._model)
         with_steps = [line for line in lines if not line.empty]
         data, answers = None, iter(list[bytes]())
         if with_steps:
-            table, data = _read(with_steps, self._model)
-            if self._options.events:
-                return data, b"".join(_events(self._model, table, data, with_steps, self._options))
+            table, data = read_lines(with_steps, self._model)
+            if self._options.runs:
+                return data, b"".join(_runs(self._model, table, data, with_steps, self._options))
             if not self._options.annotate:
                 answers = _answers(self._model, data, with_steps, self._options)
         if self._options.annotate:
-            found = iter(list[list[TokenSpan]]()) if data is None else found_spans(self._model, data)
-            return data, b"".join(self._marked(line, [] if line.empty else next(found)) for line in lines)
-        if self._options.events or len(with_steps) == len(lines):
+            return data, b"".join(self._annotated(lines, data))
+        if self._options.runs or len(with_steps) == len(lines):
             return data, b"".join(answers)
         nothing = dict.fromkeys(self._names)
-        return data, b"".join(_extended(line.text, nothing) if line.empty else next(answers) for line in lines)
+        return data, b"".join(extended(line.text, nothing) if line.empty else next(answers) for line in lines)
 
-    def _marked(self, line: Line, spans: list[TokenSpan]) -> bytes:
-        """The text of a line with its spans."""
-        if line.raw is None:
-            tokens = line.cells[self._model.schema.categorical[0].name] if self._model.schema.categorical else []
-            marked = MarkedText(*joined([text(token) or "" for token in tokens]), spans)
-        else:
-            marked = MarkedText(line.raw, line.bounds, spans)
+    def _annotated(self, lines: list[Line], data: Dataset | None) -> Iterator[bytes]:
+        """The text of each sequence with its spans."""
+        found = iter(list[list[TokenSpan]]()) if data is None else found_spans(self._model, data)
+        offsets = np.zeros(1, np.int64) if data is None else data.values.offsets
+        column = token_column(self._model.schema)
         form, probabilities = str(self._options.annotate), self._options.probabilities
-        return line_of(marked, form, self._labels, probabilities=probabilities).encode()
+        number = 0
+        for sequence in divided(lines):
+            line, spans = sequence[0], list[TokenSpan]()
+            if not line.empty:
+                spans, number = next(found), number + 1
+            if line.raw is not None:
+                marked = MarkedText(line.raw, line.bounds, spans)
+            else:
+                tokens = line.cells[column]
+                if line.key is not None and data is not None:
+                    rows = data.rows[offsets[number - 1] : offsets[number]]
+                    tokens = [lines[row].cells[column] for row in rows.tolist()]
+                marked = MarkedText(*joined([text(token) or "" for token in tokens]), spans)
+            yield line_of(marked, form, self._labels, probabilities=probabilities).encode()
 
-    def _skip(self, error: UserError, lines: int) -> None:
-        self.streamed.skipped += lines
-        assert self._on_error
-        self._on_error(error)
 
-
-def _divided(lines: Sequence[Line]) -> Iterator[list[Line]]:
+def divided(lines: Sequence[Line]) -> Iterator[list[Line]]:
     """The lines of each sequence."""
     for _, group in itertools.groupby(lines, lambda line: line.number if line.key is None else line.key):
         yield list(group)
@@ -263,7 +309,7 @@ def _digest(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _located(error: UserError, lines: Sequence[Line]) -> UserError:
+def located(error: UserError, lines: Sequence[Line]) -> UserError:
     """An error that says in which lines it is."""
     if str(error).startswith(f"{NAME}, line"):
         return error
@@ -272,7 +318,14 @@ def _located(error: UserError, lines: Sequence[Line]) -> UserError:
     return UserError(f"{where}: {error}")
 
 
-def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Dataset]:
+def read_lines(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Dataset]:
+    """Lines as a table, and encoded."""
+    table = table_of(lines, model)
+    return table, read_dataset(model.schema, model.task, table, with_truth=False)
+
+
+def table_of(lines: Sequence[Line], model: TrainedModel) -> MemoryTable:
+    """Lines as a table."""
     schema = model.schema
     own = lines[0].key is None
     if schema.text is not None:
@@ -294,11 +347,11 @@ def _read(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Data
             columns = {} if schema.sequence is None else {schema.sequence: read_cells([line.key for line in lines])}
             columns |= {name: read_cells([read(line.cells[name]) for line in lines]) for name, read in roles.items()}
             table = MemoryTable(columns, label=NAME)
-    table = _Lines(table.read_as(schema.reading), lines)
-    return table, read_dataset(schema, model.task, table, with_truth=False)
+    return _Lines(table.read_as(schema.reading), lines)
 
 
-def _check_new_names(lines: Sequence[Line], names: frozenset[str], model: TrainedModel) -> None:
+def check_new_names(lines: Sequence[Line], names: frozenset[str], model: TrainedModel) -> None:
+    """Refuse lines that have values of these names already."""
     for line in lines:
         written: Iterable[str] = line.cells
         if model.task.per_sequence and line.key is not None:
@@ -312,10 +365,7 @@ def _answers(model: TrainedModel, data: Dataset, lines: Sequence[Line], options:
     count = len(data) if data.per_sequence else len(data.rows)
     output_rows = np.arange(len(data)) if data.per_sequence else data.rows
     columns = predicted_columns(model, data, options, output_rows, count)
-    values = {
-        name: column.texts(0, count) if isinstance(column, DictionaryColumn) else column.tolist()
-        for name, column in columns.items()
-    }
+    values = as_lists(columns)
     if not own and data.per_sequence:
         firsts = data.rows[data.values.offsets[:-1]]
         for index, row in enumerate(firsts.tolist()):
@@ -325,15 +375,23 @@ def _answers(model: TrainedModel, data: Dataset, lines: Sequence[Line], options:
     bounds = data.values.offsets if own and not data.per_sequence else None
     for index, line in enumerate(lines):
         chosen = index if bounds is None else slice(bounds[index], bounds[index + 1])
-        yield _extended(line.text, {name: column[chosen] for name, column in values.items()})
+        yield extended(line.text, {name: column[chosen] for name, column in values.items()})
 
 
-def _events(
+def as_lists(columns: dict[str, Addition]) -> dict[str, list[Any]]:
+    """The values of columns as JSON holds them."""
+    return {
+        name: column.texts(0, len(column.codes)) if isinstance(column, DictionaryColumn) else column.tolist()
+        for name, column in columns.items()
+    }
+
+
+def _runs(
     model: TrainedModel, table: MemoryTable, data: Dataset, lines: Sequence[Line], options: PredictionOptions
 ) -> Iterator[bytes]:
-    assert isinstance(model.task, LabelTask)
     sequence, order = model.schema.sequence, order_columns(model.schema, lines[0].cells) or None
-    for runs in find_runs(model, data, options.background):
+    header, labels, chunks = find_runs(model, data, options)
+    for runs in chunks:
         for index in range(len(runs.codes)):
             first, last = int(data.rows[runs.first[index]]), int(data.rows[runs.last[index]])
             ends: list[Any] = [int(runs.first_step[index]), int(runs.last_step[index])]
@@ -347,9 +405,9 @@ def _events(
                 if order is not None:
                     steps = [row - table.offsets[line] for row in (first, last)]
                     ends = [_joined([lines[line].cells[name][step] for name in order]) for step in steps]
-            label = model.task.classes[runs.codes[index]]
+            label = labels[runs.codes[index]]
             values = (key, *ends, label, float(runs.confidences[index]))
-            yield _written(dict(zip(EVENTS, values, strict=True)))
+            yield _written(dict(zip(header, values, strict=True)))
 
 
 def _joined(cells: list[Any]) -> Any:
@@ -360,5 +418,6 @@ def _written(answer: dict[str, Any]) -> bytes:
     return f"{json.dumps(answer, ensure_ascii=False)}\n".encode()
 
 
-def _extended(text: str, added: dict[str, Any]) -> bytes:
+def extended(text: str, added: dict[str, Any]) -> bytes:
+    """An object with further values at its end."""
     return f"{text[:-1].rstrip()}, {json.dumps(added, ensure_ascii=False)[1:]}\n".encode()

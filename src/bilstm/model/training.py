@@ -17,19 +17,21 @@ from bilstm.data.schema import Schema
 from bilstm.data.sources import open_labels, open_table
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
+from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import DivergedError, UserError, suggestion
 from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
 from bilstm.metrics.calibration import losses
 from bilstm.model.columns import ColumnOptions
 from bilstm.model.fingerprint import fingerprint
-from bilstm.model.network import build_network, check_options
+from bilstm.model.network import build_network, check_options, constrained
 from bilstm.model.prepare import Prepared, prepare
-from bilstm.model.tagging import choose_output
+from bilstm.model.tagging import Output, choose_output
 from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.decoding import decodes
 from bilstm.models.fitting import FitData
 from bilstm.progress import reporting
+from bilstm.ragged import FloatArray
 from bilstm.tasks import LabelTask, Task
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.checkpoints import fingerprint as digest
@@ -68,6 +70,8 @@ def train(
     group: str | None = None,
     text: str | None = None,
     tokens: str | None = None,
+    vectors: VectorFiles | None = None,
+    all_vectors: bool = False,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     valid: Any = None,
@@ -98,6 +102,10 @@ def train(
         text: the column whose texts are the sequences, one in each row.
         tokens: the rule that divides texts into steps: "words", "compounds" or "characters", see
             `bilstm.data.tokens`. None: "words".
+        vectors: a file of pretrained word vectors for the feature that is words, or feature -> file: word2vec's text or
+            binary form, GloVe's text, fastText's `.vec`, or safetensors; the text ones may be compressed with gzip.
+            Only the vectors of words in the training set are read and stored in the model.
+        all_vectors: whether all words of these files are, so that words that training had not have their vectors.
         task: "step-label", "step-labels", "step-quantity", "sequence-label", "sequence-labels" or
             "sequence-quantity"; None: what is certain from the data.
         reading: how files are read: `bilstm.ReadingOptions`, or a dictionary of some: delimiter, decimal, thousands,
@@ -130,6 +138,8 @@ def train(
         group=group,
         text=text,
         tokens=tokens,
+        vectors=vectors,
+        all_vectors=all_vectors,
         task=task,
         reading=reading,
     )
@@ -205,6 +215,7 @@ def prepare_data(
         valid_labels=tables[1],
         validation_split=options.validation_split,
         window=options.window,
+        characters=options.characters,
         seed=options.seed,
     )
 
@@ -274,9 +285,8 @@ def train_prepared(
         ModelInterrupted: Ctrl-C after the first epoch; it holds the best model until then.
         UserError: the checkpoint cannot be written, or belongs to another training; an option is impossible.
     """
-    schema, task = prepared.schema, prepared.task
-    check_options(schema, task, options)
-    if options.calibrate and task.what == "quantity":
+    check_options(prepared.schema, prepared.task, options)
+    if options.calibrate and prepared.task.what == "quantity":
         raise UserError("calibrate is for probabilities, but quantities are predicted: leave it out")
     if options.calibrate and prepared.validation is None:
         raise UserError(
@@ -286,13 +296,13 @@ def train_prepared(
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
     output = choose_output(prepared, options)
-    task, prepared = output.task, dataclasses.replace(prepared, task=output.task)
-    network = build_network(schema, task, options, output.forbidden)
+    learned = output.learned
+    network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
     if checkpoint:
-        checkpoint.belongs_to(_facts(schema, task))
+        checkpoint.belongs_to(_facts(learned.schema, learned.task, learned.vectors))
     try:
-        data = _fit_data(prepared.training, prepared, options)
-        aside = _fit_data(prepared.validation, prepared, options) if prepared.validation else None
+        data = _fit_data(learned.training, learned, options)
+        aside = _fit_data(learned.validation, learned, options) if learned.validation else None
         with reporting(verbose, "without recurrence: " if options.direction == "none" else "") as report:
 
             def notify(figures: dict[str, Any]) -> None:
@@ -302,9 +312,9 @@ def train_prepared(
 
             record = train_model(network, data, aside, options, progress=notify, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
-        model = _finished(prepared, network, interrupt.summary, options)
+        model = _finished(output, network, interrupt.summary, options)
         raise ModelInterrupted(model) from interrupt.__cause__
-    model = _finished(prepared, network, record, options)
+    model = _finished(output, network, record, options)
     if baseline and options.direction != "none":
         model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
     return model
@@ -337,6 +347,7 @@ def train_baseline(
         conv=None,
         output=TrainingOptions.output,
         scheme=None,
+        train_scheme=None,
         time_limit=limit,
     )
     try:
@@ -347,12 +358,14 @@ def train_baseline(
         return None
 
 
-def _finished(
-    prepared: Prepared, network: Sequential, record: dict[str, Any], options: TrainingOptions
-) -> TrainedModel:
+def _finished(output: Output, network: Sequential, record: dict[str, Any], options: TrainingOptions) -> TrainedModel:
     """The model with calibrated probabilities, and what it remembers of its training."""
+    prepared = output.learned
     model = TrainedModel(prepared.schema, prepared.task, network, record)
     record["calibration"] = calibrate(model, prepared.validation, options.calibrate)
+    if options.output == "constrained":
+        network = constrained(network, output.forbidden)
+    model = TrainedModel(prepared.schema, output.task, network, record)
     if options.window is not None:
         aside = prepared.validation.values.total_steps if prepared.validation else 0
         record |= {"blocks": prepared.training.blocks, "validation_steps": aside, "gap_steps": prepared.gap_steps}
@@ -405,7 +418,7 @@ def calibrate(model: TrainedModel, validation: Dataset | None, requested: bool |
     return figures
 
 
-def _facts(schema: Schema, task: Task) -> dict[str, Any]:
+def _facts(schema: Schema, task: Task, vectors: Mapping[str, FloatArray]) -> dict[str, Any]:
     """What distinguishes these columns from those of another training; that its rows are others, their values tell."""
     return {
         "the task": task.kind,
@@ -416,6 +429,7 @@ def _facts(schema: Schema, task: Task) -> dict[str, Any]:
         "the categorical features": list(dict.fromkeys(column.name for column in schema.categorical)),
         "the features whose spelling counts": schema.spelled,
         "the classes": digest(*task.classes) if isinstance(task, LabelTask) else None,
+        **({"the word vectors": digest(*(vectors[name] for name in sorted(vectors)))} if vectors else {}),
     }
 
 

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,10 @@ from bilstm.layers import (
     Embedding,
     Input,
     Layer,
+    Padding,
     Reverse,
     WeightSpec,
+    WordEncoder,
     from_json,
     to_json,
 )
@@ -46,6 +48,7 @@ from bilstm.models.fitting import (
     run_epochs,
 )
 from bilstm.models.forms import batch_size_of, is_small, refuse_steps, verbosity_of
+from bilstm.models.lookahead import LookAhead, LookAheadStream
 from bilstm.models.predictor import Predictor
 from bilstm.models.stream import Stream
 from bilstm.models.targets import make_targets
@@ -111,6 +114,7 @@ class Sequential:
         self._specs: list[list[WeightSpec]] = []
         self._input: Input | None = None
         self._mask_value: float | None = None  # of steps that are left out
+        self._padding: Padding | None = None
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: str | None = None
         self.metrics: list[str] = []
@@ -189,13 +193,15 @@ class Sequential:
             width = output
         if not plans:
             return
+        padding = structure.padding_of(self.layers)
         self.network = Network(plans, features)
+        self._padding = padding
         self._specs = specs
         self._mask_value = structure.mask_value_of(self.layers[0])
         self.weights_per_step = sum(
             spec.size
             for layer, own in zip(self.layers, specs, strict=True)
-            if not isinstance(layer, (Embedding, ColumnEmbedding))
+            if not isinstance(layer, (Embedding, ColumnEmbedding, WordEncoder))
             for spec in own
         )
         self.input_features = features
@@ -563,7 +569,7 @@ class Sequential:
         if LOSSES[self.loss].targets is not TargetKind.PROBABILITIES:
             return None
         rows = x.shape[:1] if network.one_row_each else x.shape[:2]
-        if y.shape != (*rows, network.outputs) or x.shape[2] != network.features or self._mask_value is not None:
+        if y.shape != (*rows, network.outputs) or x.shape[2] != network.features or self._changes_steps:
             return None
         self._choose_recompute(network)
         step = network.iteration if optimizer.scheduled else 0
@@ -612,6 +618,8 @@ class Sequential:
             raise ValueError("the model must be compiled first: compile(loss=…)")
         data = as_ragged(x)
         network = self._network_for(data)
+        if self._padding is not None:
+            raise ValueError(f"{self._padding!r} is for predictions: a model with it is neither trained nor scored")
         check_finite(data)
         unmasked, kept = self._unmasked(data)
         targets = make_targets(
@@ -626,6 +634,11 @@ class Sequential:
             complete=complete,
         )
         return FitData.all_of(unmasked, targets)
+
+    @property
+    def _changes_steps(self) -> bool:
+        """Whether the network reads other steps than those that are given."""
+        return self._mask_value is not None or self._padding is not None
 
     def _unmasked(self, data: Ragged) -> tuple[Ragged, npt.NDArray[np.bool_] | None]:
         """The sequences without their masked steps, and (total_steps,) which steps are kept; None: all.
@@ -644,7 +657,7 @@ class Sequential:
             raise UserError(
                 f"sequence {empty[0]} of x has only masked steps, with the value {self._mask_value:g}: leave it out"
             )
-        return Ragged(data.values[kept], offsets), kept
+        return data.take_steps(kept, offsets), kept
 
     # --- Evaluation ----------------------------------------------------------------------------------------------
 
@@ -749,7 +762,7 @@ class Sequential:
             refuse_steps("predict", "steps", steps)
             refuse_unsupported("predict", keywords, _QUEUES)
         check_choice("predict", "precision", precision, PRECISIONS)
-        plain = not verbose and batch_size is None and callbacks is None and self._mask_value is None
+        plain = not verbose and batch_size is None and callbacks is None and not self._changes_steps
         if plain and is_small(x) and self.network is not None and not self.splits:
             return self.network.predict_equal(x, precision)
         data = as_ragged(x)
@@ -773,42 +786,65 @@ class Sequential:
             precision: of the weights, as for `evaluate`.
 
         Raises:
-            ValueError: the model is not built, has two outputs as after Bidirectional(merge_mode=None), or masks steps;
-                or another precision.
+            ValueError: the model is not built, has two outputs as after Bidirectional(merge_mode=None), or masks or
+                pads steps; or another precision.
         """
         if self.network is None:
             raise ValueError("predictor: the model is not built: give its first layer an input_shape, or call build")
         if self.splits:
             raise ValueError("predictor: Bidirectional(merge_mode=None) has two outputs: use predict")
-        if self._mask_value is not None:
-            raise ValueError(f"predictor: {self.layers[0]!r} leaves out masked steps: use predict")
+        if self._changes_steps:
+            raise ValueError(f"predictor: {self.layers[0]!r} leaves out or adds steps: use predict")
         check_count("predictor", "sequences", sequences)
         check_count("predictor", "steps", steps)
         check_choice("predictor", "precision", precision, PRECISIONS)
         return Predictor(self.network, sequences, steps, precision)
 
-    def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream:
+    @overload
+    def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream: ...
+    @overload
+    def stream(self, *, look_ahead: LookAhead, block: int = 1, precision: str = "float32") -> LookAheadStream: ...
+    def stream(
+        self,
+        *,
+        sequences: int | None = None,
+        look_ahead: LookAhead | None = None,
+        block: int | None = None,
+        precision: str = "float32",
+    ) -> Stream | LookAheadStream:
         """For sequences that have not ended: predicts them piece by piece, and carries the recurrent states.
 
         Args:
-            sequences: how many are open at a time.
+            sequences: how many are open at a time, 1 if left out; without `look_ahead` only.
+            look_ahead: None: for layers that read forward, an output at once for each step. Else how many steps an
+                output waits for, from 0, or "all" for the sequence's end: layers may then read backward, too.
+            block: with `look_ahead`, how many steps become final together, 1 if left out.
             precision: of the weights, as for `evaluate`.
+
+        Returns:
+            A `Stream`, or with `look_ahead` a `LookAheadStream`.
 
         Raises:
             ValueError: the model is not built, masks steps, or has a layer that waits for the end of its sequence, such
-                as Bidirectional; or another precision.
+                as a CRF or, without `look_ahead`, Bidirectional; or another precision.
         """
         if self.network is None:
             raise ValueError("stream: the model is not built: give its first layer an input_shape, or call build")
+        if look_ahead is not None:
+            if sequences is not None:
+                raise ValueError("stream: with look_ahead, sequences are opened by their keys: leave sequences out")
+            return LookAheadStream(self, look_ahead, 1 if block is None else block, precision)
+        if block is not None:
+            raise ValueError("stream: block is for streams with look_ahead: leave it out")
         for layer in self.layers:
             if layer.needs_whole_sequence:
                 raise ValueError(
                     f"stream: {layer!r} cannot work step by step: only layers that read forward and keep what they "
-                    f"know in a state can"
+                    f"know in a state can, or others with look_ahead"
                 )
         if self._mask_value is not None:
             raise ValueError(f"stream: {self.layers[0]!r} leaves out masked steps: leave them out of x instead")
-        check_count("stream", "sequences", sequences)
+        sequences = 1 if sequences is None else check_count("stream", "sequences", sequences)
         check_choice("stream", "precision", precision, PRECISIONS)
         return Stream(self, sequences, self.network.state_width, precision)
 
@@ -868,6 +904,10 @@ class Sequential:
     def predict_rows(self, data: Ragged, context: CallbackContext = SILENT, precision: str = "float32") -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
         network = self._network_for(data)
+        if self._padding is not None:
+            padded, own = self._padding.extended(data)
+            rows = self._predict_unmasked(network, padded, context, precision)
+            return rows if network.one_row_each else rows[own]
         unmasked, kept = self._unmasked(data)
         if kept is not None:
             rows = self._predict_unmasked(network, unmasked, context, precision)

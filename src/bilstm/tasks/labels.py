@@ -21,10 +21,11 @@ from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.metrics import ClassScores, is_bio
-from bilstm.metrics.schemes import SCHEMES
+from bilstm.metrics.schemes import SCHEMES, follows_scheme
 from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Head, Task
 from bilstm.tasks.classweights import row_weights
+from bilstm.tasks.learnedtags import LearnedTags, tells_all
 from bilstm.tasks.outputs import Outputs
 
 MOST_CLASSES = 10_000
@@ -47,9 +48,10 @@ class LabelTask(Task):
     Attributes:
         classes: the labels as text, sorted; as numbers if all are whole numbers.
         type: what the labels are in Python: "text", "integer" or "boolean".
-        output: "softmax", or "crf" where the labels of a sequence are predicted together.
-        scheme: the scheme of the labels whose forbidden transitions a CRF never predicts, one of
-            `bilstm.metrics.schemes.SCHEMES`; None: all transitions are possible.
+        output: "softmax", or "crf" or "constrained" where the labels of a sequence are predicted together.
+        scheme: the scheme of the labels, one of `bilstm.metrics.schemes.SCHEMES`, whose forbidden transitions are never
+            predicted then; None: all transitions are possible.
+        train_scheme: the scheme of the tags that the network learns instead of the labels; None: it learns these.
     """
 
     what: ClassVar[str] = "label"
@@ -57,6 +59,7 @@ class LabelTask(Task):
     type: str = "text"
     output: str = "softmax"
     scheme: str | None = None
+    train_scheme: str | None = None
 
     @classmethod
     def find(cls, table: Table, column: str, per_sequence: bool, classes: Iterable[Any] | None = None) -> Self:
@@ -108,6 +111,19 @@ class LabelTask(Task):
             return np.array([name == "true" for name in self.classes])
         return np.array(self.classes, np.int64 if self.type == "integer" else np.str_)
 
+    @cached_property
+    def learned_tags(self) -> LearnedTags | None:
+        """What the network learns instead of the labels, if it does."""
+        if self.train_scheme is None:
+            return None
+        assert self.scheme is not None
+        return LearnedTags(self.classes, self.scheme, self.train_scheme)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The labels that the network has outputs for."""
+        return self.learned_tags.names if self.learned_tags else self.classes
+
     @property
     def spans(self) -> bool:
         """Whether the labels mark spans: tags such as B-X, I-X and O."""
@@ -149,10 +165,17 @@ class LabelTask(Task):
         # By accuracy, an epoch that forgets the rare classes could be the best.
         metrics = ("accuracy",) if class_weight is None else ()
         loss = "crf_likelihood" if self.output == "crf" else "sparse_categorical_crossentropy"
-        return Head(len(self.classes), loss, metrics)
+        return Head(len(self.learned), loss, metrics)
 
-    def with_output(self, output: str, scheme: str | None = None) -> Self:
-        return dataclasses.replace(self, output=output, scheme=scheme)
+    def with_output(self, output: str, scheme: str | None = None, train_scheme: str | None = None) -> Self:
+        return dataclasses.replace(self, output=output, scheme=scheme, train_scheme=train_scheme)
+
+    @property
+    def plain(self) -> bool:
+        return self.output != "constrained" and self.train_scheme is None
+
+    def restored(self, outputs: Outputs, offsets: IndexArray) -> Outputs:
+        return self.learned_tags.restore(outputs, offsets) if self.learned_tags else outputs
 
     def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
         known = np.where(truth < len(self.classes), truth, np.int32(-1)).astype(np.int32)
@@ -185,17 +208,26 @@ class LabelTask(Task):
             "classes": list(self.classes),
             "type": self.type,
             **({} if self.output == "softmax" else {"output": self.output, "scheme": self.scheme}),
+            **({} if self.train_scheme is None else {"scheme": self.scheme, "train_scheme": self.train_scheme}),
         }
 
     @classmethod
     def from_json(cls, field: Fields, columns: tuple[str, ...], per_sequence: bool) -> Task:
-        output, scheme = field.get("output"), field.get("scheme")
-        if output not in (None, "crf") or (output and per_sequence):
+        output, scheme, learned = (field.get(name) for name in ("output", "scheme", "train_scheme"))
+        if output not in (None, "crf", "constrained") or (output and per_sequence):
             raise field.wrong("output")
-        if scheme is not None and (scheme not in SCHEMES or not output):
+        if scheme is not None and (scheme not in SCHEMES or not (output or learned)):
             raise field.wrong("scheme")
         classes, type_ = field.distinct_texts("classes"), field.text("type")
-        task = cls(columns, per_sequence, classes, type_, output or "softmax", scheme)
+        if learned is not None and (
+            per_sequence
+            or scheme is None
+            or learned not in SCHEMES
+            or not tells_all(learned, scheme)
+            or not follows_scheme(classes, scheme)
+        ):
+            raise field.wrong("train_scheme")
+        task = cls(columns, per_sequence, classes, type_, output or "softmax", scheme, learned)
         if len(task.classes) < 2 or len(columns) != 1:
             raise field.wrong("classes")
         if task.type not in _TYPES or (task.type == "boolean" and task.classes != ("false", "true")):

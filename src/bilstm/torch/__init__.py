@@ -10,6 +10,18 @@ try:
 except ImportError as error:
     raise ImportError("bilstm.torch needs PyTorch: pip install 'bilstm[torch]'") from error
 
+from bilstm.torch.bidirectional import Bidirectional, TimeDistributed
+from bilstm.torch.crf import CRF
+from bilstm.torch.network import SequenceNetwork, from_torch, to_torch
 from bilstm.torch.recurrent import GRU, LSTM
 
-__all__ = ["GRU", "LSTM"]
+__all__ = [
+    "CRF",
+    "GRU",
+    "LSTM",
+    "Bidirectional",
+    "SequenceNetwork",
+    "TimeDistributed",
+    "from_torch",
+    "to_torch",
+]

@@ -2,64 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_sequence, unpack_sequence
+from torch import Tensor
 
 from bilstm.engine import plans
+from bilstm.engine.library import DirectionStruct, LayerStruct
 from bilstm.engine.network import Network, Pass
 from bilstm.ragged import FloatArray, IndexArray, Ragged
-from bilstm.torch.sequences import Rows
 
-_KEEPS = {"LSTM": "lstm", "GRU": "gru"}
+_CELLS = {"LSTM": "lstm", "GRU": "gru"}
+# What PyTorch's own operations give for the same: (values, offsets, states, weights) -> (rows, states).
+Reference = Callable[[Tensor, IndexArray, Tensor | None, list[Tensor]], tuple[Tensor, Tensor | None]]
+
+
+class Direction(NamedTuple):
+    """A cell of PyTorch's that reads sequences in one direction: its mode, "LSTM" or "GRU", and its units."""
+
+    mode: str
+    units: int
+
+    def plan(self, *, backward: bool) -> DirectionStruct:
+        return plans.direction(_CELLS[self.mode], self.units, reverse=backward, flip=backward)
 
 
 class Engine:
-    """A network of the engine with the shape of a recurrent layer of PyTorch's, and the weights it had last.
+    """A network of the engine that computes recurrent layers of PyTorch's, and the weights it had last.
 
     Args:
-        mode: "LSTM" or "GRU".
-        dropout: between layers, in training.
+        plan: the network's layers, for inputs of this many features.
+        directions: all that are in them, in the order of their weights.
+        reference: the same by PyTorch's operations, for second derivatives.
+        drops: whether there is dropout among the layers.
+        key: what the owner knows it by.
     """
 
-    def __init__(self, mode: str, inputs: int, units: int, layers: int, bidirectional: bool, dropout: float) -> None:
-        self.mode, self.inputs, self.units, self.layers = mode, inputs, units, layers
-        self.bidirectional, self.dropout = bidirectional, float(dropout)
+    def __init__(
+        self,
+        plan: Sequence[LayerStruct],
+        features: int,
+        directions: Sequence[Direction],
+        reference: Reference,
+        *,
+        drops: bool = False,
+        key: Any = None,
+    ) -> None:
+        self.directions, self.reference, self.drops, self.key = directions, reference, drops, key
         self.lock = Lock()  # of the weights
-        cell, structs = _KEEPS[mode], []
-        for layer in range(layers):
-            ways = [plans.direction(cell, units)]
-            if bidirectional:
-                ways.append(plans.direction(cell, units, reverse=True, flip=True))
-            structs.append(plans.recurrent(2 * layer, ways))
-            if self.drops and layer + 1 < layers:
-                structs.append(plans.dropout(2 * layer + 1, self.dropout))
-        self.network = Network(structs, inputs)
+        self.network = Network(plan, features)
         self._written: list[FloatArray] = []
         self.writes = 0  # of other weights than before
-
-    @property
-    def drops(self) -> bool:
-        return 0 < self.dropout < 1 and self.layers > 1
 
     def write(self, weights: list[Tensor]) -> None:
         """Give the network these weights, PyTorch's, unless it has them.
 
         In NumPy: after a large operation, PyTorch's threads keep processors busy for some milliseconds.
         """
-        arrays = [_array(weight) for weight in weights]
+        arrays = [array_of(weight) for weight in weights]
         if self._written and all(map(np.array_equal, self._written, arrays)):
             return
         flat, at = np.empty(self.network.parameter_count, np.float32), 0
-        for i in range(0, len(arrays), 4):
-            kernel, recurrent, *biases = arrays[i : i + 4]
-            both = [biases[0] + biases[1]] if self.mode == "LSTM" else biases  # PyTorch adds an LSTM's two
+        for i, direction in enumerate(self.directions):
+            kernel, recurrent, *biases = arrays[4 * i : 4 * i + 4]
+            both = [biases[0] + biases[1]] if direction.mode == "LSTM" else biases  # PyTorch adds an LSTM's two
             for array in (kernel, recurrent, *both):
-                for gate in self._gates(len(array)):
+                for gate in _gates(direction):
                     own = array[gate.theirs]
                     target = flat[at : at + array.size].reshape(-1, len(array)) if array.ndim == 2 else flat[at:]
                     target[..., gate.ours] = own.T
@@ -73,23 +84,17 @@ class Engine:
         gradients: list[Tensor] = []
         flat, at = self.network.read("gradients"), 0
         for i, weight in enumerate(weights):
-            if self.mode == "LSTM" and i % 4 == 3:
+            direction = self.directions[i // 4]
+            if direction.mode == "LSTM" and i % 4 == 3:
                 gradients.append(gradients[-1].clone())
                 continue
             array, size = np.empty(tuple(weight.shape), np.float32), weight.numel()
             rows = flat[at : at + size].reshape(-1, len(array))
-            for gate in self._gates(len(array)):
+            for gate in _gates(direction):
                 array[gate.theirs] = rows[:, gate.ours].T if array.ndim == 2 else rows[0, gate.ours]
             gradients.append(torch.from_numpy(array))
             at += size
         return gradients
-
-    def _gates(self, rows: int) -> list[_Gate]:
-        """Where gates are: a GRU's are r, z, n in PyTorch and z, r, n in the engine; an LSTM's have one order."""
-        if self.mode == "LSTM":
-            return [_Gate(slice(0, rows), slice(0, rows))]
-        r, z, n = (slice(i * self.units, (i + 1) * self.units) for i in range(3))
-        return [_Gate(r, z), _Gate(z, r), _Gate(n, n)]
 
 
 class _Gate(NamedTuple):
@@ -97,6 +102,14 @@ class _Gate(NamedTuple):
 
     theirs: slice
     ours: slice
+
+
+def _gates(direction: Direction) -> list[_Gate]:
+    """Where gates are: a GRU's are r, z, n in PyTorch and z, r, n in the engine; an LSTM's have one order."""
+    if direction.mode == "LSTM":
+        return [_Gate(slice(0, 4 * direction.units), slice(0, 4 * direction.units))]
+    r, z, n = (slice(i * direction.units, (i + 1) * direction.units) for i in range(3))
+    return [_Gate(r, z), _Gate(z, r), _Gate(n, n)]
 
 
 class _Run(torch.autograd.Function):
@@ -112,45 +125,66 @@ class _Run(torch.autograd.Function):
         states: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        data = Ragged._checked(_array(values), offsets)
+        data = Ragged._checked(array_of(values), offsets)
         with engine.lock:
             engine.write(list(weights))
             output, last, ctx.kept = _forward(engine, data, states, seed)
             ctx.writes = engine.writes
-        ctx.engine, ctx.offsets, ctx.seed = engine, offsets, seed
+        ctx.engine, ctx.offsets, ctx.seed, ctx.shape = engine, offsets, seed, output.shape
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(values, states, *weights)
         return torch.from_numpy(output), torch.from_numpy(last)
 
     @staticmethod
-    def backward(ctx: Any, by_output: Tensor, by_states: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, by_output: Tensor | None, by_states: Tensor | None) -> tuple[Tensor | None, ...]:
         values, states, *weights = ctx.saved_tensors
         if torch.is_grad_enabled():  # of the gradient, too
             return None, None, None, *_differentiable(ctx, values, states, weights, by_output, by_states)
         engine: Engine = ctx.engine
         gradients: list[Tensor | None] = [None] * len(weights)
         with engine.lock:
-            engine.write(weights)
-            arguments = _array(by_output), _array(by_states)
-            needed = {"inputs": ctx.needs_input_grad[3], "states": ctx.needs_input_grad[4]}
             if ctx.writes != engine.writes:  # other weights were there meanwhile
-                data = Ragged._checked(_array(values), ctx.offsets)
+                engine.write(weights)
+                data = Ragged._checked(array_of(values), ctx.offsets)
                 ctx.kept, ctx.writes = _forward(engine, data, states, ctx.seed)[2], engine.writes
-            of_values, of_states = ctx.kept.backward(*arguments, **needed)
+            of_values, of_states = ctx.kept.backward(
+                np.zeros(ctx.shape, np.float32) if by_output is None else array_of(by_output),
+                None if by_states is None else array_of(by_states),
+                inputs=ctx.needs_input_grad[3],
+                states=ctx.needs_input_grad[4],
+            )
             if any(ctx.needs_input_grad[5:]):
                 gradients = [*engine.gradients(weights)]
         results = [None if array is None else torch.from_numpy(array) for array in (of_values, of_states)]
         return None, None, None, *results, *gradients
 
 
-def _array(tensor: Tensor) -> FloatArray:
+def array_of(tensor: Tensor) -> FloatArray:
+    """C-contiguous."""
     array: FloatArray = tensor.detach().contiguous().numpy()
     return array
+
+
+def engine_takes(*tensors: Any) -> bool:
+    """Whether the engine can compute with them: float32 on the CPU, and no transform of functions, trace or export."""
+    if torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
+        return False
+    if getattr(torch.compiler, "is_exporting", lambda: False)():
+        return False
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return all(
+        isinstance(tensor, Tensor)
+        and tensor.dtype == torch.float32
+        and tensor.device.type == "cpu"
+        and not wrapped(tensor)
+        for tensor in tensors
+    )
 
 
 def _forward(
     engine: Engine, data: Ragged, states: Tensor | None, seed: int | None
 ) -> tuple[FloatArray, FloatArray, Pass]:
-    first = None if states is None else _array(states)
+    first = None if states is None else array_of(states)
     output, last, kept = engine.network.forward(
         data, first, training=seed is not None, seed=seed or 0, return_states=True
     )
@@ -159,40 +193,41 @@ def _forward(
 
 
 def _differentiable(
-    ctx: Any, values: Tensor, states: Tensor | None, weights: list[Tensor], by_output: Tensor, by_states: Tensor
+    ctx: Any,
+    values: Tensor,
+    states: Tensor | None,
+    weights: list[Tensor],
+    by_output: Tensor | None,
+    by_states: Tensor | None,
 ) -> list[Tensor | None]:
     """The gradients as PyTorch's own operations give them, of which there are gradients again."""
-    engine: Engine = ctx.engine
     if ctx.seed is not None:
         raise NotImplementedError("there are no second derivatives through the dropout between layers")
-    kind = nn.LSTM if engine.mode == "LSTM" else nn.GRU
-    layer = kind(engine.inputs, engine.units, engine.layers, bidirectional=engine.bidirectional)
-    names = [name for names in layer._all_weights for name in names]
-    parts = values.split(np.diff(ctx.offsets).tolist())
-    packed = pack_sequence(list(parts), enforce_sorted=False)
-    cells, count = engine.layers * (2 if engine.bidirectional else 1), len(parts)
-    hx: Any = None
-    if states is not None:
-        stacked = states.view(count, cells, -1, engine.units).permute(2, 1, 0, 3).contiguous()
-        hx = (stacked[0], stacked[1]) if engine.mode == "LSTM" else stacked[0]
-    output, last = torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (packed, hx))
-    rows = torch.cat(unpack_sequence(output))
-    last = torch.stack(last if isinstance(last, tuple) else (last,)).permute(2, 1, 0, 3).reshape(count, -1)
+    results = ctx.engine.reference(values, ctx.offsets, states, weights)
+    pairs = [(result, by) for result, by in zip(results, (by_output, by_states), strict=True) if by is not None]
     inputs = [tensor for tensor in (values, states, *weights) if tensor is not None and tensor.requires_grad]
-    results = iter(torch.autograd.grad((rows, last), inputs, (by_output, by_states), create_graph=True))
+    outputs, gradients = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(outputs, inputs, gradients, create_graph=True, allow_unused=True))
     return [
-        next(results) if tensor is not None and tensor.requires_grad else None for tensor in (values, states, *weights)
+        next(found) if tensor is not None and tensor.requires_grad else None for tensor in (values, states, *weights)
     ]
 
 
 def run(
-    engine: Engine, rows: Rows, states: Tensor | None, weights: list[Tensor], *, dropping: bool
+    engine: Engine,
+    values: Tensor,
+    offsets: IndexArray,
+    states: Tensor | None,
+    weights: list[Tensor],
+    *,
+    dropping: bool,
 ) -> tuple[Tensor, Tensor]:
-    """(total_steps, outputs) and the states after the last steps, (sequences, state_width).
+    """(rows, outputs) and the states after the last steps, (sequences, state_width).
 
     Args:
+        values: (total_steps, features) of the sequences that begin at `offsets`.
         states: before the first steps, as the engine has them; zeros if left out.
-        weights: four for each layer and direction, PyTorch's.
+        weights: four for each direction, PyTorch's.
         dropping: whether dropout between layers drops.
 
     Raises:
@@ -200,16 +235,18 @@ def run(
     """
     dropping = dropping and engine.drops
     seed = int(torch.randint(2**62, ()).item()) if dropping else None
-    tensors = [rows.values, *([] if states is None else [states]), *weights]
+    tensors = [values, *([] if states is None else [states]), *weights]
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     try:
         if learns or dropping:
-            results: tuple[Tensor, Tensor] = _Run.apply(engine, rows.offsets, seed, rows.values, states, *weights)
+            results: tuple[Tensor, Tensor] = _Run.apply(engine, offsets, seed, values, states, *weights)
             return results
         with engine.lock:
             engine.write(weights)
-            data = Ragged._checked(_array(rows.values), rows.offsets)
-            output, last = engine.network.predict(data, None if states is None else _array(states), return_states=True)
+            data = Ragged._checked(array_of(values), offsets)
+            output, last = engine.network.predict(
+                data, None if states is None else array_of(states), return_states=True
+            )
         assert last is not None
         return torch.from_numpy(output), torch.from_numpy(last)
     except ValueError as error:

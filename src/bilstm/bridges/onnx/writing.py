@@ -125,6 +125,11 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
             "cannot write a trained model that ends with a CRF as ONNX: from Python, bilstm.bridges.onnx.export writes "
             "its network (model.network) alone"
         )
+    if not model.task.plain:
+        raise UserError(
+            "cannot write a trained model with train_scheme, which learned other tags than it predicts, as ONNX: from "
+            "Python, bilstm.bridges.onnx.export writes its network (model.network) alone"
+        )
     graph = Graph([*columns, LENGTHS, *outputs])
     x = write_encoding(graph, model.schema) if raw else VALUES
     y = Writer(graph, model.network).write(x, LENGTHS)
@@ -144,7 +149,7 @@ def _sequential(model: Sequential) -> ModelProto:
 
     from bilstm.bridges.onnx.columns import LENGTHS, VALUES
     from bilstm.bridges.onnx.graph import Graph
-    from bilstm.bridges.onnx.network import Writer, crf_scores
+    from bilstm.bridges.onnx.network import Writer
 
     assert model.network is not None
     columns = {
@@ -155,7 +160,7 @@ def _sequential(model: Sequential) -> ModelProto:
     }
     last = model.layers[-1]
     names = ["emissions"] if isinstance(last, CRF) else ["y_forward", "y_backward"] if model.splits else ["y"]
-    scores = crf_scores(last, list(model.tensors().values())[-3:]) if isinstance(last, CRF) else {}
+    scores = last.scores(model.get_weights()[-3:]) if isinstance(last, CRF) else {}
     graph = Graph([*columns, LENGTHS, *names, *scores])
     y = Writer(graph, model).write(VALUES, LENGTHS)
     if model.splits:
