@@ -263,7 +263,7 @@ def test_raw_texts_for_models_without_tags(folder: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("predict no-tags - --annotate json --out -", "labels are tags such as B-X, I-X and O: this one's are not"),
+        ("predict no-tags - --annotate json --out -", "for labels that mark spans, tags such as B-X, I-X and O"),
         (
             "predict docs - --annotate json --top 2 --out -",
             "--annotate writes texts with spans, which cannot be combined with",
@@ -273,6 +273,8 @@ def test_raw_texts_for_models_without_tags(folder: Path, tmp_path: Path) -> None
             "predict docs - --annotate highlight --out a.jsonl",
             "highlight is for the terminal: it needs --out -",
         ),
+        ("predict docs - --annotate json --spans --out -", "cannot be combined with --spans"),
+        ("predict docs - --annotate json --look-ahead 2 --out -", "step by step, which cannot be combined with"),
         ("predict docs - --annotate label-studio --out -", "one JSON array, which no stream can be"),
         ("predict docs - --out a.json", "predictions for the standard input are written as .ndjson, or to -"),
         ("predict docs docs.jsonl --out a.json", "predictions are one JSON object per line; use .ndjson or .jsonl"),
@@ -314,6 +316,20 @@ def test_models_of_more_than_tokens_are_refused(folder: Path, tmp_path: Path) ->
     reviews = bilstm.train({"t": ["a b"] * 20, "y": ["p", "q"] * 10}, text="t", label="y", **SMALL)
     with pytest.raises(UserError, match="for labels of time steps, but the model's task is sequence-label"):
         reviews.annotate("a")
+
+
+def test_steps_of_a_stream_are_annotated_in_their_order(tmp_path: Path) -> None:
+    rows = [
+        {"s": s, "t": 9 - t, "word": word, "label": label}
+        for s in range(40)
+        for t, (word, label) in enumerate([("said", "O"), ("Eva", "B-x"), ("so", "O")])
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"sequence": "s", "order": "t", "label": "label", "features": ["word"]}
+    bilstm.train(tmp_path / "rows.jsonl", **options, **SMALL).save(tmp_path / "model")
+    given = "".join(json.dumps({name: row[name] for name in ("s", "t", "word")}) + "\n" for row in rows[:6])
+    lines = command("predict", tmp_path / "model", "-", "--annotate", "doccano", "--out", "-", given=given).splitlines()
+    assert [json.loads(line) for line in lines] == [{"text": "so Eva said", "label": [[3, 6, "x"]]}] * 2
 
 
 def test_folders(folder: Path, tmp_path: Path) -> None:

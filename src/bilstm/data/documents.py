@@ -11,19 +11,9 @@ from typing import Any
 from bilstm.data.conll import LABEL, TOKEN
 from bilstm.data.tokens import Bounds, token_bounds
 from bilstm.errors import UserError, counted, shown
+from bilstm.metrics.schemes import prefix_for
 
 TEXT, START, END = "text", "start", "end"  # columns of such a table
-# The first, the middle and the last tag of a span, and that of one token.
-_TAGS = {
-    "IO": "IIII",
-    "IOB1": "IIII",
-    "IOB2": "BIIB",
-    "IOE1": "IIII",
-    "IOE2": "IIEE",
-    "IOBES": "BIES",
-    "BILOU": "BILU",
-    "BMES": "BMES",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +92,10 @@ class Tagger:
     """
 
     def __init__(self, scheme: str, misaligned: str, rule: str, *, own_tokens: bool = True) -> None:
-        self._tags, self._scheme, self._misaligned = _TAGS[scheme], scheme, misaligned
+        self._scheme, self._misaligned = scheme, misaligned
+        # In these two, only adjacent spans have other prefixes than I.
+        alike = scheme in ("IOB1", "IOE1")
+        self._prefixes = {role: "I" if alike else prefix_for(scheme, role) for role in "BIES"}
         self._rule, self._own_tokens = rule, own_tokens
         self._first = ""  # what is wrong with the first misfit
         self.misfits = 0
@@ -167,8 +160,8 @@ class Tagger:
         return [f"{counted(self.misfits, 'span')} not on token borders: {done}"]
 
     def _mark(self, tags: list[str | None], first: int, last: int, label: str, *, adjacent: bool) -> None:
-        begin, middle, end, alone = list(self._tags)
-        prefixes = [alone] if first == last else [begin, *middle * (last - first - 1), end]
+        roles = "S" if first == last else f"B{'I' * (last - first - 1)}E"
+        prefixes = [self._prefixes[role] for role in roles]
         if adjacent and self._scheme == "IOB1":
             prefixes[0] = "B"
         if adjacent and self._scheme == "IOE1":
