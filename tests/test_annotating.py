@@ -198,6 +198,25 @@ def test_annotations_are_evaluated_and_predicted(folder: Path, tmp_path: Path) -
     }
 
 
+def test_wrong_spans_matter_to_those_who_use_them(folder: Path, tmp_path: Path) -> None:
+    good = (folder / "docs.jsonl").read_text()
+    bad = '{"text": "Eva said", "label": [[0, 2, "person"]]}\n{"text": "so", "label": [[0, 9, "person"]]}\n'
+    (tmp_path / "a.jsonl").write_text(good + bad)
+    lines = command("predict", folder / "docs", tmp_path / "a.jsonl", "--annotate", "doccano", "--out", "-")
+    assert len(lines.splitlines()) == 62
+    model = bilstm.load(folder / "docs")
+    for reading, message in ({}, "line 62: the span .* lies outside"), ({"misaligned": "widen"}, "line 62"):
+        with pytest.raises(UserError, match=message):
+            model.adapted(reading=bilstm.ReadingOptions(**reading)).evaluate(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_text(good + bad.splitlines()[0])
+    with pytest.raises(UserError, match="line 61: the span 'Ev' .* ends within the token 'Eva'. Correct"):
+        bilstm.train(tmp_path / "a.jsonl", **SMALL)
+    with pytest.raises(UserError, match="line 61"):
+        bilstm.train(folder / "docs.jsonl", valid=tmp_path / "a.jsonl", **SMALL)
+    output = command("evaluate", folder / "docs", tmp_path / "a.jsonl", "--misaligned", "skip")
+    assert "note: 1 span not on token borders: skipped, and their tokens are unlabelled" in output
+
+
 def test_highlighting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("--format", "text", "--annotate", "highlight", "--out", "-", "--quiet")
     assert command("predict", folder / "docs", "-", *options, given="Eva sold Far Ley.\n\n") == (

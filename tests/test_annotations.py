@@ -232,7 +232,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, name: str, content
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError) as error:
-        opened(path)
+        opened(path).check_labels()
     assert message in str(error.value)
     assert str(error.value).startswith(str(path))
 

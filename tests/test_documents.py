@@ -60,7 +60,8 @@ def tagged(text: str, *spans: Span, scheme: str = "IOB2", misaligned: str = "err
     tagger = Tagger(scheme, misaligned, rule)
     document = Document("a.jsonl, line 3", text, list(spans))
     tags = tagger.tags(document, tagger.bounds(document))
-    tagger.check()
+    if problem := tagger.problem():
+        raise UserError(problem)
     assert tags is not None
     return [str(tag) for tag in tags]
 

@@ -53,12 +53,14 @@ class DocumentFile:
     Attributes:
         guessed: what was guessed of the options.
         notes: what a person should know, one sentence each, once all documents have been read.
+        problem: why their spans cannot be used, or "".
     """
 
     def __init__(self, path: Path, kind: str, options: ReadingOptions) -> None:
         self.path, self.kind, self.options = path, kind, options
         self.guessed = ReadingOptions(format=None if options.format else kind)
         self.notes: list[str] = []
+        self.problem = ""
 
     def line(self, row: int) -> int:
         """The line on which a document begins, counted from 1."""
@@ -100,7 +102,7 @@ def document_lines(
         lengths: takes the number of each file's documents.
 
     Raises:
-        UserError: a file holds something else, or spans that cannot be tags; the message names the line.
+        UserError: a file holds something else; the message names the line.
     """
     scheme, misaligned = reading.span_scheme or "IOB2", reading.misaligned or "error"
     tagger = Tagger(scheme, misaligned, reading.tokens or columns.rule, own_tokens=reading.tokens is None)
@@ -110,7 +112,7 @@ def document_lines(
             yield json.dumps(row_of(document, tagger, columns), ensure_ascii=False)
             count += 1
         lengths.append(count)
-    tagger.check()
+    files[0].problem = tagger.problem()
     files[0].notes += tagger.notes()
 
 

@@ -98,6 +98,7 @@ class Tagger:
         self._prefixes = {role: "I" if alike else prefix_for(scheme, role) for role in "BIES"}
         self._rule, self._own_tokens = rule, own_tokens
         self._first = ""  # what is wrong with the first misfit
+        self._wrong = ""  # with the first span that cannot be a tag
         self.misfits = 0
 
     def bounds(self, document: Document) -> Bounds:
@@ -109,12 +110,18 @@ class Tagger:
     def tags(self, document: Document, bounds: Bounds) -> list[str | None] | None:
         """A tag for each token, None where it is unlabelled; None: the document is.
 
-        Raises:
-            UserError: a span lies outside the text, covers no token, overlaps another, or says something else than the
-                text does there.
+        It is, too, where a span lies outside the text, covers no token, overlaps another, or says something else than
+        the text does there: `problem` tells the first of these.
         """
         if document.spans is None:
             return None
+        try:
+            return self._tags(document, bounds)
+        except UserError as error:
+            self._wrong = self._wrong or str(error)
+            return None
+
+    def _tags(self, document: Document, bounds: Bounds) -> list[str | None]:
         starts, ends = [start for start, _ in bounds], [end for _, end in bounds]
         tags: list[str | None] = ["O"] * len(bounds)
         before: tuple[Span, int, str] | None = None  # the span before, its last token, and its label
@@ -137,24 +144,21 @@ class Tagger:
             before = span, last, "" if skipped else span.label
         return tags
 
-    def check(self) -> None:
-        """Refuse documents some of whose spans began or ended within a token, unless these are widened or skipped.
-
-        Raises:
-            UserError: the message names the first of them.
-        """
-        if self.misfits and self._misaligned == "error":
-            others = f"; {counted(self.misfits - 1, 'other span')} also" * (self.misfits > 1)
-            do = "does" if self.misfits == 2 else "do"
-            others = others and f"{others} {do} not fall on token borders"
-            raise UserError(
-                f"{self._first}{others}. Correct them, or --misaligned widen extends them to whole tokens, and "
-                f"--misaligned skip leaves these tokens unlabelled; --tokens divides texts by another rule"
-            )
+    def problem(self) -> str:
+        """Why the spans cannot be used: the first that cannot be tags, or that is not whole tokens; "" if all can."""
+        if self._wrong or not self.misfits or self._misaligned != "error":
+            return self._wrong
+        others = f"; {counted(self.misfits - 1, 'other span')} also" * (self.misfits > 1)
+        do = "does" if self.misfits == 2 else "do"
+        others = others and f"{others} {do} not fall on token borders"
+        return (
+            f"{self._first}{others}. Correct them, or --misaligned widen extends them to whole tokens, and "
+            f"--misaligned skip leaves these tokens unlabelled; --tokens divides texts by another rule"
+        )
 
     def notes(self) -> list[str]:
         """A sentence on spans that were widened or skipped."""
-        if not self.misfits:
+        if not self.misfits or self._misaligned == "error":
             return []
         done = "widened to whole tokens" if self._misaligned == "widen" else "skipped, and their tokens are unlabelled"
         return [f"{counted(self.misfits, 'span')} not on token borders: {done}"]
@@ -179,11 +183,7 @@ class Tagger:
 
 
 def row_of(document: Document, tagger: Tagger, columns: TokenColumns) -> dict[str, Any]:
-    """A document as a row of a table with lists of tokens, of their offsets and, where it is labelled, of their tags.
-
-    Raises:
-        UserError: see `Tagger.tags`.
-    """
+    """A document as a row of a table, with lists of tokens, of their offsets and, if it is labelled, of their tags."""
     bounds = tagger.bounds(document)
     tags = tagger.tags(document, bounds)
     text, start, end = columns.others

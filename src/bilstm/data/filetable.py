@@ -80,7 +80,9 @@ class FileTable(Table):
         self.conll_columns = source.width if isinstance(source, ConllRows) else None
         self.lists, self.own_sequence = list(lists), own_sequence
         self.tagged, self.documents = tagged, documents
-        self.notes = [note for each in places.sources if isinstance(each, DocumentFile) for note in each.notes]
+        read = [each for each in places.sources if isinstance(each, DocumentFile)]
+        self.notes = [note for each in read for note in each.notes]
+        self.problem = next((each.problem for each in read if each.problem), "")
         self.sequence_key = "list_row" if lists else None
         self.connection = connection
         self._profiles: dict[str, Profile] = {}

@@ -114,6 +114,7 @@ class Table(ABC):
         tagged: the columns of tokens and of their tags, where the names or the format of JSON or Parquet show them.
         documents: how texts with offsets became the table; None for others.
         notes: what a person should know of how it was read, one sentence each.
+        problem: why its labels cannot be used, or "".
         reading: how it was read: what a person said.
     """
 
@@ -129,6 +130,7 @@ class Table(ABC):
     tagged: tuple[str, str] | None = None
     documents: TokenColumns | None = None
     notes: Sequence[str] = ()
+    problem: str = ""
     reading: ReadingOptions = PLAIN
 
     @property
@@ -207,6 +209,15 @@ class Table(ABC):
             f"its column with --text (text='…'); if each row is a sequence, give lists, or arrays. If the table is one "
             f"long recording, {window_advice(self.rows)}"
         )
+
+    def check_labels(self) -> None:
+        """Refuse labels that could not be read, which only those need who learn from them or score by them.
+
+        Raises:
+            UserError: there are some; the message says where.
+        """
+        if self.problem:
+            raise UserError(self.problem)
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """The first row of each block of rows that is worked on at a time, and the first row after it."""

@@ -104,6 +104,7 @@ def prepare(
     """
     one_sequence = window is not None and options.sequence is None and not table.divided
     options = _resolved(table, options, labels, one_sequence)
+    table.check_labels()
     kinds, notes = choose_features(table, options)
     notes += table.notes
     whole = table.sequences(options.sequence, options.order)
@@ -171,9 +172,10 @@ def read_dataset(
     sequences = table.sequences(schema.sequence, schema.order)
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
     if with_truth:
+        table.check_labels()
         target = find_target(table, sequences, schema.sequence or table.own_sequence, task.columns, labels, [])
         truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen, option=option)
-        data = dataclasses.replace(data, truth=truth, unseen=unseen)
+        data = dataclasses.replace(data, truth=truth, unseen=unseen, remarks=tuple(table.notes))
     if group is not None:
         data = dataclasses.replace(data, groups=read_groups(table, group, sequences, least=1))
     return data
