@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,42 @@ class Browser:
         answer: dict[str, Any] = json.loads(message)
         return answer
 
-    def open(self, path: Path, *, width: int, height: int = 800, dark: bool = False) -> None:
-        """Open a file, as on a screen of this width in pixels, and wait until it is there."""
+    def open(self, page: Path | str, *, width: int, height: int = 800, dark: bool = False) -> None:
+        """Open a file or an address, as on a screen of this width in pixels, and wait until it is there."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page."""
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def wait_for(self, script: str, seconds: float = 10) -> Any:
+        """Wait until an expression in the page has a true value, and return it."""
+        end = time.monotonic() + seconds
+        while not (value := self.evaluate(script)):
+            assert time.monotonic() < end, script
+            time.sleep(0.01)
+        return value
+
+    def press(self, key: str) -> None:
+        """Press a key, such as "Tab" or "ArrowUp", where the focus is."""
+        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+        described = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, **described)
+
+    def drag(self, points: list[tuple[float, float]]) -> None:
+        """Press the mouse at the first point, in pixels of the window, move it along the others, and let go."""
+        for kind, (x, y) in zip(["mousePressed", *["mouseMoved"] * (len(points) - 1)], points, strict=True):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+        x, y = points[-1]
+        self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
 
     def told(self, *methods: str) -> list[dict[str, Any]]:
         """The parameters of all events of these kinds."""

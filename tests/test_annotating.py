@@ -325,7 +325,7 @@ def test_models_of_more_than_tokens_are_refused(folder: Path, tmp_path: Path) ->
     rows = "".join(f"{token} N {tag}\n" for token, tag in zip("abcd", "BOIB", strict=True)) + "\n"
     (tmp_path / "a.conll").write_text(rows * 10)
     model = bilstm.train(tmp_path / "a.conll", features=["token", "column_2"], **SMALL)
-    with pytest.raises(UserError, match="at each step the model reads 'token', 'column_2': give it tables"):
+    with pytest.raises(UserError, match="at each step the model reads columns: 'token', 'column_2'"):
         model.annotate("a b")
     raw = model.adapted(reading=bilstm.ReadingOptions(format="text"))
     with pytest.raises(UserError, match="raw text has tokens and nothing else"):

@@ -29,7 +29,7 @@ ROOMS = (
     ("inspection", "preview"),
     ("compare",),
     ("plots", "report"),
-    ("estimators", "torch", "bridges"),
+    ("estimators", "torch", "bridges", "serving"),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -157,7 +157,7 @@ def test_where_the_look_ahead_reaches_the_end(
     if front in FORWARD:
         options = {"look_ahead": AHEAD.get(front, 0), "block": block}
     elif bounded:
-        options = {"look_ahead": max(lengths), "block": block}
+        options = {"look_ahead": max(*lengths, AHEAD.get(front, 0)), "block": block}
     found = pushed(model.stream(**options), whole, seed)
     for rows, expected in zip(found, model.predict(whole), strict=True):
         assert bits(rows) == bits(expected)

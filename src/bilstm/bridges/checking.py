@@ -118,7 +118,7 @@ def _reads_alone(file: SourceFile) -> bool:
 
 
 def _shortest(layers: Sequence[Layer]) -> int:
-    """How many steps a sequence needs so that each pooling has a window."""
+    """The number of steps that a sequence needs so that each pooling has a window."""
     steps = 1
     for layer in reversed(layers):
         if isinstance(layer, (MaxPooling1D, AveragePooling1D)):

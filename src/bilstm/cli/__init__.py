@@ -20,6 +20,7 @@ from bilstm.cli.evaluate import evaluate
 from bilstm.cli.export import export
 from bilstm.cli.inspect import inspect
 from bilstm.cli.predict import predict
+from bilstm.cli.serve import serve
 from bilstm.cli.train import train
 from bilstm.console import CommandLine, open_closed_streams
 
@@ -40,7 +41,7 @@ def commands() -> None:
     """
 
 
-for command in (train, evaluate, predict, compare, inspect, convert, export, demo):
+for command in (train, evaluate, predict, compare, inspect, convert, export, serve, demo):
     command.params.append(config_option())
     commands.add_command(command)
 commands.add_command(completion)

@@ -31,7 +31,7 @@ def check_json(name: AnyPath, number: int, line: str, example: str = _EXAMPLE) -
         UserError: it holds none; the message names the line.
     """
     try:
-        found = json.loads(line, object_pairs_hook=_object, parse_constant=_constant)
+        found = json.loads(line, object_pairs_hook=_object, parse_constant=json_constant)
         cause = "it is not an object"
         if _SURROGATE.search(line):
             json.dumps(found, ensure_ascii=False).encode()
@@ -55,7 +55,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _constant(name: str) -> None:
+def json_constant(name: str) -> None:
     """NaN, as Python and NumPy write it, is a missing value; infinity is none."""
     if name != "NaN":
         raise ValueError(f"{name} is not a JSON number")
@@ -87,7 +87,7 @@ def json_objects(
 
 def _elements(path: Path, text: str, example: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects in a JSON array."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=json_constant)
     place, line, counted = text.index("[") + 1, 1, 0
     separator = ""
     while True:

@@ -30,7 +30,7 @@ from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.spelling import VECTOR, WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
-from bilstm.data.tokens import RULES
+from bilstm.data.tokens import RULES, fitting_rule
 from bilstm.errors import UserError, listed, shown
 from bilstm.ragged import IndexArray, Ragged, offsets_of
 
@@ -66,10 +66,11 @@ class Schema:
     tokens: str | None = None
     characters: CharacterColumn | None = None
 
-    @property
+    @cached_property
     def token_rule(self) -> str:
         """The rule by which raw texts are divided into tokens."""
-        return self.reading.tokens or self.tokens or "words"
+        known = self.categorical[0].vocabulary if self.categorical else ()
+        return self.reading.tokens or self.tokens or fitting_rule(known)
 
     @cached_property
     def features(self) -> list[str]:
@@ -84,8 +85,8 @@ class Schema:
         """
         if len(self.features) != 1 or self.numeric:
             raise UserError(
-                f"raw text has tokens and nothing else, but at each step the model reads {listed(self.features)}: "
-                f"give it tables with these columns"
+                f"raw text has tokens and nothing else, but at each step the model reads columns: "
+                f"{listed(self.features)}"
             )
         return self.features[0]
 

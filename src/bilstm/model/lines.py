@@ -22,6 +22,7 @@ from bilstm.model.trained import TrainedModel
 NAME = "standard input"
 _AT_ONCE = 1 << 22  # bytes that are read before what is complete in them is predicted
 _EXAMPLE = 200  # characters of an object that a message shows
+_PLAIN = frozenset({int, float, bool, type(None)})  # the types of cells with which nothing can be wrong
 _MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "-nan", "null", "none"})  # the spellings of no number
 
 
@@ -77,6 +78,7 @@ class Line:
 
     Attributes:
         number: counted from 1.
+        name: what messages call it.
         text: without blanks around it.
         cells: what the object holds.
         key: the text of its sequence; None where it is a sequence of its own, or where a problem hides it.
@@ -87,6 +89,7 @@ class Line:
     """
 
     number: int
+    name: str
     text: str = ""
     cells: dict[str, Any] = dataclasses.field(default_factory=dict)
     key: str | None = None
@@ -95,21 +98,20 @@ class Line:
     bounds: Bounds = dataclasses.field(default_factory=list)
     problem: UserError | None = None
 
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return f"{NAME}, line {self.number}"
-
 
 class LineReader:
     """Reads lines one after the other, for a model.
+
+    Args:
+        source: what messages call that from which the lines come.
+        ordered: whether the model's order column is needed; if not, steps without one are in order.
 
     Raises:
         UserError: lines are to be raw texts, but the model reads more than tokens.
     """
 
-    def __init__(self, model: TrainedModel) -> None:
-        self._schema, self._example = model.schema, example_for(model)
+    def __init__(self, model: TrainedModel, source: str = NAME, *, ordered: bool = True) -> None:
+        self._schema, self._example, self._source, self._ordered = model.schema, example_for(model), source, ordered
         self._lists = (*model.schema.features, *model.task.columns)  # one of them is a list where a line is a sequence
         self._numeric = [column.name for column in model.schema.numeric]
         self._read_moment = reader(model.schema.reading.time_format)
@@ -122,7 +124,7 @@ class LineReader:
     def read(self, content: bytes) -> Line | None:
         """The next line; None if it is blank, and no raw text."""
         self._number += 1
-        line = Line(self._number)
+        line = Line(self._number, f"{self._source}, line {self._number}")
         try:
             text = _decoded(line, content)
             if self._raw:
@@ -131,7 +133,11 @@ class LineReader:
             line.text = text.strip()
             if not line.text:
                 return None
-            self._read_object(line)
+            line.cells = check_json(self._source, line.number, line.text, self._example)
+            if (raw := self._raw_text(line.cells)) is None:
+                self.check(line)
+            else:
+                self._read_raw(line, raw, line.cells)
         except UserError as error:
             line.problem = error
         return line
@@ -160,13 +166,13 @@ class LineReader:
             return None
         return next((cells[name] for name in ("text", "data") if isinstance(cells.get(name), str)), None)
 
-    def _read_object(self, line: Line) -> None:
-        """Fill in what the object holds, and its sequence before anything that may be wrong with the rest."""
-        schema = self._schema
-        cells = line.cells = check_json(NAME, line.number, line.text, self._example)
-        if (raw := self._raw_text(cells)) is not None:
-            self._read_raw(line, raw, cells)
-            return
+    def check(self, line: Line) -> None:
+        """Find the sequence of a line with cells, before anything that may be wrong with the rest, and check them.
+
+        Raises:
+            UserError: it cannot be used; the message says why.
+        """
+        schema, cells = self._schema, line.cells
         own = schema.text is not None or any(isinstance(cells.get(name), list) for name in self._lists)
         roles: dict[str, str] = {}
         if not own:
@@ -183,7 +189,9 @@ class LineReader:
                 key = cells.get(schema.sequence)
                 line.key = None if key in (None, "") else key if isinstance(key, str) else json.dumps(key)
         roles |= dict.fromkeys(schema.features, "a feature of the model")
-        roles |= dict.fromkeys(order_columns(schema, cells), "the order within a sequence")
+        order = order_columns(schema, cells)
+        if self._ordered or any(name in cells for name in order):
+            roles |= dict.fromkeys(order, "the order within a sequence")
         for name, role in roles.items():
             if name not in cells:  # in a file, other rows may have it; here, none may come
                 raise UserError(
@@ -210,7 +218,8 @@ class LineReader:
         for name in names:
             if not own:
                 self._check_cell(line.name, name, line.cells[name])
-            for step, cell in enumerate(lists.get(name, ()), 1):
+            cells = lists.get(name, [])
+            for step, cell in enumerate(() if _PLAIN.issuperset(map(type, cells)) else cells, 1):
                 if isinstance(cell, (str, list, dict)):
                     self._check_cell(f"{line.name}, step {step}", name, cell)
 

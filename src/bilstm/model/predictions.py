@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,19 +121,25 @@ class PredictionOptions:
 
 
 def predicted_columns(
-    model: TrainedModel, data: Dataset, options: PredictionOptions, output_rows: IndexArray, length: int
+    model: TrainedModel,
+    data: Dataset,
+    options: PredictionOptions,
+    output_rows: IndexArray,
+    length: int,
+    outputs: Outputs | None = None,
 ) -> dict[str, Addition]:
     """Columns of predictions, by their names.
 
     Args:
         output_rows: for each row of outputs its row in the columns.
         length: the number of rows of the columns.
+        outputs: what the network gives for all the data, where that is known.
     """
     task = model.task
     columns: list[npt.NDArray[Any]] = []
-    for group, steps, outputs in model.output_chunks(data.values):
+    for group, steps, own in _chunks(model, data, outputs):
         rows = output_rows[group if data.per_sequence else steps]
-        values = _values(task, outputs, options)
+        values = _values(task, own, options)
         if not columns:
             columns = [_empty(length, value.dtype) for value in values]
         for column, value in zip(columns, values, strict=True):
@@ -154,6 +160,12 @@ def _named(task: Task, options: PredictionOptions, columns: list[npt.NDArray[Any
         labels = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
         return dict(zip(names, [*_interleaved(labels, columns[1:likeliest:2]), *columns[likeliest:]], strict=True))
     return dict(zip(names, columns, strict=True))
+
+
+def _chunks(model: TrainedModel, data: Dataset, outputs: Outputs | None) -> Iterable[tuple[slice, slice, Outputs]]:
+    if outputs is None:
+        return model.output_chunks(data.values)
+    return [(slice(0, len(data)), slice(0, len(data.rows)), outputs)]
 
 
 def _empty(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -203,12 +215,16 @@ class Runs:
 
 
 def find_runs(
-    model: TrainedModel, data: Dataset, options: PredictionOptions
+    model: TrainedModel, data: Dataset, options: PredictionOptions, outputs: Outputs | None = None
 ) -> tuple[Sequence[str], Sequence[str], list[Runs]]:
-    """The names of the columns of runs, those of their labels, and the runs, some sequences' in each part."""
+    """The names of the columns of runs, those of their labels, and the runs, some sequences' in each part.
+
+    Args:
+        outputs: what the network gives for all the data, where that is known.
+    """
     if not options.spans:
         assert isinstance(model.task, LabelTask)
-        return EVENTS, model.task.classes, list(_equal_labels(model, data, options.background))
+        return EVENTS, model.task.classes, list(_equal_labels(model, data, options.background, outputs))
     types: list[str] = []
     chunks = []
     for group, steps, (events, types, probabilities) in span_chunks(model, data.values):  # noqa: B007
@@ -218,15 +234,17 @@ def find_runs(
     return SPANS, types, chunks
 
 
-def _equal_labels(model: TrainedModel, data: Dataset, background: str | None) -> Iterator[Runs]:
+def _equal_labels(
+    model: TrainedModel, data: Dataset, background: str | None, outputs: Outputs | None
+) -> Iterator[Runs]:
     """The runs of equal predicted labels, without those of the background."""
     assert isinstance(model.task, LabelTask)
     ground = check_background(model.task.classes, background)
-    for group, steps, outputs in model.output_chunks(data.values):
+    for group, steps, own in _chunks(model, data, outputs):
         offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
-        runs = find_events(outputs.labels, offsets)
+        runs = find_events(own.labels, offsets)
         first, last = offsets[runs.sequences] + runs.onsets, offsets[runs.sequences] + runs.offsets
-        sums = np.add.reduceat(outputs.confidences.astype(np.float64), first)
+        sums = np.add.reduceat(own.confidences.astype(np.float64), first)
         kept = runs.classes != (-1 if ground is None else ground)
         ends = (first + steps.start, last + steps.start, runs.onsets, runs.offsets, runs.classes)
         confidences = rounded(sums / (last + 1 - first))

@@ -9,19 +9,18 @@ import itertools
 import json
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bilstm.data.arrays import read_sequences
 from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.documents import joined
 from bilstm.data.frames import read_cells
 from bilstm.data.marked import MarkedText, TokenSpan, line_of
-from bilstm.data.memory import MemoryTable
+from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import Addition, DictionaryColumn
 from bilstm.errors import UserError, shown
@@ -31,9 +30,10 @@ from bilstm.model.predictions import PredictionOptions, find_runs, predicted_col
 from bilstm.model.prepare import read_dataset
 from bilstm.model.trained import TrainedModel
 from bilstm.models.lookahead import LookAhead
-from bilstm.ragged import Extent, IndexArray
+from bilstm.ragged import Extent, IndexArray, offsets_of
 from bilstm.signals import held
 
+_PLAIN_NUMBERS = frozenset({int, float})
 REMEMBERED = 10_000  # the last sequences, whose rows may not come again
 
 
@@ -41,7 +41,7 @@ class _Lines(MemoryTable):
     """Lines as a table: a row is a line or, where each is a sequence, one of its steps."""
 
     def __init__(self, table: MemoryTable, lines: Sequence[Line]) -> None:
-        super().__init__(table.columns, table.offsets, form=table.form, label=NAME, rows=table.rows)
+        super().__init__(table.columns, table.offsets, form=table.form, label=table.label, rows=table.rows)
         self.lists, self.reading, self._lines = table.lists, table.reading, lines
 
     def _sequence_codes(self, sequence: str) -> tuple[IndexArray, npt.NDArray[np.object_]]:
@@ -51,9 +51,9 @@ class _Lines(MemoryTable):
 
     def place(self, row: int) -> str:
         if self.offsets is None:
-            return f"{NAME}, line {self._lines[row].number}"
+            return self._lines[row].name
         line = int(np.searchsorted(self.offsets, row, "right")) - 1
-        return f"{NAME}, line {self._lines[line].number}, step {row - self.offsets[line] + 1}"
+        return f"{self._lines[line].name}, step {row - self.offsets[line] + 1}"
 
 
 @dataclasses.dataclass
@@ -111,7 +111,7 @@ def predict_stream(
         )
     stream: LineStream
     if look_ahead is None:
-        stream = _WholeSequences(write, model, options, on_error)
+        stream = SequenceLines(write, model, options, on_error)
     else:
         from bilstm.model.livelines import LiveLines
 
@@ -128,19 +128,29 @@ def predict_stream(
 
 
 class LineStream(ABC):
-    """Lines in, answers out: reads lines, and refuses those that do not fit the sequences so far."""
+    """Lines in, answers out: reads lines, and refuses those that do not fit the sequences so far.
+
+    Args:
+        write, on_error: see `predict_stream`.
+        source: what messages call that from which the lines come.
+
+    Attributes:
+        streamed: what has been answered.
+    """
 
     def __init__(
         self,
         write: Callable[[bytes], object],
         model: TrainedModel,
         options: PredictionOptions,
-        on_error: Callable[[UserError], object] | None,
+        on_error: Callable[[UserError], object] | None = None,
+        source: str = NAME,
     ) -> None:
+        self._source = source
         self._write, self._model, self._options, self._on_error = write, model, options, on_error
         self._names = () if options.runs or options.annotate else tuple(options.names(model.task))
         self._labels = span_labels(model.task) if options.annotate else []
-        self._reader = LineReader(model)
+        self._reader = LineReader(model, source)
         self._first: Line | None = None
         self._key: str | None = None
         self._last = OrderedDict[bytes, int]()  # of the sequences that were complete last, the line of the last row
@@ -214,12 +224,17 @@ class LineStream(ABC):
         self._on_error(error)
 
 
-class _WholeSequences(LineStream):
-    """What has come and is not yet answered: the lines of the sequence that is not complete."""
+class SequenceLines(LineStream):
+    """Answers sequences once they are complete; only the lines of the one that is not are buffered."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._rows: list[Line] = []
+
+    @property
+    def pending(self) -> int:
+        """How many lines the incomplete sequence has."""
+        return len(self._rows)
 
     def _added(self, line: Line) -> list[Line]:
         if line.key is None:
@@ -248,7 +263,7 @@ class _WholeSequences(LineStream):
                 for half in (sequences[: len(sequences) // 2], sequences[len(sequences) // 2 :]):
                     self._predict([line for sequence in half for line in sequence])
                 return
-            error = located(error, lines)
+            error = located(error, lines, self._source)
             if self._on_error is None:
                 raise error from None
             self._skip(error, len(lines))
@@ -264,7 +279,7 @@ class _WholeSequences(LineStream):
         with_steps = [line for line in lines if not line.empty]
         data, answers = None, iter(list[bytes]())
         if with_steps:
-            table, data = read_lines(with_steps, self._model)
+            table, data = read_lines(with_steps, self._model, self._source)
             if self._options.runs:
                 return data, b"".join(_runs(self._model, table, data, with_steps, self._options))
             if not self._options.annotate:
@@ -309,45 +324,74 @@ def _digest(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def located(error: UserError, lines: Sequence[Line]) -> UserError:
+def located(error: UserError, lines: Sequence[Line], source: str = NAME) -> UserError:
     """An error that says in which lines it is."""
-    if str(error).startswith(f"{NAME}, line"):
+    if str(error).startswith(f"{source}, line"):
         return error
     first, last = lines[0], lines[-1]
-    where = first.name if first is last else f"{NAME}, lines {first.number} to {last.number}"
+    where = first.name if first is last else f"{source}, lines {first.number} to {last.number}"
     return UserError(f"{where}: {error}")
 
 
-def read_lines(lines: Sequence[Line], model: TrainedModel) -> tuple[MemoryTable, Dataset]:
-    """Lines as a table, and encoded."""
-    table = table_of(lines, model)
+def read_lines(lines: Sequence[Line], model: TrainedModel, source: str = NAME) -> tuple[MemoryTable, Dataset]:
+    """The sequences of lines, all of which are whole sequences, or all of which are steps; encoded, too.
+
+    Args:
+        lines: as `LineReader` checked them.
+        source: what messages call that from which they come.
+
+    Raises:
+        UserError: a cell is not what the model expects; the message says where.
+    """
+    table = table_of(lines, model, source)
     return table, read_dataset(model.schema, model.task, table, with_truth=False)
 
 
-def table_of(lines: Sequence[Line], model: TrainedModel) -> MemoryTable:
+def table_of(lines: Sequence[Line], model: TrainedModel, source: str = NAME) -> MemoryTable:
     """Lines as a table."""
     schema = model.schema
-    own = lines[0].key is None
     if schema.text is not None:
         texts = {schema.text.column: read_cells([text(line.cells[schema.text.column]) for line in lines])}
-        table = divide_texts(_Lines(MemoryTable(texts, label=NAME), lines), schema.text)
+        table = divide_texts(_Lines(MemoryTable(texts, label=source), lines), schema.text)
     else:
         roles: dict[str, Callable[[Any], Any]] = {column.name: text for column in schema.categorical}
         read_number = partial(number, reading=schema.reading)
         roles |= {column.name: read_number for column in schema.numeric}
         for name in order_columns(schema, lines[0].cells):
-            roles.setdefault(name, read_number)
-        if own:
-            sequences = [
-                {n: [read(v) for v in c] if isinstance(c := line.cells[n], list) else c for n, read in roles.items()}
-                for line in lines
-            ]
-            table = read_sequences(sequences, NAME)
+            if name in lines[0].cells:
+                roles.setdefault(name, read_number)
+        if lines[0].key is None:
+            table = _own_steps(lines, roles, source)
         else:
             columns = {} if schema.sequence is None else {schema.sequence: read_cells([line.key for line in lines])}
-            columns |= {name: read_cells([read(line.cells[name]) for line in lines]) for name, read in roles.items()}
-            table = MemoryTable(columns, label=NAME)
+            columns |= {name: _read_column([line.cells[name] for line in lines], read) for name, read in roles.items()}
+            table = MemoryTable(columns, label=source)
     return _Lines(table.read_as(schema.reading), lines)
+
+
+def _own_steps(lines: Sequence[Line], roles: Mapping[str, Callable[[Any], Any]], source: str) -> MemoryTable:
+    """The steps of lines that are sequences; a single value stands for all of a line's steps."""
+    lists = {name: [isinstance(line.cells[name], list) for line in lines] for name in roles}
+    columns, lengths = {}, np.zeros(len(lines), np.int64)
+    for name, listed in lists.items():
+        lengths[listed] = [len(line.cells[name]) for line, is_list in zip(lines, listed, strict=True) if is_list]
+    for name, read in roles.items():
+        cells: list[Any] = []
+        for line, is_list, length in zip(lines, lists[name], lengths.tolist(), strict=True):
+            cells += line.cells[name] if is_list else [line.cells[name]] * length
+        columns[name] = _read_column(cells, read)
+    table = MemoryTable(columns, offsets_of(lengths), form="list", label=source)
+    table.lists = [name for name, listed in lists.items() if any(listed)]
+    return table
+
+
+def _read_column(cells: list[Any], read: Callable[[Any], Any]) -> Cells:
+    """Cells as JSON has them as a column; `read` makes text or a number of one."""
+    if read is not text and _PLAIN_NUMBERS.issuperset(kinds := set(map(type, cells))):
+        with contextlib.suppress(OverflowError):
+            values = np.array(cells, np.float64)
+            return Cells("number", values, integers=np.array(cells, np.int64) if kinds == {int} else None)
+    return read_cells([read(cell) for cell in cells])
 
 
 def check_new_names(lines: Sequence[Line], names: frozenset[str], model: TrainedModel) -> None:

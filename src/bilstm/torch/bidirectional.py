@@ -187,7 +187,7 @@ def _merged(forward: Tensor, backward: Tensor, merge_mode: str | None) -> Any:
 
 
 class TimeDistributed(nn.Module):
-    """Applies a module to each time step by itself: to a batch of all real steps.
+    """Applies a module to each time step separately, in one batch of all real steps.
 
     That matters for modules in which steps meet, such as `torch.nn.BatchNorm1d`, and for those that take images or
     other steps of several dimensions; a `torch.nn.Linear` alone does the same.

@@ -1,0 +1,317 @@
+"""The addresses of a service, and what answers there."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import re
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from bilstm import __version__
+from bilstm.errors import UserError
+from bilstm.serving import descriptions
+from bilstm.serving.answers import answers
+from bilstm.serving.guard import Guard, Places, read_body
+from bilstm.serving.logs import log
+from bilstm.serving.metrics import Metrics
+from bilstm.serving.protocol import HEADER_LENGTH, metadata, read_inference, write_inference
+from bilstm.serving.reading import parse_json, read_question
+from bilstm.serving.refusals import Refusal, busy
+from bilstm.serving.settings import Settings
+from bilstm.serving.store import Served, Store
+from bilstm.serving.streams import LineResponse, read_options
+from bilstm.utils import set_threads
+
+PAGE = Path(__file__).with_name("page.html")
+_LARGE = 1 << 16  # bytes of a body, from which on it is read in a thread, so that others need not wait for it
+
+
+class Service:
+    """What the addresses share: the models, the limits, and what is counted."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.threads is not None:
+            set_threads(settings.threads)
+        self.settings, self.metrics = settings, Metrics()
+        self.store = Store(settings, self._loaded, lambda name, n: self.metrics.batches.labels(name).observe(n))
+        self.places = Places(settings.queue, self.metrics)
+        self.stopping = asyncio.Event()
+
+    def _loaded(self, name: str, version: str | None, problem: str) -> None:
+        result = "failed" if problem else "loaded"
+        self.metrics.loads.labels(name, result).inc()
+        fields = {"problem": problem} if problem else {"version": version}
+        log(f"model {result}", 40 if problem else 20, model=name, **fields)
+
+    async def answered(self, request: Request, served: Served, answer: Callable[[bytes], Any]) -> Response:
+        """The response to a request with a body, within the limits."""
+        with self.places:
+            body = await read_body(request, self.settings)
+            try:
+                async with asyncio.timeout(self.settings.timeout):
+                    response: Response = await answer(body)
+            except TimeoutError:
+                raise busy(f"there was no answer within {self.settings.timeout:g} s") from None
+            except MemoryError:
+                raise busy("there is not enough memory") from None
+        return response
+
+    def count(self, request: Request, served: Served, sequences: int, steps: int) -> None:
+        self.metrics.sequences.labels(served.name).inc(sequences)
+        self.metrics.steps.labels(served.name).inc(steps)
+        request.scope["bilstm"] = {
+            "model": served.name,
+            "version": served.version,
+            "sequences": sequences,
+            "steps": steps,
+        }
+
+    async def label(self, request: Request, served: Served) -> Response:
+        async def answer(body: bytes) -> Response:
+            def read() -> Any:
+                return read_question(served.model, parse_json(body), self.settings.max_steps)
+
+            question = await _called(len(body), read)
+            values = question.data.values
+            outputs = await served.batcher.outputs(values)
+            alone = await served.baseline.outputs(values) if question.baseline and served.baseline else None
+
+            def write() -> bytes:
+                found = answers(served.model, question, outputs, alone)
+                return orjson.dumps({"model": served.name, "version": served.version, "sequences": found})
+
+            content = await _called(len(body), write)
+            self.count(request, served, len(values), values.total_steps)
+            return Response(content, media_type="application/json")
+
+        return await self.answered(request, served, answer)
+
+    async def infer(self, request: Request, served: Served) -> Response:
+        async def answer(body: bytes) -> Response:
+            length = request.headers.get(HEADER_LENGTH)
+            inference = await _called(
+                len(body), lambda: read_inference(served.model, body, length, self.settings.max_steps)
+            )
+            values = inference.data.values
+            outputs = await served.batcher.outputs(values)
+            content, head = await _called(
+                len(body), lambda: write_inference(served.name, served.version, served.model, inference, outputs)
+            )
+            self.count(request, served, len(values), values.total_steps)
+            if head is None:
+                return Response(content, media_type="application/json")
+            return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(head)})
+
+        return await self.answered(request, served, answer)
+
+
+async def _called(size: int, function: Callable[[], Any]) -> Any:
+    return function() if size < _LARGE else await asyncio.to_thread(function)
+
+
+def create_app(settings: Settings) -> Guard:
+    """The service as an ASGI application.
+
+    Raises:
+        UserError: a model cannot be loaded.
+    """
+    service = Service(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        _notice_end(service.stopping)
+        watching = asyncio.create_task(service.store.watch()) if settings.watch else None
+        yield
+        if watching:
+            watching.cancel()
+
+    app = FastAPI(
+        title="bilstm",
+        version=__version__,
+        description=descriptions.ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_errors(app)
+    _add_labelling(app, service)
+    _add_protocol(app, service)
+    _add_pages(app, service)
+    guard = Guard(app, settings, service.metrics)
+    guard.names = tuple(service.store.names())
+    return guard
+
+
+def _notice_end(stopping: asyncio.Event) -> None:
+    """Set the event when the server is asked to end, so that streams end, too."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+
+        def handle(received: int, frame: Any, before: Any = before) -> None:
+            loop.call_soon_threadsafe(stopping.set)
+            if callable(before):
+                before(received, frame)
+
+        signal.signal(number, handle)
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps({"error": message}), status, headers, "application/json")
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, error: Refusal) -> Response:
+        return _error(error.status, error.message, error.headers)
+
+    @app.exception_handler(UserError)
+    async def mistaken(_: Request, error: UserError) -> Response:
+        return _error(422, str(error))
+
+    @app.exception_handler(HTTPException)
+    async def not_found(request: Request, error: HTTPException) -> Response:
+        message = f"there is nothing at {request.url.path}; GET / and /openapi.json say what there is"
+        if error.status_code == 405:
+            message = f"{request.method} is not possible here"
+        return _error(error.status_code, message, dict(error.headers or {}))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # which no one receives
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> Response:
+        return _error(500, f"this should not have happened ({type(error).__name__}); please report it")
+
+
+def _add_labelling(app: FastAPI, service: Service) -> None:
+    store = service.store
+    label = descriptions.label(store)
+    stream = descriptions.stream(store)
+
+    @app.get("/models", **descriptions.models(store))
+    async def models() -> Response:
+        found = [store.get(name).description for name in store.names()]
+        return Response(orjson.dumps({"models": found}), media_type="application/json")
+
+    @app.get("/models/{model}", **descriptions.model(store))
+    async def model(model: str) -> Response:
+        return Response(orjson.dumps(store.get(model).description), media_type="application/json")
+
+    @app.post("/label", **label)
+    async def label_by_first(request: Request) -> Response:
+        return await service.label(request, store.get())
+
+    @app.post("/models/{model}/label", **label)
+    async def label_by(request: Request, model: str) -> Response:
+        return await service.label(request, store.get(model))
+
+    @app.post("/stream", **stream)
+    async def stream_by_first(request: Request) -> Response:
+        return _streamed(request, store.get())
+
+    @app.post("/models/{model}/stream", **stream)
+    async def stream_by(request: Request, model: str) -> Response:
+        return _streamed(request, store.get(model))
+
+    def _streamed(request: Request, served: Served) -> Response:
+        options, skip = read_options(served.model, request.query_params)
+
+        def count(sequences: int, steps: int) -> None:
+            service.count(request, served, sequences, steps)
+
+        return LineResponse(served.model, options, skip, service.settings, service.places, service.stopping, count)
+
+
+def _add_protocol(app: FastAPI, service: Service) -> None:
+    store = service.store
+
+    @app.get("/v2", **descriptions.SERVER)
+    async def server() -> Response:
+        about = {"name": "bilstm", "version": __version__, "extensions": ["binary_tensor_data"]}
+        return Response(orjson.dumps(about), media_type="application/json")
+
+    @app.get("/v2/health/live", **descriptions.LIVE)
+    async def live() -> Response:
+        return Response(b'{"live":true}', media_type="application/json")
+
+    @app.get("/v2/health/ready", **descriptions.READY)
+    async def ready() -> Response:
+        return Response(b'{"ready":true}', media_type="application/json")
+
+    async def model_ready(model: str, version: str | None = None) -> Response:
+        served = store.get(model, version)
+        return Response(orjson.dumps({"name": served.name, "ready": True}), media_type="application/json")
+
+    async def model_metadata(model: str, version: str | None = None) -> Response:
+        served = store.get(model, version)
+        about = metadata(served.name, served.version, served.model)
+        return Response(orjson.dumps(about), media_type="application/json")
+
+    async def infer(request: Request, model: str, version: str | None = None) -> Response:
+        return await service.infer(request, store.get(model, version))
+
+    async def ready_version(model: str, version: str) -> Response:
+        return await model_ready(model, version)
+
+    async def metadata_version(model: str, version: str) -> Response:
+        return await model_metadata(model, version)
+
+    async def infer_version(request: Request, model: str, version: str) -> Response:
+        return await infer(request, model, version)
+
+    @app.get("/v2/models/{model}/ready", **descriptions.model_ready(store))
+    async def ready_newest(model: str) -> Response:
+        return await model_ready(model)
+
+    @app.get("/v2/models/{model}", **descriptions.metadata_of(store))
+    async def metadata_newest(model: str) -> Response:
+        return await model_metadata(model)
+
+    @app.post("/v2/models/{model}/infer", **descriptions.infer(store))
+    async def infer_newest(request: Request, model: str) -> Response:
+        return await infer(request, model)
+
+    base = "/v2/models/{model}/versions/{version}"
+    app.get(f"{base}/ready", **descriptions.model_ready(store))(ready_version)
+    app.get(base, **descriptions.metadata_of(store))(metadata_version)
+    app.post(f"{base}/infer", **descriptions.infer(store))(infer_version)
+
+
+def _add_pages(app: FastAPI, service: Service) -> None:
+    @app.get("/metrics", **descriptions.METRICS)
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=service.metrics.content_type)
+
+    if not service.settings.page:
+        return
+    content = PAGE.read_bytes()
+    headers = {"Content-Security-Policy": _policy(content.decode()), "X-Content-Type-Options": "nosniff"}
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return Response(content, media_type="text/html", headers=headers)
+
+
+def _policy(page: str) -> str:
+    """Nothing from elsewhere, and no script but the page's own."""
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; "
+        f"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

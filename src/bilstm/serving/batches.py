@@ -1,0 +1,115 @@
+"""Requests that wait at the same time are computed together.
+
+A sequence's result does not depend on its batch, so this shows in nothing but time. Sequences that are long for their
+network have a lane of their own, so that short ones do not wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from bilstm.model import TrainedModel
+from bilstm.ragged import Ragged, offsets_of
+from bilstm.tasks import Outputs
+
+# In multiply-adds, of which a core does some ten milliards a second.
+INLINE = 1 << 24  # up to here, computing takes less time than handing it to a thread is worth
+BATCH = 1 << 29  # of a batch at most
+LONG = 1 << 27  # from here on, a request has a lane of its own
+
+
+class Batcher:
+    """Computes what a model's network gives for the requests of one event loop.
+
+    Args:
+        model: the model.
+        wait: seconds that a request may wait for others.
+        notify: called for each batch, with the number of its requests.
+    """
+
+    def __init__(
+        self, model: TrainedModel, wait: float = 0.0, notify: Callable[[int], object] = lambda requests: None
+    ) -> None:
+        self._work = max(1, model.network.count_params())  # multiply-adds of a step, about
+        self._short = _Lane(model, self._work, wait, notify)
+        self._long = _Lane(model, self._work, 0.0, notify)
+
+    async def outputs(self, values: Ragged) -> Outputs:
+        """What `TrainedModel.outputs` returns for encoded sequences, to the last bit."""
+        lane = self._long if self.is_long(values.total_steps) else self._short
+        return await lane.outputs(values)
+
+    def is_long(self, steps: int) -> bool:
+        return steps * self._work >= LONG
+
+
+class _Lane:
+    """Requests that are computed in the order in which they come."""
+
+    def __init__(self, model: TrainedModel, work: int, wait: float, notify: Callable[[int], object]) -> None:
+        self._model, self._work, self._wait, self._notify = model, work, wait, notify
+        self._waiting: deque[tuple[Ragged, asyncio.Future[Outputs]]] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    async def outputs(self, values: Ragged) -> Outputs:
+        future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        self._waiting.append((values, future))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                if self._wait:
+                    await asyncio.sleep(self._wait)
+                if batch := self._next():
+                    await self._compute(batch)
+        finally:
+            self._running = None
+
+    def _next(self) -> list[tuple[Ragged, asyncio.Future[Outputs]]]:
+        """The requests that are computed next; those that no one waits for any more are left out."""
+        batch: list[tuple[Ragged, asyncio.Future[Outputs]]] = []
+        work = 0
+        while self._waiting:
+            values, future = self._waiting[0]
+            more = values.total_steps * self._work
+            if batch and work + more > BATCH:
+                break
+            self._waiting.popleft()
+            if not future.done():
+                batch.append((values, future))
+                work += more
+        return batch
+
+    async def _compute(self, batch: list[tuple[Ragged, asyncio.Future[Outputs]]]) -> None:
+        values = _joined([each for each, _ in batch])
+        try:
+            if values.total_steps * self._work <= INLINE:
+                outputs = self._model.outputs(values)
+            else:
+                outputs = await asyncio.to_thread(self._model.outputs, values)
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        self._notify(len(batch))
+        start = 0
+        for each, future in batch:
+            stop = start + (len(each) if self._model.task.per_sequence else each.total_steps)
+            if not future.done():
+                future.set_result(outputs[start:stop])
+            start = stop
+
+
+def _joined(parts: list[Ragged]) -> Ragged:
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Ragged(np.concatenate([part.values for part in parts]), offsets_of(lengths))

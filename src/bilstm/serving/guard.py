@@ -1,0 +1,133 @@
+"""What stands before every request: the key, how many there may be, what is counted and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from bilstm.serving.logs import log
+from bilstm.serving.metrics import Metrics
+from bilstm.serving.refusals import Refusal, busy, too_large
+from bilstm.serving.settings import Settings
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+_OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # which need no key
+
+
+class Guard:
+    """An ASGI application around another one.
+
+    Attributes:
+        names: of the models that are served.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, app: App, settings: Settings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+        self._key = None if settings.api_key is None else f"Bearer {settings.api_key}".encode()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, answer = time.perf_counter(), {"status": 0, "bytes": 0}
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer["status"] = message["status"]
+            else:
+                answer["bytes"] += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            if self._is_allowed(scope):
+                await self._app(scope, receive, sending)
+            else:
+                await _refuse(sending)
+        finally:
+            self._note(scope, answer, time.perf_counter() - start)
+
+    def _is_allowed(self, scope: Message) -> bool:
+        if self._key is None or scope["path"] in _OPEN:
+            return True
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return hmac.compare_digest(given, self._key)
+
+    def _note(self, scope: Message, answer: dict[str, int], seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self._metrics.requests.labels(route, str(answer["status"])).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        if self._settings.log:
+            fields = {"method": scope["method"] if route != "other" else "other", "route": route}
+            fields |= scope.get("bilstm", {})
+            level = logging.ERROR if answer["status"] == 500 else logging.INFO
+            log("request", level, **fields, **answer, ms=round(1000 * seconds, 3))
+
+
+async def _refuse(send: Send) -> None:
+    body = orjson.dumps({"error": "this service needs its key, as a header Authorization: Bearer KEY"})
+    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Places:
+    """Room for so many requests at a time: a context for each.
+
+    Raises:
+        Refusal: there is none left.
+    """
+
+    def __init__(self, most: int, metrics: Metrics) -> None:
+        self._most, self._metrics, self._taken = most, metrics, 0
+
+    def __enter__(self) -> None:
+        if self._taken >= self._most:
+            raise busy("the service has as many requests as it takes at a time")
+        self._taken += 1
+        self._metrics.open.inc()
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
+        self._taken -= 1
+        self._metrics.open.dec()
+
+
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """The body of a request.
+
+    Raises:
+        Refusal: it is too large, compressed, or does not come in time.
+    """
+    most = settings.max_body
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise _too_large(most)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refusal(415, "compressed bodies are not read: send it as it is")
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(settings.timeout):
+            async for chunk in request.stream():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > most:
+                    raise _too_large(most)
+    except TimeoutError:
+        raise Refusal(408, f"the body did not come within {settings.timeout:g} s", {"Connection": "close"}) from None
+    return b"".join(chunks)
+
+
+def _too_large(most: int) -> Refusal:
+    return too_large(f"the body is larger than {most:,} bytes: send less at a time")

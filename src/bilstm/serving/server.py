@@ -1,0 +1,93 @@
+"""Running a service: the port, the worker processes, and the end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from bilstm.errors import UserError
+from bilstm.files import reason
+from bilstm.serving.app import create_app
+from bilstm.serving.logs import configuration, log
+from bilstm.serving.metrics import FOLDER
+from bilstm.serving.settings import Settings
+from bilstm.serving.store import Store
+
+_BACKLOG = 2048
+_KEEP_ALIVE = 30  # seconds that a connection may be idle
+
+
+def serve(settings: Settings, announce: Callable[[str, Sequence[str]], object]) -> None:
+    """Serve models until a signal says to end. Requests that were accepted are answered first.
+
+    Args:
+        announce: called with the address and the models' names once requests are taken.
+
+    Raises:
+        UserError: a model cannot be loaded, or the address cannot be used.
+    """
+    with _listening(settings.host, settings.port) as listener:
+        address = _address(listener)
+        if settings.workers == 1:
+            app = create_app(settings)
+            announce(address, app.names)
+            with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
+                uvicorn.Server(_config(settings, app)).run([listener])
+        else:
+            announce(address, Store(settings).names())  # so that a mistake is reported here, once
+            with _added_up():
+                factory = functools.partial(create_app, settings)
+                Multiprocess(_config(settings, factory, factory=True), [listener]).run()
+    log("ended")
+
+
+def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        workers=settings.workers,
+        log_config=configuration(quiet=not settings.log),
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=int(2 * settings.timeout) + 1,
+        backlog=_BACKLOG,
+        ws="none",
+    )
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise UserError(f"cannot listen on {host}, port {port}: {why}; choose others with --host and --port") from None
+    with listener:
+        listener.set_inheritable(True)
+        yield listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.contextmanager
+def _added_up() -> Iterator[None]:
+    """A folder in which workers add up what they count."""
+    with tempfile.TemporaryDirectory(prefix="bilstm-metrics-", ignore_cleanup_errors=True) as folder:
+        os.environ[FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[FOLDER]

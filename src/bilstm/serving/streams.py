@@ -1,0 +1,138 @@
+"""Sequences as lines of JSON, answered while further ones come: `bilstm predict MODEL -` over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from bilstm.errors import UserError, counted, listed, shown, suggestion
+from bilstm.model import TrainedModel
+from bilstm.model.predictions import PredictionOptions
+from bilstm.model.streaming import SequenceLines
+from bilstm.serving.guard import Places, Receive, Send
+from bilstm.serving.settings import Settings
+
+_FLAGS = {"true": True, "false": False}
+OPTIONS = ("probabilities", "top", "events", "background", "on_error")
+
+
+def read_options(model: TrainedModel, query: Mapping[str, str]) -> tuple[PredictionOptions, bool]:
+    """What the query of an address says: the options of predictions, and whether bad lines are skipped.
+
+    Raises:
+        UserError: there is no such option, or it cannot have this value.
+    """
+    for name, value in query.items():
+        if name not in OPTIONS:
+            raise UserError(f"{shown(name)} is none of the options {listed(OPTIONS)}.{suggestion(name, OPTIONS)}")
+        allowed = {"probabilities": _FLAGS, "events": _FLAGS, "on_error": ("stop", "skip")}.get(name)
+        if allowed and value not in allowed:
+            raise UserError(f"{name!r} must be {' or '.join(allowed)}, not {shown(value)}")
+    top = query.get("top", "1")
+    if not (top.isascii() and top.isdecimal() and 0 < int(top[:9]) and len(top) < 9):
+        raise UserError(f"'top' must be a whole number of at least 1, not {shown(top)}")
+    options = PredictionOptions(
+        probabilities=_FLAGS[query.get("probabilities", "false")],
+        top=int(top),
+        events=_FLAGS[query.get("events", "false")],
+        background=query.get("background"),
+    )
+    if options.background is not None and not options.events:
+        raise UserError("'background' says which label is no event: it needs events=true")
+    if options.events and (options.probabilities or options.top > 1):
+        raise UserError("events=true writes runs of steps, which cannot be combined with 'probabilities' or 'top'")
+    options.check(model.task)
+    return options, query.get("on_error") == "skip"
+
+
+class LineResponse(Response):
+    """An answer that begins while the request is still coming. It ends when the service does."""
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        options: PredictionOptions,
+        skip: bool,
+        settings: Settings,
+        places: Places,
+        stopping: asyncio.Event,
+        count: Callable[[int, int], object],
+    ) -> None:
+        super().__init__(media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._settings, self._places, self._stopping, self._count = settings, places, stopping, count
+        self._answers: list[bytes] = []
+        on_error = self._report if skip else None
+        self._stream = SequenceLines(self._answers.append, model, options, on_error, "the stream")
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        with self._places:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                await self._answer(Request(scope, receive), send)
+            except UserError as error:
+                self._report(error)
+                await self._send(send)
+            except ClientDisconnect:
+                return
+            finally:
+                extent = self._stream.streamed.extent
+                self._count(extent.sequences, extent.steps)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _answer(self, request: Request, send: Send) -> None:
+        rest: list[bytes] = []  # of the line whose end has not come
+        most, size = self._settings.max_body, 0
+        async for chunk in _until(request.stream(), self._stopping):
+            first, *others = chunk.split(b"\n")
+            rest.append(first)
+            size += len(first)
+            if others:
+                lines = [b"".join(rest), *others[:-1]]
+                rest = others[-1:]
+                size = max(size, *map(len, others))
+                await asyncio.to_thread(self._stream.take, lines)
+                await self._send(send)
+            if size > most:
+                raise UserError(f"the stream has a line of more than {most:,} bytes")
+            size = len(rest[0]) if others else size
+            if self._stream.pending > self._settings.max_steps:
+                steps = counted(self._settings.max_steps, "time step")
+                raise UserError(f"the stream has a sequence of more than {steps}")
+        if self._stopping.is_set():
+            raise UserError("the service ends: all complete sequences are answered; connect again for more")
+        await asyncio.to_thread(self._stream.take, [b"".join(rest)])
+        await asyncio.to_thread(self._stream.end)
+        await self._send(send)
+
+    def _report(self, error: UserError) -> None:
+        self._answers.append(orjson.dumps({"error": str(error)}) + b"\n")
+
+    async def _send(self, send: Send) -> None:
+        if self._answers:
+            content = b"".join(self._answers)
+            self._answers.clear()
+            await send({"type": "http.response.body", "body": content, "more_body": True})
+
+
+async def _until(chunks: AsyncIterator[bytes], stopping: asyncio.Event) -> AsyncIterator[bytes]:
+    """What comes before the event is set."""
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(chunks, None))
+            await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                return
+            chunk = coming.result()
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        stopped.cancel()
