@@ -448,7 +448,7 @@ def test_labels_that_are_no_tags_and_long_sequences_have_a_softmax() -> None:
         frame.assign(y=frame["y"].map(lambda tag: "xyz"["BIO".index(tag[0])])), label="y", sequence="id", **SMALL
     )
     assert plain.task.output == "softmax"  # type: ignore[attr-defined]
-    recordings = pd.concat([frame.assign(id=name) for name in "abcdef"] * 3)
+    recordings = pd.concat([pd.concat([frame] * 3).assign(id=name) for name in "abcdef"])
     long = bilstm.train(recordings, label="y", sequence="id", **SMALL)
     assert long.task.output == "softmax"  # type: ignore[attr-defined]
 

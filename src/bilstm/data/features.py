@@ -232,17 +232,21 @@ class Lookup:
     """Finds the index of a text among known ones.
 
     Where all known texts are numbers, `1.0` means `1`. The other values of a table do not change what a text means.
+
+    Attributes:
+        numbers: whether all known texts are numbers.
+        indices: the index of each known text, and of each whole number without `.0`.
     """
 
     def __init__(self, known: Sequence[str]) -> None:
-        self._indices = {text: index for index, text in enumerate(known)}
-        self._numbers = all(_NUMBER.fullmatch(text) for text in known if text)
-        if self._numbers:
-            self._indices = {whole_number(text): index for text, index in self._indices.items()} | self._indices
+        self.indices = {text: index for index, text in enumerate(known)}
+        self.numbers = all(_NUMBER.fullmatch(text) for text in known if text)
+        if self.numbers:
+            self.indices = {whole_number(text): index for text, index in self.indices.items()} | self.indices
 
     def __call__(self, text: str) -> int:
         """The index of a text, -1 where it is not known."""
-        return self._indices.get(whole_number(text) if self._numbers else text, -1)
+        return self.indices.get(whole_number(text) if self.numbers else text, -1)
 
 
 def whole_number(text: str) -> str:

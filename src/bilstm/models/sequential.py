@@ -15,7 +15,6 @@ import numpy.typing as npt
 from bilstm import optimizers, utils
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
-from bilstm.engine.library import LayerStruct
 from bilstm.engine.losses import LOSSES, TargetKind
 from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS
@@ -27,7 +26,6 @@ from bilstm.layers import (
     Input,
     Layer,
     Padding,
-    Reverse,
     WeightSpec,
     WordEncoder,
     from_json,
@@ -171,11 +169,10 @@ class Sequential:
             self._build(self.input_features, keep, draw=draw)
 
     def _build(self, features: int, keep: Sequence[FloatArray] = (), *, draw: bool = True) -> None:
-        plans: list[LayerStruct] = []
         specs: list[list[WeightSpec]] = []
         width = features
         initial: list[FloatArray] = []
-        for index, layer in enumerate(self.layers):
+        for layer in self.layers:
             output = layer.output_features(width)
             specs.append(layer.weight_specs(width))
             if sum(spec.size for spec in specs[-1]) > _MOST_PARAMETERS:
@@ -186,11 +183,8 @@ class Sequential:
                 initial += layer.initial_weights(width, self.random)
             else:
                 initial += [np.zeros(spec.shape, np.float32) for spec in specs[-1]]
-            if isinstance(layer, Reverse):
-                structure.reverse(plans[-1])
-            elif plan := layer.plan(index, width):
-                plans.append(plan)
             width = output
+        plans = structure.plan_layers(self.layers, features)
         if not plans:
             return
         padding = structure.padding_of(self.layers)

@@ -18,6 +18,7 @@ from bilstm.layers import (
     Conv1D,
     Layer,
     MaxPooling1D,
+    Padding,
     Recurrent,
     Reverse,
     WordEncoder,
@@ -158,6 +159,8 @@ def check_layers(layers: Sequence[Layer]) -> None:
 
 def _reason(layer: Layer, following: Layer | None, recurrent: bool) -> str | None:
     """Why a layer cannot work with bounded look-ahead, or None; `recurrent`: it follows a recurrent layer."""
+    if isinstance(layer, Padding):
+        return "extends sequences to a length that only their end tells"
     if mask_value_of(layer) is not None:
         return "leaves out masked steps: leave them out of the stream instead"
     if two_outputs(layer):

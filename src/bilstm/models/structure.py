@@ -119,6 +119,18 @@ def mask_value_of(layer: Layer) -> float | None:
     return 0.0 if isinstance(layer, Embedding) and layer.mask_zero else None
 
 
+def plan_layers(layers: Sequence[Layer], features: int) -> list[LayerStruct]:
+    """The layers as the engine reads them, for inputs of this number of features."""
+    plans, width = list[LayerStruct](), features
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Reverse):
+            reverse(plans[-1])
+        elif plan := layer.plan(index, width):
+            plans.append(plan)
+        width = layer.output_features(width)
+    return plans
+
+
 def padding_of(layers: Sequence[Layer]) -> Padding | None:
     """The layer that extends sequences, if there is one.
 
