@@ -218,7 +218,7 @@ def test_wrong_spans_matter_to_those_who_use_them(folder: Path, tmp_path: Path) 
 
 
 def test_highlighting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("--format", "text", "--annotate", "highlight", "--out", "-", "--quiet")
+    options = ("--format", "text", "--annotate", "highlight", "--quiet")
     assert command("predict", folder / "docs", "-", *options, given="Eva sold Far Ley.\n\n") == (
         "[Eva person] sold [Far Ley town].\n\n"
     )
@@ -290,10 +290,11 @@ def test_raw_texts_for_models_without_tags(folder: Path, tmp_path: Path) -> None
         ("predict docs - --annotate json --events --out -", "cannot be combined with --events"),
         (
             "predict docs - --annotate highlight --out a.jsonl",
-            "highlight is for the terminal: it needs --out -",
+            "highlight is for the terminal, so that --out can only be -",
         ),
         ("predict docs - --annotate json --spans --out -", "cannot be combined with --spans"),
         ("predict docs - --annotate json --look-ahead 2 --out -", "step by step, which cannot be combined with"),
+        ("predict docs - --annotate json", "missing option '--out'"),
         ("predict docs - --annotate label-studio --out -", "one JSON array, which no stream can be"),
         ("predict docs - --out a.json", "predictions for the standard input are written as .ndjson, or to -"),
         ("predict docs docs.jsonl --out a.json", "predictions are one JSON object per line; use .ndjson or .jsonl"),

@@ -179,6 +179,8 @@ def test_empty_documents_and_texts_alone(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", {"text": "", "label": []}, {"text": "👍 é́", "label": [[0, 1, "x"]]})
     table = opened(path)
     assert (table.input_count, steps(table)) == (2, [("👍", "B-x"), ("é́", "O")])
+    empty = opened(written(tmp_path / "c.jsonl", {"text": "a"}, {"text": "b", "label": []}))
+    assert steps(empty) == [("a", None), ("b", "O")]
     columns = TokenColumns("word", "tag", "characters", texts=True)
     alone = read_table(written(tmp_path / "b.jsonl", {"text": "ab"}), long=False, words=columns)
     assert (alone.names, alone.texts("word").tolist()) == (["text", "word", "start", "end"], ["a", "b"])

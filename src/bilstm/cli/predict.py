@@ -43,8 +43,8 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
     "--out",
     metavar="FILE",
     type=FILE,
-    required=True,
-    help="The file to write; - for standard output; a folder for one file per file of TABLE.",
+    help="The file to write; - for standard output; a folder for one file per file of TABLE. Default with --annotate "
+    "highlight: -.",
 )
 @click.option("--resume", is_flag=True, help="Skip files whose predictions in the folder --out are finished.")
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
@@ -88,7 +88,7 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 def predict(
     model: str,
     tables: tuple[str, ...],
-    out: str,
+    out: str | None,
     resume: bool,
     probabilities: bool,
     top: int,
@@ -121,8 +121,11 @@ def predict(
 
     if background is not None and not events:
         raise click.UsageError("--background says which label is no event: it needs --events")
+    if out is None and annotate != "highlight":
+        raise click.UsageError("Missing option '--out'.")
+    out = out or "-"
     if annotate == "highlight" and out != "-":
-        raise click.UsageError("--annotate highlight is for the terminal: it needs --out -")
+        raise click.UsageError("--annotate highlight is for the terminal, so that --out can only be -")
     for option, chosen in (("--events", events), ("--spans", spans)):
         if chosen and (probabilities or top > 1 or (events and spans)):
             other = "--probabilities" if probabilities else "--top" if top > 1 else "--spans"

@@ -126,7 +126,7 @@ def kind_of(path: Path, options: ReadingOptions, columns: TokenColumns) -> str |
         UserError: it holds a JSON array of something else.
     """
     array = is_array(path, options.encoding)
-    kind = None
+    kind, marked = None, False
     try:
         for _, item in islice(json_objects(path, options.encoding), _LOOKED_AT):
             kind = None if _has_tokens(item, columns.token) else _kind_of_object(item)
@@ -134,11 +134,12 @@ def kind_of(path: Path, options: ReadingOptions, columns: TokenColumns) -> str |
                 return kind
             if kind is None:
                 break
+            marked = marked or any(item.get(name) == [] for name in _SPANS)
     except UserError:
         if array:
             raise
         return None  # whoever reads the file says what is wrong
-    if kind is not None and columns.texts:
+    if kind is not None and (columns.texts or marked):
         return "doccano"
     if array:
         raise UserError(
