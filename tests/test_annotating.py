@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import NotFittedError
 
 import bilstm
 from bilstm import console
@@ -133,6 +134,19 @@ def test_every_front_finds_the_same(folder: Path, tmp_path: Path, name: str) -> 
     assert tagger.annotate(texts) == expected
     from_file = model.adapted(reading=bilstm.ReadingOptions(format="text")).predict(tmp_path / "raw.txt")
     assert from_file.tolist() == [tag for text in texts if split(text) for tag in model.predict([split(text)])[0]]
+
+
+def test_an_estimator_that_was_fitted_on_lists_annotates_texts(folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "lists.jsonl").read_text().splitlines()]
+    X, y = [row["tokens"] for row in rows], [row["tags"] for row in rows]
+    options = {name: value for name, value in SMALL.items() if name != "seed"}
+    tagger = bilstm.SequenceTagger(**options, random_state=1)
+    with pytest.raises(NotFittedError):
+        tagger.annotate("Eva")
+    tagger.fit(X, y)
+    (spans,) = tagger.annotate(["In Ashby, Eva said so!"], probabilities=True)
+    tags = tagger.predict([split("In Ashby, Eva said so!")])[0].tolist()
+    assert [span["label"] for span in spans] == [label for label, *_ in get_entities(tags)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,8 @@ from bilstm.data.tokens import token_bounds
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, replacing
 from bilstm.metrics.spans import find_spans
+from bilstm.model.lines import Line
+from bilstm.model.lines import text as cell_text
 from bilstm.model.spans import check_spans, span_chunks
 from bilstm.ragged import chunks
 from bilstm.tasks import LabelTask, Task
@@ -128,6 +130,35 @@ def marked_rows(model: TrainedModel, table: FileTable, data: Dataset) -> Iterato
         for sequence in range(group.start, group.stop):
             start, stop = offsets[sequence : sequence + 2] - offsets[group.start]
             yield MarkedText(*joined(tokens[start:stop]), next(found))
+
+
+def mark_lines(
+    model: TrainedModel, data: Dataset | None, lines: Sequence[Line], sequences: Iterable[Sequence[Line]]
+) -> Iterator[MarkedText]:
+    """The texts of lines of a stream with the spans that the model finds in them.
+
+    Args:
+        data: those of the sequences that have steps; None: none has.
+        lines: those whose rows the data have, where each is a step.
+        sequences: the lines of each sequence.
+
+    Raises:
+        UserError: the model predicts no tags, or reads no text.
+    """
+    column, number = token_column(model.schema), 0
+    found = iter(list[list[TokenSpan]]()) if data is None else found_spans(model, data)
+    for sequence in sequences:
+        line, spans = sequence[0], list[TokenSpan]()
+        if not line.empty:
+            spans, number = next(found), number + 1
+        if line.raw is not None:
+            yield MarkedText(line.raw, line.bounds, spans)
+            continue
+        tokens = line.cells[column]
+        if line.key is not None and data is not None:
+            rows = data.rows[data.values.offsets[number - 1] : data.values.offsets[number]]
+            tokens = [lines[row].cells[column] for row in rows.tolist()]
+        yield MarkedText(*joined([cell_text(token) or "" for token in tokens]), spans)
 
 
 def _documents(table: FileTable) -> Iterator[tuple[str, str, str]]:

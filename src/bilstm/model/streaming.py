@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.dataset import Dataset, Observations
-from bilstm.data.documents import joined
 from bilstm.data.frames import read_cells
-from bilstm.data.marked import MarkedText, TokenSpan, line_of
+from bilstm.data.marked import line_of
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import Addition, DictionaryColumn
 from bilstm.errors import UserError, shown
-from bilstm.model.annotating import found_spans, span_labels, token_column
+from bilstm.model.annotating import mark_lines, span_labels
 from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
 from bilstm.model.predictions import PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
@@ -285,32 +284,14 @@ class SequenceLines(LineStream):
             if not self._options.annotate:
                 answers = _answers(self._model, data, with_steps, self._options)
         if self._options.annotate:
-            return data, b"".join(self._annotated(lines, data))
+            form, probabilities = self._options.annotate, self._options.probabilities
+            marked = mark_lines(self._model, data, lines, divided(lines))
+            texts = (line_of(text, form, self._labels, probabilities=probabilities) for text in marked)
+            return data, "".join(texts).encode()
         if self._options.runs or len(with_steps) == len(lines):
             return data, b"".join(answers)
         nothing = dict.fromkeys(self._names)
         return data, b"".join(extended(line.text, nothing) if line.empty else next(answers) for line in lines)
-
-    def _annotated(self, lines: list[Line], data: Dataset | None) -> Iterator[bytes]:
-        """The text of each sequence with its spans."""
-        found = iter(list[list[TokenSpan]]()) if data is None else found_spans(self._model, data)
-        offsets = np.zeros(1, np.int64) if data is None else data.values.offsets
-        column = token_column(self._model.schema)
-        form, probabilities = str(self._options.annotate), self._options.probabilities
-        number = 0
-        for sequence in divided(lines):
-            line, spans = sequence[0], list[TokenSpan]()
-            if not line.empty:
-                spans, number = next(found), number + 1
-            if line.raw is not None:
-                marked = MarkedText(line.raw, line.bounds, spans)
-            else:
-                tokens = line.cells[column]
-                if line.key is not None and data is not None:
-                    rows = data.rows[offsets[number - 1] : offsets[number]]
-                    tokens = [lines[row].cells[column] for row in rows.tolist()]
-                marked = MarkedText(*joined([text(token) or "" for token in tokens]), spans)
-            yield line_of(marked, form, self._labels, probabilities=probabilities).encode()
 
 
 def divided(lines: Sequence[Line]) -> Iterator[list[Line]]:
