@@ -24,6 +24,8 @@ NAVIGATION = {
         "/docs/words",
         "/docs/seqeval",
         "/docs/distillation",
+        "/docs/names",
+        "/docs/annotations",
         "/docs/classify",
         "/docs/quantities",
         "/docs/python",
