@@ -47,6 +47,7 @@ NAVIGATION = {
         "/benchmarks/speed/GRU",
         "/benchmarks/speed/CRF",
         "/benchmarks/speed/C",
+        "/benchmarks/speed/TAGS",
         "/benchmarks/speed/NEIGHBORS",
         "/benchmarks/accuracy/TUTORIAL",
     ],
