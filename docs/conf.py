@@ -23,6 +23,9 @@ NAVIGATION = {
         "/docs/streams",
         "/docs/words",
         "/docs/seqeval",
+        "/docs/distillation",
+        "/docs/names",
+        "/docs/annotations",
         "/docs/classify",
         "/docs/quantities",
         "/docs/python",
@@ -34,6 +37,7 @@ NAVIGATION = {
         "/docs/bridges",
         "/docs/estimators",
         "/docs/report",
+        "/docs/serve",
     ],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": [

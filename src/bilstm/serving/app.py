@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from bilstm import __version__
+from bilstm._version import __version__
 from bilstm.errors import UserError
 from bilstm.serving import descriptions
 from bilstm.serving.answers import answers
@@ -44,13 +44,13 @@ class Service:
         if settings.threads is not None:
             set_threads(settings.threads)
         self.settings, self.metrics = settings, Metrics()
-        self.store = Store(settings, self._loaded, lambda name, n: self.metrics.batches.labels(name).observe(n))
+        self.store = Store(settings, self._loaded, lambda name, n: self.metrics.of("batches", name).observe(n))
         self.places = Places(settings.queue, self.metrics)
         self.stopping = asyncio.Event()
 
     def _loaded(self, name: str, version: str | None, problem: str) -> None:
         result = "failed" if problem else "loaded"
-        self.metrics.loads.labels(name, result).inc()
+        self.metrics.of("loads", name, result).inc()
         fields = {"problem": problem} if problem else {"version": version}
         log(f"model {result}", 40 if problem else 20, model=name, **fields)
 
@@ -68,8 +68,8 @@ class Service:
         return response
 
     def count(self, request: Request, served: Served, sequences: int, steps: int) -> None:
-        self.metrics.sequences.labels(served.name).inc(sequences)
-        self.metrics.steps.labels(served.name).inc(steps)
+        self.metrics.of("sequences", served.name).inc(sequences)
+        self.metrics.of("steps", served.name).inc(steps)
         request.scope["bilstm"] = {
             "model": served.name,
             "version": served.version,

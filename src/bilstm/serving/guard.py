@@ -67,8 +67,8 @@ class Guard:
 
     def _note(self, scope: Message, answer: dict[str, int], seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(route, str(answer["status"])).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
+        self._metrics.of("requests", route, str(answer["status"])).inc()
+        self._metrics.of("seconds", route).observe(seconds)
         if self._settings.log:
             fields = {"method": scope["method"] if route != "other" else "other", "route": route}
             fields |= scope.get("bilstm", {})
@@ -84,7 +84,7 @@ async def _refuse(send: Send) -> None:
 
 
 class Places:
-    """Room for so many requests at a time: a context for each.
+    """Room for a number of requests at a time: a context for each.
 
     Raises:
         Refusal: there is none left.
