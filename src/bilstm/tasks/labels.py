@@ -108,7 +108,7 @@ class LabelTask(Task):
             return np.array([name == "true" for name in self.classes])
         return np.array(self.classes, np.int64 if self.type == "integer" else np.str_)
 
-    @property
+    @cached_property
     def spans(self) -> bool:
         """Whether the labels mark spans: tags such as B-X, I-X and O."""
         return not self.per_sequence and is_bio(self.classes)
