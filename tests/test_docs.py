@@ -37,7 +37,12 @@ SERVICE = "127.0.0.1:8000"  # which pages say, and the tests replace by a free p
 VERSION = re.compile(r'(?<="version":")[0-9a-f]{12}|(?<="versions":\[")[0-9a-f]{12}|(?<="model_version":")[0-9a-f]{12}')
 NUMBER = re.compile(r"\d+(?:\.\d*)?")
 TOLERANCE = 0.015
-OPTIONAL = ("sktime",)  # packages that a page may import and that the tests' environment may lack
+OPTIONAL = (
+    "sktime",
+    "serial",
+    "paho",
+    "mlflow",
+)  # packages that a page may import and that the tests' environment may lack
 
 
 def blocks_of(path: Path) -> list[tuple[int, str, str]]:
@@ -127,20 +132,20 @@ class Service:
         return VERSION.sub("…", ran.stdout) + "\n"
 
 
-def run_page(path: Path, options: dict[str, str]) -> None:
-    """Run all blocks of a document in the current folder; `options` are added to commands."""
+def run_page(path: Path, options: dict[str, str]) -> dict[str, Any]:
+    """Run all blocks of a document in the current folder; `options` are added to commands. What blocks define."""
     with Service() as service:
-        _run_page(path, options, service)
+        return _run_page(path, options, service)
 
 
-def _run_page(path: Path, options: dict[str, str], service: Service) -> None:
+def _run_page(path: Path, options: dict[str, str], service: Service) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "__main__"}
     printed: str | None = None  # by the block before
     for line, language, content in blocks_of(path):
         where = f"{path.name}, line {line}"
         before, printed = printed, None
         if language == "python":
-            printed = "" if lacks_packages(content) else run_python(path, line, content, names)
+            printed = None if lacks_packages(content) else run_python(path, line, content, names)
         elif language == "toml":
             Path("options.toml").write_text(content, encoding="utf-8")
         elif language == "text":  # after prose, it is a drawing
@@ -152,6 +157,7 @@ def _run_page(path: Path, options: dict[str, str], service: Service) -> None:
         else:
             assert not language, f"{where}: a block of {language}, which no test runs"
             assert begins_a_file(content), f"{where}: neither a command nor the beginning of a file made before"
+    return names
 
 
 def _run_line(typed: str, options: dict[str, str], service: Service) -> str:
@@ -224,9 +230,16 @@ def stream_of_steps() -> None:
     Path("live.ndjson").write_text("".join(json.dumps(row) + "\n" for row in objects))
 
 
+def stream_of_pressures() -> None:
+    pressures = [0.1, -0.2, 0.4, 0.3, 0.2, 2.1, -1.6, 0.0]
+    rows = [{"pump": "p7", "second": second, "pressure": pressure} for second, pressure in enumerate(pressures)]
+    Path("live.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 PREPARE: dict[str, Callable[[], None]] = {
     "directions.md": benchmark_sets,
     "report.md": trained_model,
+    "streams.md": stream_of_pressures,
     "tables.md": stream_of_steps,
 }
 OPTIONS = {
@@ -255,7 +268,7 @@ def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytes
 def test_the_documents_have_blocks_that_run() -> None:
     found = {path.name: [language for _, language, _ in blocks_of(path)].count("python") for path in DOCUMENTS}
     least = {"README.md": 2, "tutorial.md": 7, "directions.md": 3, "tables.md": 2, "words.md": 6, "classify.md": 10}
-    least |= {"python.md": 8, "quantities.md": 5, "recordings.md": 4, "estimators.md": 15}
+    least |= {"python.md": 8, "quantities.md": 5, "recordings.md": 4, "estimators.md": 15, "streams.md": 7}
     assert {name: found[name] >= least[name] for name in least} == dict.fromkeys(least, True)
 
 

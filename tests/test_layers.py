@@ -34,6 +34,7 @@ from bilstm.layers import (
     Layer,
     Masking,
     MaxPooling1D,
+    Padding,
     Recurrent,
     Reverse,
     SimpleRNN,
@@ -83,6 +84,7 @@ LAYER = st.one_of(
     st.builds(TimeDistributed, DENSES | DROPOUTS),
     st.builds(Embedding, UNITS, UNITS, mask_zero=st.booleans()),
     st.builds(Masking, st.floats(-9, 9)),
+    st.builds(Padding, UNITS, st.sampled_from(["post", "pre"]), st.floats(-9, 9)),
     st.integers(1, 3).flatmap(
         lambda n: st.builds(
             ColumnEmbedding, st.integers(0, 3), *(st.lists(UNITS, min_size=n, max_size=n) for _ in range(2))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from safetensors.numpy import save_file
 
 import bilstm
 from bilstm.cli import commands
@@ -30,6 +31,10 @@ CASES: list[tuple[str, dict[str, Any], Any, Any]] = [
     ("categorical", LONG, ["x"], []),
     ("spelling", LONG, True, False),
     ("standardize", LONG, True, False),
+    ("vectors", LONG, "v.txt", None),
+    ("vectors", LONG, "v.txt", {"word": "v.safetensors"}),
+    ("freeze_vectors", LONG | {"vectors": "v.txt"}, True, None),
+    ("all_vectors", LONG | {"vectors": "v.txt"}, True, None),
     ("group", LONG, "pair", None),
     ("task", LONG | {"label": "level"}, "sequence-label", "sequence-quantity"),
     ("task", LONG | {"label": "level"}, "step-label", "step-quantity"),
@@ -65,6 +70,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, classes in (("some.csv", "ab"), ("others.csv", "xyz"), ("o2.csv", "ba")):
         rows = [f"s{i},{classes[i % len(classes)]}" for i in range(40)]
         (folder / name).write_text("\n".join(["id,answer", *rows]) + "\n")
+    (folder / "v.txt").write_text("Abc 1 2\nxyz 3 4\nother 5 6\n")
+    save_file({"vectors": np.eye(2, dtype=np.float32)}, folder / "v.safetensors", {"words": '["Abc", "xyz"]'})
     return folder
 
 

@@ -29,6 +29,7 @@ from oracles.models import above_half, compiled, tagger
         "ColumnEmbedding(numeric=1, vocabularies=(3,), dimensions=(2,))",
         "Masking()",
         "Masking(mask_value=-1.0)",
+        "Padding(steps=9, side='pre')",
         "Dropout(rate=0.5)",
         "Input(shape=(None, 3))",
         "Reverse()",

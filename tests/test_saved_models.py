@@ -358,6 +358,7 @@ def make_layer(name: str) -> Layer:
         "Dropout": {"rate": 0.25},
         "SpatialDropout1D": {"rate": 0.25},
         "Masking": {"mask_value": 3.0},
+        "Padding": {"steps": 3, "side": "pre", "value": 1.0},
         "Embedding": {"input_dim": 3, "output_dim": 2, "mask_zero": True},
         "ColumnEmbedding": {"numeric": 1, "vocabularies": [2], "dimensions": [3]},
         "AveragePooling1D": {"pool_size": 3, "strides": 1, "padding": "same"},

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilstm.layers import (
+    CRF,
     GRU,
     LSTM,
     Bidirectional,
@@ -21,6 +22,8 @@ from bilstm.layers import (
     Embedding,
     GlobalMaxPooling1D,
     Masking,
+    MaxPooling1D,
+    Padding,
     Reverse,
     SimpleRNN,
     TimeDistributed,
@@ -163,3 +166,65 @@ def test_it_says_what_it_is() -> None:
     model = model_of("numbers")
     assert isinstance(model.stream(), Stream)
     assert repr(model.stream(sequences=3)) == f"Stream(3 sequences of {model!r})"
+
+
+# --- Bounded look-ahead: tests/laws/test_lookahead.py has its laws ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([LSTM(2), Dense(1)], "LSTM.* returns one row for each sequence, which needs its end"),
+        ([LSTM(2, return_sequences=True), GlobalMaxPooling1D()], "GlobalMaxPooling1D.* returns one row for each"),
+        ([MaxPooling1D(2), LSTM(2, return_sequences=True)], "MaxPooling1D.* changes the number of steps"),
+        ([LSTM(2, return_sequences=True), Conv1D(2, 3, padding="same")], "Conv1D.* behind a recurrent layer"),
+        ([LSTM(2, return_sequences=True, go_backwards=True)], "LSTM.* returns a sequence's last step first"),
+        ([LSTM(2, return_sequences=True), Reverse()], "LSTM.* returns a sequence's last step first"),
+        (
+            [Bidirectional(LSTM(2, return_sequences=True, go_backwards=True)), Dense(1)],
+            "Bidirectional.* returns a sequence's last step first",
+        ),
+        ([Bidirectional(LSTM(2, return_sequences=True), merge_mode=None)], "Bidirectional.* has two outputs"),
+        ([Masking(), LSTM(2, return_sequences=True)], "Masking.* leaves out masked steps"),
+        ([Padding(9), LSTM(2, return_sequences=True)], "Padding.* extends sequences to a length that only"),
+        ([Embedding(3, 2, mask_zero=True), LSTM(2, return_sequences=True)], "Embedding.* leaves out masked steps"),
+        ([LSTM(2, return_sequences=True), Dense(2), CRF(2)], "CRF.* predicts the labels of a sequence together"),
+    ],
+)
+def test_layers_without_bounded_look_ahead(layers: list[Any], message: str) -> None:
+    model = Sequential(layers)
+    model.build((None, 1 if isinstance(layers[0], Embedding) else 2))
+    for look_ahead in (0, "all"):
+        with pytest.raises(ValueError, match=f"stream: {message}"):
+            model.stream(look_ahead=look_ahead)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"look_ahead": -1}, ValueError, "look_ahead must be at least 0, not -1"),
+        ({"look_ahead": 1.5}, TypeError, "look_ahead must be a whole number, not 1.5"),
+        ({"look_ahead": "some"}, ValueError, "look_ahead must be a number of steps or 'all', not 'some'"),
+        ({"look_ahead": 2, "block": 0}, ValueError, "block must be at least 1, not 0"),
+        ({"look_ahead": "all", "block": 2}, ValueError, "block has no effect with look_ahead='all'"),
+        ({"look_ahead": 2, "sequences": 2}, ValueError, "with look_ahead, sequences are opened by their keys"),
+        ({"look_ahead": 2, "precision": "float16"}, ValueError, "precision must be one of"),
+        ({"block": 2}, ValueError, "block is for streams with look_ahead"),
+        ({"look_ahead": 1}, ValueError, "the convolutions read 2 steps ahead, so look_ahead must be at least 2, not 1"),
+    ],
+)
+def test_options_of_look_ahead(options: dict[str, Any], error: Any, message: str) -> None:
+    both = Bidirectional(LSTM(2, return_sequences=True))
+    model = Sequential([Conv1D(2, 5, padding="same", input_shape=(None, 2)), both])
+    with pytest.raises(error, match=re.escape(message)):
+        model.stream(**options)
+
+
+def test_look_ahead_that_only_delays() -> None:
+    message = "no layer reads backward, so look_ahead=3 only delays outputs: give 0"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model_of("numbers").stream(look_ahead=3)
+    stream = model_of("numbers").stream(look_ahead=0)
+    assert repr(stream) == "LookAheadStream(look_ahead=0, block=1; 0 open)"
+    with pytest.raises(ValueError, match="stream: the model is not built"):
+        Sequential([LSTM(2, return_sequences=True)]).stream(look_ahead=0)

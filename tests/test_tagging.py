@@ -278,6 +278,15 @@ def test_scores_are_of_the_path(folder: Path, test_set: pd.DataFrame, tmp_path: 
     assert "CRF" in (tmp_path / "page.html").read_text()
 
 
+def test_the_validation_accuracy_is_that_of_predictions(test_set: pd.DataFrame) -> None:
+    """What decides which epoch is the best is what `evaluate` finds of it."""
+    options = CRF | {"epochs": 4, "baseline": False}
+    model = bilstm.train(table("IOBES", 40, 1), label="y", sequence="id", valid=test_set, **options)
+    history, best = model.training["history"]["val_accuracy"], model.training["best_epoch"] - 1
+    assert history[best] == model.evaluate(test_set)["accuracy"]
+    assert max(history) == history[best]
+
+
 def test_outputs_are_compared(folder: Path) -> None:
     report = json.loads(
         run(
@@ -378,15 +387,33 @@ def test_labels_without_a_scheme(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["B-X", "I-X", "noun"], "'B-X', 'I-X' look like tags, but 'noun' is none, so that labels have no scheme"),
-        (["B-X", "E-X", "L-X"], "labels look like tags, but no scheme has the prefixes B, E, L"),
+        (
+            ["B-X", "I-X", "noun"],
+            "line 3: 'noun' is no tag, but 'B-X', 'I-X' look like tags, so that labels have no sch",
+        ),
+        (["B-X", "E-X", "L-X"], "line 3: 'L-X' is of no scheme that has 'B-X', 'E-X', so that labels have no scheme"),
+        (["O", "B_X", "I_X"], "line 2: 'B_X' looks like a tag, but tags are written as 'B-X', so that labels have no"),
+        (["b-X", "i-X", "O"], "line 1: 'b-X' looks like a tag, but tags are written as 'B-X', so that labels have no"),
     ],
 )
+@pytest.mark.parametrize("output", ["softmax", "crf"])
 def test_labels_of_a_mixed_scheme_are_reported(
-    labels: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    labels: list[str], message: str, output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    SequenceTagger(verbose=True, units=2, layers=1, epochs=1, output="crf").fit([np.ones((3, 1))] * 4, [labels] * 4)
-    assert f"\n{message}\n" in capsys.readouterr().out
+    """With the first that fits no scheme, whatever the output."""
+    path = tmp_path / "train.conll"
+    path.write_text("".join(f"x {label}\n" for label in labels) + "\n" + "y O\ny O\n\n" * 4)
+    assert f"note: {path}, {message}" in "\n".join(said_of(path, "--validation-split=0", f"--output={output}"))
+    SequenceTagger(verbose=True, units=2, layers=1, epochs=1, output=output).fit(
+        [np.ones((3, 1))] * 4, [labels, ["O"] * 3] * 2
+    )
+    assert message.partition(": ")[2] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labels", [["E-mail", "S-Bahn", "O"], ["b-flat", "O", "i-x"], ["noun", "verb", "B_X"]])
+def test_other_labels_are_not_taken_for_tags(labels: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    SequenceTagger(verbose=True, units=2, layers=1, epochs=1).fit([np.ones((3, 1))] * 4, [labels] * 4)
+    assert "scheme" not in capsys.readouterr().out
 
 
 def test_training_once_more(folder: Path) -> None:
@@ -406,6 +433,36 @@ def test_training_once_more(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "output"),
+    [
+        ({}, "crf"),
+        ({"scheme": "IOB2"}, "crf"),
+        ({"output": "softmax"}, "softmax"),
+        ({"class_weight": "balanced"}, "softmax"),
+        ({"calibrate": True}, "softmax"),
+        ({"window": 3}, "softmax"),
+        ({"direction": "none"}, "softmax"),
+    ],
+)
+def test_tags_are_predicted_together_unless_an_option_needs_a_softmax(options: dict[str, Any], output: str) -> None:
+    model = bilstm.train(table("IOB2", 30, seed=1), label="y", sequence="id", **SMALL | options)
+    assert model.task.output == output  # type: ignore[attr-defined]
+    assert model.training["options"]["output"] == output
+    assert model.baseline is None or model.baseline.task.output == "softmax"  # type: ignore[attr-defined]
+
+
+def test_labels_that_are_no_tags_and_long_sequences_have_a_softmax() -> None:
+    frame = table("IOB2", 30, seed=1)
+    plain = bilstm.train(
+        frame.assign(y=frame["y"].map(lambda tag: "xyz"["BIO".index(tag[0])])), label="y", sequence="id", **SMALL
+    )
+    assert plain.task.output == "softmax"  # type: ignore[attr-defined]
+    recordings = pd.concat([pd.concat([frame] * 3).assign(id=name) for name in "abcdef"])
+    long = bilstm.train(recordings, label="y", sequence="id", **SMALL)
+    assert long.task.output == "softmax"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"output": "crf", "class_weight": "balanced"}, "class_weight weights the losses of steps, but with output"),
@@ -414,8 +471,11 @@ def test_training_once_more(folder: Path) -> None:
             {"output": "crf", "window": 3},
             "window cuts sequences, whose labels output .crf. predicts together",
         ),
-        ({"scheme": "IOB2"}, "scheme has no effect: it says which transitions output 'crf' forbids; leave it out"),
-        ({"output": "viterbi"}, "output must be one of 'softmax', 'crf', not 'viterbi'"),
+        (
+            {"output": "softmax", "scheme": "IOB2"},
+            "scheme has no effect: it says which transitions outputs 'crf' and 'constrained' forbid",
+        ),
+        ({"output": "viterbi"}, "output must be one of None, 'softmax', 'constrained', 'crf', not 'viterbi'"),
         ({"output": "crf", "scheme": "XYZ"}, "scheme must be one of IO, IOB2, .* and none, not 'XYZ'"),
     ],
 )

@@ -19,9 +19,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence  #
 
 import bilstm.torch  # noqa: E402
 from bilstm import utils  # noqa: E402
-from bilstm.torch.recurrent import _OnEngine  # noqa: E402
+from bilstm.torch.recurrent import OnEngine  # noqa: E402
 
 Tensor = Any
+
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
 KINDS = ("LSTM", "GRU")
 
 
@@ -450,7 +455,7 @@ def test_copies_and_pickles(kind: str) -> None:
     torch.save(ours, file)
     file.seek(0)
     for copied in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours)), torch.load(file, weights_only=False)):
-        assert isinstance(copied, _OnEngine)
+        assert isinstance(copied, OnEngine)
         assert bits(copied(x)) == expected
         with torch.no_grad():
             next(copied.parameters()).add_(1)

@@ -8,6 +8,7 @@ from typing import Any
 from bilstm.data.manyfiles import FILE
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema
+from bilstm.data.spelling import VECTOR
 from bilstm.errors import counted, listed, shown
 from bilstm.layers import (
     BatchNormalization,
@@ -88,14 +89,17 @@ def describe_columns(schema: Schema) -> dict[str, Any]:
     sequence), "conll_columns", "reading" (the options with which files are read),
     "text" (the column of texts and what their steps are),
     and of each of the "features" its "name", "kind" ("number" or "text"), and of numbers the training rows' "mean",
-    "deviation" and "missing" cells, of text the number of "known" and of "different" values."""
+    "deviation" and "missing" cells, of text the number of "known" and of "different" values and, where it has
+    word vectors, of "vectors" and of their "dimensions"."""
     features: dict[str, dict[str, Any]] = {}
     for number in schema.numeric:
         fitted = {"mean": number.mean, "deviation": number.scale, "missing": number.missing}
         features[number.name] = {"name": number.name, "kind": "number", **fitted}
     for text in schema.categorical:
         known = {"known": len(text.vocabulary), "different": text.distinct}
-        features.setdefault(text.name, {"name": text.name, "kind": "text", **known})
+        feature = features.setdefault(text.name, {"name": text.name, "kind": "text", **known})
+        if text.part == VECTOR:
+            feature |= {"vectors": len(text.vocabulary), "dimensions": text.dimensions}
     return {
         "sequence": schema.sequence,
         "order": schema.order,
@@ -230,7 +234,11 @@ def _expected(columns: dict[str, Any]) -> list[str]:
 
 def _feature(feature: dict[str, Any]) -> str:
     if feature["kind"] == "text":
-        return f"text, {counted(feature['known'], 'value')} in the vocabulary, of {feature['different']:,} in training"
+        vectors = ""
+        if "vectors" in feature:
+            vectors = f"; {counted(feature['vectors'], 'word vector')} of {counted(feature['dimensions'], 'dimension')}"
+        known = counted(feature["known"], "value")
+        return f"text, {known} in the vocabulary, of {feature['different']:,} in training{vectors}"
     missing = f", {feature['missing']:,} missing" if feature["missing"] else ""
     return f"number, in training of mean {feature['mean']:.4g}, standard deviation {feature['deviation']:.4g}{missing}"
 
@@ -255,12 +263,15 @@ def _training_lines(training: dict[str, Any]) -> list[str]:
         gaps = f"; {counted(training['gap_steps'], 'step')} in gaps" if training["blocks"] else ""
         data = f"{windows}, from {data}{gaps}"
     judged = f"validated on {validation:,} more" if validation else "no validation set"
-    calibration, output = training.get("calibration"), training["options"].get("output")
+    calibration, options = training.get("calibration"), training["options"]
+    output, learned = options.get("output"), options.get("train_scheme")
     chosen = ", ".join(f"{name} {value}" for name, value in training["options"].items() if value is not None)
     return [
         f"trained on {data}; {judged}",
         f"{_kept(training)}; {training['stopped']}",
         *(["labels by a CRF; probabilities are not scaled by a temperature"] if output == "crf" else []),
+        *(["labels by a softmax and a decoding that their scheme constrains"] if output == "constrained" else []),
+        *([f"learned tags: those of the scheme {shown(str(learned))[1:-1]}"] if learned else []),
         *([f"probabilities are scaled by a temperature of {calibration['temperature']:.3g}"] if calibration else []),
         *([f"options: {chosen}"] if chosen else []),
     ]

@@ -176,6 +176,44 @@ def _what_bars_are(differences: Sequence[Mapping[str, Any]]) -> str:
     return "95 % intervals" if all(included) else "95 % intervals, without the seeds' part"
 
 
+def delays(reports: Sequence[Mapping[str, Any]]) -> Figure:
+    """What `evaluate_delays` found: the leading score against the look-ahead, with 95 % intervals.
+
+    The score of whole sequences, where it is among them, is a line, and its interval a band.
+    """
+    name = {"label": "accuracy", "labels": "macro_f1", "quantity": "rmse"}[reports[0]["task"].partition("-")[2]]
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout=ConstrainedLayoutEngine(), facecolor="white")
+    axes = figure.subplots()
+    bounded = sorted((each for each in reports if each["delay"] is not None), key=lambda each: each["look_ahead"])
+    whole = next((each for each in reports if each["delay"] is None), None)
+    if bounded:
+        at = [each["look_ahead"] for each in bounded]
+        values = np.array([each[name] for each in bounded])
+        ends = np.array([_ends(each, name) for each in bounded]).T
+        axes.errorbar(at, values, np.abs(ends - values), color=STYLES[0][0], marker="o", linewidth=1.8, capsize=3)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks(at, [str(each) for each in at])
+        axes.minorticks_off()
+    if whole is not None:
+        axes.axhline(whole[name], color=STYLES[3][0], linewidth=1.4, linestyle="--", label="whole sequences")
+        axes.axhspan(*_ends(whole, name), color=STYLES[3][0], alpha=0.12, linewidth=0)
+        axes.legend(frameon=False, fontsize=9, loc="best")
+    block = bounded[0]["block"] if bounded else 1
+    axes.set_xlabel("look-ahead in steps" + (f", in blocks of {block} steps" if block > 1 else ""), color=INK)
+    axes.set_ylabel(SCORES[name].words, color=INK)
+    if SCORES[name].points:
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+    _plain(axes)
+    return figure
+
+
+def _ends(report: Mapping[str, Any], name: str) -> tuple[float, float]:
+    """The ends of a score's interval; twice the score where there is none."""
+    low, high = (report["intervals"] or {}).get(name) or (report[name], report[name])
+    return low, high
+
+
 def _plain(axes: Axes) -> None:
     axes.tick_params(colors=INK, labelsize=9)
     axes.set_axisbelow(True)

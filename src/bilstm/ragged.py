@@ -32,25 +32,31 @@ class Ragged:
         values: (total_steps, features), or (total_steps,) for a single feature; converted to C-contiguous
             float32. No copy is made where none is needed.
         offsets: (n_sequences + 1,) integers, starting at 0, never decreasing, ending at total_steps.
+        words: sequences of their own, such as the characters of words, to which the last column of `values` refers by
+            their indices; see `bilstm.layers.WordEncoder`. None if no column does.
 
     Raises:
         ValueError: the shapes or offsets contradict each other; the message says where.
     """
 
-    __slots__ = ("offsets", "values")
+    __slots__ = ("offsets", "values", "words")
 
     values: FloatArray
     offsets: IndexArray
+    words: Ragged | None
 
-    def __init__(self, values: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
+    def __init__(self, values: npt.ArrayLike, offsets: npt.ArrayLike, words: Ragged | None = None) -> None:
         self.values = _as_steps(values)
         self.offsets = as_offsets(offsets, len(self.values))
+        if words is not None and not isinstance(words, Ragged):
+            raise ValueError(f"words are a Ragged with a sequence for each word, not a {type(words).__name__}")
+        self.words = words
 
     @classmethod
     def _checked(cls, values: FloatArray, offsets: IndexArray) -> Ragged:
         """From parts that are known to be right, without looking at them again."""
         ragged = object.__new__(cls)
-        ragged.values, ragged.offsets = values, offsets
+        ragged.values, ragged.offsets, ragged.words = values, offsets, None
         return ragged
 
     @classmethod
@@ -91,7 +97,7 @@ class Ragged:
         count, steps, features = array.shape
         if lengths is None:
             values = _as_steps(array.reshape(count * steps, features))
-            return cls._checked(values, _equal_offsets(count, steps))
+            return cls._checked(values, equal_offsets(count, steps))
         lengths = np.asarray(lengths)
         if lengths.shape != (count,):
             raise ValueError(f"{count} sequences need {count} lengths, not an array of shape {lengths.shape}")
@@ -108,7 +114,7 @@ class Ragged:
 
     def have_lengths(self, steps: int) -> bool:
         """Whether every sequence has this many steps."""
-        known = _equal_offsets(len(self), steps)
+        known = equal_offsets(len(self), steps)
         return self.offsets is known or np.array_equal(self.offsets, known)
 
     @property
@@ -140,11 +146,19 @@ class Ragged:
                 raise IndexError(f"sequence {index} of {len(self)}")
             return self.values[self.offsets[position] : self.offsets[position + 1]]
         chosen = np.arange(len(self))[index]
-        return Ragged(self.values[steps_of(self.offsets, chosen)], offsets_of(self.lengths[chosen]))
+        return self.take_steps(steps_of(self.offsets, chosen), offsets_of(self.lengths[chosen]))
+
+    def take_steps(self, steps: Any, offsets: npt.ArrayLike) -> Ragged:
+        """Some steps, as a slice, index array or mask of all steps, which become sequences with other offsets."""
+        return Ragged(self.values[steps], offsets, self.words)
 
     def with_values(self, values: npt.ArrayLike) -> Ragged:
         """The same sequences carrying other values, shape (total_steps, …)."""
         return Ragged(values, self.offsets)
+
+    def with_words(self, words: Ragged | None) -> Ragged:
+        """The same sequences, whose last column refers to other words."""
+        return Ragged(self.values, self.offsets, words)
 
     def to_list(self) -> list[FloatArray]:
         """The sequences as a list of (steps, features) views."""
@@ -190,7 +204,8 @@ def as_ragged(data: Any) -> Ragged:
     return Ragged.from_padded(array)
 
 
-def _equal_offsets(count: int, steps: int) -> IndexArray:
+def equal_offsets(count: int, steps: int) -> IndexArray:
+    """Of sequences that have the same number of steps."""
     return _kept_offsets(count, steps) if count <= 256 else np.arange(count + 1, dtype=np.int64) * steps
 
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -89,62 +90,87 @@ class Bytes {
 
 struct Plan {
     std::vector<bilstm_layer> layers;
-    std::vector<std::vector<int64_t>> sizes;
-    std::vector<std::vector<uint8_t>> forbidden;
+    std::deque<std::vector<int64_t>> sizes;
+    std::deque<std::vector<uint8_t>> flags;
+    std::deque<std::vector<float>> rates;
+    std::deque<Plan> encoders;
     int64_t features;
 
-    explicit Plan(Bytes& bytes) : features(bytes.size(5)) {
-        const int64_t count = bytes.below(5);
-        for (int64_t i = 0; i < count; ++i) {
-            bilstm_layer layer{};
-            layer.kind = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(11));
-            layer.index = static_cast<int32_t>(i);
-            layer.directions = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(1 + bytes.below(2));
-            const int64_t units = bytes.size(40);
-            for (auto& way : layer.ways)
-                way = {bytes.rarely() ? bytes.size(40) : units,
-                       bytes.byte() & 1,
-                       bytes.byte() & 1,
-                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5)),
-                       bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3)),
-                       bytes.byte() & 1};
-            layer.merge = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(4));
-            layer.return_sequences = !(bytes.below(4) == 0);
-            layer.units = units;
-            layer.activation = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5));
-            layer.pool = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(2));
-            layer.causal = bytes.byte() & 1;
-            layer.same = bytes.byte() & 1;
-            layer.without_bias = bytes.byte() & 1;
-            layer.without_scale = bytes.byte() & 1;
-            layer.epsilon = bytes.number();
-            layer.window = bytes.size(6);
-            layer.stride = bytes.size(3);
-            layer.dilation = bytes.size(3);
-            layer.rate = bytes.rarely() ? bytes.any<float>() : static_cast<float>(bytes.byte()) / 256.0f;
-            layer.tables = 1 + bytes.below(4);
-            for (auto** array : {&layer.vocabularies, &layer.dimensions}) {
-                sizes.push_back(bytes.array<int64_t>(layer.tables, [&] { return bytes.size(20); }));
-                *array = bytes.or_null(sizes.back());
-            }
-            layer.numeric = bytes.rarely() ? bytes.any<int64_t>() : std::max<int64_t>(features, 0) - layer.tables;
-            layer.tables = bytes.claim(layer.tables);
-            const int64_t cells = units > 0 && units <= 40 ? (units + 2) * units : 0;
-            forbidden.push_back(bytes.array<uint8_t>(cells, [&] { return bytes.byte() % 4 == 0; }));
-            layer.forbidden = cells && bytes.byte() & 1 ? forbidden.back().data() : nullptr;
-            layers.push_back(layer);
+    explicit Plan(Bytes& bytes, bool encodes = false) : features(encodes ? bytes.size(3) : bytes.size(5)) {
+        const int64_t count = bytes.below(encodes ? 4 : 5);
+        for (int64_t i = 0; i < count; ++i) layers.push_back(layer(bytes, static_cast<int32_t>(i), encodes));
+    }
+
+    int64_t word_features() const {
+        for (const bilstm_layer& layer : layers)
+            if (layer.kind == BILSTM_WORDS) return layer.word_features;
+        return 0;
+    }
+
+    bilstm_layer layer(Bytes& bytes, int32_t index, bool encodes) {
+        bilstm_layer layer{};
+        layer.kind = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(12));
+        layer.index = index;
+        layer.directions = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(1 + bytes.below(2));
+        const int64_t units = bytes.size(40);
+        for (auto& way : layer.ways)
+            way = {bytes.rarely() ? bytes.size(40) : units,
+                   bytes.byte() & 1,
+                   bytes.byte() & 1,
+                   bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5)),
+                   bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(3)),
+                   bytes.byte() & 1};
+        layer.merge = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(4));
+        layer.return_sequences = !(bytes.below(4) == 0);
+        layer.units = units;
+        layer.activation = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(5));
+        layer.pool = bytes.rarely() ? bytes.any<int32_t>() : static_cast<int32_t>(bytes.below(2));
+        layer.causal = bytes.byte() & 1;
+        layer.same = bytes.byte() & 1;
+        layer.without_bias = bytes.byte() & 1;
+        layer.without_scale = bytes.byte() & 1;
+        layer.epsilon = bytes.number();
+        layer.window = bytes.size(6);
+        layer.stride = bytes.size(3);
+        layer.dilation = bytes.size(3);
+        layer.rate = bytes.rarely() ? bytes.any<float>() : static_cast<float>(bytes.byte()) / 256.0f;
+        layer.tables = 1 + bytes.below(4);
+        for (auto** array : {&layer.vocabularies, &layer.dimensions}) {
+            sizes.push_back(bytes.array<int64_t>(layer.tables, [&] { return bytes.size(20); }));
+            *array = bytes.or_null(sizes.back());
         }
+        layer.numeric = bytes.rarely() ? bytes.any<int64_t>() : std::max<int64_t>(features, 0) - layer.tables;
+        if (bytes.byte() & 1) {
+            flags.push_back(bytes.array<uint8_t>(layer.tables, [&] { return bytes.byte() & 1; }));
+            layer.frozen = flags.back().data();
+        }
+        if (bytes.byte() & 1) {
+            rates.push_back(
+                bytes.array<float>(layer.tables, [&] { return static_cast<float>(bytes.byte()) / 250.0f; }));
+            layer.index_dropout = rates.back().data();
+        }
+        layer.tables = bytes.claim(layer.tables);
+        const int64_t cells = units > 0 && units <= 40 ? (units + 2) * units : 0;
+        flags.push_back(bytes.array<uint8_t>(cells, [&] { return bytes.byte() % 4 == 0; }));
+        layer.forbidden = cells && bytes.byte() & 1 ? flags.back().data() : nullptr;
+        if (!encodes) {
+            encoders.emplace_back(bytes, true);
+            layer.encoder = bytes.or_null(encoders.back().layers);
+            layer.encoder_layers = static_cast<int32_t>(encoders.back().layers.size());
+            layer.word_features = encoders.back().features;
+        }
+        return layer;
     }
 };
 
 struct Data {
-    std::vector<float> values, targets, weights;
-    std::vector<int64_t> offsets;
+    std::vector<float> values, targets, weights, word_values;
+    std::vector<int64_t> offsets, word_offsets;
     std::vector<int32_t> labels;
     int64_t steps, sequences, rows;
     bilstm_data data{};
 
-    Data(Bytes& bytes, int64_t features, int64_t outputs, bool one_row_each) {
+    Data(Bytes& bytes, int64_t features, int64_t outputs, bool one_row_each, int64_t word_features) {
         sequences = bytes.below(9);
         offsets.push_back(0);
         for (int64_t i = 0; i < sequences; ++i) offsets.push_back(offsets.back() + 1 + bytes.below(7));
@@ -166,11 +192,26 @@ struct Data {
                 bytes.claim(sequences),
                 classes != bytes.rarely() ? labels.data() : nullptr,
                 classes != bytes.rarely() ? nullptr : targets.data(),
-                bytes.byte() & 1 ? weights.data() : nullptr};
+                bytes.byte() & 1 ? weights.data() : nullptr,
+                nullptr,
+                nullptr,
+                0,
+                0};
+        if (word_features <= 0 || word_features > 64 || bytes.rarely()) return;
+        const int64_t words = bytes.below(12);
+        word_offsets.push_back(0);
+        for (int64_t i = 0; i < words; ++i) word_offsets.push_back(word_offsets.back() + 1 + bytes.below(5));
+        const int64_t word_rows = word_offsets.back();
+        if (bytes.rarely()) word_offsets[static_cast<size_t>(bytes.below(words + 1))] -= bytes.below(9);
+        word_values = bytes.array<float>(word_rows * word_features, value);
+        data.word_values = bytes.or_null(word_values);
+        data.word_offsets = bytes.or_null(word_offsets);
+        data.words = words;
+        data.word_features = bytes.rarely() ? 0 : word_features;
     }
 };
 
-void use(Bytes& bytes, bilstm_network* network, int64_t features) {
+void use(Bytes& bytes, bilstm_network* network, int64_t features, int64_t word_features) {
     int64_t parameters = 0, outputs = 0, state_width = 0;
     int32_t one_row_each = 0;
     check(answered(bilstm_describe(network, &parameters, &outputs, &one_row_each, &state_width)), "a network");
@@ -183,7 +224,7 @@ void use(Bytes& bytes, bilstm_network* network, int64_t features) {
         if (possible) check(answered(bilstm_read(network, which, numbers.data(), parameters)), "what was written");
     }
     for (int calls = 0; calls < 4; ++calls) {
-        Data d(bytes, features, outputs, one_row_each != 0);
+        Data d(bytes, features, outputs, one_row_each != 0, word_features);
         const int64_t count = bytes.below(12), batches = bytes.below(4);
         auto chosen = bytes.array<int64_t>(count, [&] { return bytes.index(d.sequences); });
         auto starts = bytes.array<int64_t>(batches + 1, [&] { return bytes.index(count + 1); });
@@ -322,7 +363,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto count = static_cast<int32_t>(plan.layers.size());
     const bool made = answered(bilstm_create(plan.layers.data(), count, plan.features, &network));
     check(made == (network != nullptr), "a network, or none");
-    if (made) use(bytes, network, plan.features);
+    if (made) use(bytes, network, plan.features, plan.word_features());
     bilstm_destroy(network);
     return 0;
 }

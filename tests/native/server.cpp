@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <vector>
 
 #include "api.h"
@@ -77,25 +78,47 @@ struct Data {
     int64_t steps = read_one<int64_t>(), sequences = read_one<int64_t>();
     Array<int32_t> labels = read_array<int32_t>();
     Array<float> targets = read_array<float>(), weights = read_array<float>();
-    bilstm_data data{values.data(), offsets.data(), steps, sequences, labels.data(), targets.data(), weights.data()};
+    Array<float> word_values = read_array<float>();
+    Array<int64_t> word_offsets = read_array<int64_t>();
+    int64_t words = read_one<int64_t>(), word_features = read_one<int64_t>();
+    bilstm_data data{values.data(),       offsets.data(), steps,          sequences,
+                     labels.data(),       targets.data(), weights.data(), word_values.data(),
+                     word_offsets.data(), words,          word_features};
 };
 
 bilstm_network* read_network() {
     return reinterpret_cast<bilstm_network*>(read_one<uint64_t>());
 }
 
-void create() {
-    auto layers = read_array<bilstm_layer>();
-    std::vector<Array<int64_t>> sizes;
-    std::vector<Array<uint8_t>> forbidden;
-    for (auto& layer : layers.items) {
-        sizes.push_back(read_array<int64_t>());
-        layer.vocabularies = sizes.back().data();
-        sizes.push_back(read_array<int64_t>());
-        layer.dimensions = sizes.back().data();
-        forbidden.push_back(read_array<uint8_t>());
-        layer.forbidden = forbidden.back().data();
+// Layers and the arrays that they point to.
+struct Plan {
+    Array<bilstm_layer> layers = read_array<bilstm_layer>();
+    std::deque<Array<int64_t>> sizes;
+    std::deque<Array<uint8_t>> flags;
+    std::deque<Array<float>> rates;
+    std::deque<Plan> encoders;
+
+    Plan() {
+        for (auto& layer : layers.items) {
+            for (auto** array : {&layer.vocabularies, &layer.dimensions}) *array = read_into<int64_t>(sizes);
+            for (auto** array : {&layer.forbidden, &layer.frozen}) *array = read_into<uint8_t>(flags);
+            layer.index_dropout = read_into<float>(rates);
+            if (!layer.encoder_layers) continue;
+            encoders.emplace_back();
+            layer.encoder = encoders.back().layers.data();
+        }
     }
+
+    template <typename Item>
+    static Item* read_into(std::deque<Array<Item>>& arrays) {
+        arrays.push_back(read_array<Item>());
+        return arrays.back().data();
+    }
+};
+
+void create() {
+    Plan plan;
+    auto& layers = plan.layers;
     const auto features = read_one<int64_t>();
     auto handle = room<bilstm_network*>(1);
     reply(bilstm_create(layers.data(), static_cast<int32_t>(layers.size()), features, handle.data()), handle);

@@ -78,13 +78,7 @@ class EmulatedEngine:
         return self._call("set_threads", struct.pack("<i", count))
 
     def bilstm_create(self, layers: Any, count: int, features: int, out: Any) -> int:
-        parts = [struct.pack("<q", count), bytes(layers)[: count * ctypes.sizeof(library.LayerStruct)]]
-        for layer in layers[:count]:
-            for sizes in (layer.vocabularies, layer.dimensions):
-                parts.append(_array(np.array(sizes[: layer.tables], np.int64) if sizes else None))
-            cells = (layer.units + 2) * layer.units
-            parts.append(_array(np.array(layer.forbidden[:cells], np.uint8) if layer.forbidden else None))
-        code = self._call("create", *parts, struct.pack("<q", features), into=[out])
+        code = self._call("create", *_plan(layers, count), struct.pack("<q", features), into=[out])
         if not code:
             self._shapes[out._obj.value] = (features, 0, 0, 0)
         return code
@@ -158,6 +152,8 @@ class EmulatedEngine:
     def _data(self, handle: Any, data: DataStruct) -> list[bytes]:
         features, outputs, one_row_each, _ = self._shapes[handle.value]
         rows = data.sequences if one_row_each else data.steps
+        word_offsets = _view(data.word_offsets, data.words + 1, np.int64)
+        word_rows = 0 if word_offsets is None else int(word_offsets[-1])
         return [
             _handle(handle),
             _array(_view(data.values, data.steps * features, np.float32)),
@@ -166,6 +162,9 @@ class EmulatedEngine:
             _array(_view(data.labels, rows, np.int32)),
             _array(_view(data.targets, rows * outputs, np.float32)),
             _array(_view(data.weights, rows, np.float32)),
+            _array(_view(data.word_values, word_rows * data.word_features, np.float32)),
+            _array(word_offsets),
+            struct.pack("<qq", data.words, data.word_features),
         ]
 
     def _call(self, name: str, *arguments: bytes, into: Sequence[Any] = ()) -> int:
@@ -204,6 +203,25 @@ def _view(address: int | bytes | None, count: int, dtype: Any) -> Any:
         return np.frombuffer(address, dtype)
     size = count * np.dtype(dtype).itemsize
     return np.frombuffer((ctypes.c_char * size).from_address(address), dtype) if size else np.empty(0, dtype)
+
+
+def _plan(layers: Any, count: int) -> list[bytes]:
+    """Layers, and then for each the arrays that it points to."""
+    size = count * ctypes.sizeof(library.LayerStruct)
+    parts = [struct.pack("<q", count), ctypes.string_at(ctypes.addressof(layers[0]), size) if count else b""]
+    for layer in layers[:count]:
+        tables, cells = layer.tables, (layer.units + 2) * layer.units
+        for items, number, dtype in (
+            (layer.vocabularies, tables, np.int64),
+            (layer.dimensions, tables, np.int64),
+            (layer.forbidden, cells, np.uint8),
+            (layer.frozen, tables, np.uint8),
+            (layer.index_dropout, tables, np.float32),
+        ):
+            parts.append(_array(np.array(items[:number], dtype) if items else None))
+        if layer.encoder_layers:
+            parts += _plan(layer.encoder, layer.encoder_layers)
+    return parts
 
 
 def _array(array: Any) -> bytes:

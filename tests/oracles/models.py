@@ -35,6 +35,7 @@ from bilstm.layers import (
     SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
+    WordEncoder,
     from_json,
     to_json,
 )
@@ -101,7 +102,7 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     seed = draw(st.integers(0, 2**32))
     random = np.random.default_rng(seed)
     lengths = draw(st.lists(st.integers(1, longest), min_size=1, max_size=most))
-    first, columns = draw(st.sampled_from(_firsts(random, sum(lengths))))
+    first, columns, *words = draw(st.sampled_from(_firsts(random, sum(lengths), dropout=dropout)))
     layers: list[Layer] = list(first)
     for _ in range(draw(st.integers(1, 2))):
         layers += draw(_recurrent())
@@ -127,7 +128,7 @@ def cases(draw: st.DrawFn, *, dropout: bool = True, longest: int = 9, most: int 
     layers.append(Dense(outputs, HEADS[loss]))
     if crf and not end and draw(st.integers(0, 2)) == 0:
         loss, layers[-1:] = CRF_LIKELIHOOD.name, crf_ending(outputs, random)
-    data = Ragged(columns, offsets_of(lengths))
+    data = Ragged(columns, offsets_of(lengths), *words)
     described = [to_json(layer) for layer in layers]
     unbiased = draw(st.sets(st.sampled_from(range(len(layers))))) if draw(st.booleans()) else set()
     described = [without_bias(layer) if i in unbiased else layer for i, layer in enumerate(described)]
@@ -154,7 +155,14 @@ def _recurrent(draw: st.DrawFn) -> list[Layer]:
     return draw(st.sampled_from(choices))
 
 
-def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], Any]]:
+def random_words(random: np.random.Generator, count: int, alphabet: int) -> Ragged:
+    """Words of 1 to 9 letters of an alphabet."""
+    lengths = random.integers(1, 10, count)
+    return Ragged(random.integers(alphabet, size=lengths.sum()), offsets_of(lengths))
+
+
+def _firsts(random: np.random.Generator, steps: int, *, dropout: bool) -> list[tuple[Any, ...]]:
+    """The first layers, the columns that they take and, where some refer to words, these."""
     numbers = random.normal(size=(steps, 2))
     words, tags = random.integers(5, size=(steps, 1)), random.integers(3, size=(steps, 1))
     return [
@@ -165,6 +173,19 @@ def _firsts(random: np.random.Generator, steps: int) -> list[tuple[list[Layer], 
         ([BatchNormalization(momentum=0.5)], numbers),
         ([Embedding(5, 4), Conv1D(5, 2, padding="causal", dilation_rate=3)], words),
         ([ColumnEmbedding(2, [5, 3], [4, 2])], np.hstack([numbers, words, tags])),
+        (
+            [
+                WordEncoder([Embedding(3, 4), Bidirectional(LSTM(5))]),
+                ColumnEmbedding(12, [5], [4], unknown_rate=[0.3 * dropout], frozen=[steps % 2 == 0]),
+            ],
+            np.hstack([numbers, words, tags]),
+            random_words(random, 3, 3),
+        ),
+        (
+            [WordEncoder([Embedding(3, 4), Conv1D(5, 3, padding="same"), GlobalMaxPooling1D()])],
+            np.hstack([numbers, words]),
+            random_words(random, 5, 3),
+        ),
     ]
 
 

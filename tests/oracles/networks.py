@@ -104,9 +104,22 @@ def attention(units: int = 3) -> dict[str, Any]:
     return {"class_name": "GlobalAttentionPooling1D", "config": {"units": units}}
 
 
-def column_embedding(numeric: int, vocabularies: list[int], dimensions: list[int]) -> dict[str, Any]:
+def column_embedding(
+    numeric: int, vocabularies: list[int], dimensions: list[int], **options: list[Any]
+) -> dict[str, Any]:
     config = {"numeric": numeric, "vocabularies": vocabularies, "dimensions": dimensions}
-    return {"class_name": "ColumnEmbedding", "config": config}
+    return {"class_name": "ColumnEmbedding", "config": config | options}
+
+
+def word_encoder(*layers: dict[str, Any], features: int = 1) -> dict[str, Any]:
+    return {"class_name": "WordEncoder", "config": {"layers": list(layers), "features": features}}
+
+
+def random_words(layer: dict[str, Any], rng: np.random.Generator, count: int = 4) -> Ragged:
+    """Words that a word encoder can read, of 1 to 5 rows: whole numbers, which any layer can, of a small alphabet."""
+    lengths = rng.integers(1, 6, size=count)
+    rows = rng.integers(3, size=(lengths.sum(), layer["config"]["features"]))
+    return Ragged(rows, np.cumsum([0, *lengths]))
 
 
 def windows(kind: str, pool_size: int = 3, strides: int = 2, padding: str = "same") -> dict[str, Any]:
@@ -123,13 +136,16 @@ def inputs(layers: list[dict[str, Any]], lengths: list[int], rng: np.random.Gene
     """Random sequences that the first layer can take: two numeric columns unless it embeds."""
     total = sum(lengths)
     first = layers[0]
-    numeric, vocabularies = 2, []
+    numeric, vocabularies, words = 2, [], None
     if first["class_name"] == "Embedding":
         numeric, vocabularies = 0, [first["config"]["input_dim"]]
     elif first["class_name"] == "ColumnEmbedding":
         numeric, vocabularies = first["config"]["numeric"], first["config"]["vocabularies"]
+    elif first["class_name"] == "WordEncoder":
+        words = random_words(first, rng)
+        vocabularies = [len(words)]
     columns = [rng.normal(size=total) for _ in range(numeric)] + [rng.integers(v, size=total) for v in vocabularies]
-    return Ragged(np.stack(columns, axis=1), np.cumsum([0, *lengths]))
+    return Ragged(np.stack(columns, axis=1), np.cumsum([0, *lengths]), words)
 
 
 def network_for(layers: list[dict[str, Any]], features: int, rng: np.random.Generator, **options: Any) -> NumpyNetwork:
@@ -180,6 +196,9 @@ def problems(draw: st.DrawFn) -> Problem:
     first = [[], [EMBEDDING], [column_embedding(1, [3, 4], [2, 3])], [dropout(0.25)], [time_distributed(dense(3))]]
     first += [[spatial_dropout(0.4)], [convolution(2, 3, activation="relu")], [EMBEDDING, convolution(3, 2, "causal")]]
     first += [[normalization()], [EMBEDDING, normalization(center=False)]]
+    first += [[column_embedding(1, [3, 4], [2, 3], frozen=[True, False], unknown_rate=[0.0, 0.5])]]
+    first += [[word_encoder(EMBEDDING, bidirectional(forward=gru(2, sequences=False)))]]
+    first += [[word_encoder(convolution(3, 2), LARGEST, dense(2, "tanh"), features=2)]]
     layers = list(draw(st.sampled_from(first)))
     cell, other = draw(st.sampled_from(CELLS)), draw(st.sampled_from(CELLS))
     both = [bidirectional(mode, forward=cell(2)) for mode in MERGE_MODES]

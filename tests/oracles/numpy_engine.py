@@ -27,6 +27,7 @@ from oracles.numpy_layers import (
     SpatialDropout,
     States,
     WindowPooling,
+    WordEncoder,
     dropout_keep,
     philox4x32,
 )
@@ -71,8 +72,8 @@ class NumpyNetwork:
 
     @property
     def learned(self) -> list[bool]:
-        """Which of the weights optimizers change: all but moving averages."""
-        return [i < len(layer.shapes) - layer.averages for layer in self.layers for i in range(len(layer.shapes))]
+        """Which of the weights optimizers change: all but moving averages and frozen embeddings."""
+        return [learned for layer in self.layers for learned in layer.learned]
 
     def set_weights(self, weights: Sequence[npt.ArrayLike]) -> None:
         arrays = [np.array(weight, self.dtype) for weight in weights]
@@ -130,7 +131,7 @@ class NumpyNetwork:
         """
         if ragged.features != self.features:
             raise ValueError(f"the network takes {self.features} features, not {ragged.features}")
-        context = Context(training, seed, step, states or {})
+        context = Context(training, seed, step, list(ragged.words or ()), states or {})
         sequences = [sequence.astype(self.dtype) for sequence in ragged]
         for layer in self.layers:
             sequences = layer.forward(sequences, context)
@@ -246,6 +247,8 @@ def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool
     name, config = description["class_name"], dict(description["config"])
     if not steps and name not in ("BatchNormalization", "Dense", "Dropout"):
         raise ValueError(f"layer {index}, {name}, needs sequences, but a layer before it returns one row for each")
+    if name == "WordEncoder":
+        return WordEncoder(index, width, build_layers(config["layers"], config["features"]))
     if name == "Embedding":
         return ColumnEmbedding(index, width, 0, [config["input_dim"]], [config["output_dim"]])
     if name == "TimeDistributed":

@@ -39,8 +39,13 @@ def philox4x32(counter: npt.ArrayLike, key: tuple[int, int]) -> Array:
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
-def dropout_keep(rate: float, rows: int, width: int, *, seed: int, position: int, layer_index: int, step: int) -> Array:
+def dropout_keep(rate: float, rows: int, width: int, **drawn: int) -> Array:
     """(rows, width) booleans: the elements of a sequence that dropout keeps in this training step."""
+    return dropout_words(rows, width, **drawn) >= int(rate * 2**32)
+
+
+def dropout_words(rows: int, width: int, *, seed: int, position: int, layer_index: int, step: int) -> Array:
+    """(rows, width) integers below 2**32, random: for the elements of a sequence in this training step."""
     quads = np.arange((rows * width + 3) // 4, dtype=np.uint64)
     counter = np.empty((len(quads), 4), np.uint64)
     counter[:, 0] = quads
@@ -48,7 +53,7 @@ def dropout_keep(rate: float, rows: int, width: int, *, seed: int, position: int
     counter[:, 2] = layer_index
     counter[:, 3] = step
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[: rows * width]
-    return (words >= int(rate * 2**32)).reshape(rows, width)
+    return words.reshape(rows, width).astype(np.int64)
 
 
 def sigmoid(x: Array) -> Array:
@@ -70,6 +75,7 @@ class Context:
     training: bool = False
     seed: int = 0
     step: int = 0
+    words: list[Array] = field(default_factory=list)  # each (rows, features)
     states: States = field(default_factory=dict)
     final_states: States = field(default_factory=dict)
 
@@ -90,6 +96,11 @@ class Layer:
         self.shapes, self.no_bias = list(shapes[:kept]), list(shapes[kept:])
         self.weights: list[Array] = []
         self.gradients: list[Array] = []
+
+    @property
+    def learned(self) -> list[bool]:
+        """Which of the weights optimizers change."""
+        return [i < len(self.shapes) - self.averages for i in range(len(self.shapes))]
 
     def set_weights(self, weights: list[Array]) -> None:
         self.weights = weights
@@ -113,17 +124,38 @@ class Layer:
 class ColumnEmbedding(Layer):
     """Numeric columns pass; each index column after them becomes a row of its table. Embedding is the case (0, 1)."""
 
-    def __init__(self, index: int, width: int, numeric: int, vocabularies: list[int], dimensions: list[int]) -> None:
+    def __init__(
+        self,
+        index: int,
+        width: int,
+        numeric: int,
+        vocabularies: list[int],
+        dimensions: list[int],
+        frozen: Sequence[bool] = (),
+        unknown_rate: Sequence[float] = (),
+    ) -> None:
         if width != numeric + len(vocabularies):
             raise ValueError(f"layer {index} needs {numeric + len(vocabularies)} input columns, not {width}")
         super().__init__(index, numeric + sum(dimensions), list(zip(vocabularies, dimensions, strict=True)))
         self.numeric = numeric
+        self.frozen = list(frozen) or [False] * len(vocabularies)
+        self.thresholds: Array = np.array([int(rate * 2**32) for rate in unknown_rate or [0.0] * len(vocabularies)])
+
+    @property
+    def learned(self) -> list[bool]:
+        return [not frozen for frozen in self.frozen]
 
     def forward(self, inputs: list[Array], context: Context) -> list[Array]:
         self.indices = [rows[:, self.numeric :].astype(np.int64) for rows in inputs]
         for indices in self.indices:
             if indices.size and (indices.min() < 0 or (indices.max(axis=0) >= [len(w) for w in self.weights]).any()):
                 raise ValueError(f"layer {self.index}: an index lies outside of its vocabulary")
+        if context.training and self.thresholds.any():
+            drawn = {"seed": context.seed, "layer_index": self.index, "step": context.step}
+            words = [dropout_words(*own.shape, position=n, **drawn) for n, own in enumerate(self.indices)]
+            self.indices = [
+                np.where(own < self.thresholds, 0, indices) for own, indices in zip(words, self.indices, strict=True)
+            ]
         outputs = []
         for rows, indices in zip(inputs, self.indices, strict=True):
             embedded = [table[column] for table, column in zip(self.weights, indices.T, strict=True)]
@@ -133,14 +165,49 @@ class ColumnEmbedding(Layer):
     def backward(self, gradients: list[Array]) -> list[Array]:
         for rows, indices in zip(gradients, self.indices, strict=True):
             start = self.numeric
-            for table, column in zip(self.gradients, indices.T, strict=True):
-                np.add.at(table, column, rows[:, start : start + table.shape[1]])
+            for table, column, frozen in zip(self.gradients, indices.T, self.frozen, strict=True):
+                np.add.at(table, column, rows[:, start : start + table.shape[1]] * (not frozen))
                 start += table.shape[1]
         # Indices have no gradient, so theirs is zero.
         return [
             np.concatenate([rows[:, : self.numeric], np.zeros(indices.shape, rows.dtype)], axis=1)
             for rows, indices in zip(gradients, self.indices, strict=True)
         ]
+
+
+class WordEncoder(Layer):
+    """Layers that make one row of the word whose index is the last column; the other columns follow that row."""
+
+    def __init__(self, index: int, width: int, layers: list[Layer]) -> None:
+        super().__init__(index, layers[-1].output_width + width - 1, [shape for own in layers for shape in own.shapes])
+        self.layers = layers
+
+    def set_weights(self, weights: list[Array]) -> None:
+        self.weights = weights
+        for layer in self.layers:
+            layer.set_weights(weights[: len(layer.shapes)])
+            weights = weights[len(layer.shapes) :]
+        self.gradients = [gradient for layer in self.layers for gradient in layer.gradients]
+
+    def forward(self, inputs: list[Array], context: Context) -> list[Array]:
+        self.lengths = [len(rows) for rows in inputs]
+        words = [context.words[int(row[-1])].astype(row.dtype) for rows in inputs for row in rows]
+        for layer in self.layers:  # every occurrence by itself
+            words = layer.forward(words, Context())
+        return [
+            np.concatenate([encoded, rows[:, :-1]], axis=1)
+            for encoded, rows in zip(self._by_sequence(np.concatenate(words)), inputs, strict=True)
+        ]
+
+    def _by_sequence(self, rows: Array) -> list[Array]:
+        return np.split(rows, np.cumsum(self.lengths)[:-1])
+
+    def backward(self, gradients: list[Array]) -> list[Array]:
+        width = self.layers[-1].output_width
+        words = [row[np.newaxis, :width] for rows in gradients for row in rows]
+        for layer in reversed(self.layers):
+            words = layer.backward(words)
+        return [np.concatenate([rows[:, width:], np.zeros((len(rows), 1))], axis=1) for rows in gradients]
 
 
 class BatchNormalization(Layer):

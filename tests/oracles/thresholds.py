@@ -14,6 +14,7 @@ import numpy as np
 from bilstm.engine.losses import CRF_LIKELIHOOD, TABLE, Loss, TargetKind
 from bilstm.engine.plans import ACTIVATIONS, MERGES
 from bilstm.layers import (
+    GRU,
     AveragePooling1D,
     BatchNormalization,
     Bidirectional,
@@ -30,11 +31,12 @@ from bilstm.layers import (
     Reverse,
     SpatialDropout1D,
     TimeDistributed,
+    WordEncoder,
     count_parameters,
     to_json,
 )
 from bilstm.ragged import Ragged, offsets_of
-from oracles.models import CELLS, NATIVE, Case, crf_ending, random_labels, without_bias
+from oracles.models import CELLS, NATIVE, Case, crf_ending, random_labels, random_words, without_bias
 
 Random = np.random.Generator
 
@@ -90,11 +92,15 @@ def draw(seed: int, *, small: bool = False) -> Case:
         lengths = draw_lengths(count_weights(layers, features), random)
     steps = sum(lengths)
     values = random.normal(size=(steps, features))
+    words = None
     if isinstance(layers[0], (Embedding, ColumnEmbedding)):
         values[:, -1] = random.integers(VOCABULARY, size=steps)
+    elif isinstance(layers[0], WordEncoder):
+        count = int(random.choice([1, 7, 400]))
+        values[:, -1], words = random.integers(count, size=steps), random_words(random, count, VOCABULARY)
     described = [to_json(layer) for layer in layers]
     described = [without_bias(layer) if random.random() < 0.2 else layer for layer in described]
-    case = Case(described, Ragged(values, offsets_of(lengths)), None, loss.name, seed)
+    case = Case(described, Ragged(values, offsets_of(lengths), words), None, loss.name, seed)
     rows = len(lengths) if case.one_row_each else steps
     case.y = random_labels(loss.name, rows, outputs, random)
     return case
@@ -112,7 +118,8 @@ def draw_first(random: Random) -> tuple[list[Layer], int]:
         ([], features),
         ([TimeDistributed(Dense(int(random.integers(1, 40)), str(random.choice(ACTIVATIONS))))], features),
         ([Embedding(VOCABULARY, features)], 1),
-        ([ColumnEmbedding(features, [VOCABULARY], [3])], features + 1),
+        ([ColumnEmbedding(features, [VOCABULARY], [3], unknown_rate=[0.2])], features + 1),
+        ([WordEncoder([Embedding(VOCABULARY, 5), GRU(int(random.integers(1, 20)))])], features + 1),
     ]
     return firsts[random.integers(len(firsts))]
 

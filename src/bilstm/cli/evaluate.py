@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bilstm.cli.options import (
+    COUNT,
     FILE,
     LABELS,
     TABLES,
+    LookAheads,
     WholeNumber,
     as_data,
     column_option,
@@ -22,6 +24,11 @@ from bilstm.cli.options import (
     use_threads,
 )
 from bilstm.console import echo_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bilstm.models.lookahead import LookAhead
 
 
 @click.command(short_help="Score a MODEL on a labelled TABLE.")
@@ -46,6 +53,21 @@ from bilstm.console import echo_json
     help="Also write a report (.html): scores, curves, the worst sequences, and how much context the model uses.",
 )
 @click.option("--force", is_flag=True, help="Replace the --report file even if bilstm did not write it.")
+@click.option(
+    "--look-ahead",
+    "look_aheads",
+    metavar="STEPS,…",
+    type=LookAheads(),
+    help="Score what `bilstm predict - --look-ahead` would answer with each of these numbers of further rows; all: the "
+    "whole sequence. For example 0,4,16,64,all.",
+)
+@click.option("--block", metavar="STEPS", type=COUNT, default=1, help="With --look-ahead: see `bilstm predict`.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=FILE,
+    help="With --look-ahead: draw the score against the look-ahead to this file: .png, .svg or .pdf.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @precision_option
 @click.option("--threads", type=WholeNumber(1, 1024), help="Number of threads. Default: one per CPU.")
@@ -62,6 +84,9 @@ def evaluate(
     background: str | None,
     report: str | None,
     force: bool,
+    look_aheads: list[LookAhead] | None,
+    block: int,
+    out: str | None,
     as_json: bool,
     precision: str,
     threads: int | None,
@@ -72,7 +97,7 @@ def evaluate(
     Tags such as B-X, I-X and O are also scored as spans. Tables are read with the options that the model was trained
     with; options given here take precedence.
     """
-    from bilstm.wording import evaluation
+    from bilstm.wording import delays, evaluation
 
     if report is not None:
         from bilstm.report import check_report_path
@@ -82,12 +107,25 @@ def evaluate(
         raise click.UsageError("--force says that the --report may replace any file: it needs --report")
     if background is not None and events is None:
         raise click.UsageError("--background says which label is no event: it needs --events")
+    picture = _picture(look_aheads, block, out, report)
     trained = open_model(model, sequence, order, label, features, reading, tables)
     trained.precision = precision
     use_threads(threads)
     data = as_data(tables)
     options: dict[str, Any] = {"labels": as_data(labels), "group": group}
     options |= {"tolerance": events, "background": background}
+    if look_aheads is not None:
+        reports = trained.evaluate_delays(data, look_aheads, block=block, **options)
+        if as_json:
+            echo_json({"model": model, "table": one_or_several(tables), "look_aheads": reports})
+        else:
+            say(delays(" and ".join(tables), reports), quiet=False)
+        if picture is not None:
+            from bilstm import plots
+
+            plots.save(plots.delays(reports), picture)
+            say([f"{picture}: the score against the look-ahead"], quiet=as_json)
+        return
     if report is None:
         scores = trained.evaluate(data, **options)
     else:
@@ -99,3 +137,21 @@ def evaluate(
     else:
         say(evaluation(" and ".join(tables), scores), quiet=False)
         say([f"{report}: the report"] if report else [], quiet=not report)
+
+
+def _picture(look_aheads: list[LookAhead] | None, block: int, out: str | None, report: str | None) -> Path | None:
+    """Where the picture of look-aheads goes, or None; options that have no effect are refused."""
+    if look_aheads is None:
+        if block > 1 or out is not None:
+            option = "--block" if block > 1 else "--out"
+            raise click.UsageError(f"{option} is for scores with bounded look-ahead: it needs --look-ahead")
+        return None
+    if report is not None:
+        raise click.UsageError("--look-ahead scores several times, which cannot be combined with a --report")
+    if block > 1 and look_aheads == ["all"]:
+        raise click.UsageError("--block has no effect with --look-ahead all")
+    if out is None:
+        return None
+    from bilstm import plots
+
+    return plots.picture_path(out, "look-ahead")

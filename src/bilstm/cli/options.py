@@ -36,6 +36,30 @@ class Number(click.FloatRange):
         return super().convert(_converted(self, float, value, "a number", param, ctx), param, ctx)
 
 
+class LookAheadSteps(click.ParamType[Any]):
+    """A number of steps from 0, or `all`."""
+
+    name = "steps or all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "all" or isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdigit()):
+            self.fail(f"{value!r} is neither a number of steps, from 0, nor 'all'.", param, ctx)
+        return int(value)
+
+
+class LookAheads(LookAheadSteps):
+    """Several of them, separated by commas."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return list(
+            dict.fromkeys(super(LookAheads, self).convert(each.strip(), param, ctx) for each in value.split(","))
+        )
+
+
 def _converted(kind: click.ParamType[Any], convert: Callable[[Any], Any], value: Any, name: str, *where: Any) -> Any:
     try:
         return convert(value)
@@ -53,7 +77,8 @@ DIRECTION = click.Choice(["both", "forward", "backward", "none"])
 CELL = click.Choice(["lstm", "gru", "simple"])
 MERGE_MODE = click.Choice(["concat", "sum", "mul", "ave"])
 POOLING = click.Choice(["mean", "max", "attention", "last"])
-OUTPUT = click.Choice(["softmax", "crf"])
+CHARACTERS = click.Choice(["none", "lstm", "conv"])
+OUTPUT = click.Choice(["softmax", "constrained", "crf"])
 SCHEME = click.Choice(
     ["none", "IO", "IOB1", "IOB2", "BIO", "IOE1", "IOE2", "IOBES", "BIOES", "BILOU", "BMES"], case_sensitive=False
 )
@@ -69,14 +94,33 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
         TEXT,
         "Convolutions before the recurrent layers, as filters x kernel size: 64x5, or two, 64x5+64x3. Default: none.",
     ),
+    "characters": (
+        CHARACTERS,
+        "Also read the characters of words, by a bidirectional LSTM or a convolution over each word. Default: conv "
+        "if texts look like words.",
+    ),
+    "unknown_rate": (
+        FRACTION,
+        "Share of words that training treats as unknown, to learn what to do with them.",
+    ),
+    "freeze_vectors": (
+        click.BOOL,
+        "Leave word vectors (--vectors) as they are in the file; otherwise training tunes them.",
+    ),
     "output": (
         OUTPUT,
-        "For one label per step: softmax predicts each step on its own, crf the labels of a sequence together.",
+        "For one label per step: softmax predicts each step on its own, crf the labels of a sequence together; "
+        "constrained is trained as softmax, and predicts the likeliest labels that their scheme allows. Default: crf "
+        "for tags such as B-X and I-X, otherwise softmax.",
     ),
     "scheme": (
         SCHEME,
-        "With --output crf: the scheme of labels such as B-X and I-X, whose forbidden transitions are never predicted. "
-        "Default: detected.",
+        "With --output crf or constrained: the scheme of labels such as B-X and I-X, whose forbidden transitions are "
+        "never predicted. Default: detected.",
+    ),
+    "train_scheme": (
+        SCHEME,
+        "Learn tags of this scheme, such as IOBES, and predict tags of the labels' scheme. Default: learn the labels.",
     ),
     "embedding": (COUNT, "Dimensions of a text feature's embedding. Default: by its number of different values."),
     "dropout": (FRACTION, "Share of values dropped at random in training."),
@@ -253,6 +297,17 @@ column_flags = together(
         "labels (0 or 1) or quantities. Default: the last column of CoNLL-style files.",
         multiple=True,
     ),
+    click.option(
+        "--soft-targets",
+        metavar="PREFIX",
+        help="Learn from probabilities, in columns whose names begin with this and end with a label, instead of from "
+        "one label. Where there is a --label too, the validation set compares with it.",
+    ),
+    click.option(
+        "--label-separator",
+        metavar="SIGN",
+        help="With --output crf: what is between labels in cells of --label that name several, of which one is right.",
+    ),
     LABELS,
     column_option(
         "--order",
@@ -286,6 +341,19 @@ column_flags = together(
         help="Also learn from the first and last letters and the shape of texts. Default: if they look like words.",
     ),
     click.option(
+        "--vectors",
+        metavar="FILE",
+        type=FILE,
+        multiple=True,
+        help="A file of pretrained word vectors (word2vec, GloVe, fastText's .vec or safetensors) for the feature that "
+        "is words, or FEATURE=FILE. Those of the training set's words are stored in the model.",
+    ),
+    click.option(
+        "--all-vectors",
+        is_flag=True,
+        help="Store all words of the --vectors, so that words that training had not have their vectors.",
+    ),
+    click.option(
         "--standardize/--no-standardize",
         default=True,
         help="Scale numeric features to mean 0 and standard deviation 1.  [default: standardize]",
@@ -300,9 +368,30 @@ column_flags = together(
 def column_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
     names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
-    arguments = {name: options[name] for name in (*names, "spelling", "standardize", "group")}
+    arguments = {
+        name: options[name]
+        for name in (*names, "spelling", "all_vectors", "soft_targets", "label_separator", "standardize", "group")
+    }
     arguments |= {"features": options["features"] or None, "labels": as_data(options["labels"])}
+    arguments |= {"vectors": _vector_files(options["vectors"])}
     return arguments | {"reading": reading_options(options)}
+
+
+def _vector_files(texts: Sequence[str]) -> str | dict[str, str] | None:
+    """FILE, or FEATURE=FILE for each feature that has vectors."""
+    files: dict[str, str] = {}
+    for text in texts:
+        feature, sign, path = text.partition("=")
+        if not sign or not path or os.path.exists(text):
+            if len(texts) > 1:
+                raise UserError(
+                    f"{text} is one of several files of vectors: say whose it is, as in --vectors FEATURE=FILE"
+                )
+            return text
+        if feature in files:
+            raise UserError(f"the feature {feature!r} has two files of vectors: leave one out")
+        files[feature] = path
+    return files or None
 
 
 def one_or_several(paths: Sequence[Any]) -> Any:

@@ -13,6 +13,7 @@ from bilstm.cli.options import (
     COUNT,
     FILE,
     TABLES,
+    LookAheadSteps,
     WholeNumber,
     as_data,
     files_of,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bilstm.model.folders import Progress
     from bilstm.model.predictions import PredictionOptions
     from bilstm.model.trained import TrainedModel
+    from bilstm.models.lookahead import LookAhead
 
 _CHUNK = 1 << 20  # bytes that are copied at a time
 
@@ -47,8 +49,29 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.option("--resume", is_flag=True, help="Skip files whose predictions in the folder --out are finished.")
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
+@click.option(
+    "--paths",
+    metavar="K",
+    type=WholeNumber(1, 1000),
+    help="With output crf or constrained: add the K likeliest labels of each whole sequence, with their probability.",
+)
 @click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
+@click.option(
+    "--spans",
+    is_flag=True,
+    help="Write one row per span of tags such as B-X and I-X, with its probability, instead of one per time step.",
+)
 @click.option("--background", metavar="LABEL", help="With --events: the label that is not an event.")
+@click.option(
+    "--look-ahead",
+    metavar="STEPS",
+    type=LookAheadSteps(),
+    help="On standard input: write each row as soon as this number of further rows of its sequence has come, instead "
+    "of when the sequence is complete. `bilstm evaluate --look-ahead` shows what that costs in accuracy.",
+)
+@click.option(
+    "--block", metavar="STEPS", type=COUNT, default=1, help="With --look-ahead: the rows that are written together."
+)
 @model_columns
 @precision_option
 @click.option(
@@ -68,8 +91,12 @@ def predict(
     resume: bool,
     probabilities: bool,
     top: int,
+    paths: int | None,
     events: bool,
+    spans: bool,
     background: str | None,
+    look_ahead: LookAhead | None,
+    block: int,
     sequence: str | None,
     order: str | None,
     features: tuple[str, ...],
@@ -84,21 +111,29 @@ def predict(
 
     A model for time steps writes the table with the most probable label of each row and its probability; a model for
     sequences writes one row per sequence. If TABLE is -, sequences are read from standard input, one JSON object per
-    line, and written as soon as they are complete. Tables are read with the options that the model was trained with;
-    options given here take precedence.
+    line, and written as soon as they are complete; with --look-ahead, each row as soon as its answer is final. Tables
+    are read with the options that the model was trained with; options given here take precedence.
     """
     from bilstm.model.predictions import PredictionOptions
 
     if background is not None and not events:
         raise click.UsageError("--background says which label is no event: it needs --events")
-    if events and (probabilities or top > 1):
-        other = "--probabilities" if probabilities else "--top"
-        raise click.UsageError(f"--events writes runs of steps, which cannot be combined with {other}")
+    for option, chosen in (("--events", events), ("--spans", spans)):
+        others = {"--probabilities": probabilities, "--top": top > 1, "--paths": paths, "--spans": events and spans}
+        if chosen and (other := next((name for name, with_it in others.items() if with_it), None)):
+            raise click.UsageError(f"{option} writes runs of steps, which cannot be combined with {other}")
     streamed = "-" in tables
     if streamed and len(tables) > 1:
         raise click.UsageError("- is the standard input, which cannot be combined with files")
     if on_error == "skip" and not streamed:
         raise click.UsageError("--on-error skip is for the standard input: it needs - as the TABLE")
+    if look_ahead is not None and not streamed:
+        raise click.UsageError("--look-ahead is for the standard input: it needs - as the TABLE")
+    if block > 1 and look_ahead is None:
+        raise click.UsageError("--block says how many rows become final together: it needs --look-ahead")
+    for option, given in (("--events", events), ("--spans", spans), ("--paths", paths)):
+        if look_ahead is not None and given:
+            raise click.UsageError(f"--look-ahead answers row by row, which cannot be combined with {option}")
     files = [] if streamed else files_of(tables, reading)
     to_folder = bool(files) and _is_folder(out, tables)
     if resume and not to_folder:
@@ -107,10 +142,12 @@ def predict(
         _check_output([model, *files], out, force, streamed=streamed)
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
-    options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background)
+    options = PredictionOptions(
+        probabilities=probabilities, top=top, events=events, background=background, spans=spans, paths=paths or 0
+    )
     use_threads(threads)
     if streamed:
-        lines = _predict_stream(trained, options, out, on_error)
+        lines = _predict_stream(trained, options, out, on_error, look_ahead, block)
     elif to_folder:
         lines = _predict_folder(trained, model, tables, options, out, resume=resume, force=force)
     else:
@@ -191,7 +228,14 @@ def _predict_table(model: TrainedModel, tables: Sequence[str], options: Predicti
     return prediction(source.label if out == "-" else out, Extent().add(data.values.lengths), data.notes)
 
 
-def _predict_stream(model: TrainedModel, options: PredictionOptions, out: str, on_error: str) -> list[str]:
+def _predict_stream(
+    model: TrainedModel,
+    options: PredictionOptions,
+    out: str,
+    on_error: str,
+    look_ahead: LookAhead | None,
+    block: int,
+) -> list[str]:
     from bilstm.files import GrowingFile
     from bilstm.model.streaming import predict_stream
     from bilstm.wording import prediction
@@ -202,19 +246,22 @@ def _predict_stream(model: TrainedModel, options: PredictionOptions, out: str, o
     file = None if out == "-" else GrowingFile(out)
     try:
         write = file.add if file else write_output
-        streamed = predict_stream(sys.stdin.buffer, write, model, options, report if on_error == "skip" else None)
+        on_wrong = report if on_error == "skip" else None
+        source = sys.stdin.buffer
+        streamed = predict_stream(source, write, model, options, on_wrong, look_ahead=look_ahead, block=block)
         if file:
             file.finish()
     except KeyboardInterrupt as interrupt:
-        fail("stopped" + _kept(file), stop_status(interrupt))
+        fail("stopped" + _kept(file, look_ahead), stop_status(interrupt))
     except UserError as error:
-        raise UserError(f"{error}{_kept(file)}") from error
+        raise UserError(f"{error}{_kept(file, look_ahead)}") from error
     if streamed.skipped:
         echo(f"bilstm: {counted(streamed.skipped, 'line')} skipped", err=True)
     name = "the standard input" if out == "-" else out
     return prediction(name, streamed.extent, streamed.observations.notes)
 
 
-def _kept(file: GrowingFile | None) -> str:
+def _kept(file: GrowingFile | None, look_ahead: LookAhead | None) -> str:
     """What is left where predictions end early."""
-    return f"; {file.path} holds the predictions for all sequences before" if file and file.begun else ""
+    what = "all sequences before" if look_ahead is None else "all rows whose answers were final"
+    return f"; {file.path} holds the predictions for {what}" if file and file.begun else ""

@@ -15,27 +15,29 @@ from typing import Any
 import numpy as np
 
 from bilstm.arguments import check_count
-from bilstm.compare.planning import Plan, plan_comparison
+from bilstm.compare.planning import Plan, plan_comparison, size_for
 from bilstm.compare.variants import Variant
 from bilstm.compare.verdict import SCORES, notes, sentence
 from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
 from bilstm.data.readingoptions import ReadingOptions
+from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import DivergedError, counted
 from bilstm.metrics import SpanScores, interval_caution
 from bilstm.metrics.differences import RunScores, estimate, score_runs
-from bilstm.model.network import network_size
 from bilstm.model.training import check_names, train_prepared
 from bilstm.ragged import chunks
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
 from bilstm.tasks.labels import majority
+from bilstm.tasks.softtargets import SoftColumns
 from bilstm.training.loop import Progress
 
 SEEDS = 3
 FEWEST_SEEDS = 3  # with two, Student's t has one degree of freedom and intervals reach from -100 to 100 points
 _COLUMNS = (
     *("label", "labels", "sequence", "order", "features", "categorical", "drop"),
-    *("spelling", "standardize", "group", "text", "tokens", "task", "reading"),
+    *("spelling", "standardize", "group", "text", "tokens", "vectors", "all_vectors", "soft_targets"),
+    *("label_separator", "task", "reading"),
 )
 
 
@@ -67,6 +69,10 @@ def compare(
     group: Any = None,
     text: str | None = None,
     tokens: str = "words",
+    vectors: VectorFiles | None = None,
+    all_vectors: bool = False,
+    soft_targets: SoftColumns | None = None,
+    label_separator: str | None = None,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     test: Any = None,
@@ -87,6 +93,8 @@ def compare(
         y: the labels or quantities of arrays, lists or data frames, as an estimator's `fit` takes them.
         label, labels, sequence, order, features, categorical, drop, spelling, standardize, text, tokens: which column
             is what, as for `bilstm.train`.
+        vectors, all_vectors: pretrained word vectors, as for `bilstm.train`.
+        soft_targets, label_separator: probabilities of labels, and several possible labels, as for `bilstm.train`.
         group: the column that tells which sequences belong together, such as one patient's; with y, also the group of
             each sequence. A group is wholly in the training, validation or test set, and intervals draw whole groups.
         task: what is predicted, as for `bilstm.train`; with y, "step-label" (or "step-labels") unless named.
@@ -240,15 +248,15 @@ class _Comparison:
         """Train once, and score the test set."""
         about = {"variant": variant.name, "seed": seed}
         options = dataclasses.replace(variant.options, seed=seed)
+        prepared, test = self.plan.sets_for(options)
         started = time.perf_counter()
         try:
-            model = train_prepared(self.plan.prepared, options, progress=progress)
+            model = train_prepared(prepared, options, progress=progress)
         except DivergedError as error:
             self.failed.append(about | {"reason": str(error)})
             return
         seconds = time.perf_counter() - started
         kept = {name: model.training[name] for name in ("epochs", "best_epoch", "stopped", "history")}
-        test = self.plan.test
         portioned = model.output_chunks(test.values, width=self.task.outputs + len(test.unseen))
         self.sums.append([scorer.sums for scorer in _scorers(self.task, test, portioned)])
         self.runs.append(about | {"seconds": round(seconds, 3), **kept})
@@ -301,7 +309,7 @@ class _Comparison:
 
     def _describe(self, variant: Variant, scores: Mapping[str, RunScores], curve: str) -> dict[str, Any]:
         chosen = list(self._runs_of(variant).values())
-        size = network_size(self.plan.prepared.schema, self.task, variant.options)
+        size = size_for(self.plan.prepared, variant.options)
         described = {"name": variant.name, "changes": variant.changes, "units": variant.options.units}
         described |= {"parameters": size, "runs": len(chosen)}
         if not chosen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from bilstm.model.columns import ColumnOptions
 from bilstm.model.holdout import ONE_SEQUENCE, advice_for
 from bilstm.model.network import check_options, network_size
 from bilstm.model.prepare import Prepared, prepare, read_dataset, without_unseen
-from bilstm.model.tagging import choose_output
+from bilstm.model.tagging import choose_output, task_to_learn, with_output
 from bilstm.model.training import column_options, open_data
 from bilstm.training.options import TrainingOptions
 
@@ -51,6 +50,12 @@ class Plan:
     test: Dataset
     variants: list[Variant]
     notes: list[str]
+
+    def sets_for(self, options: TrainingOptions) -> tuple[Prepared, Dataset]:
+        """The training and validation set, and the test set, as a variant's network takes them."""
+        if options.characters == "none":
+            return self.prepared.without_characters(), self.test.without_words()
+        return self.prepared, self.test
 
 
 def plan_comparison(
@@ -98,6 +103,7 @@ def plan_comparison(
         validation_split=validation_share,
         test_split=test_share,
         window=window,
+        characters=next((v.options.characters for v in variants if v.options.characters != "none"), "none"),
         seed=base.seed,
     )
     _check_sets(prepared, validation_share, test_share, group)
@@ -112,9 +118,10 @@ def plan_comparison(
     if tested.blocks:
         notes.append("it is of recordings that are trained on as well: other ones may differ by more")
     prepared = dataclasses.replace(prepared, validation=validation)
+    variants = [dataclasses.replace(each, options=with_output(prepared, each.options)) for each in variants]
     _check(prepared, variants)
     if same_size:
-        variants = equally_large(variants, partial(network_size, prepared.schema, prepared.task))
+        variants = equally_large(variants, lambda options: size_for(prepared, options))
     return Plan(prepared, tested, variants, [*notes, *tested.notes])
 
 
@@ -217,6 +224,11 @@ def _read(prepared: Prepared, data: Any, labels: Any, pair: bool, name: str, gro
             table, group = with_groups(table, data[2], **roles)
     group = group if group in table.names else None
     return read_dataset(schema, task, table, labels=own_labels, group=group, option=f"{name}_labels")
+
+
+def size_for(prepared: Prepared, options: TrainingOptions) -> int:
+    """The number of parameters of the network for some options."""
+    return network_size(prepared.schema, task_to_learn(prepared, options), options)
 
 
 def _check(prepared: Prepared, variants: Sequence[Variant]) -> None:

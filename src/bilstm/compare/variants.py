@@ -67,10 +67,16 @@ def _described(name: str, value: Any) -> str:
         return _DIRECTIONS[value]
     if name == "conv":
         return "no convolution" if value in (None, "none") else f"convolution {value}"
+    if name == "characters":
+        return "no characters" if value in (None, "none") else f"characters by {value}"
+    if name == "freeze_vectors":
+        return "vectors frozen" if value else "vectors tuned"
     if name == "output":
-        return "CRF" if value == "crf" else "softmax"
+        return {"crf": "CRF", "constrained": "constrained softmax"}.get(value, "softmax")
     if name == "scheme":
         return "scheme detected" if value is None else f"scheme {value}"
+    if name == "train_scheme":
+        return "labels as they are" if value is None else f"learned as {value}"
     if name == "cell":
         return _CELLS[value]
     return str(value) if name == "merge_mode" else f"{name.replace('_', ' ')} {value}"
@@ -107,7 +113,7 @@ def grid(vary: Mapping[str, Sequence[Any]], options: TrainingOptions) -> list[Va
         if each.direction == "none":  # and so no cells
             changes.pop("cell", None)
             each = dataclasses.replace(each, cell=TrainingOptions.cell)
-        if "output" in vary and each.output == "softmax":  # and so no scheme
+        if "output" in vary and each.output == "softmax" and each.train_scheme is None:  # no scheme
             changes.pop("scheme", None)
             each = dataclasses.replace(each, scheme=None)
         if all(each != variant.options for variant in variants):  # class weights cannot be hashed

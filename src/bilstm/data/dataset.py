@@ -84,7 +84,8 @@ class Dataset:
 
     Attributes:
         values: the features of every step: numbers, standardised, each followed by a 0/1 column that flags missing
-            values if training had any; then one column of vocabulary indices for each categorical column.
+            values if training had any; then one column of vocabulary indices for each categorical column; then, if
+            characters are read, one of indices of the texts that are in `values.words`.
         rows: (total_steps,) int64, the row of the table that each step is, counted from 0.
         truth: the true answers, a row for each step or each sequence, as `Task.read` gives them; None if not read.
         per_sequence: whether `truth` has a row for each sequence.
@@ -146,10 +147,19 @@ class Dataset:
             observations=Observations(),
         )
 
+    def without_words(self) -> Dataset:
+        """The sequences as a network takes them that reads no characters."""
+        values = self.values
+        return (
+            self
+            if values.words is None
+            else dataclasses.replace(self, values=values.with_values(values.values[:, :-1]))
+        )
+
     def cut(self, starts: IndexArray, stops: IndexArray) -> Dataset:
         """Blocks of time: the steps from each start up to its stop, counted through all sequences; without true
         answers, groups and observations."""
-        values = Ragged(cut(self.values.values, starts, stops), offsets_of(stops - starts))
+        values = Ragged(cut(self.values.values, starts, stops), offsets_of(stops - starts), self.values.words)
         return Dataset(values, cut(self.rows, starts, stops), blocks=True)
 
     def part(self, sequences: slice) -> Dataset:
@@ -159,7 +169,7 @@ class Dataset:
         truth = self.truth if self.truth is None else self.truth[sequences if self.per_sequence else steps]
         return dataclasses.replace(
             self,
-            values=Ragged(self.values.values[steps], offsets - offsets[0]),
+            values=self.values.take_steps(steps, offsets - offsets[0]),
             rows=self.rows[steps],
             truth=truth,
             groups=None if self.groups is None else self.groups[sequences],

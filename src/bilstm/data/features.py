@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.fields import Fields
-from bilstm.data.spelling import PARTS, WHOLE, are_words, has_letters
+from bilstm.data.spelling import PARTS, VECTOR, WHOLE, are_words, has_letters
 from bilstm.errors import counted
 from bilstm.ragged import IndexArray
 
@@ -80,15 +80,19 @@ class CategoricalColumn:
     Attributes:
         name: the column's name.
         vocabulary: the values that occur at least twice in the training rows, the most frequent first. Values that
-            occur once count as unknown, so that training meets unknown values too.
-        distinct: how many different values the training rows had.
-        part: which part of a cell the value is, one of `PARTS`.
+            occur once count as unknown, so that training meets unknown values too. Of word vectors, the words of a
+            file, in its order.
+        distinct: how many different values the training rows had; of word vectors, how many of these have one.
+        part: which part of a cell the value is, one of `PARTS`, or `VECTOR`: then a text that is not in the vocabulary
+            has the index of its lower case.
+        dimensions: of word vectors; None for other parts.
     """
 
     name: str
     vocabulary: tuple[str, ...]
     distinct: int = 0
     part: str = WHOLE
+    dimensions: int | None = None
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[tuple[str, int]], spelling: bool | None = None) -> list[CategoricalColumn]:
@@ -123,6 +127,13 @@ class CategoricalColumn:
         """(n,) the index of each cell, 0 where it is not in the vocabulary; None is a missing cell."""
         return encode_texts([self], texts)[:, 0]
 
+    def index(self, text: str) -> int:
+        """The index of a cell's text, "" where it is missing."""
+        if self.part != VECTOR:
+            return 1 + self.lookup(PARTS[self.part](text))
+        index = self.lookup(text)
+        return 1 + (index if index >= 0 else self.lookup(text.lower()))
+
     @cached_property
     def lookup(self) -> Lookup:
         """Finds a value's index in the vocabulary."""
@@ -131,12 +142,11 @@ class CategoricalColumn:
 
 def encode_texts(columns: Sequence[CategoricalColumn], texts: Sequence[str | None]) -> IndexArray:
     """(n, columns) the indices of the parts of each cell, 0 where not in the vocabulary; None is a missing cell."""
-    lookups = [(PARTS[column.part], column.lookup) for column in columns]
     rows, indices = dict[str | None, int](), list[list[int]]()
     for text in texts:
         if text not in rows:
             rows[text] = len(indices)
-            indices.append([1 + lookup(part(text or "")) for part, lookup in lookups])
+            indices.append([column.index(text or "") for column in columns])
     found: IndexArray = np.array(indices, np.int64).reshape(-1, len(columns))
     return found[[rows[text] for text in texts]] if len(texts) != len(indices) else found
 
@@ -182,8 +192,9 @@ def _ranked(counts: Iterable[tuple[str, int]]) -> tuple[tuple[str, ...], int]:
 def describe_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[tuple[str, str]]:
     """The name of each, and in words what was found in the training rows and what is made of it."""
     spelled = spelled_columns(columns)
+    vectors = {column.name: column for column in columns if isinstance(column, CategoricalColumn) and column.dimensions}
     return [
-        (column.name, _describe_text(column, column.name in spelled))
+        (column.name, _describe_text(column, column.name in spelled) + _describe_vectors(vectors.get(column.name)))
         if isinstance(column, CategoricalColumn)
         else (column.name, _describe_number(column))
         for column in columns
@@ -194,7 +205,15 @@ def describe_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> li
 def spelled_columns(columns: Sequence[NumericColumn | CategoricalColumn]) -> list[str]:
     """The names of those whose spelling counts."""
     texts = [column for column in columns if isinstance(column, CategoricalColumn)]
-    return list(dict.fromkeys(column.name for column in texts if column.part != WHOLE))
+    return list(dict.fromkeys(column.name for column in texts if column.part not in (WHOLE, VECTOR)))
+
+
+def _describe_vectors(column: CategoricalColumn | None) -> str:
+    """Which words have a vector, as the end of a sentence; nothing where a feature has none."""
+    if column is None:
+        return ""
+    vectors = counted(len(column.vocabulary), "word vector")
+    return f"; {vectors} of {counted(column.dimensions or 0, 'dimension')}, for {column.distinct:,} of them"
 
 
 def _describe_text(column: CategoricalColumn, spelled: bool) -> str:
@@ -213,17 +232,21 @@ class Lookup:
     """Finds the index of a text among known ones.
 
     Where all known texts are numbers, `1.0` means `1`. The other values of a table do not change what a text means.
+
+    Attributes:
+        numbers: whether all known texts are numbers.
+        indices: the index of each known text, and of each whole number without `.0`.
     """
 
     def __init__(self, known: Sequence[str]) -> None:
-        self._indices = {text: index for index, text in enumerate(known)}
-        self._numbers = all(_NUMBER.fullmatch(text) for text in known if text)
-        if self._numbers:
-            self._indices = {whole_number(text): index for text, index in self._indices.items()} | self._indices
+        self.indices = {text: index for index, text in enumerate(known)}
+        self.numbers = all(_NUMBER.fullmatch(text) for text in known if text)
+        if self.numbers:
+            self.indices = {whole_number(text): index for text, index in self.indices.items()} | self.indices
 
     def __call__(self, text: str) -> int:
         """The index of a text, -1 where it is not known."""
-        return self._indices.get(whole_number(text) if self._numbers else text, -1)
+        return self.indices.get(whole_number(text) if self.numbers else text, -1)
 
 
 def whole_number(text: str) -> str:
@@ -263,9 +286,13 @@ def categorical_from_json(data: Any) -> CategoricalColumn:
     """
     field = Fields("categorical columns", data)
     part = WHOLE if field.get("part") is None else field.text("part")
-    column = CategoricalColumn(field.text("name"), field.distinct_texts("vocabulary"), field.count("distinct"), part)
-    if column.part not in PARTS:
+    dimensions = field.count("dimensions") if part == VECTOR else None
+    vocabulary = field.distinct_texts("vocabulary")
+    column = CategoricalColumn(field.text("name"), vocabulary, field.count("distinct"), part, dimensions)
+    if column.part not in (*PARTS, VECTOR):
         raise field.wrong("part")
+    if column.dimensions == 0:
+        raise field.wrong("dimensions")
     if column.size > LARGEST_INDEX:
         raise field.wrong("vocabulary")
     return column

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.characters import CharacterColumn, Spellings
 from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.features import (
     CategoricalColumn,
@@ -26,7 +27,7 @@ from bilstm.data.features import (
 )
 from bilstm.data.fields import Fields
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
-from bilstm.data.spelling import WHOLE
+from bilstm.data.spelling import VECTOR, WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
 from bilstm.errors import UserError, shown
@@ -42,6 +43,7 @@ class Schema:
         order: the column that orders a sequence's rows; None: they are in order.
         numeric: the features that are numbers.
         categorical: the features that are text or codes; one for each part of a text that is looked up.
+        characters: the one of them whose characters the network reads too; None: of none.
         named: whether the features have names, rather than positions in an array.
         conll_columns: how many columns the CoNLL-style file had that the model was trained on, None for others.
         text: how the texts of a column were divided into steps, None where no column was.
@@ -58,6 +60,7 @@ class Schema:
     text: TextColumn | None = None
     reading: ReadingOptions = PLAIN
     one_sequence: bool = False
+    characters: CharacterColumn | None = None
 
     @cached_property
     def features(self) -> list[str]:
@@ -84,6 +87,15 @@ class Schema:
         """The number of indices of each categorical column, that of the unknown value included."""
         return [column.size for column in self.categorical]
 
+    @property
+    def width(self) -> int:
+        """Dimensions of an encoded step."""
+        return self.numeric_width + len(self.categorical) + (self.characters is not None)
+
+    def without_characters(self) -> Schema:
+        """The schema of a network that reads no characters."""
+        return dataclasses.replace(self, characters=None)
+
     def with_features(self, names: Sequence[str]) -> Schema:
         """The schema with other names for its features, in their order.
 
@@ -93,6 +105,7 @@ class Schema:
         if len(set(names)) != len(self.features) or len(names) != len(self.features):
             raise UserError(f"the model has {len(self.features)} features, but {len(set(names))} are named")
         new = dict(zip(self.features, names, strict=True))
+        spelled = self.characters and dataclasses.replace(self.characters, name=new[self.characters.name])
         text = self.text and dataclasses.replace(self.text, column=new.get(self.text.column, self.text.column))
         return dataclasses.replace(
             self,
@@ -100,6 +113,7 @@ class Schema:
             categorical=tuple(dataclasses.replace(column, name=new[column.name]) for column in self.categorical),
             named=True,
             text=text,
+            characters=spelled,
         )
 
     def describe(self) -> list[tuple[str, str]]:
@@ -118,7 +132,7 @@ class Schema:
         for name in self.features:
             table.require(name, "a feature of the model")
         steps = len(sequences.rows)
-        values = scratch.empty((steps, self.numeric_width + len(self.categorical)), np.float32)
+        values = scratch.empty((steps, self.width), np.float32)
         observed = Observations(steps)
         place = 0
         at_once = max(1, scratch.BLOCK // max(1, steps))  # columns
@@ -131,7 +145,10 @@ class Schema:
             parts = list(group)
             _encode_texts(table, parts, sequences.rows, values[:, place : place + len(parts)], observed)
             place += len(parts)
-        return Dataset(Ragged(values, sequences.offsets), sequences.rows, observations=observed)
+        words = None
+        if self.characters:
+            words = _encode_characters(table, self.characters, sequences.rows, values[:, place])
+        return Dataset(Ragged(values, sequences.offsets, words), sequences.rows, observations=observed)
 
     def observed(self, table: Table, data: Dataset) -> Dataset:
         """Encoded sequences with the observations of their own steps, which a part of others does not have.
@@ -149,9 +166,11 @@ class Schema:
                 missing = sum(int(np.isnan(numbers[data.rows[block]]).sum()) for block in _blocks(observed.steps))
             _observe_numbers(observed, number, missing, float(np.abs(values[:, place]).sum(dtype=np.float64)))
             place += number.width
+        known: dict[str, npt.NDArray[np.bool_]] = {}
         for place, text in enumerate(self.categorical, self.numeric_width):
-            if text.part == WHOLE:
-                observed.unknown[text.name] = int((values[:, place] == 0).sum())
+            if text.part in (WHOLE, VECTOR):
+                known[text.name] = known.get(text.name, np.False_) | (values[:, place] != 0)
+        observed.unknown |= {name: int((~steps).sum()) for name, steps in known.items()}
         return dataclasses.replace(data, observations=observed)
 
     def to_json(self) -> dict[str, Any]:
@@ -164,6 +183,7 @@ class Schema:
             "text": self.text and dataclasses.asdict(self.text),
             "reading": self.reading.to_json(),
             **({"one_sequence": True} if self.one_sequence else {}),
+            **({"characters": self.characters.to_json()} if self.characters else {}),
             "numeric": [dataclasses.asdict(column) for column in self.numeric],
             "categorical": [
                 {
@@ -171,6 +191,7 @@ class Schema:
                     "part": column.part,
                     "vocabulary": list(column.vocabulary),
                     "distinct": column.distinct,
+                    **({"dimensions": column.dimensions} if column.dimensions else {}),
                 }
                 for column in self.categorical
             ],
@@ -194,6 +215,7 @@ class Schema:
             text=None if field.get("text") is None else TextColumn.from_json(field.get("text")),
             reading=PLAIN if field.get("reading") is None else ReadingOptions.from_json(field.get("reading")),
             one_sequence=field.flag("one_sequence", default=False),
+            characters=None if field.get("characters") is None else CharacterColumn.from_json(field.get("characters")),
         )
         names = [column.name for column in schema.numeric]
         names += [column.name for column in schema.categorical if column.part == WHOLE]
@@ -202,6 +224,8 @@ class Schema:
         parts = {(column.name, column.part) for column in schema.categorical}
         if len(parts) != len(schema.categorical) or any((name, WHOLE) not in parts for name, _ in parts):
             raise field.wrong("categorical")
+        if schema.characters and (schema.characters.name, WHOLE) not in parts:
+            raise field.wrong("characters")
         if not schema.named and [*schema.features] != [str(i) for i in range(len(names))] and names != ["words"]:
             raise field.wrong("named")
         return schema
@@ -312,15 +336,27 @@ def _encode_texts(
     observed: Observations,
 ) -> None:
     """Fill (total_steps, parts) indices of the parts of one feature's texts."""
-    name, whole = parts[0].name, [column.part for column in parts].index(WHOLE)
+    name = parts[0].name
+    telling = [place for place, column in enumerate(parts) if column.part in (WHOLE, VECTOR)]
     indices = scratch.empty((table.rows, len(parts)), np.int32)
     for start, stop in table.blocks():
         indices[start:stop] = encode_texts(parts, table.texts(name, start, stop).tolist())
     unknown = 0
     for block in _blocks(len(rows)):
         out[block] = indices[rows[block]]
-        unknown += int((out[block, whole] == 0).sum())
+        unknown += int((out[block, telling] == 0).all(axis=1).sum())
     observed.unknown[name] = unknown
+
+
+def _encode_characters(table: Table, column: CharacterColumn, rows: IndexArray, out: npt.NDArray[np.float32]) -> Ragged:
+    """Fill (total_steps,) numbers of the steps' texts. Returns these, each a sequence of characters."""
+    spellings = Spellings(column)
+    numbers = scratch.empty(table.rows, np.int32)
+    for start, stop in table.blocks():
+        numbers[start:stop] = spellings.add(table.texts(column.name, start, stop).tolist())
+    for block in _blocks(len(rows)):
+        out[block] = numbers[rows[block]]
+    return spellings.result()
 
 
 def _too_far(

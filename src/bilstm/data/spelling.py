@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 WHOLE = "whole"
+VECTOR = "vector"  # what a file of word vectors is asked for: a text, or the text in lower case
 
 
 @lru_cache(maxsize=1 << 16)

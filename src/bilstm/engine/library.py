@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bilstm.engine.processors import default_threads
 
-ABI = 11
+ABI = 12
 INVALID, OUT_OF_MEMORY, INTERRUPTED = 1, 2, 4  # error codes
 TARGETS = ("avx512", "avx2", "neon")  # best first
 SUFFIXES = (".so", ".dylib", ".dll")
@@ -37,31 +37,39 @@ class DirectionStruct(ctypes.Structure):
 
 
 class LayerStruct(ctypes.Structure):
-    _fields_ = [
-        ("kind", c_int32),
-        ("index", c_int32),
-        ("directions", c_int32),
-        ("ways", DirectionStruct * 2),
-        ("merge", c_int32),
-        ("return_sequences", c_int32),
-        ("units", c_int64),
-        ("activation", c_int32),
-        ("rate", c_float),
-        ("numeric", c_int64),
-        ("tables", c_int64),
-        ("vocabularies", POINTER(c_int64)),
-        ("dimensions", POINTER(c_int64)),
-        ("pool", c_int32),
-        ("window", c_int64),
-        ("stride", c_int64),
-        ("dilation", c_int64),
-        ("same", c_int32),
-        ("causal", c_int32),
-        ("without_bias", c_int32),
-        ("forbidden", POINTER(c_uint8)),
-        ("without_scale", c_int32),
-        ("epsilon", c_float),
-    ]
+    """A layer as the engine reads it: see bilstm_layer in native/api.h."""
+
+
+LayerStruct._fields_ = [  # one of them points to layers
+    ("kind", c_int32),
+    ("index", c_int32),
+    ("directions", c_int32),
+    ("ways", DirectionStruct * 2),
+    ("merge", c_int32),
+    ("return_sequences", c_int32),
+    ("units", c_int64),
+    ("activation", c_int32),
+    ("rate", c_float),
+    ("numeric", c_int64),
+    ("tables", c_int64),
+    ("vocabularies", POINTER(c_int64)),
+    ("dimensions", POINTER(c_int64)),
+    ("pool", c_int32),
+    ("window", c_int64),
+    ("stride", c_int64),
+    ("dilation", c_int64),
+    ("same", c_int32),
+    ("causal", c_int32),
+    ("without_bias", c_int32),
+    ("forbidden", POINTER(c_uint8)),
+    ("without_scale", c_int32),
+    ("epsilon", c_float),
+    ("frozen", POINTER(c_uint8)),
+    ("index_dropout", POINTER(c_float)),
+    ("encoder", POINTER(LayerStruct)),
+    ("encoder_layers", c_int32),
+    ("word_features", c_int64),
+]
 
 
 class DataStruct(ctypes.Structure):
@@ -73,6 +81,10 @@ class DataStruct(ctypes.Structure):
         ("labels", c_void_p),
         ("targets", c_void_p),
         ("weights", c_void_p),
+        ("word_values", c_void_p),
+        ("word_offsets", c_void_p),
+        ("words", c_int64),
+        ("word_features", c_int64),
     ]
 
 

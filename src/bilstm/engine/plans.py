@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import c_int64, c_uint8
+from ctypes import c_float, c_int64, c_uint8
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -124,10 +124,22 @@ def dropout(index: int, rate: float, *, spatial: bool = False) -> LayerStruct:
     return LayerStruct(kind=5 if spatial else 2, index=index, rate=rate)
 
 
-def embedding(index: int, numeric: int, vocabularies: Sequence[int], dimensions: Sequence[int]) -> LayerStruct:
-    """`numeric` columns that are passed on, and a table for each further one."""
+def embedding(
+    index: int,
+    numeric: int,
+    vocabularies: Sequence[int],
+    dimensions: Sequence[int],
+    frozen: Sequence[bool] = (),
+    index_dropout: Sequence[float] = (),
+) -> LayerStruct:
+    """`numeric` columns that are passed on, and a table for each further one.
+
+    Args:
+        frozen: for each table, whether training leaves it as it is; if empty, it changes all.
+        index_dropout: for each table, the share of indices that become 0 in training; if empty, none.
+    """
     tables = c_int64 * len(vocabularies)
-    return LayerStruct(
+    layer = LayerStruct(
         kind=3,
         index=index,
         numeric=numeric,
@@ -135,6 +147,17 @@ def embedding(index: int, numeric: int, vocabularies: Sequence[int], dimensions:
         vocabularies=tables(*vocabularies),
         dimensions=tables(*dimensions),
     )
+    if any(frozen):
+        layer.frozen = (c_uint8 * len(vocabularies))(*frozen)
+    if any(index_dropout):
+        layer.index_dropout = (c_float * len(vocabularies))(*index_dropout)
+    return layer
+
+
+def words(index: int, encoder: Sequence[LayerStruct], features: int) -> LayerStruct:
+    """A word's encoding for its index, the last column: what layers make of its rows, of `features` columns."""
+    layers = (LayerStruct * len(encoder))(*encoder)
+    return LayerStruct(kind=11, index=index, encoder=layers, encoder_layers=len(encoder), word_features=features)
 
 
 def pooling(index: int, pool: str) -> LayerStruct:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,14 @@ from bilstm.data.memory import MemoryTable
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_for
 from bilstm.data.table import Table
+from bilstm.data.wordvectors import VectorFiles as VectorFiles
 from bilstm.errors import DivergedError, UserError, counted, listed
 from bilstm.estimators.reading import Reader
 from bilstm.files import AnyPath
+from bilstm.model.live import ModelStream
 from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import prepare, read_dataset
-from bilstm.model.tagging import check_learnable, choose_output
+from bilstm.model.tagging import check_learnable, choose_output, learned_by
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared
 from bilstm.tasks import LabelTask
@@ -66,10 +68,18 @@ class SequenceEstimator(BaseEstimator):
             a mean whose weights are learned, see `GlobalAttentionPooling1D`.
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5", or several, "64x5+64x3";
             see `TrainingOptions`. None: without.
+        characters: how the characters of strings become a part of a step: "lstm", by a bidirectional LSTM over each
+            string, "conv", by a convolution and its maximum, or "none". None: "conv" if they look like words.
+        unknown_rate: share of strings that training treats as unknown, besides those below the frequency threshold.
+        freeze_vectors: whether training leaves the word vectors of `vectors` as they are.
         output: for one label for each step: "softmax" predicts each step on its own, "crf" the labels of a sequence
-            together, with scores for each transition; see `TrainingOptions`.
-        scheme: with output "crf", the scheme of labels such as B-X and I-X, whose forbidden transitions are never
-            predicted, such as "IOB2" or "IOBES"; "none": all are allowed. None: detected.
+            together, with scores for each transition; "constrained" is trained as "softmax", and predicts the likeliest
+            labels that the scheme allows; None: "crf" for tags of a scheme such as B-X and I-X, otherwise "softmax".
+            See `TrainingOptions`.
+        scheme: with output "crf" or "constrained", the scheme of labels such as B-X and I-X, whose forbidden
+            transitions are never predicted, such as "IOB2" or "IOBES"; "none": all are allowed. None: detected.
+        train_scheme: the scheme of the tags that are learned instead of labels such as B-X and I-X, such as "IOBES";
+            predictions are tags of their scheme. None: the labels are learned as they are.
         dropout: share of values dropped after each recurrent layer and after the embedding.
         variational_dropout: whether a sequence loses the same values at all of its steps, rather than others at each.
         embedding: dimensions of a string's embedding; None chooses by the number of different strings. Strings that
@@ -96,6 +106,14 @@ class SequenceEstimator(BaseEstimator):
         standardize: whether features are scaled to mean 0 and standard deviation 1, those of the training part.
         spelling: whether the first and last letters and the shape of strings count besides the whole, so that unknown
             ones differ; None: where they look like words.
+        vectors: a file of pretrained word vectors for the feature that is strings, or feature -> file; see
+            `bilstm.train`. None: without.
+        all_vectors: whether all its words are kept, rather than those of the training part.
+        soft_targets: the labels, in their order, of whose probabilities y has a column each: y is an array of
+            (steps, labels) for each sequence, (n, labels) with one label per sequence, or names of columns. Training
+            aims at these, such as the answers of a larger model; rows of NaN are unlabelled. None: y has labels.
+        label_separator: what is between labels of y that name several, such as "|" in "A|B": one of them is right, and
+            which one is not known. For output "crf".
         missing_label: what stands for "unlabelled" in y besides None and NaN, such as -1.
         sequence: of a table, the column whose value all rows of one sequence share.
         order: of a table, the column by which a sequence's rows are sorted: numbers, dates or times. None: they are in
@@ -130,8 +148,12 @@ class SequenceEstimator(BaseEstimator):
         cell: str = "lstm",
         pooling: str | None = None,
         conv: str | None = None,
-        output: str = "softmax",
+        characters: str | None = None,
+        unknown_rate: float = 0.0,
+        freeze_vectors: bool = False,
+        output: str | None = None,
         scheme: str | None = None,
+        train_scheme: str | None = None,
         dropout: float = 0.3,
         variational_dropout: bool = False,
         embedding: int | None = None,
@@ -148,6 +170,10 @@ class SequenceEstimator(BaseEstimator):
         validation_split: float | None = None,
         standardize: bool = True,
         spelling: bool | None = None,
+        vectors: VectorFiles | None = None,
+        all_vectors: bool = False,
+        soft_targets: Sequence[Any] | None = None,
+        label_separator: str | None = None,
         missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
@@ -163,8 +189,12 @@ class SequenceEstimator(BaseEstimator):
         self.cell = cell
         self.pooling = pooling
         self.conv = conv
+        self.characters = characters
+        self.unknown_rate = unknown_rate
+        self.freeze_vectors = freeze_vectors
         self.output = output
         self.scheme = scheme
+        self.train_scheme = train_scheme
         self.dropout = dropout
         self.variational_dropout = variational_dropout
         self.embedding = embedding
@@ -181,6 +211,10 @@ class SequenceEstimator(BaseEstimator):
         self.validation_split = validation_split
         self.standardize = standardize
         self.spelling = spelling
+        self.vectors = vectors
+        self.all_vectors = all_vectors
+        self.soft_targets = soft_targets
+        self.label_separator = label_separator
         self.missing_label = missing_label
         self.sequence = sequence
         self.order = order
@@ -214,12 +248,18 @@ class SequenceEstimator(BaseEstimator):
             if len(validation_data) != 2:
                 raise ValueError("validation_data is (X, y)")
             valid, others = self._reader.open(*validation_data, None)
-            if others.label != columns.label:
+            if (others.label, others.soft_targets) != (columns.label, columns.soft_targets):
                 raise ValueError(f"the labels of validation_data are called {others.label}, those of y {columns.label}")
         split = options.validation_split
-        columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
+        columns = dataclasses.replace(columns, **self._feature_options())
         prepared = prepare(
-            table, columns, valid=valid, validation_split=split, window=options.window, seed=options.seed
+            table,
+            columns,
+            valid=valid,
+            validation_split=split,
+            window=options.window,
+            characters=options.characters,
+            seed=options.seed,
         )
         if self.verbose:
             for name, encoding in prepared.schema.describe() if prepared.schema.named else ():
@@ -252,21 +292,39 @@ class SequenceEstimator(BaseEstimator):
 
     def _train_once(self, X: Any, y: Any, classes: Any = None) -> Self:
         """What `partial_fit` does."""
+        for name in ("soft_targets", "label_separator"):
+            if getattr(self, name, None) is not None:
+                raise ValueError(f"{name} is for fit: partial_fit learns from one label at a time")
         options = self._options(0)
+        trained: Any = self.model_.task if hasattr(self, "model_") else options
+        if getattr(trained, "output", "") == "constrained":
+            raise ValueError(
+                "partial_fit is for outputs 'softmax' and 'crf': with 'constrained', the trained network is another "
+                "than the one that predicts"
+            )
         if not hasattr(self, "model_"):
             options = self._options(self._seed())
             table, columns = self._reader.open(X, y, None, classes=classes)
-            columns = dataclasses.replace(columns, spelling=self.spelling, standardize=self.standardize)
-            prepared = prepare(table, columns, validation_split=0.0, window=options.window, seed=options.seed)
+            columns = dataclasses.replace(columns, **self._feature_options())
+            prepared = prepare(
+                table,
+                columns,
+                validation_split=0.0,
+                window=options.window,
+                characters=options.characters,
+                seed=options.seed,
+            )
             output = choose_output(prepared, options)
-            network = build_network(prepared.schema, output.task, options, output.forbidden)
-            self._become(TrainedModel(prepared.schema, output.task, network, {}), table)
-            data = prepared.training
+            learned, options = output.learned, output.options
+            network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
+            self._become(TrainedModel(learned.schema, output.task, network, {}), table)
+            task, data = learned.task, learned.training
         else:
             data = self._labelled(X, y)
             self._check_unseen(data)
-            check_learnable(self.model_, data)
-        task, network = self.model_.task, self.model_.network
+            task, data = learned_by(self.model_.task, data)
+            check_learnable(self.model_, task, data)
+        network = self.model_.network
         targets = task.targets(data.known, options.class_weight, data.known)
         network.optimizer = optimizer(options)  # its moments are the network's
         whole = data.values.offsets[:-1], data.values.offsets[1:]
@@ -294,18 +352,23 @@ class SequenceEstimator(BaseEstimator):
         """The parameters, checked."""
         names = TrainingOptions.__dataclass_fields__.keys() & self.get_params(deep=False).keys()
         options = TrainingOptions(**{name: getattr(self, name) for name in names}, seed=seed)
-        for name in ("standardize", "baseline"):
+        for name in ("standardize", "baseline", "all_vectors"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
         for name in ("spelling", "verbose"):
             check_choice(type(self).__name__, name, getattr(self, name), (None, True, False))
         return options
+
+    def _feature_options(self) -> dict[str, Any]:
+        """The parameters that say how features are encoded."""
+        return {name: getattr(self, name) for name in ("spelling", "standardize", "vectors", "all_vectors")}
 
     # --- Reading -------------------------------------------------------------------------------------------------
 
     @property
     def _reader(self) -> Reader:
         columns = (self.sequence, self.order, self.missing_label, self.reading)
-        return Reader(type(self).__name__, self._unit, self._what, *columns)
+        targets = (getattr(self, "soft_targets", None), getattr(self, "label_separator", None))  # of labels only
+        return Reader(type(self).__name__, self._unit, self._what, *columns, *targets)
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         """Sequences like those of the fit, with their true answers.
@@ -357,6 +420,16 @@ class SequenceEstimator(BaseEstimator):
         check_is_fitted(self, "model_")
         return self.model_.predict(self._open_known(X))
 
+    def stream(self, *, look_ahead: int | Literal["all"], block: int = 1) -> ModelStream:
+        """For sequences that have not ended: see `TrainedModel.stream`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            UserError: the model cannot work with bounded look-ahead.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.stream(look_ahead=look_ahead, block=block)
+
     def report(self, path: AnyPath, X: Any, y: Any) -> dict[str, Any]:
         """Write a page about the model's performance on sequences X with true answers y: see `bilstm.report`."""
         from bilstm.report import write_report
@@ -407,7 +480,10 @@ class SequenceEstimator(BaseEstimator):
         reading = model.schema.reading
         columns: dict[str, Any] = {"sequence": model.schema.sequence, "order": model.schema.order}
         columns["reading"] = reading if reading.said else None
-        return columns | {"baseline": model.baseline is not None, "random_state": seed}
+        if isinstance(model.task, LabelTask):
+            columns["label_separator"] = model.task.separator
+        # A model does not say which file its word vectors are from.
+        return columns | {"baseline": model.baseline is not None, "random_state": seed, "freeze_vectors": False}
 
     def _classes(self, model: TrainedModel) -> npt.NDArray[Any]:
         if isinstance(model.task, LabelTask):

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from bilstm.data.readingoptions import ReadingOptions
+from bilstm.data.wordvectors import VectorFiles
 from bilstm.estimators.base import RegressorMixin, SequenceEstimator
 from bilstm.model.trained import TrainedModel
 from bilstm.tasks import QuantityTask
@@ -41,6 +42,9 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         cell: str = "lstm",
         pooling: str | None = None,
         conv: str | None = None,
+        characters: str | None = None,
+        unknown_rate: float = 0.0,
+        freeze_vectors: bool = False,
         dropout: float = 0.3,
         variational_dropout: bool = False,
         embedding: int | None = None,
@@ -53,6 +57,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         validation_split: float | None = None,
         standardize: bool = True,
         spelling: bool | None = None,
+        vectors: VectorFiles | None = None,
+        all_vectors: bool = False,
         missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
@@ -63,7 +69,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
     ) -> None:
         super().__init__(**{name: value for name, value in locals().items() if name in _SHARED})
         self.per_sequence = per_sequence
-        del self.class_weight, self.calibrate, self.output, self.scheme  # of labels only
+        # Of labels only:
+        del self.class_weight, self.calibrate, self.output, self.scheme, self.soft_targets, self.label_separator
 
     @property
     def _unit(self) -> str:  # type: ignore[override]

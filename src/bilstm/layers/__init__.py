@@ -26,9 +26,11 @@ from bilstm.layers.stepwise import (
     Dropout,
     Embedding,
     Masking,
+    Padding,
     SpatialDropout1D,
     TimeDistributed,
 )
+from bilstm.layers.words import WordEncoder
 
 __all__ = [
     "CRF",
@@ -50,6 +52,7 @@ __all__ = [
     "Layer",
     "Masking",
     "MaxPooling1D",
+    "Padding",
     "Recurrent",
     "Reverse",
     "SimpleRNN",
@@ -57,6 +60,7 @@ __all__ = [
     "Symbol",
     "TimeDistributed",
     "WeightSpec",
+    "WordEncoder",
     "count_parameters",
     "from_json",
     "to_json",
@@ -78,8 +82,10 @@ LAYERS |= {
         Dropout,
         SpatialDropout1D,
         Masking,
+        Padding,
         Embedding,
         ColumnEmbedding,
+        WordEncoder,
         AveragePooling1D,
         MaxPooling1D,
         GlobalAveragePooling1D,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,18 @@ class CRF(Layer):
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
         return [2 * uniform(spec.shape, random) for spec in self.weight_specs(features)]
+
+    def scores(self, weights: Sequence[npt.ArrayLike]) -> dict[str, FloatArray]:
+        """The scores "transitions" (labels, labels), "start" (labels,) and "end" (labels,), float32, minus infinity for
+        what is forbidden.
+
+        Args:
+            weights: the layer's, in the order of `get_weights`.
+        """
+        table = np.concatenate([np.asarray(each, np.float32) for each in weights])
+        if self.forbidden is not None:
+            table = np.where(self.forbidden, np.float32(-np.inf), table)
+        return {"transitions": table[:-2], "start": table[-2], "end": table[-1]}
 
     @property
     def needs_whole_sequence(self) -> bool:

@@ -1,8 +1,8 @@
-"""Layers that are applied to each step separately: Dense, TimeDistributed, dropouts, embeddings and Masking."""
+"""Layers that are applied to each step separately: Dense, TimeDistributed, dropouts, embeddings; Masking, Padding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +11,12 @@ from bilstm.arguments import check_choice, check_count, check_fraction, check_nu
 from bilstm.engine import plans
 from bilstm.engine.library import LayerStruct
 from bilstm.engine.plans import ACTIVATIONS
+from bilstm.errors import UserError
 from bilstm.layers.base import REGULARIZERS, Layer, WeightSpec, from_json, to_json
 from bilstm.layers.initializers import glorot_uniform, standard_normal, uniform
-from bilstm.ragged import FloatArray
+from bilstm.ragged import FloatArray, IndexArray, Ragged
+
+SIDES = ("post", "pre")  # of a sequence, on which padding is put
 
 
 class Dense(Layer):
@@ -159,6 +162,57 @@ class Masking(Layer):
         return {"mask_value": self.mask_value, "name": self.name}
 
 
+class Padding(Layer):
+    """Extends each shorter sequence to `steps` time steps, which the layers after it read as data. The first layer.
+
+    It reproduces a model whose predictions depended on padding, such as one of Keras's without a mask: see
+    `bilstm.bridges.keras.KerasFile.padded`. `predict` gives the rows of a sequence's own steps, or one row for each
+    sequence. A model with it only predicts; it cannot be trained.
+
+    Args:
+        steps: time steps of each sequence, at most, and after this layer.
+        side: "post": the padding is put after a sequence's last step; "pre": before its first.
+        value: a finite number, that of each feature at the padding.
+    """
+
+    def __init__(
+        self, steps: int, side: str = "post", value: float = 0.0, *, name: str | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(name=name, **keywords)
+        self.steps = check_count("Padding", "steps", steps)
+        self.side = check_choice("Padding", "side", side, SIDES)
+        self.value = check_number("Padding", "value", value)
+
+    def output_features(self, features: int) -> int:
+        return features
+
+    def get_config(self) -> dict[str, Any]:
+        return {"steps": self.steps, "side": self.side, "value": self.value, "name": self.name}
+
+    @property
+    def needs_whole_sequence(self) -> bool:
+        return True
+
+    def extended(self, data: Ragged) -> tuple[Ragged, IndexArray]:
+        """The padded sequences, and (total_steps,) where in them the steps of `data` are.
+
+        Raises:
+            UserError: a sequence is longer.
+        """
+        lengths = data.lengths
+        if len(long := np.flatnonzero(lengths > self.steps)):
+            raise UserError(
+                f"sequence {long[0]} of x has {lengths[long[0]]:,} time steps, more than the {self.steps:,} that the "
+                f"model extends each sequence to"
+            )
+        offsets = np.arange(len(data) + 1, dtype=np.int64) * self.steps
+        starts = offsets[:-1] if self.side == "post" else offsets[1:] - lengths
+        own = np.arange(data.total_steps) + np.repeat(starts - data.offsets[:-1], lengths)
+        values = np.full((int(offsets[-1]), data.features), self.value, np.float32)
+        values[own] = data.values
+        return Ragged(values, offsets), own
+
+
 class Embedding(Layer):
     """Whole numbers from 0 to input_dim - 1 -> learned vectors of output_dim values. Input: one whole number per step.
 
@@ -222,6 +276,11 @@ class ColumnEmbedding(Layer):
         numeric: the number of numeric columns, which come first.
         vocabularies: number of categories of each.
         dimensions: dimensions of each one's embedding.
+        frozen: for each, whether training leaves its embeddings as they are, such as pretrained vectors; None: none.
+        unknown_rate: for each, the share of steps at which training puts category 0, which stands for unknown ones, in
+            the place of the category, so that it is learned; None: 0 for all.
+        initial: vocabulary, counted from 0 -> (vocabulary, dimension) its first weights, such as word vectors, where
+            they are not random.
 
     Weights: one embeddings array (vocabulary, dimension) for each vocabulary; at first of mean 0 and standard deviation
     1, like the standardised columns next to them, with which words and letters are learned in fewer epochs than with
@@ -234,6 +293,9 @@ class ColumnEmbedding(Layer):
         vocabularies: Sequence[int],
         dimensions: Sequence[int],
         *,
+        frozen: Sequence[bool] | None = None,
+        unknown_rate: Sequence[float] | None = None,
+        initial: Mapping[int, FloatArray] | None = None,
         name: str | None = None,
         **keywords: Any,
     ) -> None:
@@ -243,7 +305,20 @@ class ColumnEmbedding(Layer):
         self.dimensions = tuple(check_count("ColumnEmbedding", "dimensions", size) for size in dimensions)
         if not self.vocabularies or len(self.vocabularies) != len(self.dimensions):
             raise ValueError("ColumnEmbedding: vocabularies and dimensions must be lists of one length, at least 1")
+        count = len(self.vocabularies)
+        frozen, unknown_rate = frozen or [False] * count, unknown_rate or [0.0] * count
+        self.frozen = tuple(bool(check_choice("ColumnEmbedding", "frozen", each, (False, True))) for each in frozen)
+        self.unknown_rate = tuple(check_fraction("ColumnEmbedding", "unknown_rate", rate) for rate in unknown_rate)
+        if not len(self.frozen) == len(self.unknown_rate) == count:
+            raise ValueError("ColumnEmbedding: frozen and unknown_rate must have a value for each vocabulary")
         self.input_features = self.numeric + len(self.vocabularies)
+        self._initial = dict(initial or {})
+        shapes = dict(enumerate(zip(self.vocabularies, self.dimensions, strict=True)))
+        for table, weights in self._initial.items():
+            if weights.shape != shapes.get(table):
+                raise ValueError(
+                    f"ColumnEmbedding: initial[{table}] has the shape {weights.shape}, not {shapes.get(table)}"
+                )
 
     def output_features(self, features: int) -> int:
         if features != self.input_features:
@@ -255,6 +330,8 @@ class ColumnEmbedding(Layer):
             "numeric": self.numeric,
             "vocabularies": list(self.vocabularies),
             "dimensions": list(self.dimensions),
+            **({"frozen": list(self.frozen)} if any(self.frozen) else {}),
+            **({"unknown_rate": list(self.unknown_rate)} if any(self.unknown_rate) else {}),
             "name": self.name,
         }
 
@@ -263,7 +340,12 @@ class ColumnEmbedding(Layer):
         return [WeightSpec(f"embeddings_{i}", shape) for i, shape in enumerate(pairs)]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        return [standard_normal(weight.shape, random) for weight in self.weight_specs(features)]
+        specs = self.weight_specs(features)
+        # What is given is not drawn: it may be large.
+        return [
+            standard_normal(spec.shape, random) if table not in self._initial else self._initial[table]
+            for table, spec in enumerate(specs)
+        ]
 
     def plan(self, index: int, features: int) -> LayerStruct:
-        return plans.embedding(index, self.numeric, self.vocabularies, self.dimensions)
+        return plans.embedding(index, self.numeric, self.vocabularies, self.dimensions, self.frozen, self.unknown_rate)

@@ -14,6 +14,7 @@ from bilstm.metrics.classes import (
     step_intervals,
     step_report,
 )
+from bilstm.metrics.conversion import convert_tags
 from bilstm.metrics.events import DetectionScores, Events, event_report, find_events, match_events
 from bilstm.metrics.intervals import interval_caution
 from bilstm.metrics.label_sets import LabelSetScores
@@ -34,6 +35,7 @@ __all__ = [
     "calibration_error",
     "classification_report",
     "confusion_matrix",
+    "convert_tags",
     "detect_scheme",
     "event_report",
     "find_events",

@@ -39,6 +39,9 @@ _PREFIXES = {
 }
 SCHEMES = tuple(_PREFIXES)
 ALIASES = {"BIO": "IOB2", "BIOES": "IOBES"}
+# Those whose tags alone tell where a span begins, and where one ends.
+MARKS_BEGIN = ("IOB2", "IOBES", "BILOU", "BMES")
+MARKS_END = ("IOE2", "IOBES", "BILOU", "BMES")
 _TAG = re.compile(r"O|([BIELMSU])(?:-(.+))?", re.DOTALL)
 _ROLES = {"L": "E", "U": "S", "M": "I"}  # prefixes that mean the same as another
 # Without types, labels may have other meanings: these must all occur.
@@ -56,6 +59,20 @@ def role_of(prefix: str) -> str:
     return _ROLES.get(prefix, prefix)
 
 
+def prefix_for(scheme: str, role: str) -> str:
+    """The prefix that a scheme of `SCHEMES` has for a role: B, I, E, or S for the only step of a span.
+
+    In IOB1 and IOE1 the first and the last step have it where a span of the same type is next to them.
+    """
+    prefixes = _PREFIXES[scheme]
+    for prefix in prefixes:
+        if role_of(prefix) == role:
+            return prefix
+    if role == "S" and len(prefixes) == 2:
+        return prefixes.strip("I")
+    return "I"
+
+
 def scheme_name(name: str) -> str:
     """The name in `SCHEMES` that a name in any case, or BIO or BIOES, means.
 
@@ -64,6 +81,17 @@ def scheme_name(name: str) -> str:
     """
     upper = str(name).upper()
     return str(check_choice("labels", "scheme", ALIASES.get(upper, upper), SCHEMES))
+
+
+def follows_scheme(classes: Sequence[str], scheme: str) -> bool:
+    """Whether all labels are tags of a scheme of `SCHEMES`, one by one."""
+    tags = [parse_tag(name) for name in classes]
+    return all(tag is not None and tag[0] in _PREFIXES[scheme] + "O" for tag in tags)
+
+
+def possible_schemes(classes: Sequence[str]) -> list[str]:
+    """The schemes that have tags with the prefixes of all labels."""
+    return [name for name in SCHEMES if follows_scheme(classes, name)]
 
 
 def detect_scheme(classes: Sequence[str], transitions: npt.NDArray[np.integer] | None = None) -> str | None:
@@ -85,7 +113,7 @@ def detect_scheme(classes: Sequence[str], transitions: npt.NDArray[np.integer] |
         return None
     if not prefixes & set("BI"):  # such as S-Bahn and E-mail
         return None
-    fitting = [name for name, allowed in _PREFIXES.items() if prefixes <= set(allowed)]
+    fitting = possible_schemes(classes)
     if transitions is None or len(fitting) < 2:
         return fitting[0] if fitting else None
     return min(fitting[:2], key=lambda name: int(transitions[forbidden_transitions(classes, name)].sum()))
@@ -109,16 +137,14 @@ def forbidden_transitions(classes: Sequence[str], scheme: str | None = None) -> 
     name = detect_scheme(classes) if scheme is None else scheme_name(scheme)
     if name is None:
         raise ValueError("labels follow no scheme of tags such as B-X, I-X and O: say which transitions are forbidden")
-    roles, types = [], []
-    for label in classes:
-        tag = parse_tag(label)
-        if tag is None or tag[0] not in _PREFIXES[name] + "O":
-            raise ValueError(
-                f"the label {label!r} is none of the scheme {name}, whose tags are "
-                f"{', '.join(f'{prefix}-X' for prefix in _PREFIXES[name])} and O"
-            )
-        roles.append(role_of(tag[0]))
-        types.append(tag[1] if tag[0] != "O" else None)
+    foreign = next((label for label in classes if not follows_scheme([label], name)), None)
+    if foreign is not None:
+        raise ValueError(
+            f"the label {foreign!r} is none of the scheme {name}, whose tags are "
+            f"{', '.join(f'{prefix}-X' for prefix in _PREFIXES[name])} and O"
+        )
+    tags = [tag for tag in map(parse_tag, classes) if tag]
+    roles, types = [role_of(prefix) for prefix, _ in tags], [type_ if prefix != "O" else None for prefix, type_ in tags]
     # What lies outside a sequence is as O.
     role = np.array([*roles, "O"])
     number = {type_: index for index, type_ in enumerate(dict.fromkeys([*types, None]))}

@@ -17,7 +17,10 @@ from bilstm.metrics.counts import Counts, Scores
 from bilstm.metrics.events import DetectionScores, Events, events_at, match_events
 from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
 from bilstm.metrics.schemes import detect_scheme, forbidden_transitions, parse_tag, role_of, scheme_name
+from bilstm.metrics.spanerrors import SpanErrors
 from bilstm.ragged import as_offsets
+
+Roles = npt.NDArray[np.str_]
 
 
 def is_bio(classes: Sequence[str]) -> bool:
@@ -48,24 +51,23 @@ def find_spans(
     """
     truth, _ = check_classes(labels, np.zeros(np.shape(labels), np.int64), len(classes))
     bounds = as_offsets(offsets, len(truth))
-    roles, types, names = _meaning(classes)
+    roles, types, names = meaning_of(classes)
     if scheme is not None:
         forbidden_transitions(classes, scheme)  # refuses labels of another scheme
     kept = np.flatnonzero(truth >= 0)
     codes = truth[kept]
-    kind, begin, end = types[codes], np.isin(roles, ["B", "S"])[codes], np.isin(roles, ["E", "S"])[codes]
+    role, kind = roles[codes], types[codes]
     sequence = np.searchsorted(bounds, kept, side="right") - 1
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
     first = np.concatenate([[True], sequence[1:] != sequence[:-1], [True]])  # whether a step begins a sequence
     changes = first.copy()
     changes[1:-1] |= kind[1:] != kind[:-1]
-    anew[1:] = begin[1:] | end[:-1] | changes[1:-1]
+    anew[1:] = first[1:-1] | span_breaks(role[:-1], kind[:-1], role[1:], kind[1:])
     starts = np.flatnonzero(anew & inside)
     edges = np.append(np.flatnonzero(anew), len(kept))
     stops = edges[np.searchsorted(edges, starts, side="right")]
     if scheme is not None:
-        role = roles[codes]
         following = np.where(first[1:], "O", np.append(role[1:], "O"))
         starts, stops = _complete(scheme_name(scheme), role, following, changes, starts, stops)
     return events_at(kept[starts], kept[stops - 1], kind[starts], bounds), names
@@ -83,7 +85,8 @@ def span_report(
         classes: the names of the labels, tags such as B-X, I-X and O.
 
     Returns:
-        What `event_report` returns, where "f1" is the score that is usually reported; "per_class" is a dict by type.
+        What `event_report` returns, where "f1" is the score that is usually reported; "per_class" is a dict by type;
+        "errors": what is wrong, see `bilstm.metrics.spanerrors.SpanErrors.report`.
 
     Raises:
         ValueError: an argument is not one of the above.
@@ -112,8 +115,9 @@ class SpanScores(DetectionScores):
 
     def __init__(self, labelled: npt.ArrayLike, classes: Sequence[str], *, groups: npt.ArrayLike | None = None) -> None:
         self._classes = classes
-        *_, self._types = _meaning(classes)
+        *_, self._types = meaning_of(classes)
         super().__init__(labelled, len(self._types), groups=groups)
+        self._errors = SpanErrors(self._types)
 
     def add_spans(self, labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
         """Find, match and count the spans of the next sequences; for the arguments see `span_report`."""
@@ -122,11 +126,13 @@ class SpanScores(DetectionScores):
         guessed, _ = find_spans(np.where(truth >= 0, guess, -1), offsets, self._classes)
         pairs = match_events(true, guessed, onset_tolerance=0, offset_tolerance=0)
         self._count(true, guessed, pairs, len(np.asarray(offsets)) - 1)
+        self._errors.add(true, guessed)
 
     def report(self) -> dict[str, Any]:
         """All scores, as plain data: what `span_report` returns."""
         report = super().report()
-        return report | {"per_class": dict(zip(self._types, report["per_class"], strict=True))}
+        by_type = dict(zip(self._types, report["per_class"], strict=True))
+        return report | {"per_class": by_type, "errors": self._errors.report()}
 
 
 def _complete(
@@ -167,7 +173,18 @@ def _complete(
     return starts[complete], stops[complete]
 
 
-def _meaning(classes: Sequence[str]) -> tuple[npt.NDArray[np.str_], Classes, list[str]]:
+def span_breaks(role: Roles, kind: Classes, next_role: Roles, next_kind: Classes) -> npt.NDArray[np.bool_]:
+    """Whether no span has both a step and the next one, as `conlleval` reads tags of one sequence.
+
+    Args:
+        role, kind: of the steps: B, I, E, S or O, and the number of the type.
+        next_role, next_kind: those of the steps that follow; the shapes are broadcast.
+    """
+    begin, end = np.isin(next_role, ["B", "S"]), np.isin(role, ["E", "S"])
+    return np.asarray(begin | end | (kind != next_kind))
+
+
+def meaning_of(classes: Sequence[str]) -> tuple[npt.NDArray[np.str_], Classes, list[str]]:
     """Whether each label is as a B, an I, an E, an S or an O, the index of its type (-1 for O), and the types."""
     tags = [parse_tag(name) for name in classes]
     for name, tag in zip(classes, tags, strict=True):

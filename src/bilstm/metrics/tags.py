@@ -117,7 +117,7 @@ def get_entities(tags: Sequence[Any]) -> list[tuple[str, int, int]]:
     """
     nested = any(not isinstance(tag, str) for tag in tags)
     flat = [tag for sequence in tags for tag in (*sequence, "O")] if nested else list(tags)
-    events, types = _events(*_codes([flat]))
+    events, types = _events(*number_tags([flat]))
     spans = zip(events.classes.tolist(), events.onsets.tolist(), events.offsets.tolist(), strict=True)
     return [(types[type_] or "_", first, last) for type_, first, last in spans]
 
@@ -139,7 +139,7 @@ def _counts(y_true: Tags, y_pred: Tags, mode: str | None, scheme: str | None) ->
     if scheme is not None and mode is None:
         raise ValueError("scheme says which spans are complete, which counts with mode='strict' only")
     _check_lengths(y_true, y_pred)
-    codes, offsets, classes = _codes([*y_true, *y_pred])
+    codes, offsets, classes = number_tags([*y_true, *y_pred])
     if mode == "strict" and scheme is None:
         scheme = detect_scheme(sorted({tag for tags in y_true for tag in tags}))
         if scheme is None:
@@ -166,7 +166,7 @@ def _check_lengths(y_true: Tags, y_pred: Tags) -> None:
             raise ValueError(f"sequence {index} has {len(true):,} true tags, but {len(guess):,} predicted ones")
 
 
-def _codes(sequences: Tags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
+def number_tags(sequences: Tags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
     """(steps,) the numbers of the tags, where sequences begin and end, and the different tags."""
     numbers: dict[str, int] = {}
     codes = [numbers.setdefault(tag, len(numbers)) for tags in sequences for tag in tags]

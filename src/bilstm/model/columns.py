@@ -13,7 +13,9 @@ from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import number_signs
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
+from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.tasks.softtargets import SoftColumns
 
 FeatureKind = Literal["numeric", "categorical"]
 _PREDICTION = re.compile(r"predicted(\d*|_.+)|probability(\d*|_of_.+)")  # the columns that `predict` writes
@@ -43,6 +45,11 @@ class ColumnOptions:
         task: which task is meant, one of `bilstm.tasks.KINDS`; None: what is certain from the table.
         classes: the labels that there are, where not all need occur.
         reading: how files are read.
+        vectors: a file of word vectors for the feature that is words, or feature -> file; see `read_vectors`.
+        all_vectors: whether all words of these are kept, rather than those of the training rows.
+        soft_targets: what the names of columns begin with that hold the probability of a label, which is the rest of
+            the name; or label -> column. Training aims at these instead of at one label. None: there are none.
+        label_separator: what is between labels in cells that name several, of which one is right, such as `A|B`.
     """
 
     sequence: str | None = None
@@ -58,6 +65,10 @@ class ColumnOptions:
     task: str | None = None
     classes: Sequence[Any] | None = None
     reading: ReadingOptions = PLAIN
+    vectors: VectorFiles | None = None
+    all_vectors: bool = False
+    soft_targets: SoftColumns | None = None
+    label_separator: str | None = None
 
 
 def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, FeatureKind], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from bilstm.metrics.events import DetectionScores
 from bilstm.metrics.spans import SpanScores
 from bilstm.model.fingerprint import share_seen
 from bilstm.model.trained import TrainedModel
+from bilstm.models.lookahead import LookAhead
 from bilstm.ragged import IndexArray
 from bilstm.tasks import LabelTask, Outputs, QuantityTask
 from bilstm.tasks.labels import check_background
@@ -23,7 +25,13 @@ _SEEN = 0.05  # of the sequences: from here on, it is no coincidence that traini
 
 
 def evaluate(
-    model: TrainedModel, data: Dataset, *, tolerance: int | None = None, background: str | None = None
+    model: TrainedModel,
+    data: Dataset,
+    *,
+    tolerance: int | None = None,
+    background: str | None = None,
+    look_ahead: LookAhead = "all",
+    block: int = 1,
 ) -> dict[str, Any]:
     """Compare a model's predictions with the true answers.
 
@@ -32,6 +40,7 @@ def evaluate(
         tolerance: for labels of time steps: score runs of equal labels as events, whose first and last steps may each
             be off by this number of steps.
         background: the label that is no event.
+        look_ahead, block: how far ahead each step's answer looks, as in a stream; see `TrainedModel.stream`.
 
     Returns:
         Plain data: "task"; "sequences", their number; "clusters_of", what intervals resample, "sequences" or "groups";
@@ -49,14 +58,44 @@ def evaluate(
     Raises:
         UserError: there is no such background, or events are asked for where steps have no labels.
     """
+    if look_ahead == "all" and block != 1:
+        raise UserError("block has no effect without look_ahead: leave it out")
     run = _Evaluation(model, data, tolerance, background)
-    for sequences, steps, outputs in model.output_chunks(data.values, width=run.width):
+    bounds: dict[str, Any] = {"look_ahead": look_ahead, "block": block}
+    for sequences, steps, outputs in model.output_chunks(data.values, width=run.width, **bounds):
         others = None
         if model.baseline:
             others = model.baseline.outputs(data.part(sequences).values)
         rows = sequences if data.per_sequence else steps
         run.add(data.known[rows], outputs, others, data.row_offsets[sequences.start : sequences.stop + 1] - rows.start)
     return run.report()
+
+
+def evaluate_delays(
+    model: TrainedModel, data: Dataset, look_aheads: Sequence[LookAhead], *, block: int = 1, **options: Any
+) -> list[dict[str, Any]]:
+    """What answers with bounded look-ahead are worth: the scores for each look-ahead.
+
+    Args:
+        data, options: as for `evaluate`.
+        look_aheads, block: see `TrainedModel.stream`; "all" is the whole sequence.
+
+    Returns:
+        For each look-ahead plain data: "look_ahead" and "block"; "delay", the most steps that an answer waits for, None
+        for "all"; and what `evaluate` returns, without a baseline.
+
+    Raises:
+        UserError: the model cannot work with bounded look-ahead.
+    """
+    alone = copy.copy(model)
+    alone.baseline = None
+    bounds = [(look_ahead, 1 if look_ahead == "all" else block) for look_ahead in look_aheads]
+    reports = []
+    for look_ahead, own in bounds:
+        delay = None if isinstance(look_ahead, str) else look_ahead + own - 1
+        scores = evaluate(alone, data, look_ahead=look_ahead, block=own, **options)
+        reports.append({"look_ahead": look_ahead, "block": own, "delay": delay, **scores})
+    return reports
 
 
 class _Evaluation:
@@ -76,7 +115,8 @@ class _Evaluation:
         self.temperature = (model.training.get("calibration") or {}).get("temperature", 1.0)
         self.scores = self._scores()
         self.baseline = self._scores() if model.baseline else None
-        self.raw = task.scorer(self.labelled, None, tuple(data.unseen)) if self.temperature != 1.0 else None
+        raw = self.temperature != 1.0 and task.plain
+        self.raw = task.scorer(self.labelled, None, tuple(data.unseen)) if raw else None
         self.confusion: dict[str, dict[str, int]] = {name: {} for name in self.names}
 
     def _scores(self) -> _Scores:
@@ -174,7 +214,7 @@ class _Scores:
 def _overall(scores: dict[str, Any]) -> dict[str, Any]:
     """The figures that stand for all classes together."""
     parts = {name: scores[name] and _overall(scores[name]) for name in ("spans", "events") if name in scores}
-    by_name = ("per_class", "per_label", "calibration")
+    by_name = ("per_class", "per_label", "calibration", "errors")
     return {name: score for name, score in scores.items() if name not in by_name} | parts
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bilstm.ragged import Ragged
+from bilstm.ragged import FloatArray, Ragged
 
 _KEPT = 256
 _BYTES = 6  # of a hash: whole numbers that every JSON reader keeps
@@ -32,7 +32,14 @@ def share_seen(kept: list[int], values: Ragged) -> float:
 
 
 def _hashes(values: Ragged) -> list[int]:
-    def of(steps: np.ndarray) -> int:
-        return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(steps).data, digest_size=_BYTES).digest())
+    return [int.from_bytes(_digest(steps, values.words).digest()) for steps in values]
 
-    return [of(steps) for steps in values]
+
+def _digest(steps: FloatArray, words: Ragged | None) -> hashlib.blake2b:
+    """A hash of a sequence; of words it does not depend on their numbers in a table."""
+    if words is None:
+        return hashlib.blake2b(np.ascontiguousarray(steps).data, digest_size=_BYTES)
+    digest = hashlib.blake2b(np.ascontiguousarray(steps[:, :-1]).data, digest_size=_BYTES)
+    for word in steps[:, -1].astype(np.int64).tolist():
+        digest.update(words[word].data)
+    return digest

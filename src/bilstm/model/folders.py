@@ -118,7 +118,7 @@ class FolderPredictions:
         """The name of a file's predictions: its own, unless they cannot have the format that it stands for."""
         reading, task = self._model.schema.reading, self._model.task
         own = format_of(file) if has_format(file) else None
-        if own == "conll" and (self._options.events or task.per_sequence) and reading.format in (None, "conll"):
+        if own == "conll" and (self._options.runs or task.per_sequence) and reading.format in (None, "conll"):
             return f"{file.name}.csv"
         return file.name if own is not None else f"{file.name}.{reading.format}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,19 @@ from bilstm.data.writing import (
     write_sequences,
     write_table,
 )
+from bilstm.engine.network import Paths
 from bilstm.errors import UserError, counted, listed
 from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
-from bilstm.model.trained import TrainedModel
+from bilstm.model.spans import check_spans, span_chunks
+from bilstm.model.trained import TrainedModel, check_paths
 from bilstm.ragged import IndexArray
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
 from bilstm.tasks.labels import check_background
 
 DECIMALS = 6
 EVENTS = ("sequence", "start", "end", "label", "confidence")
+SPANS = (*EVENTS[:-1], "probability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +53,21 @@ class PredictionOptions:
         top: how many of the likeliest labels to give, each with its probability.
         events: whether to give runs of equal labels instead of steps.
         background: the label that is no event.
+        spans: whether to give the spans that tags such as B-X and I-X mark instead of steps.
+        paths: how many of the likeliest labels of a sequence as a whole to give, each with its probability.
     """
 
     probabilities: bool = False
     top: int = 1
     events: bool = False
     background: str | None = None
+    spans: bool = False
+    paths: int = 0
+
+    @property
+    def runs(self) -> bool:
+        """Whether to give runs of steps, which are a table of their own."""
+        return self.events or self.spans
 
     def check(self, task: Task) -> None:
         """Refuse what a model for this task cannot give.
@@ -67,6 +79,10 @@ class PredictionOptions:
             raise UserError("--probabilities gives the probabilities of labels, but the model predicts quantities")
         if self.events and (task.per_sequence or not isinstance(task, LabelTask)):
             raise UserError(f"--events is for labels of time steps, but the model's task is {task.kind}")
+        if self.spans:
+            check_spans(task, "--spans")
+        if self.paths:
+            check_paths(task, "--paths", self.paths)
         if not isinstance(task, LabelTask):
             if self.top > 1:
                 raise UserError(f"--top is for one label at a time, but the model's task is {task.kind}")
@@ -87,7 +103,8 @@ class PredictionOptions:
         if isinstance(task, LabelTask):
             ranks = ["", *(f"_{rank}" for rank in range(2, self.top + 1))]
             likeliest = [f"{what}{rank}" for rank in ranks for what in ("predicted", "probability")]
-            return likeliest + [f"probability_of_{name}" for name in task.classes if self.probabilities]
+            paths = [f"path_{rank}{what}" for rank in range(1, self.paths + 1) for what in ("", "_probability")]
+            return [*likeliest, *(f"probability_of_{name}" for name in task.classes if self.probabilities), *paths]
         if len(task.columns) == 1:
             return ["predicted"]
         names = [f"predicted_{name}" for name in task.columns]
@@ -109,19 +126,35 @@ def predicted_columns(
         length: the number of rows of the columns.
         outputs: what the network gives for all the data, where that is known.
     """
-    task, names = model.task, options.names(model.task)
+    task = model.task
     columns: list[npt.NDArray[Any]] = []
     for group, steps, own in _chunks(model, data, outputs):
         rows = output_rows[group if data.per_sequence else steps]
         values = _values(task, own, options)
+        if options.paths:
+            bounds = data.values.offsets[group.start : group.stop + 1]
+            paths = model.likeliest_paths(data.values.take_steps(steps, bounds - bounds[0]), options.paths)
+            values += _values_of_paths(paths, np.diff(bounds))
         if not columns:
             columns = [_empty(length, value.dtype) for value in values]
         for column, value in zip(columns, values, strict=True):
             column[rows] = value
+    return _named(task, options, columns)
+
+
+def columns_of(task: Task, options: PredictionOptions, outputs: Outputs) -> dict[str, Addition]:
+    """Columns of predictions, by their names, with a row for each row of outputs."""
+    return _named(task, options, _values(task, outputs, options))
+
+
+def _named(task: Task, options: PredictionOptions, columns: list[npt.NDArray[Any]]) -> dict[str, Addition]:
+    """Columns, in the order of `_values`, by their names."""
+    names = options.names(task)
     if isinstance(task, LabelTask):
-        likeliest = 2 * options.top
-        labels = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
-        return dict(zip(names, [*_interleaved(labels, columns[1:likeliest:2]), *columns[likeliest:]], strict=True))
+        return {
+            name: DictionaryColumn(column, task.classes) if column.dtype == np.int32 else column
+            for name, column in zip(names, columns, strict=True)
+        }
     return dict(zip(names, columns, strict=True))
 
 
@@ -136,10 +169,6 @@ def _empty(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     column = scratch.empty(length, dtype)
     column[:] = -1 if np.dtype(dtype).kind == "i" else np.nan
     return column
-
-
-def _interleaved(codes: list[DictionaryColumn], confidences: list[npt.NDArray[Any]]) -> list[Addition]:
-    return [column for pair in zip(codes, confidences, strict=True) for column in pair]
 
 
 def _values(task: Task, outputs: Outputs, options: PredictionOptions) -> list[npt.NDArray[Any]]:
@@ -157,15 +186,22 @@ def _values(task: Task, outputs: Outputs, options: PredictionOptions) -> list[np
     return predicted
 
 
+def _values_of_paths(paths: Paths, lengths: IndexArray) -> list[npt.NDArray[Any]]:
+    """A column of labels and one of the probability of its sequence's for each path; -1 and 0 where there are fewer."""
+    chances = rounded(np.exp(paths.log_probabilities)).repeat(lengths, axis=1)
+    return [column for pair in zip(paths.labels, chances, strict=True) for column in pair]
+
+
 @dataclass(frozen=True)
 class Runs:
-    """Runs of equal labels.
+    """Runs of steps: of equal labels, or those that are spans.
 
     Attributes:
         first, last: (runs,) the positions of their first and last steps in the data.
         first_step, last_step: (runs,) the same, counted from their sequence's first step.
         codes: (runs,) their labels.
-        confidences: (runs,) the mean probability of the label over their steps.
+        confidences: (runs,) how sure they are: of equal labels the mean probability of the label over their steps, of
+            spans their own.
     """
 
     first: IndexArray
@@ -176,15 +212,32 @@ class Runs:
     confidences: npt.NDArray[np.float64]
 
 
-def find_runs(model: TrainedModel, data: Dataset, background: str | None, outputs: Outputs | None = None) -> list[Runs]:
-    """The runs of equal predicted labels, without those of the background; some sequences in each part.
+def find_runs(
+    model: TrainedModel, data: Dataset, options: PredictionOptions, outputs: Outputs | None = None
+) -> tuple[Sequence[str], Sequence[str], list[Runs]]:
+    """The names of the columns of runs, those of their labels, and the runs, some sequences' in each part.
 
     Args:
         outputs: what the network gives for all the data, where that is known.
     """
+    if not options.spans:
+        assert isinstance(model.task, LabelTask)
+        return EVENTS, model.task.classes, list(_equal_labels(model, data, options.background, outputs))
+    types: list[str] = []
+    chunks = []
+    for group, steps, (events, types, probabilities) in span_chunks(model, data.values):  # noqa: B007
+        begins = data.values.offsets[group.start + events.sequences]
+        ends = begins + events.onsets, begins + events.offsets, events.onsets, events.offsets
+        chunks.append(Runs(*ends, events.classes, rounded(probabilities)))
+    return SPANS, types, chunks
+
+
+def _equal_labels(
+    model: TrainedModel, data: Dataset, background: str | None, outputs: Outputs | None
+) -> Iterator[Runs]:
+    """The runs of equal predicted labels, without those of the background."""
     assert isinstance(model.task, LabelTask)
     ground = check_background(model.task.classes, background)
-    chunks = []
     for group, steps, own in _chunks(model, data, outputs):
         offsets = data.values.offsets[group.start : group.stop + 1] - steps.start
         runs = find_events(own.labels, offsets)
@@ -193,8 +246,7 @@ def find_runs(model: TrainedModel, data: Dataset, background: str | None, output
         kept = runs.classes != (-1 if ground is None else ground)
         ends = (first + steps.start, last + steps.start, runs.onsets, runs.offsets, runs.classes)
         confidences = rounded(sums / (last + 1 - first))
-        chunks.append(Runs(*(each[kept] for each in (*ends, confidences))))
-    return chunks
+        yield Runs(*(each[kept] for each in (*ends, confidences)))
 
 
 def check_predictions_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), force: bool = False) -> None:
@@ -221,7 +273,7 @@ def _holds_predictions(path: AnyPath) -> bool:
             return re.search(r"(^|[|])predicted(_\w+)?=", last) is not None
         return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
     names = column_names(path)
-    return tuple(names) == EVENTS or any(re.match("predicted(_|$)", name) for name in names)
+    return tuple(names) in (EVENTS, SPANS) or any(re.match("predicted(_|$)", name) for name in names)
 
 
 def check_predictions(table: FileTable, options: PredictionOptions, model: TrainedModel, path: AnyPath) -> Format:
@@ -233,13 +285,13 @@ def check_predictions(table: FileTable, options: PredictionOptions, model: Train
     task = model.task
     options.check(task)
     output = format_of(path)
-    own_table = options.events or (task.per_sequence and not table.lists)
+    own_table = options.runs or (task.per_sequence and not table.lists)
     if not own_table:
         return check_output(table, options.names(task), path, lists=not task.per_sequence)
     if output == "conll":
-        what = "events" if options.events else "predictions for sequences"
+        what = "spans" if options.spans else "events" if options.events else "predictions for sequences"
         raise UserError(f"cannot write {path}: {what} are a table of their own; use .csv, .parquet or .ndjson")
-    if not options.events and model.schema.sequence in options.names(task):
+    if not options.runs and model.schema.sequence in options.names(task):
         check_new_names(table, [str(model.schema.sequence)])
     return output
 
@@ -253,8 +305,8 @@ def write_predictions(
         UserError: the file cannot be written.
     """
     output = check_predictions(table, options, model, path)
-    if options.events:
-        _write_events(model, table, data, options, path, output)
+    if options.runs:
+        _write_runs(model, table, data, options, path, output)
     elif not model.task.per_sequence:
         write_table(table, predicted_columns(model, data, options, data.rows, len(data.rows)), path)
     else:
@@ -268,7 +320,7 @@ def write_predictions(
             write_sequences(table, columns, path, output, firsts, model.schema.sequence or table.own_sequence)
 
 
-def _write_events(
+def _write_runs(
     model: TrainedModel,
     table: FileTable,
     data: Dataset,
@@ -277,9 +329,9 @@ def _write_events(
     output: Format,
 ) -> None:
     """Collect the runs in the table's database, which joins them with the cells that name their ends."""
-    assert isinstance(model.task, LabelTask)
+    header, labels, chunks = find_runs(model, data, options)
     create = "CREATE OR REPLACE TABLE runs AS SELECT * FROM additions"
-    for runs in find_runs(model, data, options.background):
+    for runs in chunks:
         columns = {
             "first_row": data.rows[runs.first],
             "last_row": data.rows[runs.last],
@@ -302,9 +354,9 @@ def _write_events(
         moment = moments[0] if len(moments) == 1 else f"concat_ws(' ', {', '.join(moments)})"
         cells = f"(SELECT rowid AS r, {moment} AS moment FROM cells)"
         joins = f"JOIN {cells} AS a ON a.r = first_row JOIN {cells} AS z ON z.r = last_row"
-    names = ", ".join(map(literal, model.task.classes))
+    names = ", ".join(map(literal, labels or ("",)))
     values = ("s.key", start, end, f"([{names}])[1 + code]", "confidence")
-    selected = ", ".join(f'{value} AS "{name}"' for value, name in zip(values, EVENTS, strict=True))
+    selected = ", ".join(f'{value} AS "{name}"' for value, name in zip(values, header, strict=True))
     sql = (
         f"SELECT {selected} FROM (SELECT rowid AS number, * FROM runs) "
         f"JOIN (SELECT rowid AS r, {sequence} AS key FROM cells) AS s ON s.r = first_row {joins} ORDER BY number"

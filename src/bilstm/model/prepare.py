@@ -9,21 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.characters import CharacterColumn
 from bilstm.data.conll import LABEL, TOKEN
 from bilstm.data.dataset import Dataset
-from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.features import CategoricalColumn, NumericColumn, spelled_columns
 from bilstm.data.filetable import FileTable
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema, read_numbers
+from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
+from bilstm.data.wordvectors import files_of_features, fit_vectors
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.model.answers import find_answers, has_truth, soft_truth
 from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
 from bilstm.model.fingerprint import fingerprint
 from bilstm.model.holdout import check_groups, set_aside
-from bilstm.ragged import IndexArray, chunks, steps_between
+from bilstm.ragged import FloatArray, IndexArray, chunks, steps_between
 from bilstm.tasks import Task
-from bilstm.tasks.finding import find_target, find_task, read_truth
+from bilstm.tasks.finding import find_target, read_truth
 from bilstm.tasks.labels import LabelTask
+from bilstm.tasks.softtargets import probability_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,10 @@ class Prepared:
         test: the test set; None if none was split off.
         gap_steps: steps between blocks of time that are in no set.
         recordings: the fingerprint of the whole sequences that blocks of time were cut from.
+        vectors: feature -> (size, dimensions) the word vectors that training begins with.
+        targets: (answers, labels) what training aims at, see `Answers`; None: the truth of the training set.
+        validated_by_targets: whether the true answers of the validation set are the likeliest by such targets, which
+            probabilities cannot be calibrated on.
     """
 
     table: Table
@@ -51,6 +60,20 @@ class Prepared:
     test: Dataset | None = None
     gap_steps: int = 0
     recordings: tuple[int, ...] = ()
+    vectors: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
+    targets: FloatArray | None = None
+    validated_by_targets: bool = False
+
+    def without_characters(self) -> Prepared:
+        """The table as a network takes it that reads no characters."""
+        if self.schema.characters is None:
+            return self
+        sets = {name: getattr(self, name) for name in ("training", "validation", "test")}
+        return dataclasses.replace(
+            self,
+            schema=self.schema.without_characters(),
+            **{name: data and data.without_words() for name, data in sets.items()},
+        )
 
 
 def prepare(
@@ -63,6 +86,7 @@ def prepare(
     validation_split: float | None = None,
     test_split: float = 0.0,
     window: int | None = None,
+    characters: str | None = None,
     seed: int = 0,
 ) -> Prepared:
     """Decide what each column is, set sequences aside for validation, and encode.
@@ -78,6 +102,7 @@ def prepare(
         test_split: the share for a test set besides.
         window: the steps of the windows that are trained on, of the longest where they vary. With it, a table without a
             sequence column is one sequence, and blocks of time are set aside where whole sequences are too few.
+        characters: as in `TrainingOptions`.
         seed: chooses the validation and the test set.
 
     Raises:
@@ -87,9 +112,9 @@ def prepare(
     options = _resolved(table, options, labels, one_sequence)
     kinds, notes = choose_features(table, options)
     whole = table.sequences(options.sequence, options.order)
-    target = find_target(table, whole, options.sequence, options.label, labels, notes)
-    task, truth = find_task(target, whole, options.task, options.classes)
-    notes += _cell_notes(target.table, task, kinds if target.table is table else {})
+    answers = find_answers(table, whole, options, labels, notes)
+    task, truth, targets = answers.task, answers.truth, answers.targets
+    notes += _cell_notes(answers.table, task, kinds if answers.table is table else {})
     shares, column, groups = (validation_split, test_split), options.group, None
     if column is not None:
         check_groups(shares, bool(valid))
@@ -102,11 +127,14 @@ def prepare(
     if not np.array_equal(division.starts, whole.offsets[:-1]):
         sequences = whole.cut(division.starts, division.stops)
         order = division.sequences
-        truth = truth[order if task.per_sequence else steps_between(division.starts, division.stops)]
+        taken = order if task.per_sequence else steps_between(division.starts, division.stops)
+        truth, targets = truth[taken], None if targets is None else targets[taken]
     training, *others = division.parts
     fitted_rows = sequences.rows[: sequences.offsets[training.stop]]
-    task = task.fitted(truth[: training.stop] if task.per_sequence else truth[: len(fitted_rows)])
-    schema = dataclasses.replace(_fit(table, kinds, fitted_rows, options), one_sequence=one_sequence)
+    fitted = slice(training.stop if task.per_sequence else len(fitted_rows))
+    task, targets = task.fitted(truth[fitted]), None if targets is None else targets[fitted]
+    schema, vectors = _fit(table, kinds, fitted_rows, options, characters, notes)
+    schema = dataclasses.replace(schema, one_sequence=one_sequence)
     recordings: tuple[int, ...] = ()
     if division.blocks:
         uncut = schema.encode(table, whole)
@@ -116,11 +144,13 @@ def prepare(
     groups = None if groups is None else groups[division.sequences]
     encoded = dataclasses.replace(encoded, truth=truth, per_sequence=task.per_sequence, groups=groups)
     aside, test = (schema.observed(table, encoded.part(part)) if part.start < part.stop else None for part in others)
+    soft = options if options.soft_targets is not None and not options.label else None
+    by_targets = soft is not None and not (valid and has_truth(valid, task, valid_labels))
     if valid:
-        read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels")
+        read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels", soft=soft)
         aside = without_unseen(read, task)
     own, gaps = encoded.part(training), division.gap_steps
-    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings)
+    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings, vectors, targets, by_targets)
 
 
 def read_dataset(
@@ -133,6 +163,7 @@ def read_dataset(
     with_truth: bool = True,
     most_unseen: float = 0.5,
     option: str = "labels",
+    soft: ColumnOptions | None = None,
 ) -> Dataset:
     """The sequences of a table as a model takes them.
 
@@ -142,6 +173,7 @@ def read_dataset(
         with_truth: whether to read the true answers, of which there must be at least one.
         most_unseen: the share of labels that the model may never have seen; if more are, it is another column.
         option: the argument that names a table of labels, for messages.
+        soft: says where the probabilities of labels are, whose likeliest is the true answer if a table has no other.
 
     Raises:
         UserError: a column is missing, or a cell is not what the model expects; the message says where.
@@ -149,7 +181,9 @@ def read_dataset(
     table.check_sequence(schema.sequence, one=schema.one_sequence)
     sequences = table.sequences(schema.sequence, schema.order)
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
-    if with_truth:
+    if with_truth and soft is not None and not has_truth(table, task, labels):
+        data = dataclasses.replace(data, truth=soft_truth(table, sequences, soft, task, labels))
+    elif with_truth:
         target = find_target(table, sequences, schema.sequence or table.own_sequence, task.columns, labels, [])
         truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen, option=option)
         data = dataclasses.replace(data, truth=truth, unseen=unseen)
@@ -205,11 +239,13 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
     """The roles that the table itself decides, and checks that no column has two."""
     conll = table.format == "conll"
     sequence = options.sequence or table.own_sequence
-    label = options.label or ((LABEL,) if conll and (LABEL in table.names or TOKEN in table.names) else ())
+    label = options.label
+    if not label and options.soft_targets is None and conll and (LABEL in table.names or TOKEN in table.names):
+        label = (LABEL,)
     table.check_sequence(sequence, one=one_sequence)
     if options.sequence is not None:
         table.require(options.sequence, "the sequence of each row")
-    if not label and labels is None:
+    if not label and labels is None and options.soft_targets is None:
         raise UserError(f"which column of {table.label} is to be predicted? Name it with --label (label='…')")
     for name in label if labels is None else ():
         table.require(name, "a target" if len(label) > 1 else "the label")
@@ -221,15 +257,27 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
         table.require(options.group, "the group of each sequence")
         if options.group in (*label, *order):
             raise UserError(f"the group is a column of its own, but {options.group!r} is named for something else too")
-    return dataclasses.replace(options, sequence=sequence, label=label)
+    drop = tuple(options.drop)
+    if options.soft_targets is not None and labels is None:
+        drop += tuple(probability_columns(table, options.soft_targets).values())
+    return dataclasses.replace(options, sequence=sequence, label=label, drop=drop)
 
 
-def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options: ColumnOptions) -> Schema:
-    """Fit each column to these rows.
+def _fit(
+    table: Table,
+    kinds: dict[str, FeatureKind],
+    rows: IndexArray,
+    options: ColumnOptions,
+    characters: str | None,
+    notes: list[str],
+) -> tuple[Schema, dict[str, FloatArray]]:
+    """Fit each column to these rows, and read the word vectors of features; notes are added.
 
     Raises:
-        UserError: spelling is to count, but there is no text.
+        UserError: spelling is to count, or characters are to be read, but there is no text; word vectors are unfit.
     """
+    if characters not in (None, "none") and "categorical" not in kinds.values():
+        raise UserError(f"{table.label} has no feature that is text, whose characters could be read; leave them out")
     if options.spelling and "categorical" not in kinds.values():
         raise UserError(f"spelling=True, but {table.label} has no feature that is text, whose spelling could count")
     numeric = [NumericColumn.fit(n, read_numbers(table, n), rows) for n, kind in kinds.items() if kind == "numeric"]
@@ -244,8 +292,13 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
         if kind == "categorical"
         for column in CategoricalColumn.fit(name, table.counts(name, chosen), options.spelling)
     ]
+    spelled = next((column.name for column in categorical if column.part != WHOLE), None)
+    if spelled is None and characters not in (None, "none"):
+        spelled = categorical[0].name
+    reads = spelled is not None and characters != "none"
+    categorical, vectors = _with_vectors(table, categorical, chosen, options, notes)
     named = table.format != "memory" or any(not name.isdigit() and name != "words" for name in kinds)
-    return Schema(
+    schema = Schema(
         options.sequence,
         options.order,
         tuple(numeric),
@@ -254,7 +307,40 @@ def _fit(table: Table, kinds: dict[str, FeatureKind], rows: IndexArray, options:
         conll_columns=table.conll_columns,
         text=options.text,
         reading=_remembered(table),
+        characters=CharacterColumn.fit(spelled, table.counts(spelled, chosen)) if spelled and reads else None,
     )
+    return schema, vectors
+
+
+def _with_vectors(
+    table: Table,
+    columns: list[CategoricalColumn],
+    chosen: npt.NDArray[np.bool_],
+    options: ColumnOptions,
+    notes: list[str],
+) -> tuple[list[CategoricalColumn], dict[str, FloatArray]]:
+    """The columns with those of word vectors, each after the others of its feature, and the vectors.
+
+    Raises:
+        UserError: the vectors are unfit, or it is not clear for which feature they are.
+    """
+    if options.vectors is None:
+        if options.all_vectors:
+            raise UserError(
+                "all_vectors has no effect: there is no file of word vectors, which --vectors (vectors=…) names"
+            )
+        return columns, {}
+    texts = list(dict.fromkeys(column.name for column in columns))
+    files = files_of_features(options.vectors, texts, spelled_columns(columns))
+    joined, vectors = list[CategoricalColumn](), dict[str, FloatArray]()
+    for name in texts:
+        joined += [column for column in columns if column.name == name]
+        if name in files:
+            words = {text for text, _ in table.counts(name, chosen) if text}
+            column, vectors[name], more = fit_vectors(name, words, files[name], everything=options.all_vectors)
+            joined.append(column)
+            notes += more
+    return joined, vectors
 
 
 def _remembered(table: Table) -> ReadingOptions:
@@ -266,7 +352,7 @@ def _remembered(table: Table) -> ReadingOptions:
 def _cell_notes(table: Table, task: Task, features: Mapping[str, FeatureKind]) -> Iterator[str]:
     """Sentences on cells that may be read otherwise than they are meant."""
     everywhere = np.ones(table.rows, np.bool_)
-    label = task.columns if isinstance(task, LabelTask) else ()
+    label = [name for name in task.columns if isinstance(task, LabelTask) and name in table.names]
     for name in label:
         counts = dict(table.counts(name, everywhere)) if table.kinds[name] in ("cell", "text") else {}
         missing = {text: count for text, count in counts.items() if text.strip() in table.missing_labels - {""}}

@@ -9,7 +9,7 @@ from typing import Any
 from bilstm.data.schema import Schema
 from bilstm.errors import ModelFileError
 from bilstm.files import AnyPath
-from bilstm.layers import CRF, ColumnEmbedding, Dense, TimeDistributed
+from bilstm.layers import CRF, ColumnEmbedding, Dense, TimeDistributed, WordEncoder
 from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.tasks import LabelTask, Task, task_from_json
@@ -162,16 +162,22 @@ def _is_fingerprint(record: Any) -> bool:
 def _fits(schema: Schema, task: Task, model: Sequential) -> bool:
     """Whether the network takes what the schema gives, and has the task's outputs."""
     network, first = model.network, model.layers[0] if model.layers else None
-    if network is None or network.one_row_each != task.per_sequence or network.outputs != task.outputs:
+    if network is None or network.one_row_each != task.per_sequence or network.outputs != task.head().units:
         return False
-    crf = isinstance(task, LabelTask) and task.output == "crf"
+    crf = isinstance(task, LabelTask) and task.output != "softmax"
     if isinstance(model.layers[-1], CRF) != crf or len(model.layers) < 1 + crf:
         return False
     last = model.layers[-2 if crf else -1]
     dense = last.layer if isinstance(last, TimeDistributed) else last
-    if not isinstance(dense, Dense) or dense.activation != task.head().activation:
+    if not isinstance(dense, Dense) or dense.activation != ("linear" if crf else task.head().activation):
         return False
-    taken: tuple[int, tuple[int, ...]] = (network.features, ())
-    if isinstance(first, ColumnEmbedding):
-        taken = (first.numeric, first.vocabularies)
-    return taken == (schema.numeric_width, tuple(schema.vocabularies))
+    alphabet: tuple[int, ...] = ()
+    encoded = 0  # dimensions of a word's encoding, which comes before the numbers; sizes of what it reads
+    if isinstance(first, WordEncoder):
+        encoded, embedding = first.output_features(1), first.layers[0]
+        alphabet = embedding.vocabularies if isinstance(embedding, ColumnEmbedding) else ()
+        first = model.layers[1] if len(model.layers) > 1 else None
+    if network.features != schema.width or alphabet != ((schema.characters.size,) if schema.characters else ()):
+        return False
+    taken = (first.numeric, first.vocabularies) if isinstance(first, ColumnEmbedding) else (schema.numeric_width, ())
+    return taken == (encoded + schema.numeric_width, tuple(schema.vocabularies))

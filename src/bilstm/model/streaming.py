@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,15 +20,15 @@ from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.frames import read_cells
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.sources import divide_texts
-from bilstm.data.writing import DictionaryColumn
+from bilstm.data.writing import Addition, DictionaryColumn
 from bilstm.errors import UserError, shown
 from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
-from bilstm.model.predictions import EVENTS, PredictionOptions, find_runs, predicted_columns
+from bilstm.model.predictions import PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
 from bilstm.model.trained import TrainedModel
+from bilstm.models.lookahead import LookAhead
 from bilstm.ragged import Extent, IndexArray, offsets_of
 from bilstm.signals import held
-from bilstm.tasks import LabelTask
 
 _PLAIN_NUMBERS = frozenset({int, float})
 REMEMBERED = 10_000  # the last sequences, whose rows may not come again
@@ -75,6 +76,9 @@ def predict_stream(
     model: TrainedModel,
     options: PredictionOptions,
     on_error: Callable[[UserError], object] | None = None,
+    *,
+    look_ahead: LookAhead | None = None,
+    block: int = 1,
 ) -> Streamed:
     """Predict for sequences as they come.
 
@@ -89,13 +93,23 @@ def predict_stream(
         write: takes the answers for one or several whole sequences.
         on_error: takes what is wrong with a line, which is left out, or with a sequence, all of whose lines are. None:
             raise it.
+        look_ahead: None: answers come when a sequence is complete. Else for a row as soon as this number of further
+            rows of its sequence, which are then in order, have come; see `TrainedModel.stream`.
+        block: how many rows become final together.
 
     Raises:
         UserError: a line is not a JSON object, or not one that the model can take; the answers for the sequences that
             were complete before it are written first.
     """
     options.check(model.task)
-    stream, arrivals = LineStream(write, model, options, on_error), Arrivals(source)
+    stream: LineStream
+    if look_ahead is None:
+        stream = SequenceLines(write, model, options, on_error)
+    else:
+        from bilstm.model.livelines import LiveLines
+
+        stream = LiveLines(write, model, options, on_error, look_ahead, block)
+    arrivals = Arrivals(source)
     while not arrivals.ended:
         with held() if arrivals.wait() else contextlib.nullcontext():
             stream.take(arrivals.lines())
@@ -106,8 +120,8 @@ def predict_stream(
     return stream.streamed
 
 
-class LineStream:
-    """Answers lines as they come; only those of the sequence that is not complete are buffered.
+class LineStream(ABC):
+    """Lines in, answers out: reads lines, and refuses those that do not fit the sequences so far.
 
     Args:
         write, on_error: see `predict_stream`.
@@ -115,7 +129,6 @@ class LineStream:
 
     Attributes:
         streamed: what has been answered.
-        pending: how many lines the incomplete sequence has.
     """
 
     def __init__(
@@ -128,20 +141,15 @@ class LineStream:
     ) -> None:
         self._source = source
         self._write, self._model, self._options, self._on_error = write, model, options, on_error
-        self._names = () if options.events else tuple(options.names(model.task))
+        self._names = () if options.runs else tuple(options.names(model.task))
         self._reader = LineReader(model, source)
         self._first: Line | None = None
         self._key: str | None = None
-        self._rows: list[Line] = []
         self._last = OrderedDict[bytes, int]()  # of the sequences that were complete last, the line of the last row
         self.streamed = Streamed()
 
-    @property
-    def pending(self) -> int:
-        return len(self._rows)
-
     def take(self, contents: Iterable[bytes]) -> None:
-        """Answer the sequences that are complete with these lines."""
+        """Answer what is complete with these lines."""
         complete: list[Line] = []
         for content in contents:
             line = self._reader.read(content)
@@ -149,6 +157,7 @@ class LineStream:
                 continue
             problem = line.problem or self._mixture(line) or self._return(line)
             if problem is None:
+                self._first = self._first or line
                 complete += self._added(line)
             elif self._on_error:
                 self._skip(problem, 1)
@@ -163,24 +172,23 @@ class LineStream:
         """Answer the last sequence."""
         self._predict(self._completed())
 
+    @abstractmethod
     def _added(self, line: Line) -> list[Line]:
         """The lines that are complete with this one."""
-        self._first = self._first or line
-        if line.key is None:
-            return [line]
-        complete = [] if line.key == self._key else self._completed()
-        self._key = line.key
-        self._rows.append(line)
-        return complete
 
+    @abstractmethod
     def _completed(self) -> list[Line]:
-        complete, self._rows = self._rows, []
-        if complete:
-            self._last[_digest(str(self._key))] = complete[-1].number
-            if len(self._last) > REMEMBERED:
-                self._last.popitem(last=False)
-        self._key = None
-        return complete
+        """The lines that are complete since the last sequence ends."""
+
+    @abstractmethod
+    def _predict(self, lines: list[Line]) -> None:
+        """Answer lines that are complete, up to one that cannot be answered, which is refused or skipped."""
+
+    def _remember(self, line: Line) -> None:
+        """The last line of a sequence: its rows may not come again."""
+        self._last[_digest(str(line.key))] = line.number
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
 
     def _mixture(self, line: Line) -> UserError | None:
         """The error of a stream with a time step in one line and a whole sequence in another, or None."""
@@ -202,6 +210,39 @@ class LineStream:
             f"another sequence, which completed it; sort the rows, or give later sequences identifiers of their own"
         )
 
+    def _skip(self, error: UserError, lines: int) -> None:
+        self.streamed.skipped += lines
+        assert self._on_error
+        self._on_error(error)
+
+
+class SequenceLines(LineStream):
+    """Answers sequences once they are complete; only the lines of the one that is not are buffered."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._rows: list[Line] = []
+
+    @property
+    def pending(self) -> int:
+        """How many lines the incomplete sequence has."""
+        return len(self._rows)
+
+    def _added(self, line: Line) -> list[Line]:
+        if line.key is None:
+            return [line]
+        complete = [] if line.key == self._key else self._completed()
+        self._key = line.key
+        self._rows.append(line)
+        return complete
+
+    def _completed(self) -> list[Line]:
+        complete, self._rows = self._rows, []
+        if complete:
+            self._remember(complete[-1])
+        self._key = None
+        return complete
+
     def _predict(self, lines: list[Line]) -> None:
         """Answer whole sequences; where one of them cannot be, those before it, and what is wrong with it."""
         if not lines:
@@ -209,12 +250,12 @@ class LineStream:
         try:
             data, answers = self._answered(lines)
         except UserError as error:
-            sequences = list(_divided(lines))
+            sequences = list(divided(lines))
             if len(sequences) > 1:
                 for half in (sequences[: len(sequences) // 2], sequences[len(sequences) // 2 :]):
                     self._predict([line for sequence in half for line in sequence])
                 return
-            error = _located(error, lines, self._source)
+            error = located(error, lines, self._source)
             if self._on_error is None:
                 raise error from None
             self._skip(error, len(lines))
@@ -226,26 +267,21 @@ class LineStream:
             self.streamed.observations.add(data.observations)
 
     def _answered(self, lines: list[Line]) -> tuple[Dataset | None, bytes]:
-        _check_new_names(lines, frozenset(self._names), self._model)
+        check_new_names(lines, frozenset(self._names), self._model)
         with_steps = [line for line in lines if not line.empty]
         data, answers = None, iter(list[bytes]())
         if with_steps:
             table, data = read_lines(with_steps, self._model, self._source)
-            if self._options.events:
-                return data, b"".join(_events(self._model, table, data, with_steps, self._options))
+            if self._options.runs:
+                return data, b"".join(_runs(self._model, table, data, with_steps, self._options))
             answers = _answers(self._model, data, with_steps, self._options)
-        if self._options.events or len(with_steps) == len(lines):
+        if self._options.runs or len(with_steps) == len(lines):
             return data, b"".join(answers)
         nothing = dict.fromkeys(self._names)
-        return data, b"".join(_extended(line.text, nothing) if line.empty else next(answers) for line in lines)
-
-    def _skip(self, error: UserError, lines: int) -> None:
-        self.streamed.skipped += lines
-        assert self._on_error
-        self._on_error(error)
+        return data, b"".join(extended(line.text, nothing) if line.empty else next(answers) for line in lines)
 
 
-def _divided(lines: Sequence[Line]) -> Iterator[list[Line]]:
+def divided(lines: Sequence[Line]) -> Iterator[list[Line]]:
     """The lines of each sequence."""
     for _, group in itertools.groupby(lines, lambda line: line.number if line.key is None else line.key):
         yield list(group)
@@ -256,7 +292,7 @@ def _digest(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _located(error: UserError, lines: Sequence[Line], source: str) -> UserError:
+def located(error: UserError, lines: Sequence[Line], source: str = NAME) -> UserError:
     """An error that says in which lines it is."""
     if str(error).startswith(f"{source}, line"):
         return error
@@ -275,6 +311,12 @@ def read_lines(lines: Sequence[Line], model: TrainedModel, source: str = NAME) -
     Raises:
         UserError: a cell is not what the model expects; the message says where.
     """
+    table = table_of(lines, model, source)
+    return table, read_dataset(model.schema, model.task, table, with_truth=False)
+
+
+def table_of(lines: Sequence[Line], model: TrainedModel, source: str = NAME) -> MemoryTable:
+    """Lines as a table."""
     schema = model.schema
     if schema.text is not None:
         texts = {schema.text.column: read_cells([text(line.cells[schema.text.column]) for line in lines])}
@@ -292,8 +334,7 @@ def read_lines(lines: Sequence[Line], model: TrainedModel, source: str = NAME) -
             columns = {} if schema.sequence is None else {schema.sequence: read_cells([line.key for line in lines])}
             columns |= {name: _read_column([line.cells[name] for line in lines], read) for name, read in roles.items()}
             table = MemoryTable(columns, label=source)
-    table = _Lines(table.read_as(schema.reading), lines)
-    return table, read_dataset(schema, model.task, table, with_truth=False)
+    return _Lines(table.read_as(schema.reading), lines)
 
 
 def _own_steps(lines: Sequence[Line], roles: Mapping[str, Callable[[Any], Any]], source: str) -> MemoryTable:
@@ -321,7 +362,8 @@ def _read_column(cells: list[Any], read: Callable[[Any], Any]) -> Cells:
     return read_cells([read(cell) for cell in cells])
 
 
-def _check_new_names(lines: Sequence[Line], names: frozenset[str], model: TrainedModel) -> None:
+def check_new_names(lines: Sequence[Line], names: frozenset[str], model: TrainedModel) -> None:
+    """Refuse lines that have values of these names already."""
     for line in lines:
         written: Iterable[str] = line.cells
         if model.task.per_sequence and line.key is not None:
@@ -335,10 +377,7 @@ def _answers(model: TrainedModel, data: Dataset, lines: Sequence[Line], options:
     count = len(data) if data.per_sequence else len(data.rows)
     output_rows = np.arange(len(data)) if data.per_sequence else data.rows
     columns = predicted_columns(model, data, options, output_rows, count)
-    values = {
-        name: column.texts(0, count) if isinstance(column, DictionaryColumn) else column.tolist()
-        for name, column in columns.items()
-    }
+    values = as_lists(columns)
     if not own and data.per_sequence:
         firsts = data.rows[data.values.offsets[:-1]]
         for index, row in enumerate(firsts.tolist()):
@@ -348,15 +387,23 @@ def _answers(model: TrainedModel, data: Dataset, lines: Sequence[Line], options:
     bounds = data.values.offsets if own and not data.per_sequence else None
     for index, line in enumerate(lines):
         chosen = index if bounds is None else slice(bounds[index], bounds[index + 1])
-        yield _extended(line.text, {name: column[chosen] for name, column in values.items()})
+        yield extended(line.text, {name: column[chosen] for name, column in values.items()})
 
 
-def _events(
+def as_lists(columns: dict[str, Addition]) -> dict[str, list[Any]]:
+    """The values of columns as JSON holds them."""
+    return {
+        name: column.texts(0, len(column.codes)) if isinstance(column, DictionaryColumn) else column.tolist()
+        for name, column in columns.items()
+    }
+
+
+def _runs(
     model: TrainedModel, table: MemoryTable, data: Dataset, lines: Sequence[Line], options: PredictionOptions
 ) -> Iterator[bytes]:
-    assert isinstance(model.task, LabelTask)
     sequence, order = model.schema.sequence, order_columns(model.schema, lines[0].cells) or None
-    for runs in find_runs(model, data, options.background):
+    header, labels, chunks = find_runs(model, data, options)
+    for runs in chunks:
         for index in range(len(runs.codes)):
             first, last = int(data.rows[runs.first[index]]), int(data.rows[runs.last[index]])
             ends: list[Any] = [int(runs.first_step[index]), int(runs.last_step[index])]
@@ -370,9 +417,9 @@ def _events(
                 if order is not None:
                     steps = [row - table.offsets[line] for row in (first, last)]
                     ends = [_joined([lines[line].cells[name][step] for name in order]) for step in steps]
-            label = model.task.classes[runs.codes[index]]
+            label = labels[runs.codes[index]]
             values = (key, *ends, label, float(runs.confidences[index]))
-            yield _written(dict(zip(EVENTS, values, strict=True)))
+            yield _written(dict(zip(header, values, strict=True)))
 
 
 def _joined(cells: list[Any]) -> Any:
@@ -383,5 +430,6 @@ def _written(answer: dict[str, Any]) -> bytes:
     return f"{json.dumps(answer, ensure_ascii=False)}\n".encode()
 
 
-def _extended(text: str, added: dict[str, Any]) -> bytes:
+def extended(text: str, added: dict[str, Any]) -> bytes:
+    """An object with further values at its end."""
     return f"{text[:-1].rstrip()}, {json.dumps(added, ensure_ascii=False)[1:]}\n".encode()

@@ -8,11 +8,12 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.arguments import check_count
 from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
 from bilstm.data.memory import MemoryTable
@@ -20,15 +21,21 @@ from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.data.sources import open_for, open_labels
 from bilstm.data.table import Table
+from bilstm.engine.network import Paths
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath
+from bilstm.model.live import ModelStream
 from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
-from bilstm.models.decoding import decodes, predict_paths
+from bilstm.models.decoding import MOST_PATHS, decodes, likeliest_paths, predict_paths
+from bilstm.models.lookahead import LookAhead
 from bilstm.models.structure import describe
 from bilstm.ragged import Ragged, chunks
 from bilstm.tasks import LabelTask, Outputs, Task
+
+if TYPE_CHECKING:
+    from bilstm.model.spans import Span
 
 _PROBABILITIES = 1 << 24  # in memory at a time, unless one sequence has more
 
@@ -105,26 +112,97 @@ class TrainedModel:
         dataset = self.read(table)
         return _shaped(self.outputs(dataset.values).values, table, dataset)
 
+    def predict_spans(self, data: Any) -> list[list[Span]]:
+        """The spans that predicted tags such as B-X and I-X mark, each with its probability.
+
+        Returns:
+            For each sequence its spans, in order, as `bilstm.model.spans.Span`: (first, last, label, probability).
+            The probability is that precisely this span is labelled, whatever the other labels are. That of a model with
+            a `CRF` is exact. For output "softmax" it is the product of probabilities: at each of the span's steps, that
+            of the labels by which it begins or continues, and at the next step that of the labels that do not continue
+            it.
+
+        Raises:
+            UserError: the labels mark no spans, or the data are not like those of training.
+        """
+        from bilstm.model.spans import sequences_of_spans
+
+        return sequences_of_spans(self, self.read(self.open(data)).values)
+
+    def predict_paths(self, data: Any, paths: int) -> list[tuple[Any, npt.NDArray[np.float64]]]:
+        """The likeliest labels of each sequence as a whole, of a model with output "crf" or "constrained".
+
+        Args:
+            paths: how many there are to be of each sequence, from 1 to 1,000.
+
+        Returns:
+            For each path, the likeliest first, which `predict` gives: the labels in the form of `predict`, and
+            (n_sequences,) float64, the probability of these labels as a whole. A sequence that has fewer has the labels
+            of the path before again, with a probability of 0.
+
+        Raises:
+            UserError: the model has another output, or the data are not like those of training.
+        """
+        task = check_paths(self.task, "a prediction of paths", paths)
+        table = self.open(data)
+        dataset = self.read(table)
+        found = self.likeliest_paths(dataset.values, paths)
+        codes, predicted = found.labels[0], []
+        for labels, logarithms in zip(found.labels, found.log_probabilities, strict=True):
+            codes = np.where(labels < 0, codes, labels)
+            predicted.append((_shaped(task.labels[codes], table, dataset), np.exp(logarithms)))
+        return predicted
+
+    def likeliest_paths(self, values: Ragged, paths: int) -> Paths:
+        """The likeliest labels of encoded sequences as wholes, as numbers of the task's classes; -1 where there are
+        fewer than `paths`.
+        """
+        found = likeliest_paths(self.network, values, paths, self.precision)
+        if not isinstance(self.task, LabelTask) or self.task.learned_tags is None:
+            return found
+        labels = [self.task.learned_tags.restore_labels(own, values.offsets) for own in found.labels]
+        return Paths(np.array(labels), found.log_probabilities)
+
     def outputs(self, values: Ragged) -> Outputs:
-        """What the network gives for encoded sequences: probabilities and labels, or scaled quantities."""
+        """What the model gives for encoded sequences: probabilities and labels, or scaled quantities."""
+        return self.task.restored(self.learned_outputs(values), values.offsets)
+
+    def learned_outputs(self, values: Ragged) -> Outputs:
+        """What the network gives: of labels, for those that it has learned, which may be tags of another scheme."""
         if decodes(self.network):
             return Outputs(*predict_paths(self.network, values, self.precision))
         return Outputs(self.network.predict_rows(values, precision=self.precision))
 
-    def output_chunks(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice, Outputs]]:
+    def output_chunks(
+        self,
+        values: Ragged,
+        *,
+        width: int | None = None,
+        look_ahead: LookAhead = "all",
+        block: int = 1,
+    ) -> Iterator[tuple[slice, slice, Outputs]]:
         """The outputs of some sequences at a time, where memory may not hold those of all.
 
         Args:
             width: the number of values that a step becomes later, if more than the network has outputs.
+            look_ahead, block: how far ahead each step's outputs look; see `stream`.
 
         Yields:
             Which sequences these are, which steps, and what the network gives for them.
         """
+        for group, steps in self.divided(values, width=width):
+            offsets = values.offsets[group.start : group.stop + 1]
+            chunk = values.take_steps(steps, offsets - offsets[0])
+            if look_ahead == "all":
+                yield group, steps, self.outputs(chunk)
+            else:
+                yield group, steps, self.stream(look_ahead=look_ahead, block=block).outputs_of(chunk)
+
+    def divided(self, values: Ragged, *, width: int | None = None) -> Iterator[tuple[slice, slice]]:
+        """Which sequences and which steps `output_chunks` takes at a time."""
         most = _PROBABILITIES // (width or self.task.outputs)
         for group in chunks(values.offsets, max(1, min(scratch.BLOCK, most))):
-            offsets = values.offsets[group.start : group.stop + 1]
-            steps = slice(int(offsets[0]), int(offsets[-1]))
-            yield group, steps, self.outputs(Ragged(values.values[steps], offsets - offsets[0]))
+            yield group, slice(int(values.offsets[group.start]), int(values.offsets[group.stop]))
 
     def adapted(
         self,
@@ -196,6 +274,22 @@ class TrainedModel:
                     warnings.warn(f"column {note}", stacklevel=3)
         return dataset
 
+    # --- Streams -------------------------------------------------------------------------------------------------
+
+    def stream(self, *, look_ahead: LookAhead, block: int = 1) -> ModelStream:
+        """For sequences that have not ended: takes their steps piece by piece, and gives the answers that are final.
+
+        Args:
+            look_ahead: how many further steps an answer waits for, from 0, or "all" for the sequence's end. With enough
+                of them, answers are those of `predict`; `bilstm evaluate --look-ahead` shows how many are enough.
+            block: how many steps become final together. Each block costs the time of `look_ahead + block` steps.
+
+        Raises:
+            UserError: the model cannot work with bounded look-ahead: it has one answer per sequence, or a layer, such
+                as a CRF, that needs whole sequences.
+        """
+        return ModelStream(self, look_ahead, block)
+
     # --- Evaluation ----------------------------------------------------------------------------------------------
 
     def evaluate(self, data: Any, *, labels: Any = None, group: str | None = None, **options: Any) -> dict[str, Any]:
@@ -217,6 +311,37 @@ class TrainedModel:
         from bilstm.model.evaluation import evaluate
 
         return evaluate(self, self.read(data, labels=labels, group=group, with_truth=True), **options)
+
+    def evaluate_delays(
+        self,
+        data: Any,
+        look_aheads: Sequence[LookAhead],
+        *,
+        block: int = 1,
+        labels: Any = None,
+        group: str | None = None,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """What the answers of a `stream` are worth: the scores with each of several look-aheads.
+
+        Args:
+            data, labels, group: as for `evaluate`.
+            look_aheads: numbers of steps, and "all".
+            block, options: see `bilstm.model.evaluation.evaluate_delays`.
+
+        Returns:
+            For each look-ahead plain data: see `bilstm.model.evaluation.evaluate_delays`.
+
+        Raises:
+            UserError: the data are not like those of training, or the model cannot work with bounded look-ahead.
+        """
+        from bilstm.model.evaluation import evaluate_delays
+
+        for look_ahead in look_aheads:
+            if look_ahead != "all":  # which any model can do
+                self.stream(look_ahead=look_ahead, block=block)
+        dataset = self.read(data, labels=labels, group=group, with_truth=True)
+        return evaluate_delays(self, dataset, look_aheads, block=block, **options)
 
     # --- Files ---------------------------------------------------------------------------------------------------
 
@@ -266,6 +391,23 @@ class TrainedModel:
             f"<tr><th>{name}</th><td>{html.escape(text[:200])}</td></tr>" for name, text in rows.items() if text
         )
         return f"<table><caption>TrainedModel</caption>{cells}</table>"
+
+
+def check_paths(task: Task, what: str, paths: int) -> LabelTask:
+    """The task, if its model gives several sequences of labels.
+
+    Args:
+        what: what is asked for, for messages.
+
+    Raises:
+        UserError: it does not, or fewer than these.
+    """
+    if not isinstance(task, LabelTask) or task.output == "softmax":
+        output = f"output {task.output!r}" if isinstance(task, LabelTask) else f"the task {task.kind}"
+        raise UserError(f"{what} is for models with output 'crf' or 'constrained', but the model has {output}")
+    if check_count("predictions", "paths", paths) > MOST_PATHS:
+        raise UserError(f"{what} is for up to {MOST_PATHS:,} of each sequence, not {paths:,}")
+    return task
 
 
 def load(path: str | os.PathLike[str]) -> TrainedModel:

@@ -17,20 +17,24 @@ from bilstm.data.schema import Schema
 from bilstm.data.sources import open_labels, open_table
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
+from bilstm.data.wordvectors import VectorFiles
+from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError, UserError, suggestion
 from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
 from bilstm.metrics.calibration import losses
 from bilstm.model.columns import ColumnOptions
 from bilstm.model.fingerprint import fingerprint
-from bilstm.model.network import build_network, check_options
+from bilstm.model.network import build_network, check_options, constrained
 from bilstm.model.prepare import Prepared, prepare
-from bilstm.model.tagging import choose_output
+from bilstm.model.tagging import Output, choose_output
 from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.decoding import decodes
 from bilstm.models.fitting import FitData
 from bilstm.progress import reporting
+from bilstm.ragged import FloatArray
 from bilstm.tasks import LabelTask, Task
+from bilstm.tasks.softtargets import SoftColumns
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.checkpoints import fingerprint as digest
 from bilstm.training.loop import Progress, TrainingInterrupted, train_model
@@ -68,6 +72,10 @@ def train(
     group: str | None = None,
     text: str | None = None,
     tokens: str = "words",
+    vectors: VectorFiles | None = None,
+    all_vectors: bool = False,
+    soft_targets: SoftColumns | None = None,
+    label_separator: str | None = None,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     valid: Any = None,
@@ -97,6 +105,16 @@ def train(
             all of a group or none.
         text: the column whose texts are the sequences, one in each row.
         tokens: what the steps of a text are, "words" or "characters".
+        vectors: a file of pretrained word vectors for the feature that is words, or feature -> file: word2vec's text or
+            binary form, GloVe's text, fastText's `.vec`, or safetensors; the text ones may be compressed with gzip.
+            Only the vectors of words in the training set are read and stored in the model.
+        all_vectors: whether all words of these files are, so that words that training had not have their vectors.
+        soft_targets: what the names of columns begin with that hold the probability of a label, which is the rest of
+            the name, such as "probability_of_"; or label -> column. Training aims at these probabilities, such as those
+            of a larger model, instead of at one label. The label that `label` names, or else the likeliest one, is what
+            the validation set compares with, and what training aims at where a row has no probabilities.
+        label_separator: what is between labels in cells of the label's column that name several, such as "|" in `A|B`:
+            one of them is right, and which one is not known. For output "crf".
         task: "step-label", "step-labels", "step-quantity", "sequence-label", "sequence-labels" or
             "sequence-quantity"; None: what is certain from the data.
         reading: how files are read: `bilstm.ReadingOptions`, or a dictionary of some: delimiter, decimal, thousands,
@@ -129,6 +147,10 @@ def train(
         group=group,
         text=text,
         tokens=tokens,
+        vectors=vectors,
+        all_vectors=all_vectors,
+        soft_targets=soft_targets,
+        label_separator=label_separator,
         task=task,
         reading=reading,
     )
@@ -204,6 +226,7 @@ def prepare_data(
         valid_labels=tables[1],
         validation_split=options.validation_split,
         window=options.window,
+        characters=options.characters,
         seed=options.seed,
     )
 
@@ -258,25 +281,31 @@ def train_prepared(
         ModelInterrupted: Ctrl-C after the first epoch; it holds the best model until then.
         UserError: the checkpoint cannot be written, or belongs to another training; an option is impossible.
     """
-    schema, task = prepared.schema, prepared.task
-    check_options(schema, task, options)
-    if options.calibrate and task.what == "quantity":
+    check_options(prepared.schema, prepared.task, options)
+    if options.calibrate and prepared.task.what == "quantity":
         raise UserError("calibrate is for probabilities, but quantities are predicted: leave it out")
     if options.calibrate and prepared.validation is None:
         raise UserError(
             "probabilities are calibrated on the validation set, and there is none: leave out calibrate, or set "
             "sequences aside with validation_split"
         )
+    if options.calibrate and prepared.validated_by_targets:
+        raise UserError(
+            "probabilities are calibrated on true labels, but there are soft targets only: leave out calibrate, or "
+            "name the labels with --label (label='…')"
+        )
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
     output = choose_output(prepared, options)
-    task, prepared = output.task, dataclasses.replace(prepared, task=output.task)
-    network = build_network(schema, task, options, output.forbidden)
+    learned, options = output.learned, output.options
+    network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
     if checkpoint:
-        checkpoint.belongs_to(_facts(schema, task))
+        checkpoint.belongs_to(_facts(learned.schema, learned.task, learned.vectors))
     try:
-        data = _fit_data(prepared.training, prepared, options)
-        aside = _fit_data(prepared.validation, prepared, options) if prepared.validation else None
+        data = _fit_data(learned.training, learned, options)
+        if learned.targets is not None:
+            data = FitData.all_of(data.data, Targets(values=learned.targets))
+        aside = _fit_data(learned.validation, learned, options) if learned.validation else None
         with reporting(verbose, "without recurrence: " if options.direction == "none" else "") as report:
 
             def notify(figures: dict[str, Any]) -> None:
@@ -286,9 +315,9 @@ def train_prepared(
 
             record = train_model(network, data, aside, options, progress=notify, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
-        model = _finished(prepared, network, interrupt.summary, options)
+        model = _finished(output, network, interrupt.summary, options)
         raise ModelInterrupted(model) from interrupt.__cause__
-    model = _finished(prepared, network, record, options)
+    model = _finished(output, network, record, options)
     if baseline and options.direction != "none":
         model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
     return model
@@ -311,6 +340,8 @@ def train_baseline(
     Raises:
         KeyboardInterrupt: Ctrl-C; an undertrained baseline would flatter the model.
     """
+    if isinstance(prepared.task, LabelTask) and prepared.task.separator is not None:
+        prepared = dataclasses.replace(prepared, targets=None)  # a softmax does not learn from several labels
     pooling = "mean" if options.pooling == "last" else options.pooling
     limit = options.time_limit and options.time_limit / 10
     alone = dataclasses.replace(
@@ -319,8 +350,9 @@ def train_baseline(
         cell=TrainingOptions.cell,
         pooling=pooling,
         conv=None,
-        output=TrainingOptions.output,
+        output="softmax",
         scheme=None,
+        train_scheme=None,
         time_limit=limit,
     )
     try:
@@ -331,12 +363,15 @@ def train_baseline(
         return None
 
 
-def _finished(
-    prepared: Prepared, network: Sequential, record: dict[str, Any], options: TrainingOptions
-) -> TrainedModel:
+def _finished(output: Output, network: Sequential, record: dict[str, Any], options: TrainingOptions) -> TrainedModel:
     """The model with calibrated probabilities, and what it remembers of its training."""
+    prepared = output.learned
     model = TrainedModel(prepared.schema, prepared.task, network, record)
-    record["calibration"] = calibrate(model, prepared.validation, options.calibrate)
+    validation = None if prepared.validated_by_targets else prepared.validation
+    record["calibration"] = calibrate(model, validation, options.calibrate)
+    if options.output == "constrained":
+        network = constrained(network, output.forbidden)
+    model = TrainedModel(prepared.schema, output.task, network, record)
     if options.window is not None:
         aside = prepared.validation.values.total_steps if prepared.validation else 0
         record |= {"blocks": prepared.training.blocks, "validation_steps": aside, "gap_steps": prepared.gap_steps}
@@ -389,7 +424,7 @@ def calibrate(model: TrainedModel, validation: Dataset | None, requested: bool |
     return figures
 
 
-def _facts(schema: Schema, task: Task) -> dict[str, Any]:
+def _facts(schema: Schema, task: Task, vectors: Mapping[str, FloatArray]) -> dict[str, Any]:
     """What distinguishes these columns from those of another training; that its rows are others, their values tell."""
     return {
         "the task": task.kind,
@@ -400,6 +435,7 @@ def _facts(schema: Schema, task: Task) -> dict[str, Any]:
         "the categorical features": list(dict.fromkeys(column.name for column in schema.categorical)),
         "the features whose spelling counts": schema.spelled,
         "the classes": digest(*task.classes) if isinstance(task, LabelTask) else None,
+        **({"the word vectors": digest(*(vectors[name] for name in sorted(vectors)))} if vectors else {}),
     }
 
 

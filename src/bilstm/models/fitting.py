@@ -44,9 +44,13 @@ class FitData:
         """All sequences of several, one after the other."""
         if len(parts) == 1:
             return parts[0]
+        words = parts[0].data.words
+        if any(part.data.words is not words for part in parts):
+            raise ValueError("fit: all batches must have one table of words in common, the same Ragged")
         data = Ragged(
             np.concatenate([part.data.values for part in parts]),
             offsets_of(np.concatenate([part.data.lengths for part in parts])),
+            words,
         )
         targets = [part.targets for part in parts]
         weighted = any(each.weights is not None for each in targets)

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ import numpy.typing as npt
 from bilstm import optimizers, utils
 from bilstm.arguments import check_choice, check_count, check_fraction, refuse_unsupported
 from bilstm.callbacks import Callback, Callbacks, History, Logs
-from bilstm.engine.library import LayerStruct
 from bilstm.engine.losses import LOSSES, TargetKind
 from bilstm.engine.network import Network
 from bilstm.engine.plans import PRECISIONS
@@ -26,8 +25,9 @@ from bilstm.layers import (
     Embedding,
     Input,
     Layer,
-    Reverse,
+    Padding,
     WeightSpec,
+    WordEncoder,
     from_json,
     to_json,
 )
@@ -46,6 +46,7 @@ from bilstm.models.fitting import (
     run_epochs,
 )
 from bilstm.models.forms import batch_size_of, is_small, refuse_steps, verbosity_of
+from bilstm.models.lookahead import LookAhead, LookAheadStream
 from bilstm.models.predictor import Predictor
 from bilstm.models.stream import Stream
 from bilstm.models.targets import make_targets
@@ -53,9 +54,10 @@ from bilstm.models.truncation import check_truncation, train_in_chunks
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, offsets_of
 
 # Metric names -> the column of a score that holds their sum.
+_RIGHT = 2
 _METRICS = {
-    "acc": 2,
-    "accuracy": 2,
+    "acc": _RIGHT,
+    "accuracy": _RIGHT,
     "mse": 3,
     "mean_squared_error": 3,
     "mae": 4,
@@ -111,6 +113,7 @@ class Sequential:
         self._specs: list[list[WeightSpec]] = []
         self._input: Input | None = None
         self._mask_value: float | None = None  # of steps that are left out
+        self._padding: Padding | None = None
         self.optimizer: optimizers.Optimizer | None = None
         self.loss: str | None = None
         self.metrics: list[str] = []
@@ -167,11 +170,10 @@ class Sequential:
             self._build(self.input_features, keep, draw=draw)
 
     def _build(self, features: int, keep: Sequence[FloatArray] = (), *, draw: bool = True) -> None:
-        plans: list[LayerStruct] = []
         specs: list[list[WeightSpec]] = []
         width = features
         initial: list[FloatArray] = []
-        for index, layer in enumerate(self.layers):
+        for layer in self.layers:
             output = layer.output_features(width)
             specs.append(layer.weight_specs(width))
             if sum(spec.size for spec in specs[-1]) > _MOST_PARAMETERS:
@@ -182,20 +184,19 @@ class Sequential:
                 initial += layer.initial_weights(width, self.random)
             else:
                 initial += [np.zeros(spec.shape, np.float32) for spec in specs[-1]]
-            if isinstance(layer, Reverse):
-                structure.reverse(plans[-1])
-            elif plan := layer.plan(index, width):
-                plans.append(plan)
             width = output
+        plans = structure.plan_layers(self.layers, features)
         if not plans:
             return
+        padding = structure.padding_of(self.layers)
         self.network = Network(plans, features)
+        self._padding = padding
         self._specs = specs
         self._mask_value = structure.mask_value_of(self.layers[0])
         self.weights_per_step = sum(
             spec.size
             for layer, own in zip(self.layers, specs, strict=True)
-            if not isinstance(layer, (Embedding, ColumnEmbedding))
+            if not isinstance(layer, (Embedding, ColumnEmbedding, WordEncoder))
             for spec in own
         )
         self.input_features = features
@@ -342,7 +343,9 @@ class Sequential:
             loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
                 "mean_squared_error" ("mse"), "mean_absolute_error" ("mae") or "huber" (with a delta of 1); where the
                 last layer is a `CRF`, "crf_likelihood" ("crf").
-            metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae").
+            metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae"). After a
+                `CRF`, the accuracy of `evaluate` and of validation is that of the labels that are predicted, see
+                `predict_classes`; while training, that of the likeliest label of each step.
             recompute: whether training keeps less of a batch in memory, for very long sequences, and computes it
                 again: a recurrent layer needs a half to a third as much, and up to a third more time. The results
                 are the same to the last bit.
@@ -563,7 +566,7 @@ class Sequential:
         if LOSSES[self.loss].targets is not TargetKind.PROBABILITIES:
             return None
         rows = x.shape[:1] if network.one_row_each else x.shape[:2]
-        if y.shape != (*rows, network.outputs) or x.shape[2] != network.features or self._mask_value is not None:
+        if y.shape != (*rows, network.outputs) or x.shape[2] != network.features or self._changes_steps:
             return None
         self._choose_recompute(network)
         step = network.iteration if optimizer.scheduled else 0
@@ -612,6 +615,8 @@ class Sequential:
             raise ValueError("the model must be compiled first: compile(loss=…)")
         data = as_ragged(x)
         network = self._network_for(data)
+        if self._padding is not None:
+            raise ValueError(f"{self._padding!r} is for predictions: a model with it is neither trained nor scored")
         check_finite(data)
         unmasked, kept = self._unmasked(data)
         targets = make_targets(
@@ -626,6 +631,11 @@ class Sequential:
             complete=complete,
         )
         return FitData.all_of(unmasked, targets)
+
+    @property
+    def _changes_steps(self) -> bool:
+        """Whether the network reads other steps than those that are given."""
+        return self._mask_value is not None or self._padding is not None
 
     def _unmasked(self, data: Ragged) -> tuple[Ragged, npt.NDArray[np.bool_] | None]:
         """The sequences without their masked steps, and (total_steps,) which steps are kept; None: all.
@@ -644,7 +654,7 @@ class Sequential:
             raise UserError(
                 f"sequence {empty[0]} of x has only masked steps, with the value {self._mask_value:g}: leave it out"
             )
-        return Ragged(data.values[kept], offsets), kept
+        return data.take_steps(kept, offsets), kept
 
     # --- Evaluation ----------------------------------------------------------------------------------------------
 
@@ -704,11 +714,19 @@ class Sequential:
         return self.logs_of(scores) if return_dict else self._as_list(scores)
 
     def score(self, validation: FitData, context: CallbackContext = SILENT, precision: str = "float32") -> Scores:
-        """The engine's (5,) sums over the chosen sequences; see `Network.train`."""
+        """The engine's (5,) sums over the chosen sequences; see `Network.train`. After a `CRF`, a row is right if the
+        label of its sequence's likeliest labels is.
+        """
         network, loss, sums = self._built_network(), str(self.loss), np.zeros(5)
+        # What is right after a CRF are the labels that it predicts, rather than the likeliest one of each step.
+        decoded = decoding.decodes(self) and any(_METRICS[name] == _RIGHT for name in self.metrics)
 
         def add(chunk: slice) -> Logs:
-            sums[:] += network.evaluate(*validation.take(chunk, network.one_row_each), loss, precision)
+            data, targets = validation.take(chunk, network.one_row_each)
+            scores = network.evaluate(data, targets, loss, precision)
+            if decoded:
+                scores[_RIGHT] = decoding.count_right(network, data, targets, precision)
+            sums[:] += scores
             return self.logs_of(sums)
 
         context.over("test", validation.data.lengths[validation.chosen], self.weights_per_step, add)
@@ -749,7 +767,7 @@ class Sequential:
             refuse_steps("predict", "steps", steps)
             refuse_unsupported("predict", keywords, _QUEUES)
         check_choice("predict", "precision", precision, PRECISIONS)
-        plain = not verbose and batch_size is None and callbacks is None and self._mask_value is None
+        plain = not verbose and batch_size is None and callbacks is None and not self._changes_steps
         if plain and is_small(x) and self.network is not None and not self.splits:
             return self.network.predict_equal(x, precision)
         data = as_ragged(x)
@@ -773,42 +791,65 @@ class Sequential:
             precision: of the weights, as for `evaluate`.
 
         Raises:
-            ValueError: the model is not built, has two outputs as after Bidirectional(merge_mode=None), or masks steps;
-                or another precision.
+            ValueError: the model is not built, has two outputs as after Bidirectional(merge_mode=None), or masks or
+                pads steps; or another precision.
         """
         if self.network is None:
             raise ValueError("predictor: the model is not built: give its first layer an input_shape, or call build")
         if self.splits:
             raise ValueError("predictor: Bidirectional(merge_mode=None) has two outputs: use predict")
-        if self._mask_value is not None:
-            raise ValueError(f"predictor: {self.layers[0]!r} leaves out masked steps: use predict")
+        if self._changes_steps:
+            raise ValueError(f"predictor: {self.layers[0]!r} leaves out or adds steps: use predict")
         check_count("predictor", "sequences", sequences)
         check_count("predictor", "steps", steps)
         check_choice("predictor", "precision", precision, PRECISIONS)
         return Predictor(self.network, sequences, steps, precision)
 
-    def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream:
+    @overload
+    def stream(self, *, sequences: int = 1, precision: str = "float32") -> Stream: ...
+    @overload
+    def stream(self, *, look_ahead: LookAhead, block: int = 1, precision: str = "float32") -> LookAheadStream: ...
+    def stream(
+        self,
+        *,
+        sequences: int | None = None,
+        look_ahead: LookAhead | None = None,
+        block: int | None = None,
+        precision: str = "float32",
+    ) -> Stream | LookAheadStream:
         """For sequences that have not ended: predicts them piece by piece, and carries the recurrent states.
 
         Args:
-            sequences: how many are open at a time.
+            sequences: how many are open at a time, 1 if left out; without `look_ahead` only.
+            look_ahead: None: for layers that read forward, an output at once for each step. Else how many steps an
+                output waits for, from 0, or "all" for the sequence's end: layers may then read backward, too.
+            block: with `look_ahead`, how many steps become final together, 1 if left out.
             precision: of the weights, as for `evaluate`.
+
+        Returns:
+            A `Stream`, or with `look_ahead` a `LookAheadStream`.
 
         Raises:
             ValueError: the model is not built, masks steps, or has a layer that waits for the end of its sequence, such
-                as Bidirectional; or another precision.
+                as a CRF or, without `look_ahead`, Bidirectional; or another precision.
         """
         if self.network is None:
             raise ValueError("stream: the model is not built: give its first layer an input_shape, or call build")
+        if look_ahead is not None:
+            if sequences is not None:
+                raise ValueError("stream: with look_ahead, sequences are opened by their keys: leave sequences out")
+            return LookAheadStream(self, look_ahead, 1 if block is None else block, precision)
+        if block is not None:
+            raise ValueError("stream: block is for streams with look_ahead: leave it out")
         for layer in self.layers:
             if layer.needs_whole_sequence:
                 raise ValueError(
                     f"stream: {layer!r} cannot work step by step: only layers that read forward and keep what they "
-                    f"know in a state can"
+                    f"know in a state can, or others with look_ahead"
                 )
         if self._mask_value is not None:
             raise ValueError(f"stream: {self.layers[0]!r} leaves out masked steps: leave them out of x instead")
-        check_count("stream", "sequences", sequences)
+        sequences = 1 if sequences is None else check_count("stream", "sequences", sequences)
         check_choice("stream", "precision", precision, PRECISIONS)
         return Stream(self, sequences, self.network.state_width, precision)
 
@@ -868,6 +909,10 @@ class Sequential:
     def predict_rows(self, data: Ragged, context: CallbackContext = SILENT, precision: str = "float32") -> FloatArray:
         """(total_steps or n_sequences, outputs) float32: the rows of all sequences one after the other."""
         network = self._network_for(data)
+        if self._padding is not None:
+            padded, own = self._padding.extended(data)
+            rows = self._predict_unmasked(network, padded, context, precision)
+            return rows if network.one_row_each else rows[own]
         unmasked, kept = self._unmasked(data)
         if kept is not None:
             rows = self._predict_unmasked(network, unmasked, context, precision)

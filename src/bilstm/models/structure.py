@@ -21,10 +21,12 @@ from bilstm.layers import (
     Layer,
     Masking,
     MaxPooling1D,
+    Padding,
     Recurrent,
     Reverse,
     SpatialDropout1D,
     WeightSpec,
+    WordEncoder,
 )
 
 if TYPE_CHECKING:
@@ -57,8 +59,12 @@ def check_follows(layer: Layer, layers: Sequence[Layer]) -> None:
         raise ValueError("Sequential: no layer can follow a CRF")
     if isinstance(layer, Reverse) and not (layers and _returns_sequences(layers[-1])):
         raise ValueError("Reverse must directly follow a recurrent layer with return_sequences=True")
+    if isinstance(layer, WordEncoder) and not all(isinstance(other, Input) for other in layers):
+        raise ValueError("Sequential: WordEncoder must come first, since it reads indices of words in the input")
     if layers and isinstance(layer, Input):
         raise ValueError("Sequential: Input must come first")
+    if layers and isinstance(layer, Padding):
+        raise ValueError(f"Sequential: {layer!r} must be the first layer, since it adds steps to the input")
     if layers and mask_value_of(layer) is not None:
         raise ValueError(f"Sequential: {layer!r} must be the first layer, since it leaves out steps of the input")
     summary = next((other for other in layers if not other.returns_rows_per_step()), None)
@@ -111,6 +117,39 @@ def mask_value_of(layer: Layer) -> float | None:
     if isinstance(layer, Masking):
         return layer.mask_value
     return 0.0 if isinstance(layer, Embedding) and layer.mask_zero else None
+
+
+def plan_layers(layers: Sequence[Layer], features: int) -> list[LayerStruct]:
+    """The layers as the engine reads them, for inputs of this number of features."""
+    plans, width = list[LayerStruct](), features
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Reverse):
+            reverse(plans[-1])
+        elif plan := layer.plan(index, width):
+            plans.append(plan)
+        width = layer.output_features(width)
+    return plans
+
+
+def padding_of(layers: Sequence[Layer]) -> Padding | None:
+    """The layer that extends sequences, if there is one.
+
+    Raises:
+        ValueError: it does not go with another layer; the message names both.
+    """
+    first, *others = layers
+    if not isinstance(first, Padding):
+        return None
+    for layer in others:
+        if returns_reversed(layer) or isinstance(layer, CRF):
+            raise ValueError(f"Sequential: {layer!r} cannot follow {first!r}")
+    return first
+
+
+def returns_reversed(layer: Layer) -> bool:
+    """Whether the layer returns its rows in the order of a backward reading, the last step's first."""
+    inside = layer.forward if isinstance(layer, Bidirectional) else layer
+    return isinstance(inside, Recurrent) and inside.go_backwards and inside.return_sequences
 
 
 def reverse(recurrent: LayerStruct) -> None:

@@ -11,7 +11,7 @@ from bilstm.engine.network import DIVERGED, Network
 from bilstm.layers import Layer
 from bilstm.models.fitting import FitData, Scores
 from bilstm.optimizers import Optimizer
-from bilstm.ragged import IndexArray, Ragged, offsets_of
+from bilstm.ragged import IndexArray, offsets_of
 
 
 def check_truncation(layers: Sequence[Layer]) -> None:
@@ -63,7 +63,7 @@ def train_in_chunks(
         for start, alive, rows, lengths in _chunks(training.data.offsets, batch, steps):
             own = states[alive]  # which becomes those after the chunk
             score = network.gradient(
-                Ragged(training.data.values[rows], offsets_of(lengths)),
+                training.data.take_steps(rows, offsets_of(lengths)),
                 training.targets.take(rows),
                 loss,
                 training=True,

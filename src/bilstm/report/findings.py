@@ -74,7 +74,7 @@ def examine(
     if isinstance(task, QuantityTask):
         totals = Residuals(task, [each["rmse"] for each in scores["per_quantity"].values()], seed)
     else:
-        totals = LabelTotals(task, scores["temperature"])
+        totals = LabelTotals(task, scores["temperature"] if task.plain else 1.0)
     for sequences, steps, outputs in model.output_chunks(dataset.values):
         rows = sequences if task.per_sequence else steps
         totals.add(dataset.known[rows], outputs)

@@ -61,7 +61,7 @@ def step_importance(
     windows = _windows(len(own), sizes)
     repeats = min(REPLACEMENTS, MOST_STEPS // (len(windows) * len(own)))
     rng = np.random.default_rng([seed, 3, sequence])
-    intact = predict(Ragged.from_sequences([own])).values
+    intact = predict(values[[sequence]]).values
     outputs = np.stack([predict(_replaced(values, sequence, windows, rng)).values for _ in range(repeats)])
     drops = belief(task, intact, intact)[0] - np.stack([belief(task, intact, rows) for rows in outputs])
     medians = np.median(drops, axis=0)
@@ -108,7 +108,7 @@ def _replaced(values: Ragged, sequence: int, windows: list[tuple[int, int]], rng
     altered = np.repeat(own[np.newaxis], len(windows), axis=0)
     for copy, (start, stop) in zip(altered, windows, strict=True):
         copy[start:stop] = steps_of_others(values, sequence, stop - start, rng, "any")
-    return Ragged.from_padded(altered)
+    return Ragged.from_padded(altered).with_words(values.words)
 
 
 def _profile(length: int, windows: list[tuple[int, int]], drops: Scores) -> Scores:

@@ -119,7 +119,7 @@ class ContextReach:
             return None
         positions = list(zip(cuts.sequences.tolist(), cuts.steps.tolist(), strict=True))
         altered = [_altered(side, data.values, *position, self._rng) for position in positions]
-        batch = Ragged.from_sequences([steps for steps, _ in altered])
+        batch = Ragged.from_sequences([steps for steps, _ in altered]).with_words(data.values.words)
         outputs = predict(batch)
         edges = _edges(int(data.values.lengths.max()))
         sums = np.zeros((3, len(positions), len(edges) - 1))  # steps, their scores, and their scores with full context

@@ -86,7 +86,7 @@ def _spans(task: LabelTask, outputs: Outputs, offsets: IndexArray) -> Iterator[M
 def _events(model: TrainedModel, question: Question, outputs: Outputs) -> Iterator[Mark]:
     assert isinstance(model.task, LabelTask)
     offsets = question.data.values.offsets
-    for runs in find_runs(model, question.data, question.options.background, outputs):
+    for runs in find_runs(model, question.data, question.options, outputs)[2]:
         sequences = np.searchsorted(offsets, runs.first, "right") - 1
         for index, sequence in enumerate(sequences.tolist()):
             ends = int(runs.first_step[index]), int(runs.last_step[index])

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.model import TrainedModel
 from bilstm.model.predictions import PredictionOptions
-from bilstm.model.streaming import LineStream
+from bilstm.model.streaming import SequenceLines
 from bilstm.serving.guard import Places, Receive, Send
 from bilstm.serving.settings import Settings
 
@@ -68,7 +68,7 @@ class LineResponse(Response):
         self._settings, self._places, self._stopping, self._count = settings, places, stopping, count
         self._answers: list[bytes] = []
         on_error = self._report if skip else None
-        self._stream = LineStream(self._answers.append, model, options, on_error, "the stream")
+        self._stream = SequenceLines(self._answers.append, model, options, on_error, "the stream")
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         with self._places:

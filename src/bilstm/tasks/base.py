@@ -67,7 +67,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """The number of outputs of a network for this task."""
+        """The number of columns of the `Outputs` of a model for this task."""
 
     @abstractmethod
     def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
@@ -97,9 +97,18 @@ class Task(ABC):
     def head(self, class_weight: Any = None) -> Head:
         """The last layer, and how the network is trained."""
 
-    def with_output(self, output: str, scheme: str | None = None) -> Self:
+    def with_output(self, output: str, scheme: str | None = None, train_scheme: str | None = None) -> Self:
         """The task with another output, see `TrainingOptions`; only labels of time steps have a choice."""
         return self
+
+    @property
+    def plain(self) -> bool:
+        """Whether the outputs of a model are its network's as they are, so that their temperature can be undone."""
+        return True
+
+    def restored(self, outputs: Outputs, offsets: IndexArray) -> Outputs:
+        """A network's outputs for the steps of sequences as outputs for the task's labels."""
+        return outputs
 
     @abstractmethod
     def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:

@@ -21,10 +21,11 @@ from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.metrics import ClassScores, is_bio
-from bilstm.metrics.schemes import SCHEMES
+from bilstm.metrics.schemes import SCHEMES, follows_scheme
 from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Head, Task
 from bilstm.tasks.classweights import row_weights
+from bilstm.tasks.learnedtags import LearnedTags, tells_all
 from bilstm.tasks.outputs import Outputs
 
 MOST_CLASSES = 10_000
@@ -37,6 +38,20 @@ def label_text(text: str | None, missing: frozenset[str] = MISSING_LABELS) -> st
     return None if text in missing else text
 
 
+def possible_labels(text: str | None, missing: frozenset[str], separator: str | None) -> list[str]:
+    """The labels that a cell names, each once, of which one is right; none where it is a missing value."""
+    label = label_text(text, missing)
+    if label is None or separator is None:
+        return [] if label is None else [label]
+    parts = (label_text(part, missing) for part in label.split(separator))
+    return list(dict.fromkeys(part for part in parts if part is not None))
+
+
+def _are_numbers(texts: Iterable[str]) -> bool:
+    """Whether all labels are whole numbers."""
+    return all(re.fullmatch(r"-?[0-9]{1,18}([.]0+)?", text) for text in texts)
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelTask(Task):
     """One label for each time step or sequence, learned by cross-entropy or, for steps, by the likelihood of a `CRF`.
@@ -47,9 +62,12 @@ class LabelTask(Task):
     Attributes:
         classes: the labels as text, sorted; as numbers if all are whole numbers.
         type: what the labels are in Python: "text", "integer" or "boolean".
-        output: "softmax", or "crf" where the labels of a sequence are predicted together.
-        scheme: the scheme of the labels whose forbidden transitions a CRF never predicts, one of
-            `bilstm.metrics.schemes.SCHEMES`; None: all transitions are possible.
+        output: "softmax", or "crf" or "constrained" where the labels of a sequence are predicted together.
+        scheme: the scheme of the labels, one of `bilstm.metrics.schemes.SCHEMES`, whose forbidden transitions are never
+            predicted then; None: all transitions are possible.
+        train_scheme: the scheme of the tags that the network learns instead of the labels; None: it learns these.
+        separator: what is between labels in cells that name several, of which one is right, such as `A|B`. Only a CRF
+            learns from these; as an answer to compare with they are unlabelled. None: each cell is one label.
     """
 
     what: ClassVar[str] = "label"
@@ -57,13 +75,33 @@ class LabelTask(Task):
     type: str = "text"
     output: str = "softmax"
     scheme: str | None = None
+    train_scheme: str | None = None
+    separator: str | None = None
 
     @classmethod
-    def find(cls, table: Table, column: str, per_sequence: bool, classes: Iterable[Any] | None = None) -> Self:
+    def named(cls, column: str, labels: Sequence[str]) -> Self:
+        """The task of predicting one of these labels for each time step, in a column that need not exist."""
+        texts = list(labels)
+        if {text.lower() for text in texts} == {"false", "true"}:
+            return cls((column,), False, ("false", "true"), "boolean")
+        numbers = _are_numbers(texts)
+        classes = sorted({whole_number(text) for text in texts}, key=int) if numbers else sorted(texts)
+        return cls((column,), False, tuple(classes), "integer" if numbers else "text")
+
+    @classmethod
+    def find(
+        cls,
+        table: Table,
+        column: str,
+        per_sequence: bool,
+        classes: Iterable[Any] | None = None,
+        separator: str | None = None,
+    ) -> Self:
         """The task of predicting a column's labels.
 
         Args:
             classes: all labels that there are; None: those of the column.
+            separator: what is between labels in cells that name several; None: each cell is one label.
 
         Raises:
             UserError: there are fewer than two, or so many that they are not classes.
@@ -76,10 +114,10 @@ class LabelTask(Task):
             known = read_cells(list(classes))
             kind, typed, cells = known.kind, True, known.texts()
         missing = table.missing_labels
-        texts = list(dict.fromkeys(text for cell in cells if (text := label_text(cell, missing)) is not None))
+        texts = list(dict.fromkeys(text for cell in cells for text in possible_labels(cell, missing, separator)))
         if not typed and {text.lower() for text in texts} == {"false", "true"}:
             kind, texts = "boolean", ["false", "true"]
-        numbers = all(re.fullmatch(r"-?[0-9]{1,18}([.]0+)?", text) for text in texts)
+        numbers = _are_numbers(texts)
         if numbers:
             texts = sorted({whole_number(text) for text in texts}, key=int)
         if len(texts) < 2:
@@ -95,7 +133,8 @@ class LabelTask(Task):
             )
         strings = kind == "text" and typed
         type_ = "boolean" if kind == "boolean" else "integer" if numbers and not strings else "text"
-        return cls((column,), per_sequence, tuple(texts if numbers else sorted(texts)), type_)
+        classes = tuple(texts if numbers else sorted(texts))
+        return cls((column,), per_sequence, classes, type_, separator=separator)
 
     @property
     def outputs(self) -> int:
@@ -109,6 +148,19 @@ class LabelTask(Task):
         return np.array(self.classes, np.int64 if self.type == "integer" else np.str_)
 
     @cached_property
+    def learned_tags(self) -> LearnedTags | None:
+        """What the network learns instead of the labels, if it does."""
+        if self.train_scheme is None:
+            return None
+        assert self.scheme is not None
+        return LearnedTags(self.classes, self.scheme, self.train_scheme)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The labels that the network has outputs for."""
+        return self.learned_tags.names if self.learned_tags else self.classes
+
+    @cached_property
     def spans(self) -> bool:
         """Whether the labels mark spans: tags such as B-X, I-X and O."""
         return not self.per_sequence and is_bio(self.classes)
@@ -116,7 +168,7 @@ class LabelTask(Task):
     def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         (name,) = self.columns
         codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
-        known = _Codes(self.classes, table.missing_labels, ignore_case=self.type == "boolean")
+        known = _Codes(self.classes, table.missing_labels, ignore_case=self.type == "boolean", separator=self.separator)
         counts, rows = np.zeros(0, np.int64), dict[str, int]()
         for start, stop in table.blocks():
             texts = table.texts(name, start, stop)
@@ -149,10 +201,17 @@ class LabelTask(Task):
         # By accuracy, an epoch that forgets the rare classes could be the best.
         metrics = ("accuracy",) if class_weight is None else ()
         loss = "crf_likelihood" if self.output == "crf" else "sparse_categorical_crossentropy"
-        return Head(len(self.classes), loss, metrics)
+        return Head(len(self.learned), loss, metrics)
 
-    def with_output(self, output: str, scheme: str | None = None) -> Self:
-        return dataclasses.replace(self, output=output, scheme=scheme)
+    def with_output(self, output: str, scheme: str | None = None, train_scheme: str | None = None) -> Self:
+        return dataclasses.replace(self, output=output, scheme=scheme, train_scheme=train_scheme)
+
+    @property
+    def plain(self) -> bool:
+        return self.output != "constrained" and self.train_scheme is None
+
+    def restored(self, outputs: Outputs, offsets: IndexArray) -> Outputs:
+        return self.learned_tags.restore(outputs, offsets) if self.learned_tags else outputs
 
     def targets(self, truth: Truth, class_weight: Any, counted: Truth) -> Targets:
         known = np.where(truth < len(self.classes), truth, np.int32(-1)).astype(np.int32)
@@ -185,17 +244,28 @@ class LabelTask(Task):
             "classes": list(self.classes),
             "type": self.type,
             **({} if self.output == "softmax" else {"output": self.output, "scheme": self.scheme}),
+            **({} if self.train_scheme is None else {"scheme": self.scheme, "train_scheme": self.train_scheme}),
+            **({} if self.separator is None else {"separator": self.separator}),
         }
 
     @classmethod
     def from_json(cls, field: Fields, columns: tuple[str, ...], per_sequence: bool) -> Task:
-        output, scheme = field.get("output"), field.get("scheme")
-        if output not in (None, "crf") or (output and per_sequence):
+        output, scheme, learned = (field.get(name) for name in ("output", "scheme", "train_scheme"))
+        if output not in (None, "crf", "constrained") or (output and per_sequence):
             raise field.wrong("output")
-        if scheme is not None and (scheme not in SCHEMES or not output):
+        if scheme is not None and (scheme not in SCHEMES or not (output or learned)):
             raise field.wrong("scheme")
         classes, type_ = field.distinct_texts("classes"), field.text("type")
-        task = cls(columns, per_sequence, classes, type_, output or "softmax", scheme)
+        if learned is not None and (
+            per_sequence
+            or scheme is None
+            or learned not in SCHEMES
+            or not tells_all(learned, scheme)
+            or not follows_scheme(classes, scheme)
+        ):
+            raise field.wrong("train_scheme")
+        separator = None if field.get("separator") is None else field.text("separator")
+        task = cls(columns, per_sequence, classes, type_, output or "softmax", scheme, learned, separator)
         if len(task.classes) < 2 or len(columns) != 1:
             raise field.wrong("classes")
         if task.type not in _TYPES or (task.type == "boolean" and task.classes != ("false", "true")):
@@ -206,15 +276,19 @@ class LabelTask(Task):
 
 
 class _Codes(dict[Any, int]):
-    """Cells -> codes: -1 where there is no label, unseen labels after the classes; each cell is looked up once."""
+    """Cells -> codes: -1 where there is no label or several are possible, unseen labels after the classes; each cell is
+    looked up once."""
 
-    def __init__(self, classes: Sequence[str], missing: frozenset[str], *, ignore_case: bool) -> None:
+    def __init__(
+        self, classes: Sequence[str], missing: frozenset[str], *, ignore_case: bool, separator: str | None
+    ) -> None:
         self._lookup, self._classes, self._ignore_case = Lookup(classes), len(classes), ignore_case
-        self._missing = missing
+        self._missing, self._separator = missing, separator
         self.unseen: dict[str, int] = {}
 
     def __missing__(self, cell: Any) -> int:
-        text = label_text(cell, self._missing)
+        labels = possible_labels(cell, self._missing, self._separator)
+        text = labels[0] if len(labels) == 1 else None
         if text is not None and self._ignore_case:
             text = text.lower()
         code = -1 if text is None else self._lookup(text)

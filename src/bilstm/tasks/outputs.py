@@ -17,8 +17,9 @@ class Outputs:
 
     Attributes:
         values: (rows, outputs) float32: probabilities, or scaled quantities.
-        path: (rows,) int32, the likeliest labels of the rows' sequences as a whole (Viterbi), from a network that ends
-            with a `CRF`; None: each row has its own likeliest label.
+        path: (rows,) int32, the predicted labels where these are not each row's own likeliest one: the likeliest of
+            the rows' sequences as a whole (Viterbi), from a network that ends with a `CRF`, or of a scheme of tags that
+            was learned instead of theirs.
     """
 
     values: FloatArray

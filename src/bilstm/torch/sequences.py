@@ -1,106 +1,88 @@
-"""PyTorch's forms of batches, and the engine's: all time steps of a sequence, then those of the next."""
+"""The real steps of batches that callers give, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from bilstm.ragged import IndexArray, offsets_of
+from bilstm.ragged import offsets_of
+from bilstm.torch.compiling import outside_graphs
+from bilstm.torch.forms import Chosen, Rows, rows_of_nested, rows_of_packed, rows_of_padded
 
 
-@dataclass
-class Rows:
-    """A batch's steps, sequence by sequence.
+@outside_graphs
+def rows_of_any(
+    owner: str, input: Any, *, batch_first: bool, lengths: Any = None, mask: Any = None, prefix: bool = False
+) -> Rows:
+    """The real steps of any form of a batch, of which each sequence has at least one.
 
-    Attributes:
-        values: (total_steps, features).
-        offsets: (sequences + 1,) where each sequence begins.
-        shaped_like_input: from rows of outputs to the form that the input has.
-        order: (sequences,) the position in the caller's batch of each; None where it is the same.
-        batched: whether states have a dimension for sequences.
+    Args:
+        owner: what the messages begin with.
+        input: a PackedSequence, a jagged nested tensor, or a tensor as of `rows_of_padded`.
+        lengths: (sequences,) the number of each sequence's real steps, which are its first.
+        mask: (steps, sequences), or batch first (sequences, steps), not 0 for real steps, wherever they are.
+        prefix: whether a mask must be of each sequence's first steps.
+
+    Raises:
+        TypeError: the input is not of these forms.
+        ValueError: shapes contradict each other, or a sequence has no real step.
     """
-
-    values: Tensor
-    offsets: IndexArray
-    shaped_like_input: Callable[[Tensor], Any]
-    order: Tensor | None = None
-    batched: bool = True
-
-    @property
-    def count(self) -> int:
-        return len(self.offsets) - 1
-
-
-class _Permuted(torch.autograd.Function):
-    """Rows in another order. The gradient of an index_select would be a slow sum."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(order, inverse)
-        return rows.index_select(0, order)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        order, inverse = ctx.saved_tensors
-        return _permuted(gradient, inverse, order), None, None
-
-
-def _permuted(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    permuted: Tensor = _Permuted.apply(rows, order, inverse)
-    return permuted
-
-
-def rows_of_padded(input: Tensor, batch_first: bool) -> Rows | None:
-    """(steps, features), (steps, sequences, features) or, batch first, (sequences, steps, features); None: neither."""
-    if input.dim() == 2:
-        return Rows(input, np.array([0, len(input)]), lambda rows: rows, batched=False) if len(input) else None
-    if input.dim() != 3 or not input.numel():
-        return None
-    by_sequence = input if batch_first else input.transpose(0, 1)
-    count, steps, features = by_sequence.shape
-
-    def shaped(rows: Tensor) -> Tensor:
-        shaped = rows.view(count, steps, -1)
-        return shaped if batch_first else shaped.transpose(0, 1)
-
-    return Rows(by_sequence.reshape(-1, features), np.arange(count + 1) * steps, shaped)
+    if isinstance(input, PackedSequence) or (isinstance(input, Tensor) and input.is_nested):
+        if lengths is not None or mask is not None:
+            raise ValueError(f"{owner}: a PackedSequence or nested tensor has its own lengths: leave lengths, mask out")
+        rows = rows_of_packed(input) if isinstance(input, PackedSequence) else rows_of_nested(input)
+        if rows is None:
+            raise ValueError(f"{owner}: each step needs one dimension of features")
+        if not np.diff(rows.offsets).all():
+            raise ValueError(f"{owner}: sequence {int(np.diff(rows.offsets).argmin())} has no steps: leave it out")
+        return rows
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{owner}: a Tensor or a PackedSequence is needed, not {type(input).__name__}")
+    rows = rows_of_padded(input, batch_first)
+    if rows is None:
+        form = "(sequences, steps, features)" if batch_first else "(steps, sequences, features)"
+        raise ValueError(f"{owner}: a batch has shape {form}, none of them 0, not {tuple(input.shape)}")
+    if lengths is None and mask is None:
+        return rows
+    if lengths is not None and mask is not None:
+        raise ValueError(f"{owner}: give lengths or a mask, not both")
+    steps = int(rows.offsets[1])
+    kept = _kept_lengths(owner, lengths, rows, steps) if mask is None else _kept_mask(owner, mask, rows, batch_first)
+    counts = kept.sum(axis=1)
+    if not counts.all():
+        raise ValueError(f"{owner}: sequence {int(counts.argmin())} has no real steps: leave it out")
+    if prefix and (kept[:, 1:] > kept[:, :-1]).any():
+        wrong = int((kept[:, 1:] > kept[:, :-1]).any(axis=1).argmax())
+        raise ValueError(f"{owner}: the mask must be on for the first steps of each sequence: of {wrong} it is not")
+    if kept.all():
+        return rows
+    return Rows(Chosen(offsets_of(counts), rows.form, np.flatnonzero(kept), kept.size), rows.data)
 
 
-def rows_of_packed(input: PackedSequence) -> Rows | None:
-    """Sequences in the order of the packed batch, longest first."""
-    sizes = input.batch_sizes.numpy()
-    if input.data.dim() != 2 or not len(sizes):
-        return None
-    lengths = np.searchsorted(-sizes, -np.arange(sizes[0]), side="left")
-    starts = offsets_of(sizes)[:-1]
-    steps, positions = np.arange(len(sizes)), np.arange(sizes[0])
-    there = steps < lengths[:, np.newaxis]
-    order = torch.from_numpy((starts + positions[:, np.newaxis])[there])
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order))
-
-    def packed(rows: Tensor) -> PackedSequence:
-        data = _permuted(rows, inverse, order)
-        return PackedSequence(data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
-
-    return Rows(_permuted(input.data, order, inverse), offsets_of(lengths), packed, input.sorted_indices)
+def _kept_lengths(owner: str, lengths: Any, rows: Rows, steps: int) -> npt.NDArray[np.bool_]:
+    array = np.asarray(lengths.cpu() if isinstance(lengths, Tensor) else lengths)
+    if array.size != rows.count or array.dtype.kind not in "iu":
+        raise ValueError(f"{owner}: {rows.count} sequences need as many whole numbers as lengths, not {lengths!r:.100}")
+    if array.min() < 0 or array.max() > steps:
+        raise ValueError(
+            f"{owner}: lengths must be from 1 to {steps}, the number of steps, not {array.tolist()!s:.100}"
+        )
+    return np.arange(steps) < array.reshape(-1, 1)
 
 
-def rows_of_nested(input: Tensor) -> Rows | None:
-    """A jagged nested tensor of shape (sequences, steps of each, features)."""
-    values: Tensor = input.values()
-    offsets: Tensor = input.offsets()
-    if values.dim() != 2 or input.dim() != 3:
-        return None
-
-    def nested(rows: Tensor) -> Tensor:
-        nested: Tensor = torch.nested.nested_tensor_from_jagged(rows, offsets)
-        return nested
-
-    return Rows(values, offsets.numpy().astype(np.int64), nested)
+def _kept_mask(owner: str, mask: Any, rows: Rows, batch_first: bool) -> npt.NDArray[np.bool_]:
+    array = np.asarray(mask.detach().cpu() if isinstance(mask, Tensor) else mask)
+    steps = int(rows.offsets[1])
+    shape: tuple[int, ...] = (rows.count, steps) if batch_first else (steps, rows.count)
+    if not rows.batched:
+        shape = (steps,)
+    if array.shape != shape:
+        raise ValueError(f"{owner}: the mask must have shape {shape}, not {array.shape}")
+    kept: npt.NDArray[np.bool_] = array.astype(bool)
+    if not rows.batched:
+        return kept[np.newaxis]
+    return kept if batch_first else kept.T

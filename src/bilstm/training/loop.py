@@ -384,8 +384,9 @@ class _Run:
 
 
 def _arrays(part: FitData) -> tuple[Any, ...]:
-    targets = part.targets
-    return part.data.values, part.data.offsets, targets.labels, targets.values, targets.weights
+    data, targets = part.data, part.targets
+    words = () if data.words is None else (data.words.values, data.words.offsets)
+    return data.values, data.offsets, *words, targets.labels, targets.values, targets.weights
 
 
 def batches_by_length(lengths: IndexArray, batch_size: int, random: np.random.Generator) -> Iterator[IndexArray]:

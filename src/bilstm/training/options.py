@@ -18,8 +18,9 @@ from bilstm.training.loop import LoopOptions, check_positive, use_python_numbers
 
 DIRECTIONS = ("both", "forward", "backward", "none")
 CELLS = ("lstm", "gru", "simple")
+CHARACTERS = ("none", "lstm", "conv")
 POOLINGS = ("mean", "max", "attention", "last")
-OUTPUTS = ("softmax", "crf")
+OUTPUTS = ("softmax", "constrained", "crf")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,23 @@ class TrainingOptions(LoopOptions):
         conv: convolutions in front of the recurrent layers, as filters x kernel size: "64x5" makes of each step and the
             two before and after it 64 features, with relu, and with direction "forward" of the step and the four before
             it; "64x5+64x3" puts another after it (see `Conv1D`). None, or "none": without. Not with direction "none".
-        output: for one label for each step, how labels are predicted: "softmax", each step on its own, or "crf", those
-            of a sequence together, with scores for each transition (see `CRF`). Sequences are then never cut in
-            training, and probabilities are not calibrated.
-        scheme: with output "crf", the scheme of the labels, whose forbidden transitions are never predicted: one of
-            "IO", "IOB1", "IOB2" (or "BIO"), "IOE1", "IOE2", "IOBES" (or "BIOES"), "BILOU" and "BMES"; "none": all
-            transitions are allowed; None: detected. Transitions that occur in the data are always allowed.
+        characters: how the characters of words become a part of a step: "lstm", by a bidirectional LSTM over each word
+            (Lample et al. 2016), "conv", by a convolution and its maximum (Ma & Hovy 2016), or "none"; None: "conv" for
+            a feature whose spelling counts. Of several such features, the first; if there is none, the first text.
+        unknown_rate: the share of words that training treats as unknown, besides those below the frequency threshold.
+        freeze_vectors: whether training leaves word vectors that are read from a file as they are.
+        output: for one label for each step, how labels are predicted: "softmax", each step on its own; "crf", those of
+            a sequence together, with scores for each transition (see `CRF`): sequences are then never cut in training,
+            and probabilities are not calibrated; or "constrained", which is trained as "softmax" and predicts those
+            labels of a sequence that are likeliest among all that the scheme of tags such as B-X and I-X allows. None:
+            "crf" for tags of a scheme, in sequences of up to 300 steps and with no option that needs a softmax
+            (class_weight, calibrate, window, direction "none"); otherwise "softmax".
+        scheme: with output "crf" or "constrained", or with `train_scheme`, the scheme of the labels, whose forbidden
+            transitions are never predicted: one of "IO", "IOB1", "IOB2" (or "BIO"), "IOE1", "IOE2", "IOBES" (or
+            "BIOES"), "BILOU" and "BMES"; "none": all transitions are allowed; None: detected. Transitions that occur
+            in the data are always allowed.
+        train_scheme: the scheme of the tags that are learned instead of the labels, such as "IOBES"; predictions are
+            tags of the labels' scheme again. None: the labels are learned as they are.
         dropout: share of values dropped before and after each recurrent layer.
         variational_dropout: whether a sequence (or a window of a long one) loses the same values at all of its steps,
             rather than others at each; Gal & Ghahramani 2016.
@@ -69,8 +81,12 @@ class TrainingOptions(LoopOptions):
     cell: str = "lstm"
     pooling: str | None = None
     conv: str | None = None
-    output: str = "softmax"
+    characters: str | None = None
+    unknown_rate: float = 0.0
+    freeze_vectors: bool = False
+    output: str | None = None
     scheme: str | None = None
+    train_scheme: str | None = None
     dropout: float = 0.3
     variational_dropout: bool = False
     embedding: int | None = None
@@ -93,8 +109,14 @@ class TrainingOptions(LoopOptions):
         if self.conv == "none":  # what a file of options or a comparison can say
             object.__setattr__(self, "conv", None)
         read_convolutions(self.conv)
-        check_choice("training", "output", self.output, OUTPUTS)
+        check_choice("training", "characters", self.characters, (None, *CHARACTERS))
+        check_fraction("training", "unknown_rate", self.unknown_rate)
+        check_choice("training", "freeze_vectors", self.freeze_vectors, (True, False))
+        check_choice("training", "output", self.output, (None, *OUTPUTS))
         object.__setattr__(self, "scheme", _checked_scheme(self.scheme))
+        if self.train_scheme is not None:
+            learned = _checked_scheme(self.train_scheme, "train_scheme")
+            object.__setattr__(self, "train_scheme", None if learned == "none" else learned)
         check_choice("training", "calibrate", self.calibrate, (None, True, False))
         check_fraction("training", "dropout", self.dropout)
         if self.validation_split is not None:
@@ -116,13 +138,13 @@ class TrainingOptions(LoopOptions):
             object.__setattr__(self, "class_weight", weights)
 
 
-def _checked_scheme(name: str | None) -> str | None:
+def _checked_scheme(name: str | None, option: str = "scheme") -> str | None:
     if name is None or str(name).lower() == "none":
         return name and "none"
     try:
         return scheme_name(name)
     except ValueError:
-        raise ValueError(f"training: scheme must be one of {', '.join(SCHEMES)} and none, not {name!r}") from None
+        raise ValueError(f"training: {option} must be one of {', '.join(SCHEMES)} and none, not {name!r}") from None
 
 
 def read_convolutions(text: str | None) -> list[tuple[int, int]]:

@@ -97,12 +97,12 @@ class WindowSource:
         offsets = offsets_of(self.lengths)
         self._all = None
         if np.array_equal(offsets[:-1], self._starts):  # one after the other, so they need no copy
-            self._all = Ragged(data.values, offsets)
+            self._all = data.take_steps(slice(None), offsets)
 
     def batch(self, chosen: IndexArray) -> FitData:
         """Some windows, by their indices."""
         if self._all is not None:
             return FitData(self._all, self._targets, chosen)
         steps = steps_between(self._starts[chosen], self._stops[chosen])
-        data = Ragged(self._data.values[steps], offsets_of(self.lengths[chosen]))
+        data = self._data.take_steps(steps, offsets_of(self.lengths[chosen]))
         return FitData.all_of(data, self._targets.take(steps))

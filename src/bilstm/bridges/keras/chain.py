@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilstm.bridges.refusals import RefusedError
+from bilstm.bridges.source import IN_FLOAT32
 from bilstm.errors import counted, shown
 
 _MODELS = ("Sequential", "Functional", "Model")
@@ -326,7 +327,7 @@ class Arguments:
             return
         if policy not in _PRECISIONS:
             raise self.refusal("dtype", value)
-        self.notes.append(f"{self.title}: Keras computed in {policy}; bilstm computes in float32")
+        self.notes.append(f"{self.title}: Keras computed in {policy}; {IN_FLOAT32}")
 
 
 def _only_these(allowed: Sequence[Any]) -> str:

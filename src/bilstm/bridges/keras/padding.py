@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bilstm.bridges.keras.translation import Translated
+from bilstm.bridges.source import Reach
 from bilstm.layers import (
     AveragePooling1D,
     Bidirectional,
@@ -17,19 +18,17 @@ from bilstm.layers import (
     MaxPooling1D,
     Recurrent,
 )
+from bilstm.models.structure import returns_reversed
 
 _AGREE = "so that ragged batches give the same predictions in Keras and here"
 
 
-def describe_padding(layers: Sequence[Translated], *, ragged: bool) -> tuple[bool, str]:
+def reach_of(layers: Sequence[Translated], *, ragged: bool) -> Reach:
     """Follow the mask through the layers, as Keras passes it on.
 
     Args:
         layers: the model's.
         ragged: whether its input is a RaggedTensor, which has no padding.
-
-    Returns:
-        Whether Keras and bilstm predict the same for every step of ragged batches, and a sentence about it.
     """
     masked = had_mask = ragged
     lost = ""  # the layer that passed no mask on
@@ -39,12 +38,14 @@ def describe_padding(layers: Sequence[Translated], *, ragged: bool) -> tuple[boo
             if _makes_mask(layer):
                 masked = had_mask = True
             if (what := _reads_padding(layer, masked)) and not ragged:
-                return False, _warning(title, what, lost if had_mask else None)
+                warning = _warning(title, what, lost if had_mask else None)
+                return Reach(agrees=False, masked=had_mask, sentence=warning)
             if masked and _loses_mask(layer) and not ragged:
                 masked, lost = False, title
     if had_mask:
-        return True, f"masks: no layer reads padding, {_AGREE}"
-    return True, f"masks: none; no layer reads padding after a sequence's end, {_AGREE} if it stands there"
+        return Reach(agrees=True, masked=True, sentence=f"masks: no layer reads padding, {_AGREE}")
+    sentence = f"masks: none; no layer reads padding after a sequence's end, {_AGREE} if it stands there"
+    return Reach(agrees=True, masked=False, sentence=sentence)
 
 
 def _warning(title: str, what: str, lost: str | None) -> str:
@@ -52,7 +53,7 @@ def _warning(title: str, what: str, lost: str | None) -> str:
     if lost is None:
         return (
             f"{begin} Here each sequence is read alone, as Keras reads one without padding; for the predictions that "
-            f"Keras made with padding, give the padded array"
+            f"Keras made with padding, convert with --padded-like-the-source, or give the padded array"
         )
     why = f" {lost} passes no mask on." if lost and lost != title else ""
     return f"{begin}{why} Here masked steps are left out; predictions agree for sequences without any"
@@ -64,10 +65,7 @@ def _makes_mask(layer: Layer) -> bool:
 
 def _loses_mask(layer: Layer) -> bool:
     """Whether Keras passes no mask on, or one that no longer lies over the right steps."""
-    if isinstance(layer, (Conv1D, MaxPooling1D, AveragePooling1D)):
-        return True
-    recurrent = layer.forward if isinstance(layer, Bidirectional) else layer
-    return isinstance(recurrent, Recurrent) and recurrent.go_backwards and recurrent.return_sequences
+    return isinstance(layer, (Conv1D, MaxPooling1D, AveragePooling1D)) or returns_reversed(layer)
 
 
 def _reads_padding(layer: Layer, masked: bool) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bilstm.bridges.keras.chain import SourceLayer, chain_of
 from bilstm.bridges.keras.container import Container, open_container
-from bilstm.bridges.keras.padding import describe_padding
+from bilstm.bridges.keras.padding import reach_of
 from bilstm.bridges.keras.translation import Translated, Translator
 from bilstm.bridges.refusals import RefusedError
+from bilstm.bridges.source import SourceFile
 from bilstm.errors import shown
 from bilstm.files import AnyPath
 from bilstm.layers import WeightSpec, to_json
@@ -24,6 +25,8 @@ from bilstm.ragged import FloatArray
 if TYPE_CHECKING:
     import h5py
 
+    from bilstm.bridges.checking import Check
+
 _LAYOUTS = {"keras": ".keras", "h5": ".h5", "weights": "weights of a .h5"}
 _SHAPES = ("batch_shape", "batch_input_shape")  # Keras 3's word, and Keras 2's
 _KNOWN = (  # names of arrays
@@ -32,34 +35,39 @@ _KNOWN = (  # names of arrays
 )
 
 
-@dataclass(frozen=True)
-class KerasFile:
+@dataclass(frozen=True, kw_only=True)
+class KerasFile(SourceFile):
     """What a Keras file holds.
 
     Attributes:
         model: the model, not compiled.
         path: the file.
-        layout: "keras", "h5" or "weights".
-        version: of the Keras that wrote it.
         layers: of each layer in the file its name, its class and what it became here.
         notes: what acts in training only and was left out, and similar remarks.
         agrees: whether ragged batches give the same predictions in Keras, where shorter sequences are padded.
         padding: a sentence about why.
+        steps: the number of time steps that the file fixes for each sequence; None: any.
+        layout: "keras", "h5" or "weights".
+        version: of the Keras that wrote it.
+        architecture: the JSON file that describes the model, where the file holds weights alone.
     """
 
-    model: Sequential
-    path: str
     layout: str
     version: str
-    layers: list[tuple[str, str, str]]
-    notes: list[str]
-    agrees: bool
-    padding: str = field(repr=False)
+    architecture: str | None = None
 
     @property
     def what(self) -> str:
         """Of what layout, and by what version."""
         return f"{_LAYOUTS[self.layout]} file of Keras {shown(self.version)[1:-1]}"
+
+    def check(self) -> Check:
+        """Compare predictions with Keras's, in a process of its own, where the version that reads the file is
+        installed: Keras 3 for its own, tf-keras (or an old Keras) for those of Keras 2.
+        """
+        from bilstm.bridges.keras.checking import check
+
+        return check(self)
 
 
 def read(path: Any, architecture: AnyPath | None = None) -> KerasFile:
@@ -78,20 +86,20 @@ def read(path: Any, architecture: AnyPath | None = None) -> KerasFile:
         return _read_live(path)
     with open_container(path, architecture) as container:
         sources = chain_of(container.config)
-        features, ragged, sources = _input_of(container.config, sources)
+        given, sources = _input_of(container.config, sources)
         translator = Translator(container.major)
         translated = translator.translate(sources)
-        weights = _weights(container, translated, features)
-        agrees, padding = describe_padding(translated, ragged=ragged)
+        weights = _weights(container, translated, given.features)
         return KerasFile(
-            model=_model(container.config, features, translated, weights),
+            model=_model(container.config, given.features, translated, weights),
             path=os.fspath(path),
-            layout=container.layout,
-            version=container.version,
             layers=[(each.source.name, each.source.class_name, _became(each)) for each in translated],
             notes=translator.notes,
-            agrees=agrees,
-            padding=padding,
+            reach=reach_of(translated, ragged=given.ragged),
+            steps=given.steps,
+            layout=container.layout,
+            version=container.version,
+            architecture=None if architecture is None else os.fspath(architecture),
         )
 
 
@@ -145,8 +153,17 @@ def _described(translated: Translated) -> list[dict[str, Any]]:
 # --- The input ------------------------------------------------------------------------------------------------------
 
 
-def _input_of(model: dict[str, Any], sources: list[SourceLayer]) -> tuple[int, bool, list[SourceLayer]]:
-    """The number of features, whether the input is ragged, and the layers after the input."""
+@dataclass(frozen=True)
+class _Input:
+    """A model's input: the number of features, that of steps if it is fixed, and whether it is a RaggedTensor."""
+
+    features: int
+    steps: int | None
+    ragged: bool
+
+
+def _input_of(model: dict[str, Any], sources: list[SourceLayer]) -> tuple[_Input, list[SourceLayer]]:
+    """The input, and the layers after it."""
     first, config = sources[0], model["config"]
     is_input = first.class_name == "InputLayer"
     shape = next((first.config[name] for name in _SHAPES if first.config.get(name)), None)
@@ -167,7 +184,7 @@ def _input_of(model: dict[str, Any], sources: list[SourceLayer]) -> tuple[int, b
         raise RefusedError(f"its input has the shape {shown(tuple(shape))[1:-1]}; bilstm reads sequences, {sizes}")
     if is_input and first.config.get("sparse"):
         raise RefusedError(f"{first.title}: sparse=True is not supported")
-    return features, is_input and first.config.get("ragged") is True, rest
+    return _Input(features, shape[1], is_input and first.config.get("ragged") is True), rest
 
 
 # --- Weights --------------------------------------------------------------------------------------------------------

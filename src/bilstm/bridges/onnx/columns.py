@@ -8,6 +8,7 @@ from onnx import TensorProto
 from bilstm.bridges.onnx.graph import ML, Graph
 from bilstm.data.features import CategoricalColumn, whole_number
 from bilstm.data.schema import Schema
+from bilstm.data.spelling import VECTOR
 from bilstm.errors import UserError, listed
 from bilstm.tasks import LabelSetTask, LabelTask, QuantityTask, Task
 
@@ -21,11 +22,19 @@ def column_inputs(schema: Schema) -> dict[str, tuple[int, int | None]]:
     Raises:
         UserError: a feature cannot be encoded by ONNX's operators, or its name is taken.
     """
-    if schema.spelled:
+    if schema.spelled or schema.characters:
+        spelled = schema.spelled or [schema.characters.name] if schema.characters else schema.spelled
         raise UserError(
-            f"cannot write the encoding of {listed(schema.spelled)} as ONNX: the spelling of words counts, and ONNX "
+            f"cannot write the encoding of {listed(spelled)} as ONNX: the spelling of words counts, and ONNX "
             f"has no operator that takes a word apart. Train with --no-spelling, or export with --inputs encoded and "
             f"encode with TrainedModel.read"
+        )
+    vectors = [column.name for column in schema.categorical if column.part == VECTOR]
+    if vectors:
+        raise UserError(
+            f"cannot write the encoding of {listed(vectors)} as ONNX: word vectors are looked up in lower case where a "
+            f"word has none, which no operator for sequences does. Export with --inputs encoded and encode with "
+            f"TrainedModel.read"
         )
     if not schema.named and not schema.categorical:
         return {VALUES: (TensorProto.DOUBLE, len(schema.numeric))}

@@ -392,14 +392,6 @@ def _arranged(operator: str, layer: Recurrent, weights: Arrays) -> list[FloatArr
     return [kernel, recurrent_kernel, biases.ravel()]
 
 
-def crf_scores(layer: CRF, arrays: Arrays) -> dict[str, FloatArray]:
-    """The scores of a CRF's transitions (labels, labels), beginnings and ends (labels), minus infinity if forbidden."""
-    table = np.concatenate(arrays)
-    if layer.forbidden is not None:
-        table = np.where(layer.forbidden, -np.inf, table).astype(np.float32)
-    return {"transitions": table[:-2], "start": table[-2], "end": table[-1]}
-
-
 _Translation = Callable[[Writer, Any, Arrays], Rows]
 _LAYERS: dict[type[Layer], _Translation] = {
     **dict.fromkeys((LSTM, GRU, SimpleRNN), Writer.recurrent),

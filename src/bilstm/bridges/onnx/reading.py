@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bilstm.bridges.onnx.values import FEATURE, Constant, Lengths, Rows, Step, Value
 from bilstm.bridges.refusals import RefusedError, saying_why
+from bilstm.bridges.source import IN_FLOAT32, Reach, SourceFile
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.files import AnyPath, check_readable
 from bilstm.models import Sequential
@@ -17,37 +19,41 @@ from bilstm.models import Sequential
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
-    from bilstm.bridges.onnx.values import Rows, Step, Value
+    from bilstm.bridges.checking import Check
+    from bilstm.bridges.onnx.nodes import Reader
 
 _BATCH, _TIME = 99_991, 99_989  # stand for sizes that are not fixed: primes that no layer has for its size
 
 
-@dataclass(frozen=True)
-class OnnxFile:
+@dataclass(frozen=True, kw_only=True)
+class OnnxFile(SourceFile):
     """What an ONNX file holds.
 
     Attributes:
         model: the model, not compiled.
         path: the file.
-        producer: what wrote it.
         layers: of each layer the name of its node, the node's operator, and what it became here.
         notes: remarks, such as on weights that are not float32.
         agrees: whether ragged batches give the same predictions in ONNX, where shorter sequences are padded.
         padding: a sentence about why.
+        steps: the number of time steps that the file fixes for each sequence; None: any.
+        producer: what wrote it.
+        time_axis: of the graph's input, 0 or 1.
     """
 
-    model: Sequential
-    path: str
     producer: str
-    layers: list[tuple[str, str, str]]
-    notes: list[str]
-    agrees: bool
-    padding: str = field(repr=False)
+    time_axis: int
 
     @property
     def what(self) -> str:
         """What it is and what wrote it."""
         return f"ONNX model of {shown(self.producer)[1:-1] or 'an unknown program'}"
+
+    def check(self) -> Check:
+        """Compare predictions with ONNX Runtime's, where that is installed."""
+        from bilstm.bridges.onnx.checking import check
+
+        return check(self)
 
 
 def read(path: AnyPath) -> OnnxFile:
@@ -72,18 +78,20 @@ def read(path: AnyPath) -> OnnxFile:
         if not proto.graph.output:
             raise RefusedError("it is not an ONNX model")
         onnx.checker.check_model(proto)
-        rows, features, unbounded = _follow(proto)
-        model = _model(rows, features)
+        rows, given, reader, has_lengths = _follow(proto)
+        model = _model(rows, dict(given.axes).get(FEATURE, 1))
     operators = {node.name or node.output[0]: node.op_type for node in proto.graph.node}
-    agrees, padding = _describe_padding(rows.steps, unbounded)
+    time_axis = given.names.index(reader.time) if reader.time else 1
+    size = given.shape[time_axis]
     return OnnxFile(
         model=model,
         path=os.fspath(path),
-        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         layers=[(step.node, operators[step.node], repr(step.layer)) for step in rows.steps],
         notes=_notes(proto.graph),
-        agrees=agrees,
-        padding=padding,
+        reach=_reach_of(rows.steps, reader.unbounded, has_lengths),
+        steps=None if size in (_BATCH, _TIME) else size,
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        time_axis=time_axis,
     )
 
 
@@ -107,15 +115,14 @@ def _notes(graph: GraphProto) -> list[str]:
 
     others = {each.data_type for each in graph.initializer} & {TensorProto.FLOAT16, TensorProto.DOUBLE}
     names = " and ".join(sorted(TensorProto.DataType.Name(kind).lower() for kind in others))
-    return [f"weights: {names} in the file; bilstm computes in float32"] if others else []
+    return [f"weights: {names} in the file; {IN_FLOAT32}"] if others else []
 
 
-def _follow(proto: ModelProto) -> tuple[Rows, int, set[str]]:
-    """What the graph makes of its input, the input's features, and the nodes that may read padding."""
+def _follow(proto: ModelProto) -> tuple[Rows, Rows, Reader, bool]:
+    """What the graph makes of its input, the input, the reader that followed its axes, and whether it takes lengths."""
     from onnx import helper
 
     from bilstm.bridges.onnx.nodes import Reader
-    from bilstm.bridges.onnx.values import FEATURE, Rows
 
     graph = proto.graph
     if len(graph.output) != 1:
@@ -123,7 +130,8 @@ def _follow(proto: ModelProto) -> tuple[Rows, int, set[str]]:
         ours = ": keep the model file, or export its network alone" if proto.producer_name == "bilstm" else ""
         raise RefusedError(f"it has {len(graph.output)} outputs, {names}, not one{ours}")
     reader = Reader({each.domain: each.version for each in proto.opset_import})
-    values, features = _inputs(graph)
+    values, given = _inputs(graph)
+    has_lengths = any(isinstance(value, Lengths) for value in values.values())
     for node in _needed(graph):
         title = f"node {shown(node.name or node.output[0])} ({shown(node.op_type)[1:-1]})"
         attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
@@ -144,14 +152,12 @@ def _follow(proto: ModelProto) -> tuple[Rows, int, set[str]]:
         raise RefusedError(f"its output has the axes {', '.join(end.names)}, not batch, time and features")
     if end.sorted:
         raise RefusedError("its output is in the order of the sequences' lengths")
-    return end, features, reader.unbounded
+    return end, given, reader, has_lengths
 
 
-def _inputs(graph: GraphProto) -> tuple[dict[str, Value], int]:
-    """The values of the graph's inputs and stored tensors by their names, and the number of features."""
+def _inputs(graph: GraphProto) -> tuple[dict[str, Value], Rows]:
+    """The values of the graph's inputs and stored tensors by their names, and the input of sequences."""
     from onnx import TensorProto, numpy_helper
-
-    from bilstm.bridges.onnx.values import FEATURE, Constant, Lengths, Rows
 
     values: dict[str, Value] = {each.name: Constant(numpy_helper.to_array(each)) for each in graph.initializer}
     main: list[Rows] = []
@@ -181,7 +187,7 @@ def _inputs(graph: GraphProto) -> tuple[dict[str, Value], int]:
         main.append(rows)
     if len(main) != 1:
         raise RefusedError(f"it has {counted(len(main), 'input')} besides lengths, not one")
-    return values, dict(main[0].axes).get(FEATURE, 1)
+    return values, main[0]
 
 
 def _needed(graph: GraphProto) -> list[NodeProto]:
@@ -197,8 +203,6 @@ def _needed(graph: GraphProto) -> list[NodeProto]:
 def _constant(attributes: dict[str, Any]) -> Value:
     from onnx import numpy_helper
 
-    from bilstm.bridges.onnx.values import Constant
-
     for name, value in attributes.items():
         if name == "value":
             return Constant(numpy_helper.to_array(value))
@@ -207,11 +211,15 @@ def _constant(attributes: dict[str, Any]) -> Value:
     raise RefusedError("a constant of this type is not supported")
 
 
-def _describe_padding(steps: Sequence[Step], unbounded: Collection[str]) -> tuple[bool, str]:
+def _reach_of(steps: Sequence[Step], unbounded: Collection[str], has_lengths: bool) -> Reach:
     for step in steps:
         if step.node in unbounded and (step.layer.needs_whole_sequence or not step.layer.returns_rows_per_step()):
-            return False, (
+            warning = (
                 f"padding: in ONNX the node {shown(step.node)} reads it, so that its predictions for shorter sequences "
                 f"depended on their padding. Here each sequence is read alone, as ONNX reads one without padding"
             )
-    return True, "padding: no node reads it, so that ragged batches give the same predictions in ONNX and here"
+            if not has_lengths:
+                warning += "; for the predictions of padded sequences, convert with --padded-like-the-source"
+            return Reach(agrees=False, masked=has_lengths, sentence=warning)
+    sentence = "padding: no node reads it, so that ragged batches give the same predictions in ONNX and here"
+    return Reach(agrees=True, masked=has_lengths, sentence=sentence)

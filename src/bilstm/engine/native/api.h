@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 enum { BILSTM_OK = 0, BILSTM_INVALID = 1, BILSTM_OUT_OF_MEMORY = 2, BILSTM_FAILED = 3, BILSTM_INTERRUPTED = 4 };
-enum { BILSTM_ABI = 11 };
+enum { BILSTM_ABI = 12 };
 enum { BILSTM_MOST_SHARES = 8 };  // of a batch
 
 typedef struct bilstm_network bilstm_network;
@@ -36,7 +36,8 @@ enum {
     BILSTM_CONVOLUTION = 7,
     BILSTM_WINDOW_POOLING = 8,  // the windows' averages or maxima: sequences become shorter
     BILSTM_BATCH_NORMALIZATION = 9,
-    BILSTM_CRF = 10  // the last layer: probabilities of labels from their scores, given the whole sequence
+    BILSTM_CRF = 10,   // the last layer: probabilities of labels from their scores, given the whole sequence
+    BILSTM_WORDS = 11  // replaces a row's last column, the index of a word, by the word's encoding, which comes first
 };
 
 // What predictions multiply by: weights as they are, or those of recurrent, dense, attention pooling and convolution
@@ -101,6 +102,15 @@ typedef struct bilstm_layer {
     const uint8_t* forbidden;
     int32_t without_scale;  // batch normalization
     float epsilon;          // batch normalization: added to variances
+    // Embedding: null, or (tables): tables that training leaves as they are; and shares of indices that in training
+    // become 0, a value that is not known.
+    const uint8_t* frozen;
+    const float* index_dropout;
+    // Words: the layers that make one row of a word's rows, and the columns of these. They must neither drop values nor
+    // normalize batches nor know states.
+    const struct bilstm_layer* encoder;
+    int32_t encoder_layers;
+    int64_t word_features;
 } bilstm_layer;
 
 // Sequences, and what their rows should be. A row is a step, or a sequence where the network's output has one row for
@@ -113,6 +123,12 @@ typedef struct bilstm_data {
     const int32_t* labels;  // (rows) or null; -1 is unlabelled
     const float* targets;   // (rows, outputs) or null; NaN is unlabelled
     const float* weights;   // (rows) or null
+    // Of networks with a layer of words, else null: their rows one after the other, such as indices of characters, and
+    // where each begins and ends. All layers of a network have the words in common.
+    const float* word_values;     // (word_offsets[words], word_features)
+    const int64_t* word_offsets;  // (words + 1)
+    int64_t words;
+    int64_t word_features;
 } bilstm_data;
 
 typedef struct bilstm_optimizer {

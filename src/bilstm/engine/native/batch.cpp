@@ -49,4 +49,8 @@ void Batch::arrange(const int64_t* offsets, const int64_t* chosen, int64_t count
     }
 }
 
+void Batch::settle() {
+    for (auto* numbers : {&order, &sequence, &length, &start, &source, &active, &step_start}) bilstm::settle(*numbers);
+}
+
 }  // namespace bilstm

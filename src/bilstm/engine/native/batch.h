@@ -24,6 +24,8 @@ struct Batch {
     // chosen: `count` sequences of data with `offsets`, which the caller has checked. Throws Invalid for one without
     // steps.
     void arrange(const int64_t* offsets, const int64_t* chosen, int64_t count);
+    // Between calls: gives memory back of which little was used.
+    void settle();
 };
 
 }  // namespace bilstm

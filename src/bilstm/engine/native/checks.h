@@ -32,6 +32,18 @@ inline void check_complete(const Network& network) {
             "pooling of windows makes sequences shorter: a layer that returns one row for each must follow");
 }
 
+inline void check_words(const bilstm_data& data) {
+    check_rows(data.words, 1, "words");
+    check_rows(data.word_features, 1, "features of words");
+    check_array(data.word_values, "values of words", data.words == 0);
+    check_array(data.word_offsets, "offsets of words", data.words == 0);
+    for (int64_t i = 0; i < data.words; ++i)
+        if (data.word_offsets[i + 1] <= data.word_offsets[i] || (i == 0 && data.word_offsets[i] != 0))
+            throw Invalid("word " + std::to_string(i) + " has no rows: its offsets are " +
+                          std::to_string(data.word_offsets[i]) + " and " + std::to_string(data.word_offsets[i + 1]));
+    if (data.words) check_rows(data.word_offsets[data.words], data.word_features, "rows of words");
+}
+
 inline void check_data(const Network* network, const bilstm_data* data) {
     require(network, "no network");
     check_complete(*network);
@@ -50,6 +62,7 @@ inline void check_data(const Network* network, const bilstm_data* data) {
     }
     if (before != data->steps)
         throw Invalid("offsets end at " + std::to_string(before) + " of " + std::to_string(data->steps) + " steps");
+    check_words(*data);
 }
 
 // The sequences of a batch, each of which may be in it several times.

@@ -8,8 +8,7 @@
 namespace bilstm {
 namespace {
 
-constexpr int kBlocks = 16;              // Philox blocks computed side by side, so that the compiler can use vectors
-constexpr int64_t kDrawn = 4 * kBlocks;  // numbers of these
+constexpr int kBlocks = kDrawn / 4;  // Philox blocks computed side by side, so that the compiler can use vectors
 constexpr int64_t kMostDrawn = int64_t{4} << 32;  // for a sequence: there are as many blocks as 32 bits count
 
 // Philox4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Fills words[w][b] with
@@ -45,18 +44,27 @@ void multiply_rows(const float* rows, const float* mask, int64_t steps, int64_t 
 
 }  // namespace
 
+void draw_words(const Mode& mode, int layer, int64_t position, int64_t first, uint32_t (&words)[kDrawn]) {
+    uint32_t drawn[4][kBlocks];
+    philox(mode.seed, static_cast<uint32_t>(first / 4), static_cast<uint32_t>(position), static_cast<uint32_t>(layer),
+           mode.iteration, drawn);
+    for (int64_t i = 0; i < kDrawn; ++i) words[i] = drawn[i % 4][i / 4];
+}
+
+uint32_t drop_below(float rate) {
+    return static_cast<uint32_t>(std::floor(static_cast<double>(rate) * 4294967296.0));
+}
+
 DropoutMask::DropoutMask(float rate)
-    : threshold_(static_cast<uint32_t>(std::floor(static_cast<double>(rate) * 4294967296.0))),
-      scale_(static_cast<float>(1.0 / (1.0 - static_cast<double>(rate)))) {}
+    : threshold_(drop_below(rate)), scale_(static_cast<float>(1.0 / (1.0 - static_cast<double>(rate)))) {}
 
 template <typename Use>
 void DropoutMask::draw(const Mode& mode, int layer, int64_t position, int64_t first, int64_t count, Use&& use) const {
-    uint32_t words[4][kBlocks];
+    uint32_t words[kDrawn];
     for (int64_t begin = 0; begin < count; begin += kDrawn) {
-        philox(mode.seed, static_cast<uint32_t>((first + begin) / 4), static_cast<uint32_t>(position),
-               static_cast<uint32_t>(layer), mode.iteration, words);
+        draw_words(mode, layer, position, first + begin, words);
         for (int64_t i = 0; i < std::min(kDrawn, count - begin); ++i)
-            use(begin + i, words[i % 4][i / 4] >= threshold_ ? scale_ : 0.0f);
+            use(begin + i, words[i] >= threshold_ ? scale_ : 0.0f);
     }
 }
 

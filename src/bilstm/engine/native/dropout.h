@@ -7,6 +7,13 @@
 
 namespace bilstm {
 
+// Random words that elements of a sequence are drawn by.
+inline constexpr int64_t kDrawn = 64;
+// Fills `words` with those of elements first … first + kDrawn - 1; `first` is a multiple of kDrawn.
+void draw_words(const Mode& mode, int layer, int64_t position, int64_t first, uint32_t (&words)[kDrawn]);
+// An element is kept when its word is at least this.
+uint32_t drop_below(float rate);
+
 // Draws factors: 0 with a probability of `rate`, else 1 / (1 - rate).
 class DropoutMask {
   public:
@@ -16,7 +23,7 @@ class DropoutMask {
     void draw(const Mode& mode, int layer, int64_t position, int64_t first, int64_t count, Use&& use) const;
 
   private:
-    uint32_t threshold_;  // an element is kept when its random word is at least this
+    uint32_t threshold_;
     float scale_;
 };
 

@@ -1,4 +1,5 @@
-// Embedding: index columns looked up in learned tables, next to numeric columns passed on as they are.
+// Embedding: index columns looked up in learned tables, next to numeric columns passed on as they are. In training,
+// indices may be replaced by 0, which stands for values that are not known: so its row is learned.
 #pragma once
 
 #include <memory>
@@ -13,6 +14,8 @@ class Embedding final : public Layer {
     // Rows of input: `numeric` numbers, then one index a table. Rows of output: the numbers, then an embedding a table.
     struct Table {
         int64_t vocabulary, dimension;
+        bool frozen;    // not learned
+        float dropout;  // share of indices that become 0 in training
     };
     Embedding(int64_t numeric, const std::vector<Table>& tables);
 
@@ -22,7 +25,14 @@ class Embedding final : public Layer {
     std::vector<Parameter*> parameters() override;
 
   private:
+    enum { kUsed };  // the indices that training has used, where some are dropped
+    static void check(float index, const Table&);
+    // Writes the indices of all rows, some of them replaced by 0.
+    void drop(const Batch&, const Input&, float* used, const Mode&) const;
+
     int64_t numeric_;
+    bool drops_ = false;
+    std::vector<uint32_t> drop_below_;  // of each table
     std::vector<Table> sizes_;
     std::vector<std::unique_ptr<Parameter>> tables_;
 };

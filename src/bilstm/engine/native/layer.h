@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "batch.h"
@@ -28,6 +29,8 @@ struct StateGradients {
     int64_t width = 0;
 };
 
+struct DistinctWords;
+
 // A layer's buffers for one batch. Layers number them as they like.
 struct Scratch {
     static constexpr int kMost = 28;
@@ -37,8 +40,41 @@ struct Scratch {
     // Of a layer that changes lengths: the batch of its outputs, made by its forward pass.
     Batch after;
     std::vector<int64_t> offsets, chosen;
+    std::shared_ptr<DistinctWords> words;  // of a layer that encodes words
 
     Buffer& operator[](int index) { return buffers[static_cast<size_t>(index)]; }
+    // Between calls: now and then gives back what the latest did not need.
+    void settle();
+};
+
+// The words of a batch, each once, as sequences of their own, and what their encoder works with.
+struct DistinctWords {
+    explicit DistinctWords(size_t layers) : scratch(layers), outputs(layers) {}
+
+    Batch batch;
+    std::vector<Scratch> scratch;
+    std::vector<Buffer> outputs;
+    Buffer gathered, gradients[2];
+    std::vector<int64_t> chosen, slots;
+    std::vector<int64_t> row_words;  // of each row of the batch its word, as a position in `chosen`
+};
+
+inline void Scratch::settle() {
+    for (Buffer& buffer : buffers) buffer.settle();
+    if (!words) return;
+    for (Scratch& own : words->scratch) own.settle();
+    for (Buffer& buffer : words->outputs) buffer.settle();
+    for (Buffer* buffer : {&words->gathered, &words->gradients[0], &words->gradients[1]}) buffer->settle();
+    words->batch.settle();
+    for (auto* numbers : {&words->chosen, &words->slots, &words->row_words}) bilstm::settle(*numbers);
+}
+
+// Sequences that rows refer to: those from offsets[i] to offsets[i + 1].
+struct WordTable {
+    const float* values = nullptr;
+    const int64_t* offsets = nullptr;
+    int64_t count = 0;
+    int64_t features = 0;
 };
 
 // How a forward pass is meant.
@@ -55,6 +91,7 @@ struct Mode {
     float* states_out = nullptr;
     const int64_t* leave_at = nullptr;  // for each sequence: after how many steps those that read forwards are left
     int64_t state_width = 0;
+    WordTable words;
 };
 
 class Layer {

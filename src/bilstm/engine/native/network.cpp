@@ -6,85 +6,10 @@
 #include <numeric>
 #include <string>
 
-#include "attention.h"
-#include "batch_normalization.h"
-#include "convolution.h"
-#include "crf.h"
-#include "dropout.h"
-#include "embedding.h"
 #include "floats.h"
-#include "pooling.h"
-#include "recurrent.h"
-#include "window_pooling.h"
+#include "making.h"
 
 namespace bilstm {
-namespace {
-
-constexpr int64_t kMostUnits = 1 << 20;
-constexpr int64_t kMostWidth = 2 * kMostUnits;  // two directions side by side
-
-int64_t checked_size(int64_t size, const char* what) {
-    if (size < 1 || size > kMostUnits)
-        throw Invalid(std::string(what) + " must be from 1 to 1048576, not " + std::to_string(size));
-    return size;
-}
-
-template <typename Enum>
-Enum checked_enum(int32_t value, Enum last, const char* what) {
-    if (value < 0 || value > static_cast<int32_t>(last))
-        throw Invalid(std::string("unknown ") + what + " " + std::to_string(value));
-    return static_cast<Enum>(value);
-}
-
-float checked_rate(float rate) {
-    if (!(rate >= 0.0f && rate < 1.0f)) throw Invalid("a dropout rate must be at least 0 and below 1");
-    return rate;
-}
-
-std::unique_ptr<Layer> make_recurrent(const bilstm_layer& layer, int64_t width) {
-    if (layer.directions != 1 && layer.directions != 2) throw Invalid("a recurrent layer has 1 or 2 directions");
-    std::vector<std::unique_ptr<Direction>> directions;
-    for (int32_t d = 0; d < layer.directions; ++d) {
-        const bilstm_direction& way = layer.ways[d];
-        directions.push_back(
-            make_direction({checked_enum(way.cell, CellKind::simple_relu, "recurrent cell"),
-                            checked_enum(way.gates, GateKind::hard_sigmoid_keras2, "kind of gates"), width,
-                            checked_size(way.units, "units"), way.reverse != 0, way.flip != 0, way.without_bias == 0}));
-    }
-    return std::make_unique<Recurrent>(std::move(directions), checked_enum(layer.merge, Merge::average, "merge mode"),
-                                       layer.return_sequences != 0);
-}
-
-std::unique_ptr<Layer> make_embedding(const bilstm_layer& layer, int64_t width) {
-    if (layer.tables < 1 || layer.tables > width || layer.numeric != width - layer.tables)
-        throw Invalid("an embedding's columns must add up to its input's");
-    if (!layer.vocabularies || !layer.dimensions) throw Invalid("an embedding's tables need sizes");
-    std::vector<Embedding::Table> tables;
-    for (int64_t i = 0; i < layer.tables; ++i) {
-        const int64_t vocabulary = layer.vocabularies[i];
-        if (vocabulary < 1 || vocabulary > (1 << 24)) throw Invalid("a vocabulary must have 1 to 16777216 entries");
-        tables.push_back({vocabulary, checked_size(layer.dimensions[i], "an embedding's dimension")});
-    }
-    return std::make_unique<Embedding>(layer.numeric, tables);
-}
-
-std::unique_ptr<Layer> make_convolution(const bilstm_layer& layer, int64_t width) {
-    return std::make_unique<Convolution>(
-        width, checked_size(layer.units, "units"), checked_size(layer.window, "a kernel size"),
-        checked_size(layer.dilation, "a dilation"), layer.causal != 0,
-        checked_enum(layer.activation, Activation::relu, "activation"), layer.without_bias == 0);
-}
-
-std::unique_ptr<Layer> make_batch_normalization(const bilstm_layer& layer, int64_t width) {
-    if (!(layer.rate >= 0.0f && layer.rate <= 1.0f)) throw Invalid("moving averages move by a fraction from 0 to 1");
-    if (!(layer.epsilon > 0.0f && std::isfinite(layer.epsilon)))
-        throw Invalid("a normalization's epsilon must be above 0, in float32 too");
-    return std::make_unique<BatchNormalization>(width, layer.rate, layer.epsilon, layer.without_bias == 0,
-                                                layer.without_scale == 0);
-}
-
-}  // namespace
-
 Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
     : features_(checked_size(features, "features")) {
     if (count < 1 || count > 1000) throw Invalid("a network has 1 to 1000 layers");
@@ -96,72 +21,15 @@ Network::Network(const bilstm_layer* layers, int32_t count, int64_t features)
             if (!parameter->plain) weights_per_step_ += parameter->count();
         parameters_before_.push_back(parameters_.size());
         parameters_.insert(parameters_.end(), own.begin(), own.end());
-        for (Parameter* parameter : own) (parameter->moves ? averages_ : learnt_).push_back(parameter);
+        for (Parameter* parameter : own)
+            if (!parameter->frozen) (parameter->moves ? averages_ : learnt_).push_back(parameter);
     }
     parameters_before_.push_back(parameters_.size());
     last_dense_ = dynamic_cast<Dense*>(layers_.back().get());
 }
 
 void Network::add(const bilstm_layer& layer, int64_t width) {
-    if (head_) throw Invalid("no layer can follow a CRF");
-    std::unique_ptr<Layer> made;
-    switch (layer.kind) {
-        case BILSTM_RECURRENT:
-            if (one_row_each_)
-                throw Invalid("a recurrent layer cannot follow a layer that returns one row for a sequence");
-            made = make_recurrent(layer, width);
-            break;
-        case BILSTM_DENSE:
-            made = std::make_unique<Dense>(width, checked_size(layer.units, "units"),
-                                           checked_enum(layer.activation, Activation::relu, "activation"),
-                                           layer.without_bias == 0);
-            break;
-        case BILSTM_DROPOUT:
-            made = std::make_unique<Dropout>(width, checked_rate(layer.rate));
-            break;
-        case BILSTM_SPATIAL_DROPOUT:
-            if (one_row_each_)
-                throw Invalid("spatial dropout cannot follow a layer that returns one row for a sequence");
-            made = std::make_unique<SpatialDropout>(width, checked_rate(layer.rate));
-            break;
-        case BILSTM_EMBEDDING:
-            made = make_embedding(layer, width);
-            break;
-        case BILSTM_POOLING:
-            if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
-            made = std::make_unique<Pooling>(width, checked_enum(layer.pool, Pool::maximum, "kind of pooling"));
-            break;
-        case BILSTM_WINDOW_POOLING:
-            if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
-            made = std::make_unique<WindowPooling>(width, checked_enum(layer.pool, Pool::maximum, "kind of pooling"),
-                                                   checked_size(layer.window, "a window"),
-                                                   checked_size(layer.stride, "a stride"), layer.same != 0);
-            break;
-        case BILSTM_ATTENTION_POOLING:
-            if (one_row_each_) throw Invalid("pooling cannot follow a layer that returns one row for a sequence");
-            made = std::make_unique<AttentionPooling>(width, checked_size(layer.units, "units"));
-            break;
-        case BILSTM_CONVOLUTION:
-            if (one_row_each_) throw Invalid("a convolution cannot follow a layer that returns one row for a sequence");
-            made = make_convolution(layer, width);
-            break;
-        case BILSTM_CRF:
-            if (one_row_each_ || !keeps_lengths_) throw Invalid("a CRF labels all steps of a sequence");
-            if (layer.units != width)
-                throw Invalid("a CRF of " + std::to_string(layer.units) + " labels takes a score for each, not " +
-                              std::to_string(width));
-            made = std::make_unique<Crf>(checked_size(layer.units, "labels"), layer.forbidden);
-            break;
-        case BILSTM_BATCH_NORMALIZATION:
-            made = make_batch_normalization(layer, width);
-            break;
-        default:
-            throw Invalid("unknown layer kind " + std::to_string(layer.kind));
-    }
-    if (made->output_width > kMostWidth)
-        throw Invalid("a layer's output must be at most " + std::to_string(kMostWidth) + " wide, not " +
-                      std::to_string(made->output_width));
-    made->index = layer.index;
+    auto made = make_layer(layer, width, {one_row_each_, keeps_lengths_, head_ != nullptr});
     made->state_offset = state_width_;
     state_width_ += made->state_width();
     one_row_each_ = one_row_each_ || made->one_row_each;
@@ -199,8 +67,8 @@ Buffer& buffer_of(Parameter& parameter, Network::Which which) {
 
 void Network::read(Which which, float* to) {
     for (Parameter* parameter : parameters_) {
-        const float* from = buffer_of(*parameter, which).data();
-        parameter->each([&](int64_t position) { *to++ = from[position]; });
+        const float* from = buffer_of(*parameter, which).data();  // null: there are none of what is never learned
+        parameter->each([&](int64_t position) { *to++ = from ? from[position] : 0.0f; });
     }
 }
 
@@ -211,6 +79,10 @@ void Network::write(Which which, const float* from) {
     }
     for (Parameter* parameter : parameters_) {
         float* to = buffer_of(*parameter, which).data();
+        if (parameter->frozen && which != kWeights) {
+            from += parameter->count();
+            continue;
+        }
         parameter->each([&](int64_t position) { to[position] = *from++; });
     }
 }
@@ -278,13 +150,11 @@ const Batch& Network::batch_before(const Workspace& w, size_t layer) const {
 
 bool Workspace::settle() {
     if (++calls % kCallsBetween) return false;
-    for (Scratch& own : scratch)
-        for (Buffer& buffer : own.buffers) buffer.settle();
+    for (Scratch& own : scratch) own.settle();
     for (Buffer& buffer : outputs) buffer.settle();
     for (Buffer* buffer : {&gathered, &gradients[0], &gradients[1]}) buffer->settle();
-    for (auto* numbers : {&chosen, &pieces, &target_rows, &batch.order, &batch.sequence, &batch.length, &batch.start,
-                          &batch.source, &batch.active, &batch.step_start})
-        bilstm::settle(*numbers);
+    batch.settle();
+    for (auto* numbers : {&chosen, &pieces, &target_rows}) bilstm::settle(*numbers);
     return true;
 }
 
@@ -329,6 +199,7 @@ void Network::predict(const bilstm_data& data, Loss loss, bool rounded, const fl
     auto w = borrow();
     Mode mode;
     mode.rounded = rounded;
+    mode.words = words_of(data);
     mode.states_in = states_in;
     mode.states_out = states_out;
     mode.leave_at = leave_at;
@@ -392,6 +263,7 @@ std::unique_ptr<Workspace> Network::arranged(const bilstm_data& data) const {
 void Network::predict_arranged(Workspace& w, const bilstm_data& data, bool rounded, float* output) const {
     Mode mode;
     mode.rounded = rounded;
+    mode.words = words_of(data);
     const float* rows = forward(w, data, w.chosen.data(), mode);
     copy_alike(rows, w.rows * outputs(), output);
 }

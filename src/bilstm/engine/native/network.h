@@ -47,6 +47,10 @@ struct Shares {
     int64_t count;
 };
 
+inline WordTable words_of(const bilstm_data& data) {
+    return {data.word_values, data.word_offsets, data.words, data.word_features};
+}
+
 // Calls after which memory that they did not need is given back.
 inline constexpr int64_t kCallsBetween = 16;
 

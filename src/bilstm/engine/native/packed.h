@@ -45,7 +45,8 @@ struct Parameter {
     // Of moving averages, which no optimizer changes: the fraction of its gradient by which a training step moves each
     // towards what it averages, and which is how far it is from that.
     std::optional<float> moves;
-    bool plain = false;  // rows of shape.columns numbers one after the other, without panels
+    bool frozen = false;  // never learned, without place for gradients: tables may be large
+    bool plain = false;   // rows of shape.columns numbers one after the other, without panels
     Buffer value;
     Buffer gradient, first_moment, second_moment;  // zeros, once one of them is asked for: see `learnt`
     Buffer average;                                // of the values of many steps; nothing there before it is asked for
@@ -61,11 +62,13 @@ struct Parameter {
     void allocate() { value.reserve_zeroed(shape.size()); }
     // Makes place for what training needs, three times the weights: predictions do without.
     Parameter& learnt() {
+        if (frozen) return *this;
         for (Buffer* buffer : {&gradient, &first_moment, &second_moment})
             if (!buffer->data()) buffer->reserve_zeroed(shape.size());
         return *this;
     }
     Buffer& averaged() {
+        if (frozen) return value;
         if (!average.data()) std::copy_n(value.data(), shape.size(), average.reserve(shape.size()));
         return average;
     }

@@ -15,7 +15,12 @@ bilstm_data EqualSequences::of(const Network* network, const float* values, int6
     check_array(values, "values", total == 0);
     offsets_.resize(static_cast<size_t>(sequences) + 1);
     for (size_t i = 0; i < offsets_.size(); ++i) offsets_[i] = static_cast<int64_t>(i) * steps;
-    return {values, offsets_.data(), total, sequences, nullptr, nullptr, nullptr};
+    bilstm_data data{};
+    data.values = values;
+    data.offsets = offsets_.data();
+    data.steps = total;
+    data.sequences = sequences;
+    return data;
 }
 
 const int64_t* EqualSequences::chosen() {

@@ -58,7 +58,8 @@ void Network::reserve_shares(int64_t shares) {
     }
     while (further_.size() + 1 < count) {
         std::vector<Buffer> made(parameters_.size());
-        for (size_t i = 0; i < made.size(); ++i) made[i].reserve_zeroed(parameters_[i]->shape.size());
+        for (size_t i = 0; i < made.size(); ++i)
+            if (!parameters_[i]->frozen) made[i].reserve_zeroed(parameters_[i]->shape.size());
         further_.push_back(std::move(made));
     }
     const bool own = weights_per_step_ <= kOwnWeights;
@@ -147,6 +148,7 @@ int64_t Network::compute(const bilstm_data& data, const Shares& shares, int64_t 
         fill_gradients_of(w, i, {states_in, nullptr, nullptr, state_width_});
         Mode mode;
         mode.training = true;
+        mode.words = words_of(data);
         mode.dropping = training;
         mode.seed = seed;
         mode.iteration = static_cast<uint32_t>(iteration);
@@ -194,20 +196,22 @@ void Network::sum_shares(int64_t all_shares, float magnitude, double* sums) {
     for (size_t i = 0; i < parameters_.size(); ++i)
         parameters_[i]->each([&](int64_t position) {
             double sum = 0;
-            for (size_t share = 0; share < computed_; ++share) sum += exact.term(share_gradient(share, i)[position]);
+            for (size_t share = 0; share < (parameters_[i]->frozen ? 0 : computed_); ++share)
+                sum += exact.term(share_gradient(share, i)[position]);
             *sums++ = sum;
         });
 }
 
 void Network::clear_gradients() {
     for (Parameter* parameter : parameters_)
-        std::fill_n(parameter->learnt().gradient.data(), parameter->shape.size(), 0.0f);
+        if (!parameter->frozen) std::fill_n(parameter->learnt().gradient.data(), parameter->shape.size(), 0.0f);
 }
 
 float Network::largest_gradient() {
     float most = 0;
     std::vector<float> pieces;
     for (size_t i = 0; i < parameters_.size(); ++i) {
+        if (parameters_[i]->frozen) continue;
         const int64_t size = parameters_[i]->shape.size();
         pieces.assign(static_cast<size_t>((size + kPiece - 1) / kPiece), 0.0f);
         parallel(static_cast<int64_t>(pieces.size()), size * static_cast<int64_t>(computed_), [&](int64_t piece) {
@@ -227,6 +231,7 @@ void Network::add_shares() {
     const auto shares = static_cast<int64_t>(computed_);
     const ExactSum exact(shares, shares > 2 ? largest_gradient() : 0.0f);
     for (size_t i = 0; i < parameters_.size(); ++i) {
+        if (parameters_[i]->frozen) continue;
         const int64_t size = parameters_[i]->shape.size();
         parallel((size + kPiece - 1) / kPiece, size * shares, [&](int64_t piece) {
             constexpr int64_t kTogether = 256;
@@ -252,6 +257,7 @@ std::unique_ptr<Workspace> Network::forward_kept(const bilstm_data& data, bool t
     w->batch.arrange(data.offsets, w->chosen.data(), data.sequences);
     Mode mode;
     mode.training = true;
+    mode.words = words_of(data);
     mode.dropping = training;
     mode.seed = seed;
     mode.iteration = static_cast<uint32_t>(iteration);
@@ -295,6 +301,7 @@ void Network::update(const Optimizer& optimizer) {
 // Each average goes this fraction of the way to its weight.
 void Network::average(float fraction) {
     for (Parameter* parameter : parameters_) {
+        if (parameter->frozen) continue;
         const int64_t size = parameter->shape.size();
         float* averages = parameter->averaged().data();
         const float* values = parameter->value.data();
