@@ -41,6 +41,7 @@ NAVIGATION = {
         "/benchmarks/speed/GRU",
         "/benchmarks/speed/CRF",
         "/benchmarks/speed/C",
+        "/benchmarks/speed/STREAMS",
         "/benchmarks/speed/NEIGHBORS",
         "/benchmarks/accuracy/TUTORIAL",
     ],
