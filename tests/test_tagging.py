@@ -424,6 +424,36 @@ def test_training_once_more(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "output"),
+    [
+        ({}, "crf"),
+        ({"scheme": "IOB2"}, "crf"),
+        ({"output": "softmax"}, "softmax"),
+        ({"class_weight": "balanced"}, "softmax"),
+        ({"calibrate": True}, "softmax"),
+        ({"window": 3}, "softmax"),
+        ({"direction": "none"}, "softmax"),
+    ],
+)
+def test_tags_are_predicted_together_unless_an_option_needs_a_softmax(options: dict[str, Any], output: str) -> None:
+    model = bilstm.train(table("IOB2", 30, seed=1), label="y", sequence="id", **SMALL | options)
+    assert model.task.output == output  # type: ignore[attr-defined]
+    assert model.training["options"]["output"] == output
+    assert model.baseline is None or model.baseline.task.output == "softmax"  # type: ignore[attr-defined]
+
+
+def test_labels_that_are_no_tags_and_long_sequences_have_a_softmax() -> None:
+    frame = table("IOB2", 30, seed=1)
+    plain = bilstm.train(
+        frame.assign(y=frame["y"].map(lambda tag: "xyz"["BIO".index(tag[0])])), label="y", sequence="id", **SMALL
+    )
+    assert plain.task.output == "softmax"  # type: ignore[attr-defined]
+    recordings = pd.concat([pd.concat([frame] * 3).assign(id=name) for name in "abcdef"])
+    long = bilstm.train(recordings, label="y", sequence="id", **SMALL)
+    assert long.task.output == "softmax"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"output": "crf", "class_weight": "balanced"}, "class_weight weights the losses of steps, but with output"),
@@ -432,8 +462,11 @@ def test_training_once_more(folder: Path) -> None:
             {"output": "crf", "window": 3},
             "window cuts sequences, whose labels output .crf. predicts together",
         ),
-        ({"scheme": "IOB2"}, "scheme has no effect: it says which transitions outputs 'crf' and 'constrained' forbid"),
-        ({"output": "viterbi"}, "output must be one of 'softmax', 'constrained', 'crf', not 'viterbi'"),
+        (
+            {"output": "softmax", "scheme": "IOB2"},
+            "scheme has no effect: it says which transitions outputs 'crf' and 'constrained' forbid",
+        ),
+        ({"output": "viterbi"}, "output must be one of None, 'softmax', 'constrained', 'crf', not 'viterbi'"),
         ({"output": "crf", "scheme": "XYZ"}, "scheme must be one of IO, IOB2, .* and none, not 'XYZ'"),
     ],
 )

@@ -110,7 +110,8 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
     "output": (
         OUTPUT,
         "For one label per step: softmax predicts each step on its own, crf the labels of a sequence together; "
-        "constrained is trained as softmax, and predicts the likeliest labels that their scheme allows.",
+        "constrained is trained as softmax, and predicts the likeliest labels that their scheme allows. Default: crf "
+        "for tags such as B-X and I-X, otherwise softmax.",
     ),
     "scheme": (
         SCHEME,

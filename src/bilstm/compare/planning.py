@@ -19,7 +19,7 @@ from bilstm.model.columns import ColumnOptions
 from bilstm.model.holdout import ONE_SEQUENCE, advice_for
 from bilstm.model.network import check_options, network_size
 from bilstm.model.prepare import Prepared, prepare, read_dataset, without_unseen
-from bilstm.model.tagging import choose_output, task_to_learn
+from bilstm.model.tagging import choose_output, task_to_learn, with_output
 from bilstm.model.training import column_options, open_data
 from bilstm.training.options import TrainingOptions
 
@@ -118,6 +118,7 @@ def plan_comparison(
     if tested.blocks:
         notes.append("it is of recordings that are trained on as well: other ones may differ by more")
     prepared = dataclasses.replace(prepared, validation=validation)
+    variants = [dataclasses.replace(each, options=with_output(prepared, each.options)) for each in variants]
     _check(prepared, variants)
     if same_size:
         variants = equally_large(variants, lambda options: size_for(prepared, options))

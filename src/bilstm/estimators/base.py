@@ -74,7 +74,8 @@ class SequenceEstimator(BaseEstimator):
         freeze_vectors: whether training leaves the word vectors of `vectors` as they are.
         output: for one label for each step: "softmax" predicts each step on its own, "crf" the labels of a sequence
             together, with scores for each transition; "constrained" is trained as "softmax", and predicts the likeliest
-            labels that the scheme allows; see `TrainingOptions`.
+            labels that the scheme allows; None: "crf" for tags of a scheme such as B-X and I-X, otherwise "softmax".
+            See `TrainingOptions`.
         scheme: with output "crf" or "constrained", the scheme of labels such as B-X and I-X, whose forbidden
             transitions are never predicted, such as "IOB2" or "IOBES"; "none": all are allowed. None: detected.
         train_scheme: the scheme of the tags that are learned instead of labels such as B-X and I-X, such as "IOBES";
@@ -145,7 +146,7 @@ class SequenceEstimator(BaseEstimator):
         characters: str | None = None,
         unknown_rate: float = 0.0,
         freeze_vectors: bool = False,
-        output: str = "softmax",
+        output: str | None = None,
         scheme: str | None = None,
         train_scheme: str | None = None,
         dropout: float = 0.3,
@@ -302,7 +303,7 @@ class SequenceEstimator(BaseEstimator):
                 seed=options.seed,
             )
             output = choose_output(prepared, options)
-            learned = output.learned
+            learned, options = output.learned, output.options
             network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
             self._become(TrainedModel(learned.schema, output.task, network, {}), table)
             task, data = learned.task, learned.training

@@ -172,7 +172,7 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
     if options.pooling is not None and not task.per_sequence:
         raise UserError("pooling has no effect: it is for tasks with one answer for each sequence; leave it out")
     if task.per_sequence or not isinstance(task, LabelTask):
-        if options.output != "softmax":
+        if options.output not in (None, "softmax"):
             raise UserError(
                 f"output {options.output!r} is for one label for each time step, but the task is {task.kind}"
             )

@@ -23,6 +23,7 @@ from bilstm.model.trained import TrainedModel
 from bilstm.tasks import LabelTask, Task
 from bilstm.tasks.learnedtags import tells_all
 from bilstm.training.options import TrainingOptions
+from bilstm.training.windows import LONGEST
 
 Table = npt.NDArray[np.bool_]
 
@@ -33,6 +34,7 @@ class Output:
 
     Attributes:
         task: the task of the model, which says what the output is.
+        options: the options, with the output that was chosen.
         learned: what its network is trained on: the task and the sequences with the labels that it learns.
         forbidden: (labels + 2, labels) the transitions between these that are never predicted; None: none.
         description: what a person should know about the output, a sentence; "" where there is nothing.
@@ -40,10 +42,38 @@ class Output:
     """
 
     task: Task
+    options: TrainingOptions
     learned: Prepared
     forbidden: Table | None = None
     description: str = ""
     note: str = ""
+
+
+def with_output(prepared: Prepared, options: TrainingOptions) -> TrainingOptions:
+    """The options with an output: where none is named, a CRF for tags of a scheme such as B-X and I-X, unless another
+    option needs a softmax or sequences are so long that training cuts them.
+    """
+    if options.output is not None:
+        return options
+    task, output = prepared.task, "softmax"
+    alone = options.direction == "none" or options.calibrate or options.class_weight is not None
+    short = options.window is None and prepared.training.values.lengths.max(initial=0) <= LONGEST
+    if (
+        isinstance(task, LabelTask)
+        and not (task.per_sequence or alone)
+        and short
+        and (options.scheme is not None or _scheme_of(prepared, task)[0] is not None)
+    ):
+        output = "crf"
+    return dataclasses.replace(options, output=output)
+
+
+def _scheme_of(prepared: Prepared, task: LabelTask) -> tuple[str | None, npt.NDArray[np.int64]]:
+    """The scheme of the labels, None without one, and how often each transition occurs."""
+    sets = [data for data in (prepared.training, prepared.validation) if data]
+    counts = sum(count_transitions(known_labels(task, data), data.row_offsets, len(task.classes)) for data in sets)
+    assert isinstance(counts, np.ndarray)
+    return detect_scheme(task.classes, counts), counts
 
 
 def choose_output(prepared: Prepared, options: TrainingOptions) -> Output:
@@ -54,16 +84,15 @@ def choose_output(prepared: Prepared, options: TrainingOptions) -> Output:
     Raises:
         UserError: the labels are not of the scheme that is named, or have none where one is needed.
     """
-    task = prepared.task
+    task, options = prepared.task, with_output(prepared, options)
     if not isinstance(task, LabelTask) or task.per_sequence:
-        return Output(task, prepared)
-    sets = [data for data in (prepared.training, prepared.validation) if data]
-    counts = sum(count_transitions(known_labels(task, data), data.row_offsets, len(task.classes)) for data in sets)
-    scheme = options.scheme or detect_scheme(task.classes, counts)  # type: ignore[arg-type]
+        return Output(task, options, prepared)
+    detected, counts = _scheme_of(prepared, task)
+    scheme = options.scheme or detected
     if scheme in (None, "none"):
         return _without_scheme(prepared, task, options, scheme)
     if options.output == "softmax" and options.train_scheme is None:
-        return Output(task, prepared)
+        return Output(task, options, prepared)
     try:
         forbidden = forbidden_transitions(task.classes, scheme)
     except ValueError as error:
@@ -72,13 +101,15 @@ def choose_output(prepared: Prepared, options: TrainingOptions) -> Output:
     broken = forbidden & (counts > 0)
     if options.train_scheme not in (None, scheme):
         return _converted(prepared, task, options, str(scheme), how, broken)
-    task = task.with_output(options.output, scheme)
+    task = task.with_output(str(options.output), scheme)
     if options.output == "softmax":  # which learns its labels as they are, and so has no scheme
-        return Output(task.with_output("softmax"), prepared, None, f"learned tags: those of the scheme {how}")
+        return Output(task.with_output("softmax"), options, prepared, None, f"learned tags: those of the scheme {how}")
     note = offender(prepared, task, str(scheme), broken, _ALLOWED) if broken.any() else ""
     forbidden &= ~broken
-    description = f"output: {_WHAT[options.output]} that forbids the transitions which the scheme {how} does not have"
-    return Output(task, _trained_for(prepared, task), forbidden if forbidden.any() else None, description, note)
+    description = f"output: {_WHAT[task.output]} that forbids the transitions which the scheme {how} does not have"
+    return Output(
+        task, options, _trained_for(prepared, task), forbidden if forbidden.any() else None, description, note
+    )
 
 
 _WHAT = {"crf": "a CRF", "constrained": "a softmax and a decoding"}
@@ -93,10 +124,10 @@ def _without_scheme(prepared: Prepared, task: LabelTask, options: TrainingOption
     if options.output == "constrained" or options.train_scheme is not None:
         raise UserError(f"{needing} needs tags of a scheme, but {note or why}")
     if options.output == "softmax":
-        return Output(task, prepared, note=note)
+        return Output(task, options, prepared, note=note)
     task = task.with_output("crf")
     description = f"output: a CRF that allows all transitions between labels ({why})"
-    return Output(task, _trained_for(prepared, task), None, description, note)
+    return Output(task, options, _trained_for(prepared, task), None, description, note)
 
 
 def _trained_for(prepared: Prepared, task: LabelTask) -> Prepared:
@@ -115,16 +146,16 @@ def _converted(
             f"train_scheme {other} does not tell all that labels of the scheme {scheme} do: choose one that does, such "
             f"as IOBES"
         )
-    task = task.with_output(options.output, scheme, other)
+    task = task.with_output(str(options.output), scheme, other)
     trained, training = learned_by(task, prepared.training)
     validation = learned_by(task, prepared.validation)[1] if prepared.validation else None
     learned = dataclasses.replace(prepared, task=trained, training=training, validation=validation)
     forbidden = None if options.output == "softmax" else forbidden_transitions(task.learned, other)
     description = f"learned tags: those of the scheme {other} for labels of the scheme {how}"
     if forbidden is not None:
-        description += f"; output: {_WHAT[options.output]} that forbids the transitions which {other} does not have"
+        description += f"; output: {_WHAT[task.output]} that forbids the transitions which {other} does not have"
     note = offender(prepared, task, scheme, broken, _AS_CONLLEVAL) if broken.any() else ""
-    return Output(task, learned, forbidden, description, note)
+    return Output(task, options, learned, forbidden, description, note)
 
 
 def learned_by(task: Task, data: Dataset) -> tuple[Task, Dataset]:

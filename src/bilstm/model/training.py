@@ -280,7 +280,7 @@ def train_prepared(
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
     output = choose_output(prepared, options)
-    learned = output.learned
+    learned, options = output.learned, output.options
     network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
     if checkpoint:
         checkpoint.belongs_to(_facts(learned.schema, learned.task, learned.vectors))
@@ -329,7 +329,7 @@ def train_baseline(
         cell=TrainingOptions.cell,
         pooling=pooling,
         conv=None,
-        output=TrainingOptions.output,
+        output="softmax",
         scheme=None,
         train_scheme=None,
         time_limit=limit,

@@ -48,7 +48,9 @@ class TrainingOptions(LoopOptions):
         output: for one label for each step, how labels are predicted: "softmax", each step on its own; "crf", those of
             a sequence together, with scores for each transition (see `CRF`): sequences are then never cut in training,
             and probabilities are not calibrated; or "constrained", which is trained as "softmax" and predicts those
-            labels of a sequence that are likeliest among all that the scheme of tags such as B-X and I-X allows.
+            labels of a sequence that are likeliest among all that the scheme of tags such as B-X and I-X allows. None:
+            "crf" for tags of a scheme, in sequences of up to 300 steps and with no option that needs a softmax
+            (class_weight, calibrate, window, direction "none"); otherwise "softmax".
         scheme: with output "crf" or "constrained", or with `train_scheme`, the scheme of the labels, whose forbidden
             transitions are never predicted: one of "IO", "IOB1", "IOB2" (or "BIO"), "IOE1", "IOE2", "IOBES" (or
             "BIOES"), "BILOU" and "BMES"; "none": all transitions are allowed; None: detected. Transitions that occur
@@ -82,7 +84,7 @@ class TrainingOptions(LoopOptions):
     characters: str | None = None
     unknown_rate: float = 0.0
     freeze_vectors: bool = False
-    output: str = "softmax"
+    output: str | None = None
     scheme: str | None = None
     train_scheme: str | None = None
     dropout: float = 0.3
@@ -110,7 +112,7 @@ class TrainingOptions(LoopOptions):
         check_choice("training", "characters", self.characters, (None, *CHARACTERS))
         check_fraction("training", "unknown_rate", self.unknown_rate)
         check_choice("training", "freeze_vectors", self.freeze_vectors, (True, False))
-        check_choice("training", "output", self.output, OUTPUTS)
+        check_choice("training", "output", self.output, (None, *OUTPUTS))
         object.__setattr__(self, "scheme", _checked_scheme(self.scheme))
         if self.train_scheme is not None:
             learned = _checked_scheme(self.train_scheme, "train_scheme")
