@@ -124,8 +124,9 @@ def predict(
         raise click.UsageError("--look-ahead is for the standard input: it needs - as the TABLE")
     if block > 1 and look_ahead is None:
         raise click.UsageError("--block says how many rows become final together: it needs --look-ahead")
-    if look_ahead is not None and events:
-        raise click.UsageError("--look-ahead answers row by row, which cannot be combined with --events")
+    if look_ahead is not None and (events or spans):
+        option = "--events" if events else "--spans"
+        raise click.UsageError(f"--look-ahead answers row by row, which cannot be combined with {option}")
     files = [] if streamed else files_of(tables, reading)
     to_folder = bool(files) and _is_folder(out, tables)
     if resume and not to_folder:

@@ -32,7 +32,7 @@ class LiveLines(LineStream):
     """The lines whose answers are not final yet, and the stream that will give them.
 
     Raises:
-        UserError: the model cannot work with bounded look-ahead, or events are asked for, which are runs of steps.
+        UserError: the model cannot work with bounded look-ahead, or runs of steps are asked for: events or spans.
     """
 
     def __init__(
@@ -45,8 +45,9 @@ class LiveLines(LineStream):
         block: int,
     ) -> None:
         super().__init__(write, model, options, on_error)
-        if options.events:
-            raise UserError("--look-ahead answers step by step, which cannot be combined with --events")
+        if options.runs:
+            option = "--events" if options.events else "--spans"
+            raise UserError(f"--look-ahead answers step by step, which cannot be combined with {option}")
         self._live = model.stream(look_ahead=look_ahead, block=block)
         self._latest: Line | None = None  # that was read
         self._waiting = deque[Line]()
