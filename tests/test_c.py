@@ -163,6 +163,8 @@ def test_what_is_not_called_has_no_body() -> None:
     for name in ("make_gru(const DirectionPlan& plan)", "void Crf::forward(", "void Recurrent::backward("):
         assert re.search(re.escape(name) + r'[^{;]*\{ throw Invalid\("this was not exported"\); \}', text), name
     assert "std::make_unique<CellDirection<Lstm<Gates_in_lstm>>>(plan)" in text
+    assert "mode.rounded ?" not in text
+    assert "Bfloat16>(" not in re.sub("reinterpret_cast<.*>", "", text)
 
 
 def test_every_layer_of_the_engine_is_known() -> None:
