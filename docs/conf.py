@@ -48,6 +48,7 @@ NAVIGATION = {
         "/benchmarks/speed/CRF",
         "/benchmarks/speed/C",
         "/benchmarks/speed/TAGS",
+        "/benchmarks/speed/STREAMS",
         "/benchmarks/speed/NEIGHBORS",
         "/benchmarks/accuracy/TUTORIAL",
     ],
