@@ -34,7 +34,12 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(bilstm|make|source|eval|pip install) ")
 NUMBER = re.compile(r"\d+(?:\.\d*)?")
 TOLERANCE = 0.015
-OPTIONAL = ("sktime", "serial", "paho")  # packages that a page may import and that the tests' environment may lack
+OPTIONAL = (
+    "sktime",
+    "serial",
+    "paho",
+    "mlflow",
+)  # packages that a page may import and that the tests' environment may lack
 
 
 def blocks_of(path: Path) -> list[tuple[int, str, str]]:

@@ -93,7 +93,6 @@ def test_words(tmp_path: Path) -> None:
     model = bilstm.load(tmp_path / "model")
     ((span, *_),) = model.predict_spans([["Bob", "met", "Lee"]])
     assert span == Span(0, 0, "P", span.probability)
-    assert model.predict_spans([]) == []
 
 
 def test_tags_without_a_type_and_sequences_without_spans() -> None:

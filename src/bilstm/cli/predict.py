@@ -49,6 +49,12 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.option("--resume", is_flag=True, help="Skip files whose predictions in the folder --out are finished.")
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
+@click.option(
+    "--paths",
+    metavar="K",
+    type=WholeNumber(1, 1000),
+    help="With output crf or constrained: add the K likeliest labels of each whole sequence, with their probability.",
+)
 @click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
 @click.option(
     "--annotate",
@@ -92,6 +98,7 @@ def predict(
     resume: bool,
     probabilities: bool,
     top: int,
+    paths: int | None,
     events: bool,
     annotate: str | None,
     spans: bool,
@@ -127,8 +134,8 @@ def predict(
     if annotate == "highlight" and out != "-":
         raise click.UsageError("--annotate highlight is for the terminal, so that --out can only be -")
     for option, chosen in (("--events", events), ("--spans", spans)):
-        if chosen and (probabilities or top > 1 or (events and spans)):
-            other = "--probabilities" if probabilities else "--top" if top > 1 else "--spans"
+        others = {"--probabilities": probabilities, "--top": top > 1, "--paths": paths, "--spans": events and spans}
+        if chosen and (other := next((name for name, with_it in others.items() if with_it), None)):
             raise click.UsageError(f"{option} writes runs of steps, which cannot be combined with {other}")
     streamed = "-" in tables
     if streamed and len(tables) > 1:
@@ -139,8 +146,9 @@ def predict(
         raise click.UsageError("--look-ahead is for the standard input: it needs - as the TABLE")
     if block > 1 and look_ahead is None:
         raise click.UsageError("--block says how many rows become final together: it needs --look-ahead")
-    if look_ahead is not None and events:
-        raise click.UsageError("--look-ahead answers row by row, which cannot be combined with --events")
+    for option, given in (("--events", events), ("--spans", spans), ("--paths", paths)):
+        if look_ahead is not None and given:
+            raise click.UsageError(f"--look-ahead answers row by row, which cannot be combined with {option}")
     files = [] if streamed else files_of(tables, reading)
     to_folder = bool(files) and _is_folder(out, tables)
     if resume and not to_folder:
@@ -150,10 +158,17 @@ def predict(
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
     form = highlighting() if annotate == "highlight" else annotate
-    if trained.schema.reading.format == "text" and look_ahead is None and not events and not spans and top == 1:
+    as_steps = look_ahead is not None or events or spans or paths or top > 1
+    if trained.schema.reading.format == "text" and not as_steps:
         form = form or default_form(trained.task)
     options = PredictionOptions(
-        probabilities=probabilities, top=top, events=events, background=background, spans=spans, annotate=form
+        probabilities=probabilities,
+        top=top,
+        events=events,
+        background=background,
+        spans=spans,
+        paths=paths or 0,
+        annotate=form,
     )
     use_threads(threads)
     if streamed:

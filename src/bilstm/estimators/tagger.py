@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bilstm.estimators.base import LabelEstimator, check_is_fitted
 from bilstm.model.spans import Span
 
@@ -23,6 +26,18 @@ class SequenceTagger(LabelEstimator):
         classes_: (n_classes,) the labels, sorted; of several a step, their column names or 0 to n_labels - 1.
         multilabel_: whether steps have several labels.
     """
+
+    def predict_paths(self, X: Any, paths: int) -> list[tuple[Any, npt.NDArray[np.float64]]]:
+        """The likeliest labels of each sequence as a whole, with output "crf" or "constrained": see
+        `TrainedModel.predict_paths`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            UserError: the output is "softmax".
+            ValueError: X is not like that of the fit.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.predict_paths(self._open_known(X), paths)
 
     def predict_spans(self, X: Any) -> list[list[Span]]:
         """The spans that predicted tags such as B-X and I-X mark: see `TrainedModel.predict_spans`.

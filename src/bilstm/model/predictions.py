@@ -31,12 +31,13 @@ from bilstm.data.writing import (
     write_sequences,
     write_table,
 )
+from bilstm.engine.network import Paths
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
 from bilstm.model.annotating import write_annotated
 from bilstm.model.spans import check_spans, span_chunks
-from bilstm.model.trained import TrainedModel
+from bilstm.model.trained import TrainedModel, check_paths
 from bilstm.ragged import IndexArray
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
 from bilstm.tasks.labels import check_background
@@ -57,6 +58,7 @@ class PredictionOptions:
         events: whether to give runs of equal labels instead of steps.
         background: the label that is no event.
         spans: whether to give the spans that tags such as B-X and I-X mark instead of steps.
+        paths: how many of the likeliest labels of a sequence as a whole to give, each with its probability.
         annotate: the form in which to give texts with spans instead of steps, one of `bilstm.data.marked.FORMS`;
             `probabilities` then are those of the spans.
     """
@@ -66,6 +68,7 @@ class PredictionOptions:
     events: bool = False
     background: str | None = None
     spans: bool = False
+    paths: int = 0
     annotate: str | None = None
 
     @property
@@ -82,8 +85,8 @@ class PredictionOptions:
         if self.annotate is not None:
             if self.annotate not in FORMS:
                 raise UserError(f"--annotate is one of {', '.join(FORMS)}, and not {shown(self.annotate)}")
-            if self.runs or self.top > 1:
-                other = "--events" if self.events else "--spans" if self.spans else "--top"
+            others = {"--events": self.events, "--spans": self.spans, "--top": self.top > 1, "--paths": self.paths}
+            if other := next((name for name, chosen in others.items() if chosen), None):
                 raise UserError(f"--annotate writes texts with spans, which cannot be combined with {other}")
             check_spans(task, "--annotate")
             return
@@ -93,6 +96,8 @@ class PredictionOptions:
             raise UserError(f"--events is for labels of time steps, but the model's task is {task.kind}")
         if self.spans:
             check_spans(task, "--spans")
+        if self.paths:
+            check_paths(task, "--paths", self.paths)
         if not isinstance(task, LabelTask):
             if self.top > 1:
                 raise UserError(f"--top is for one label at a time, but the model's task is {task.kind}")
@@ -113,7 +118,8 @@ class PredictionOptions:
         if isinstance(task, LabelTask):
             ranks = ["", *(f"_{rank}" for rank in range(2, self.top + 1))]
             likeliest = [f"{what}{rank}" for rank in ranks for what in ("predicted", "probability")]
-            return likeliest + [f"probability_of_{name}" for name in task.classes if self.probabilities]
+            paths = [f"path_{rank}{what}" for rank in range(1, self.paths + 1) for what in ("", "_probability")]
+            return [*likeliest, *(f"probability_of_{name}" for name in task.classes if self.probabilities), *paths]
         if len(task.columns) == 1:
             return ["predicted"]
         names = [f"predicted_{name}" for name in task.columns]
@@ -140,6 +146,10 @@ def predicted_columns(
     for group, steps, own in _chunks(model, data, outputs):
         rows = output_rows[group if data.per_sequence else steps]
         values = _values(task, own, options)
+        if options.paths:
+            bounds = data.values.offsets[group.start : group.stop + 1]
+            paths = model.likeliest_paths(data.values.take_steps(steps, bounds - bounds[0]), options.paths)
+            values += _values_of_paths(paths, np.diff(bounds))
         if not columns:
             columns = [_empty(length, value.dtype) for value in values]
         for column, value in zip(columns, values, strict=True):
@@ -156,9 +166,10 @@ def _named(task: Task, options: PredictionOptions, columns: list[npt.NDArray[Any
     """Columns, in the order of `_values`, by their names."""
     names = options.names(task)
     if isinstance(task, LabelTask):
-        likeliest = 2 * options.top
-        labels = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
-        return dict(zip(names, [*_interleaved(labels, columns[1:likeliest:2]), *columns[likeliest:]], strict=True))
+        return {
+            name: DictionaryColumn(column, task.classes) if column.dtype == np.int32 else column
+            for name, column in zip(names, columns, strict=True)
+        }
     return dict(zip(names, columns, strict=True))
 
 
@@ -175,10 +186,6 @@ def _empty(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return column
 
 
-def _interleaved(codes: list[DictionaryColumn], confidences: list[npt.NDArray[Any]]) -> list[Addition]:
-    return [column for pair in zip(codes, confidences, strict=True) for column in pair]
-
-
 def _values(task: Task, outputs: Outputs, options: PredictionOptions) -> list[npt.NDArray[Any]]:
     """The values of some rows, a (rows,) array for each column."""
     if isinstance(task, LabelTask):
@@ -192,6 +199,12 @@ def _values(task: Task, outputs: Outputs, options: PredictionOptions) -> list[np
     if isinstance(task, LabelSetTask) and options.probabilities:
         return predicted + [rounded(column) for column in outputs.values.T]
     return predicted
+
+
+def _values_of_paths(paths: Paths, lengths: IndexArray) -> list[npt.NDArray[Any]]:
+    """A column of labels and one of the probability of its sequence's for each path; -1 and 0 where there are fewer."""
+    chances = rounded(np.exp(paths.log_probabilities)).repeat(lengths, axis=1)
+    return [column for pair in zip(paths.labels, chances, strict=True) for column in pair]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from bilstm import layers as keras
 from bilstm.layers import Layer
-from bilstm.ragged import FloatArray, IndexArray, offsets_of
+from bilstm.ragged import FloatArray, IndexArray, Ragged, offsets_of
 from bilstm.torch import recurrent
 from bilstm.torch.bidirectional import Bidirectional
+from bilstm.torch.compiling import outside_graphs
 from bilstm.torch.crf import CRF
+from bilstm.torch.indices import last_rows, padded, reversed_rows, unpadded
 from bilstm.torch.recurrent import output_of_rows
-from bilstm.torch.sequences import last_rows, padded, reversed_rows, unpadded
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: x,
@@ -72,17 +73,55 @@ class Embedding(nn.Embedding):
 class ColumnEmbedding(nn.Module):
     def __init__(self, features: int, layer: keras.ColumnEmbedding) -> None:
         super().__init__()
-        self.numeric = layer.numeric
+        self.numeric, self.unknown_rate = layer.numeric, layer.unknown_rate
         pairs = zip(layer.vocabularies, layer.dimensions, strict=True)
         self.tables = nn.ModuleList(nn.Embedding(size, dimensions) for size, dimensions in pairs)
+        for table, frozen in zip(self.tables, layer.frozen, strict=True):
+            table.weight.requires_grad_(not frozen)
 
     def forward(self, input: Tensor) -> Tensor:
-        columns = input[:, self.numeric :].long()
-        embedded = [table(columns[:, i]) for i, table in enumerate(self.tables)]
+        embedded = []
+        for i, (table, rate) in enumerate(zip(self.tables, self.unknown_rate, strict=True)):
+            column = input[:, self.numeric + i].long()
+            if self.training and rate:
+                column = column.masked_fill(torch.rand(len(column), device=column.device) < rate, 0)
+            embedded.append(table(column))
         return torch.cat([input[:, : self.numeric].to(embedded[0].dtype), *embedded], dim=1)
 
     def arrays(self) -> list[Tensor]:
         return [table.weight for table in self.tables]
+
+
+class WordEncoder(nn.Module):
+    def __init__(self, features: int, layer: keras.WordEncoder) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(module_of(inner, width) for inner, width in layer._inputs())
+
+    def forward(self, input: Tensor, words: Ragged) -> Tensor:
+        """Each word once, however often it occurs."""
+        found, positions = input[:, -1].long().unique(return_inverse=True)
+        if len(found) and (int(found[0]) < 0 or int(found[-1]) >= len(words)):
+            raise ValueError(f"a step refers to word {int(found[-1])}, but there are {len(words)} words")
+        own = words[found.cpu().numpy()]
+        values: Any = torch.from_numpy(own.values).to(input.device)
+        begins: Offsets = own.offsets
+        for layer in self.layers:
+            values, begins = applied(layer, values, begins)
+        return torch.cat([values[positions], input[:, :-1].to(values.dtype)], dim=1)
+
+    def arrays(self) -> list[Tensor]:
+        return [array for layer in self.layers for array in getattr(layer, "arrays", list)()]
+
+
+def applied(layer: nn.Module, values: Any, begins: Offsets) -> tuple[Any, Offsets]:
+    """A layer's output rows, and where sequences begin in them."""
+    return _to_sequences(layer, values, begins) if isinstance(layer, OfSequences) else (layer(values), begins)
+
+
+@outside_graphs  # NumPy, and the engine
+def _to_sequences(layer: OfSequences, values: Any, begins: Offsets) -> tuple[Any, Offsets]:
+    result: tuple[Any, Offsets] = layer(values, begins)
+    return result
 
 
 class BatchNormalization(nn.Module):
@@ -339,6 +378,7 @@ _MODULES: dict[type[Layer], Callable[[int, Any], nn.Module]] = {
     keras.Dense: Dense,
     keras.Embedding: Embedding,
     keras.ColumnEmbedding: ColumnEmbedding,
+    keras.WordEncoder: WordEncoder,
     keras.Conv1D: Convolution,
     keras.BatchNormalization: BatchNormalization,
     keras.Dropout: lambda features, layer: nn.Dropout(layer.rate),
@@ -384,6 +424,11 @@ def set_arrays(module: nn.Module, arrays: Sequence[FloatArray]) -> None:
             count = len(_arrays_of_cell(module.both.forward_layer))
             _set_cell(module.both.forward_layer, given[:count])
             _set_cell(module.both.backward_layer, given[count:])
+        elif isinstance(module, WordEncoder):
+            for layer in module.layers:
+                count = len(arrays_of(layer))
+                set_arrays(layer, arrays[:count])
+                arrays = arrays[count:]
         else:
             for own, array in zip(getattr(module, "arrays", list)(), given, strict=True):
                 own.copy_(array)  # views of the parameters
