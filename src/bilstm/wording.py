@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bilstm.data.filetable import FileTable
 from bilstm.data.manyfiles import FILE
 from bilstm.errors import counted, listed, shown
@@ -53,9 +55,22 @@ def before_training(prepared: Prepared, options: TrainingOptions, *others: Train
     table, schema = prepared.table, prepared.schema
     outputs = [choose_output(prepared, each) for each in (options, *others)]
     lines = [f"{table.label}: {size_of(table)}", *guesses(table), *_features(schema.describe()), _task(prepared)]
+    lines += _aims(prepared)
     lines += dict.fromkeys(output.description for output in outputs if output.description)
     notes = dict.fromkeys([*prepared.notes, *(output.note for output in outputs if output.note)])
     return [*lines, *sets(prepared, options), *(f"note: {note}" for note in notes)]
+
+
+def _aims(prepared: Prepared) -> list[str]:
+    """What training aims at where that is not one label."""
+    if prepared.targets is None:
+        return []
+    task = prepared.task
+    known = prepared.targets[~np.isnan(prepared.targets).any(axis=1)]
+    answers = counted(int(((known > 0).sum(axis=1) > 1).sum()), "time step" if task.unit == "step" else task.unit)
+    if isinstance(task, LabelTask) and task.separator is not None:
+        return [f"targets: several possible labels for {answers} of the training set, of which one is right"]
+    return [f"targets: probabilities for {answers} of the training set, rather than one label"]
 
 
 def sets(prepared: Prepared, options: TrainingOptions) -> list[str]:

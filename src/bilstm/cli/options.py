@@ -297,6 +297,17 @@ column_flags = together(
         "labels (0 or 1) or quantities. Default: the last column of CoNLL-style files.",
         multiple=True,
     ),
+    click.option(
+        "--soft-targets",
+        metavar="PREFIX",
+        help="Learn from probabilities, in columns whose names begin with this and end with a label, instead of from "
+        "one label. Where there is a --label too, the validation set compares with it.",
+    ),
+    click.option(
+        "--label-separator",
+        metavar="SIGN",
+        help="With --output crf: what is between labels in cells of --label that name several, of which one is right.",
+    ),
     LABELS,
     column_option(
         "--order",
@@ -357,7 +368,10 @@ column_flags = together(
 def column_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
     names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
-    arguments = {name: options[name] for name in (*names, "spelling", "all_vectors", "standardize", "group")}
+    arguments = {
+        name: options[name]
+        for name in (*names, "spelling", "all_vectors", "soft_targets", "label_separator", "standardize", "group")
+    }
     arguments |= {"features": options["features"] or None, "labels": as_data(options["labels"])}
     arguments |= {"vectors": _vector_files(options["vectors"])}
     return arguments | {"reading": reading_options(options)}

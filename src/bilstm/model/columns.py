@@ -15,6 +15,7 @@ from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
 from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.tasks.softtargets import SoftColumns
 
 FeatureKind = Literal["numeric", "categorical"]
 _PREDICTION = re.compile(r"predicted(\d*|_.+)|probability(\d*|_of_.+)")  # the columns that `predict` writes
@@ -46,6 +47,9 @@ class ColumnOptions:
         reading: how files are read.
         vectors: a file of word vectors for the feature that is words, or feature -> file; see `read_vectors`.
         all_vectors: whether all words of these are kept, rather than those of the training rows.
+        soft_targets: what the names of columns begin with that hold the probability of a label, which is the rest of
+            the name; or label -> column. Training aims at these instead of at one label. None: there are none.
+        label_separator: what is between labels in cells that name several, of which one is right, such as `A|B`.
     """
 
     sequence: str | None = None
@@ -63,6 +67,8 @@ class ColumnOptions:
     reading: ReadingOptions = PLAIN
     vectors: VectorFiles | None = None
     all_vectors: bool = False
+    soft_targets: SoftColumns | None = None
+    label_separator: str | None = None
 
 
 def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, FeatureKind], list[str]]:

@@ -18,6 +18,7 @@ from bilstm.data.sources import open_labels, open_table
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
 from bilstm.data.wordvectors import VectorFiles
+from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError, UserError, suggestion
 from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
 from bilstm.metrics.calibration import losses
@@ -33,6 +34,7 @@ from bilstm.models.fitting import FitData
 from bilstm.progress import reporting
 from bilstm.ragged import FloatArray
 from bilstm.tasks import LabelTask, Task
+from bilstm.tasks.softtargets import SoftColumns
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.checkpoints import fingerprint as digest
 from bilstm.training.loop import Progress, TrainingInterrupted, train_model
@@ -72,6 +74,8 @@ def train(
     tokens: str = "words",
     vectors: VectorFiles | None = None,
     all_vectors: bool = False,
+    soft_targets: SoftColumns | None = None,
+    label_separator: str | None = None,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     valid: Any = None,
@@ -105,6 +109,12 @@ def train(
             binary form, GloVe's text, fastText's `.vec`, or safetensors; the text ones may be compressed with gzip.
             Only the vectors of words in the training set are read and stored in the model.
         all_vectors: whether all words of these files are, so that words that training had not have their vectors.
+        soft_targets: what the names of columns begin with that hold the probability of a label, which is the rest of
+            the name, such as "probability_of_"; or label -> column. Training aims at these probabilities, such as those
+            of a larger model, instead of at one label. The label that `label` names, or else the likeliest one, is what
+            the validation set compares with, and what training aims at where a row has no probabilities.
+        label_separator: what is between labels in cells of the label's column that name several, such as "|" in `A|B`:
+            one of them is right, and which one is not known. For output "crf".
         task: "step-label", "step-labels", "step-quantity", "sequence-label", "sequence-labels" or
             "sequence-quantity"; None: what is certain from the data.
         reading: how files are read: `bilstm.ReadingOptions`, or a dictionary of some: delimiter, decimal, thousands,
@@ -139,6 +149,8 @@ def train(
         tokens=tokens,
         vectors=vectors,
         all_vectors=all_vectors,
+        soft_targets=soft_targets,
+        label_separator=label_separator,
         task=task,
         reading=reading,
     )
@@ -286,6 +298,8 @@ def train_prepared(
         checkpoint.belongs_to(_facts(learned.schema, learned.task, learned.vectors))
     try:
         data = _fit_data(learned.training, learned, options)
+        if learned.targets is not None:
+            data = FitData.all_of(data.data, Targets(values=learned.targets))
         aside = _fit_data(learned.validation, learned, options) if learned.validation else None
         with reporting(verbose, "without recurrence: " if options.direction == "none" else "") as report:
 
@@ -321,6 +335,8 @@ def train_baseline(
     Raises:
         KeyboardInterrupt: Ctrl-C; an undertrained baseline would flatter the model.
     """
+    if isinstance(prepared.task, LabelTask) and prepared.task.separator is not None:
+        prepared = dataclasses.replace(prepared, targets=None)  # a softmax does not learn from several labels
     pooling = "mean" if options.pooling == "last" else options.pooling
     limit = options.time_limit and options.time_limit / 10
     alone = dataclasses.replace(
