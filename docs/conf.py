@@ -23,6 +23,7 @@ NAVIGATION = {
         "/docs/streams",
         "/docs/words",
         "/docs/seqeval",
+        "/docs/distillation",
         "/docs/classify",
         "/docs/quantities",
         "/docs/python",

@@ -215,6 +215,13 @@ def test_a_validation_set_of_its_own(folder: Path) -> None:
         trained(frame, soft_targets="p_", valid=valid.drop(columns="label").rename(columns={"p_O": "p_x"}))
 
 
+def test_probabilities_are_calibrated_on_true_labels_only() -> None:
+    frame, valid, options = made(), made(100, seed=1), {"soft_targets": "p_", "epochs": 20, "learning_rate": 0.02}
+    for label, calibrated in (("label", True), (None, False)):
+        model = trained(frame, label=label, valid=valid.drop(columns=[] if label else ["label"]), **options)
+        assert (model.training["calibration"] is not None) == calibrated
+
+
 def test_labels_that_are_numbers_or_truth_values() -> None:
     frame = made().rename(columns={"p_A": "p_10", "p_B": "p_9", "p_O": "p_1"}).drop(columns="label")
     model = trained(frame, soft_targets="p_")
@@ -258,6 +265,8 @@ MISTAKES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any]
     "crf": (lambda frame: frame, {"output": "crf"}, "soft_targets are probabilities of the labels of single steps"),
     "weights": (lambda frame: frame, {"class_weight": "balanced"}, "class_weight weights steps by their one label"),
     "both": (lambda frame: frame, {"label_separator": "|"}, "soft_targets and label_separator both say what training"),
+    "calibrate": (lambda frame: frame, {"calibrate": True}, "probabilities are calibrated on true labels, but there"),
+    "scheme": (lambda frame: frame, {"train_scheme": "IOBES"}, "train_scheme learns other tags than the labels"),
     "quantities": (
         lambda frame: frame,
         {"task": "step-quantity"},

@@ -47,6 +47,8 @@ class Prepared:
         recordings: the fingerprint of the whole sequences that blocks of time were cut from.
         vectors: feature -> (size, dimensions) the word vectors that training begins with.
         targets: (answers, labels) what training aims at, see `Answers`; None: the truth of the training set.
+        validated_by_targets: whether the true answers of the validation set are the likeliest by such targets, which
+            probabilities cannot be calibrated on.
     """
 
     table: Table
@@ -60,6 +62,7 @@ class Prepared:
     recordings: tuple[int, ...] = ()
     vectors: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
     targets: FloatArray | None = None
+    validated_by_targets: bool = False
 
     def without_characters(self) -> Prepared:
         """The table as a network takes it that reads no characters."""
@@ -141,12 +144,13 @@ def prepare(
     groups = None if groups is None else groups[division.sequences]
     encoded = dataclasses.replace(encoded, truth=truth, per_sequence=task.per_sequence, groups=groups)
     aside, test = (schema.observed(table, encoded.part(part)) if part.start < part.stop else None for part in others)
+    soft = options if options.soft_targets is not None and not options.label else None
+    by_targets = soft is not None and not (valid and has_truth(valid, task, valid_labels))
     if valid:
-        soft = options if options.soft_targets is not None and not options.label else None
         read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels", soft=soft)
         aside = without_unseen(read, task)
     own, gaps = encoded.part(training), division.gap_steps
-    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings, vectors, targets)
+    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings, vectors, targets, by_targets)
 
 
 def read_dataset(

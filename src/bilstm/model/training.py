@@ -289,6 +289,11 @@ def train_prepared(
             "probabilities are calibrated on the validation set, and there is none: leave out calibrate, or set "
             "sequences aside with validation_split"
         )
+    if options.calibrate and prepared.validated_by_targets:
+        raise UserError(
+            "probabilities are calibrated on true labels, but there are soft targets only: leave out calibrate, or "
+            "name the labels with --label (label='…')"
+        )
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
     output = choose_output(prepared, options)
@@ -362,7 +367,8 @@ def _finished(output: Output, network: Sequential, record: dict[str, Any], optio
     """The model with calibrated probabilities, and what it remembers of its training."""
     prepared = output.learned
     model = TrainedModel(prepared.schema, prepared.task, network, record)
-    record["calibration"] = calibrate(model, prepared.validation, options.calibrate)
+    validation = None if prepared.validated_by_targets else prepared.validation
+    record["calibration"] = calibrate(model, validation, options.calibrate)
     if options.output == "constrained":
         network = constrained(network, output.forbidden)
     model = TrainedModel(prepared.schema, output.task, network, record)
