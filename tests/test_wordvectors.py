@@ -128,6 +128,15 @@ def test_values_are_about_as_large_as_those_of_other_columns(scale: float, tmp_p
     assert 0.7 < np.sqrt(np.square(values[1:]).mean()) < 1.42 or not scale
 
 
+def test_values_that_no_factor_suits(tmp_path: Path) -> None:
+    """The words of training have the smallest values that there are, and another word large ones."""
+    path = write_vectors(tmp_path / "v", {"a": [1e-45, 1e-45], "b": [3e38, 1.0]})
+    _, values, _ = fit_vectors("w", ["a"], path, everything=True)
+    assert np.isfinite(values).all()
+    assert values[1, 0] > 0
+    np.testing.assert_array_equal(values[2], np.float32([3e38, 1.0]))
+
+
 def test_which_feature_is_meant() -> None:
     assert files_of_features("v", ["a"], []) == {"a": "v"}
     assert files_of_features("v", ["a", "b"], ["b"]) == {"b": "v"}
