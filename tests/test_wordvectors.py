@@ -320,6 +320,26 @@ def test_mistakes_are_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, op
     assert not (folder / "x").exists()
 
 
+def test_streams_and_reports(folder: Path, tmp_path: Path) -> None:
+    """They read words as files are read."""
+    model = tmp_path / "model"
+    trained(folder, all_vectors=True).save(model)
+    words = [["ice", "hail", "SUN"], ["unheard-of"]]
+    lines = "".join(json.dumps({"word": each}) + "\n" for each in words)
+    streamed = CliRunner().invoke(commands, ["predict", str(model), "-", "--out", "-"], input=lines)
+    assert streamed.exit_code == 0, streamed.output
+    found = [json.loads(line) for line in streamed.stdout.splitlines()]
+    frame = pd.DataFrame({"id": ["a", "a", "a", "b"], "word": [*words[0], *words[1]], "label": "cold"})
+    with pytest.warns(UserWarning, match=r"word: 1 value of 4 \(25.0 %\) unknown to the model"):
+        expected = bilstm.load(model).predict(frame).tolist()
+    assert [label for each in found for label in each["predicted"]] == expected
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    printed = run("evaluate", model, tmp_path / "new.csv", "--report", tmp_path / "page.html").stdout
+    assert "\nnote: word: 1 value of 4 (25.0 %) unknown to the model\n" in printed
+    page = (tmp_path / "page.html").read_text()
+    assert "unheard-of" in page
+
+
 def test_a_comparison_has_them(folder: Path) -> None:
     options = {"vary": {"units": [2, 3]}, "seeds": 1, "epochs": 1, "layers": 1}
     plain = bilstm.compare(folder / "train.csv", **COLUMNS, **options)
