@@ -184,8 +184,8 @@ def _texts(schema: Schema, table: Table) -> list[dict[str, Any]]:
         most: list[tuple[int, str]] = []
         pairs = iter(table.counts(name, np.ones(table.rows, np.bool_)))
         while chunk := list(itertools.islice(pairs, _AT_ONCE)):
-            codes = encode_texts(columns, [text for text, _ in chunk]).any(axis=1)
-            new = [(-count, text) for (text, count), code in zip(chunk, codes, strict=True) if not code]
+            codes = np.asarray(encode_texts(columns, [text for text, _ in chunk]).any(axis=1))
+            new = [(-count, text) for (text, count), code in zip(chunk, codes.tolist(), strict=True) if not code]
             different, unknown = different + len(chunk), unknown - sum(count for count, _ in new)
             most = heapq.nsmallest(_UNKNOWN, [*most, *new])
         summaries.append(
