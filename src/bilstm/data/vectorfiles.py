@@ -141,8 +141,8 @@ class _Kept:
             which = "more words" if self._asked is None else "vectors of more words of the training set"
             advice = "leave out --all-vectors (all_vectors), or cut" if self._asked is None else "cut"
             raise UserError(
-                f"{self.path} has {which} than a model can hold, which is about {len(self._vectors):,}: {advice} the file "
-                f"off at {place}, since the most frequent words come first"
+                f"{self.path} has {which} than a model can hold, which is about {len(self._vectors):,}: {advice} the "
+                f"file off at {place}, since the most frequent words come first"
             )
 
     def result(self) -> WordVectors:
