@@ -483,7 +483,8 @@ def test_the_command_line(tmp_path: Path) -> None:
         "Bidirectional(layer=LSTM(units=4,",
         "return_sequences=True))",
     ]
-    assert lines[-2].startswith("padding: no node reads it")
+    assert lines[-3].startswith("padding: no node reads it")
+    assert lines[-2].startswith("check: compared with ONNX Runtime")
     assert described(bilstm.load_model(tmp_path / "ours.model")) == described(model)
     ran = run("--out", str(tmp_path / "other.model"), "--architecture", str(tmp_path / "model.onnx"))
     assert ran.exit_code == 2
