@@ -307,6 +307,7 @@ def test_raw_texts_for_models_without_tags(folder: Path, tmp_path: Path) -> None
             "highlight is for the terminal, so that --out can only be -",
         ),
         ("predict docs - --annotate json --spans --out -", "cannot be combined with --spans"),
+        ("predict docs - --annotate json --paths 2 --out -", "cannot be combined with --paths"),
         ("predict docs - --annotate json --look-ahead 2 --out -", "step by step, which cannot be combined with"),
         ("predict docs - --annotate json", "missing option '--out'"),
         ("predict docs - --annotate label-studio --out -", "one JSON array, which no stream can be"),

@@ -67,8 +67,10 @@ def _tutorial(folder: Path) -> Case:
 def _of_data(name: str, what: str, folder: Path, data: Path) -> Case:
     data_set, path = DATASETS[name], folder / f"{name}.safetensors"
     if not path.exists():
+        # ONNX has no operator that takes a word apart.
+        options: dict[str, Any] = {"spelling": False} if name == "flight_queries_pos" else {}
         train = data_set.tables(data, ["train"], folder)["data"]
-        _keep(bilstm.train(train, **data_set.columns(train), epochs=1, baseline=False), path)
+        _keep(bilstm.train(train, **data_set.columns(train), epochs=1, baseline=False, **options), path)
     model = TrainedModel.load(path)
     table = open_for(model.schema, data_set.tables(data, ["test"], folder)["data"])
     found = table.sequences(model.schema.sequence or table.own_sequence, model.schema.order)

@@ -158,16 +158,16 @@ def predict(
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
     form = highlighting() if annotate == "highlight" else annotate
-    plain = not (events or spans or paths) and top == 1 and look_ahead is None
-    if trained.schema.reading.format == "text" and plain:
+    as_steps = look_ahead is not None or events or spans or paths or top > 1
+    if trained.schema.reading.format == "text" and not as_steps:
         form = form or default_form(trained.task)
     options = PredictionOptions(
         probabilities=probabilities,
         top=top,
-        paths=paths or 0,
         events=events,
         background=background,
         spans=spans,
+        paths=paths or 0,
         annotate=form,
     )
     use_threads(threads)

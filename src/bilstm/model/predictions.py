@@ -85,8 +85,8 @@ class PredictionOptions:
         if self.annotate is not None:
             if self.annotate not in FORMS:
                 raise UserError(f"--annotate is one of {', '.join(FORMS)}, and not {shown(self.annotate)}")
-            if self.runs or self.top > 1:
-                other = "--events" if self.events else "--spans" if self.spans else "--top"
+            others = {"--events": self.events, "--spans": self.spans, "--top": self.top > 1, "--paths": self.paths}
+            if other := next((name for name, chosen in others.items() if chosen), None):
                 raise UserError(f"--annotate writes texts with spans, which cannot be combined with {other}")
             check_spans(task, "--annotate")
             return

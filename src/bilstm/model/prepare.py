@@ -184,11 +184,10 @@ def read_dataset(
     table.check_sequence(schema.sequence, one=schema.one_sequence)
     sequences = table.sequences(schema.sequence, schema.order)
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
-    if with_truth:
-        table.check_labels()
     if with_truth and soft is not None and not has_truth(table, task, labels):
         data = dataclasses.replace(data, truth=soft_truth(table, sequences, soft, task, labels))
     elif with_truth:
+        table.check_labels()
         target = find_target(table, sequences, schema.sequence or table.own_sequence, task.columns, labels, [])
         truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen, option=option)
         data = dataclasses.replace(data, truth=truth, unseen=unseen, remarks=tuple(table.notes))
@@ -247,7 +246,7 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
     label = options.label
     if not label and options.soft_targets is None and conll and (LABEL in table.names or TOKEN in table.names):
         label = (LABEL,)
-    if table.tagged is not None and labels is None:
+    if table.tagged is not None and labels is None and options.soft_targets is None:
         label = label or table.tagged[1:]
     table.check_sequence(sequence, one=one_sequence)
     if options.sequence is not None:

@@ -17,10 +17,9 @@ from bilstm.ragged import Ragged, offsets_of
 from bilstm.tasks import Outputs
 
 # In multiply-adds, of which a core does some ten milliards a second.
-AT_ONCE = 1 << 20  # up to here, waiting for others to be computed with takes longer than computing
-INLINE = 1 << 24  # up to here, computing takes less time than handing it to a thread is worth
-BATCH = 1 << 29  # of a batch at most
-LONG = 1 << 27  # from here on, a request has a lane of its own
+AT_ONCE = 1 << 24  # up to here, waiting for others, or for a thread, takes as long as computing
+BATCH = 1 << 32  # of a batch at most
+LONG = 1 << 30  # from here on, a request has a lane of its own
 
 
 class Batcher:
@@ -92,7 +91,7 @@ class _Lane:
     async def _compute(self, batch: list[tuple[Ragged, asyncio.Future[Outputs]]]) -> None:
         values = _joined([each for each, _ in batch])
         try:
-            if values.total_steps * self._work <= INLINE:
+            if values.total_steps * self._work <= AT_ONCE:
                 outputs = self._model.outputs(values)
             else:
                 outputs = await asyncio.to_thread(self._model.outputs, values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import time
@@ -104,28 +103,26 @@ class Places:
         self._metrics.open.dec()
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
     """The body of a request.
 
+    Args:
+        most: bytes that it may have.
+
     Raises:
-        Refusal: it is too large, compressed, or does not come in time.
+        Refusal: it is too large, or compressed.
     """
-    most = settings.max_body
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise _too_large(most)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal(415, "compressed bodies are not read: send it as it is")
     chunks, size = [], 0
-    try:
-        async with asyncio.timeout(settings.timeout):
-            async for chunk in request.stream():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > most:
-                    raise _too_large(most)
-    except TimeoutError:
-        raise Refusal(408, f"the body did not come within {settings.timeout:g} s", {"Connection": "close"}) from None
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > most:
+            raise _too_large(most)
     return b"".join(chunks)
 
 

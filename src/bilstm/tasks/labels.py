@@ -160,7 +160,7 @@ class LabelTask(Task):
         """The labels that the network has outputs for."""
         return self.learned_tags.names if self.learned_tags else self.classes
 
-    @property
+    @cached_property
     def spans(self) -> bool:
         """Whether the labels mark spans: tags such as B-X, I-X and O."""
         return not self.per_sequence and is_bio(self.classes)
