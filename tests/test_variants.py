@@ -26,6 +26,7 @@ VALUES: dict[str, list[Any]] = {
     "variational_dropout": [True, False],
     "weight_decay": [0.0, 0.1],
     "embedding": [None, 4],
+    "freeze_vectors": [True, False],
     "epochs": [2, None],
     "batch_size": [8, 9],
     "learning_rate": [0.1, 0.01],
