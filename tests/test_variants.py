@@ -38,6 +38,7 @@ VALUES: dict[str, list[Any]] = {
     "conv": [None, "4x3"],
     "output": ["softmax", "crf"],
     "scheme": [None, "IOB2"],
+    "train_scheme": ["IOBES", "IOB2", None],
     "class_weight": [None, {"a": 2.0}],
     "calibrate": [True, False],
     "window": [None, 20],
