@@ -160,7 +160,7 @@ def stream(store: Store) -> dict[str, Any]:
         (
             "look_ahead",
             {"type": "string"},
-            "Answer a step once this many further ones have come, or all: a whole number.",
+            "How many further steps an answer waits for, or all.",
         ),
         ("block", {"type": "integer", "minimum": 1}, "With look_ahead: how many steps become final together."),
         ("on_error", {"type": "string", "enum": ["stop", "skip"]}, "What an invalid line does."),
