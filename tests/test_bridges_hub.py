@@ -98,7 +98,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert "the model and its card" in ran.output
     assert isinstance(from_pretrained(tmp_path / "folder"), TrainedModel)
     assert run("--to", f"{tmp_path}/folder/", "--inputs", "encoded").exit_code == 2
-    assert "or, for a folder, with /" in run("--to", f"{tmp_path}/folder").output
+    assert "for a folder with /, or say" in run("--to", f"{tmp_path}/folder").output
 
 
 def test_no_package_of_the_hub_is_needed() -> None:

@@ -19,11 +19,12 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bilstm import engine as bilstm_engine
 from bilstm import train
 from bilstm.bridges.c import export, identifier
 from bilstm.bridges.c.amalgamation import engine_source
 from bilstm.bridges.c.code import c_string
-from bilstm.bridges.c.writing import FLAGS
+from bilstm.bridges.c.writing import _KINDS, FLAGS
 from bilstm.cli import commands
 from bilstm.data.features import standardised
 from bilstm.engine import library
@@ -162,6 +163,19 @@ def test_what_is_not_called_has_no_body() -> None:
     for name in ("make_gru(const DirectionPlan& plan)", "void Crf::forward(", "void Recurrent::backward("):
         assert re.search(re.escape(name) + r'[^{;]*\{ throw Invalid\("this was not exported"\); \}', text), name
     assert "std::make_unique<CellDirection<Lstm<Gates_in_lstm>>>(plan)" in text
+    assert "mode.rounded ?" not in text
+    assert "Bfloat16>(" not in re.sub("reinterpret_cast<.*>", "", text)
+
+
+def test_every_layer_of_the_engine_is_known() -> None:
+    """So that the ones that a model does not have lose their bodies."""
+    header = (Path(bilstm_engine.__path__[-1]) / "native" / "api.h").read_text(encoding="utf-8")
+    kinds = re.search(r"enum \{\s*BILSTM_RECURRENT = 0,(.*?)\};", header, re.DOTALL)
+    assert kinds is not None
+    assert sorted(_KINDS) == [0, *map(int, re.findall(r"BILSTM_\w+ = (\d+)", kinds[1]))]
+    _, text = engine_source([f"{name}::forward" for name in _KINDS.values()])
+    for name in _KINDS.values():
+        assert re.search(rf"void {name}::forward\([^{{;]*\{{ throw Invalid", text), name
 
 
 @given(st.text(max_size=20))

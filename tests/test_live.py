@@ -332,6 +332,7 @@ def test_lines_that_are_sequences(folder: Path) -> None:
         (["new.ndjson", "--look-ahead", "3"], "--look-ahead is for the standard input: it needs - as the TABLE"),
         (["-", "--block", "3"], "--block says how many rows become final together: it needs --look-ahead"),
         (["-", "--look-ahead", "3", "--events"], "--look-ahead answers row by row, which cannot be combined with"),
+        (["-", "--look-ahead", "3", "--spans"], "answers row by row, which cannot be combined with --spans"),
         (["-", "--look-ahead", "-3"], "'-3' is neither a number of steps, from 0, nor 'all'."),
         (["-", "--look-ahead", "some"], "'some' is neither a number of steps, from 0, nor 'all'."),
         (["-", "--look-ahead", "all", "--block", "2"], "block has no effect with look_ahead='all'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -247,6 +248,7 @@ MISTAKES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any]
         "data needs columns for the probabilities of at least two labels, but those whose names begin with 'q_' are "
         "none; its columns: 'id', 'w', 'label', 'p_A'",
     ),
+    "no prefix": (lambda frame: frame, {"soft_targets": ""}, "soft_targets is what the names of columns begin with"),
     "one column": (lambda frame: frame, {"soft_targets": {"A": "p_A"}}, "whose probabilities are named are 'p_A'"),
     "no such column": (lambda frame: frame, {"soft_targets": {"A": "p_A", "B": "x"}}, "no column 'x'"),
     "no probability": (changed("p_B", 1.5), {}, "row 2 of data: '1.5' in column 'p_B' is no probability, which is"),
@@ -331,6 +333,25 @@ def test_laws_of_possible_labels() -> None:
     assert weights_of(trained(frame, **CRF)) != expected
 
 
+def test_the_loss_is_that_of_all_possible_sequences_together() -> None:
+    """By enumeration, with a learning rate of next to nothing and without dropout."""
+    frame = made(6).drop(columns=SOFT)
+    rng = np.random.default_rng(2)
+    sets = [sorted({label, *rng.choice(LABELS, int(rng.integers(0, 2)))}) for label in frame["label"]]
+    sets[3] = []
+    frame["label"] = ["|".join(each) for each in sets]
+    model = trained(frame, **CRF | {"learning_rate": 1e-30, "dropout": 0.0, "scheme": "none"})
+    data = model.read(frame[["id", "w"]]).values
+    total = 0.0
+    for sequence, (start, stop) in enumerate(itertools.pairwise(data.offsets.tolist())):
+        paths = [list(path) for path in itertools.product(*(each or LABELS for each in sets[start:stop]))]
+        codes = [np.array([LABELS.index(label) for label in path]) for path in paths]
+        logs = model.network.log_likelihoods(data[[sequence] * len(paths)], codes)
+        total += float(np.log(np.exp(logs).sum()))
+    labelled = sum(map(bool, sets))
+    assert model.training["history"]["loss"][0] == pytest.approx(-total / labelled, rel=1e-5)
+
+
 def test_what_is_right_is_learned(folder: Path) -> None:
     """Of each word the other possible label is another one at other steps."""
     frame = made(80).drop(columns=SOFT)
@@ -386,6 +407,7 @@ def test_labels_that_do_not_go_with_the_scheme() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"label_separator": ""}, "label_separator is a sign between labels, such as '|', not ''"),
         ({"label_separator": "/"}, "no cell in column 'label' of data has '/' between labels: leave it out"),
         ({"task": "sequence-label"}, "label_separator is for one label for each time step, but the task is sequence-l"),
         (

@@ -19,7 +19,7 @@ from bilstm.models.chains import span_probabilities
 from test_tagging import SMALL, run, table
 
 OUTPUTS = {
-    "softmax": {},
+    "softmax": {"output": "softmax"},
     "constrained": {"output": "constrained"},
     "crf": {"output": "crf"},
     "learned": {"output": "crf", "train_scheme": "IOBES"},

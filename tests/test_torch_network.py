@@ -372,3 +372,21 @@ def test_compiled_again_and_again() -> None:
         )
         x = torch.randn(2, 3, 2)
         assert torch.equal(torch.compile(module, backend="eager")(x, lengths=[3, 1]), module(x, lengths=[3, 1]))
+
+
+def test_transforms_of_functions() -> None:
+    recurrent = layers.Bidirectional(layers.LSTM(3, return_sequences=True), "sum")
+    module, x = to_torch(simple(recurrent, layers.CRF(3))), torch.randn(2, 4, 2)
+    crf, tags = module.layers[-1].crf, torch.tensor([[0, 1, 2, 2], [1, 1, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        scores = torch.func.functional_call(module, weights, (x,), {"logits": True, "lengths": [4, 2]})
+        own = {name.removeprefix("layers.1.crf."): each for name, each in weights.items() if "crf" in name}
+        return torch.func.functional_call(crf, own, (scores, tags, mask))
+
+    weights = dict(module.named_parameters())
+    found = torch.func.grad(loss)(weights)
+    learned = {name: each for name, each in weights.items() if each.requires_grad}
+    for name, expected in zip(learned, torch.autograd.grad(loss(weights), list(learned.values())), strict=True):
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)

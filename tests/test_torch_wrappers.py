@@ -209,6 +209,21 @@ def test_other_types_run_on_pytorch(dtype: Any) -> None:
     assert (found.dtype, wrapper._engine) == (dtype, None)
 
 
+def test_autocast_is_left_alone() -> None:
+    wrapper, x = Bidirectional(bilstm.torch.GRU(3, 5)), torch.randn(4, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = wrapper(x, lengths=[4, 2])
+        assert found.dtype == nn.GRU(3, 5)(x)[0].dtype
+    assert wrapper._engine is None
+    torch.testing.assert_close(found.float(), wrapper(x, lengths=[4, 2]), rtol=0, atol=0.05)
+
+
+def test_values_that_are_not_finite_stay_in_their_sequence() -> None:
+    wrapper, x = Bidirectional(bilstm.torch.LSTM(3, 5)), torch.randn(4, 2, 3)
+    x[1, 0, 0] = torch.nan
+    assert wrapper(x).isfinite().all(2).all(0).tolist() == [False, True]
+
+
 def test_gradients_in_float64_are_checked() -> None:
     wrapper = Bidirectional(bilstm.torch.LSTM(2, 3), "mul").double()
     x = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)

@@ -68,7 +68,7 @@ def compare(
     standardize: bool = True,
     group: Any = None,
     text: str | None = None,
-    tokens: str = "words",
+    tokens: str | None = None,
     vectors: VectorFiles | None = None,
     all_vectors: bool = False,
     soft_targets: SoftColumns | None = None,

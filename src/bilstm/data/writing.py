@@ -63,6 +63,8 @@ def check_output(table: FileTable, names: Sequence[str], path: AnyPath, *, lists
     output = format_of(path)
     if table.format == "conll" and ".tsv" in Path(path).suffixes:
         output = "conll"
+    if Path(path).name.removesuffix(".gz").lower().endswith(".json"):
+        raise UserError(f"cannot write {path}: predictions are one JSON object per line; use .ndjson or .jsonl")
     if output == "conll" and table.format != "conll":
         raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
     if output == "conll" and len(table.places.paths) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,3 +49,13 @@ class SequenceTagger(LabelEstimator):
         """
         check_is_fitted(self, "model_")
         return self.model_.predict_spans(self._open_known(X))
+
+    def annotate(self, X: str | Sequence[str], *, probabilities: bool = False) -> Any:
+        """The spans that tags such as B-X and I-X mark in raw texts: see `TrainedModel.annotate`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: the labels are no tags, or steps are more than tokens.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.annotate(X, probabilities=probabilities)

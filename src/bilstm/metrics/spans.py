@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bilstm.metrics.counts import Counts, Scores
 from bilstm.metrics.events import DetectionScores, Events, events_at, match_events
-from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
+from bilstm.metrics.labels import Classes, check_classes, labelled_sequences, sequence_of_steps
 from bilstm.metrics.schemes import detect_scheme, forbidden_transitions, parse_tag, role_of, scheme_name
 from bilstm.metrics.spanerrors import SpanErrors
 from bilstm.ragged import as_offsets
@@ -57,7 +57,7 @@ def find_spans(
     kept = np.flatnonzero(truth >= 0)
     codes = truth[kept]
     role, kind = roles[codes], types[codes]
-    sequence = np.searchsorted(bounds, kept, side="right") - 1
+    sequence = sequence_of_steps(bounds)[kept]
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
     first = np.concatenate([[True], sequence[1:] != sequence[:-1], [True]])  # whether a step begins a sequence
@@ -180,7 +180,7 @@ def span_breaks(role: Roles, kind: Classes, next_role: Roles, next_kind: Classes
         role, kind: of the steps: B, I, E, S or O, and the number of the type.
         next_role, next_kind: those of the steps that follow; the shapes are broadcast.
     """
-    begin, end = np.isin(next_role, ["B", "S"]), np.isin(role, ["E", "S"])
+    begin, end = (next_role == "B") | (next_role == "S"), (role == "E") | (role == "S")
     return np.asarray(begin | end | (kind != next_kind))
 
 

@@ -57,6 +57,8 @@ def find_answers(
         return _soft(table, sequences, options, labels, notes)
     separator, kind = options.label_separator, options.task
     if separator is not None:
+        if not separator.strip():
+            raise UserError(f"label_separator is a sign between labels, such as '|', not {separator!r}")
         if kind not in (None, "step-label"):
             raise UserError(f"label_separator is for one label for each time step, but the task is {kind}")
         kind = "step-label"

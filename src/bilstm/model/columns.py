@@ -123,7 +123,7 @@ def _default_features(table: Table, taken: set[str | None], text: TextColumn | N
     if text is not None:
         others = [name for name in table.names if name not in (*taken, text.column)]
         if others:
-            notes.append(f"{', '.join(others)}: not used, since the steps are the {text.tokens} of {text.column}")
+            notes.append(f"{', '.join(others)}: not used, since the steps are the {text.what} of {text.column}")
         return [text.column]
     if table.format == "conll":
         words = _words_of(table, taken)
@@ -134,6 +134,11 @@ def _default_features(table: Table, taken: set[str | None], text: TextColumn | N
         if others:
             notes.append(f"{', '.join(others)}: not used unless named with --features")
         return [words]
+    if table.tagged is not None and (table.documents or table.tagged[1] in taken):
+        own = (*taken, table.tagged[0], *(table.documents.others if table.documents else ()), table.tagged[1])
+        if others := [name for name in table.names if name not in own]:
+            notes.append(f"{', '.join(others)}: not used unless named with --features")
+        return [table.tagged[0]]
     if table.lists:
         others = [name for name in table.names if name not in (*taken, *table.lists)]
         if others:

@@ -32,7 +32,7 @@ class LiveLines(LineStream):
     """The lines whose answers are not final yet, and the stream that will give them.
 
     Raises:
-        UserError: the model cannot work with bounded look-ahead, or events are asked for, which are runs of steps.
+        UserError: the model cannot work with bounded look-ahead, or runs of steps are asked for: events or spans.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class LiveLines(LineStream):
         source: str = NAME,
     ) -> None:
         super().__init__(write, model, options, on_error, source)
-        if options.events:
-            raise UserError("--look-ahead answers step by step, which cannot be combined with --events")
+        if options.runs or options.annotate:
+            other = "--events" if options.events else "--spans" if options.spans else "--annotate"
+            raise UserError(f"--look-ahead answers step by step, which cannot be combined with {other}")
         self._live = model.stream(look_ahead=look_ahead, block=block)
         self._latest: Line | None = None  # that was read
         self._waiting = deque[Line]()

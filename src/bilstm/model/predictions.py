@@ -15,6 +15,8 @@ from bilstm.data import scratch
 from bilstm.data.conll import ConllRows
 from bilstm.data.dataset import Dataset
 from bilstm.data.filetable import FileTable
+from bilstm.data.jsontext import is_array, json_objects
+from bilstm.data.marked import FORMS
 from bilstm.data.names import literal
 from bilstm.data.paths import format_of
 from bilstm.data.reading import column_names
@@ -30,9 +32,10 @@ from bilstm.data.writing import (
     write_table,
 )
 from bilstm.engine.network import Paths
-from bilstm.errors import UserError, counted, listed
+from bilstm.errors import UserError, counted, listed, shown
 from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
+from bilstm.model.annotating import write_annotated
 from bilstm.model.spans import check_spans, span_chunks
 from bilstm.model.trained import TrainedModel, check_paths
 from bilstm.ragged import IndexArray
@@ -41,6 +44,7 @@ from bilstm.tasks.labels import check_background
 
 DECIMALS = 6
 EVENTS = ("sequence", "start", "end", "label", "confidence")
+ANNOTATED = ("text", "tokens", "spans")
 SPANS = (*EVENTS[:-1], "probability")
 
 
@@ -55,6 +59,8 @@ class PredictionOptions:
         background: the label that is no event.
         spans: whether to give the spans that tags such as B-X and I-X mark instead of steps.
         paths: how many of the likeliest labels of a sequence as a whole to give, each with its probability.
+        annotate: the form in which to give texts with spans instead of steps, one of `bilstm.data.marked.FORMS`;
+            `probabilities` then are those of the spans.
     """
 
     probabilities: bool = False
@@ -63,6 +69,7 @@ class PredictionOptions:
     background: str | None = None
     spans: bool = False
     paths: int = 0
+    annotate: str | None = None
 
     @property
     def runs(self) -> bool:
@@ -75,6 +82,14 @@ class PredictionOptions:
         Raises:
             UserError: the message says why.
         """
+        if self.annotate is not None:
+            if self.annotate not in FORMS:
+                raise UserError(f"--annotate is one of {', '.join(FORMS)}, and not {shown(self.annotate)}")
+            others = {"--events": self.events, "--spans": self.spans, "--top": self.top > 1, "--paths": self.paths}
+            if other := next((name for name, chosen in others.items() if chosen), None):
+                raise UserError(f"--annotate writes texts with spans, which cannot be combined with {other}")
+            check_spans(task, "--annotate")
+            return
         if self.probabilities and task.what == "quantity":
             raise UserError("--probabilities gives the probabilities of labels, but the model predicts quantities")
         if self.events and (task.per_sequence or not isinstance(task, LabelTask)):
@@ -272,8 +287,11 @@ def _holds_predictions(path: AnyPath) -> bool:
         if rows.universal:
             return re.search(r"(^|[|])predicted(_\w+)?=", last) is not None
         return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
+    if format_of(path) == "ndjson" and is_array(path):
+        _, first = next(json_objects(Path(path)))
+        return first.keys() == {"data", "predictions"}
     names = column_names(path)
-    return tuple(names) in (EVENTS, SPANS) or any(re.match("predicted(_|$)", name) for name in names)
+    return tuple(names) in (EVENTS, SPANS, ANNOTATED) or any(re.match("predicted(_|$)", name) for name in names)
 
 
 def check_predictions(table: FileTable, options: PredictionOptions, model: TrainedModel, path: AnyPath) -> Format:
@@ -285,6 +303,14 @@ def check_predictions(table: FileTable, options: PredictionOptions, model: Train
     task = model.task
     options.check(task)
     output = format_of(path)
+    if options.annotate:
+        right = ".json" if options.annotate == "label-studio" else ".ndjson or .jsonl"
+        named = Path(path).name.removesuffix(".gz")
+        if output != "ndjson" or named.endswith(".json") != (options.annotate == "label-studio"):
+            raise UserError(
+                f"cannot write {path}: texts in the form {options.annotate} are written to {right}, or to -"
+            )
+        return output
     own_table = options.runs or (task.per_sequence and not table.lists)
     if not own_table:
         return check_output(table, options.names(task), path, lists=not task.per_sequence)
@@ -305,7 +331,9 @@ def write_predictions(
         UserError: the file cannot be written.
     """
     output = check_predictions(table, options, model, path)
-    if options.runs:
+    if options.annotate:
+        write_annotated(model, table, data, options.annotate, path, probabilities=options.probabilities)
+    elif options.runs:
         _write_runs(model, table, data, options, path, output)
     elif not model.task.per_sequence:
         write_table(table, predicted_columns(model, data, options, data.rows, len(data.rows)), path)

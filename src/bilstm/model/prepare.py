@@ -18,6 +18,7 @@ from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
+from bilstm.data.tokens import fitting_rule
 from bilstm.data.wordvectors import files_of_features, fit_vectors
 from bilstm.errors import UserError, counted, listed, shown
 from bilstm.model.answers import find_answers, has_truth, soft_truth
@@ -110,7 +111,9 @@ def prepare(
     """
     one_sequence = window is not None and options.sequence is None and not table.divided
     options = _resolved(table, options, labels, one_sequence)
+    table.check_labels()
     kinds, notes = choose_features(table, options)
+    notes += table.notes
     whole = table.sequences(options.sequence, options.order)
     answers = find_answers(table, whole, options, labels, notes)
     task, truth, targets = answers.task, answers.truth, answers.targets
@@ -184,9 +187,10 @@ def read_dataset(
     if with_truth and soft is not None and not has_truth(table, task, labels):
         data = dataclasses.replace(data, truth=soft_truth(table, sequences, soft, task, labels))
     elif with_truth:
+        table.check_labels()
         target = find_target(table, sequences, schema.sequence or table.own_sequence, task.columns, labels, [])
         truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen, option=option)
-        data = dataclasses.replace(data, truth=truth, unseen=unseen)
+        data = dataclasses.replace(data, truth=truth, unseen=unseen, remarks=tuple(table.notes))
     if group is not None:
         data = dataclasses.replace(data, groups=read_groups(table, group, sequences, least=1))
     return data
@@ -242,6 +246,8 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
     label = options.label
     if not label and options.soft_targets is None and conll and (LABEL in table.names or TOKEN in table.names):
         label = (LABEL,)
+    if table.tagged is not None and labels is None and options.soft_targets is None:
+        label = label or table.tagged[1:]
     table.check_sequence(sequence, one=one_sequence)
     if options.sequence is not None:
         table.require(options.sequence, "the sequence of each row")
@@ -292,6 +298,8 @@ def _fit(
         if kind == "categorical"
         for column in CategoricalColumn.fit(name, table.counts(name, chosen), options.spelling)
     ]
+    alone = categorical[0] if len(kinds) == 1 and categorical and options.text is None else None
+    rule = None if alone is None else table.reading.tokens or fitting_rule(alone.vocabulary)
     spelled = next((column.name for column in categorical if column.part != WHOLE), None)
     if spelled is None and characters not in (None, "none"):
         spelled = categorical[0].name
@@ -307,6 +315,7 @@ def _fit(
         conll_columns=table.conll_columns,
         text=options.text,
         reading=_remembered(table),
+        tokens=rule,
         characters=CharacterColumn.fit(spelled, table.counts(spelled, chosen)) if spelled and reads else None,
     )
     return schema, vectors

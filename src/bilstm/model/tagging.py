@@ -51,16 +51,15 @@ class Output:
 
 
 def with_output(prepared: Prepared, options: TrainingOptions) -> TrainingOptions:
-    """The options with an output: where none is named, a CRF for tags of a scheme such as B-X and I-X, unless another
-    option or soft targets need a softmax, or sequences are so long that training cuts them; and where steps have
-    several possible labels.
+    """The options with an output: where none is named, a CRF for several possible labels, and for tags of a scheme such
+    as B-X and I-X, unless another option or probabilities of labels need a softmax or sequences are so long that
+    training cuts them.
     """
     if options.output is not None:
         return options
-    task, output = prepared.task, "softmax"
     if prepared.targets is not None:
-        several = isinstance(task, LabelTask) and task.separator is not None
-        return dataclasses.replace(options, output="crf" if several else "softmax")
+        return dataclasses.replace(options, output="crf" if _have_several_labels(prepared) else "softmax")
+    task, output = prepared.task, "softmax"
     alone = options.direction == "none" or options.calibrate or options.class_weight is not None
     short = options.window is None and prepared.training.values.lengths.max(initial=0) <= LONGEST
     if (
@@ -207,6 +206,12 @@ def check_learnable(model: TrainedModel, task: Task, data: Dataset) -> None:
         )
 
 
+def _have_several_labels(prepared: Prepared) -> bool:
+    """Whether the targets are several possible labels, rather than probabilities."""
+    task = prepared.task
+    return prepared.targets is not None and isinstance(task, LabelTask) and task.separator is not None
+
+
 def _check_targets(prepared: Prepared, options: TrainingOptions) -> None:
     """Refuse targets that the output does not learn from, and weights of labels that these do not have."""
     if prepared.targets is None:
@@ -215,7 +220,7 @@ def _check_targets(prepared: Prepared, options: TrainingOptions) -> None:
         raise UserError("class_weight weights steps by their one label, which other targets do not have: leave it out")
     if options.train_scheme is not None:
         raise UserError("train_scheme learns other tags than the labels, of which targets are: leave one out")
-    several = isinstance(prepared.task, LabelTask) and prepared.task.separator is not None
+    several = _have_several_labels(prepared)
     if several and options.output != "crf":
         raise UserError(
             "label_separator: only output 'crf' learns from several possible labels: set it, or leave out the separator"
@@ -233,7 +238,7 @@ def _check_possible(prepared: Prepared, task: LabelTask, forbidden: Table, schem
     Raises:
         UserError: the message names the first step after which none does.
     """
-    if prepared.targets is None or task.separator is None:
+    if prepared.targets is None or not _have_several_labels(prepared):
         return
     data, allowed = prepared.training, np.isnan(prepared.targets) | (prepared.targets > 0)
     several = (allowed.sum(axis=1) > 1) & ~np.isnan(prepared.targets).any(axis=1)

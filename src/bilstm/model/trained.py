@@ -163,6 +163,27 @@ class TrainedModel:
         labels = [self.task.learned_tags.restore_labels(own, values.offsets) for own in found.labels]
         return Paths(np.array(labels), found.log_probabilities)
 
+    def annotate(self, texts: str | Sequence[str], *, probabilities: bool = False) -> Any:
+        """The spans that the model finds in raw texts, such as names, by their characters.
+
+        Texts are divided into tokens by the rule that the model keeps, see `bilstm.data.tokens`. A text is one
+        sequence, of any length.
+
+        Args:
+            texts: a text, or a list of texts.
+            probabilities: whether to give each span's probability: see `predict_spans`.
+
+        Returns:
+            For each text, or for the only one, a list of dictionaries with "start" and "end" (offsets of the first
+            character and of the one after the last), "label" and "text".
+
+        Raises:
+            UserError: the model's labels are no tags such as B-X, I-X and O, or it reads more than tokens.
+        """
+        from bilstm.model.annotating import annotate
+
+        return annotate(self, texts, probabilities=probabilities)
+
     def outputs(self, values: Ragged) -> Outputs:
         """What the model gives for encoded sequences: probabilities and labels, or scaled quantities."""
         return self.task.restored(self.learned_outputs(values), values.offsets)
@@ -232,6 +253,8 @@ class TrainedModel:
             reading=reading.over(schema.reading),
         )
         schema.reading.check_order(schema.order)
+        if reading.tokens and schema.text is not None:
+            raise UserError(f"the model's texts are divided by the rule {schema.text.tokens}: leave --tokens out")
         task = self.task
         if label:
             if len(label) != len(task.columns):

@@ -71,7 +71,7 @@ def train(
     standardize: bool = True,
     group: str | None = None,
     text: str | None = None,
-    tokens: str = "words",
+    tokens: str | None = None,
     vectors: VectorFiles | None = None,
     all_vectors: bool = False,
     soft_targets: SoftColumns | None = None,
@@ -104,7 +104,8 @@ def train(
         group: the column that tells which sequences belong together, such as one patient's: the validation set takes
             all of a group or none.
         text: the column whose texts are the sequences, one in each row.
-        tokens: what the steps of a text are, "words" or "characters".
+        tokens: the rule that divides texts into steps: "words", "compounds" or "characters", see
+            `bilstm.data.tokens`. None: "words".
         vectors: a file of pretrained word vectors for the feature that is words, or feature -> file: word2vec's text or
             binary form, GloVe's text, fastText's `.vec`, or safetensors; the text ones may be compressed with gzip.
             Only the vectors of words in the training set are read and stored in the model.
@@ -176,7 +177,7 @@ def column_options(
     *,
     label: Any = None,
     text: str | None = None,
-    tokens: str = "words",
+    tokens: str | None = None,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     **columns: Any,
@@ -186,16 +187,16 @@ def column_options(
     Raises:
         UserError: a value is impossible or has no effect.
     """
-    from bilstm.data.texts import TOKENS
+    from bilstm.data.tokens import RULES
     from bilstm.tasks import KINDS
 
     names = (label,) if isinstance(label, str) else tuple(label or ())
     check_choice("training", "task", task, (None, *KINDS))
-    check_choice("training", "tokens", tokens, TOKENS)
-    if tokens != "words" and text is None:
-        raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
-    divided = None if text is None else TextColumn(text, tokens)  # type: ignore[arg-type]
+    check_choice("training", "tokens", tokens, (None, *RULES))
     options = ReadingOptions.of(reading)
+    if tokens is not None:
+        options = dataclasses.replace(options, tokens=tokens)
+    divided = None if text is None else TextColumn(text, options.tokens or "words")
     options.check_order(columns.get("order"))
     return ColumnOptions(label=names, text=divided, task=task, reading=options, **columns)
 
@@ -247,7 +248,7 @@ def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> t
         sequence=columns.sequence or (FILE if like is not None and like.own_sequence == FILE else None),
         reading=columns.reading,
     )
-    columns.reading.check_used({table.format}, table.label)
+    _check_reading(table, columns)
 
     def names(typed: Any) -> tuple[str, ...]:
         parts = ([name] if name in table.names else name.split(",") for name in typed)
@@ -258,6 +259,21 @@ def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> t
     return table, dataclasses.replace(
         columns, label=names(columns.label), features=features, categorical=categorical, drop=drop
     )
+
+
+def _check_reading(table: Table, columns: ColumnOptions) -> None:
+    """Refuse reading options that have no effect on a table.
+
+    Raises:
+        UserError: there is one.
+    """
+    reading = columns.reading
+    reading.check_used({reading.format if table.documents and reading.format else table.format}, table.label)
+    if reading.tokens and columns.text is None and table.tagged is None and table.format != "conll":
+        raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
+    for name in ("span_scheme", "misaligned") if table.documents is None else ():
+        if name in reading.said:
+            raise UserError(f"--{name.replace('_', '-')} ({name}) is for annotated texts, which {table.label} has not")
 
 
 def train_prepared(

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from bilstm.data.dataset import Dataset
-from bilstm.data.reading import json_constant
+from bilstm.data.jsontext import json_constant
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.model import TrainedModel
 from bilstm.model.lines import Line, LineReader, order_columns
@@ -213,7 +213,7 @@ def _cells(model: TrainedModel, name: str, sequence: Any) -> tuple[dict[str, Any
     if isinstance(sequence, str):
         column = text_column(schema)
         steps = column.split(sequence)
-        tokens = Tokens(sequence, steps, starts_of(sequence, steps))
+        tokens = Tokens(sequence, steps, starts_of(sequence, column.tokens))
         return {column.column: sequence if schema.text is not None else steps}, tokens
     if schema.text is not None:
         raise UserError(f"{name} is not a text, which this model reads, as in {example_of(model)}")

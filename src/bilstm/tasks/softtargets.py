@@ -31,6 +31,8 @@ def probability_columns(table: Table, soft: SoftColumns) -> dict[str, str]:
     Raises:
         UserError: there are fewer than two.
     """
+    if soft == "":
+        raise UserError("soft_targets is what the names of columns begin with, such as 'probability_of_', not ''")
     if isinstance(soft, str):
         columns = {name.removeprefix(soft): name for name in table.names if name.startswith(soft) and name != soft}
     else:

@@ -1,4 +1,4 @@
-"""What PyTorch's compiler and exporters must not look into."""
+"""What PyTorch's compiler, exporters and transforms of functions must not look into."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -16,6 +18,21 @@ def recorded() -> bool:
     if torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
         return True
     return bool(getattr(torch.compiler, "is_exporting", lambda: False)())
+
+
+def transformed() -> bool:
+    """Whether a transform of functions, of `torch.func`, is at work."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def to_numpy(tensor: Tensor) -> npt.NDArray[Any]:
+    """On the CPU, without gradients, also where `torch.func.grad` is at work, which wraps each result."""
+    functorch = torch._C._functorch
+    while functorch.is_gradtrackingtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    with torch._C._DisableFuncTorch():
+        array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
 
 
 # Whether calls of functions are looked at by the compiler; None where PyTorch has no such function.

@@ -17,7 +17,7 @@ from bilstm.engine.network import Network
 from bilstm.engine.plans import Targets
 from bilstm.ragged import FloatArray, IndexArray, Ragged
 from bilstm.torch import chain
-from bilstm.torch.compiling import outside_graphs
+from bilstm.torch.compiling import outside_graphs, to_numpy
 from bilstm.torch.forms import Rows
 from bilstm.torch.running import array_of, engine_takes
 from bilstm.torch.sequences import rows_of_any
@@ -185,7 +185,7 @@ class CRF(nn.Module):
     def _check_labels(self, labels: Tensor, offsets: IndexArray) -> None:
         if labels.is_floating_point() or labels.is_complex():
             raise ValueError(f"CRF: tags must be whole numbers, not {labels.dtype}")
-        array = labels.cpu().numpy()
+        array = to_numpy(labels)
         wrong = (array < 0) | (array >= self.num_tags)
         at, what = int(wrong.argmax()), f"the tags are 0 to {self.num_tags - 1}"
         if not wrong.any() and self.forbidden is not None:

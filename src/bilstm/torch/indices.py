@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bilstm.ragged import IndexArray
-from bilstm.torch.compiling import outside_graphs
+from bilstm.torch.compiling import outside_graphs, transformed
 
 
 class _Taken(torch.autograd.Function):
@@ -40,13 +40,15 @@ class _Put(torch.autograd.Function):
 @outside_graphs
 def take(rows: Tensor, index: Tensor) -> Tensor:
     """The rows with these indices, of which none may occur twice."""
-    taken: Tensor = _Taken.apply(rows, index)
+    taken: Tensor = rows.index_select(0, index) if transformed() else _Taken.apply(rows, index)
     return taken
 
 
 @outside_graphs
 def put(rows: Tensor, index: Tensor, count: int) -> Tensor:
     """`count` rows: these ones at different indices, and zeros elsewhere. The reverse of `take`."""
+    if transformed():
+        return rows.new_zeros((count, *rows.shape[1:])).index_copy(0, index, rows)
     result: Tensor = _Put.apply(rows, index, count)
     return result
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from bilstm import layers as keras
 from bilstm.layers import Layer
 from bilstm.ragged import FloatArray, IndexArray, Ragged, offsets_of
-from bilstm.torch import recurrent
 from bilstm.torch.bidirectional import Bidirectional
+from bilstm.torch.cells import arrays_of_cell, cell_of, set_cell
 from bilstm.torch.compiling import outside_graphs
 from bilstm.torch.crf import CRF
 from bilstm.torch.indices import last_rows, padded, reversed_rows, unpadded
@@ -188,7 +188,7 @@ class Convolution(OfSequences):
 class Recurrent(OfSequences):
     def __init__(self, features: int, layer: keras.Recurrent) -> None:
         super().__init__()
-        self.cell = _cell(features, layer)
+        self.cell = cell_of(features, layer)
         self.backwards, self.return_sequences = layer.go_backwards, layer.return_sequences
 
     def forward(self, rows: Tensor, offsets: IndexArray) -> tuple[Tensor, Offsets]:
@@ -196,16 +196,16 @@ class Recurrent(OfSequences):
         return (rows, offsets) if self.return_sequences else (last_rows(rows, offsets), None)
 
     def arrays(self) -> list[Tensor]:
-        return _arrays_of_cell(self.cell)
+        return arrays_of_cell(self.cell)
 
 
 class BothDirections(OfSequences):
     def __init__(self, features: int, layer: keras.Bidirectional) -> None:
         super().__init__()
         self.both = Bidirectional(
-            _cell(features, layer.forward),
+            cell_of(features, layer.forward),
             layer.merge_mode,
-            _cell(features, layer.backward),
+            cell_of(features, layer.backward),
             layer.forward.return_sequences,
         )
         self.backwards = layer.forward.go_backwards  # as the rows that result then are, too
@@ -215,7 +215,7 @@ class BothDirections(OfSequences):
         return output, offsets if self.both.return_sequences else None
 
     def arrays(self) -> list[Tensor]:
-        return [*_arrays_of_cell(self.both.forward_layer), *_arrays_of_cell(self.both.backward_layer)]
+        return [*arrays_of_cell(self.both.forward_layer), *arrays_of_cell(self.both.backward_layer)]
 
 
 class Reverse(OfSequences):
@@ -311,64 +311,6 @@ def _within(offsets: IndexArray, like: Tensor) -> Tensor:
     return torch.from_numpy(np.arange(lengths.max()) < lengths[:, np.newaxis]).to(like.device)
 
 
-# --- Cells ------------------------------------------------------------------------------------------------------------
-
-
-def _cell(features: int, layer: keras.Recurrent) -> nn.RNNBase:
-    options = {"bias": layer.use_bias, "batch_first": True}
-    if isinstance(layer, keras.SimpleRNN):
-        cell = nn.RNN(features, layer.units, nonlinearity=layer.activation, **options)
-    elif layer.recurrent_activation != "sigmoid":
-        raise ValueError(f"PyTorch's gates have no recurrent_activation {layer.recurrent_activation!r}")
-    elif isinstance(layer, keras.LSTM):
-        cell = recurrent.LSTM(features, layer.units, **options)
-    elif isinstance(layer, keras.GRU) and layer.reset_after:
-        cell = recurrent.GRU(features, layer.units, **options)
-    else:
-        raise ValueError("PyTorch's GRU applies the reset gate after the recurrent product: reset_after=True")
-    if layer.use_bias and not isinstance(layer, keras.GRU):
-        # PyTorch adds two biases. With both learned, an optimizer such as Adam would move their sum twice as far.
-        cell.bias_hh_l0.requires_grad_(False).zero_()
-    return cell
-
-
-def _arrays_of_cell(cell: nn.RNNBase) -> list[Tensor]:
-    """A recurrent module's weights as Keras has them; a GRU's gates are r, z, n in PyTorch and z, r, h in Keras."""
-    gru = cell.mode == "GRU"
-
-    def ordered(weight: Tensor) -> Tensor:
-        if not gru:
-            return weight
-        r, z, n = weight.chunk(3)
-        return torch.cat([z, r, n])
-
-    arrays = [ordered(cell.weight_ih_l0).T, ordered(cell.weight_hh_l0).T]
-    if not cell.bias:
-        return arrays
-    both = ordered(cell.bias_ih_l0), ordered(cell.bias_hh_l0)
-    return [*arrays, torch.stack(both) if gru else both[0] + both[1]]
-
-
-def _set_cell(cell: nn.RNNBase, arrays: Sequence[Tensor]) -> None:
-    """The reverse of `_arrays_of_cell`."""
-    gru = cell.mode == "GRU"
-
-    def ordered(weight: Tensor) -> Tensor:
-        if not gru:
-            return weight
-        z, r, h = weight.chunk(3)
-        return torch.cat([r, z, h])
-
-    cell.weight_ih_l0.copy_(ordered(arrays[0].T))
-    cell.weight_hh_l0.copy_(ordered(arrays[1].T))
-    if cell.bias and gru:
-        cell.bias_ih_l0.copy_(ordered(arrays[2][0]))
-        cell.bias_hh_l0.copy_(ordered(arrays[2][1]))
-    elif cell.bias:
-        cell.bias_ih_l0.copy_(arrays[2])
-        cell.bias_hh_l0.zero_()
-
-
 # --- From layers to modules and back ----------------------------------------------------------------------------------
 
 _MODULES: dict[type[Layer], Callable[[int, Any], nn.Module]] = {
@@ -419,11 +361,11 @@ def set_arrays(module: nn.Module, arrays: Sequence[FloatArray]) -> None:
     given = [torch.from_numpy(array.copy()) for array in arrays]
     with torch.no_grad():
         if isinstance(module, Recurrent):
-            _set_cell(module.cell, given)
+            set_cell(module.cell, given)
         elif isinstance(module, BothDirections):
-            count = len(_arrays_of_cell(module.both.forward_layer))
-            _set_cell(module.both.forward_layer, given[:count])
-            _set_cell(module.both.backward_layer, given[count:])
+            count = len(arrays_of_cell(module.both.forward_layer))
+            set_cell(module.both.forward_layer, given[:count])
+            set_cell(module.both.backward_layer, given[count:])
         elif isinstance(module, WordEncoder):
             for layer in module.layers:
                 count = len(arrays_of(layer))

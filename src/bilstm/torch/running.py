@@ -14,7 +14,7 @@ from bilstm.engine.library import LayerStruct
 from bilstm.engine.network import Network, Pass
 from bilstm.ragged import FloatArray, Ragged
 from bilstm.torch.arrangement import Arrangement, Direction
-from bilstm.torch.compiling import recorded
+from bilstm.torch.compiling import recorded, transformed
 from bilstm.torch.forms import Form, Rows, gather_states, scatter_states
 
 # What PyTorch's own operations give for the same rows, states and weights: outputs, in the form of the rows or for each
@@ -126,7 +126,7 @@ def array_of(tensor: Tensor) -> FloatArray:
 
 def engine_takes(*tensors: Any) -> bool:
     """Whether the engine can compute with them: float32 on the CPU, and no transform of functions or recording."""
-    if recorded() or torch._C._functorch.peek_interpreter_stack() is not None:
+    if recorded() or transformed():
         return False
     return all(isinstance(each, Tensor) and each.dtype == torch.float32 and each.is_cpu for each in tensors)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from bilstm.ragged import offsets_of
-from bilstm.torch.compiling import outside_graphs
+from bilstm.torch.compiling import outside_graphs, to_numpy
 from bilstm.torch.forms import Chosen, Rows, rows_of_nested, rows_of_packed, rows_of_padded
 
 
@@ -64,7 +64,7 @@ def rows_of_any(
 
 
 def _kept_lengths(owner: str, lengths: Any, rows: Rows, steps: int) -> npt.NDArray[np.bool_]:
-    array = np.asarray(lengths.cpu() if isinstance(lengths, Tensor) else lengths)
+    array = to_numpy(lengths) if isinstance(lengths, Tensor) else np.asarray(lengths)
     if array.size != rows.count or array.dtype.kind not in "iu":
         raise ValueError(f"{owner}: {rows.count} sequences need as many whole numbers as lengths, not {lengths!r:.100}")
     if array.min() < 0 or array.max() > steps:
@@ -75,7 +75,7 @@ def _kept_lengths(owner: str, lengths: Any, rows: Rows, steps: int) -> npt.NDArr
 
 
 def _kept_mask(owner: str, mask: Any, rows: Rows, batch_first: bool) -> npt.NDArray[np.bool_]:
-    array = np.asarray(mask.detach().cpu() if isinstance(mask, Tensor) else mask)
+    array = to_numpy(mask) if isinstance(mask, Tensor) else np.asarray(mask)
     steps = int(rows.offsets[1])
     shape: tuple[int, ...] = (rows.count, steps) if batch_first else (steps, rows.count)
     if not rows.batched:

@@ -2,7 +2,7 @@
 
 The files are joined in the order of their includes, inside one unnamed namespace. Names of files' own unnamed
 namespaces that other files have too get the file's name. Functions that only train keep their declarations and lose
-their bodies.
+their bodies; of the choices between float32 and bfloat16 weights float32 is left.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _TRAINING = ("backward", "backward_step", "recompute_gates", "weight_gradient", 
 _LOCAL = re.compile(r'#include "(.+)"')
 _SYSTEM = re.compile(r"\s*#include <.+>")
 _UNNAMED = re.compile(r"^namespace \{\n(.*?)^\}  // namespace$", re.MULTILINE | re.DOTALL)
+_ROUNDED = re.compile(r"mode\.rounded \?\s[^;]*?\)\s*: ")  # the choice of weights rounded to bfloat16
 _RETURNS = re.compile(r"\s*(?:virtual )?(?:void|Score|std::unique_ptr<Direction>) (?:\w+::)?$")
 
 
@@ -39,7 +40,7 @@ def engine_source(unused: Iterable[str]) -> tuple[list[str], str]:
     clashes = _clashes(files)
     order = _ordered(files)
     texts = [_renamed(files[name], name, clashes.get(name, set())) for name in order]
-    includes, body = _hoisted("".join(texts))
+    includes, body = _hoisted(_ROUNDED.sub("", "".join(texts)))
     return includes, _without_bodies(body, [*_TRAINING, *unused])
 
 
