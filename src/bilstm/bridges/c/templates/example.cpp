@@ -23,7 +23,7 @@ std::vector<std::string> cells_of(const std::string& line) {
 }
 
 // The next line, without what ends it.
-bool next(std::string& line) {
+bool next_line(std::string& line) {
     if (!std::getline(std::cin, line)) return false;
     if (!line.empty() && line.back() == '\r') line.pop_back();
     return true;
@@ -54,7 +54,7 @@ int main() {
         return 2;
     }
     std::string line;
-    next(line);
+    next_line(line);
     const std::vector<std::string> header = cells_of(line);
 @columns@
     std::vector<@output@> outputs;
@@ -73,7 +73,7 @@ int main() {
         std::printf("\n");
         steps = 0;
 @clear@    };
-    while (next(line)) {
+    while (next_line(line)) {
         if (line.empty()) {
             answer();
             continue;
