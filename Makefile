@@ -51,8 +51,10 @@ test-duckdb: $(VENV)/.with-test ## run the tests of tables with the oldest DuckD
 	  tests/test_tables.py tests/test_sequences.py tests/test_sources.py tests/test_prepare.py tests/test_joined.py \
 	  tests/test_manyfiles.py
 
-test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; sktime's checks
-	@$(PIP) install -c constraints.txt sktime amqtt
+test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; other programs' checks
+	@$(PIP) install -c constraints.txt sktime amqtt mlflow-skinny schemathesis "tritonclient[http]" axe-core-python
+	@if command -v npm > /dev/null; then npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/node \
+	  onnxruntime-web@1; fi
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 
 lint: $(VENV)/.with-lint ## check style and types
@@ -116,6 +118,7 @@ dev: $(VENV)/.with-test $(VENV)/.with-lint ## set up .venv with all that the oth
 
 bench: $(VENV)/.with-test $(PEERS)/.installed ## measure the tables in benchmarks/ again, the peers beside us
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.speed.convert --out benchmarks/speed/CONVERT.md
 	KERAS_BACKEND=torch $(BIN)/python benchmarks/accuracy/tutorial_against_keras.py
 	$(BIN)/python -m benchmarks.accuracy
 

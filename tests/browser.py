@@ -78,13 +78,12 @@ class Browser:
         """The value of an expression in the page."""
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 10) -> Any:
-        """Wait until an expression in the page has a true value, and return it."""
+    def wait_for(self, script: str, seconds: float = 10) -> None:
+        """Wait until an expression in the page has a true value."""
         end = time.monotonic() + seconds
-        while not (value := self.evaluate(script)):
+        while not self.evaluate(f"Boolean({script})"):
             assert time.monotonic() < end, script
             time.sleep(0.01)
-        return value
 
     def press(self, key: str) -> None:
         """Press a key, such as "Tab" or "ArrowUp", where the focus is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Importing all other test modules would take longer than the tests."""
     fast, module = config.getoption("--fast"), collection_path.suffix == ".py"
     return True if fast and module and "pytest.mark.fast" not in collection_path.read_text() else None
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """PyTorch's threads wait busily, which takes most of the time of small tests where processors are few."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # No deadlines: a test's first example may load a library. CI tries the same examples every time.

@@ -111,6 +111,7 @@ def test_graphs_of_other_exporters(
 # --- Keras ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # Keras is imported anew
 def test_a_live_keras_in_a_process_of_its_own(tmp_path: Path) -> None:
     """Masks at the end of a padded batch; the output of each step; words of which 0 is none."""
     model = network(Embedding(5, 3, mask_zero=True), Bidirectional(LSTM(2, return_sequences=True)), features=1)

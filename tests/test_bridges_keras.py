@@ -510,9 +510,9 @@ def test_what_is_no_file_of_keras(tmp_path: Path) -> None:
         "empty.h5": "is empty",
         "text.keras": "it is neither a .keras nor a .h5 file",
         "nothing.h5": "there is no file",
-        "saved": "is a SavedModel folder, which only TensorFlow reads",
+        "saved": "it does not describe a model of Keras's",
         "other.zip": "it holds no config.json",
-        ".": "is a folder, not a file of Keras's",
+        ".": "is a folder, but no SavedModel of Keras's",
         "\0": "there is no file|cannot read",
     }.items():
         with pytest.raises(ModelFileError, match=message):

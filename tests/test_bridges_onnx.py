@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -136,6 +137,44 @@ def test_options_of_networks(pooling: str, merge_mode: str) -> None:
     model = trained("sequence-label", pooling=pooling, merge_mode=merge_mode, cell="gru", conv="4x3", layers=2)
     frame = table("sequence-label", seed=3)
     check_same(model, answered(to_onnx(model), feeds(frame, FEATURES)), frame)
+
+
+def documented(name: str) -> Any:
+    """A function of docs/onnx.md, as its reader would copy it."""
+    page = (Path(__file__).parent.parent / "docs" / "onnx.md").read_text(encoding="utf-8")
+    code = f"def {name}(" + page.split(f"\ndef {name}(")[1].split("\n\n\n")[0]
+    names: dict[str, Any] = {"np": np}
+    exec(code, names)
+    return names[name]
+
+
+@pytest.mark.parametrize("inputs", ["columns", "encoded"])
+@pytest.mark.parametrize("scheme", ["IOB2", "none"])
+def test_labels_of_a_crf_by_the_documented_algorithm(scheme: str, inputs: Any) -> None:
+    """With a scheme some transitions are forbidden: the scores for them are minus infinity."""
+    frame = table("step-label")[["id", *FEATURES]]
+    words = frame["word"].isin(["the", "a"])
+    inside = words & words.shift(fill_value=False) & frame["id"].duplicated()
+    frame["tag"] = np.where(inside, "I-X", np.where(words, "B-X", "O"))
+    options: dict[str, Any] = {"output": "crf", "scheme": scheme} | SMALL | {"epochs": 3}
+    model = bilstm.train(frame, label="tag", sequence="id", task="step-label", validation_split=0, **options)
+    made = to_onnx(model, inputs=inputs)
+    run = session(made)
+    assert [each.name for each in run.get_outputs()] == ["emissions", "transitions", "start", "end"]
+    columns = feeds(frame, FEATURES)
+    if inputs == "encoded":
+        values = model.read(frame).values
+        columns = {"x": values.to_padded(), "lengths": values.lengths.astype(np.int32)}
+    emissions, *scores = run.run(None, columns)
+    assert np.isinf(scores[0]).any() == (scheme == "IOB2")
+    labels = json.loads(run.get_modelmeta().custom_metadata_map["bilstm.labels"])
+    found = [
+        [labels[code] for code in documented("viterbi")(rows[:length], *scores)]
+        for rows, length in zip(emissions, columns["lengths"], strict=True)
+    ]
+    np.testing.assert_array_equal(np.concatenate(found), model.predict(frame))
+    if scheme == "IOB2":
+        assert not any(after == "I-X" and before == "O" for each in found for before, after in itertools.pairwise(each))
 
 
 @pytest.mark.parametrize(

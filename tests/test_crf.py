@@ -124,6 +124,35 @@ def test_sets_of_labels_train_as_labels_do_where_there_is_one_each() -> None:
     assert bits(models[0].predict(x)) == bits(models[1].predict(x))
 
 
+@pytest.mark.parametrize("kind", ["labels", "sets", "weights"])
+def test_accuracy_is_of_the_labels_that_are_predicted(kind: str) -> None:
+    """In `evaluate` and on the validation set, for labels that are partly unknown, sets of them, and weights."""
+    random = np.random.default_rng(2)
+    model, x, y = tagger(seed=3), numbers(60, 7, 2, seed=1), random.integers(0, 2, (60, 7))
+    y[random.random(y.shape) < 0.2] = -1
+    guess, weights = model.predict_classes(x), np.ones(60)
+    right = guess == y
+    target: Any = y
+    if kind == "sets":
+        target = np.where(y[..., None] < 0, -1, np.eye(3)[y])
+        target[y == 0] = [1, 0, 1]  # either of them
+        right |= (y == 0) & (guess == 2)
+    if kind == "weights":
+        weights = random.integers(0, 3, 60).astype(float)
+    expected = right.sum() / (y >= 0).sum()
+    found = model.evaluate(x, target, sample_weight=weights, return_dict=True)
+    assert found["accuracy"] == pytest.approx(expected, rel=1e-6)  # type: ignore[index]
+    of_steps = (model.predict(x).argmax(axis=2) == y).sum() / (y >= 0).sum()
+    assert kind != "labels" or abs(of_steps - expected) > 1e-3
+    tested = model.test_on_batch(x, target, sample_weight=weights, return_dict=True)
+    assert tested == found
+    history = tagger(seed=3).fit(
+        x, target, epochs=1, verbose=0, validation_data=(x, target, weights), sample_weight=weights
+    )
+    trained = history.model.evaluate(x, target, sample_weight=weights, return_dict=True)
+    assert history.history["val_accuracy"] == [trained["accuracy"]]
+
+
 def test_weights_of_sequences() -> None:
     x, y = numbers(4, 5, 2), np.zeros((4, 5), int)
     model = tagger()

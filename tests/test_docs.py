@@ -15,6 +15,7 @@ import io
 import json
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -31,10 +32,17 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^[ >]*(```|~~~)", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(bilstm|make|source|eval|pip install) ")
+COMMAND = re.compile(r"(bilstm|make|source|eval|pip install|curl) ")
+SERVICE = "127.0.0.1:8000"  # which pages say, and the tests replace by a free port
+VERSION = re.compile(r'(?<="version":")[0-9a-f]{12}|(?<="versions":\[")[0-9a-f]{12}|(?<="model_version":")[0-9a-f]{12}')
 NUMBER = re.compile(r"\d+(?:\.\d*)?")
 TOLERANCE = 0.015
-OPTIONAL = ("sktime", "serial", "paho")  # packages that a page may import and that the tests' environment may lack
+OPTIONAL = (
+    "sktime",
+    "serial",
+    "paho",
+    "mlflow",
+)  # packages that a page may import and that the tests' environment may lack
 
 
 def blocks_of(path: Path) -> list[tuple[int, str, str]]:
@@ -90,8 +98,47 @@ def run_command(typed: str, options: str) -> str:
     return result.stdout
 
 
+class Service:
+    """What `bilstm serve` starts, and `curl` asks, until the block ends."""
+
+    _process: subprocess.Popen[str] | None = None
+    _address = ""
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.communicate(timeout=60)
+
+    def serve(self, typed: str) -> str:
+        """What is printed when requests are taken."""
+        command = [sys.executable, "-m", *shlex.split(typed), "--port", "0", "--no-watch"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        found = re.search(r"http://(\S+);", line)
+        assert found, line
+        self._address = found[1]
+        return line.replace(self._address, SERVICE)
+
+    def ask(self, typed: str) -> str:
+        """What `curl` prints, with the digests of model files as …."""
+        assert SERVICE in typed, typed
+        command = shlex.split(typed.replace(SERVICE, self._address))
+        ran = subprocess.run([*command, "--silent", "--show-error"], capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+        return VERSION.sub("…", ran.stdout) + "\n"
+
+
 def run_page(path: Path, options: dict[str, str]) -> dict[str, Any]:
     """Run all blocks of a document in the current folder; `options` are added to commands. What blocks define."""
+    with Service() as service:
+        return _run_page(path, options, service)
+
+
+def _run_page(path: Path, options: dict[str, str], service: Service) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "__main__"}
     printed: str | None = None  # by the block before
     for line, language, content in blocks_of(path):
@@ -106,11 +153,19 @@ def run_page(path: Path, options: dict[str, str]) -> dict[str, Any]:
         elif language in ("", "console") and COMMAND.match(content):
             typed = content.splitlines()
             assert all(COMMAND.match(each) for each in typed if each), f"{where}: not a known command"
-            printed = "".join(run_command(each, options.get(each.split()[1], "")) for each in typed if each)
+            printed = "".join(_run_line(each, options, service) for each in typed if each)
         else:
             assert not language, f"{where}: a block of {language}, which no test runs"
             assert begins_a_file(content), f"{where}: neither a command nor the beginning of a file made before"
     return names
+
+
+def _run_line(typed: str, options: dict[str, str], service: Service) -> str:
+    if typed.startswith("bilstm serve "):
+        return service.serve(typed)
+    if typed.startswith("curl "):
+        return service.ask(typed)
+    return run_command(typed, options.get(typed.split()[1], ""))
 
 
 def begins_a_file(content: str) -> bool:

@@ -173,7 +173,11 @@ def test_spans(names: Path) -> None:
     said = bilstm("evaluate", names / "model", names / "train.conll").splitlines()
     start = next(i for i, line in enumerate(said) if line.startswith(f"spans: F1 {report['spans']['f1']:.4f}"))
     assert [line.split()[0] for line in said[start + 1 : start + 4]] == ["type", "LOC", "PER"]
-    assert said[start + 4 :] == [f"note: {note}" for note in report["notes"]]
+    errors = report["spans"]["errors"]
+    true = {name: sum(counts[name] for counts in errors["true"].values()) for name in errors["true"]["LOC"]}
+    expected = f"of {sum(true.values())} true spans, {true['boundary']} predicted with another boundary, "
+    assert said[start + 4].startswith(f"{expected}{true['type']} with another type, {true['both']} with both, ")
+    assert said[start + 5 :] == [f"note: {note}" for note in report["notes"]]
 
 
 def test_spans_and_events_together(names: Path) -> None:

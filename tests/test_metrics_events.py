@@ -109,7 +109,11 @@ def test_a_report_counts_the_matches(batch: Any, tolerances: tuple[int, int | No
             "recall": right / max(there, 1),
             "f1": pytest.approx(2 * right / max(there + found, 1)),
             "support": there,
+            "f1_interval": scores["f1_interval"],
         }
+        interval = scores["f1_interval"]
+        assert (interval is None) == (report["intervals"] is None)
+        assert interval is None or 0 <= interval[0] <= interval[1] <= 1
         if there or found:
             f1s.append(scores["f1"])
     assert report["f1"] == pytest.approx(2 * len(pairs) / max(len(true) + len(guesses), 1))
@@ -143,7 +147,10 @@ def test_time_may_run_backwards(batch: Any, tolerance: int) -> None:
     names = {"onset_tolerance": tolerance, "offset_tolerance": tolerance}
     there = event_report(labels, predicted, offsets, 3, **names)
     back = event_report(labels[::-1], predicted[::-1], offsets[-1] - offsets[::-1], 3, **names)
-    assert {**back, "intervals": None} == {**there, "intervals": None}
+    for report in (there, back):
+        report["intervals"] = None  # which draw other sequences
+        report["per_class"] = [scores | {"f1_interval": None} for scores in report["per_class"]]
+    assert back == there
 
 
 @given(batches())
@@ -154,7 +161,8 @@ def test_events_of_one_step_are_scored_as_steps(batch: Any) -> None:
         report = event_report(labels, predicted, offsets, 3, onset_tolerance=0, offset_tolerance=0)
         steps = classification_report(labels, predicted, 3)
         assert report["f1"] == pytest.approx(steps["accuracy"])
-        assert report["per_class"] == steps["per_class"]
+        own = [{name: scores[name] for name in scores if name != "f1_interval"} for scores in report["per_class"]]
+        assert own == steps["per_class"]
 
 
 def test_intervals_over_sequences() -> None:
@@ -165,11 +173,14 @@ def test_intervals_over_sequences() -> None:
     for sequences in (100, 1600):
         steps = labels[: 10 * sequences], predicted[: 10 * sequences], np.arange(0, 10 * sequences + 1, 10)
         report = event_report(*steps, 3, onset_tolerance=1, offset_tolerance=1)
+        assert list(report["intervals"]) == ["precision", "recall", "f1", "macro_f1"]
+        for scores in report["per_class"]:
+            assert scores["f1_interval"][0] < scores["f1"] < scores["f1_interval"][1]
         for name, (low, high) in report["intervals"].items():
             assert low < report[name] < high
             found.append(high - low)
-    assert found[0] / found[2] == pytest.approx(4, rel=0.3)
-    assert found[1] / found[3] == pytest.approx(4, rel=0.3)
+    for name in range(4):
+        assert found[name] / found[name + 4] == pytest.approx(4, rel=0.3)
     steps = labels[:20], predicted[:20], [0, 20]
     assert event_report(*steps, 3, onset_tolerance=1, offset_tolerance=1)["intervals"] is None
 

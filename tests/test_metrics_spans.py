@@ -71,6 +71,7 @@ def test_a_span_is_right_as_a_whole_or_not(both: Any) -> None:
             "recall": pytest.approx(both_ / max(there, 1)),
             "f1": pytest.approx(2 * both_ / max(there + found, 1)),
             "support": there,
+            "f1_interval": report["per_class"][type_]["f1_interval"],
         }
     if sum(map(bool, both[0])) < 3:
         assert report["intervals"] is None

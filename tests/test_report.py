@@ -27,7 +27,7 @@ from bilstm.report import findings as findings_module
 from bilstm.report.charts import Scale, curve, line, round_values, runs, strips
 from bilstm.report.examples import WorstSequences
 from bilstm.report.reach import ContextReach
-from bilstm.report.summary import confusion_matrix
+from bilstm.report.summary import confusion_matrix, span_results, span_summary
 from bilstm.report.timelines import examples
 from bilstm.report.totals import LabelTotals, Residuals
 from bilstm.tasks import KINDS, LabelTask, Outputs, QuantityTask
@@ -331,7 +331,114 @@ def test_of_text_and_spans(names: tuple[TrainedModel, Path], tmp_path: Path) -> 
     assert "✗" in page.words["worst"]
     content = (tmp_path / "names.HTML").read_text()
     worst = content[content.index('<section id="worst"') :]
-    assert worst.index('<ul class="legend"><li><i class="block c0">') < worst.index('<ol class="tokens"')
+    assert worst.index('<ul class="legend"><li><i class="block c1">') < worst.index('<dl class="sides"')
+    assert '<ol class="tokens"' not in worst
+    assert set(page.words) - ALWAYS == SECTIONS["step-label"] | {"spans"}
+
+
+SPAN_SCORES = {
+    "per_class": {name: {"support": support} for name, support in (("LOC", 4), ("PER", 9), ("", 1))},
+    "errors": {
+        "true": {
+            "LOC": {"right": 1, "type": 1, "boundary": 0, "both": 0, "missed": 2},
+            "PER": {"right": 4, "type": 0, "boundary": 3, "both": 1, "missed": 1},
+            "": {"right": 0, "type": 0, "boundary": 0, "both": 0, "missed": 1},
+        },
+        "predicted": {
+            "LOC": {"right": 1, "type": 0, "boundary": 0, "both": 1, "invented": 3},
+            "PER": {"right": 4, "type": 1, "boundary": 3, "both": 0, "invented": 0},
+            "": {"right": 0, "type": 0, "boundary": 0, "both": 0, "invented": 0},
+        },
+        "confusion": {"LOC": {"LOC": 1, "PER": 1}, "PER": {"LOC": 1, "PER": 7}, "": {}},
+    },
+}
+
+
+def test_what_became_of_spans() -> None:
+    (outcomes, true), (_, predicted) = span_results(SPAN_SCORES).sides.values()
+    assert outcomes == ["right", "another boundary", "another type", "both wrong", "missed"]
+    assert [(name, count) for name, count, _ in true] == [("all types", 14), ("LOC", 4), ("PER", 9), ("any", 1)]
+    assert [number for _, number in true[0][2]] == [5, 3, 1, 1, 4]
+    assert true[1][2] == [(0.25, 1), (0, 0), (0.25, 1), (0, 0), (0.5, 2)]
+    assert [(name, count) for name, count, _ in predicted] == [("all types", 13), ("LOC", 5), ("PER", 8), ("any", 0)]
+    matrix = span_results(SPAN_SCORES).matrix
+    assert matrix.columns == ["LOC", "PER", "any", "missed"]
+    rows = {name: [number for _, number in cells] for name, _, cells in matrix.rows}
+    assert rows == {"LOC": [1, 1, 0, 2], "PER": [1, 7, 0, 1], "any": [0, 0, 0, 1], "invented": [3, 0, 0]}
+
+
+def test_many_types_are_counted_together() -> None:
+    names = [f"T{number:02}" for number in range(30)]
+    outcomes = ("right", "type", "boundary", "both")
+    errors = {
+        side: {name: {**dict.fromkeys(outcomes, 1), last: 2} for name in names}
+        for side, last in (("true", "missed"), ("predicted", "invented"))
+    }
+    confusion = {name: dict.fromkeys(names, 1) for name in names}
+    support = {name: {"support": 100 - number} for number, name in enumerate(names)}
+    results = span_results({"per_class": support, "errors": {**errors, "confusion": confusion}})
+    assert results.matrix.columns == [*names[:11], "others", "missed"]
+    assert results.matrix.others == 19
+    assert [number for _, number in results.matrix.rows[0][2]] == [1] * 11 + [19, 2]
+    assert [number for _, number in results.matrix.rows[-1][2]] == [2] * 11 + [38]
+    assert [count for _, count, _ in results.sides["true"][1]] == [180, *[6] * 11]
+
+
+@pytest.mark.parametrize("characters", [False, True])
+def test_worst_sentences_have_their_spans(characters: bool, tmp_path: Path) -> None:
+    """Those with the most wrong spans first; each word once in both texts; colours by type."""
+    rng = np.random.default_rng(3)
+    words = {"B-PER": "Ada", "I-PER": "Lee", "B-LOC": "Paris", "I-LOC": "Ouest", "O": "or"}
+    if characters:
+        words = {tag: word[0] for tag, word in words.items()}
+    patterns = [["B-PER", "I-PER"], ["B-LOC"], ["O"], ["B-LOC", "I-LOC"], ["O", "O"]]
+    sentences = [[tag for i in rng.integers(0, 5, 6) for tag in patterns[i]] for _ in range(60)]
+    (tmp_path / "train.conll").write_text(
+        "\n".join("".join(f"{words[tag]}\t{tag}\n" for tag in tags) for tags in sentences)
+    )
+    wrong = [[tag if rng.random() < 0.7 else "O" for tag in tags] for tags in sentences[:20]]
+    (tmp_path / "test.conll").write_text(
+        "\n".join(
+            "".join(f"{words[tag]}\t{other}\n" for tag, other in zip(tags, others, strict=True))
+            for tags, others in zip(sentences, wrong, strict=False)
+        )
+    )
+    model = bilstm.train(tmp_path / "train.conll", **SMALL | {"output": "crf", "epochs": 8})
+    model.warn = False
+    findings = examine(model, tmp_path / "test.conll")
+    badness = []
+    for worst in findings["worst"]:
+        assert set(worst["spans"]) == {"true", "predicted"}
+        chances = {(span.first, span.last, span.label): span.probability for span in _spans_of(model, worst)}
+        for span in worst["spans"]["predicted"]:
+            expected = chances[span["first"], span["last"], span["label"]]
+            assert span["probability"] == pytest.approx(expected, abs=1e-4)
+        spans = [span for side in worst["spans"].values() for span in side]
+        badness.append(sum(span["outcome"] != "right" for span in spans) / (len(spans) + 10))
+    assert badness == sorted(badness, reverse=True)
+    assert badness[0] > 0
+    drawn = examples(model.task, findings)
+    for example, worst in zip(drawn, findings["worst"], strict=True):
+        (tokens,) = worst["texts"].values()
+        between = "" if characters else " "
+        for side, parts in example.spans.items():
+            assert between.join(part.text for part in parts) == between.join(tokens)
+            marked = [(part.label, part.outcome) for part in parts if part.label is not None]
+            assert marked == [(span["label"], span["outcome"]) for span in worst["spans"][side]]
+        styles = {part.label: part.style for parts in example.spans.values() for part in parts if part.label}
+        assert styles.items() <= dict(example.legend).items()
+    page = check(render(model, findings))
+    for _, attributes in page.elements:
+        assert attributes.get("dir", "auto") == "auto"
+    assert "with its true and with its predicted spans" in page.words["worst"]
+    summary = span_summary(findings["worst"][0]["spans"])
+    assert summary in page.words["worst"]
+    assert re.match(r"\d true spans?: .*(missed|with another boundary).*; \d predicted spans?", summary)
+
+
+def _spans_of(model: TrainedModel, worst: dict[str, Any]) -> list[Any]:
+    (words,) = worst["texts"].values()
+    return model.predict_spans([words])[0]
 
 
 def test_texts_with_a_label_each(tmp_path: Path) -> None:

@@ -128,13 +128,13 @@ def test_what_comes_together_is_answered_as_alone(
         assert found["steps"] == len(cells["x"])
 
 
-@pytest.mark.parametrize("inline", [0, 1 << 40])
+@pytest.mark.parametrize("at_once", [0, 1 << 12, 1 << 40])
 @pytest.mark.parametrize("long", [1, 1 << 40])
 @pytest.mark.parametrize("wait", [0.0, 0.01])
 def test_threads_lanes_and_waiting_change_no_bit(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, inline: int, long: int, wait: float
+    folder: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, long: int, wait: float
 ) -> None:
-    monkeypatch.setattr(batches, "INLINE", inline)
+    monkeypatch.setattr(batches, "AT_ONCE", at_once)
     monkeypatch.setattr(batches, "LONG", long)
     model = TrainedModel.load(folder / "numbers")
     rng = np.random.default_rng(1)
@@ -148,11 +148,13 @@ def test_threads_lanes_and_waiting_change_no_bit(
     for part, outputs in zip(parts, asyncio.run(work()), strict=True):
         assert bits(outputs.values) == bits(model.outputs(part).values)
     assert sum(sizes) == len(parts)
-    assert max(sizes) == len(parts) or long == 1  # in a lane of their own, too, they wait for one another
+    if wait or not at_once:
+        assert max(sizes) == len(parts)
 
 
 def test_a_batch_has_no_more_work_than_is_allowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TrainedModel.load(folder / "numbers")
+    monkeypatch.setattr(batches, "AT_ONCE", 0)
     monkeypatch.setattr(batches, "BATCH", 10 * model.network.count_params())
     sizes = list[int]()
 
@@ -181,6 +183,7 @@ def test_an_error_of_a_batch_reaches_all_who_wait(folder: Path, monkeypatch: pyt
     assert post(app, "/label", {"columns": {"x": [1], "level": [2]}}).status_code == 200
 
 
+@pytest.mark.fast
 def test_all_forms_of_a_sequence_mean_the_same(folder: Path, service: Guard) -> None:
     cells = {"x": [0.5, None, 2], "level": [1, "2.5", "NA"]}
     rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
@@ -227,6 +230,7 @@ def test_events_and_further_labels(folder: Path, service: Guard) -> None:
     assert fewer == [event for event in found["events"] if event["label"] != body["background"]]
 
 
+@pytest.mark.fast
 def test_texts_are_divided_and_spans_have_places(folder: Path, service: Guard) -> None:
     text = "😀 Eva Lind  met\nBo."
     (found,) = post(service, "/models/tags/label", {"text": text}).json()["sequences"]
@@ -438,6 +442,7 @@ def results(answer: httpx.Response) -> dict[str, Any]:
     return {each["name"]: np.array(each["data"]).reshape(each["shape"]) for each in answer.json()["outputs"]}
 
 
+@pytest.mark.fast
 def test_ragged_and_equal_tensors(folder: Path, service: Guard) -> None:
     model = TrainedModel.load(folder / "numbers")
     rng = np.random.default_rng(0)

@@ -56,6 +56,7 @@ def additions(rows: int) -> dict[str, Any]:
         ("a.parquet", "parquet"),
         ("a.ndjson", "ndjson"),
         ("a.jsonl.gz", "ndjson"),
+        ("a.json", "ndjson"),
         ("a.conll", "conll"),
         ("a.bio", "conll"),
         ("a.iob2", "conll"),
@@ -66,7 +67,7 @@ def test_a_name_tells_the_format(name: str, expected: str) -> None:
     assert format_of(name) == expected
 
 
-@pytest.mark.parametrize("name", ["a", "a.xlsx", "a.json", "a.parquet.gz", "a.gz", ".csv"])
+@pytest.mark.parametrize("name", ["a", "a.xlsx", "a.xml", "a.parquet.gz", "a.gz", ".csv"])
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="a table's name ends in .csv, .tsv, .parquet"):
         format_of(name)

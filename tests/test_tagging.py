@@ -278,6 +278,15 @@ def test_scores_are_of_the_path(folder: Path, test_set: pd.DataFrame, tmp_path: 
     assert "CRF" in (tmp_path / "page.html").read_text()
 
 
+def test_the_validation_accuracy_is_that_of_predictions(test_set: pd.DataFrame) -> None:
+    """What decides which epoch is the best is what `evaluate` finds of it."""
+    options = CRF | {"epochs": 4, "baseline": False}
+    model = bilstm.train(table("IOBES", 40, 1), label="y", sequence="id", valid=test_set, **options)
+    history, best = model.training["history"]["val_accuracy"], model.training["best_epoch"] - 1
+    assert history[best] == model.evaluate(test_set)["accuracy"]
+    assert max(history) == history[best]
+
+
 def test_outputs_are_compared(folder: Path) -> None:
     report = json.loads(
         run(

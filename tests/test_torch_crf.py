@@ -6,7 +6,6 @@ import copy
 import io
 import itertools
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,7 @@ Tensor = Any
 REDUCTIONS = ("none", "sum", "mean", "token_mean")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """PyTorch's threads wait busily, which takes most of the time of small tests where processors are few."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @st.composite

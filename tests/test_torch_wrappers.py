@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,7 @@ from bilstm.torch import Bidirectional, TimeDistributed  # noqa: E402
 Tensor = Any
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """PyTorch's threads wait busily, which takes most of the time of small tests where processors are few."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 MODES = ("concat", "sum", "mul", "ave", None)
@@ -214,6 +207,21 @@ def test_other_types_run_on_pytorch(dtype: Any) -> None:
     wrapper = Bidirectional(bilstm.torch.GRU(3, 5)).to(dtype)
     found = wrapper(torch.randn(4, 2, 3, dtype=dtype), lengths=torch.tensor([4, 1]))
     assert (found.dtype, wrapper._engine) == (dtype, None)
+
+
+def test_autocast_is_left_alone() -> None:
+    wrapper, x = Bidirectional(bilstm.torch.GRU(3, 5)), torch.randn(4, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = wrapper(x, lengths=[4, 2])
+        assert found.dtype == nn.GRU(3, 5)(x)[0].dtype
+    assert wrapper._engine is None
+    torch.testing.assert_close(found.float(), wrapper(x, lengths=[4, 2]), rtol=0, atol=0.05)
+
+
+def test_values_that_are_not_finite_stay_in_their_sequence() -> None:
+    wrapper, x = Bidirectional(bilstm.torch.LSTM(3, 5)), torch.randn(4, 2, 3)
+    x[1, 0, 0] = torch.nan
+    assert wrapper(x).isfinite().all(2).all(0).tolist() == [False, True]
 
 
 def test_gradients_in_float64_are_checked() -> None:

@@ -281,6 +281,12 @@ def test_a_large_file_is_never_in_memory_as_a_whole(write: Callable[[Path, Rows]
 def test_more_words_than_a_model_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectorfiles, "LARGEST_TEXT", 16)
     glove(tmp_path / "v", {"abc": [1.0], "def": [2.0], "ghi": [3.0]})
-    with pytest.raises(UserError, match="v has more words than a model can hold, about 3: leave out --all-vectors"):
+    with pytest.raises(
+        UserError, match="v has more words than a model can hold, which is about 3: leave out --all-vec"
+    ):
         read_vectors(tmp_path / "v", None)
-    assert len(read_vectors(tmp_path / "v", ["abc", "def", "ghi"]).words) == 3
+    with pytest.raises(
+        UserError, match=r"v has vectors of more words of the tr.*, which is about 3: cut the .* at line 3"
+    ):
+        read_vectors(tmp_path / "v", ["abc", "def", "ghi"])
+    assert len(read_vectors(tmp_path / "v", ["abc", "ghi"]).words) == 2

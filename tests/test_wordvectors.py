@@ -128,6 +128,15 @@ def test_values_are_about_as_large_as_those_of_other_columns(scale: float, tmp_p
     assert 0.7 < np.sqrt(np.square(values[1:]).mean()) < 1.42 or not scale
 
 
+def test_values_that_no_factor_suits(tmp_path: Path) -> None:
+    """The words of training have the smallest values that there are, and another word large ones."""
+    path = write_vectors(tmp_path / "v", {"a": [1e-45, 1e-45], "b": [3e38, 1.0]})
+    _, values, _ = fit_vectors("w", ["a"], path, everything=True)
+    assert np.isfinite(values).all()
+    assert values[1, 0] > 0
+    np.testing.assert_array_equal(values[2], np.float32([3e38, 1.0]))
+
+
 def test_which_feature_is_meant() -> None:
     assert files_of_features("v", ["a"], []) == {"a": "v"}
     assert files_of_features("v", ["a", "b"], ["b"]) == {"b": "v"}
@@ -309,6 +318,26 @@ def test_mistakes_are_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, op
     assert result.stderr.startswith(f"bilstm: {message}")
     assert result.stderr.count("\n") == 1
     assert not (folder / "x").exists()
+
+
+def test_streams_and_reports(folder: Path, tmp_path: Path) -> None:
+    """They read words as files are read."""
+    model = tmp_path / "model"
+    trained(folder, all_vectors=True).save(model)
+    words = [["ice", "hail", "SUN"], ["unheard-of"]]
+    lines = "".join(json.dumps({"word": each}) + "\n" for each in words)
+    streamed = CliRunner().invoke(commands, ["predict", str(model), "-", "--out", "-"], input=lines)
+    assert streamed.exit_code == 0, streamed.output
+    found = [json.loads(line) for line in streamed.stdout.splitlines()]
+    frame = pd.DataFrame({"id": ["a", "a", "a", "b"], "word": [*words[0], *words[1]], "label": "cold"})
+    with pytest.warns(UserWarning, match=r"word: 1 value of 4 \(25.0 %\) unknown to the model"):
+        expected = bilstm.load(model).predict(frame).tolist()
+    assert [label for each in found for label in each["predicted"]] == expected
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    printed = run("evaluate", model, tmp_path / "new.csv", "--report", tmp_path / "page.html").stdout
+    assert "\nnote: word: 1 value of 4 (25.0 %) unknown to the model\n" in printed
+    page = (tmp_path / "page.html").read_text()
+    assert "unheard-of" in page
 
 
 def test_a_comparison_has_them(folder: Path) -> None:

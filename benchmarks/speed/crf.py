@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.speed import machine
+from benchmarks.speed.turns import in_turn
 from bilstm import __version__, utils
 from bilstm.layers import CRF, LSTM, Bidirectional, Dense, Input, TimeDistributed
 from bilstm.models import Sequential
@@ -26,8 +24,6 @@ from bilstm.ragged import Ragged
 
 _SHAPES = [(9, 64), (9, 128), (40, 128), (120, 128)]  # labels, units
 _INPUTS = 64
-_TURN = 0.4  # seconds for which one is timed in a round
-_ROUNDS = 7
 
 
 class Peer(nn.Module):
@@ -43,26 +39,6 @@ class Peer(nn.Module):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         scores: torch.Tensor = self.dense(pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0])
         return scores
-
-
-def in_turn(*functions: Callable[[], Any]) -> list[list[float]]:
-    """Seconds of a call of each, in each round."""
-    estimates = []
-    for function in functions:
-        function()
-        started = time.perf_counter()
-        function()
-        estimates.append(time.perf_counter() - started)
-    times: list[list[float]] = [[] for _ in functions]
-    for number in range(_ROUNDS):
-        order = range(len(functions)) if number % 2 else reversed(range(len(functions)))
-        for which in order:
-            count = max(1, round(_TURN / estimates[which]))
-            started = time.perf_counter()
-            for _ in range(count):
-                functions[which]()
-            times[which].append((time.perf_counter() - started) / count)
-    return times
 
 
 def measure(labels: int, units: int) -> list[str]:

@@ -266,14 +266,14 @@ def _fastest(entries: list[Entry]) -> list[Entry]:
     racing = []
     for entry in entries:
         alike = [e.estimate for e in entries if (e.peer, e.exact) == (entry.peer, entry.exact)]
-        if entry.peer == OURS or entry.estimate <= _CLOSE * min(alike):
+        if entry.peer.startswith(OURS) or entry.estimate <= _CLOSE * min(alike):
             racing.append(entry)
     return racing
 
 
 def _race(entries: list[Entry], budget: float) -> None:
     for entry in entries:
-        if entry.estimate > _SLOW and entry.peer != OURS:
+        if entry.estimate > _SLOW and not entry.peer.startswith(OURS):
             entry.seconds.append(entry.estimate)
     entries = [entry for entry in entries if not entry.seconds]
     total = sum(entry.estimate * entry.steps * entry.repeats + _PAUSE for entry in entries)

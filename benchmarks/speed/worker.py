@@ -34,6 +34,12 @@ PEERS = {
     "Flax": ("flax_rnn", "Flax"),
     "ONNX Runtime": ("onnx_runtime", "OnnxRuntime"),
     "OpenVINO": ("open_vino", "OpenVino"),
+    # Of benchmarks.speed.convert.
+    "bilstm, converted": ("files", "Converted"),
+    "Keras files on TensorFlow": ("files", "KerasFile"),
+    "Keras files on JAX": ("files", "KerasFile"),
+    "Keras files on PyTorch": ("files", "KerasFile"),
+    "ONNX Runtime, exported": ("files", "OnnxFile"),
 }
 
 

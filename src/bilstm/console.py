@@ -210,6 +210,15 @@ def write_output(data: bytes) -> None:
         raise UserError(f"cannot write the standard output: {reason(error)}") from error
 
 
+def highlighting() -> str:
+    """How parts of a text are marked on the standard output: "colours" on a terminal, otherwise "brackets".
+
+    The environment variable NO_COLOR, if it is not empty, means brackets: see https://no-color.org.
+    """
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return "colours" if colours else "brackets"
+
+
 def open_closed_streams() -> None:
     """Let the null device take the place of standard streams that the shell has closed.
 

@@ -87,7 +87,7 @@ def describe_model(model: TrainedModel) -> dict[str, Any]:
 def describe_columns(schema: Schema) -> dict[str, Any]:
     """What a model reads: "sequence", "order", "one_sequence" (whether a table without a sequence column is one
     sequence), "conll_columns", "reading" (the options with which files are read),
-    "text" (the column of texts and what their steps are),
+    "text" (the column of texts and what their steps are), "tokens" (the rule that divides raw texts),
     and of each of the "features" its "name", "kind" ("number" or "text"), and of numbers the training rows' "mean",
     "deviation" and "missing" cells, of text the number of "known" and of "different" values and, where it has
     word vectors, of "vectors" and of their "dimensions"."""
@@ -108,6 +108,7 @@ def describe_columns(schema: Schema) -> dict[str, Any]:
         "conll_columns": schema.conll_columns,
         "reading": schema.reading.to_json(),
         "text": schema.text and {"column": schema.text.column, "tokens": schema.text.tokens},
+        "tokens": schema.token_rule if schema.tokens else None,
         "features": list(features.values()),
     }
 
@@ -229,6 +230,8 @@ def _expected(columns: dict[str, Any]) -> list[str]:
     lines += [f"  {name:{width}}  {text}" for name, text in rows]
     if len(features) > _MOST_LISTED:
         lines.append(f"  … and {len(features) - _MOST_LISTED} more")
+    if columns["tokens"]:
+        lines.append(f"divides raw texts by the rule {columns['tokens']}")
     return lines
 
 

@@ -97,7 +97,7 @@ class Ragged:
         count, steps, features = array.shape
         if lengths is None:
             values = _as_steps(array.reshape(count * steps, features))
-            return cls._checked(values, _equal_offsets(count, steps))
+            return cls._checked(values, equal_offsets(count, steps))
         lengths = np.asarray(lengths)
         if lengths.shape != (count,):
             raise ValueError(f"{count} sequences need {count} lengths, not an array of shape {lengths.shape}")
@@ -114,7 +114,7 @@ class Ragged:
 
     def have_lengths(self, steps: int) -> bool:
         """Whether every sequence has this many steps."""
-        known = _equal_offsets(len(self), steps)
+        known = equal_offsets(len(self), steps)
         return self.offsets is known or np.array_equal(self.offsets, known)
 
     @property
@@ -204,7 +204,8 @@ def as_ragged(data: Any) -> Ragged:
     return Ragged.from_padded(array)
 
 
-def _equal_offsets(count: int, steps: int) -> IndexArray:
+def equal_offsets(count: int, steps: int) -> IndexArray:
+    """Of sequences that have the same number of steps."""
     return _kept_offsets(count, steps) if count <= 256 else np.arange(count + 1, dtype=np.int64) * steps
 
 

@@ -7,10 +7,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bilstm.data.filetable import FileTable
 from bilstm.data.manyfiles import FILE
 from bilstm.errors import counted, listed, shown
 from bilstm.metrics.intervals import RESAMPLES
+from bilstm.metrics.spanerrors import OUTCOMES, OUTCOMES_OF_PREDICTED
 from bilstm.model.tagging import choose_output
 from bilstm.ragged import Extent
 from bilstm.tasks import LabelTask, QuantityTask, Task
@@ -52,9 +55,22 @@ def before_training(prepared: Prepared, options: TrainingOptions, *others: Train
     table, schema = prepared.table, prepared.schema
     outputs = [choose_output(prepared, each) for each in (options, *others)]
     lines = [f"{table.label}: {size_of(table)}", *guesses(table), *_features(schema.describe()), _task(prepared)]
+    lines += _aims(prepared)
     lines += dict.fromkeys(output.description for output in outputs if output.description)
     notes = dict.fromkeys([*prepared.notes, *(output.note for output in outputs if output.note)])
     return [*lines, *sets(prepared, options), *(f"note: {note}" for note in notes)]
+
+
+def _aims(prepared: Prepared) -> list[str]:
+    """What training aims at where that is not one label."""
+    if prepared.targets is None:
+        return []
+    task = prepared.task
+    known = prepared.targets[~np.isnan(prepared.targets).any(axis=1)]
+    answers = counted(int(((known > 0).sum(axis=1) > 1).sum()), "time step" if task.unit == "step" else task.unit)
+    if isinstance(task, LabelTask) and task.separator is not None:
+        return [f"targets: several possible labels for {answers} of the training set, of which one is right"]
+    return [f"targets: probabilities for {answers} of the training set, rather than one label"]
 
 
 def sets(prepared: Prepared, options: TrainingOptions) -> list[str]:
@@ -196,6 +212,7 @@ def evaluation(path: str, report: dict[str, Any]) -> list[str]:
         lines.append(f"spans: {_detected(report['spans'])}")
         lines += [f"without recurrence: {_detected(baseline['spans'])}"] if baseline else []
         lines += _by_class(report["spans"]["per_class"], "type", "spans")
+        lines.append(_span_errors(report["spans"]["errors"]))
     if report.get("events"):
         within = counted(report["events"]["tolerance"], "step")
         lines.append(f"events, first and last step off by {within} at most: {_detected(report['events'])}")
@@ -271,6 +288,19 @@ def _figure(report: dict[str, Any], key: str) -> str:
 
 def _detected(report: dict[str, Any]) -> str:
     return f"F1 {_figure(report, 'f1')}, precision {report['precision']:.4f}, recall {report['recall']:.4f}"
+
+
+def _span_errors(errors: dict[str, dict[str, dict[str, int]]]) -> str:
+    """What is wrong with how many spans."""
+    true, predicted = (
+        {name: sum(counts[name] for counts in errors[side].values()) for name in names}
+        for side, names in (("true", OUTCOMES), ("predicted", OUTCOMES_OF_PREDICTED))
+    )
+    return (
+        f"of {counted(sum(true.values()), 'true span')}, {true['boundary']:,} predicted with another boundary, "
+        f"{true['type']:,} with another type, {true['both']:,} with both, {true['missed']:,} missed; of "
+        f"{sum(predicted.values()):,} predicted, {predicted['invented']:,} invented"
+    )
 
 
 def _by_class(

@@ -8,6 +8,7 @@ them in one padded batch, too.
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bilstm.bridges.keras import load, read
+from bilstm.bridges.keras import checking, load, read, running
 from bilstm.ragged import Ragged, offsets_of
 
 with warnings.catch_warnings():
@@ -330,6 +331,26 @@ def test_without_a_mask_a_padded_array_gives_what_keras_makes_of_its_padding(lib
             )
 
 
+@pytest.mark.parametrize("side", ["post", "pre"])
+@every_library
+def test_padded_like_the_source(library: str, side: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check's sequences, padded to one length, as Keras reads them; it runs in this process here."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        running.main(*command[3:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(checking.subprocess, "run", run)
+    for name in ("no mask, both", "no mask, mean", "Embedding, no mask", "Conv1D"):
+        case = CASES[name]
+        file = read(write(build(LIBRARIES[library], case, "sequential", 1), tmp_path / "model.h5"))
+        for converted in (file, file.padded(12, side, 0.0 if case.tokens else 0.5)):
+            found = converted.check()
+            assert found.difference is not None, found.sentence
+            assert found.difference < TOLERANCE
+            assert ("each alone" in found.sentence) == (converted is file)
+
+
 @every_library
 def test_models_whose_input_has_a_fixed_shape_and_frozen_layers(library: str, tmp_path: Path) -> None:
     """Of trainable and frozen weights the trainable ones come first in .h5 files."""
@@ -353,6 +374,12 @@ def test_weights_beside_a_description(library: str, tmp_path: Path) -> None:
     model.save_weights(tmp_path / "model.weights.h5")
     file = read(tmp_path / "model.weights.h5", tmp_path / "model.json")
     assert file.layout == "weights"
+    assert np.array_equal(
+        running.load(
+            LIBRARIES[library], str(tmp_path / "model.weights.h5"), str(tmp_path / "model.json")
+        ).get_weights()[0],
+        model.get_weights()[0],
+    )
     check_alone(model, file.model, draw(case, 1), case)
     if library == "tf_keras":
         model.save_weights(tmp_path / "old.h5", save_format="h5")

@@ -26,8 +26,10 @@ from bilstm.metrics import (
     roc_auc,
     span_report,
     step_intervals,
+    tags,
     top_k_accuracy,
 )
+from bilstm.metrics.conversion import tag_names
 
 SEEDS = range(6)
 
@@ -259,6 +261,29 @@ def test_spans(seed: int, classes: list[str]) -> None:
             "recall": pytest.approx(scores["recall"]),
             "f1": pytest.approx(scores["f1-score"]),
             "support": scores["support"],
+            "f1_interval": ours["per_class"][type_]["f1_interval"],
         }
         for type_, scores in report.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("scheme", "theirs"),
+    [("IOB1", "IOB1"), ("IOB2", "IOB2"), ("IOE1", "IOE1"), ("IOE2", "IOE2"), ("IOBES", "IOBES"), ("BILOU", "BILOU")],
+)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_strict_spans(seed: int, scheme: str, theirs: str) -> None:
+    """Of any tags of a scheme, whether they follow it or not."""
+    seqeval, schemes = pytest.importorskip("seqeval.metrics"), pytest.importorskip("seqeval.scheme")
+    rng, classes = np.random.default_rng(seed), tag_names("XY", scheme)
+    sides = [
+        [[classes[label] for label in rng.integers(0, len(classes), steps)] for steps in rng.integers(1, 12, 40)]
+        for _ in range(1)
+    ]
+    sides.append([[tag if rng.random() < 0.8 else "O" for tag in sentence] for sentence in sides[0]])
+    options = {"mode": "strict", "scheme": getattr(schemes, theirs)}
+    report = seqeval.classification_report(*sides, output_dict=True, zero_division=0, **options)
+    ours = tags.classification_report(*sides, output_dict=True, mode="strict", scheme=scheme)
+    assert ours.keys() == report.keys()
+    for name, scores in report.items():
+        assert ours[name] == pytest.approx(scores)

@@ -41,18 +41,22 @@ class Bilstm(Peer):
         model.add(TimeDistributed(Dense(case.outputs, activation=case.activation)))
         model.compile(Adam(LEARNING_RATE, epsilon=EPSILON), case.loss)
         model.set_weights(case.weights)
-        first = _sequences(case, case.data[0].x, 1)
+        return runner(model, case, setting)
 
-        precision = "float32" if setting.exact else "bfloat16"
 
-        def outputs() -> FloatArray:
-            predicted = model.predict(first, precision=precision)
-            array: FloatArray = predicted.to_padded() if case.ragged else predicted
-            return array
+def runner(model: Sequential, case: Case, setting: Setting) -> Runner:
+    """A model that is ready to run."""
+    first = _sequences(case, case.data[0].x, 1)
+    precision = "float32" if setting.exact else "bfloat16"
 
-        ways = {"fit": _fit, "train_on_batch": _train_on_batch, "predict": _predict, "a predictor": _predictor}
-        ways["bfloat16 weights"] = partial(_predict, precision=precision)
-        return Runner(outputs, ways[setting.name](model, case))
+    def outputs() -> FloatArray:
+        predicted = model.predict(first, precision=precision)
+        array: FloatArray = predicted.to_padded() if case.ragged else predicted
+        return array
+
+    ways = {"fit": _fit, "train_on_batch": _train_on_batch, "predict": _predict, "a predictor": _predictor}
+    ways["bfloat16 weights"] = partial(_predict, precision=precision)
+    return Runner(outputs, ways[setting.name](model, case))
 
 
 def _sequences(case: Case, padded: FloatArray, batches: int) -> Sequences:

@@ -17,7 +17,7 @@ from bilstm.ragged import FloatArray, Ragged, offsets_of
 
 Lengths = npt.NDArray[np.int64]
 Predict = Callable[[list[tuple[FloatArray, Lengths]]], list[list[FloatArray]]]
-_LONGEST = 30
+_LONGEST, _MOST_STEPS = 30, 2000
 _TOLERANCE, _LOOSE = 1e-4, 0.05  # relative to the largest output: of float32, and of what is computed in float16
 
 
@@ -67,7 +67,7 @@ def compare(file: SourceFile, library: str, predict: Predict, *, batch: int | No
         Exception: whatever `predict` raises.
     """
     first, alone = file.model.layers[0], _reads_alone(file)
-    data = random_sequences(file, alone, count=batch or 8)
+    data = random_sequences(file, alone, batch)
     ours = file.model.predict(data)
     own = [each.values if isinstance(each, Ragged) else each for each in (ours if isinstance(ours, list) else [ours])]
     mask_value = mask_value_of(first)
@@ -89,14 +89,21 @@ def compare(file: SourceFile, library: str, predict: Predict, *, batch: int | No
     return Check(library, difference, (_TOLERANCE if file.exact else _LOOSE) * largest, about)
 
 
-def random_sequences(file: SourceFile, alone: bool, count: int) -> Ragged:
-    """Sequences of random lengths, the longest first, of random numbers of which none is a mask's."""
+def random_sequences(file: SourceFile, alone: bool, count: int | None = None) -> Ragged:
+    """Sequences of random lengths, the longest first, of random numbers of which none is a mask's.
+
+    Args:
+        file: which model reads them.
+        alone: whether it reads each alone.
+        count: how many; None: 8, or fewer where they are long.
+    """
     random = np.random.default_rng(0)
     layers = file.model.layers
     shortest = _shortest(layers)
     longest = file.steps or max(_LONGEST, 2 * shortest)
     if file.steps and alone:
         shortest = longest
+    count = count or max(1, min(8, _MOST_STEPS // longest))
     lengths = np.sort(random.integers(min(shortest, longest), longest + 1, count))[::-1].copy()
     lengths[0] = longest
     size = int(lengths.sum())
@@ -118,7 +125,7 @@ def _reads_alone(file: SourceFile) -> bool:
 
 
 def _shortest(layers: Sequence[Layer]) -> int:
-    """The number of steps that a sequence needs so that each pooling has a window."""
+    """The fewest steps with which each pooling has a window."""
     steps = 1
     for layer in reversed(layers):
         if isinstance(layer, (MaxPooling1D, AveragePooling1D)):

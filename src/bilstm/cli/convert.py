@@ -50,7 +50,7 @@ def convert(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Convert a model in a .keras or .h5 FILE of Keras 2 or 3, or in an .onnx FILE, to a bilstm model file.
+    """Convert a .keras or .h5 FILE of Keras, a SavedModel folder of tf.keras, or an .onnx FILE to a bilstm model file.
 
     Needs neither Keras nor TensorFlow. If a layer, a node or an argument is not supported, it is named and nothing is
     written.

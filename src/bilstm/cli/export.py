@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from bilstm.models import Sequential
 
 
-@click.command(short_help="Write a MODEL for ONNX Runtime, for Keras, or as C++ source code.")
+@click.command(short_help="Write a MODEL for ONNX Runtime, for Keras, for the Hugging Face Hub, or as C++ source code.")
 @click.argument("model", type=FILE)
 @click.option(
-    "--to", metavar="FILE", type=FILE, required=True, help="The file to write, .onnx or .keras; or c, for source code."
+    "--to",
+    metavar="FILE",
+    type=FILE,
+    required=True,
+    help="The file to write, .onnx or .keras; a folder/ for the Hugging Face Hub; or c, for source code.",
 )
 @click.option(
     "--out", metavar="FOLDER", type=FILE, help="With --to c: the folder to write. Default: the model's name and _c."
@@ -37,6 +41,8 @@ def export(model: str, to: str, out: str | None, inputs: Any, force: bool, quiet
 
     In ONNX and C, scaling, missing values and vocabularies are part of it: raw numbers and words in, probabilities out.
     A .keras file holds the network alone. What cannot be expressed is named, and nothing is written.
+
+    A --to that ends with / is a folder for the Hugging Face Hub, with the model file and a model card.
     """
     from bilstm.errors import UserError
 
@@ -58,10 +64,17 @@ def export(model: str, to: str, out: str | None, inputs: Any, force: bool, quiet
         saving.check_keras_path(out, inputs=[model], force=force)
         saving.save(_network(model, inputs), out, force=force)
         say([f"wrote {out}"], quiet)
+    elif name.endswith(("/", os.sep)):
+        from bilstm.bridges import hub
+
+        if inputs != "columns":
+            raise click.UsageError("--inputs is for .onnx and .keras files: a folder holds the model as it is")
+        hub.save_pretrained(_load(model), out, force=force)
+        say([f"wrote {out}: the model and its card, README.md"], quiet)
     else:
         raise UserError(
-            f"cannot tell from its name what {out} is to be: give it a name that ends with .onnx or .keras, or "
-            f"say --to c for source code"
+            f"cannot tell from its name what {out} is to be: give it a name that ends with .onnx or .keras, for a "
+            f"folder with /, or say --to c for source code"
         )
 
 

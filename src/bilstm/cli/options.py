@@ -218,8 +218,9 @@ LABELS = click.option(
 reading_flags = together(
     click.option(
         "--format",
-        type=click.Choice(["csv", "conll", "ndjson", "parquet"]),
-        help="The file format. Default: by the ending of the file's name.",
+        type=click.Choice(["csv", "conll", "ndjson", "parquet", "doccano", "prodigy", "label-studio", "text"]),
+        help="The file format; text is a raw text per line. Default: by the ending of the file's name, and by what "
+        "JSON holds.",
     ),
     click.option(
         "--delimiter", metavar="CHARACTER", help="The character between cells, or tab or space. Default: detected."
@@ -264,6 +265,23 @@ reading_flags = together(
         help="The format of times in the --order column, such as '%d.%m.%Y %H:%M:%S'.",
     ),
     click.option(
+        "--tokens",
+        type=click.Choice(["words", "compounds", "characters"]),
+        help="How texts are divided into steps; compounds are words with their hyphens, apostrophes and points. "
+        "Default: words.",
+    ),
+    click.option(
+        "--span-scheme",
+        metavar="SCHEME",
+        help="The scheme of the tags that annotated spans become, such as IOBES.  [default: IOB2]",
+    ),
+    click.option(
+        "--misaligned",
+        type=click.Choice(["error", "widen", "skip"]),
+        help="How a span is read that begins or ends within a token: as an error, as wide as its tokens, or not at "
+        "all, so that its tokens are unlabelled.  [default: error]",
+    ),
+    click.option(
         "--one-day", is_flag=True, help="Times without a date in the --order column are of one day: sort by them."
     ),
 )
@@ -274,7 +292,7 @@ def reading_options(options: Mapping[str, Any]) -> ReadingOptions:
     from bilstm.data.readingoptions import ReadingOptions
 
     names = ("format", "delimiter", "decimal", "thousands", "skip_rows", "encoding", "quote", "header", "comment")
-    reading = {name: options[name] for name in (*names, "time_format")}
+    reading = {name: options[name] for name in (*names, "time_format", "tokens", "span_scheme", "misaligned")}
     if options["no_quotes"]:
         if options["quote"] is not None:
             raise click.UsageError("--quote says what encloses cells, and --no-quotes that nothing does: leave one out")
@@ -297,6 +315,17 @@ column_flags = together(
         "labels (0 or 1) or quantities. Default: the last column of CoNLL-style files.",
         multiple=True,
     ),
+    click.option(
+        "--soft-targets",
+        metavar="PREFIX",
+        help="Learn from probabilities, in columns whose names begin with this and end with a label, instead of from "
+        "one label. Where there is a --label too, the validation set compares with it.",
+    ),
+    click.option(
+        "--label-separator",
+        metavar="SIGN",
+        help="With --output crf: what is between labels in cells of --label that name several, of which one is right.",
+    ),
     LABELS,
     column_option(
         "--order",
@@ -310,13 +339,6 @@ column_flags = together(
     column_option("--drop", "Columns to leave out of the features.", multiple=True),
     column_option("--categorical", "Features to treat as categories even if they look like numbers.", multiple=True),
     column_option("--text", "The column of texts, one sequence per row; the steps are its words."),
-    click.option(
-        "--tokens",
-        type=click.Choice(["words", "characters"]),
-        default="words",
-        show_default=True,
-        help="Whether the steps of a --text are its words or its characters.",
-    ),
     click.option(
         "--task",
         type=click.Choice(
@@ -356,8 +378,11 @@ column_flags = together(
 
 def column_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `bilstm.train` that the options of `column_flags` give."""
-    names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "tokens", "task")
-    arguments = {name: options[name] for name in (*names, "spelling", "all_vectors", "standardize", "group")}
+    names = ("label", "labels", "sequence", "order", "features", "drop", "categorical", "text", "task")
+    arguments = {
+        name: options[name]
+        for name in (*names, "spelling", "all_vectors", "soft_targets", "label_separator", "standardize", "group")
+    }
     arguments |= {"features": options["features"] or None, "labels": as_data(options["labels"])}
     arguments |= {"vectors": _vector_files(options["vectors"])}
     return arguments | {"reading": reading_options(options)}

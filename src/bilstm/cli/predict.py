@@ -23,7 +23,7 @@ from bilstm.cli.options import (
     say,
     use_threads,
 )
-from bilstm.console import echo, fail, output_is_closed, stop_status, write_output
+from bilstm.console import echo, fail, highlighting, output_is_closed, stop_status, write_output
 from bilstm.errors import UserError, counted
 
 if TYPE_CHECKING:
@@ -43,13 +43,26 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
     "--out",
     metavar="FILE",
     type=FILE,
-    required=True,
-    help="The file to write; - for standard output; a folder for one file per file of TABLE.",
+    help="The file to write; - for standard output; a folder for one file per file of TABLE. Default with --annotate "
+    "highlight: -.",
 )
 @click.option("--resume", is_flag=True, help="Skip files whose predictions in the folder --out are finished.")
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
+@click.option(
+    "--paths",
+    metavar="K",
+    type=WholeNumber(1, 1000),
+    help="With output crf or constrained: add the K likeliest labels of each whole sequence, with their probability.",
+)
 @click.option("--events", is_flag=True, help="Write one row per run of equal labels instead of one per time step.")
+@click.option(
+    "--annotate",
+    type=click.Choice(["json", "doccano", "label-studio", "highlight"]),
+    help="Write texts with spans, such as names, instead of one label per time step: as JSON, which Prodigy reads; as "
+    "Doccano or Label Studio import them; or highlighted on the terminal. Default: json for raw texts if labels are "
+    "tags such as B-X and I-X.",
+)
 @click.option(
     "--spans",
     is_flag=True,
@@ -81,11 +94,13 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 def predict(
     model: str,
     tables: tuple[str, ...],
-    out: str,
+    out: str | None,
     resume: bool,
     probabilities: bool,
     top: int,
+    paths: int | None,
     events: bool,
+    annotate: str | None,
     spans: bool,
     background: str | None,
     look_ahead: LookAhead | None,
@@ -104,16 +119,23 @@ def predict(
 
     A model for time steps writes the table with the most probable label of each row and its probability; a model for
     sequences writes one row per sequence. If TABLE is -, sequences are read from standard input, one JSON object per
-    line, and written as soon as they are complete; with --look-ahead, each row as soon as its answer is final. Tables
-    are read with the options that the model was trained with; options given here take precedence.
+    line, and written as soon as they are complete; with --look-ahead, each row as soon as its answer is final; with
+    --format text, lines are raw texts. Tables are read with the options that the model was trained with; options given
+    here take precedence.
     """
+    from bilstm.model.annotating import default_form
     from bilstm.model.predictions import PredictionOptions
 
     if background is not None and not events:
         raise click.UsageError("--background says which label is no event: it needs --events")
+    if out is None and annotate != "highlight":
+        raise click.UsageError("Missing option '--out'.")
+    out = out or "-"
+    if annotate == "highlight" and out != "-":
+        raise click.UsageError("--annotate highlight is for the terminal, so that --out can only be -")
     for option, chosen in (("--events", events), ("--spans", spans)):
-        if chosen and (probabilities or top > 1 or (events and spans)):
-            other = "--probabilities" if probabilities else "--top" if top > 1 else "--spans"
+        others = {"--probabilities": probabilities, "--top": top > 1, "--paths": paths, "--spans": events and spans}
+        if chosen and (other := next((name for name, with_it in others.items() if with_it), None)):
             raise click.UsageError(f"{option} writes runs of steps, which cannot be combined with {other}")
     streamed = "-" in tables
     if streamed and len(tables) > 1:
@@ -124,9 +146,9 @@ def predict(
         raise click.UsageError("--look-ahead is for the standard input: it needs - as the TABLE")
     if block > 1 and look_ahead is None:
         raise click.UsageError("--block says how many rows become final together: it needs --look-ahead")
-    if look_ahead is not None and (events or spans):
-        option = "--events" if events else "--spans"
-        raise click.UsageError(f"--look-ahead answers row by row, which cannot be combined with {option}")
+    for option, given in (("--events", events), ("--spans", spans), ("--paths", paths)):
+        if look_ahead is not None and given:
+            raise click.UsageError(f"--look-ahead answers row by row, which cannot be combined with {option}")
     files = [] if streamed else files_of(tables, reading)
     to_folder = bool(files) and _is_folder(out, tables)
     if resume and not to_folder:
@@ -135,7 +157,19 @@ def predict(
         _check_output([model, *files], out, force, streamed=streamed)
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
     trained.precision = precision
-    options = PredictionOptions(probabilities=probabilities, top=top, events=events, background=background, spans=spans)
+    form = highlighting() if annotate == "highlight" else annotate
+    as_steps = look_ahead is not None or events or spans or paths or top > 1
+    if trained.schema.reading.format == "text" and not as_steps:
+        form = form or default_form(trained.task)
+    options = PredictionOptions(
+        probabilities=probabilities,
+        top=top,
+        events=events,
+        background=background,
+        spans=spans,
+        paths=paths or 0,
+        annotate=form,
+    )
     use_threads(threads)
     if streamed:
         lines = _predict_stream(trained, options, out, on_error, look_ahead, block)
@@ -163,7 +197,7 @@ def _check_output(inputs: Sequence[str], out: str, force: bool, *, streamed: boo
         if output_is_closed():
             raise UserError("the standard output, where predictions should go, is closed: name a file with --out")
         return
-    if streamed and (format_of(out) != "ndjson" or out.endswith(".gz")):
+    if streamed and (format_of(out) != "ndjson" or out.endswith((".gz", ".json"))):
         raise UserError(f"cannot write {out}: predictions for the standard input are written as .ndjson, or to -")
     check_predictions_path(out, inputs=inputs, force=force)
 
@@ -208,7 +242,8 @@ def _predict_table(model: TrainedModel, tables: Sequence[str], options: Predicti
 
     source = model.open(as_data(tables))
     assert isinstance(source, FileTable)
-    path = str(scratch.folder(source) / "predictions.ndjson") if out == "-" else out
+    ending = "json" if options.annotate == "label-studio" else "ndjson"
+    path = str(scratch.folder(source) / f"predictions.{ending}") if out == "-" else out
     check_predictions(source, options, model, path)
     data = model.read(source)
     write_predictions(model, source, data, options, path)

@@ -29,13 +29,15 @@ from bilstm.model.training import check_names, train_prepared
 from bilstm.ragged import chunks
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
 from bilstm.tasks.labels import majority
+from bilstm.tasks.softtargets import SoftColumns
 from bilstm.training.loop import Progress
 
 SEEDS = 3
 FEWEST_SEEDS = 3  # with two, Student's t has one degree of freedom and intervals reach from -100 to 100 points
 _COLUMNS = (
     *("label", "labels", "sequence", "order", "features", "categorical", "drop"),
-    *("spelling", "standardize", "group", "text", "tokens", "vectors", "all_vectors", "task", "reading"),
+    *("spelling", "standardize", "group", "text", "tokens", "vectors", "all_vectors", "soft_targets"),
+    *("label_separator", "task", "reading"),
 )
 
 
@@ -66,9 +68,11 @@ def compare(
     standardize: bool = True,
     group: Any = None,
     text: str | None = None,
-    tokens: str = "words",
+    tokens: str | None = None,
     vectors: VectorFiles | None = None,
     all_vectors: bool = False,
+    soft_targets: SoftColumns | None = None,
+    label_separator: str | None = None,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     test: Any = None,
@@ -90,6 +94,7 @@ def compare(
         label, labels, sequence, order, features, categorical, drop, spelling, standardize, text, tokens: which column
             is what, as for `bilstm.train`.
         vectors, all_vectors: pretrained word vectors, as for `bilstm.train`.
+        soft_targets, label_separator: probabilities of labels, and several possible labels, as for `bilstm.train`.
         group: the column that tells which sequences belong together, such as one patient's; with y, also the group of
             each sequence. A group is wholly in the training, validation or test set, and intervals draw whole groups.
         task: what is predicted, as for `bilstm.train`; with y, "step-label" (or "step-labels") unless named.

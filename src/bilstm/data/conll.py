@@ -19,7 +19,10 @@ from bilstm.errors import UserError, counted, shown
 TOKEN, LABEL, SEQUENCE = "token", "label", "sequence"  # how the columns of a CoNLL file are called
 UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")  # those of CoNLL-U
 _FEATS = "feats."  # begins the name of a column with one of CoNLL-U's features
-_LAYOUT = "CoNLL-style files have one word per line and an empty line between sequences"
+_LAYOUT = (
+    "CoNLL-style files have one word per line and an empty line between sequences (for raw texts, predict has "
+    "--format text)"
+)
 _NO_TOKEN = re.compile(r"\d+-\d+|\d+\.\d+")  # CoNLL-U's number of a range, and of an empty node
 _LOOKED_AT = 20  # sequences from which it is seen whether the first column numbers the words
 # What header lines call their columns: in other lines, they may be words like any other.

@@ -95,6 +95,7 @@ class Dataset:
             after the model's.
         left_out: how many rows with such labels were made unlabelled.
         blocks: whether the sequences are blocks of time, cut from longer ones.
+        remarks: how the true answers were read, one sentence each.
     """
 
     values: Ragged
@@ -106,6 +107,7 @@ class Dataset:
     unseen: Mapping[str, int] = dataclasses.field(default_factory=dict)
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     blocks: bool = False
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)
@@ -130,7 +132,7 @@ class Dataset:
             if labels:
                 rows = counted(sum(labels.values()), what)
                 found = (*found, f"{rows} with a label that is unknown to the model ({listed(labels)}), {fate}")
-        return found
+        return (*found, *self.remarks)
 
     def take(self, chosen: npt.ArrayLike) -> Dataset:
         """The chosen sequences, by their indices; without observations, see `Schema.observed`."""

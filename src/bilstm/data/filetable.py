@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.annotations import DocumentFile
 from bilstm.data.conll import ConllRows
+from bilstm.data.documents import TokenColumns
 from bilstm.data.lists import json_types
 from bilstm.data.names import literal
 from bilstm.data.places import Places
@@ -62,6 +64,8 @@ class FileTable(Table):
         lists: Sequence[str] = (),
         own_sequence: str | None = None,
         written: Sequence[str] | None = None,
+        tagged: tuple[str, str] | None = None,
+        documents: TokenColumns | None = None,
         reading: ReadingOptions = PLAIN,
     ) -> None:
         path, source = places.paths[0], places.sources[0]
@@ -75,6 +79,10 @@ class FileTable(Table):
         self.source, self.reading = source, reading
         self.conll_columns = source.width if isinstance(source, ConllRows) else None
         self.lists, self.own_sequence = list(lists), own_sequence
+        self.tagged, self.documents = tagged, documents
+        read = [each for each in places.sources if isinstance(each, DocumentFile)]
+        self.notes = [note for each in read for note in each.notes]
+        self.problem = next((each.problem for each in read if each.problem), "")
         self.sequence_key = "list_row" if lists else None
         self.connection = connection
         self._profiles: dict[str, Profile] = {}
@@ -87,7 +95,7 @@ class FileTable(Table):
         return find_sequences(self, sequence or self.own_sequence, order)
 
     def guesses(self) -> list[tuple[str, ReadingOptions]]:
-        guessed = self.source.guessed if isinstance(self.source, (CsvRows, ConllRows)) else PLAIN
+        guessed = self.source.guessed if isinstance(self.source, (CsvRows, ConllRows, DocumentFile)) else PLAIN
         return [(self.label, guessed)] if guessed.said else []
 
     def require(self, name: str, role: str) -> str:

@@ -37,6 +37,9 @@ class JoinedTable(Table):
         self.label = f"{first.label} and {counted(len(others), 'other table')}"
         self.format, self.reading = first.format, first.reading
         self.names, self.lists, self.conll_columns = list(first.names), first.lists, first.conll_columns
+        self.tagged, self.documents = first.tagged, first.documents
+        self.notes = [note for table in self.parts for note in table.notes]
+        self.problem = next((table.problem for table in self.parts if table.problem), "")
         self.unnamed = [name for name in first.unnamed if all(name in table.unnamed for table in others)]
         kinds = {name: {table.kinds[name] for table in self.parts} for name in self.names}
         self.kinds = {name: found.pop() if len(found) == 1 else "cell" for name, found in kinds.items()}

@@ -19,6 +19,7 @@ SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
+    ".json": "ndjson",  # annotations, which may stand in one array
     ".conll": "conll",
     ".bio": "conll",
     ".iob": "conll",
@@ -119,7 +120,13 @@ def _expanded(path: AnyPath, any_name: bool) -> list[Path] | None:
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from None
     # What cannot be read is kept: a message names it.
-    files = [name for name in names if not os.path.isdir(name) and (any_name or not folder or has_format(name))]
+    # Of a folder, annotations in .json are named by a pattern: many a folder of tables has other facts in such a file.
+    files = [
+        name
+        for name in names
+        if not os.path.isdir(name)
+        and (any_name or not folder or (has_format(name) and not name.lower().endswith((".json", ".json.gz"))))
+    ]
     if not files:
         what = f"the folder {path} has no file whose name ends in {KNOWN}" if folder else f"no file matches {path}"
         raise UserError(what)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,9 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from bilstm.data.annotations import DocumentFile, document_lines, kind_of
 from bilstm.data.conll import SEQUENCE, ConllRows, has_sequence_breaks
 from bilstm.data.database import check_distinct, connect, count_rows, first_line, limit_memory
+from bilstm.data.documents import TOKEN_COLUMNS, TokenColumns
 from bilstm.data.filetable import FileTable
+from bilstm.data.jsontext import check_json
 from bilstm.data.lines import is_gzip, text_lines
 from bilstm.data.lists import columns_of, present_json, unnest, unnest_texts
 from bilstm.data.manyfiles import (
@@ -31,7 +33,7 @@ from bilstm.data.names import literal
 from bilstm.data.parquetfiles import ParquetFile, load_parquet
 from bilstm.data.paths import format_of
 from bilstm.data.places import Places, Source
-from bilstm.data.readingoptions import PLAIN, ReadingOptions
+from bilstm.data.readingoptions import ANNOTATIONS, PLAIN, ReadingOptions
 from bilstm.data.table import Format
 from bilstm.data.textfiles import CsvRows, JsonLines
 from bilstm.data.texts import TextColumn
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 CHUNK = 50_000  # rows of text handed to the database at a time
 LARGE_CHUNK = 1 << 25  # characters of them, from which on they are fewer
 LARGE_TEXT = 1 << 26  # bytes from which on a table may need more memory than there is
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape of half of a character
+_TAGS = ("tags", "ner_tags", "labels")  # how lists of tags are called where others are called "tokens"
 
 
 def read_table(
@@ -55,6 +57,7 @@ def read_table(
     text: TextColumn | None = None,
     long: bool = True,
     by_file: bool = False,
+    words: TokenColumns = TOKEN_COLUMNS,
     reading: ReadingOptions = PLAIN,
 ) -> FileTable:
     """Read a table of the format that its name stands for; all but Parquet may be compressed by gzip.
@@ -71,6 +74,7 @@ def read_table(
         long: whether each row is a step unless `steps` tell otherwise, whatever other columns hold.
         by_file: whether each file is a sequence, if rows are steps and nothing in the files tells their sequences. A
             further column, `file`, has the file's name then, unless the files have a column of this name.
+        words: how texts with spans of characters become a table of tokens; see `bilstm.data.annotations`.
         reading: how a person says that it is to be read; the rest is guessed.
 
     Raises:
@@ -84,15 +88,20 @@ def read_table(
     formats, guessed = _with_words(formats, reading)
     check_formats(formats)
     table_format, connection = formats[paths[0]], connect()
+    kind = _kind_of_documents(formats, reading, words, text, long)
     lengths, sources = list[int](), list[Source | None]([None] * len(paths))
     if table_format == "parquet":
         names, lengths = load_parquet(connection, paths)
     else:
         if sum(each.stat().st_size * (20 if is_gzip(each) else 1) for each in paths) > LARGE_TEXT:
             limit_memory(connection)
-        if table_format == "ndjson":
+        if kind is not None:
+            files = [DocumentFile(each, kind, reading) for each in paths]
+            sources, steps = list(files), (words.token, words.label, *words.others[1:])
+            names = _load_ndjson(connection, paths, _document_lines(files, words, text, reading, lengths))
+        elif table_format == "ndjson":
             sources = [JsonLines(each, reading) for each in paths]
-            names, lengths = _load_ndjson(connection, paths, reading)
+            names = _load_ndjson(connection, paths, _json_lines(paths, reading, lengths), lengths)
         else:
             conll = table_format == "conll"
             rows = ConllFiles(paths, reading, conll_columns, steps) if conll else TextFiles(paths, reading)
@@ -113,11 +122,17 @@ def read_table(
         if not isinstance(path, (str, os.PathLike)):
             written = [FILE, *names]
         names = [*names, FILE]
-    about: dict[str, Any] = {"lists": lists, "own_sequence": own_sequence, "written": written, "reading": reading}
+    tagged = None if kind is None or text is not None else (words.token, words.label)
+    if "tokens" in lists and sum(name in lists for name in _TAGS) == 1:
+        tagged = tagged or ("tokens", next(name for name in _TAGS if name in lists))
+    about: dict[str, Any] = {"tagged": tagged, "documents": words if kind and text is None else None}
+    about |= {"lists": lists, "own_sequence": own_sequence, "written": written, "reading": reading}
     return FileTable(places, connection, table_format, names, **about)
 
 
 def _format_to_read(path: Path, reading: ReadingOptions) -> Format:
+    if reading.format in (*ANNOTATIONS, "text"):
+        return "ndjson"
     if reading.format is not None:
         return cast(Format, reading.format)
     try:
@@ -206,13 +221,15 @@ def _load_rows(connection: duckdb.DuckDBPyConnection, width: int, rows: Iterator
 
 
 def _load_ndjson(
-    connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], reading: ReadingOptions
-) -> tuple[list[str], list[int]]:
-    """Make `cells` of the objects; returns the columns' names, and the number of rows of each file."""
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], lines: Iterator[str], lengths: Sequence[int] = ()
+) -> list[str]:
+    """Make `cells` of the objects of lines; returns the columns' names.
+
+    Args:
+        lengths: holds, once all lines have come, the number of each file's: the objects of all have the same keys.
+    """
     import duckdb
 
-    lengths = list[int]()
-    lines = _json_lines(paths, reading, lengths)
     try:
         connection.execute("CREATE TABLE objects (json JSON)").fetchall()
         while chunk := _some_of(lines):
@@ -221,12 +238,51 @@ def _load_ndjson(
             connection.unregister("chunk")
         if connection.execute("SELECT count(*) FROM objects WHERE json_type(json) <> 'OBJECT'").fetchall()[0][0]:
             raise _bad_json(paths, "some are no objects")
-        _check_keys(connection, paths, lengths)
-        return _cells_of_objects(connection, paths[0]), lengths
+        if lengths:
+            _check_keys(connection, paths, lengths)
+        return _cells_of_objects(connection, paths[0])
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except duckdb.Error as error:
         raise _bad_json(paths, first_line(error)) from None
+
+
+def _kind_of_documents(
+    formats: dict[Path, Format], reading: ReadingOptions, words: TokenColumns, text: TextColumn | None, long: bool
+) -> str | None:
+    """Whose annotated texts files are, or "text"; None if they are others."""
+    if reading.format in (*ANNOTATIONS, "text"):
+        if text is not None and reading.format != "text":
+            raise UserError(f"--format {reading.format} has texts with spans, which cannot be combined with --text")
+        return reading.format
+    if (
+        reading.format is not None
+        or text is not None
+        or (long and not words.texts)
+        or set(formats.values()) != {"ndjson"}
+    ):
+        return None
+    kinds = {kind_of(path, reading, words) for path in formats}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _document_lines(
+    files: Sequence[DocumentFile],
+    words: TokenColumns,
+    text: TextColumn | None,
+    reading: ReadingOptions,
+    lengths: list[int],
+) -> Iterator[str]:
+    """The documents of files as JSON objects, with lists of their tokens unless texts are a column of their own."""
+    if text is None:
+        yield from document_lines(files, words, reading, lengths)
+        return
+    for file in files:
+        count = 0
+        for document in file.documents():
+            yield json.dumps({text.column: document.text}, ensure_ascii=False)
+            count += 1
+        lengths.append(count)
 
 
 def _json_lines(paths: Sequence[Path], reading: ReadingOptions, lengths: list[int]) -> Iterator[str]:
@@ -298,49 +354,6 @@ def _cells_of_objects(connection: duckdb.DuckDBPyConnection, path: Path) -> list
 def _pointer(name: str) -> str:
     """The JSON Pointer (RFC 6901) to an object's value."""
     return "/" + name.replace("~", "~0").replace("/", "~1")
-
-
-def check_json(name: AnyPath, number: int, line: str, example: str = '{"id": 1, "x": 0.5}') -> dict[str, Any]:
-    """The JSON object that a line holds.
-
-    Args:
-        name: what messages call the text.
-        number: the line's, counted from 1.
-        line: its text.
-        example: an object that would be right, for the message.
-
-    Raises:
-        UserError: it holds none; the message names the line.
-    """
-    try:
-        found = json.loads(line, object_pairs_hook=_object, parse_constant=json_constant)
-        cause = "it is not an object"
-        if _SURROGATE.search(line):
-            json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        found, cause = None, f"it has half of a character, {ascii(error.object[error.start])[1:-1]}"
-    except (ValueError, RecursionError) as error:
-        found, cause = None, str(error)
-    if isinstance(found, dict):
-        return found
-    raise UserError(f"{name}, line {number}: not one JSON object such as {example}: {cause}")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = set[str]()
-        for name, _ in pairs:
-            if name in names:
-                raise ValueError(f"it has {name!r} twice")
-            names.add(name)
-    return found
-
-
-def json_constant(name: str) -> None:
-    """NaN, as Python and NumPy write it, is a missing value; infinity is none."""
-    if name != "NaN":
-        raise ValueError(f"{name} is not a JSON number")
 
 
 def _bad_json(paths: Sequence[Path], problem: str) -> UserError:

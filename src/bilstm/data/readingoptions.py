@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bilstm.data.fields import Fields
+from bilstm.data.tokens import RULES
 from bilstm.errors import UserError, listed, shown, suggestion
 
 # The spellings of a missing number that programs write; of a label, "none" and "na" are some that people use.
@@ -17,8 +18,14 @@ MISSING_NUMBERS = ("", "na", "n/a", "<na>", "nan", "-nan", "null", "none")  # in
 MISSING_LABELS = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null"})
 NAMED = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
 GROUPS = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}  # characters that stand for these between groups of digits
-FORMATS = ("csv", "conll", "ndjson", "parquet")
-_TEXTS = ("format", "delimiter", "decimal", "thousands", "encoding", "quote", "comment", "time_format")
+ANNOTATIONS = ("doccano", "prodigy", "label-studio")  # whose exports are texts with spans
+FORMATS = ("csv", "conll", "ndjson", "parquet", *ANNOTATIONS, "text")
+MISALIGNED = ("error", "widen", "skip")
+_OF_SPANS = ("span_scheme", "misaligned")
+_TEXTS = (
+    *("format", "delimiter", "decimal", "thousands", "encoding", "quote", "comment", "time_format", "tokens"),
+    *_OF_SPANS,
+)
 _ONE_CHARACTER = ("delimiter", "decimal", "thousands", "quote")
 _OF_TEXT = ("delimiter", "skip_rows", "encoding", "quote", "header", "comment", "columns")
 _OF_CELLS = ("decimal", "thousands")
@@ -30,7 +37,9 @@ class ReadingOptions:
     """How a file is read; None leaves it to the file.
 
     Attributes:
-        format: "csv", "conll", "ndjson" or "parquet", whatever the file's name ends in.
+        format: "csv", "conll", "ndjson" or "parquet", whatever the file's name ends in; "doccano", "prodigy" or
+            "label-studio": texts with spans, as these export them; "text": a text in each line. Default: by the name,
+            and by what JSON holds.
         delimiter: what separates the cells of a line; "tab" and "space" are understood.
         decimal: the decimal sign, "." or ",". Default: ".".
         thousands: what separates groups of three digits, such as "," or " ". Default: nothing does.
@@ -45,6 +54,11 @@ class ReadingOptions:
         columns: the names of the columns, where no header gives them, or instead of those that it gives.
         time_format: how the texts of the order column are written, as `datetime.strptime` has it.
         one_day: whether times without a date are of one day, so that rows are sorted by them though they fall back.
+        tokens: the rule by which texts are divided: "words", "compounds" or "characters", see `bilstm.data.tokens`.
+            Default: the file's own tokens, or "words"; for a model trained on tokens, the rule that fits them best.
+        span_scheme: the scheme of the tags that spans of characters become, such as "IOBES". Default: "IOB2".
+        misaligned: how a span is read that begins or ends within a token: as an "error", "widen" (to whole tokens) or
+            "skip" (its tokens are unlabelled). Default: "error".
 
     Raises:
         UserError: a value is impossible.
@@ -63,6 +77,9 @@ class ReadingOptions:
     columns: tuple[str, ...] | None = None
     time_format: str | None = None
     one_day: bool | None = None
+    tokens: str | None = None
+    span_scheme: str | None = None
+    misaligned: str | None = None
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -94,6 +111,11 @@ class ReadingOptions:
         for one, other in (("delimiter", "quote"), ("delimiter", "comment"), ("quote", "comment")):
             if getattr(self, one) and getattr(self, one) == getattr(self, other):
                 raise UserError(f"--{one} and --{other} are both {shown(getattr(self, one))}: they must differ")
+        for name, known in (("tokens", RULES), ("misaligned", MISALIGNED)):
+            if getattr(self, name) not in (None, *known):
+                raise UserError(f"--{name} is one of {', '.join(known)}, and not {shown(getattr(self, name))}")
+        if self.span_scheme is not None:
+            object.__setattr__(self, "span_scheme", _scheme(self.span_scheme))
         if self.encoding is not None:
             _check_encoding(self.encoding)
         if self.columns is not None:
@@ -159,15 +181,21 @@ class ReadingOptions:
         """Refuse options that have no effect.
 
         Args:
-            formats: of the tables that are read, "csv", "conll", "ndjson", "parquet" or "memory".
+            formats: of the tables that are read: those of `format`, or "memory".
             what: what messages call the tables.
 
         Raises:
             UserError: an option says nothing about tables of these formats.
         """
         for name in self.said:
-            of_text = name in _OF_TEXT and not {"csv", "conll"} & set(formats)
+            texts = {"csv", "conll", "text"} if name == "encoding" else {"csv", "conll"}
+            of_text = name in _OF_TEXT and not texts & set(formats)
             of_cells = name in _OF_CELLS and not {"csv", "conll", "ndjson"} & set(formats)
+            if name in _OF_SPANS and not {"ndjson", *ANNOTATIONS} & set(formats):
+                option = f"--{name.replace('_', '-')} ({name})"
+                raise UserError(
+                    f"{option} says how annotated texts are read, and has no effect on {what}: leave it out"
+                )
             if of_text or of_cells or (name == "format" and set(formats) == {"memory"}):
                 option = f"--{name.replace('_', '-')} ({name})"
                 raise UserError(f"{option} says how text files are read, and has no effect on {what}: leave it out")
@@ -234,6 +262,16 @@ def _typed(name: str, value: Any) -> str:
         text = {"\t": "tab", " ": "space"}.get(text, text)
     plain = re.fullmatch(r"[\w./:,+-]+", text)
     return f"{option} {text if plain else shlex.quote(text)}"
+
+
+def _scheme(name: str) -> str:
+    from bilstm.metrics.schemes import ALIASES, SCHEMES, scheme_name
+
+    try:
+        return scheme_name(name)
+    except ValueError:
+        schemes = ", ".join((*SCHEMES, *ALIASES))
+        raise UserError(f"--span-scheme is one of {schemes}, and not {shown(name)}") from None
 
 
 def _check_encoding(name: str) -> None:

@@ -30,7 +30,8 @@ from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.spelling import VECTOR, WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
-from bilstm.errors import UserError, shown
+from bilstm.data.tokens import RULES, fitting_rule
+from bilstm.errors import UserError, listed, shown
 from bilstm.ragged import IndexArray, Ragged, offsets_of
 
 
@@ -49,6 +50,8 @@ class Schema:
         text: how the texts of a column were divided into steps, None where no column was.
         reading: how the files were read that the model was trained on, and how others are.
         one_sequence: whether a table without a column that identifies sequences is one, such as a long recording.
+        tokens: where the only feature is text, the rule of `bilstm.data.tokens` that divides texts into tokens like
+            those of training.
     """
 
     sequence: str | None
@@ -60,12 +63,32 @@ class Schema:
     text: TextColumn | None = None
     reading: ReadingOptions = PLAIN
     one_sequence: bool = False
+    tokens: str | None = None
     characters: CharacterColumn | None = None
+
+    @cached_property
+    def token_rule(self) -> str:
+        """The rule by which raw texts are divided into tokens."""
+        known = self.categorical[0].vocabulary if self.categorical else ()
+        return self.reading.tokens or self.tokens or fitting_rule(known)
 
     @cached_property
     def features(self) -> list[str]:
         """The names of the features."""
         return list(dict.fromkeys(column.name for column in self.columns))
+
+    def token_column(self) -> str:
+        """The column of tokens, for a model that reads nothing but these: raw text gives it all that it needs.
+
+        Raises:
+            UserError: the model reads something else.
+        """
+        if len(self.features) != 1 or self.numeric:
+            raise UserError(
+                f"raw text has tokens and nothing else, but at each step the model reads columns: "
+                f"{listed(self.features)}"
+            )
+        return self.features[0]
 
     @property
     def columns(self) -> list[NumericColumn | CategoricalColumn]:
@@ -183,6 +206,7 @@ class Schema:
             "text": self.text and dataclasses.asdict(self.text),
             "reading": self.reading.to_json(),
             **({"one_sequence": True} if self.one_sequence else {}),
+            **({"tokens": self.tokens} if self.tokens else {}),
             **({"characters": self.characters.to_json()} if self.characters else {}),
             "numeric": [dataclasses.asdict(column) for column in self.numeric],
             "categorical": [
@@ -215,12 +239,15 @@ class Schema:
             text=None if field.get("text") is None else TextColumn.from_json(field.get("text")),
             reading=PLAIN if field.get("reading") is None else ReadingOptions.from_json(field.get("reading")),
             one_sequence=field.flag("one_sequence", default=False),
+            tokens=field.get("tokens"),
             characters=None if field.get("characters") is None else CharacterColumn.from_json(field.get("characters")),
         )
         names = [column.name for column in schema.numeric]
         names += [column.name for column in schema.categorical if column.part == WHOLE]
         if not names or len(set(names)) != len(names):
             raise field.wrong("numeric")
+        if schema.tokens not in (None, *RULES):
+            raise field.wrong("tokens")
         parts = {(column.name, column.part) for column in schema.categorical}
         if len(parts) != len(schema.categorical) or any((name, WHOLE) not in parts for name, _ in parts):
             raise field.wrong("categorical")

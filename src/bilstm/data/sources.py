@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bilstm.data.arrays import read_sequences, read_values
+from bilstm.data.conll import LABEL, TOKEN
+from bilstm.data.documents import TOKEN_COLUMNS, TokenColumns
 from bilstm.data.frames import is_frame, read_cells, read_frame, repeated
 from bilstm.data.joined import JoinedTable
 from bilstm.data.manyfiles import FILE, has_file_column
@@ -35,6 +37,7 @@ def open_table(
     text: TextColumn | None = None,
     sequence: str | None = None,
     by_file: bool = True,
+    words: TokenColumns = TOKEN_COLUMNS,
     reading: ReadingOptions = PLAIN,
 ) -> Table:
     """Read what holds sequences.
@@ -53,6 +56,7 @@ def open_table(
             sequence, named in a column `file`; with `file`, if there is no such column, one file or data frame is a
             sequence, too.
         by_file: whether files and data frames may be sequences.
+        words: of files, how texts with spans of characters become a table of tokens.
         reading: how files are read; of data in memory, which cells are missing, and how times are written.
 
     Raises:
@@ -62,7 +66,7 @@ def open_table(
         return data
     options: dict[str, Any] = {"steps": steps, "conll_columns": conll_columns, "text": text, "reading": reading}
     if isinstance(data, (str, os.PathLike)) or are_paths(data, texts=text is not None):
-        return _open_files(data, sequence, by_file, options)
+        return _open_files(data, sequence, by_file, options | {"words": words})
     if isinstance(data, (list, tuple)) and data and all(is_frame(each) for each in data):
         options["sequence"] = sequence
         frames = [open_table(each, label=f"{label}[{index}]", **options) for index, each in enumerate(data)]
@@ -134,6 +138,7 @@ def open_for(schema: Schema, data: Any, *, label: str = "X", steps: Sequence[str
         conll_columns=schema.conll_columns,
         text=schema.text,
         sequence=schema.sequence,
+        words=token_columns(schema, steps),
         reading=schema.reading,
     )
     if not isinstance(table, MemoryTable) or table.form == "frame":
@@ -157,6 +162,12 @@ def open_for(schema: Schema, data: Any, *, label: str = "X", steps: Sequence[str
             raise UserError(f"the steps of {label} are numbers, but those of the training data were strings")
         return renamed(table, schema.features).read_as(table.reading)
     return table
+
+
+def token_columns(schema: Schema, targets: Sequence[str]) -> TokenColumns:
+    """How texts become the table of tokens that a model reads."""
+    token = schema.features[0] if len(schema.features) == 1 else TOKEN
+    return TokenColumns(token, targets[0] if len(targets) == 1 else LABEL, schema.token_rule, texts=True)
 
 
 def renamed(table: MemoryTable, names: Sequence[str]) -> MemoryTable:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.documents import TokenColumns
 from bilstm.data.readingoptions import MISSING_LABELS, PLAIN, ReadingOptions
 from bilstm.errors import UserError, listed, suggestion
 from bilstm.ragged import IndexArray, chunks, offsets_of, steps_between
@@ -110,6 +111,10 @@ class Table(ABC):
         lists: the columns that have a value for each time step, where each row of the input is a sequence.
         own_sequence: the column by which the table knows its sequences, unless another is named.
         conll_columns: how many columns a CoNLL file has, None for other formats.
+        tagged: the columns of tokens and of their tags, where the names or the format of JSON or Parquet show them.
+        documents: how texts with offsets became the table; None for others.
+        notes: what a person should know of how it was read, one sentence each.
+        problem: why its labels cannot be used, or "".
         reading: how it was read: what a person said.
     """
 
@@ -122,6 +127,10 @@ class Table(ABC):
     lists: Sequence[str] = ()
     own_sequence: str | None = None
     conll_columns: int | None = None
+    tagged: tuple[str, str] | None = None
+    documents: TokenColumns | None = None
+    notes: Sequence[str] = ()
+    problem: str = ""
     reading: ReadingOptions = PLAIN
 
     @property
@@ -200,6 +209,15 @@ class Table(ABC):
             f"its column with --text (text='…'); if each row is a sequence, give lists, or arrays. If the table is one "
             f"long recording, {window_advice(self.rows)}"
         )
+
+    def check_labels(self) -> None:
+        """Refuse labels that could not be read, which only those need who learn from them or score by them.
+
+        Raises:
+            UserError: there are some; the message says where.
+        """
+        if self.problem:
+            raise UserError(self.problem)
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """The first row of each block of rows that is worked on at a time, and the first row after it."""

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from typing import Any, Literal
+from typing import Any
 
 from bilstm.data.fields import Fields
+from bilstm.data.tokens import RULES, split
 from bilstm.errors import UserError
-
-TOKENS = ("words", "characters")
-# Runs of letters, digits and underscores, or single other characters that are no blanks.
-_WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,20 +16,25 @@ class TextColumn:
 
     Attributes:
         column: its name.
-        tokens: what a step is, "words" or "characters".
+        tokens: the rule that divides them into steps, one of `bilstm.data.tokens.RULES`.
     """
 
     column: str
-    tokens: Literal["words", "characters"] = "words"
+    tokens: str = "words"
 
     def split(self, text: str | None) -> list[str]:
         """The steps of a text: its words and punctuation marks, or its characters."""
-        return list(text or "") if self.tokens == "characters" else _WORD.findall(text or "")
+        return split(text or "", self.tokens)
+
+    @property
+    def what(self) -> str:
+        """What a step is, in the plural."""
+        return "characters" if self.tokens == "characters" else "words"
 
     def is_empty(self, where: str) -> UserError:
         """The error of a text without steps; `where` names its row."""
         return UserError(
-            f"{where}: the text in column {self.column!r} has no {self.tokens}: give it some, or leave the row out"
+            f"{where}: the text in column {self.column!r} has no {self.what}: give it some, or leave the row out"
         )
 
     @classmethod
@@ -44,6 +45,6 @@ class TextColumn:
             ModelFileError: the data do not describe a text column.
         """
         field = Fields("text column", data)
-        if field.get("tokens") not in TOKENS:
+        if field.get("tokens") not in RULES:
             raise field.wrong("tokens")
         return cls(field.text("column"), field.get("tokens"))

@@ -137,10 +137,12 @@ class _Kept:
         self._words[word] = len(self._vectors)
         self._vectors.append(vector)
         self._bytes += len(word) + 4
-        if self._bytes > LARGEST_TEXT and self._asked is None:
+        if self._bytes > LARGEST_TEXT:
+            which = "more words" if self._asked is None else "vectors of more words of the training set"
+            advice = "leave out --all-vectors (all_vectors), or cut" if self._asked is None else "cut"
             raise UserError(
-                f"{self.path} has more words than a model can hold, about {len(self._vectors):,}: leave out "
-                f"--all-vectors (all_vectors), or cut the file off there, since the most frequent words come first"
+                f"{self.path} has {which} than a model can hold, which is about {len(self._vectors):,}: {advice} the "
+                f"file off at {place}, since the most frequent words come first"
             )
 
     def result(self) -> WordVectors:

@@ -77,8 +77,14 @@ def fit_vectors(
     trained = np.array([word in needed for word in vectors.words])
     chosen = np.ones_like(trained) if everything else trained
     kept = tuple(word for word, keep in zip(vectors.words, chosen.tolist(), strict=True) if keep)
-    square = float(np.square(vectors.values[trained], dtype=np.float64).mean())
-    factor = math.ldexp(1.0, round(-math.log2(square) / 2)) if square else 1.0
-    zeros = np.zeros((1, vectors.values.shape[1]), np.float32)
-    values = np.concatenate([zeros, vectors.values[chosen] * np.float32(factor)])
+    values = np.zeros((1 + len(kept), vectors.values.shape[1]), np.float32)
+    np.compress(chosen, vectors.values, axis=0, out=values[1:])
+    values *= _power_of_two(vectors.values[trained], values)
     return CategoricalColumn(name, kept, len(found), VECTOR, vectors.values.shape[1]), values, vectors.notes
+
+
+def _power_of_two(trained: FloatArray, kept: FloatArray) -> np.float32:
+    """What makes the root mean square of the trained words' values about 1, and none of those kept too large."""
+    square, largest = float(np.square(trained, dtype=np.float64).mean()), float(np.abs(kept).max())
+    exponent = round(-math.log2(square) / 2) if square else 0
+    return np.float32(math.ldexp(1.0, min(exponent, max(0, 126 - math.frexp(largest)[1]))))

@@ -36,16 +36,16 @@ class DictionaryColumn:
     """A column of text of which only a few are different.
 
     Attributes:
-        codes: (rows,) int32, the index of each row's text.
+        codes: (rows,) int32, the index of each row's text, -1 where it has none.
         names: the different texts.
     """
 
     codes: npt.NDArray[np.int32]
     names: tuple[str, ...]
 
-    def texts(self, start: int, stop: int) -> list[str]:
-        """The texts of the rows from `start` up to `stop`."""
-        return [self.names[code] for code in self.codes[start:stop].tolist()]
+    def texts(self, start: int, stop: int) -> list[str | None]:
+        """The texts of the rows from `start` up to `stop`, None where there is none."""
+        return [self.names[code] if code >= 0 else None for code in self.codes[start:stop].tolist()]
 
 
 Addition = DictionaryColumn | npt.NDArray[Any]  # of text or numbers, (rows,)
@@ -63,6 +63,8 @@ def check_output(table: FileTable, names: Sequence[str], path: AnyPath, *, lists
     output = format_of(path)
     if table.format == "conll" and ".tsv" in Path(path).suffixes:
         output = "conll"
+    if Path(path).name.removesuffix(".gz").lower().endswith(".json"):
+        raise UserError(f"cannot write {path}: predictions are one JSON object per line; use .ndjson or .jsonl")
     if output == "conll" and table.format != "conll":
         raise UserError(f"cannot write {path}: only a CoNLL file can be written as one; use .csv, .parquet or .ndjson")
     if output == "conll" and len(table.places.paths) > 1:
@@ -205,7 +207,7 @@ def _texts(table: FileTable, additions: Sequence[Addition]) -> Iterator[tuple[st
         columns = (
             a.texts(start, stop) if isinstance(a, DictionaryColumn) else a[start:stop].tolist() for a in additions
         )
-        yield from zip(*([str(value) for value in column] for column in columns), strict=True)
+        yield from zip(*(["_" if value is None else str(value) for value in column] for column in columns), strict=True)
 
 
 def _value(key: str, addition: Addition) -> str:

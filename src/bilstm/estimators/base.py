@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -109,6 +109,11 @@ class SequenceEstimator(BaseEstimator):
         vectors: a file of pretrained word vectors for the feature that is strings, or feature -> file; see
             `bilstm.train`. None: without.
         all_vectors: whether all its words are kept, rather than those of the training part.
+        soft_targets: the labels, in their order, of whose probabilities y has a column each: y is an array of
+            (steps, labels) for each sequence, (n, labels) with one label per sequence, or names of columns. Training
+            aims at these, such as the answers of a larger model; rows of NaN are unlabelled. None: y has labels.
+        label_separator: what is between labels of y that name several, such as "|" in "A|B": one of them is right, and
+            which one is not known. For output "crf".
         missing_label: what stands for "unlabelled" in y besides None and NaN, such as -1.
         sequence: of a table, the column whose value all rows of one sequence share.
         order: of a table, the column by which a sequence's rows are sorted: numbers, dates or times. None: they are in
@@ -167,6 +172,8 @@ class SequenceEstimator(BaseEstimator):
         spelling: bool | None = None,
         vectors: VectorFiles | None = None,
         all_vectors: bool = False,
+        soft_targets: Sequence[Any] | None = None,
+        label_separator: str | None = None,
         missing_label: Any = None,
         sequence: str | None = None,
         order: str | None = None,
@@ -206,6 +213,8 @@ class SequenceEstimator(BaseEstimator):
         self.spelling = spelling
         self.vectors = vectors
         self.all_vectors = all_vectors
+        self.soft_targets = soft_targets
+        self.label_separator = label_separator
         self.missing_label = missing_label
         self.sequence = sequence
         self.order = order
@@ -239,7 +248,7 @@ class SequenceEstimator(BaseEstimator):
             if len(validation_data) != 2:
                 raise ValueError("validation_data is (X, y)")
             valid, others = self._reader.open(*validation_data, None)
-            if others.label != columns.label:
+            if (others.label, others.soft_targets) != (columns.label, columns.soft_targets):
                 raise ValueError(f"the labels of validation_data are called {others.label}, those of y {columns.label}")
         split = options.validation_split
         columns = dataclasses.replace(columns, **self._feature_options())
@@ -283,6 +292,9 @@ class SequenceEstimator(BaseEstimator):
 
     def _train_once(self, X: Any, y: Any, classes: Any = None) -> Self:
         """What `partial_fit` does."""
+        for name in ("soft_targets", "label_separator"):
+            if getattr(self, name, None) is not None:
+                raise ValueError(f"{name} is for fit: partial_fit learns from one label at a time")
         options = self._options(0)
         trained: Any = self.model_.task if hasattr(self, "model_") else options
         if getattr(trained, "output", "") == "constrained":
@@ -355,7 +367,8 @@ class SequenceEstimator(BaseEstimator):
     @property
     def _reader(self) -> Reader:
         columns = (self.sequence, self.order, self.missing_label, self.reading)
-        return Reader(type(self).__name__, self._unit, self._what, *columns)
+        targets = (getattr(self, "soft_targets", None), getattr(self, "label_separator", None))  # of labels only
+        return Reader(type(self).__name__, self._unit, self._what, *columns, *targets)
 
     def _labelled(self, X: Any, y: Any) -> Dataset:
         """Sequences like those of the fit, with their true answers.
@@ -467,6 +480,8 @@ class SequenceEstimator(BaseEstimator):
         reading = model.schema.reading
         columns: dict[str, Any] = {"sequence": model.schema.sequence, "order": model.schema.order}
         columns["reading"] = reading if reading.said else None
+        if isinstance(model.task, LabelTask):
+            columns["label_separator"] = model.task.separator
         # A model does not say which file its word vectors are from.
         return columns | {"baseline": model.baseline is not None, "random_state": seed, "freeze_vectors": False}
 

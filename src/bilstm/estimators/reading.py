@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.data.targets import column_names, with_groups, with_targets
+from bilstm.errors import counted
 from bilstm.model.columns import ColumnOptions
 
 
@@ -25,7 +26,7 @@ class Reader:
         owner: the estimator's name, for messages.
         unit: what has a label, "step" or "sequence".
         what: what is predicted, "label" or "quantity".
-        sequence, order, missing_label, reading: see `SequenceEstimator`.
+        sequence, order, missing_label, reading, soft_targets, label_separator: see `SequenceEstimator`.
     """
 
     owner: str
@@ -35,6 +36,8 @@ class Reader:
     order: str | None
     missing_label: Any
     reading: ReadingOptions | Mapping[str, Any] | None
+    soft_targets: Sequence[Any] | None = None
+    label_separator: str | None = None
 
     def open(self, X: Any, y: Any, groups: Any, classes: Any = None) -> tuple[Table, ColumnOptions]:
         """Sequences and what belongs to them as one table, and which column is what.
@@ -59,18 +62,31 @@ class Reader:
         group = None
         if groups is not None:
             table, group = with_groups(table, groups, sequence=self.sequence, order=self.order)
-        what = "labels" if len(labels) > 1 and self.what == "label" else self.what
+        soft = None if self.soft_targets is None else self._soft_columns(self.soft_targets, labels)
+        what = "labels" if len(labels) > 1 and self.what == "label" and not soft else self.what
         if classes is not None and what == "labels" and len(classes) != len(labels):
             raise ValueError(f"y has {len(labels)} labels a {self.unit}, which are not the classes {list(classes)}")
         return table, ColumnOptions(
             sequence=self.sequence,
-            label=labels,
+            label=() if soft else labels,
+            soft_targets=soft,
+            label_separator=self.label_separator,
             order=self.order,
             group=group,
             reading=reading,
             task=f"{self.unit}-{what}",
             classes=None if classes is None or what == "labels" else list(classes),
         )
+
+    def _soft_columns(self, labels: Sequence[Any], columns: tuple[str, ...]) -> dict[str, str]:
+        """Label -> the column of its probability."""
+        names = [str(label).lower() if isinstance(label, (bool, np.bool_)) else str(label) for label in labels]
+        if len(set(names)) < len(names) or len(names) != len(columns):
+            raise ValueError(
+                f"soft_targets names {counted(len(set(names)), 'different label')}, but y has "
+                f"{counted(len(columns), 'column')}: it needs the probability of each label"
+            )
+        return dict(zip(names, columns, strict=True))
 
     def with_targets(self, table: Table, y: Any) -> tuple[Table, tuple[str, ...]]:
         """The table with y as columns, unless y names some of its columns."""
@@ -85,7 +101,7 @@ class Reader:
             missing=self.missing_label,
         )
         columns = [table.columns[name] for name in names] if isinstance(table, MemoryTable) else []
-        for cells in columns if self.what == "label" else ():
+        for cells in columns if self.what == "label" and self.soft_targets is None else ():
             if cells.numeric and (cells.values % 1 > 0).any():
                 fraction = cells.values[cells.values % 1 > 0][0]
                 raise ValueError(

@@ -69,7 +69,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
     ) -> None:
         super().__init__(**{name: value for name, value in locals().items() if name in _SHARED})
         self.per_sequence = per_sequence
-        del self.class_weight, self.calibrate, self.output, self.scheme  # of labels only
+        # Of labels only:
+        del self.class_weight, self.calibrate, self.output, self.scheme, self.soft_targets, self.label_separator
 
     @property
     def _unit(self) -> str:  # type: ignore[override]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from bilstm.estimators.base import LabelEstimator, check_is_fitted
 from bilstm.model.spans import Span
@@ -23,6 +27,18 @@ class SequenceTagger(LabelEstimator):
         multilabel_: whether steps have several labels.
     """
 
+    def predict_paths(self, X: Any, paths: int) -> list[tuple[Any, npt.NDArray[np.float64]]]:
+        """The likeliest labels of each sequence as a whole, with output "crf" or "constrained": see
+        `TrainedModel.predict_paths`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            UserError: the output is "softmax".
+            ValueError: X is not like that of the fit.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.predict_paths(self._open_known(X), paths)
+
     def predict_spans(self, X: Any) -> list[list[Span]]:
         """The spans that predicted tags such as B-X and I-X mark: see `TrainedModel.predict_spans`.
 
@@ -33,3 +49,13 @@ class SequenceTagger(LabelEstimator):
         """
         check_is_fitted(self, "model_")
         return self.model_.predict_spans(self._open_known(X))
+
+    def annotate(self, X: str | Sequence[str], *, probabilities: bool = False) -> Any:
+        """The spans that tags such as B-X and I-X mark in raw texts: see `TrainedModel.annotate`.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: the labels are no tags, or steps are more than tokens.
+        """
+        check_is_fitted(self, "model_")
+        return self.model_.annotate(X, probabilities=probabilities)

@@ -312,9 +312,9 @@ class ColumnEmbedding(Layer):
         if not len(self.frozen) == len(self.unknown_rate) == count:
             raise ValueError("ColumnEmbedding: frozen and unknown_rate must have a value for each vocabulary")
         self.input_features = self.numeric + len(self.vocabularies)
-        self._initial = dict(initial or {})
+        self.initial = dict(initial or {})  # not a part of the configuration: a stored network has weights
         shapes = dict(enumerate(zip(self.vocabularies, self.dimensions, strict=True)))
-        for table, weights in self._initial.items():
+        for table, weights in self.initial.items():
             if weights.shape != shapes.get(table):
                 raise ValueError(
                     f"ColumnEmbedding: initial[{table}] has the shape {weights.shape}, not {shapes.get(table)}"
@@ -343,7 +343,7 @@ class ColumnEmbedding(Layer):
         specs = self.weight_specs(features)
         # What is given is not drawn: it may be large.
         return [
-            standard_normal(spec.shape, random) if table not in self._initial else self._initial[table]
+            standard_normal(spec.shape, random) if table not in self.initial else self.initial[table]
             for table, spec in enumerate(specs)
         ]
 

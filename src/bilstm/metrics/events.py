@@ -138,10 +138,10 @@ def event_report(
 
     Returns:
         "precision", "recall" and "f1" of the events of all classes together; "macro_f1", the mean F1 of the classes
-        with events; "intervals" of "f1" and "macro_f1", 95 % bootstrap intervals over sequences or groups, or None
-        where fewer than three have labels; "caution": a sentence where the intervals rest on few sequences or groups,
-        otherwise None; "per_class": for each class its "precision", "recall", "f1" (0 where undefined) and "support",
-        the number of true events.
+        with events; "intervals" of these four, 95 % bootstrap intervals over sequences or groups, or None where fewer
+        than three have labels; "caution": a sentence where the intervals rest on few sequences or groups, otherwise
+        None; "per_class": for each class its "precision", "recall", "f1" (0 where undefined), "f1_interval" or None,
+        and "support", the number of true events.
 
     Raises:
         ValueError: an argument is not one of the above.
@@ -203,15 +203,24 @@ class DetectionScores(Scorer[Counts]):
     def report(self) -> dict[str, Any]:
         """All scores, as plain data: what `event_report` returns."""
         total = self.sums.total()
-        ends = self.intervals({"f1": lambda sums: sums.overall().f1, "macro_f1": lambda sums: sums.macro(sums.f1)})
+        scores: dict[str, Callable[[Counts], Scores]] = {
+            "precision": lambda sums: sums.overall().precision,
+            "recall": lambda sums: sums.overall().recall,
+            "f1": lambda sums: sums.overall().f1,
+            "macro_f1": lambda sums: sums.macro(sums.f1),
+        }
+        ends = self.intervals({**scores, "each": lambda sums: sums.f1})
+        per_class = total.per_class()
+        for class_, of_class in enumerate(per_class):
+            of_class["f1_interval"] = ends and ends["each"][class_].tolist()
         return {
             "precision": float(total.overall().precision),
             "recall": float(total.overall().recall),
             "f1": float(total.overall().f1),
             "macro_f1": float(total.macro(total.f1)),
-            "intervals": ends and {name: end.tolist() for name, end in ends.items()},
+            "intervals": ends and {name: ends[name].tolist() for name in scores},
             "caution": self.caution,
-            "per_class": total.per_class(),
+            "per_class": per_class,
         }
 
 

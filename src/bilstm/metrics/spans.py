@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from bilstm.metrics.counts import Counts, Scores
 from bilstm.metrics.events import DetectionScores, Events, events_at, match_events
-from bilstm.metrics.labels import Classes, check_classes, labelled_sequences
+from bilstm.metrics.labels import Classes, check_classes, labelled_sequences, sequence_of_steps
 from bilstm.metrics.schemes import detect_scheme, forbidden_transitions, parse_tag, role_of, scheme_name
+from bilstm.metrics.spanerrors import SpanErrors
 from bilstm.ragged import as_offsets
 
 Roles = npt.NDArray[np.str_]
@@ -56,7 +57,7 @@ def find_spans(
     kept = np.flatnonzero(truth >= 0)
     codes = truth[kept]
     role, kind = roles[codes], types[codes]
-    sequence = np.searchsorted(bounds, kept, side="right") - 1
+    sequence = sequence_of_steps(bounds)[kept]
     inside = kind >= 0
     anew = np.ones(len(kept), bool)  # whether the span before, if any, ends here
     first = np.concatenate([[True], sequence[1:] != sequence[:-1], [True]])  # whether a step begins a sequence
@@ -84,7 +85,8 @@ def span_report(
         classes: the names of the labels, tags such as B-X, I-X and O.
 
     Returns:
-        What `event_report` returns, where "f1" is the score that is usually reported; "per_class" is a dict by type.
+        What `event_report` returns, where "f1" is the score that is usually reported; "per_class" is a dict by type;
+        "errors": what is wrong, see `bilstm.metrics.spanerrors.SpanErrors.report`.
 
     Raises:
         ValueError: an argument is not one of the above.
@@ -115,6 +117,7 @@ class SpanScores(DetectionScores):
         self._classes = classes
         *_, self._types = meaning_of(classes)
         super().__init__(labelled, len(self._types), groups=groups)
+        self._errors = SpanErrors(self._types)
 
     def add_spans(self, labels: npt.ArrayLike, predicted: npt.ArrayLike, offsets: npt.ArrayLike) -> None:
         """Find, match and count the spans of the next sequences; for the arguments see `span_report`."""
@@ -123,11 +126,13 @@ class SpanScores(DetectionScores):
         guessed, _ = find_spans(np.where(truth >= 0, guess, -1), offsets, self._classes)
         pairs = match_events(true, guessed, onset_tolerance=0, offset_tolerance=0)
         self._count(true, guessed, pairs, len(np.asarray(offsets)) - 1)
+        self._errors.add(true, guessed)
 
     def report(self) -> dict[str, Any]:
         """All scores, as plain data: what `span_report` returns."""
         report = super().report()
-        return report | {"per_class": dict(zip(self._types, report["per_class"], strict=True))}
+        by_type = dict(zip(self._types, report["per_class"], strict=True))
+        return report | {"per_class": by_type, "errors": self._errors.report()}
 
 
 def _complete(
@@ -175,7 +180,7 @@ def span_breaks(role: Roles, kind: Classes, next_role: Roles, next_kind: Classes
         role, kind: of the steps: B, I, E, S or O, and the number of the type.
         next_role, next_kind: those of the steps that follow; the shapes are broadcast.
     """
-    begin, end = np.isin(next_role, ["B", "S"]), np.isin(role, ["E", "S"])
+    begin, end = (next_role == "B") | (next_role == "S"), (role == "E") | (role == "S")
     return np.asarray(begin | end | (kind != next_kind))
 
 

@@ -7,6 +7,7 @@ tags of all schemes in `bilstm.metrics.schemes` are known, those of BILOU and BM
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -145,12 +146,16 @@ def _counts(y_true: Tags, y_pred: Tags, mode: str | None, scheme: str | None) ->
         if scheme is None:
             raise ValueError("the true tags follow no scheme: name it, such as scheme='IOB2'")
     events, types = _events(codes, offsets, classes, scheme)
-    sides, sequences = np.divmod(events.sequences, max(1, len(y_true)))
-    positions = np.stack([sequences, events.onsets, events.offsets, events.classes], axis=1)
-    true, guess = positions[sides == 0], positions[sides == 1]
-    found, times = np.unique(np.concatenate([true, guess]), axis=0, return_counts=True)
-    both = found[times == 2]
-    counts = [np.bincount(each[:, 3], minlength=len(types)) for each in (both, true, guess)]
+    begins = offsets[events.sequences] + events.onsets
+    rows = np.stack([begins, events.offsets, events.classes], axis=1)
+    middle = int(offsets[len(y_true)])  # where the predicted tags begin, which are as many as the true ones
+    cut = int(np.searchsorted(begins, middle))
+    true, guess = rows[:cut], rows[cut:]
+    # No two spans of a side begin at one step: those of the other that begin there are the only ones to compare.
+    nearest = np.minimum(np.searchsorted(guess[:, 0], true[:, 0] + middle), max(0, len(guess) - 1))
+    shifted = true + np.array([middle, 0, 0])
+    same = (guess[nearest] == shifted).all(axis=1) if len(guess) else np.zeros(len(true), bool)
+    counts = [np.bincount(each[:, 2], minlength=len(types)) for each in (true[same], true, guess)]
     there = (counts[1] + counts[2]) > 0
     names = [type_ or "_" for type_, used in zip(types, there.tolist(), strict=True) if used]
     return Counts(*(count[there] for count in counts)), names
@@ -168,9 +173,19 @@ def _check_lengths(y_true: Tags, y_pred: Tags) -> None:
 
 def number_tags(sequences: Tags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
     """(steps,) the numbers of the tags, where sequences begin and end, and the different tags."""
-    numbers: dict[str, int] = {}
-    codes = [numbers.setdefault(tag, len(numbers)) for tags in sequences for tag in tags]
-    return np.array(codes, np.int64), offsets_of([len(tags) for tags in sequences]), list(numbers)
+    numbers = _Numbers()
+    offsets = offsets_of([len(tags) for tags in sequences])
+    flat = itertools.chain.from_iterable(sequences)
+    codes = np.fromiter(map(numbers.__getitem__, flat), np.int64, int(offsets[-1]))
+    return codes, offsets, list(numbers)
+
+
+class _Numbers(dict[Any, int]):
+    """Gives each new key the next number."""
+
+    def __missing__(self, key: Any) -> int:
+        self[key] = number = len(self)
+        return number
 
 
 def _events(

@@ -15,6 +15,7 @@ from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
 from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.tasks.softtargets import SoftColumns
 
 FeatureKind = Literal["numeric", "categorical"]
 _PREDICTION = re.compile(r"predicted(\d*|_.+)|probability(\d*|_of_.+)")  # the columns that `predict` writes
@@ -46,6 +47,9 @@ class ColumnOptions:
         reading: how files are read.
         vectors: a file of word vectors for the feature that is words, or feature -> file; see `read_vectors`.
         all_vectors: whether all words of these are kept, rather than those of the training rows.
+        soft_targets: what the names of columns begin with that hold the probability of a label, which is the rest of
+            the name; or label -> column. Training aims at these instead of at one label. None: there are none.
+        label_separator: what is between labels in cells that name several, of which one is right, such as `A|B`.
     """
 
     sequence: str | None = None
@@ -63,6 +67,8 @@ class ColumnOptions:
     reading: ReadingOptions = PLAIN
     vectors: VectorFiles | None = None
     all_vectors: bool = False
+    soft_targets: SoftColumns | None = None
+    label_separator: str | None = None
 
 
 def choose_features(table: Table, options: ColumnOptions) -> tuple[dict[str, FeatureKind], list[str]]:
@@ -117,7 +123,7 @@ def _default_features(table: Table, taken: set[str | None], text: TextColumn | N
     if text is not None:
         others = [name for name in table.names if name not in (*taken, text.column)]
         if others:
-            notes.append(f"{', '.join(others)}: not used, since the steps are the {text.tokens} of {text.column}")
+            notes.append(f"{', '.join(others)}: not used, since the steps are the {text.what} of {text.column}")
         return [text.column]
     if table.format == "conll":
         words = _words_of(table, taken)
@@ -128,6 +134,11 @@ def _default_features(table: Table, taken: set[str | None], text: TextColumn | N
         if others:
             notes.append(f"{', '.join(others)}: not used unless named with --features")
         return [words]
+    if table.tagged is not None and (table.documents or table.tagged[1] in taken):
+        own = (*taken, table.tagged[0], *(table.documents.others if table.documents else ()), table.tagged[1])
+        if others := [name for name in table.names if name not in own]:
+            notes.append(f"{', '.join(others)}: not used unless named with --features")
+        return [table.tagged[0]]
     if table.lists:
         others = [name for name in table.names if name not in (*taken, *table.lists)]
         if others:

@@ -214,7 +214,7 @@ class _Scores:
 def _overall(scores: dict[str, Any]) -> dict[str, Any]:
     """The figures that stand for all classes together."""
     parts = {name: scores[name] and _overall(scores[name]) for name in ("spans", "events") if name in scores}
-    by_name = ("per_class", "per_label", "calibration")
+    by_name = ("per_class", "per_label", "calibration", "errors")
     return {name: score for name, score in scores.items() if name not in by_name} | parts
 
 

@@ -16,6 +16,7 @@ from bilstm.data.dataset import Observations
 from bilstm.data.filetable import FileTable
 from bilstm.data.manyfiles import check_names
 from bilstm.data.paths import format_of, has_format
+from bilstm.data.readingoptions import ANNOTATIONS
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, GrowingFile, check_writable, reason
 from bilstm.model.predictions import PredictionOptions, check_predictions, check_predictions_path, write_predictions
@@ -118,6 +119,9 @@ class FolderPredictions:
         """The name of a file's predictions: its own, unless they cannot have the format that it stands for."""
         reading, task = self._model.schema.reading, self._model.task
         own = format_of(file) if has_format(file) else None
+        if self._options.annotate or reading.format in (*ANNOTATIONS, "text") or file.suffix == ".json":
+            other = ".json" if self._options.annotate == "label-studio" else ".ndjson"
+            return file.name if own == "ndjson" and file.suffix != ".json" and other != ".json" else file.name + other
         if own == "conll" and (self._options.runs or task.per_sequence) and reading.format in (None, "conll"):
             return f"{file.name}.csv"
         return file.name if own is not None else f"{file.name}.{reading.format}"

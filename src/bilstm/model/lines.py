@@ -9,10 +9,13 @@ import select
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from bilstm.data.reading import check_json
+from bilstm.data.documents import Document, Tagger, row_of
+from bilstm.data.jsontext import check_json
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema, not_a_number
+from bilstm.data.sources import token_columns
 from bilstm.data.times import reader
+from bilstm.data.tokens import Bounds
 from bilstm.errors import UserError, shown, suggestion
 from bilstm.model.trained import TrainedModel
 
@@ -55,7 +58,8 @@ class Arrivals:
                 self._rest = [other]
             if not chunk:
                 self.ended = True
-                yield b"".join(self._rest)
+                if rest := b"".join(self._rest):
+                    yield rest
                 return
             if not self._is_ready(0):
                 return
@@ -79,6 +83,8 @@ class Line:
         cells: what the object holds.
         key: the text of its sequence; None where it is a sequence of its own, or where a problem hides it.
         empty: whether it is a sequence of its own without steps.
+        raw: the raw text that was divided into the steps, or None.
+        bounds: where the steps are in it.
         problem: why it cannot be used, or None.
     """
 
@@ -88,6 +94,8 @@ class Line:
     cells: dict[str, Any] = dataclasses.field(default_factory=dict)
     key: str | None = None
     empty: bool = False
+    raw: str | None = None
+    bounds: Bounds = dataclasses.field(default_factory=list)
     problem: UserError | None = None
 
 
@@ -97,6 +105,9 @@ class LineReader:
     Args:
         source: what messages call that from which the lines come.
         ordered: whether the model's order column is needed; if not, steps without one are in order.
+
+    Raises:
+        UserError: lines are to be raw texts, but the model reads more than tokens.
     """
 
     def __init__(self, model: TrainedModel, source: str = NAME, *, ordered: bool = True) -> None:
@@ -104,21 +115,56 @@ class LineReader:
         self._lists = (*model.schema.features, *model.task.columns)  # one of them is a list where a line is a sequence
         self._numeric = [column.name for column in model.schema.numeric]
         self._read_moment = reader(model.schema.reading.time_format)
+        self._targets, self._tagger = model.task.columns, Tagger("IOB2", "error", model.schema.token_rule)
+        self._raw = model.schema.reading.format == "text"
+        if self._raw:
+            model.schema.token_column()
         self._number = 0
 
     def read(self, content: bytes) -> Line | None:
-        """The next line; None if it is blank."""
+        """The next line; None if it is blank, and no raw text."""
         self._number += 1
         line = Line(self._number, f"{self._source}, line {self._number}")
         try:
-            line.text = _decoded(line, content).strip()
+            text = _decoded(line, content)
+            if self._raw:
+                self._read_raw(line, text.removesuffix("\r"))
+                return line
+            line.text = text.strip()
             if not line.text:
                 return None
             line.cells = check_json(self._source, line.number, line.text, self._example)
-            self.check(line)
+            if (raw := self._raw_text(line.cells)) is None:
+                self.check(line)
+            else:
+                self._read_raw(line, raw, line.cells)
         except UserError as error:
             line.problem = error
         return line
+
+    def _read_raw(self, line: Line, text: str, cells: dict[str, Any] | None = None) -> None:
+        """Fill in the tokens of a raw text, and an object that has them.
+
+        Args:
+            cells: the object that the text stands in, if it stands in one.
+        """
+        schema, column = self._schema, self._schema.token_column()
+        if schema.text is not None:
+            line.cells, line.empty = {column: text}, not schema.text.split(text)
+            line.text = json.dumps(line.cells, ensure_ascii=False)
+            return
+        names = token_columns(schema, self._targets)
+        row = row_of(Document(line.name, text), self._tagger, names)
+        line.raw, line.bounds = text, list(zip(row[names.others[1]], row[names.others[2]], strict=True))
+        line.cells, line.empty = {column: row[column]}, not line.bounds
+        line.text = json.dumps((cells or {}) | row, ensure_ascii=False)
+
+    def _raw_text(self, cells: dict[str, Any]) -> str | None:
+        """The raw text in an object without a list of tokens, for a model that reads nothing but tokens."""
+        schema = self._schema
+        if schema.text is not None or len(schema.features) != 1 or schema.numeric or schema.features[0] in cells:
+            return None
+        return next((cells[name] for name in ("text", "data") if isinstance(cells.get(name), str)), None)
 
     def check(self, line: Line) -> None:
         """Find the sequence of a line with cells, before anything that may be wrong with the rest, and check them.

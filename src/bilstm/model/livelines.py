@@ -45,9 +45,9 @@ class LiveLines(LineStream):
         block: int,
     ) -> None:
         super().__init__(write, model, options, on_error)
-        if options.runs:
-            option = "--events" if options.events else "--spans"
-            raise UserError(f"--look-ahead answers step by step, which cannot be combined with {option}")
+        if options.runs or options.annotate:
+            other = "--events" if options.events else "--spans" if options.spans else "--annotate"
+            raise UserError(f"--look-ahead answers step by step, which cannot be combined with {other}")
         self._live = model.stream(look_ahead=look_ahead, block=block)
         self._latest: Line | None = None  # that was read
         self._waiting = deque[Line]()

@@ -80,8 +80,12 @@ def build_network(
         UserError: an option has no effect on a network for this task.
     """
     check_options(schema, task, options)
-    network = Sequential(network_layers(schema, task, options, forbidden, vectors), seed=options.seed)
+    layers = network_layers(schema, task, options, forbidden, vectors)
+    network = Sequential(layers, seed=options.seed)
     network.build((None, schema.width))
+    for layer in layers:
+        if isinstance(layer, ColumnEmbedding):
+            layer.initial.clear()  # the network has them now
     head = _as_trained(task, options).head(options.class_weight)
     network.compile(optimizer(options), head.loss, head.metrics)
     return network

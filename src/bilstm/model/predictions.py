@@ -15,6 +15,8 @@ from bilstm.data import scratch
 from bilstm.data.conll import ConllRows
 from bilstm.data.dataset import Dataset
 from bilstm.data.filetable import FileTable
+from bilstm.data.jsontext import is_array, json_objects
+from bilstm.data.marked import FORMS
 from bilstm.data.names import literal
 from bilstm.data.paths import format_of
 from bilstm.data.reading import column_names
@@ -29,17 +31,20 @@ from bilstm.data.writing import (
     write_sequences,
     write_table,
 )
-from bilstm.errors import UserError, counted, listed
+from bilstm.engine.network import Paths
+from bilstm.errors import UserError, counted, listed, shown
 from bilstm.files import AnyPath, check_replaceable, check_writable
 from bilstm.metrics.events import find_events
+from bilstm.model.annotating import write_annotated
 from bilstm.model.spans import check_spans, span_chunks
-from bilstm.model.trained import TrainedModel
+from bilstm.model.trained import TrainedModel, check_paths
 from bilstm.ragged import IndexArray
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
 from bilstm.tasks.labels import check_background
 
 DECIMALS = 6
 EVENTS = ("sequence", "start", "end", "label", "confidence")
+ANNOTATED = ("text", "tokens", "spans")
 SPANS = (*EVENTS[:-1], "probability")
 
 
@@ -53,6 +58,9 @@ class PredictionOptions:
         events: whether to give runs of equal labels instead of steps.
         background: the label that is no event.
         spans: whether to give the spans that tags such as B-X and I-X mark instead of steps.
+        paths: how many of the likeliest labels of a sequence as a whole to give, each with its probability.
+        annotate: the form in which to give texts with spans instead of steps, one of `bilstm.data.marked.FORMS`;
+            `probabilities` then are those of the spans.
     """
 
     probabilities: bool = False
@@ -60,6 +68,8 @@ class PredictionOptions:
     events: bool = False
     background: str | None = None
     spans: bool = False
+    paths: int = 0
+    annotate: str | None = None
 
     @property
     def runs(self) -> bool:
@@ -72,12 +82,22 @@ class PredictionOptions:
         Raises:
             UserError: the message says why.
         """
+        if self.annotate is not None:
+            if self.annotate not in FORMS:
+                raise UserError(f"--annotate is one of {', '.join(FORMS)}, and not {shown(self.annotate)}")
+            others = {"--events": self.events, "--spans": self.spans, "--top": self.top > 1, "--paths": self.paths}
+            if other := next((name for name, chosen in others.items() if chosen), None):
+                raise UserError(f"--annotate writes texts with spans, which cannot be combined with {other}")
+            check_spans(task, "--annotate")
+            return
         if self.probabilities and task.what == "quantity":
             raise UserError("--probabilities gives the probabilities of labels, but the model predicts quantities")
         if self.events and (task.per_sequence or not isinstance(task, LabelTask)):
             raise UserError(f"--events is for labels of time steps, but the model's task is {task.kind}")
         if self.spans:
             check_spans(task, "--spans")
+        if self.paths:
+            check_paths(task, "--paths", self.paths)
         if not isinstance(task, LabelTask):
             if self.top > 1:
                 raise UserError(f"--top is for one label at a time, but the model's task is {task.kind}")
@@ -98,7 +118,8 @@ class PredictionOptions:
         if isinstance(task, LabelTask):
             ranks = ["", *(f"_{rank}" for rank in range(2, self.top + 1))]
             likeliest = [f"{what}{rank}" for rank in ranks for what in ("predicted", "probability")]
-            return likeliest + [f"probability_of_{name}" for name in task.classes if self.probabilities]
+            paths = [f"path_{rank}{what}" for rank in range(1, self.paths + 1) for what in ("", "_probability")]
+            return [*likeliest, *(f"probability_of_{name}" for name in task.classes if self.probabilities), *paths]
         if len(task.columns) == 1:
             return ["predicted"]
         names = [f"predicted_{name}" for name in task.columns]
@@ -125,6 +146,10 @@ def predicted_columns(
     for group, steps, own in _chunks(model, data, outputs):
         rows = output_rows[group if data.per_sequence else steps]
         values = _values(task, own, options)
+        if options.paths:
+            bounds = data.values.offsets[group.start : group.stop + 1]
+            paths = model.likeliest_paths(data.values.take_steps(steps, bounds - bounds[0]), options.paths)
+            values += _values_of_paths(paths, np.diff(bounds))
         if not columns:
             columns = [_empty(length, value.dtype) for value in values]
         for column, value in zip(columns, values, strict=True):
@@ -141,9 +166,10 @@ def _named(task: Task, options: PredictionOptions, columns: list[npt.NDArray[Any
     """Columns, in the order of `_values`, by their names."""
     names = options.names(task)
     if isinstance(task, LabelTask):
-        likeliest = 2 * options.top
-        labels = [DictionaryColumn(column, task.classes) for column in columns[:likeliest:2]]
-        return dict(zip(names, [*_interleaved(labels, columns[1:likeliest:2]), *columns[likeliest:]], strict=True))
+        return {
+            name: DictionaryColumn(column, task.classes) if column.dtype == np.int32 else column
+            for name, column in zip(names, columns, strict=True)
+        }
     return dict(zip(names, columns, strict=True))
 
 
@@ -160,10 +186,6 @@ def _empty(length: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return column
 
 
-def _interleaved(codes: list[DictionaryColumn], confidences: list[npt.NDArray[Any]]) -> list[Addition]:
-    return [column for pair in zip(codes, confidences, strict=True) for column in pair]
-
-
 def _values(task: Task, outputs: Outputs, options: PredictionOptions) -> list[npt.NDArray[Any]]:
     """The values of some rows, a (rows,) array for each column."""
     if isinstance(task, LabelTask):
@@ -177,6 +199,12 @@ def _values(task: Task, outputs: Outputs, options: PredictionOptions) -> list[np
     if isinstance(task, LabelSetTask) and options.probabilities:
         return predicted + [rounded(column) for column in outputs.values.T]
     return predicted
+
+
+def _values_of_paths(paths: Paths, lengths: IndexArray) -> list[npt.NDArray[Any]]:
+    """A column of labels and one of the probability of its sequence's for each path; -1 and 0 where there are fewer."""
+    chances = rounded(np.exp(paths.log_probabilities)).repeat(lengths, axis=1)
+    return [column for pair in zip(paths.labels, chances, strict=True) for column in pair]
 
 
 @dataclass(frozen=True)
@@ -259,8 +287,11 @@ def _holds_predictions(path: AnyPath) -> bool:
         if rows.universal:
             return re.search(r"(^|[|])predicted(_\w+)?=", last) is not None
         return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
+    if format_of(path) == "ndjson" and is_array(path):
+        _, first = next(json_objects(Path(path)))
+        return first.keys() == {"data", "predictions"}
     names = column_names(path)
-    return tuple(names) in (EVENTS, SPANS) or any(re.match("predicted(_|$)", name) for name in names)
+    return tuple(names) in (EVENTS, SPANS, ANNOTATED) or any(re.match("predicted(_|$)", name) for name in names)
 
 
 def check_predictions(table: FileTable, options: PredictionOptions, model: TrainedModel, path: AnyPath) -> Format:
@@ -272,6 +303,14 @@ def check_predictions(table: FileTable, options: PredictionOptions, model: Train
     task = model.task
     options.check(task)
     output = format_of(path)
+    if options.annotate:
+        right = ".json" if options.annotate == "label-studio" else ".ndjson or .jsonl"
+        named = Path(path).name.removesuffix(".gz")
+        if output != "ndjson" or named.endswith(".json") != (options.annotate == "label-studio"):
+            raise UserError(
+                f"cannot write {path}: texts in the form {options.annotate} are written to {right}, or to -"
+            )
+        return output
     own_table = options.runs or (task.per_sequence and not table.lists)
     if not own_table:
         return check_output(table, options.names(task), path, lists=not task.per_sequence)
@@ -292,7 +331,9 @@ def write_predictions(
         UserError: the file cannot be written.
     """
     output = check_predictions(table, options, model, path)
-    if options.runs:
+    if options.annotate:
+        write_annotated(model, table, data, options.annotate, path, probabilities=options.probabilities)
+    elif options.runs:
         _write_runs(model, table, data, options, path, output)
     elif not model.task.per_sequence:
         write_table(table, predicted_columns(model, data, options, data.rows, len(data.rows)), path)

@@ -18,15 +18,18 @@ from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema, read_numbers
 from bilstm.data.spelling import WHOLE
 from bilstm.data.table import Sequences, Table
+from bilstm.data.tokens import fitting_rule
 from bilstm.data.wordvectors import files_of_features, fit_vectors
 from bilstm.errors import UserError, counted, listed, shown
+from bilstm.model.answers import find_answers, has_truth, soft_truth
 from bilstm.model.columns import ColumnOptions, FeatureKind, choose_features
 from bilstm.model.fingerprint import fingerprint
 from bilstm.model.holdout import check_groups, set_aside
 from bilstm.ragged import FloatArray, IndexArray, chunks, steps_between
 from bilstm.tasks import Task
-from bilstm.tasks.finding import find_target, find_task, read_truth
+from bilstm.tasks.finding import find_target, read_truth
 from bilstm.tasks.labels import LabelTask
+from bilstm.tasks.softtargets import probability_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Prepared:
         gap_steps: steps between blocks of time that are in no set.
         recordings: the fingerprint of the whole sequences that blocks of time were cut from.
         vectors: feature -> (size, dimensions) the word vectors that training begins with.
+        targets: (answers, labels) what training aims at, see `Answers`; None: the truth of the training set.
+        validated_by_targets: whether the true answers of the validation set are the likeliest by such targets, which
+            probabilities cannot be calibrated on.
     """
 
     table: Table
@@ -56,6 +62,8 @@ class Prepared:
     gap_steps: int = 0
     recordings: tuple[int, ...] = ()
     vectors: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
+    targets: FloatArray | None = None
+    validated_by_targets: bool = False
 
     def without_characters(self) -> Prepared:
         """The table as a network takes it that reads no characters."""
@@ -103,11 +111,13 @@ def prepare(
     """
     one_sequence = window is not None and options.sequence is None and not table.divided
     options = _resolved(table, options, labels, one_sequence)
+    table.check_labels()
     kinds, notes = choose_features(table, options)
+    notes += table.notes
     whole = table.sequences(options.sequence, options.order)
-    target = find_target(table, whole, options.sequence, options.label, labels, notes)
-    task, truth = find_task(target, whole, options.task, options.classes)
-    notes += _cell_notes(target.table, task, kinds if target.table is table else {})
+    answers = find_answers(table, whole, options, labels, notes)
+    task, truth, targets = answers.task, answers.truth, answers.targets
+    notes += _cell_notes(answers.table, task, kinds if answers.table is table else {})
     shares, column, groups = (validation_split, test_split), options.group, None
     if column is not None:
         check_groups(shares, bool(valid))
@@ -120,10 +130,12 @@ def prepare(
     if not np.array_equal(division.starts, whole.offsets[:-1]):
         sequences = whole.cut(division.starts, division.stops)
         order = division.sequences
-        truth = truth[order if task.per_sequence else steps_between(division.starts, division.stops)]
+        taken = order if task.per_sequence else steps_between(division.starts, division.stops)
+        truth, targets = truth[taken], None if targets is None else targets[taken]
     training, *others = division.parts
     fitted_rows = sequences.rows[: sequences.offsets[training.stop]]
-    task = task.fitted(truth[: training.stop] if task.per_sequence else truth[: len(fitted_rows)])
+    fitted = slice(training.stop if task.per_sequence else len(fitted_rows))
+    task, targets = task.fitted(truth[fitted]), None if targets is None else targets[fitted]
     schema, vectors = _fit(table, kinds, fitted_rows, options, characters, notes)
     schema = dataclasses.replace(schema, one_sequence=one_sequence)
     recordings: tuple[int, ...] = ()
@@ -135,11 +147,13 @@ def prepare(
     groups = None if groups is None else groups[division.sequences]
     encoded = dataclasses.replace(encoded, truth=truth, per_sequence=task.per_sequence, groups=groups)
     aside, test = (schema.observed(table, encoded.part(part)) if part.start < part.stop else None for part in others)
+    soft = options if options.soft_targets is not None and not options.label else None
+    by_targets = soft is not None and not (valid and has_truth(valid, task, valid_labels))
     if valid:
-        read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels")
+        read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels", soft=soft)
         aside = without_unseen(read, task)
     own, gaps = encoded.part(training), division.gap_steps
-    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings, vectors)
+    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings, vectors, targets, by_targets)
 
 
 def read_dataset(
@@ -152,6 +166,7 @@ def read_dataset(
     with_truth: bool = True,
     most_unseen: float = 0.5,
     option: str = "labels",
+    soft: ColumnOptions | None = None,
 ) -> Dataset:
     """The sequences of a table as a model takes them.
 
@@ -161,6 +176,7 @@ def read_dataset(
         with_truth: whether to read the true answers, of which there must be at least one.
         most_unseen: the share of labels that the model may never have seen; if more are, it is another column.
         option: the argument that names a table of labels, for messages.
+        soft: says where the probabilities of labels are, whose likeliest is the true answer if a table has no other.
 
     Raises:
         UserError: a column is missing, or a cell is not what the model expects; the message says where.
@@ -168,10 +184,13 @@ def read_dataset(
     table.check_sequence(schema.sequence, one=schema.one_sequence)
     sequences = table.sequences(schema.sequence, schema.order)
     data = dataclasses.replace(schema.encode(table, sequences), per_sequence=task.per_sequence)
-    if with_truth:
+    if with_truth and soft is not None and not has_truth(table, task, labels):
+        data = dataclasses.replace(data, truth=soft_truth(table, sequences, soft, task, labels))
+    elif with_truth:
+        table.check_labels()
         target = find_target(table, sequences, schema.sequence or table.own_sequence, task.columns, labels, [])
         truth, unseen = read_truth(task, target, sequences, most_unseen=most_unseen, option=option)
-        data = dataclasses.replace(data, truth=truth, unseen=unseen)
+        data = dataclasses.replace(data, truth=truth, unseen=unseen, remarks=tuple(table.notes))
     if group is not None:
         data = dataclasses.replace(data, groups=read_groups(table, group, sequences, least=1))
     return data
@@ -224,11 +243,15 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
     """The roles that the table itself decides, and checks that no column has two."""
     conll = table.format == "conll"
     sequence = options.sequence or table.own_sequence
-    label = options.label or ((LABEL,) if conll and (LABEL in table.names or TOKEN in table.names) else ())
+    label = options.label
+    if not label and options.soft_targets is None and conll and (LABEL in table.names or TOKEN in table.names):
+        label = (LABEL,)
+    if table.tagged is not None and labels is None and options.soft_targets is None:
+        label = label or table.tagged[1:]
     table.check_sequence(sequence, one=one_sequence)
     if options.sequence is not None:
         table.require(options.sequence, "the sequence of each row")
-    if not label and labels is None:
+    if not label and labels is None and options.soft_targets is None:
         raise UserError(f"which column of {table.label} is to be predicted? Name it with --label (label='…')")
     for name in label if labels is None else ():
         table.require(name, "a target" if len(label) > 1 else "the label")
@@ -240,7 +263,10 @@ def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_se
         table.require(options.group, "the group of each sequence")
         if options.group in (*label, *order):
             raise UserError(f"the group is a column of its own, but {options.group!r} is named for something else too")
-    return dataclasses.replace(options, sequence=sequence, label=label)
+    drop = tuple(options.drop)
+    if options.soft_targets is not None and labels is None:
+        drop += tuple(probability_columns(table, options.soft_targets).values())
+    return dataclasses.replace(options, sequence=sequence, label=label, drop=drop)
 
 
 def _fit(
@@ -272,6 +298,8 @@ def _fit(
         if kind == "categorical"
         for column in CategoricalColumn.fit(name, table.counts(name, chosen), options.spelling)
     ]
+    alone = categorical[0] if len(kinds) == 1 and categorical and options.text is None else None
+    rule = None if alone is None else table.reading.tokens or fitting_rule(alone.vocabulary)
     spelled = next((column.name for column in categorical if column.part != WHOLE), None)
     if spelled is None and characters not in (None, "none"):
         spelled = categorical[0].name
@@ -287,6 +315,7 @@ def _fit(
         conll_columns=table.conll_columns,
         text=options.text,
         reading=_remembered(table),
+        tokens=rule,
         characters=CharacterColumn.fit(spelled, table.counts(spelled, chosen)) if spelled and reads else None,
     )
     return schema, vectors
@@ -332,7 +361,7 @@ def _remembered(table: Table) -> ReadingOptions:
 def _cell_notes(table: Table, task: Task, features: Mapping[str, FeatureKind]) -> Iterator[str]:
     """Sentences on cells that may be read otherwise than they are meant."""
     everywhere = np.ones(table.rows, np.bool_)
-    label = task.columns if isinstance(task, LabelTask) else ()
+    label = [name for name in task.columns if isinstance(task, LabelTask) and name in table.names]
     for name in label:
         counts = dict(table.counts(name, everywhere)) if table.kinds[name] in ("cell", "text") else {}
         missing = {text: count for text, count in counts.items() if text.strip() in table.missing_labels - {""}}

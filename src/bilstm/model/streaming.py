@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.frames import read_cells
+from bilstm.data.marked import line_of
 from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.sources import divide_texts
 from bilstm.data.writing import Addition, DictionaryColumn
 from bilstm.errors import UserError, shown
+from bilstm.model.annotating import mark_lines, span_labels
 from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
 from bilstm.model.predictions import PredictionOptions, find_runs, predicted_columns
 from bilstm.model.prepare import read_dataset
@@ -102,6 +104,10 @@ def predict_stream(
             were complete before it are written first.
     """
     options.check(model.task)
+    if options.annotate == "label-studio":
+        raise UserError(
+            "the tasks of Label Studio are one JSON array, which no stream can be: give a file instead of -"
+        )
     stream: LineStream
     if look_ahead is None:
         stream = SequenceLines(write, model, options, on_error)
@@ -141,7 +147,8 @@ class LineStream(ABC):
     ) -> None:
         self._source = source
         self._write, self._model, self._options, self._on_error = write, model, options, on_error
-        self._names = () if options.runs else tuple(options.names(model.task))
+        self._names = () if options.runs or options.annotate else tuple(options.names(model.task))
+        self._labels = span_labels(model.task) if options.annotate else []
         self._reader = LineReader(model, source)
         self._first: Line | None = None
         self._key: str | None = None
@@ -274,7 +281,13 @@ class SequenceLines(LineStream):
             table, data = read_lines(with_steps, self._model, self._source)
             if self._options.runs:
                 return data, b"".join(_runs(self._model, table, data, with_steps, self._options))
-            answers = _answers(self._model, data, with_steps, self._options)
+            if not self._options.annotate:
+                answers = _answers(self._model, data, with_steps, self._options)
+        if self._options.annotate:
+            form, probabilities = self._options.annotate, self._options.probabilities
+            marked = mark_lines(self._model, data, lines, divided(lines))
+            texts = (line_of(text, form, self._labels, probabilities=probabilities) for text in marked)
+            return data, "".join(texts).encode()
         if self._options.runs or len(with_steps) == len(lines):
             return data, b"".join(answers)
         nothing = dict.fromkeys(self._names)

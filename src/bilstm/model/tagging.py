@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.dataset import Dataset
-from bilstm.errors import UserError
+from bilstm.errors import UserError, listed
 from bilstm.layers import CRF
 from bilstm.metrics.schemes import (
     count_transitions,
@@ -50,11 +51,14 @@ class Output:
 
 
 def with_output(prepared: Prepared, options: TrainingOptions) -> TrainingOptions:
-    """The options with an output: where none is named, a CRF for tags of a scheme such as B-X and I-X, unless another
-    option needs a softmax or sequences are so long that training cuts them.
+    """The options with an output: where none is named, a CRF for several possible labels, and for tags of a scheme such
+    as B-X and I-X, unless another option or probabilities of labels need a softmax or sequences are so long that
+    training cuts them.
     """
     if options.output is not None:
         return options
+    if prepared.targets is not None:
+        return dataclasses.replace(options, output="crf" if _have_several_labels(prepared) else "softmax")
     task, output = prepared.task, "softmax"
     alone = options.direction == "none" or options.calibrate or options.class_weight is not None
     short = options.window is None and prepared.training.values.lengths.max(initial=0) <= LONGEST
@@ -82,9 +86,11 @@ def choose_output(prepared: Prepared, options: TrainingOptions) -> Output:
     A transition that occurs in the training or the validation set is never forbidden.
 
     Raises:
-        UserError: the labels are not of the scheme that is named, or have none where one is needed.
+        UserError: the labels are not of the scheme that is named, have none where one is needed, or the output does
+            not learn from such targets.
     """
     task, options = prepared.task, with_output(prepared, options)
+    _check_targets(prepared, options)
     if not isinstance(task, LabelTask) or task.per_sequence:
         return Output(task, options, prepared)
     detected, counts = _scheme_of(prepared, task)
@@ -106,10 +112,10 @@ def choose_output(prepared: Prepared, options: TrainingOptions) -> Output:
         return Output(task.with_output("softmax"), options, prepared, None, f"learned tags: those of the scheme {how}")
     note = offender(prepared, task, str(scheme), broken, _ALLOWED) if broken.any() else ""
     forbidden &= ~broken
+    _check_possible(prepared, task, forbidden, str(scheme))
     description = f"output: {_WHAT[task.output]} that forbids the transitions which the scheme {how} does not have"
-    return Output(
-        task, options, _trained_for(prepared, task), forbidden if forbidden.any() else None, description, note
-    )
+    learned = _trained_for(prepared, task)
+    return Output(task, options, learned, forbidden if forbidden.any() else None, description, note)
 
 
 _WHAT = {"crf": "a CRF", "constrained": "a softmax and a decoding"}
@@ -198,3 +204,57 @@ def check_learnable(model: TrainedModel, task: Task, data: Dataset) -> None:
         raise ValueError(
             f"y has {named(task, data, forbidden, int(wrong[0]))}, which the model forbids: it did not occur before"
         )
+
+
+def _have_several_labels(prepared: Prepared) -> bool:
+    """Whether the targets are several possible labels, rather than probabilities."""
+    task = prepared.task
+    return prepared.targets is not None and isinstance(task, LabelTask) and task.separator is not None
+
+
+def _check_targets(prepared: Prepared, options: TrainingOptions) -> None:
+    """Refuse targets that the output does not learn from, and weights of labels that these do not have."""
+    if prepared.targets is None:
+        return
+    if options.class_weight is not None:
+        raise UserError("class_weight weights steps by their one label, which other targets do not have: leave it out")
+    if options.train_scheme is not None:
+        raise UserError("train_scheme learns other tags than the labels, of which targets are: leave one out")
+    several = _have_several_labels(prepared)
+    if several and options.output != "crf":
+        raise UserError(
+            "label_separator: only output 'crf' learns from several possible labels: set it, or leave out the separator"
+        )
+    if not several and options.output == "crf":
+        raise UserError(
+            "soft_targets are probabilities of the labels of single steps or sequences, but output 'crf' learns the "
+            "labels of a sequence together: leave one out"
+        )
+
+
+def _check_possible(prepared: Prepared, task: LabelTask, forbidden: Table, scheme: str) -> None:
+    """Refuse sequences of which none of the possible labels goes with the scheme.
+
+    Raises:
+        UserError: the message names the first step after which none does.
+    """
+    if prepared.targets is None or not _have_several_labels(prepared):
+        return
+    data, allowed = prepared.training, np.isnan(prepared.targets) | (prepared.targets > 0)
+    several = (allowed.sum(axis=1) > 1) & ~np.isnan(prepared.targets).any(axis=1)
+    begin, end = ~forbidden[-2], ~forbidden[-1]
+    for start, stop in itertools.pairwise(data.row_offsets.tolist()):
+        if not several[start:stop].any():  # others have no transition that is forbidden, since those occur
+            continue
+        reached = begin
+        for step in range(start, stop):
+            if step > start:
+                reached = ~forbidden[:-2][reached].all(axis=0)
+            reached = reached & allowed[step] & (end if step == stop - 1 else True)
+            if not reached.any():
+                names = listed(np.array(task.classes)[allowed[step]].tolist())
+                place = prepared.table.place(int(data.rows[step]))
+                raise UserError(
+                    f"{place}: none of the labels {names} goes with those before it in the scheme {scheme}; correct "
+                    f"the labels, or allow all transitions with scheme 'none'"
+                )

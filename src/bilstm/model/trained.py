@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.arguments import check_count
 from bilstm.data import scratch
 from bilstm.data.dataset import Dataset
 from bilstm.data.memory import MemoryTable
@@ -20,13 +21,14 @@ from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.data.sources import open_for, open_labels
 from bilstm.data.table import Table
+from bilstm.engine.network import Paths
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath
 from bilstm.model.live import ModelStream
 from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
-from bilstm.models.decoding import decodes, predict_paths
+from bilstm.models.decoding import MOST_PATHS, decodes, likeliest_paths, predict_paths
 from bilstm.models.lookahead import LookAhead
 from bilstm.models.structure import describe
 from bilstm.ragged import Ragged, chunks
@@ -127,6 +129,61 @@ class TrainedModel:
 
         return sequences_of_spans(self, self.read(self.open(data)).values)
 
+    def predict_paths(self, data: Any, paths: int) -> list[tuple[Any, npt.NDArray[np.float64]]]:
+        """The likeliest labels of each sequence as a whole, of a model with output "crf" or "constrained".
+
+        Args:
+            paths: how many there are to be of each sequence, from 1 to 1,000.
+
+        Returns:
+            For each path, the likeliest first, which `predict` gives: the labels in the form of `predict`, and
+            (n_sequences,) float64, the probability of these labels as a whole. A sequence that has fewer has the labels
+            of the path before again, with a probability of 0.
+
+        Raises:
+            UserError: the model has another output, or the data are not like those of training.
+        """
+        task = check_paths(self.task, "a prediction of paths", paths)
+        table = self.open(data)
+        dataset = self.read(table)
+        found = self.likeliest_paths(dataset.values, paths)
+        codes, predicted = found.labels[0], []
+        for labels, logarithms in zip(found.labels, found.log_probabilities, strict=True):
+            codes = np.where(labels < 0, codes, labels)
+            predicted.append((_shaped(task.labels[codes], table, dataset), np.exp(logarithms)))
+        return predicted
+
+    def likeliest_paths(self, values: Ragged, paths: int) -> Paths:
+        """The likeliest labels of encoded sequences as wholes, as numbers of the task's classes; -1 where there are
+        fewer than `paths`.
+        """
+        found = likeliest_paths(self.network, values, paths, self.precision)
+        if not isinstance(self.task, LabelTask) or self.task.learned_tags is None:
+            return found
+        labels = [self.task.learned_tags.restore_labels(own, values.offsets) for own in found.labels]
+        return Paths(np.array(labels), found.log_probabilities)
+
+    def annotate(self, texts: str | Sequence[str], *, probabilities: bool = False) -> Any:
+        """The spans that the model finds in raw texts, such as names, by their characters.
+
+        Texts are divided into tokens by the rule that the model keeps, see `bilstm.data.tokens`. A text is one
+        sequence, of any length.
+
+        Args:
+            texts: a text, or a list of texts.
+            probabilities: whether to give each span's probability: see `predict_spans`.
+
+        Returns:
+            For each text, or for the only one, a list of dictionaries with "start" and "end" (offsets of the first
+            character and of the one after the last), "label" and "text".
+
+        Raises:
+            UserError: the model's labels are no tags such as B-X, I-X and O, or it reads more than tokens.
+        """
+        from bilstm.model.annotating import annotate
+
+        return annotate(self, texts, probabilities=probabilities)
+
     def outputs(self, values: Ragged) -> Outputs:
         """What the model gives for encoded sequences: probabilities and labels, or scaled quantities."""
         return self.task.restored(self.learned_outputs(values), values.offsets)
@@ -196,6 +253,8 @@ class TrainedModel:
             reading=reading.over(schema.reading),
         )
         schema.reading.check_order(schema.order)
+        if reading.tokens and schema.text is not None:
+            raise UserError(f"the model's texts are divided by the rule {schema.text.tokens}: leave --tokens out")
         task = self.task
         if label:
             if len(label) != len(task.columns):
@@ -355,6 +414,23 @@ class TrainedModel:
             f"<tr><th>{name}</th><td>{html.escape(text[:200])}</td></tr>" for name, text in rows.items() if text
         )
         return f"<table><caption>TrainedModel</caption>{cells}</table>"
+
+
+def check_paths(task: Task, what: str, paths: int) -> LabelTask:
+    """The task, if its model gives several sequences of labels.
+
+    Args:
+        what: what is asked for, for messages.
+
+    Raises:
+        UserError: it does not, or fewer than these.
+    """
+    if not isinstance(task, LabelTask) or task.output == "softmax":
+        output = f"output {task.output!r}" if isinstance(task, LabelTask) else f"the task {task.kind}"
+        raise UserError(f"{what} is for models with output 'crf' or 'constrained', but the model has {output}")
+    if check_count("predictions", "paths", paths) > MOST_PATHS:
+        raise UserError(f"{what} is for up to {MOST_PATHS:,} of each sequence, not {paths:,}")
+    return task
 
 
 def load(path: str | os.PathLike[str]) -> TrainedModel:

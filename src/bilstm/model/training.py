@@ -18,6 +18,7 @@ from bilstm.data.sources import open_labels, open_table
 from bilstm.data.table import Table
 from bilstm.data.texts import TextColumn
 from bilstm.data.wordvectors import VectorFiles
+from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError, UserError, suggestion
 from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
 from bilstm.metrics.calibration import losses
@@ -33,6 +34,7 @@ from bilstm.models.fitting import FitData
 from bilstm.progress import reporting
 from bilstm.ragged import FloatArray
 from bilstm.tasks import LabelTask, Task
+from bilstm.tasks.softtargets import SoftColumns
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.checkpoints import fingerprint as digest
 from bilstm.training.loop import Progress, TrainingInterrupted, train_model
@@ -69,9 +71,11 @@ def train(
     standardize: bool = True,
     group: str | None = None,
     text: str | None = None,
-    tokens: str = "words",
+    tokens: str | None = None,
     vectors: VectorFiles | None = None,
     all_vectors: bool = False,
+    soft_targets: SoftColumns | None = None,
+    label_separator: str | None = None,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     valid: Any = None,
@@ -100,11 +104,18 @@ def train(
         group: the column that tells which sequences belong together, such as one patient's: the validation set takes
             all of a group or none.
         text: the column whose texts are the sequences, one in each row.
-        tokens: what the steps of a text are, "words" or "characters".
+        tokens: the rule that divides texts into steps: "words", "compounds" or "characters", see
+            `bilstm.data.tokens`. None: "words".
         vectors: a file of pretrained word vectors for the feature that is words, or feature -> file: word2vec's text or
             binary form, GloVe's text, fastText's `.vec`, or safetensors; the text ones may be compressed with gzip.
             Only the vectors of words in the training set are read and stored in the model.
         all_vectors: whether all words of these files are, so that words that training had not have their vectors.
+        soft_targets: what the names of columns begin with that hold the probability of a label, which is the rest of
+            the name, such as "probability_of_"; or label -> column. Training aims at these probabilities, such as those
+            of a larger model, instead of at one label. The label that `label` names, or else the likeliest one, is what
+            the validation set compares with, and what training aims at where a row has no probabilities.
+        label_separator: what is between labels in cells of the label's column that name several, such as "|" in `A|B`:
+            one of them is right, and which one is not known. For output "crf".
         task: "step-label", "step-labels", "step-quantity", "sequence-label", "sequence-labels" or
             "sequence-quantity"; None: what is certain from the data.
         reading: how files are read: `bilstm.ReadingOptions`, or a dictionary of some: delimiter, decimal, thousands,
@@ -139,6 +150,8 @@ def train(
         tokens=tokens,
         vectors=vectors,
         all_vectors=all_vectors,
+        soft_targets=soft_targets,
+        label_separator=label_separator,
         task=task,
         reading=reading,
     )
@@ -164,7 +177,7 @@ def column_options(
     *,
     label: Any = None,
     text: str | None = None,
-    tokens: str = "words",
+    tokens: str | None = None,
     task: str | None = None,
     reading: ReadingOptions | Mapping[str, Any] | None = None,
     **columns: Any,
@@ -174,16 +187,16 @@ def column_options(
     Raises:
         UserError: a value is impossible or has no effect.
     """
-    from bilstm.data.texts import TOKENS
+    from bilstm.data.tokens import RULES
     from bilstm.tasks import KINDS
 
     names = (label,) if isinstance(label, str) else tuple(label or ())
     check_choice("training", "task", task, (None, *KINDS))
-    check_choice("training", "tokens", tokens, TOKENS)
-    if tokens != "words" and text is None:
-        raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
-    divided = None if text is None else TextColumn(text, tokens)  # type: ignore[arg-type]
+    check_choice("training", "tokens", tokens, (None, *RULES))
     options = ReadingOptions.of(reading)
+    if tokens is not None:
+        options = dataclasses.replace(options, tokens=tokens)
+    divided = None if text is None else TextColumn(text, options.tokens or "words")
     options.check_order(columns.get("order"))
     return ColumnOptions(label=names, text=divided, task=task, reading=options, **columns)
 
@@ -235,7 +248,7 @@ def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> t
         sequence=columns.sequence or (FILE if like is not None and like.own_sequence == FILE else None),
         reading=columns.reading,
     )
-    columns.reading.check_used({table.format}, table.label)
+    _check_reading(table, columns)
 
     def names(typed: Any) -> tuple[str, ...]:
         parts = ([name] if name in table.names else name.split(",") for name in typed)
@@ -246,6 +259,21 @@ def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> t
     return table, dataclasses.replace(
         columns, label=names(columns.label), features=features, categorical=categorical, drop=drop
     )
+
+
+def _check_reading(table: Table, columns: ColumnOptions) -> None:
+    """Refuse reading options that have no effect on a table.
+
+    Raises:
+        UserError: there is one.
+    """
+    reading = columns.reading
+    reading.check_used({reading.format if table.documents and reading.format else table.format}, table.label)
+    if reading.tokens and columns.text is None and table.tagged is None and table.format != "conll":
+        raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
+    for name in ("span_scheme", "misaligned") if table.documents is None else ():
+        if name in reading.said:
+            raise UserError(f"--{name.replace('_', '-')} ({name}) is for annotated texts, which {table.label} has not")
 
 
 def train_prepared(
@@ -277,6 +305,11 @@ def train_prepared(
             "probabilities are calibrated on the validation set, and there is none: leave out calibrate, or set "
             "sequences aside with validation_split"
         )
+    if options.calibrate and prepared.validated_by_targets:
+        raise UserError(
+            "probabilities are calibrated on true labels, but there are soft targets only: leave out calibrate, or "
+            "name the labels with --label (label='…')"
+        )
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
     output = choose_output(prepared, options)
@@ -286,6 +319,8 @@ def train_prepared(
         checkpoint.belongs_to(_facts(learned.schema, learned.task, learned.vectors))
     try:
         data = _fit_data(learned.training, learned, options)
+        if learned.targets is not None:
+            data = FitData.all_of(data.data, Targets(values=learned.targets))
         aside = _fit_data(learned.validation, learned, options) if learned.validation else None
         with reporting(verbose, "without recurrence: " if options.direction == "none" else "") as report:
 
@@ -321,6 +356,8 @@ def train_baseline(
     Raises:
         KeyboardInterrupt: Ctrl-C; an undertrained baseline would flatter the model.
     """
+    if isinstance(prepared.task, LabelTask) and prepared.task.separator is not None:
+        prepared = dataclasses.replace(prepared, targets=None)  # a softmax does not learn from several labels
     pooling = "mean" if options.pooling == "last" else options.pooling
     limit = options.time_limit and options.time_limit / 10
     alone = dataclasses.replace(
@@ -346,7 +383,8 @@ def _finished(output: Output, network: Sequential, record: dict[str, Any], optio
     """The model with calibrated probabilities, and what it remembers of its training."""
     prepared = output.learned
     model = TrainedModel(prepared.schema, prepared.task, network, record)
-    record["calibration"] = calibrate(model, prepared.validation, options.calibrate)
+    validation = None if prepared.validated_by_targets else prepared.validation
+    record["calibration"] = calibrate(model, validation, options.calibrate)
     if options.output == "constrained":
         network = constrained(network, output.forbidden)
     model = TrainedModel(prepared.schema, output.task, network, record)

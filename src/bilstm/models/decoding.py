@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.arguments import check_choice, check_count
-from bilstm.engine.network import Network
-from bilstm.engine.plans import PRECISIONS
+from bilstm.engine.network import Network, Paths
+from bilstm.engine.plans import PRECISIONS, Targets
 from bilstm.layers import CRF
 from bilstm.models.calls import chunks
 from bilstm.models.fitting import check_finite
@@ -19,7 +19,7 @@ from bilstm.ragged import FloatArray, Ragged, as_ragged
 if TYPE_CHECKING:
     from bilstm.models import Sequential
 
-_MOST_PATHS = 1000
+MOST_PATHS = 1000
 
 
 def decode(
@@ -27,8 +27,8 @@ def decode(
 ) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]]:
     """See `Sequential.decode`; labels are (total_steps,) here, -1 at masked steps."""
     check_choice("decode", "precision", precision, PRECISIONS)
-    if check_count("decode", "paths", paths) > _MOST_PATHS:
-        raise ValueError(f"decode: paths must be at most {_MOST_PATHS:,}, not {paths:,}")
+    if check_count("decode", "paths", paths) > MOST_PATHS:
+        raise ValueError(f"decode: paths must be at most {MOST_PATHS:,}, not {paths:,}")
     data = as_ragged(x)
     network = _network(model, "decode", data.features if len(data) else None)
     check_finite(data)
@@ -48,14 +48,44 @@ def predict_paths(model: Sequential, data: Ragged, precision: str) -> tuple[Floa
         model: ends with a `CRF`, and masks no steps.
         data: finite values.
     """
+    rows, paths = _decoded(model, data, 1, precision)
+    return rows, paths.labels[0]
+
+
+def likeliest_paths(model: Sequential, data: Ragged, paths: int, precision: str) -> Paths:
+    """The likeliest labels of each sequence as a whole, and their probabilities; for the arguments see `predict_paths`.
+
+    Args:
+        paths: how many there are to be of each sequence, from 1 to 1,000.
+    """
+    if check_count("decode", "paths", paths) > MOST_PATHS:
+        raise ValueError(f"decode: paths must be at most {MOST_PATHS:,}, not {paths:,}")
+    return _decoded(model, data, paths, precision)[1]
+
+
+def _decoded(model: Sequential, data: Ragged, count: int, precision: str) -> tuple[FloatArray, Paths]:
+    """What the engine gives for some sequences at a time."""
     network = _network(model, "decode", data.features if len(data) else None)
     rows = np.empty((data.total_steps, network.outputs), np.float32)
-    labels = np.empty(data.total_steps, np.int32)
+    all_ = Paths(np.empty((count, data.total_steps), np.int32), np.empty((count, len(data))))
     for chunk in chunks(data.lengths, model.weights_per_step):
         steps = slice(data.offsets[chunk.start], data.offsets[chunk.stop])
-        rows[steps], paths = network.decode(data[chunk], 1, precision)
-        labels[steps] = paths.labels[0]
-    return rows, labels
+        rows[steps], paths = network.decode(data[chunk], count, precision)
+        all_.labels[:, steps], all_.log_probabilities[:, chunk] = paths
+    return rows, all_
+
+
+def count_right(network: Network, data: Ragged, targets: Targets, precision: str) -> float:
+    """At how many steps the likeliest labels of a sequence as a whole have its label, or one that it may have."""
+    if not len(data):
+        return 0.0
+    path = network.decode(data, 1, precision)[1].labels[0]
+    if targets.labels is not None:
+        right = path == targets.labels
+    else:
+        assert targets.values is not None
+        right = targets.values[np.arange(len(path)), path] > 0  # NaN, where unlabelled, is not
+    return float(right.sum())
 
 
 def log_likelihoods(model: Sequential, x: Any, y: Any, precision: str) -> npt.NDArray[np.float64]:

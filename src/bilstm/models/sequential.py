@@ -54,9 +54,10 @@ from bilstm.models.truncation import check_truncation, train_in_chunks
 from bilstm.ragged import FloatArray, IndexArray, Ragged, as_ragged, offsets_of
 
 # Metric names -> the column of a score that holds their sum.
+_RIGHT = 2
 _METRICS = {
-    "acc": 2,
-    "accuracy": 2,
+    "acc": _RIGHT,
+    "accuracy": _RIGHT,
     "mse": 3,
     "mean_squared_error": 3,
     "mae": 4,
@@ -342,7 +343,9 @@ class Sequential:
             loss: "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
                 "mean_squared_error" ("mse"), "mean_absolute_error" ("mae") or "huber" (with a delta of 1); where the
                 last layer is a `CRF`, "crf_likelihood" ("crf").
-            metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae").
+            metrics: any of "accuracy" ("acc"), "mean_squared_error" ("mse"), "mean_absolute_error" ("mae"). After a
+                `CRF`, the accuracy of `evaluate` and of validation is that of the labels that are predicted, see
+                `predict_classes`; while training, that of the likeliest label of each step.
             recompute: whether training keeps less of a batch in memory, for very long sequences, and computes it
                 again: a recurrent layer needs a half to a third as much, and up to a third more time. The results
                 are the same to the last bit.
@@ -711,11 +714,19 @@ class Sequential:
         return self.logs_of(scores) if return_dict else self._as_list(scores)
 
     def score(self, validation: FitData, context: CallbackContext = SILENT, precision: str = "float32") -> Scores:
-        """The engine's (5,) sums over the chosen sequences; see `Network.train`."""
+        """The engine's (5,) sums over the chosen sequences; see `Network.train`. After a `CRF`, a row is right if the
+        label of its sequence's likeliest labels is.
+        """
         network, loss, sums = self._built_network(), str(self.loss), np.zeros(5)
+        # What is right after a CRF are the labels that it predicts, rather than the likeliest one of each step.
+        decoded = decoding.decodes(self) and any(_METRICS[name] == _RIGHT for name in self.metrics)
 
         def add(chunk: slice) -> Logs:
-            sums[:] += network.evaluate(*validation.take(chunk, network.one_row_each), loss, precision)
+            data, targets = validation.take(chunk, network.one_row_each)
+            scores = network.evaluate(data, targets, loss, precision)
+            if decoded:
+                scores[_RIGHT] = decoding.count_right(network, data, targets, precision)
+            sums[:] += scores
             return self.logs_of(sums)
 
         context.over("test", validation.data.lengths[validation.chosen], self.weights_per_step, add)

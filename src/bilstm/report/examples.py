@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from bilstm.data.dataset import Dataset, Truth
 from bilstm.data.memory import MemoryTable
 from bilstm.data.table import Table
+from bilstm.metrics.spanerrors import OUTCOMES, OUTCOMES_OF_PREDICTED, RIGHT, compare_spans
+from bilstm.metrics.spans import find_spans
+from bilstm.model.spans import predicted_spans
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import IndexArray
 from bilstm.report.importance import step_importance
@@ -46,10 +50,26 @@ def row_errors(task: Task, truth: Truth, outputs: Outputs) -> tuple[Scores, Scor
     return np.where(labelled, wrong, 0.0), np.where(labelled, loss, 0.0)
 
 
+def span_errors(
+    classes: Sequence[str], truth: Truth, predicted: npt.NDArray[np.integer], offsets: IndexArray
+) -> tuple[Scores, Scores]:
+    """(steps,) how many true and predicted spans begin at each step, and how many of these are not right."""
+    true, _ = find_spans(truth, offsets, classes)
+    guessed, _ = find_spans(np.where(truth >= 0, predicted, -1), offsets, classes)
+    all_, wrong = np.zeros(len(truth)), np.zeros(len(truth))
+    for own, other in ((true, guessed), (guessed, true)):
+        outcomes, _ = compare_spans(own, other)
+        begins = offsets[own.sequences] + own.onsets
+        np.add.at(all_, begins, 1)
+        np.add.at(wrong, begins[outcomes != RIGHT], 1)
+    return all_, wrong
+
+
 class WorstSequences:
     """Keeps the indices of the worst sequences, while the outputs of all pass by in chunks.
 
-    They are ordered by errors / (labelled rows + 10), see `row_errors`, then by the mean loss.
+    They are ordered by errors / (labelled rows + 10), see `row_errors`, then by the mean loss. Where tags mark spans,
+    the true and the predicted spans count instead, and those of them that are not right.
 
     Args:
         task: what is predicted.
@@ -65,10 +85,13 @@ class WorstSequences:
         """Take the outputs of the next sequences; `rows` are their steps or, with one answer each, themselves."""
         truth = self._data.known[rows]
         errors, losses = row_errors(self._task, truth, outputs)
-        starts = self._data.row_offsets[sequences] - rows.start
+        scored: npt.NDArray[Any] = self._task.labelled(truth)
+        offsets = self._data.row_offsets[sequences.start : sequences.stop + 1] - rows.start
+        if isinstance(self._task, LabelTask) and self._task.spans:
+            classes = (*self._task.classes, *self._data.unseen)
+            scored, errors = span_errors(classes, truth, outputs.labels, offsets)
         labelled, wrong, loss = (
-            np.add.reduceat(values.astype(np.float64), starts)
-            for values in (self._task.labelled(truth), errors, losses)
+            np.add.reduceat(values.astype(np.float64), offsets[:-1]) for values in (scored, errors, losses)
         )
         badness, loss = wrong / (labelled + _DAMPING), loss / np.maximum(labelled, 1)
         # With one answer each, those that are right by a hair are worth a look, too.
@@ -100,6 +123,9 @@ def describe_sequences(
         "truth", "predicted" and, for one label, "confidence" or, for whole sequences, "probabilities" of the likeliest
         labels; for several labels or quantities they are by name, with a "probability" of labels; for answers by time
         step they are lists. "importance" of the steps of whole sequences: see `step_importance`; otherwise None.
+        "spans", where tags mark them: the "true" and the "predicted" ones, each with its "first" and "last" step, its
+        "label" and "outcome", see `bilstm.metrics.spanerrors`, and predicted ones with their "probability", or None
+        where steps in them are unlabelled; otherwise None.
     """
     schema = model.schema
     numbers = {column.name: table.numbers(column.name) for column in schema.numeric[:MOST_NUMBERS]}
@@ -127,11 +153,41 @@ def describe_sequences(
                 "stop": shown.stop,
                 "targets": _targets(model.task, one.known[answers], outputs[answers], tuple(data.unseen)),
                 "importance": importance,
+                "spans": _spans(model, one, outputs, tuple(data.unseen)),
                 "numbers": {name: _plain(cells[rows]) for name, cells in numbers.items()},
                 "texts": {column.name: _texts(table, column.name, rows) for column in schema.categorical[:1]},
             }
         )
     return descriptions
+
+
+def _spans(
+    model: TrainedModel, one: Dataset, outputs: Outputs, unseen: tuple[str, ...]
+) -> dict[str, list[dict[str, Any]]] | None:
+    """The true and the predicted spans of a sequence."""
+    task = model.task
+    if not isinstance(task, LabelTask) or not task.spans:
+        return None
+    classes, truth = (*task.classes, *unseen), one.known
+    true, types = find_spans(truth, one.values.offsets, classes)
+    guessed, _ = find_spans(np.where(truth >= 0, outputs.labels, -1), one.values.offsets, classes)
+    found = predicted_spans(model, one.values)
+    ends = zip(found.events.classes, found.events.onsets, found.events.offsets, strict=True)
+    chances = {
+        (found.types[type_], int(first), int(last)): round(chance, 4)
+        for (type_, first, last), chance in zip(ends, found.probabilities.tolist(), strict=True)
+    }
+    described: dict[str, list[dict[str, Any]]] = {}
+    sides = (("true", true, guessed, OUTCOMES), ("predicted", guessed, true, OUTCOMES_OF_PREDICTED))
+    for side, own, others, names in sides:
+        outcomes, _ = compare_spans(own, others)
+        columns = (own.onsets.tolist(), own.offsets.tolist(), own.classes.tolist(), outcomes.tolist())
+        described[side] = [
+            {"first": first, "last": last, "label": types[type_], "outcome": names[outcome]}
+            | ({} if side == "true" else {"probability": chances.get((types[type_], first, last))})
+            for first, last, type_, outcome in zip(*columns, strict=True)
+        ]
+    return described
 
 
 def _targets(task: Task, truth: Truth, outputs: Outputs, unseen: tuple[str, ...]) -> dict[str, Any]:

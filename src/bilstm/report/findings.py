@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data.dataset import Dataset
-from bilstm.data.features import CategoricalColumn, NumericColumn
+from bilstm.data.features import CategoricalColumn, NumericColumn, encode_texts
 from bilstm.data.schema import Schema
+from bilstm.data.spelling import VECTOR, WHOLE
 from bilstm.data.table import Table
 from bilstm.errors import UserError
 from bilstm.model.evaluation import evaluate
@@ -173,17 +174,18 @@ def _numbers(columns: tuple[NumericColumn, ...], table: Table) -> list[dict[str,
 
 
 def _texts(schema: Schema, table: Table) -> list[dict[str, Any]]:
-    whole: dict[str, CategoricalColumn] = {}
-    for column in schema.categorical:  # those after the first are parts of the same cells
-        whole.setdefault(column.name, column)
+    known: dict[str, list[CategoricalColumn]] = {}  # a text is if it is in the vocabulary or has a vector
+    for column in schema.categorical:
+        if column.part in (WHOLE, VECTOR):
+            known.setdefault(column.name, []).append(column)
     summaries = []
-    for name, column in whole.items():
+    for name, columns in known.items():
         different = unknown = 0
         most: list[tuple[int, str]] = []
         pairs = iter(table.counts(name, np.ones(table.rows, np.bool_)))
         while chunk := list(itertools.islice(pairs, _AT_ONCE)):
-            codes = column.encode([text for text, _ in chunk])
-            new = [(-count, text) for (text, count), code in zip(chunk, codes, strict=True) if not code]
+            codes = np.asarray(encode_texts(columns, [text for text, _ in chunk]).any(axis=1))
+            new = [(-count, text) for (text, count), code in zip(chunk, codes.tolist(), strict=True) if not code]
             different, unknown = different + len(chunk), unknown - sum(count for count, _ in new)
             most = heapq.nsmallest(_UNKNOWN, [*most, *new])
         summaries.append(
@@ -191,7 +193,7 @@ def _texts(schema: Schema, table: Table) -> list[dict[str, Any]]:
                 "name": name,
                 "kind": "text",
                 "different": different,
-                "known": len(column.vocabulary),
+                "known": len(columns[0].vocabulary),
                 "unknown": unknown,
                 "most_frequent_unknown": {text: -count for count, text in most},
             }

@@ -141,6 +141,7 @@ def render(model: TrainedModel, findings: dict[str, Any], *, name: str = "", tab
             learning=pictures.learning(model),
             reached=reached(model.training) if model.training["epochs"] == 1 else None,
             confusion=summary.confusion_matrix(scores) if of_labels else None,
+            spans=summary.span_results(scores["spans"]) if of_labels and scores["spans"] else None,
             mistakes=mistakes[:_MOST_CONFUSIONS],
             wrong=sum(rows for _, _, rows in mistakes),
             excess=summary.overconfidence(scores) if of_labels else 0.0,
@@ -171,7 +172,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("percent", "number", "span", "figure", "quoted", "named", "distance", "most", "of_100"):
+    for name in (
+        "percent",
+        "number",
+        "span",
+        "figure",
+        "quoted",
+        "named",
+        "distance",
+        "most",
+        "of_100",
+        "span_summary",
+    ):
         environment.filters[name] = getattr(summary, name)
     environment.filters["counted"] = counted
     return environment

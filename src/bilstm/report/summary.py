@@ -114,6 +114,81 @@ def most(rows: dict[str, dict[str, Any]], key: str = "support", count: int = MOS
     return {name: row for name, row in rows.items() if name in kept}
 
 
+Row = tuple[str, int, list[tuple[float, int]]]
+_SPAN_OUTCOMES = {
+    "right": "right",
+    "boundary": "another boundary",
+    "type": "another type",
+    "both": "both wrong",
+    "missed": "missed",
+    "invented": "invented",
+}
+
+
+def span_summary(spans: dict[str, list[dict[str, Any]]]) -> str:
+    """`3 true spans: 1 right, 2 with another type; 3 predicted spans: 1 right, 2 with another type`."""
+    texts = []
+    for side, things in (("true", "true span"), ("predicted", "predicted span")):
+        outcomes = [span["outcome"] for span in spans[side]]
+        found = (
+            f"{outcomes.count(outcome)} {'with ' * (outcome in ('boundary', 'type', 'both'))}{words}"
+            for outcome, words in _SPAN_OUTCOMES.items()
+            if outcome in outcomes
+        )
+        texts.append(f"{counted(len(outcomes), things)}{': ' * bool(outcomes)}{', '.join(found)}")
+    return "; ".join(texts)
+
+
+class SpanResults(NamedTuple):
+    """What became of true and of predicted spans.
+
+    Attributes:
+        sides: for "true" and "predicted" spans the names of the outcomes, and for each type its name, its spans, and
+            the share and the number of each outcome; of all types together first, if there are several.
+        matrix: the types of predicted spans by those of the true ones that they resemble most, with a last row for
+            invented ones and a last column for missed ones.
+    """
+
+    sides: dict[str, tuple[list[str], list[Row]]]
+    matrix: Matrix
+
+
+def span_results(spans: dict[str, Any]) -> SpanResults:
+    """What became of spans, of the most frequent types where there are many."""
+    errors = spans["errors"]
+    kept = list(most(spans["per_class"], count=_MOST_CLASSES - 1))
+    return SpanResults({side: _outcomes(errors[side], kept) for side in ("true", "predicted")}, _types(errors, kept))
+
+
+def _outcomes(counts: dict[str, dict[str, int]], kept: Sequence[str]) -> tuple[list[str], list[Row]]:
+    """The names of the outcomes, and a row for each type, of all types together first if there are several."""
+    order = [name for name in _SPAN_OUTCOMES if name in next(iter(counts.values()))]
+    rows = [(name or "any", [counts[name][outcome] for outcome in order]) for name in kept]
+    if len(counts) > 1:
+        rows.insert(0, ("all types", [sum(row[outcome] for row in counts.values()) for outcome in order]))
+    return [_SPAN_OUTCOMES[name] for name in order], [_row(*row) for row in rows]
+
+
+def _types(errors: dict[str, Any], kept: Sequence[str]) -> Matrix:
+    """True and predicted types; all but the kept ones are counted together."""
+    rest = [name for name in errors["true"] if name not in kept]
+    columns = [[name] for name in kept] + ([rest] if rest else [])
+    rows = []
+    for name in kept:
+        row = errors["confusion"][name]
+        counts = [sum(row.get(other, 0) for other in column) for column in columns]
+        rows.append(_row(name or "any", [*counts, errors["true"][name]["missed"]]))
+    invented = [sum(errors["predicted"][other]["invented"] for other in column) for column in columns]
+    names = [*(name or "any" for name in kept), *(["others"] if rest else []), "missed"]
+    return Matrix(names, [*rows, _row("invented", invented)], len(rest))
+
+
+def _row(name: str, counts: Sequence[int]) -> Row:
+    """The name, the sum, and the share and the number of each count."""
+    total = sum(counts)
+    return name, total, [(count / max(total, 1), count) for count in counts]
+
+
 class Matrix(NamedTuple):
     """A confusion matrix.
 
@@ -124,7 +199,7 @@ class Matrix(NamedTuple):
     """
 
     columns: list[str]
-    rows: list[tuple[str, int, list[tuple[float, int]]]]
+    rows: list[Row]
     others: int
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bilstm.errors import counted
+from bilstm.metrics.schemes import parse_tag
 from bilstm.report.charts import SIZE, Chart, Line, Scale, Tick, band, curve, runs, strips
 from bilstm.report.summary import number, percent
 from bilstm.tasks import LabelTask, QuantityTask, Task
@@ -14,6 +15,24 @@ from bilstm.tasks import LabelTask, QuantityTask, Task
 COLOURS = 8  # of labels; the rarer ones share a ninth
 _CLEAR = 0.1  # of importance, a probability lower by a tenth: smaller ones are not drawn to the full height
 _MOST_RUNS = 20  # wrong ones that are listed
+
+
+class Part(NamedTuple):
+    """A part of a text: a span, or what is between two.
+
+    Attributes:
+        text: its words.
+        label: the span's type; None outside spans.
+        style: its CSS class.
+        outcome: see `bilstm.metrics.spanerrors`, "" outside spans.
+        probability: of a predicted span, None where it is not known.
+    """
+
+    text: str
+    label: str | None = None
+    style: str = ""
+    outcome: str = ""
+    probability: float | None = None
 
 
 @dataclass
@@ -30,6 +49,7 @@ class Example:
             "" and None for what there is not.
         mistakes: (steps, true label, predicted label, probability) of runs of wrong steps.
         legend: (text, CSS class) of colours.
+        spans: where tags mark spans of a text, for "true" and "predicted" the text in parts, see `Part`.
     """
 
     description: dict[str, Any]
@@ -40,6 +60,7 @@ class Example:
     tokens: list[tuple[str, str, str, float | None, str, float]] = field(default_factory=list)
     mistakes: list[tuple[str, str, str, str]] = field(default_factory=list)
     legend: list[tuple[str, str]] = field(default_factory=list)
+    spans: dict[str, list[Part]] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -49,7 +70,10 @@ class Example:
 
 def examples(task: Task, findings: dict[str, Any]) -> list[Example]:
     """Drawings of the worst sequences."""
-    styles = _colours(findings["scores"]["per_class"]) if isinstance(task, LabelTask) else {}
+    styles: dict[str, str] = {}
+    if isinstance(task, LabelTask):
+        scores = findings["scores"]
+        styles = _colours_of_types(scores) if scores.get("spans") else _colours(scores["per_class"])
     return [_example(task, description, styles) for description in findings["worst"]]
 
 
@@ -64,6 +88,8 @@ def _example(task: Task, description: dict[str, Any], styles: dict[str, str]) ->
         _draw_importance(example, words, steps, x)
     elif isinstance(task, LabelTask):
         _draw_labels(example, words, steps, x, styles)
+        if description["spans"]:
+            _draw_spans(example, words, styles)
     elif isinstance(task, QuantityTask):
         for name, each in description["targets"].items():
             curves = {"truth": each["truth"], "model": each["predicted"]}
@@ -84,6 +110,43 @@ def _colours(per_class: dict[str, dict[str, Any]]) -> dict[str, str]:
     """The CSS class of each label: grey for the most frequent, then a colour each, then one for all others."""
     frequent = sorted(per_class, key=lambda name: (-per_class[name]["support"], name))
     return {name: f"c{min(index, COLOURS)}" for index, name in enumerate(frequent)}
+
+
+def _colours_of_types(scores: dict[str, Any]) -> dict[str, str]:
+    """The CSS class of each tag: that of its type, a colour each for the most frequent; grey for O."""
+    types = sorted(
+        scores["spans"]["per_class"], key=lambda name: (-scores["spans"]["per_class"][name]["support"], name)
+    )
+    style = {name: f"c{min(index, COLOURS)}" for index, name in enumerate(types, 1)}
+    tags = {name: parse_tag(name) for name in scores["per_class"]}
+    return {name: "c0" if tag is None or tag[0] == "O" else style[tag[1]] for name, tag in tags.items()}
+
+
+def _draw_spans(example: Example, words: list[str], styles: dict[str, str]) -> None:
+    """The text with the true and with the predicted spans; the legend is of types."""
+    description = example.description
+    of_types = {tag[1]: styles[name] for name in styles if (tag := parse_tag(name)) and tag[0] != "O"}
+    sides = description["spans"]
+    occurring = sorted({span["label"] for side in sides.values() for span in side}, key=lambda name: of_types[name])
+    example.legend = [(label or "span", of_types[label]) for label in occurring if of_types[label] != f"c{COLOURS}"]
+    if rest := len(occurring) - len(example.legend):
+        example.legend.append((counted(rest, "other type"), f"c{COLOURS}"))
+    example.legend.append(("wrong", "wrong"))
+    start, stop = description["start"], description["stop"]
+    # Characters are put together again; where all of a text are, it has no blanks to lose.
+    between = "" if all(len(word) < 2 for word in words) else " "
+    for side, spans in sides.items() if words else ():
+        parts, done = [], start
+        for span in spans:
+            first, after = max(span["first"], start), min(span["last"] + 1, stop)
+            if first >= after:
+                continue
+            parts.append(Part(between.join(words[done - start : first - start])))
+            text = between.join(words[first - start : after - start])
+            parts.append(Part(text, span["label"], of_types[span["label"]], span["outcome"], span.get("probability")))
+            done = after
+        parts.append(Part(between.join(words[done - start :])))
+        example.spans[side] = [part for part in parts if part.text]
 
 
 def _draw_labels(example: Example, words: list[str], steps: range, x: Scale, styles: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from bilstm import __version__
+from bilstm._version import __version__
 from bilstm.errors import UserError
 from bilstm.serving import descriptions
 from bilstm.serving.answers import answers
@@ -44,32 +44,36 @@ class Service:
         if settings.threads is not None:
             set_threads(settings.threads)
         self.settings, self.metrics = settings, Metrics()
-        self.store = Store(settings, self._loaded, lambda name, n: self.metrics.batches.labels(name).observe(n))
+        self.store = Store(settings, self._loaded, lambda name, n: self.metrics.of("batches", name).observe(n))
         self.places = Places(settings.queue, self.metrics)
         self.stopping = asyncio.Event()
 
     def _loaded(self, name: str, version: str | None, problem: str) -> None:
         result = "failed" if problem else "loaded"
-        self.metrics.loads.labels(name, result).inc()
+        self.metrics.of("loads", name, result).inc()
         fields = {"problem": problem} if problem else {"version": version}
         log(f"model {result}", 40 if problem else 20, model=name, **fields)
 
     async def answered(self, request: Request, served: Served, answer: Callable[[bytes], Any]) -> Response:
         """The response to a request with a body, within the limits."""
+        seconds, body = self.settings.timeout, None
         with self.places:
-            body = await read_body(request, self.settings)
             try:
-                async with asyncio.timeout(self.settings.timeout):
+                async with asyncio.timeout(seconds):
+                    body = await read_body(request, self.settings.max_body)
                     response: Response = await answer(body)
             except TimeoutError:
-                raise busy(f"there was no answer within {self.settings.timeout:g} s") from None
+                if body is None:
+                    headers = {"Connection": "close"}
+                    raise Refusal(408, f"the body did not come within {seconds:g} s", headers) from None
+                raise busy(f"there was no answer within {seconds:g} s") from None
             except MemoryError:
                 raise busy("there is not enough memory") from None
         return response
 
     def count(self, request: Request, served: Served, sequences: int, steps: int) -> None:
-        self.metrics.sequences.labels(served.name).inc(sequences)
-        self.metrics.steps.labels(served.name).inc(steps)
+        self.metrics.of("sequences", served.name).inc(sequences)
+        self.metrics.of("steps", served.name).inc(steps)
         request.scope["bilstm"] = {
             "model": served.name,
             "version": served.version,
@@ -203,6 +207,14 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
     label = descriptions.label(store)
     stream = descriptions.stream(store)
 
+    @app.post("/label", **label)
+    async def label_by_first(request: Request) -> Response:
+        return await service.label(request, store.get())
+
+    @app.post("/models/{model}/label", **label)
+    async def label_by(request: Request, model: str) -> Response:
+        return await service.label(request, store.get(model))
+
     @app.get("/models", **descriptions.models(store))
     async def models() -> Response:
         found = [store.get(name).description for name in store.names()]
@@ -211,14 +223,6 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
     @app.get("/models/{model}", **descriptions.model(store))
     async def model(model: str) -> Response:
         return Response(orjson.dumps(store.get(model).description), media_type="application/json")
-
-    @app.post("/label", **label)
-    async def label_by_first(request: Request) -> Response:
-        return await service.label(request, store.get())
-
-    @app.post("/models/{model}/label", **label)
-    async def label_by(request: Request, model: str) -> Response:
-        return await service.label(request, store.get(model))
 
     @app.post("/stream", **stream)
     async def stream_by_first(request: Request) -> Response:

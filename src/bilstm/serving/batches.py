@@ -17,9 +17,9 @@ from bilstm.ragged import Ragged, offsets_of
 from bilstm.tasks import Outputs
 
 # In multiply-adds, of which a core does some ten milliards a second.
-INLINE = 1 << 24  # up to here, computing takes less time than handing it to a thread is worth
-BATCH = 1 << 29  # of a batch at most
-LONG = 1 << 27  # from here on, a request has a lane of its own
+AT_ONCE = 1 << 24  # up to here, waiting for others, or for a thread, takes as long as computing
+BATCH = 1 << 32  # of a batch at most
+LONG = 1 << 30  # from here on, a request has a lane of its own
 
 
 class Batcher:
@@ -34,17 +34,18 @@ class Batcher:
     def __init__(
         self, model: TrainedModel, wait: float = 0.0, notify: Callable[[int], object] = lambda requests: None
     ) -> None:
+        self._model, self._notify, self._waits = model, notify, wait > 0
         self._work = max(1, model.network.count_params())  # multiply-adds of a step, about
         self._short = _Lane(model, self._work, wait, notify)
         self._long = _Lane(model, self._work, 0.0, notify)
 
     async def outputs(self, values: Ragged) -> Outputs:
         """What `TrainedModel.outputs` returns for encoded sequences, to the last bit."""
-        lane = self._long if self.is_long(values.total_steps) else self._short
-        return await lane.outputs(values)
-
-    def is_long(self, steps: int) -> bool:
-        return steps * self._work >= LONG
+        work = values.total_steps * self._work
+        if work <= AT_ONCE and not self._waits:
+            self._notify(1)
+            return self._model.outputs(values)
+        return await (self._long if work >= LONG else self._short).outputs(values)
 
 
 class _Lane:
@@ -90,7 +91,7 @@ class _Lane:
     async def _compute(self, batch: list[tuple[Ragged, asyncio.Future[Outputs]]]) -> None:
         values = _joined([each for each, _ in batch])
         try:
-            if values.total_steps * self._work <= INLINE:
+            if values.total_steps * self._work <= AT_ONCE:
                 outputs = self._model.outputs(values)
             else:
                 outputs = await asyncio.to_thread(self._model.outputs, values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import time
@@ -67,8 +66,8 @@ class Guard:
 
     def _note(self, scope: Message, answer: dict[str, int], seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(route, str(answer["status"])).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
+        self._metrics.of("requests", route, str(answer["status"])).inc()
+        self._metrics.of("seconds", route).observe(seconds)
         if self._settings.log:
             fields = {"method": scope["method"] if route != "other" else "other", "route": route}
             fields |= scope.get("bilstm", {})
@@ -84,7 +83,7 @@ async def _refuse(send: Send) -> None:
 
 
 class Places:
-    """Room for so many requests at a time: a context for each.
+    """Room for a number of requests at a time: a context for each.
 
     Raises:
         Refusal: there is none left.
@@ -104,28 +103,26 @@ class Places:
         self._metrics.open.dec()
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
     """The body of a request.
 
+    Args:
+        most: bytes that it may have.
+
     Raises:
-        Refusal: it is too large, compressed, or does not come in time.
+        Refusal: it is too large, or compressed.
     """
-    most = settings.max_body
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise _too_large(most)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal(415, "compressed bodies are not read: send it as it is")
     chunks, size = [], 0
-    try:
-        async with asyncio.timeout(settings.timeout):
-            async for chunk in request.stream():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > most:
-                    raise _too_large(most)
-    except TimeoutError:
-        raise Refusal(408, f"the body did not come within {settings.timeout:g} s", {"Connection": "close"}) from None
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > most:
+            raise _too_large(most)
     return b"".join(chunks)
 
 

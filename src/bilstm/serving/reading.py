@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from bilstm.data.dataset import Dataset
-from bilstm.data.reading import json_constant
+from bilstm.data.jsontext import json_constant
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.model import TrainedModel
 from bilstm.model.lines import Line, LineReader, order_columns
@@ -89,9 +89,8 @@ def read_question(model: TrainedModel, asked: Any, most_steps: int) -> Question:
         UserError: it is not such an object, or a cell is not what the model expects; the message says where.
         Refusal: there are too many steps.
     """
-    example = example_of(model)
     if not isinstance(asked, dict):
-        raise UserError(f"the body is not a JSON object such as {example}")
+        raise UserError(f"the body is not a JSON object such as {example_of(model)}")
     for name in asked:
         if name not in FORMS and name not in OPTIONS:
             raise UserError(
@@ -100,7 +99,7 @@ def read_question(model: TrainedModel, asked: Any, most_steps: int) -> Question:
     forms = [name for name in FORMS if name in asked]
     if len(forms) != 1:
         problem = f"{' and '.join(forms)} are both there" if forms else "there is no sequence"
-        raise UserError(f"{problem}: give one of {', '.join(FORMS)}, as in {example}")
+        raise UserError(f"{problem}: give one of {', '.join(FORMS)}, as in {example_of(model)}")
     options = _options(model, asked)
     given = asked[forms[0]]
     sequences, keys = _divided(model, forms[0], given)
@@ -143,6 +142,8 @@ def example_body(model: TrainedModel) -> dict[str, Any]:
 
 
 def _options(model: TrainedModel, asked: Mapping[str, Any]) -> PredictionOptions:
+    if len(asked) == 1:  # there are none
+        return PredictionOptions()
     for name, kind in OPTIONS.items():
         value = asked.get(name)
         if name in asked and type(value) is not kind:
@@ -204,7 +205,7 @@ def _cells(model: TrainedModel, name: str, sequence: Any) -> tuple[dict[str, Any
     if isinstance(sequence, str):
         column = text_column(schema)
         steps = column.split(sequence)
-        tokens = Tokens(sequence, steps, starts_of(sequence, steps))
+        tokens = Tokens(sequence, steps, starts_of(sequence, column.tokens))
         return {column.column: sequence if schema.text is not None else steps}, tokens
     if schema.text is not None:
         raise UserError(f"{name} is not a text, which this model reads, as in {example_of(model)}")

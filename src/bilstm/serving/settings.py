@@ -1,4 +1,4 @@
-"""What a service is told when it starts."""
+"""The options of a service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Settings:
         max_body: bytes of a request, or of one line of a stream.
         max_steps: time steps of a request, or of one sequence of a stream.
         queue: requests that may be in work or waiting at a time.
-        timeout: seconds within which a request must have come, and again within which it must be answered.
+        timeout: seconds within which a request must have come and must be answered.
         batch_wait: seconds that a request may wait for others, to be computed together with them.
         api_key: what requests must name; None: anyone may ask.
         watch: seconds between looks for new model files; 0: none.

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from bilstm.data.schema import Schema
-from bilstm.data.spelling import WHOLE
 from bilstm.data.texts import TextColumn
-from bilstm.errors import UserError, listed
+from bilstm.data.tokens import token_bounds
+from bilstm.errors import UserError
 
 
 def text_column(schema: Schema) -> TextColumn:
-    """How a text is divided for a model.
-
-    A model that was trained on texts says so itself. One that was trained on words or characters in rows has a single
-    feature of text: its steps are characters where it knows nothing longer, otherwise words.
+    """How a text is divided for a model: by the rule that it keeps.
 
     Raises:
         UserError: the model does not read text.
     """
-    if schema.text is not None:
-        return schema.text
-    if schema.numeric or len(schema.features) != 1:
-        raise UserError(f"the model does not read a text, but columns: {listed(schema.features)}")
-    known = [text for column in schema.categorical for text in column.vocabulary if column.part == WHOLE]
-    return TextColumn(schema.features[0], "characters" if known and max(map(len, known)) == 1 else "words")
+    return schema.text or TextColumn(schema.token_column(), schema.token_rule)
 
 
 def reads_text(schema: Schema) -> bool:
@@ -33,10 +25,6 @@ def reads_text(schema: Schema) -> bool:
     return True
 
 
-def starts_of(text: str, tokens: list[str]) -> list[int]:
-    """Where tokens begin in the text from which they were taken, in characters from 0."""
-    starts, end = list[int](), 0
-    for token in tokens:
-        starts.append(text.index(token, end))
-        end = starts[-1] + len(token)
-    return starts
+def starts_of(text: str, rule: str) -> list[int]:
+    """Where the tokens of a text begin, in characters from 0."""
+    return [start for start, _ in token_bounds(text, rule)]

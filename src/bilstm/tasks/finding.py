@@ -92,36 +92,50 @@ def find_target(
 
 
 def find_task(
-    target: TargetTable, sequences: Sequences, kind: str | None = None, classes: Sequence[Any] | None = None
+    target: TargetTable,
+    sequences: Sequences,
+    kind: str | None = None,
+    classes: Sequence[Any] | None = None,
+    separator: str | None = None,
 ) -> tuple[Task, Truth]:
     """The task, and the true answers of the sequences.
 
     Args:
         kind: which task is meant, one of `KINDS`; None: what is certain from the table.
         classes: the labels that there are, where these are known.
+        separator: what is between labels in cells that name several, of which one is right; None: nothing.
 
     Raises:
         UserError: the columns do not fit the task, or it is not certain which one is meant.
     """
     what = kind.split("-")[1] if kind else None
+    task = _of_columns(target, what, classes, separator)
+    steps, _ = task.read(target.table)
+    _check_labelled(task, steps, target)
+    unit = find_unit(task, steps, target, sequences, kind)
+    task = dataclasses.replace(task, per_sequence=unit == "sequence")
+    if target.rows is not None:
+        return task, chosen_rows(task, steps, target.rows)
+    truth = steps[sequences.rows]
+    return task, truth if unit == "step" else answers_of_sequences(task, target.table, truth, sequences)
+
+
+def find_unit(task: Task, rows: Truth, target: TargetTable, sequences: Sequences, kind: str | None) -> str:
+    """Whether a table has answers for each "step" or for each "sequence".
+
+    Args:
+        rows: the answers in the table's rows.
+        kind: which task is meant, one of `KINDS`; None: what is certain from the table.
+
+    Raises:
+        UserError: it is not certain, or the task does not go with the table.
+    """
     unit = kind.split("-")[0] if kind else None
     if unit == "step" and target.rows is not None:
         raise UserError(f"{target.table.label} has one row for each sequence, which does not go with the task {kind!r}")
-    task = _of_columns(target, what, classes)
-    steps, _ = task.read(target.table)
-    _check_labelled(task, steps, target)
-    if target.rows is not None:
-        task = dataclasses.replace(task, per_sequence=True)
-        return task, _chosen(task, steps, target.rows)
-    truth = steps[sequences.rows]
-    if unit == "step":
-        return task, truth
-    if unit is None:
-        unit = "sequence" if _are_repeated(target) else _unit_of(task, target, truth, sequences)
-    if unit == "step":
-        return task, truth
-    task = dataclasses.replace(task, per_sequence=True)
-    return task, answers_of_sequences(task, target.table, truth, sequences)
+    if target.rows is not None or (unit is None and _are_repeated(target)):
+        return "sequence"
+    return unit or _unit_of(task, target, rows[sequences.rows], sequences)
 
 
 def read_truth(
@@ -149,7 +163,7 @@ def read_truth(
     if target.rows is not None:
         if not task.per_sequence:
             raise UserError(f"{target.table.label} has one row for each sequence, but the model labels time steps")
-        truth = _chosen(task, steps, target.rows)
+        truth = chosen_rows(task, steps, target.rows)
     else:
         truth = steps[sequences.rows]
         if task.per_sequence:
@@ -177,15 +191,17 @@ def answers_of_sequences(task: Task, table: Table, truth: Truth, sequences: Sequ
     return answers
 
 
-def _of_columns(target: TargetTable, what: str | None, classes: Sequence[Any] | None) -> Task:
+def _of_columns(target: TargetTable, what: str | None, classes: Sequence[Any] | None, separator: str | None) -> Task:
     """The task of predicting these columns for each time step."""
     table, columns = target.table, target.columns
     for name in columns:
         table.require(name, "a target" if len(columns) > 1 else "the label")
         if table.kinds[name] == "nested":
             raise UserError(f"column {name!r} of {table.label} holds lists or objects; a label is one value")
+    if separator is not None and (len(columns) > 1 or what not in (None, "label")):
+        raise UserError(f"label_separator is for one label for each time step, but the labels are {listed(columns)}")
     if what is None:
-        what = _what(table, columns)
+        what = "label" if separator is not None else _what(table, columns)
     if what == "labels":
         if len(columns) < 2:
             raise UserError("several labels need several columns of 0 and 1: name them all with --label a,b,c")
@@ -194,7 +210,7 @@ def _of_columns(target: TargetTable, what: str | None, classes: Sequence[Any] | 
         return QuantityTask(columns, False, (0.0,) * len(columns), (1.0,) * len(columns))
     if len(columns) > 1:
         raise UserError(f"{listed(columns)}: one label is one column; several columns of 0 and 1 are several labels")
-    return LabelTask.find(table, columns[0], False, classes)
+    return LabelTask.find(table, columns[0], False, classes, separator)
 
 
 def _what(table: Table, columns: Sequence[str]) -> str:
@@ -297,7 +313,7 @@ def _not_constant(
     )
 
 
-def _chosen(task: Task, values: Truth, rows: IndexArray) -> Truth:
+def chosen_rows(task: Task, values: Truth, rows: IndexArray) -> Truth:
     """The rows of a table of labels that belong to sequences; unlabelled where a sequence has none."""
     chosen: Truth = values[np.maximum(rows, 0)].copy()
     chosen[rows < 0] = -1 if task.what == "label" else np.nan

@@ -38,6 +38,20 @@ def label_text(text: str | None, missing: frozenset[str] = MISSING_LABELS) -> st
     return None if text in missing else text
 
 
+def possible_labels(text: str | None, missing: frozenset[str], separator: str | None) -> list[str]:
+    """The labels that a cell names, each once, of which one is right; none where it is a missing value."""
+    label = label_text(text, missing)
+    if label is None or separator is None:
+        return [] if label is None else [label]
+    parts = (label_text(part, missing) for part in label.split(separator))
+    return list(dict.fromkeys(part for part in parts if part is not None))
+
+
+def _are_numbers(texts: Iterable[str]) -> bool:
+    """Whether all labels are whole numbers."""
+    return all(re.fullmatch(r"-?[0-9]{1,18}([.]0+)?", text) for text in texts)
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelTask(Task):
     """One label for each time step or sequence, learned by cross-entropy or, for steps, by the likelihood of a `CRF`.
@@ -52,6 +66,8 @@ class LabelTask(Task):
         scheme: the scheme of the labels, one of `bilstm.metrics.schemes.SCHEMES`, whose forbidden transitions are never
             predicted then; None: all transitions are possible.
         train_scheme: the scheme of the tags that the network learns instead of the labels; None: it learns these.
+        separator: what is between labels in cells that name several, of which one is right, such as `A|B`. Only a CRF
+            learns from these; as an answer to compare with they are unlabelled. None: each cell is one label.
     """
 
     what: ClassVar[str] = "label"
@@ -60,13 +76,32 @@ class LabelTask(Task):
     output: str = "softmax"
     scheme: str | None = None
     train_scheme: str | None = None
+    separator: str | None = None
 
     @classmethod
-    def find(cls, table: Table, column: str, per_sequence: bool, classes: Iterable[Any] | None = None) -> Self:
+    def named(cls, column: str, labels: Sequence[str]) -> Self:
+        """The task of predicting one of these labels for each time step, in a column that need not exist."""
+        texts = list(labels)
+        if {text.lower() for text in texts} == {"false", "true"}:
+            return cls((column,), False, ("false", "true"), "boolean")
+        numbers = _are_numbers(texts)
+        classes = sorted({whole_number(text) for text in texts}, key=int) if numbers else sorted(texts)
+        return cls((column,), False, tuple(classes), "integer" if numbers else "text")
+
+    @classmethod
+    def find(
+        cls,
+        table: Table,
+        column: str,
+        per_sequence: bool,
+        classes: Iterable[Any] | None = None,
+        separator: str | None = None,
+    ) -> Self:
         """The task of predicting a column's labels.
 
         Args:
             classes: all labels that there are; None: those of the column.
+            separator: what is between labels in cells that name several; None: each cell is one label.
 
         Raises:
             UserError: there are fewer than two, or so many that they are not classes.
@@ -79,10 +114,10 @@ class LabelTask(Task):
             known = read_cells(list(classes))
             kind, typed, cells = known.kind, True, known.texts()
         missing = table.missing_labels
-        texts = list(dict.fromkeys(text for cell in cells if (text := label_text(cell, missing)) is not None))
+        texts = list(dict.fromkeys(text for cell in cells for text in possible_labels(cell, missing, separator)))
         if not typed and {text.lower() for text in texts} == {"false", "true"}:
             kind, texts = "boolean", ["false", "true"]
-        numbers = all(re.fullmatch(r"-?[0-9]{1,18}([.]0+)?", text) for text in texts)
+        numbers = _are_numbers(texts)
         if numbers:
             texts = sorted({whole_number(text) for text in texts}, key=int)
         if len(texts) < 2:
@@ -98,7 +133,8 @@ class LabelTask(Task):
             )
         strings = kind == "text" and typed
         type_ = "boolean" if kind == "boolean" else "integer" if numbers and not strings else "text"
-        return cls((column,), per_sequence, tuple(texts if numbers else sorted(texts)), type_)
+        classes = tuple(texts if numbers else sorted(texts))
+        return cls((column,), per_sequence, classes, type_, separator=separator)
 
     @property
     def outputs(self) -> int:
@@ -124,7 +160,7 @@ class LabelTask(Task):
         """The labels that the network has outputs for."""
         return self.learned_tags.names if self.learned_tags else self.classes
 
-    @property
+    @cached_property
     def spans(self) -> bool:
         """Whether the labels mark spans: tags such as B-X, I-X and O."""
         return not self.per_sequence and is_bio(self.classes)
@@ -132,7 +168,7 @@ class LabelTask(Task):
     def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         (name,) = self.columns
         codes: npt.NDArray[np.int32] = scratch.empty(table.rows, np.int32)
-        known = _Codes(self.classes, table.missing_labels, ignore_case=self.type == "boolean")
+        known = _Codes(self.classes, table.missing_labels, ignore_case=self.type == "boolean", separator=self.separator)
         counts, rows = np.zeros(0, np.int64), dict[str, int]()
         for start, stop in table.blocks():
             texts = table.texts(name, start, stop)
@@ -209,6 +245,7 @@ class LabelTask(Task):
             "type": self.type,
             **({} if self.output == "softmax" else {"output": self.output, "scheme": self.scheme}),
             **({} if self.train_scheme is None else {"scheme": self.scheme, "train_scheme": self.train_scheme}),
+            **({} if self.separator is None else {"separator": self.separator}),
         }
 
     @classmethod
@@ -227,7 +264,8 @@ class LabelTask(Task):
             or not follows_scheme(classes, scheme)
         ):
             raise field.wrong("train_scheme")
-        task = cls(columns, per_sequence, classes, type_, output or "softmax", scheme, learned)
+        separator = None if field.get("separator") is None else field.text("separator")
+        task = cls(columns, per_sequence, classes, type_, output or "softmax", scheme, learned, separator)
         if len(task.classes) < 2 or len(columns) != 1:
             raise field.wrong("classes")
         if task.type not in _TYPES or (task.type == "boolean" and task.classes != ("false", "true")):
@@ -238,15 +276,19 @@ class LabelTask(Task):
 
 
 class _Codes(dict[Any, int]):
-    """Cells -> codes: -1 where there is no label, unseen labels after the classes; each cell is looked up once."""
+    """Cells -> codes: -1 where there is no label or several are possible, unseen labels after the classes; each cell is
+    looked up once."""
 
-    def __init__(self, classes: Sequence[str], missing: frozenset[str], *, ignore_case: bool) -> None:
+    def __init__(
+        self, classes: Sequence[str], missing: frozenset[str], *, ignore_case: bool, separator: str | None
+    ) -> None:
         self._lookup, self._classes, self._ignore_case = Lookup(classes), len(classes), ignore_case
-        self._missing = missing
+        self._missing, self._separator = missing, separator
         self.unseen: dict[str, int] = {}
 
     def __missing__(self, cell: Any) -> int:
-        text = label_text(cell, self._missing)
+        labels = possible_labels(cell, self._missing, self._separator)
+        text = labels[0] if len(labels) == 1 else None
         if text is not None and self._ignore_case:
             text = text.lower()
         code = -1 if text is None else self._lookup(text)

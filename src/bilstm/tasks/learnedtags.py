@@ -69,6 +69,11 @@ class LearnedTags:
         number = {name: code for code, name in enumerate(self.names)}
         return np.array([*(number.get(name, -1) for name in names), -1], np.int32)[codes]
 
+    def restore_labels(self, labels: Labels, offsets: IndexArray) -> npt.NDArray[np.int32]:
+        """(steps,) numbers of `names` as those of the tags of the data; -1, where there is none, stays -1."""
+        codes, names = convert_labels(labels, offsets, self.names, self._scheme)
+        return np.array([*(self._known(name) for name in names), -1], np.int32)[codes]
+
     def restore(self, outputs: Outputs, offsets: IndexArray) -> Outputs:
         """Outputs for `names` as outputs for the tags of the data.
 
@@ -76,8 +81,7 @@ class LearnedTags:
         on the step before or after, it is as predicted there.
         """
         learned = outputs.labels
-        codes, names = convert_labels(learned, offsets, self.names, self._scheme)
-        path = np.array([self._known(name) for name in names], np.int32)[codes]
+        path = self.restore_labels(learned, offsets)
         values = np.zeros((len(outputs), len(self._classes)), np.float32)
         for column, (role, type_) in zip(outputs.values.T, self._roles, strict=True):
             # One addition after the other: a product of matrices may depend on the rows next to it.

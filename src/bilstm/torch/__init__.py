@@ -10,18 +10,24 @@ try:
 except ImportError as error:
     raise ImportError("bilstm.torch needs PyTorch: pip install 'bilstm[torch]'") from error
 
+from bilstm.torch.accelerating import Accelerated, accelerate
 from bilstm.torch.bidirectional import Bidirectional, TimeDistributed
 from bilstm.torch.crf import CRF
 from bilstm.torch.network import SequenceNetwork, from_torch, to_torch
 from bilstm.torch.recurrent import GRU, LSTM
+from bilstm.torch.statedict import from_state_dict, guess_layers
 
 __all__ = [
     "CRF",
     "GRU",
     "LSTM",
+    "Accelerated",
     "Bidirectional",
     "SequenceNetwork",
     "TimeDistributed",
+    "accelerate",
+    "from_state_dict",
     "from_torch",
+    "guess_layers",
     "to_torch",
 ]

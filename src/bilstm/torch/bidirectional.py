@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,9 +14,13 @@ from bilstm.arguments import check_choice
 from bilstm.engine import plans
 from bilstm.engine.plans import MERGES
 from bilstm.ragged import IndexArray
+from bilstm.torch.arrangement import Direction
+from bilstm.torch.compiling import outside_graphs
+from bilstm.torch.forms import Rows, rows_of_parts
+from bilstm.torch.indices import last_rows, reversed_rows
 from bilstm.torch.recurrent import OnEngine, output_of_rows
-from bilstm.torch.running import Direction, Engine, run
-from bilstm.torch.sequences import Rows, last_rows, reversed_rows, rows_of_any
+from bilstm.torch.running import Engine, run
+from bilstm.torch.sequences import rows_of_any
 
 
 class Bidirectional(nn.Module):
@@ -83,7 +88,7 @@ class Bidirectional(nn.Module):
     def extra_repr(self) -> str:
         return f"merge_mode={self.merge_mode!r}, return_sequences={self.return_sequences}"
 
-    @torch.compiler.disable
+    @outside_graphs
     def forward(self, input: Any, lengths: Any = None, mask: Any = None) -> Any:
         """The merged outputs, or two outputs if merge_mode is None.
 
@@ -102,19 +107,22 @@ class Bidirectional(nn.Module):
             ValueError: shapes contradict each other, or a sequence has no real step.
         """
         rows = rows_of_any("Bidirectional", input, batch_first=self.batch_first, lengths=lengths, mask=mask)
-        merged = self.of_rows(rows.values, rows.offsets)
-        shaped = rows.shaped_like_input if self.return_sequences else rows.by_sequence
+        merged = self._on_engine(rows)
+        shaped = rows.form.wrap if self.return_sequences else rows.by_sequence
+        if merged is None:
+            merged = self._by_modules(rows.values, rows.offsets)
+            shaped = rows.shaped_like_input if self.return_sequences else rows.by_sequence
         return tuple(map(shaped, merged)) if isinstance(merged, tuple) else shaped(merged)
 
     def of_rows(self, values: Tensor, offsets: IndexArray) -> Any:
         """(total_steps, outputs), or (sequences, outputs), for the (total_steps, features) of sequences; two if
         merge_mode is None.
         """
-        if self._runs_on_engine(values):
-            try:
-                return self._split(_on_engine(self, values, offsets))
-            except NotImplementedError:
-                pass
+        merged = self._on_engine(rows_of_parts(values, offsets))
+        return self._by_modules(values, offsets) if merged is None else merged
+
+    def _by_modules(self, values: Tensor, offsets: IndexArray) -> Any:
+        """One direction after the other."""
         forward = output_of_rows(self.forward_layer, values, offsets, batch_first=self.batch_first)
         reverse = reversed_rows(values, offsets)
         backward = output_of_rows(self.backward_layer, reverse, offsets, batch_first=self.batch_first)
@@ -124,32 +132,26 @@ class Bidirectional(nn.Module):
             forward, backward = last_rows(forward, offsets), last_rows(backward, offsets)
         return _merged(forward, backward, self.merge_mode)
 
-    def _runs_on_engine(self, values: Tensor) -> bool:
+    def _on_engine(self, rows: Rows) -> Any:
+        """Both directions at once, in the form of the rows' data; None where the engine does not compute them."""
         both = self.forward_layer, self.backward_layer
-        return all(
-            isinstance(each, OnEngine)
-            and each.num_layers == 1
-            and values.dim() == 2
-            and values.shape[1] == each.input_size
-            and each.runs_here(values)
-            for each in both
-        )
-
-    def _split(self, merged: Tensor) -> Any:
-        sizes = [self.forward_layer.hidden_size, self.backward_layer.hidden_size]
-        return tuple(merged.split(sizes, dim=1)) if self.merge_mode is None else merged
-
-
-def _on_engine(layer: Bidirectional, values: Tensor, offsets: IndexArray) -> Tensor:
-    """Both directions at once. NotImplementedError: the engine does not take such values."""
-    both = layer.forward_layer, layer.backward_layer
-    key = *((each.mode, each.input_size, each.hidden_size) for each in both), layer.merge_mode, layer.return_sequences
-    if layer._engine is None or layer._engine.key != key:  # the user may have changed the layer
-        layer._engine = _engine_of(both, layer.merge_mode or "concat", layer.return_sequences, key)
-    for each in both:
-        each._update_flat_weights()
-    weights = [weight for each in both for weight in each.weights_and_biases()]
-    return run(layer._engine, values, offsets, None, weights, dropping=False)[0]
+        features, data = rows.data.shape[-1], rows.data
+        for each in both:
+            if not isinstance(each, OnEngine) or each.num_layers != 1 or each.input_size != features:
+                return None
+            each.update_weights()
+            if not each.runs_here(data):
+                return None
+        key = *((each.mode, each.hidden_size) for each in both), features, self.merge_mode, self.return_sequences
+        if self._engine is None or self._engine.key != key:  # the user may have changed the layer
+            self._engine = _engine_of(both, self.merge_mode or "concat", self.return_sequences, key)
+        weights = [weight for each in both for weight in each.weights_and_biases()]
+        try:
+            (merged,) = run(self._engine, rows, (), weights)
+        except NotImplementedError:
+            return None
+        sizes = [each.hidden_size for each in both]
+        return tuple(merged.split(sizes, dim=-1)) if self.merge_mode is None else merged
 
 
 def _engine_of(both: tuple[Any, Any], merge_mode: str, return_sequences: bool, key: Any) -> Engine:
@@ -158,19 +160,17 @@ def _engine_of(both: tuple[Any, Any], merge_mode: str, return_sequences: bool, k
     kinds = [nn.LSTM if direction.mode == "LSTM" else nn.GRU for direction in directions]
     features = both[0].input_size
 
-    def reference(
-        values: Tensor, offsets: IndexArray, states: Tensor | None, weights: list[Tensor]
-    ) -> tuple[Tensor, None]:
-        outputs = []
+    def reference(rows: Rows, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor]:
+        values, offsets, outputs = rows.values, rows.offsets, []
         for i, (kind, direction) in enumerate(zip(kinds, directions, strict=True)):
             module = kind(features, direction.units, batch_first=True)
             own = dict(zip(module._all_weights[0], weights[4 * i : 4 * i + 4], strict=True))
-            rows = reversed_rows(values, offsets) if i else values
-            output = output_of_rows(module, rows, offsets, own)
+            output = output_of_rows(module, reversed_rows(values, offsets) if i else values, offsets, own)
             if not return_sequences:
                 output = last_rows(output, offsets)
             outputs.append(reversed_rows(output, offsets) if i and return_sequences else output)
-        return _merged(outputs[0], outputs[1], merge_mode), None
+        merged: Tensor = _merged(outputs[0], outputs[1], merge_mode)
+        return (rows.form.shaped(merged) if return_sequences else merged,)
 
     plan = [plans.recurrent(0, ways, merge_mode, return_sequences)]
     return Engine(plan, features, directions, reference, key=key)
@@ -187,7 +187,7 @@ def _merged(forward: Tensor, backward: Tensor, merge_mode: str | None) -> Any:
 
 
 class TimeDistributed(nn.Module):
-    """Applies a module to each time step separately, in one batch of all real steps.
+    """Applies a module to each time step alone, in one batch of all real steps.
 
     That matters for modules in which steps meet, such as `torch.nn.BatchNorm1d`, and for those that take images or
     other steps of several dimensions; a `torch.nn.Linear` alone does the same.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bilstm.ragged import IndexArray
-from bilstm.torch.sequences import padded, unpadded
+from bilstm.torch.indices import as_index, padded, unpadded
 
 
 class Weights(NamedTuple):
@@ -63,12 +63,12 @@ def log_likelihoods(weights: Weights, scores: Tensor, offsets: IndexArray, label
         labels: (total_steps,) int64.
     """
     known = scores.gather(1, labels.unsqueeze(1)).squeeze(1)
-    starts, ends = (torch.from_numpy(at).to(labels.device) for at in (offsets[:-1], offsets[1:] - 1))
+    starts, ends = (as_index(at, labels) for at in (offsets[:-1], offsets[1:] - 1))
     inner = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
     inner[starts] = False
     before = torch.cat([labels[:1], labels[:-1]])
     steps = torch.where(inner, weights.transitions[before, labels], weights.start[labels]) + known
-    lengths = torch.from_numpy(np.diff(offsets)).to(labels.device)
+    lengths = as_index(np.diff(offsets), labels)
     sequence = torch.repeat_interleave(torch.arange(len(lengths), device=labels.device), lengths)
     paths = torch.zeros(len(lengths), dtype=steps.dtype, device=steps.device).index_add(0, sequence, steps)
     return paths + weights.end[labels[ends]] - totals(weights, scores, offsets)
@@ -115,6 +115,6 @@ def paths(weights: Weights, scores: Tensor, offsets: IndexArray) -> Tensor:
 def _by_step(scores: Tensor, offsets: IndexArray) -> tuple[Tensor, Tensor]:
     """(steps, sequences, labels) and (steps, sequences, 1) whether a sequence has such a step."""
     steps = padded(scores, offsets).transpose(0, 1)
-    lengths = torch.from_numpy(np.diff(offsets)).to(scores.device)
+    lengths = as_index(np.diff(offsets), scores)
     within = torch.arange(len(steps), device=scores.device).unsqueeze(1) < lengths
     return steps, within.unsqueeze(2)

@@ -17,8 +17,10 @@ from bilstm.engine.network import Network
 from bilstm.engine.plans import Targets
 from bilstm.ragged import FloatArray, IndexArray, Ragged
 from bilstm.torch import chain
+from bilstm.torch.compiling import outside_graphs, to_numpy
+from bilstm.torch.forms import Rows
 from bilstm.torch.running import array_of, engine_takes
-from bilstm.torch.sequences import Rows, rows_of_any
+from bilstm.torch.sequences import rows_of_any
 
 _REDUCTIONS = ("none", "sum", "mean", "token_mean")
 
@@ -79,7 +81,7 @@ class CRF(nn.Module):
         forbidden = "" if self.forbidden is None else f", {int(self.forbidden.sum()):,} transitions forbidden"
         return f"{type(self).__name__}(num_tags={self.num_tags}{forbidden})"
 
-    @torch.compiler.disable
+    @outside_graphs
     def forward(self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, reduction: str = "sum") -> Tensor:
         """The logarithm of the probability of sequences of tags: the loss is minus that.
 
@@ -114,7 +116,7 @@ class CRF(nn.Module):
             return likelihoods.mean()
         return likelihoods.sum() if reduction == "sum" else likelihoods.sum() / len(labels)
 
-    @torch.compiler.disable
+    @outside_graphs
     def decode(self, emissions: Tensor, mask: Tensor | None = None) -> list[list[int]]:
         """The likeliest tags of each sequence as a whole, by Viterbi's algorithm.
 
@@ -132,7 +134,7 @@ class CRF(nn.Module):
         found = self._paths(rows.values.detach(), rows.offsets)
         return [part.tolist() for part in np.split(found, rows.offsets[1:-1])]
 
-    @torch.compiler.disable
+    @outside_graphs
     def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """The probability of each tag at each step, given the whole sequence; pytorch-crf has no such method.
 
@@ -183,7 +185,7 @@ class CRF(nn.Module):
     def _check_labels(self, labels: Tensor, offsets: IndexArray) -> None:
         if labels.is_floating_point() or labels.is_complex():
             raise ValueError(f"CRF: tags must be whole numbers, not {labels.dtype}")
-        array = labels.cpu().numpy()
+        array = to_numpy(labels)
         wrong = (array < 0) | (array >= self.num_tags)
         at, what = int(wrong.argmax()), f"the tags are 0 to {self.num_tags - 1}"
         if not wrong.any() and self.forbidden is not None:

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from bilstm import layers as keras
 from bilstm.layers import Layer
-from bilstm.ragged import FloatArray, IndexArray, offsets_of
-from bilstm.torch import recurrent
+from bilstm.ragged import FloatArray, IndexArray, Ragged, offsets_of
 from bilstm.torch.bidirectional import Bidirectional
+from bilstm.torch.cells import arrays_of_cell, cell_of, set_cell
+from bilstm.torch.compiling import outside_graphs
 from bilstm.torch.crf import CRF
+from bilstm.torch.indices import last_rows, padded, reversed_rows, unpadded
 from bilstm.torch.recurrent import output_of_rows
-from bilstm.torch.sequences import last_rows, padded, reversed_rows, unpadded
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda x: x,
@@ -72,17 +73,55 @@ class Embedding(nn.Embedding):
 class ColumnEmbedding(nn.Module):
     def __init__(self, features: int, layer: keras.ColumnEmbedding) -> None:
         super().__init__()
-        self.numeric = layer.numeric
+        self.numeric, self.unknown_rate = layer.numeric, layer.unknown_rate
         pairs = zip(layer.vocabularies, layer.dimensions, strict=True)
         self.tables = nn.ModuleList(nn.Embedding(size, dimensions) for size, dimensions in pairs)
+        for table, frozen in zip(self.tables, layer.frozen, strict=True):
+            table.weight.requires_grad_(not frozen)
 
     def forward(self, input: Tensor) -> Tensor:
-        columns = input[:, self.numeric :].long()
-        embedded = [table(columns[:, i]) for i, table in enumerate(self.tables)]
+        embedded = []
+        for i, (table, rate) in enumerate(zip(self.tables, self.unknown_rate, strict=True)):
+            column = input[:, self.numeric + i].long()
+            if self.training and rate:
+                column = column.masked_fill(torch.rand(len(column), device=column.device) < rate, 0)
+            embedded.append(table(column))
         return torch.cat([input[:, : self.numeric].to(embedded[0].dtype), *embedded], dim=1)
 
     def arrays(self) -> list[Tensor]:
         return [table.weight for table in self.tables]
+
+
+class WordEncoder(nn.Module):
+    def __init__(self, features: int, layer: keras.WordEncoder) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(module_of(inner, width) for inner, width in layer._inputs())
+
+    def forward(self, input: Tensor, words: Ragged) -> Tensor:
+        """Each word once, however often it occurs."""
+        found, positions = input[:, -1].long().unique(return_inverse=True)
+        if len(found) and (int(found[0]) < 0 or int(found[-1]) >= len(words)):
+            raise ValueError(f"a step refers to word {int(found[-1])}, but there are {len(words)} words")
+        own = words[found.cpu().numpy()]
+        values: Any = torch.from_numpy(own.values).to(input.device)
+        begins: Offsets = own.offsets
+        for layer in self.layers:
+            values, begins = applied(layer, values, begins)
+        return torch.cat([values[positions], input[:, :-1].to(values.dtype)], dim=1)
+
+    def arrays(self) -> list[Tensor]:
+        return [array for layer in self.layers for array in getattr(layer, "arrays", list)()]
+
+
+def applied(layer: nn.Module, values: Any, begins: Offsets) -> tuple[Any, Offsets]:
+    """A layer's output rows, and where sequences begin in them."""
+    return _to_sequences(layer, values, begins) if isinstance(layer, OfSequences) else (layer(values), begins)
+
+
+@outside_graphs  # NumPy, and the engine
+def _to_sequences(layer: OfSequences, values: Any, begins: Offsets) -> tuple[Any, Offsets]:
+    result: tuple[Any, Offsets] = layer(values, begins)
+    return result
 
 
 class BatchNormalization(nn.Module):
@@ -149,7 +188,7 @@ class Convolution(OfSequences):
 class Recurrent(OfSequences):
     def __init__(self, features: int, layer: keras.Recurrent) -> None:
         super().__init__()
-        self.cell = _cell(features, layer)
+        self.cell = cell_of(features, layer)
         self.backwards, self.return_sequences = layer.go_backwards, layer.return_sequences
 
     def forward(self, rows: Tensor, offsets: IndexArray) -> tuple[Tensor, Offsets]:
@@ -157,16 +196,16 @@ class Recurrent(OfSequences):
         return (rows, offsets) if self.return_sequences else (last_rows(rows, offsets), None)
 
     def arrays(self) -> list[Tensor]:
-        return _arrays_of_cell(self.cell)
+        return arrays_of_cell(self.cell)
 
 
 class BothDirections(OfSequences):
     def __init__(self, features: int, layer: keras.Bidirectional) -> None:
         super().__init__()
         self.both = Bidirectional(
-            _cell(features, layer.forward),
+            cell_of(features, layer.forward),
             layer.merge_mode,
-            _cell(features, layer.backward),
+            cell_of(features, layer.backward),
             layer.forward.return_sequences,
         )
         self.backwards = layer.forward.go_backwards  # as the rows that result then are, too
@@ -176,7 +215,7 @@ class BothDirections(OfSequences):
         return output, offsets if self.both.return_sequences else None
 
     def arrays(self) -> list[Tensor]:
-        return [*_arrays_of_cell(self.both.forward_layer), *_arrays_of_cell(self.both.backward_layer)]
+        return [*arrays_of_cell(self.both.forward_layer), *arrays_of_cell(self.both.backward_layer)]
 
 
 class Reverse(OfSequences):
@@ -272,64 +311,6 @@ def _within(offsets: IndexArray, like: Tensor) -> Tensor:
     return torch.from_numpy(np.arange(lengths.max()) < lengths[:, np.newaxis]).to(like.device)
 
 
-# --- Cells ------------------------------------------------------------------------------------------------------------
-
-
-def _cell(features: int, layer: keras.Recurrent) -> nn.RNNBase:
-    options = {"bias": layer.use_bias, "batch_first": True}
-    if isinstance(layer, keras.SimpleRNN):
-        cell = nn.RNN(features, layer.units, nonlinearity=layer.activation, **options)
-    elif layer.recurrent_activation != "sigmoid":
-        raise ValueError(f"PyTorch's gates have no recurrent_activation {layer.recurrent_activation!r}")
-    elif isinstance(layer, keras.LSTM):
-        cell = recurrent.LSTM(features, layer.units, **options)
-    elif isinstance(layer, keras.GRU) and layer.reset_after:
-        cell = recurrent.GRU(features, layer.units, **options)
-    else:
-        raise ValueError("PyTorch's GRU applies the reset gate after the recurrent product: reset_after=True")
-    if layer.use_bias and not isinstance(layer, keras.GRU):
-        # PyTorch adds two biases. With both learned, an optimizer such as Adam would move their sum twice as far.
-        cell.bias_hh_l0.requires_grad_(False).zero_()
-    return cell
-
-
-def _arrays_of_cell(cell: nn.RNNBase) -> list[Tensor]:
-    """A recurrent module's weights as Keras has them; a GRU's gates are r, z, n in PyTorch and z, r, h in Keras."""
-    gru = cell.mode == "GRU"
-
-    def ordered(weight: Tensor) -> Tensor:
-        if not gru:
-            return weight
-        r, z, n = weight.chunk(3)
-        return torch.cat([z, r, n])
-
-    arrays = [ordered(cell.weight_ih_l0).T, ordered(cell.weight_hh_l0).T]
-    if not cell.bias:
-        return arrays
-    both = ordered(cell.bias_ih_l0), ordered(cell.bias_hh_l0)
-    return [*arrays, torch.stack(both) if gru else both[0] + both[1]]
-
-
-def _set_cell(cell: nn.RNNBase, arrays: Sequence[Tensor]) -> None:
-    """The reverse of `_arrays_of_cell`."""
-    gru = cell.mode == "GRU"
-
-    def ordered(weight: Tensor) -> Tensor:
-        if not gru:
-            return weight
-        z, r, h = weight.chunk(3)
-        return torch.cat([r, z, h])
-
-    cell.weight_ih_l0.copy_(ordered(arrays[0].T))
-    cell.weight_hh_l0.copy_(ordered(arrays[1].T))
-    if cell.bias and gru:
-        cell.bias_ih_l0.copy_(ordered(arrays[2][0]))
-        cell.bias_hh_l0.copy_(ordered(arrays[2][1]))
-    elif cell.bias:
-        cell.bias_ih_l0.copy_(arrays[2])
-        cell.bias_hh_l0.zero_()
-
-
 # --- From layers to modules and back ----------------------------------------------------------------------------------
 
 _MODULES: dict[type[Layer], Callable[[int, Any], nn.Module]] = {
@@ -339,6 +320,7 @@ _MODULES: dict[type[Layer], Callable[[int, Any], nn.Module]] = {
     keras.Dense: Dense,
     keras.Embedding: Embedding,
     keras.ColumnEmbedding: ColumnEmbedding,
+    keras.WordEncoder: WordEncoder,
     keras.Conv1D: Convolution,
     keras.BatchNormalization: BatchNormalization,
     keras.Dropout: lambda features, layer: nn.Dropout(layer.rate),
@@ -379,11 +361,16 @@ def set_arrays(module: nn.Module, arrays: Sequence[FloatArray]) -> None:
     given = [torch.from_numpy(array.copy()) for array in arrays]
     with torch.no_grad():
         if isinstance(module, Recurrent):
-            _set_cell(module.cell, given)
+            set_cell(module.cell, given)
         elif isinstance(module, BothDirections):
-            count = len(_arrays_of_cell(module.both.forward_layer))
-            _set_cell(module.both.forward_layer, given[:count])
-            _set_cell(module.both.backward_layer, given[count:])
+            count = len(arrays_of_cell(module.both.forward_layer))
+            set_cell(module.both.forward_layer, given[:count])
+            set_cell(module.both.backward_layer, given[count:])
+        elif isinstance(module, WordEncoder):
+            for layer in module.layers:
+                count = len(arrays_of(layer))
+                set_arrays(layer, arrays[:count])
+                arrays = arrays[count:]
         else:
             for own, array in zip(getattr(module, "arrays", list)(), given, strict=True):
                 own.copy_(array)  # views of the parameters

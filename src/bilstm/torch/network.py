@@ -15,8 +15,21 @@ from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
 from bilstm.models.structure import mask_value_of
 from bilstm.ragged import IndexArray, Ragged, offsets_of
-from bilstm.torch.modules import Crf, Dense, OfSequences, arrays_of, module_of, set_arrays
-from bilstm.torch.sequences import Rows, put, rows_of_any, take
+from bilstm.torch.compiling import outside_graphs
+from bilstm.torch.forms import Consecutive, Rows
+from bilstm.torch.indices import put, take
+from bilstm.torch.modules import (
+    ColumnEmbedding,
+    Crf,
+    Dense,
+    Embedding,
+    WordEncoder,
+    applied,
+    arrays_of,
+    module_of,
+    set_arrays,
+)
+from bilstm.torch.sequences import rows_of_any
 
 
 class SequenceNetwork(nn.Module):
@@ -48,7 +61,9 @@ class SequenceNetwork(nn.Module):
             self.layers.append(module)
             width = layer.output_features(width)
 
-    def forward(self, x: Any, lengths: Any = None, mask: Any = None, *, logits: bool = False) -> Any:
+    def forward(
+        self, x: Any, lengths: Any = None, mask: Any = None, *, words: Ragged | None = None, logits: bool = False
+    ) -> Any:
         """What `predict` of the network gives.
 
         Args:
@@ -56,6 +71,7 @@ class SequenceNetwork(nn.Module):
                 PackedSequence; a jagged nested tensor; a list of (steps, features) tensors; or a `bilstm.Ragged`.
             lengths: (sequences,) of padded batches, the number of real steps of each sequence, which are its first.
             mask: (sequences, steps) of padded batches, not 0 for real steps, wherever they are.
+            words: those that the last feature refers to, where a `WordEncoder` reads them; a Ragged's own if left out.
             logits: whether to return what the last layer's activation is applied to, or a CRF's scores of labels, as
                 PyTorch's losses and `CRF` take them.
 
@@ -65,52 +81,54 @@ class SequenceNetwork(nn.Module):
 
         Raises:
             TypeError: the input is of another form.
-            ValueError: shapes contradict each other, a sequence has no real step, or there are no logits.
+            ValueError: shapes contradict each other, a sequence has no real step, or there are no logits or words.
         """
         if logits and not isinstance(self.layers[-1], (Dense, Crf)):
             raise ValueError("logits: the last layer is neither Dense nor a CRF")
         rows = _rows(self, x, lengths, mask)
         values, offsets, kept = self._unmasked(rows)
         begins: IndexArray | None = offsets
-        for layer in self.layers[:-1]:
-            values, begins = _applied(layer, values, begins)
-        last = self.layers[-1]
-        if not logits:
-            values, begins = _applied(last, values, begins)
-        elif isinstance(last, Dense):
-            values = last.logits(values)
+        for layer in self.layers:
+            if isinstance(layer, WordEncoder):
+                values = _encoded(layer, values, getattr(x, "words", None) if words is None else words)
+            elif not (logits and layer is self.layers[-1]):
+                values, begins = applied(layer, values, begins)
+            elif isinstance(layer, Dense):
+                values = layer.logits(values)
         if begins is None:
             return _each(values, rows.by_sequence)
         if kept is not None:
-            values = _each(values, lambda each: put(each, kept, len(rows.values)))
+            values = _each(values, lambda each: put(each, kept, int(rows.offsets[-1])))
         return _each(values, rows.shaped_like_input)
 
-    @torch.compiler.disable
+    @outside_graphs
     def _unmasked(self, rows: Rows) -> tuple[Tensor, IndexArray, Tensor | None]:
         """The steps that are not masked, where sequences begin, and the indices of these steps; None: all."""
+        values = rows.values
         if self._mask_value is None:
-            return rows.values, rows.offsets, None
-        kept = (rows.values != self._mask_value).any(dim=1)
+            return values, rows.offsets, None
+        kept = (values != self._mask_value).any(dim=1)
         index = kept.nonzero().squeeze(1)
         offsets = offsets_of(kept.cpu().numpy())[rows.offsets]
         if not np.diff(offsets).all():
             at = int(np.diff(offsets).argmin())
             raise ValueError(f"sequence {at} has only masked steps, with the value {self._mask_value:g}: leave it out")
-        return take(rows.values, index), offsets, index
+        return take(values, index), offsets, index
 
 
-def _applied(layer: nn.Module, values: Any, begins: IndexArray | None) -> tuple[Any, IndexArray | None]:
-    if isinstance(layer, OfSequences):
-        result: tuple[Any, IndexArray | None] = layer(values, begins)
-        return result
-    return layer(values), begins
+@outside_graphs
+def _encoded(layer: WordEncoder, values: Tensor, words: Ragged | None) -> Tensor:
+    if words is None:
+        raise ValueError("the network reads words: give sequences as a Ragged that has them, or give words")
+    encoded: Tensor = layer(values, words)
+    return encoded
 
 
 def _each(values: Any, function: Any) -> Any:
     return tuple(map(function, values)) if isinstance(values, tuple) else function(values)
 
 
-@torch.compiler.disable
+@outside_graphs
 def _rows(network: SequenceNetwork, x: Any, lengths: Any, mask: Any) -> Rows:
     """Any form of a batch, of which the features are checked."""
     if isinstance(x, (Ragged, list, tuple)) and not isinstance(x, PackedSequence):
@@ -119,9 +137,8 @@ def _rows(network: SequenceNetwork, x: Any, lengths: Any, mask: Any) -> Rows:
         rows = _rows_of_list(network, x)
     else:
         rows = rows_of_any("SequenceNetwork", _with_features(network, x), batch_first=True, lengths=lengths, mask=mask)
-    if rows.values.dim() != 2 or rows.values.shape[1] != network.features:
-        found = tuple(rows.values.shape[1:])
-        raise ValueError(f"the network takes {network.features} features, the sequences have {found}")
+    if rows.data.shape[-1] != network.features:
+        raise ValueError(f"the network takes {network.features} features, the sequences have {rows.data.shape[-1]}")
     return rows
 
 
@@ -137,7 +154,9 @@ def _with_features(network: SequenceNetwork, x: Any) -> Any:
 def _rows_of_list(network: SequenceNetwork, x: Any) -> Rows:
     if isinstance(x, Ragged):
         like = next(iter(network.state_dict().values()), torch.zeros(0))
-        values = torch.from_numpy(np.require(x.values, requirements="W")).to(like.device, like.dtype)
+        indices = isinstance(network.layers[0], (Embedding, ColumnEmbedding, WordEncoder))  # which need their precision
+        values = torch.from_numpy(np.require(x.values, requirements="W"))
+        values = values.to(like.device, torch.float32 if indices else like.dtype)
         offsets = x.offsets
     else:
         parts = [each.unsqueeze(1) if each.dim() == 1 and network.features == 1 else each for each in x]
@@ -147,10 +166,10 @@ def _rows_of_list(network: SequenceNetwork, x: Any) -> Rows:
     if not len(offsets) > 1 or not np.diff(offsets).all():
         raise ValueError("there must be a sequence, and each must have a step")
 
-    def shaped(rows: Tensor) -> Any:
+    def wrap(rows: Tensor) -> Any:
         return rows if isinstance(x, Ragged) else list(rows.split(np.diff(offsets).tolist()))
 
-    return Rows(values, offsets, shaped)
+    return Rows(Consecutive(offsets, (len(values),), wrap=wrap), values)
 
 
 def to_torch(model: Any) -> SequenceNetwork:

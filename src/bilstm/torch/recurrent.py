@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,15 +13,18 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from bilstm.engine import plans
 from bilstm.ragged import IndexArray
-from bilstm.torch.running import Direction, Engine, engine_takes, run
-from bilstm.torch.sequences import Rows, padded, rows_of_nested, rows_of_packed, rows_of_padded, unpadded
+from bilstm.torch.arrangement import Direction
+from bilstm.torch.compiling import outside_graphs, recorded
+from bilstm.torch.forms import Rows, rows_of_nested, rows_of_packed, rows_of_padded
+from bilstm.torch.indices import as_index, padded, unpadded
+from bilstm.torch.running import Engine, engine_takes, run
 
 
 class OnEngine(nn.RNNBase):
     """What the drop-in layers add to PyTorch's."""
 
     _engine: Engine | None = None
-    _states: int  # that a cell has
+    _kinds: int  # of states that a cell has
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the engine's network, which is made again when it is needed."""
@@ -29,29 +33,29 @@ class OnEngine(nn.RNNBase):
         return state
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # PyTorch's name
-        self._update_flat_weights()  # which others may have been set meanwhile
-        if not self.runs_here(input, hx):
-            return self._by_pytorch(input, hx)
-        return self._forward(input, hx)
+        return super().forward(input, hx) if recorded() else self._forward(input, hx)
 
-    @torch.compiler.disable
+    @outside_graphs
     def _forward(self, input: Any, hx: Any) -> Any:
         """On the engine, or as PyTorch does it where the arguments do not fit: its errors are known."""
+        self.update_weights()
+        if not self.runs_here(input, hx):
+            return self._by_pytorch(input, hx)
         if isinstance(input, Tensor) and input.is_nested:
             rows: Rows | None = rows_of_nested(input)
         elif isinstance(input, PackedSequence):
             rows = rows_of_packed(input)
         else:
             rows = rows_of_padded(input, self.batch_first)
-        states = None if rows is None else self._first_states(rows, hx)
-        if rows is None or (hx is not None and states is None) or rows.values.shape[1] != self.input_size:
+        states: tuple[Any, ...] = hx if isinstance(hx, tuple) else () if hx is None else (hx,)
+        if rows is None or rows.data.shape[-1] != self.input_size or not self._fit(rows, states):
             return self._by_pytorch(input, hx)
         engine, weights = self._own_engine(), self.weights_and_biases()
         try:
-            output, last = run(engine, rows.values, rows.offsets, states, weights, dropping=self.training)
+            output, *last = run(engine, rows, states, weights, dropping=self.training)
         except NotImplementedError:
             return self._by_pytorch(input, hx)
-        return rows.shaped_like_input(output), self._last_states(rows, last)
+        return rows.form.wrap(output), tuple(last) if len(last) > 1 else last[0]
 
     def _by_pytorch(self, input: Any, hx: Any) -> Any:
         if not isinstance(input, Tensor) or not input.is_nested:
@@ -61,6 +65,15 @@ class OnEngine(nn.RNNBase):
             return torch.nested.as_nested_tensor(unpack_sequence(output)), states
         rows = torch.cat(unpack_sequence(output))
         return torch.nested.nested_tensor_from_jagged(rows, input.offsets()), states
+
+    def update_weights(self) -> None:
+        """Take notice of parameters that others have set."""
+        own = self._parameters
+        if any(
+            own.get(name) is not weight
+            for name, weight in zip(self._flat_weights_names, self._flat_weights, strict=True)
+        ):
+            self._update_flat_weights()  # which looks at parametrizations, too, and takes several times as long
 
     def runs_here(self, input: Any, hx: Any = None) -> bool:
         """Whether the engine can compute it: float32 on the CPU, without projections, not traced or exported."""
@@ -74,15 +87,16 @@ class OnEngine(nn.RNNBase):
     def _own_engine(self) -> Engine:
         if self._engine is None:
             ways = [Direction(self.mode, self.hidden_size)] * (2 if self.bidirectional else 1)
-            directions = [way.plan(backward=i == 1) for i, way in enumerate(ways)]
+            structs = [way.plan(backward=i == 1) for i, way in enumerate(ways)]
             drops, plan = 0 < self.dropout < 1 and self.num_layers > 1, []
             for layer in range(self.num_layers):
-                plan.append(plans.recurrent(2 * layer, directions))
+                plan.append(plans.recurrent(2 * layer, structs))
                 if drops and layer + 1 < self.num_layers:
                     plan.append(plans.dropout(2 * layer + 1, float(self.dropout)))
             # Not a method of this layer's: the engine would hold the layer, which holds it.
             reference = partial(_reference, self.mode, self.input_size, self.hidden_size, self.num_layers, len(ways))
-            self._engine = Engine(plan, self.input_size, ways * self.num_layers, reference, drops=drops)
+            directions, states = ways * self.num_layers, (len(ways) * self.num_layers, self._kinds, self.hidden_size)
+            self._engine = Engine(plan, self.input_size, directions, reference, states=states, drops=drops)
         return self._engine
 
     def weights_and_biases(self) -> list[Tensor]:
@@ -93,54 +107,30 @@ class OnEngine(nn.RNNBase):
         pairs = [self._flat_weights[i : i + 2] for i in range(0, len(self._flat_weights), 2)]
         return [tensor for pair in pairs for tensor in (*pair, torch.zeros(gates), torch.zeros(gates))]
 
-    def _first_states(self, rows: Rows, hx: Any) -> Tensor | None:
-        """(sequences, state_width) as the engine has them; None where there are none, or not of the right shape."""
-        if hx is None:
-            return None
-        parts = hx if isinstance(hx, tuple) else (hx,)
+    def _fit(self, rows: Rows, states: Sequence[Tensor]) -> bool:
+        """Whether states have the shapes that PyTorch wants."""
         cells = self.num_layers * (2 if self.bidirectional else 1)
         shape = (cells, rows.count, self.hidden_size) if rows.batched else (cells, self.hidden_size)
-        if len(parts) != self._states or any(part.shape != shape for part in parts):
-            return None
-        stacked = torch.stack([part if rows.batched else part.unsqueeze(1) for part in parts], dim=1)
-        if rows.order is not None:
-            stacked = stacked.index_select(2, rows.order)
-        return stacked.permute(2, 0, 1, 3).reshape(rows.count, -1)
-
-    def _last_states(self, rows: Rows, states: Tensor) -> Any:
-        cells = self.num_layers * (2 if self.bidirectional else 1)
-        stacked = states.view(rows.count, cells, self._states, self.hidden_size).permute(2, 1, 0, 3)
-        if rows.order is not None:
-            stacked = stacked.index_select(2, torch.argsort(rows.order))
-        parts = [part.contiguous() if rows.batched else part.squeeze(1) for part in stacked]
-        return tuple(parts) if len(parts) > 1 else parts[0]
+        return not states or (len(states) == self._kinds and all(state.shape == shape for state in states))
 
 
 def _reference(
-    mode: str,
-    features: int,
-    units: int,
-    layers: int,
-    directions: int,
-    values: Tensor,
-    offsets: IndexArray,
-    states: Tensor | None,
-    weights: list[Tensor],
-) -> tuple[Tensor, Tensor]:
+    mode: str, features: int, units: int, layers: int, directions: int, rows: Rows, states: Any, weights: Any
+) -> tuple[Tensor, ...]:
     """See `running.Reference`."""
-    kind = nn.LSTM if mode == "LSTM" else nn.GRU
+    kind, order = nn.LSTM if mode == "LSTM" else nn.GRU, rows.form.order
     layer = kind(features, units, layers, bidirectional=directions == 2)
     names = [name for names in layer._all_weights for name in names]
-    parts = values.split(np.diff(offsets).tolist())
+    parts = rows.values.split(np.diff(rows.offsets).tolist())
     packed = pack_sequence(list(parts), enforce_sorted=False)
-    cells, count = layers * directions, len(parts)
-    hx: Any = None
-    if states is not None:
-        stacked = states.view(count, cells, -1, units).permute(2, 1, 0, 3).contiguous()
-        hx = (stacked[0], stacked[1]) if mode == "LSTM" else stacked[0]
+    states = [state if rows.batched else state.unsqueeze(1) for state in states]
+    states = [state if order is None else state.index_select(1, order) for state in states]
+    hx = None if not states else tuple(states) if len(states) > 1 else states[0]
     output, last = torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (packed, hx))
-    rows = torch.cat(unpack_sequence(output))
-    return rows, torch.stack(last if isinstance(last, tuple) else (last,)).permute(2, 1, 0, 3).reshape(count, -1)
+    last = last if isinstance(last, tuple) else (last,)
+    last = [state if order is None else state.index_select(1, torch.argsort(order)) for state in last]
+    outputs = rows.form.shaped(torch.cat(unpack_sequence(output)))
+    return outputs, *(state if rows.batched else state.squeeze(1) for state in last)
 
 
 def output_of_rows(
@@ -162,7 +152,7 @@ def output_of_rows(
         ValueError: the module returns something else.
     """
     if weights is None and isinstance(module, OnEngine) and module.runs_here(values):
-        nested = module(torch.nested.nested_tensor_from_jagged(values, torch.from_numpy(offsets)))[0]
+        nested = module(torch.nested.nested_tensor_from_jagged(values, as_index(offsets, values)))[0]
         rows: Tensor = nested.values()
         return rows
     batch_first = module.batch_first if batch_first is None else batch_first
@@ -191,7 +181,7 @@ class LSTM(OnEngine, nn.LSTM):
     PyTorch's own code runs.
     """
 
-    _states = 2
+    _kinds = 2
 
 
 class GRU(OnEngine, nn.GRU):
@@ -205,4 +195,4 @@ class GRU(OnEngine, nn.GRU):
     On other devices, in other types, under autocast and where a model is traced or exported, PyTorch's own code runs.
     """
 
-    _states = 1
+    _kinds = 1

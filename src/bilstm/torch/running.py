@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bilstm.engine import plans
-from bilstm.engine.library import DirectionStruct, LayerStruct
+from bilstm.engine.library import LayerStruct
 from bilstm.engine.network import Network, Pass
-from bilstm.ragged import FloatArray, IndexArray, Ragged
+from bilstm.ragged import FloatArray, Ragged
+from bilstm.torch.arrangement import Arrangement, Direction
+from bilstm.torch.compiling import recorded, transformed
+from bilstm.torch.forms import Form, Rows, gather_states, scatter_states
 
-_CELLS = {"LSTM": "lstm", "GRU": "gru"}
-# What PyTorch's own operations give for the same: (values, offsets, states, weights) -> (rows, states).
-Reference = Callable[[Tensor, IndexArray, Tensor | None, list[Tensor]], tuple[Tensor, Tensor | None]]
-
-
-class Direction(NamedTuple):
-    """A cell of PyTorch's that reads sequences in one direction: its mode, "LSTM" or "GRU", and its units."""
-
-    mode: str
-    units: int
-
-    def plan(self, *, backward: bool) -> DirectionStruct:
-        return plans.direction(_CELLS[self.mode], self.units, reverse=backward, flip=backward)
+# What PyTorch's own operations give for the same rows, states and weights: outputs, in the form of the rows or for each
+# sequence, and states.
+Reference = Callable[[Rows, Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 
 
 class Engine:
@@ -37,6 +29,7 @@ class Engine:
         plan: the network's layers, for inputs of this many features.
         directions: all that are in them, in the order of their weights.
         reference: the same by PyTorch's operations, for second derivatives.
+        states: (cells, kinds of states, units); None where they are not wanted.
         drops: whether there is dropout among the layers.
         key: what the owner knows it by.
     """
@@ -48,185 +41,154 @@ class Engine:
         directions: Sequence[Direction],
         reference: Reference,
         *,
+        states: tuple[int, int, int] | None = None,
         drops: bool = False,
         key: Any = None,
     ) -> None:
-        self.directions, self.reference, self.drops, self.key = directions, reference, drops, key
+        self._directions, self.reference = directions, reference
+        self.states, self.drops, self.key = states, drops, key
         self.lock = Lock()  # of the weights
         self.network = Network(plan, features)
-        self._written: list[FloatArray] = []
+        self._arrangement: Arrangement | None = None
+        self._written: list[bytes] = []  # the weights, to see whether others come: PyTorch does not count all changes
         self.writes = 0  # of other weights than before
 
-    def write(self, weights: list[Tensor]) -> None:
+    def write(self, weights: Sequence[Tensor]) -> None:
         """Give the network these weights, PyTorch's, unless it has them.
 
         In NumPy: after a large operation, PyTorch's threads keep processors busy for some milliseconds.
         """
         arrays = [array_of(weight) for weight in weights]
-        if self._written and all(map(np.array_equal, self._written, arrays)):
+        found = [array.tobytes() for array in arrays]
+        if found == self._written:
             return
-        flat, at = np.empty(self.network.parameter_count, np.float32), 0
-        for i, direction in enumerate(self.directions):
-            kernel, recurrent, *biases = arrays[4 * i : 4 * i + 4]
-            both = [biases[0] + biases[1]] if direction.mode == "LSTM" else biases  # PyTorch adds an LSTM's two
-            for array in (kernel, recurrent, *both):
-                for gate in _gates(direction):
-                    own = array[gate.theirs]
-                    target = flat[at : at + array.size].reshape(-1, len(array)) if array.ndim == 2 else flat[at:]
-                    target[..., gate.ours] = own.T
-                at += array.size
-        self.network.write(flat)
+        if self._arrangement is None:
+            self._arrangement = Arrangement(self._directions, [array.shape for array in arrays])
+        self.network.write(self._arrangement.gather(arrays))
         self.writes += 1
-        self._written = [array.copy() for array in arrays]
+        self._written = found
 
-    def gradients(self, weights: list[Tensor]) -> list[Tensor]:
+    def gradients(self) -> list[Tensor]:
         """The network's, for each of PyTorch's weights. An LSTM's two biases have the same."""
-        gradients: list[Tensor] = []
-        flat, at = self.network.read("gradients"), 0
-        for i, weight in enumerate(weights):
-            direction = self.directions[i // 4]
-            if direction.mode == "LSTM" and i % 4 == 3:
-                gradients.append(gradients[-1].clone())
-                continue
-            array, size = np.empty(tuple(weight.shape), np.float32), weight.numel()
-            rows = flat[at : at + size].reshape(-1, len(array))
-            for gate in _gates(direction):
-                array[gate.theirs] = rows[:, gate.ours].T if array.ndim == 2 else rows[0, gate.ours]
-            gradients.append(torch.from_numpy(array))
-            at += size
-        return gradients
-
-
-class _Gate(NamedTuple):
-    """Rows of PyTorch's weights, and the engine's columns that hold the same."""
-
-    theirs: slice
-    ours: slice
-
-
-def _gates(direction: Direction) -> list[_Gate]:
-    """Where gates are: a GRU's are r, z, n in PyTorch and z, r, n in the engine; an LSTM's have one order."""
-    if direction.mode == "LSTM":
-        return [_Gate(slice(0, 4 * direction.units), slice(0, 4 * direction.units))]
-    r, z, n = (slice(i * direction.units, (i + 1) * direction.units) for i in range(3))
-    return [_Gate(r, z), _Gate(z, r), _Gate(n, n)]
+        assert self._arrangement is not None
+        return [torch.from_numpy(array) for array in self._arrangement.scatter(self.network.read("gradients"))]
 
 
 class _Run(torch.autograd.Function):
-    """Rows and states of outputs; see `run`."""
+    """Outputs and states; see `run`. All conversions are within: a view is an operation to autograd, too."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        engine: Engine,
-        offsets: IndexArray,
-        seed: int | None,
-        values: Tensor,
-        states: Tensor | None,
-        *weights: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        data = Ragged._checked(array_of(values), offsets)
+        ctx: Any, engine: Engine, form: Form, seed: int | None, kinds: int, data: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """kinds: how many of the tensors are states; the others are weights."""
         with engine.lock:
-            engine.write(list(weights))
-            output, last, ctx.kept = _forward(engine, data, states, seed)
+            engine.write(tensors[kinds:])
+            output, last, ctx.kept = _forward(engine, form, data, tensors[:kinds], seed)
             ctx.writes = engine.writes
-        ctx.engine, ctx.offsets, ctx.seed, ctx.shape = engine, offsets, seed, output.shape
+        ctx.engine, ctx.form, ctx.seed, ctx.kinds, ctx.shape = engine, form, seed, kinds, output.shape
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(values, states, *weights)
-        return torch.from_numpy(output), torch.from_numpy(last)
+        ctx.save_for_backward(data, *tensors)
+        return _as_tensors(engine, form, output, last)
 
     @staticmethod
-    def backward(ctx: Any, by_output: Tensor | None, by_states: Tensor | None) -> tuple[Tensor | None, ...]:
-        values, states, *weights = ctx.saved_tensors
+    def backward(ctx: Any, by_output: Tensor | None, *by_states: Tensor | None) -> tuple[Tensor | None, ...]:
+        data, *tensors = ctx.saved_tensors
         if torch.is_grad_enabled():  # of the gradient, too
-            return None, None, None, *_differentiable(ctx, values, states, weights, by_output, by_states)
-        engine: Engine = ctx.engine
+            return None, None, None, None, *_differentiable(ctx, data, tensors, (by_output, *by_states))
+        engine, form, states, weights = ctx.engine, ctx.form, tensors[: ctx.kinds], tensors[ctx.kinds :]
+        needed = ctx.needs_input_grad[4:]
         gradients: list[Tensor | None] = [None] * len(weights)
         with engine.lock:
             if ctx.writes != engine.writes:  # other weights were there meanwhile
                 engine.write(weights)
-                data = Ragged._checked(array_of(values), ctx.offsets)
-                ctx.kept, ctx.writes = _forward(engine, data, states, ctx.seed)[2], engine.writes
-            of_values, of_states = ctx.kept.backward(
-                np.zeros(ctx.shape, np.float32) if by_output is None else array_of(by_output),
-                None if by_states is None else array_of(by_states),
-                inputs=ctx.needs_input_grad[3],
-                states=ctx.needs_input_grad[4],
+                ctx.kept, ctx.writes = _forward(engine, form, data, states, ctx.seed)[2], engine.writes
+            of_rows, of_states = ctx.kept.backward(
+                _rows_of(engine, form, by_output, ctx.shape),
+                _states_of(engine, form, by_states),
+                inputs=needed[0],
+                states=any(needed[1 : 1 + ctx.kinds]),
             )
-            if any(ctx.needs_input_grad[5:]):
-                gradients = [*engine.gradients(weights)]
-        results = [None if array is None else torch.from_numpy(array) for array in (of_values, of_states)]
-        return None, None, None, *results, *gradients
+            if any(needed[1 + ctx.kinds :]):
+                gradients = [*engine.gradients()]
+        of_data = None if of_rows is None else torch.from_numpy(form.scatter(of_rows))
+        of_parts: list[Tensor | None] = [None] * ctx.kinds
+        if of_states is not None:
+            of_parts = [torch.from_numpy(part) for part in scatter_states(form, of_states, engine.states)]
+        return None, None, None, None, of_data, *of_parts, *gradients
 
 
 def array_of(tensor: Tensor) -> FloatArray:
     """C-contiguous."""
-    array: FloatArray = tensor.detach().contiguous().numpy()
-    return array
+    array: FloatArray = tensor.detach().numpy()
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def engine_takes(*tensors: Any) -> bool:
-    """Whether the engine can compute with them: float32 on the CPU, and no transform of functions, trace or export."""
-    if torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
+    """Whether the engine can compute with them: float32 on the CPU, and no transform of functions or recording."""
+    if recorded() or transformed():
         return False
-    if getattr(torch.compiler, "is_exporting", lambda: False)():
-        return False
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return all(
-        isinstance(tensor, Tensor)
-        and tensor.dtype == torch.float32
-        and tensor.device.type == "cpu"
-        and not wrapped(tensor)
-        for tensor in tensors
-    )
+    return all(isinstance(each, Tensor) and each.dtype == torch.float32 and each.is_cpu for each in tensors)
 
 
 def _forward(
-    engine: Engine, data: Ragged, states: Tensor | None, seed: int | None
-) -> tuple[FloatArray, FloatArray, Pass]:
-    first = None if states is None else array_of(states)
-    output, last, kept = engine.network.forward(
-        data, first, training=seed is not None, seed=seed or 0, return_states=True
+    engine: Engine, form: Form, data: Tensor, states: Sequence[Tensor], seed: int | None
+) -> tuple[FloatArray, FloatArray | None, Pass]:
+    rows = Ragged._checked(form.gather(data.detach().numpy()), form.offsets)
+    return engine.network.forward(
+        rows,
+        _states_of(engine, form, states),
+        training=seed is not None,
+        seed=seed or 0,
+        return_states=engine.states is not None,
     )
-    assert last is not None
-    return output, last, kept
+
+
+def _as_tensors(engine: Engine, form: Form, output: FloatArray, last: FloatArray | None) -> tuple[Tensor, ...]:
+    """The engine's outputs and states as PyTorch has them."""
+    shaped = torch.from_numpy(output if engine.network.one_row_each else form.scatter(output))
+    if last is None:
+        return (shaped,)
+    assert engine.states is not None
+    return shaped, *map(torch.from_numpy, scatter_states(form, last, engine.states))
+
+
+def _rows_of(engine: Engine, form: Form, gradient: Tensor | None, shape: tuple[int, ...]) -> FloatArray:
+    if gradient is None:
+        return np.zeros(shape, np.float32)
+    return array_of(gradient) if engine.network.one_row_each else form.gather(gradient.detach().numpy())
+
+
+def _states_of(engine: Engine, form: Form, parts: Sequence[Tensor | None]) -> FloatArray | None:
+    """Those of the engine; zeros for what is None, unless all are."""
+    known = next((part for part in parts if part is not None), None)
+    if known is None:
+        return None
+    return gather_states(form, [torch.zeros_like(known).numpy() if p is None else p.detach().numpy() for p in parts])
 
 
 def _differentiable(
-    ctx: Any,
-    values: Tensor,
-    states: Tensor | None,
-    weights: list[Tensor],
-    by_output: Tensor | None,
-    by_states: Tensor | None,
+    ctx: Any, data: Tensor, tensors: list[Tensor], gradients: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The gradients as PyTorch's own operations give them, of which there are gradients again."""
     if ctx.seed is not None:
         raise NotImplementedError("there are no second derivatives through the dropout between layers")
-    results = ctx.engine.reference(values, ctx.offsets, states, weights)
-    pairs = [(result, by) for result, by in zip(results, (by_output, by_states), strict=True) if by is not None]
-    inputs = [tensor for tensor in (values, states, *weights) if tensor is not None and tensor.requires_grad]
-    outputs, gradients = zip(*pairs, strict=True)
-    found = iter(torch.autograd.grad(outputs, inputs, gradients, create_graph=True, allow_unused=True))
-    return [
-        next(found) if tensor is not None and tensor.requires_grad else None for tensor in (values, states, *weights)
-    ]
+    results = ctx.engine.reference(Rows(ctx.form, data), tensors[: ctx.kinds], tensors[ctx.kinds :])
+    pairs = [(result, by) for result, by in zip(results, gradients, strict=True) if by is not None]
+    outputs, by_outputs = zip(*pairs, strict=True)
+    inputs = [tensor for tensor in (data, *tensors) if tensor.requires_grad]
+    found = iter(torch.autograd.grad(outputs, inputs, by_outputs, create_graph=True, allow_unused=True))
+    return [next(found) if tensor.requires_grad else None for tensor in (data, *tensors)]
 
 
 def run(
-    engine: Engine,
-    values: Tensor,
-    offsets: IndexArray,
-    states: Tensor | None,
-    weights: list[Tensor],
-    *,
-    dropping: bool,
-) -> tuple[Tensor, Tensor]:
-    """(rows, outputs) and the states after the last steps, (sequences, state_width).
+    engine: Engine, rows: Rows, states: Sequence[Tensor], weights: Sequence[Tensor], *, dropping: bool = False
+) -> tuple[Tensor, ...]:
+    """The outputs in the form of the rows' data, or (sequences, outputs); and states after the last steps.
 
     Args:
-        values: (total_steps, features) of the sequences that begin at `offsets`.
-        states: before the first steps, as the engine has them; zeros if left out.
+        rows: of the sequences.
+        states: PyTorch's, before the first steps; zeros if there are none.
         weights: four for each direction, PyTorch's.
         dropping: whether dropout between layers drops.
 
@@ -235,19 +197,17 @@ def run(
     """
     dropping = dropping and engine.drops
     seed = int(torch.randint(2**62, ()).item()) if dropping else None
-    tensors = [values, *([] if states is None else [states]), *weights]
-    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    form, data = rows.form, rows.data
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (data, *states, *weights))
     try:
         if learns or dropping:
-            results: tuple[Tensor, Tensor] = _Run.apply(engine, offsets, seed, values, states, *weights)
+            results: tuple[Tensor, ...] = _Run.apply(engine, form, seed, len(states), data, *states, *weights)
             return results
         with engine.lock:
             engine.write(weights)
-            data = Ragged._checked(array_of(values), offsets)
-            output, last = engine.network.predict(
-                data, None if states is None else array_of(states), return_states=True
-            )
-        assert last is not None
-        return torch.from_numpy(output), torch.from_numpy(last)
+            values = Ragged._checked(form.gather(data.detach().numpy()), form.offsets)
+            first = _states_of(engine, form, states)
+            output, last = engine.network.predict(values, first, return_states=engine.states is not None)
+        return _as_tensors(engine, form, output, last)
     except ValueError as error:
         raise NotImplementedError(str(error)) from error

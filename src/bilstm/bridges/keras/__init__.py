@@ -1,7 +1,7 @@
 """Models of Keras's, old and new, without Keras and TensorFlow: `pip install 'bilstm[keras]'` adds h5py, nothing else.
 
-`load` opens a `.keras` or `.h5` file of Keras 2 or 3 as a `Sequential`; `read` also tells what it found. Both take live
-models, too. `save` writes a `.keras` file that Keras 3 loads; `to_keras` makes a live model.
+`load` opens a `.keras` or `.h5` file of Keras 2 or 3, or a SavedModel folder, as a `Sequential`; `read` also tells what
+it found. Both take live models, too. `save` writes a `.keras` file that Keras 3 loads; `to_keras` makes a live model.
 """
 
 from __future__ import annotations

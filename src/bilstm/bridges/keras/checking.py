@@ -68,7 +68,7 @@ def _predictions(file: KerasFile, library: str, batches: list[tuple[FloatArray, 
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         np.savez(here / "x.npz", **arrays)  # type: ignore[arg-type]
-        link = here / ("model.keras" if file.layout == "keras" else "model.h5")
+        link = here / {"keras": "model.keras", "savedmodel": "model"}.get(file.layout, "model.h5")
         link.symlink_to(os.path.abspath(file.path))
         architecture = "" if file.architecture is None else os.path.abspath(file.architecture)
         module = "tf_keras" if library.startswith("tf-keras") else "keras"

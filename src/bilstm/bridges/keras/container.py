@@ -1,12 +1,13 @@
 """The files that Keras writes, opened with h5py alone: a description of layers, and arrays of weights.
 
-Three layouts:
+Four layouts:
 
 - `.keras`, of Keras 3 and of tf.keras from 2.12: a zip archive with `config.json`, `metadata.json` and
   `model.weights.h5`, whose groups are named after the layers' classes;
 - `.h5` or `.hdf5`, of Keras 2 and of Keras 3's older saver: the description in the attribute `model_config`, the
   weights in the group `model_weights`, in which the attribute `weight_names` gives their order;
-- weights alone, in either layout, with the description in a JSON file of its own (`model.to_json()`).
+- weights alone, in either layout, with the description in a JSON file of its own (`model.to_json()`);
+- SavedModel folders of tf.keras: see `savedmodel`.
 
 Reading allocates no more than a small multiple of the file's size, follows no link to another file, and runs nothing.
 """
@@ -15,15 +16,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import mmap
 import os
 import re
 import struct
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bilstm.bridges.keras import savedmodel
 from bilstm.bridges.refusals import RefusedError, saying_why
 from bilstm.errors import UserError, shown
 from bilstm.files import AnyPath, check_readable, reason
@@ -44,11 +48,12 @@ class Container:
     """An open file of Keras's.
 
     Attributes:
-        layout: "keras", "h5" or "weights".
+        layout: "keras", "h5", "weights" or "savedmodel".
         version: of the Keras that wrote it, such as "2.15.0".
         config: {"class_name", "config"} of the model.
         weights: the group of HDF5 that holds the weights.
         named: whether the group has a group for each layer's name, as in h5 files, rather than for its class.
+        taken: of a SavedModel, how many arrays each layer so far had.
     """
 
     layout: str
@@ -56,26 +61,30 @@ class Container:
     config: dict[str, Any]
     weights: h5py.Group
     named: bool
+    taken: list[int] = field(default_factory=list)
 
     @property
     def major(self) -> int:
         return int(self.version.split(".")[0])
 
     def datasets(
-        self, name: str, class_name: str, index: int, paths: Sequence[str], second: str = ""
+        self, name: str, class_name: str, index: int, paths: Sequence[str], kinds: Sequence[str], second: str = ""
     ) -> list[tuple[str, h5py.Dataset]]:
-        """A layer's arrays with their names, in the order that Keras's `get_weights` has.
+        """A layer's arrays with their names, in the order that Keras's `get_weights` has. Layers are asked for in turn.
 
         Args:
             name: the layer's.
             class_name: its class.
             index: how many layers of this class the model has before it.
             paths: where a .keras file keeps the arrays, below the layer.
+            kinds: what the arrays are, such as "kernel" and "bias".
             second: the name of the layer inside that comes second, if there are two.
 
         Raises:
             RefusedError: the file has none for it.
         """
+        if self.layout == "savedmodel":
+            return self._by_order(kinds)
         if self.named:
             return self._by_name(name, second)
         group = self._by_class(class_name, index)
@@ -84,6 +93,14 @@ class Container:
             own = descend(group, f"{path}/vars".lstrip("/"))
             datasets += [(f"{path}/{key}", descend(own, key)) for key in sorted(own, key=_number)]
         return datasets
+
+    def _by_order(self, kinds: Sequence[str]) -> list[tuple[str, h5py.Dataset]]:
+        """Of a SavedModel: an array that is deep within its layer has a number among all, another the layer's."""
+        layer, first = f"layer_with_weights-{len(self.taken)}", sum(self.taken)
+        self.taken.append(len(kinds))
+        names = [f"{layer}/{kind}" for kind in kinds]
+        names = [each if each in self.weights else f"variables/{first + i}" for i, each in enumerate(names)]
+        return [(each, descend(self.weights, each)) for each in names]
 
     def _by_name(self, name: str, second: str) -> list[tuple[str, h5py.Dataset]]:
         group = descend(self.weights, name)
@@ -121,7 +138,9 @@ def open_container(path: AnyPath, architecture: AnyPath | None = None) -> Iterat
         raise ModelFileError("files of Keras's need the package h5py: pip install 'bilstm[keras]'") from None
     start = _beginning(path)
     with contextlib.ExitStack() as stack, saying_why(path):
-        if start.startswith(ZIP):
+        if not start:
+            container = _from_folder(stack, Path(path))
+        elif start.startswith(ZIP):
             text, versions, content = _from_archive(path)
             check_heaps(content)
             file = stack.enter_context(h5py.File(io.BytesIO(content), "r"))
@@ -141,22 +160,43 @@ def open_container(path: AnyPath, architecture: AnyPath | None = None) -> Iterat
 
 
 def _beginning(path: AnyPath) -> bytes:
+    """A file's first bytes; none of a SavedModel folder."""
     if os.path.isdir(path):
-        inside = os.path.join(path, "saved_model.pb")
-        if os.path.exists(inside):
-            raise ModelFileError(
-                f"{os.fspath(path)} is a SavedModel folder, which only TensorFlow reads: open it there with "
-                f"keras.models.load_model, and save it as .h5 or .keras"
-            )
-        raise ModelFileError(f"{os.fspath(path)} is a folder, not a file of Keras's")
+        if not os.path.exists(os.path.join(path, savedmodel.GRAPH)):
+            raise ModelFileError(f"{os.fspath(path)} is a folder, but no SavedModel of Keras's")
+        return b""
     try:
         check_readable(path)
         with open(path, "rb") as file:
-            return file.read(8)
+            return file.read(8) or b"\0"
     except UserError as error:
         raise ModelFileError(str(error)) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         raise ModelFileError(f"cannot read {path}: {reason(error) if isinstance(error, OSError) else error}") from None
+
+
+def _from_folder(stack: contextlib.ExitStack, folder: Path) -> Container:
+    """A SavedModel; its arrays become a file of HDF5 in memory."""
+    import h5py
+
+    described = savedmodel.description(folder)
+    config = _model(json.dumps(described))
+    _check_both_trainable(config)
+    file = stack.enter_context(h5py.File(io.BytesIO(), "w"))
+    for name, array in savedmodel.arrays(folder).items():
+        file[name] = array
+    return Container("savedmodel", _version(described), config, file, named=False)
+
+
+def _check_both_trainable(config: Any) -> None:
+    """Refuse a Bidirectional of which one direction is frozen: a SavedModel does not tell which array is whose."""
+    if isinstance(config, dict):
+        pair = config.get("layer"), config.get("backward_layer")
+        trainable = {each["config"].get("trainable") for each in pair if isinstance(each, dict) and "config" in each}
+        if len(trainable) > 1:
+            raise RefusedError("it is a SavedModel in which one direction is not trainable: save it as .h5 or .keras")
+    for each in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        _check_both_trainable(each)
 
 
 # --- .keras ---------------------------------------------------------------------------------------------------------

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
     from bilstm.bridges.checking import Check
 
-_LAYOUTS = {"keras": ".keras", "h5": ".h5", "weights": "weights of a .h5"}
+_LAYOUTS = {
+    "keras": ".keras file",
+    "h5": ".h5 file",
+    "weights": "weights of a .h5 file",
+    "savedmodel": "SavedModel folder",
+}
 _SHAPES = ("batch_shape", "batch_input_shape")  # Keras 3's word, and Keras 2's
 _KNOWN = (  # names of arrays
     *("kernel", "recurrent_kernel", "bias", "embeddings"),
@@ -47,7 +52,7 @@ class KerasFile(SourceFile):
         agrees: whether ragged batches give the same predictions in Keras, where shorter sequences are padded.
         padding: a sentence about why.
         steps: the number of time steps that the file fixes for each sequence; None: any.
-        layout: "keras", "h5" or "weights".
+        layout: "keras", "h5", "weights" or "savedmodel".
         version: of the Keras that wrote it.
         architecture: the JSON file that describes the model, where the file holds weights alone.
     """
@@ -59,7 +64,7 @@ class KerasFile(SourceFile):
     @property
     def what(self) -> str:
         """Of what layout, and by what version."""
-        return f"{_LAYOUTS[self.layout]} file of Keras {shown(self.version)[1:-1]}"
+        return f"{_LAYOUTS[self.layout]} of Keras {shown(self.version)[1:-1]}"
 
     def check(self) -> Check:
         """Compare predictions with Keras's, in a process of its own, where the version that reads the file is
@@ -74,7 +79,8 @@ def read(path: Any, architecture: AnyPath | None = None) -> KerasFile:
     """Read a model of Keras's, and what there is to know about it. Needs neither Keras nor TensorFlow, only h5py.
 
     Args:
-        path: a .keras or .h5 file of Keras 2 or 3, or one with weights alone; or a live `keras.Model`.
+        path: a .keras or .h5 file of Keras 2 or 3, or one with weights alone; a SavedModel folder of tf.keras; or a
+            live `keras.Model`.
         architecture: the JSON file that `model.to_json()` of Keras makes, where `path` holds weights alone.
 
     Raises:
@@ -205,8 +211,9 @@ def _arrays(container: Container, translated: Translated, width: int) -> list[Fl
     source = translated.source
     stored = [part.stored(width) for part in translated.parts]
     paths = [part.path for part in translated.parts]
-    arrays = container.datasets(source.name, source.class_name, source.index, paths, translated.second)
     expected = [spec for specs in stored for spec in specs]
+    kinds = [spec.name for spec in expected]
+    arrays = container.datasets(source.name, source.class_name, source.index, paths, kinds, translated.second)
     if len(arrays) != len(expected):
         raise RefusedError(f"{source.title} has {len(arrays)} arrays of weights in the file, not {len(expected)}")
     pairs = [_check(source, *each, spec) for each, spec in zip(arrays, expected, strict=True)]

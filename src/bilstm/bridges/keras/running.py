@@ -39,7 +39,7 @@ def choose_backend() -> None:
 
 
 def load(library: Any, path: str, architecture: str) -> Any:
-    others: dict[str, Any] = {} if hasattr(library, "ops") else {"GRU": old_gru(library)}
+    others = {} if hasattr(library, "ops") else of_old_files(library)
     if not architecture:
         return library.models.load_model(path, compile=False, custom_objects=others)
     model = library.models.model_from_json(Path(architecture).read_text(encoding="utf-8"), custom_objects=others)
@@ -52,14 +52,18 @@ def load(library: Any, path: str, architecture: str) -> Any:
     return model
 
 
-def old_gru(library: Any) -> Any:
-    """GRU as Keras had it until 2.1.3, whose files do not say that the reset gate comes before the product."""
+def of_old_files(library: Any) -> dict[str, Any]:
+    """Layers of Keras 2 as a CPU can run them.
+
+    Files until 2.1.3 do not say that the reset gate of a GRU comes before the product. Layers of cuDNN need a GPU;
+    tf-keras rearranges their weights for a layer that is called GRU or LSTM.
+    """
 
     class GRU(library.layers.GRU):  # type: ignore[misc]
         def __init__(self, *arguments: Any, reset_after: bool = False, **keywords: Any) -> None:
             super().__init__(*arguments, reset_after=reset_after, **keywords)
 
-    return GRU
+    return {"GRU": GRU, "CuDNNGRU": library.layers.GRU, "CuDNNLSTM": library.layers.LSTM}
 
 
 def array_of(library: Any, tensor: Any) -> Any:
@@ -67,4 +71,7 @@ def array_of(library: Any, tensor: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except Exception as error:
+        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -13,6 +13,7 @@ from bilstm.files import AnyPath, check_replaceable, check_writable, replacing
 from bilstm.layers import CRF, Embedding
 from bilstm.model import TrainedModel
 from bilstm.models import Sequential
+from bilstm.ragged import FloatArray
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -79,8 +80,9 @@ def to_onnx(model: TrainedModel | Sequential, *, inputs: Inputs = "columns") -> 
     - of several labels "labels", int64 of 0 and 1, and their "probabilities";
     - of quantities "quantities", float64;
     - of a Sequential "y", float32; "y_forward" and "y_backward" after Bidirectional(merge_mode=None);
-    - of a Sequential that ends with a CRF "emissions", (batch, time, labels), the scores of each step's labels, and
-      the CRF's "transitions" (labels, labels), "start" and "end" (labels), float32, minus infinity where forbidden.
+    - of a model that ends with a CRF, instead, "emissions", (batch, time, labels), the scores of each step's labels,
+      and the CRF's "transitions" (labels, labels), "start" and "end" (labels), float32, minus infinity where forbidden:
+      Viterbi's algorithm makes labels of them, whose names are in the metadata.
 
     Metadata: "bilstm.version"; of a trained model also "bilstm.task", "bilstm.schema", "bilstm.labels", all JSON.
 
@@ -113,27 +115,26 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
     raw = inputs == "columns"
     width = model.network.input_features
     columns = column_inputs(model.schema) if raw else {VALUES: (TensorProto.FLOAT, width)}
-    outputs = answers(model.task)
-    taken = [name for name in columns if name in (LENGTHS, *outputs)]
+    scores = _crf_scores(model.network)
+    outputs = {"emissions": (TensorProto.FLOAT, model.task.outputs)} if scores else answers(model.task)
+    taken = [name for name in columns if name in (LENGTHS, *outputs, *scores)]
     if taken:
         raise UserError(
             f"the feature {taken[0]!r} has the name of another input or output of the ONNX model: rename it, "
             f"model.adapted(features=…), or export with inputs encoded"
-        )
-    if isinstance(model.network.layers[-1], CRF):
-        raise UserError(
-            "cannot write a trained model that ends with a CRF as ONNX: from Python, bilstm.bridges.onnx.export writes "
-            "its network (model.network) alone"
         )
     if not model.task.plain:
         raise UserError(
             "cannot write a trained model with train_scheme, which learned other tags than it predicts, as ONNX: from "
             "Python, bilstm.bridges.onnx.export writes its network (model.network) alone"
         )
-    graph = Graph([*columns, LENGTHS, *outputs])
+    graph = Graph([*columns, LENGTHS, *outputs, *scores])
     x = write_encoding(graph, model.schema) if raw else VALUES
     y = Writer(graph, model.network).write(x, LENGTHS)
-    write_answers(graph, model.task, y, LENGTHS)
+    if scores:
+        graph.add("Identity", [y], "emissions")
+    else:
+        write_answers(graph, model.task, y, LENGTHS)
     labels = getattr(model.task, "classes", model.task.columns)
     metadata = {
         "task": json.dumps(model.task.to_json(), ensure_ascii=False),
@@ -141,11 +142,11 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
         "schema": json.dumps(model.schema.to_json(), ensure_ascii=False),
         "inputs": inputs,
     }
-    return _finished(graph, columns, outputs, metadata, per_sequence=model.task.per_sequence)
+    return _finished(graph, columns, outputs, metadata, scores, per_sequence=model.task.per_sequence)
 
 
 def _sequential(model: Sequential) -> ModelProto:
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto
 
     from bilstm.bridges.onnx.columns import LENGTHS, VALUES
     from bilstm.bridges.onnx.graph import Graph
@@ -158,22 +159,22 @@ def _sequential(model: Sequential) -> ModelProto:
             model.input_features,
         )
     }
-    last = model.layers[-1]
-    names = ["emissions"] if isinstance(last, CRF) else ["y_forward", "y_backward"] if model.splits else ["y"]
-    scores = last.scores(model.get_weights()[-3:]) if isinstance(last, CRF) else {}
+    scores = _crf_scores(model)
+    names = ["emissions"] if scores else ["y_forward", "y_backward"] if model.splits else ["y"]
     graph = Graph([*columns, LENGTHS, *names, *scores])
     y = Writer(graph, model).write(VALUES, LENGTHS)
     if model.splits:
         graph.add_many("Split", [y], names, axis=-1)
     else:
         graph.add("Identity", [y], names[0])
-    for name, array in scores.items():
-        graph.add("Constant", [], name, value=numpy_helper.from_array(array))
     outputs = dict.fromkeys(names, (TensorProto.FLOAT, model.network.outputs // len(names)))
-    made = _finished(graph, columns, outputs, {}, per_sequence=model.network.one_row_each)
-    for name, array in scores.items():
-        made.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
-    return made
+    return _finished(graph, columns, outputs, {}, scores, per_sequence=model.network.one_row_each)
+
+
+def _crf_scores(network: Sequential) -> dict[str, FloatArray]:
+    """What Viterbi's algorithm needs besides the emissions; nothing if the network does not end with a CRF."""
+    last = network.layers[-1]
+    return last.scores(network.get_weights()[-3:]) if isinstance(last, CRF) else {}
 
 
 def _finished(
@@ -181,10 +182,12 @@ def _finished(
     inputs: Mapping[str, tuple[int, int | None]],
     outputs: Mapping[str, tuple[int, int | None]],
     metadata: Mapping[str, str],
+    constants: Mapping[str, FloatArray],
     *,
     per_sequence: bool,
 ) -> ModelProto:
-    from onnx import TensorProto, helper
+    """The model; `constants` are outputs that do not depend on the input."""
+    from onnx import TensorProto, helper, numpy_helper
 
     from bilstm.bridges.onnx.columns import LENGTHS
     from bilstm.bridges.onnx.graph import IR_VERSION, ML, ML_OPSET, OPSET
@@ -193,6 +196,8 @@ def _finished(
         shape = ["batch", *(["time"] if steps else []), *([width] if width is not None else [])]
         return helper.make_tensor_value_info(name, kind, shape)
 
+    for name, array in constants.items():
+        graph.add("Constant", [], name, value=numpy_helper.from_array(array))
     made = helper.make_graph(
         graph.nodes,
         "bilstm",
@@ -200,7 +205,10 @@ def _finished(
             *(value(name, *kind, True) for name, kind in inputs.items()),
             helper.make_tensor_value_info(LENGTHS, TensorProto.INT32, ["batch"]),
         ],
-        [value(name, *kind, not per_sequence) for name, kind in outputs.items()],
+        [
+            *(value(name, *kind, not per_sequence) for name, kind in outputs.items()),
+            *(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name, array in constants.items()),
+        ],
         graph.constants,
     )
     opsets = [helper.make_opsetid("", OPSET)]
