@@ -22,6 +22,13 @@ std::vector<std::string> cells_of(const std::string& line) {
     return cells;
 }
 
+// The next line, without what ends it.
+bool next_line(std::string& line) {
+    if (!std::getline(std::cin, line)) return false;
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    return true;
+}
+
 // Which column has each name.
 std::vector<size_t> find(const std::vector<std::string>& header, const char* const* names, int count) {
     std::vector<size_t> found;
@@ -47,7 +54,7 @@ int main() {
         return 2;
     }
     std::string line;
-    std::getline(std::cin, line);
+    next_line(line);
     const std::vector<std::string> header = cells_of(line);
 @columns@
     std::vector<@output@> outputs;
@@ -66,8 +73,7 @@ int main() {
         std::printf("\n");
         steps = 0;
 @clear@    };
-    while (std::getline(std::cin, line)) {
-        if (!line.empty() && line.back() == '\r') line.pop_back();
+    while (next_line(line)) {
         if (line.empty()) {
             answer();
             continue;
