@@ -86,7 +86,7 @@ def ours(data: Path, variant: str, seed: int) -> dict[str, Any]:
 
 def crfsuite(data: Path) -> dict[str, Any]:
     """The features of its tutorial on named entities: words, ends, shape, and those of the words around."""
-    import pycrfsuite  # type: ignore[import-not-found]
+    import pycrfsuite
 
     from bilstm.metrics.tags import f1_score
 
