@@ -292,11 +292,11 @@ def test_the_command_line_and_estimators_read_characters(tmp_path: Path) -> None
     for kind in ("none", *KINDS):
         path = tmp_path / f"{kind}.bilstm"
         arguments = ["train", tmp_path / "t.csv", "--label=y", "--sequence=id", "--no-baseline", *flags]
-        arguments += [f"--characters={kind}", "--unknown-rate=0.1", "--out", path]
+        arguments += [f"--characters={kind}", "--unknown-words=0.1", "--out", path]
         result = CliRunner().invoke(commands, [str(argument) for argument in arguments])
         assert result.exit_code == 0, result.output
         predicted[kind] = quiet(bilstm.load(path)).predict_proba(frame)
-        direct = bilstm.train(frame, label="y", sequence="id", characters=kind, unknown_rate=0.1, **SMALL)
+        direct = bilstm.train(frame, label="y", sequence="id", characters=kind, unknown_words=0.1, **SMALL)
         assert bits(quiet(direct).predict_proba(frame)) == bits(predicted[kind])
     assert not np.array_equal(predicted["none"], predicted["lstm"])
     assert not np.array_equal(predicted["lstm"], predicted["conv"])
@@ -341,8 +341,8 @@ def test_characters_and_unknown_words_need_text() -> None:
     frame = table().assign(word=lambda frame: frame["word"].str.len())
     with pytest.raises(UserError, match="no feature that is text, whose characters could be read"):
         bilstm.train(frame, label="y", sequence="id", characters="lstm", **SMALL)
-    with pytest.raises(UserError, match="unknown_rate has no effect"):
-        bilstm.train(frame, label="y", sequence="id", unknown_rate=0.1, **SMALL)
+    with pytest.raises(UserError, match="unknown_words has no effect"):
+        bilstm.train(frame, label="y", sequence="id", unknown_words=0.1, **SMALL)
 
 
 def test_characters_vary_in_a_comparison() -> None:

@@ -87,7 +87,7 @@ CASES = [
     Case("another ending that nobody said", "t.dat", PLAIN, message="has an unknown format (.dat): a table's name ends in .csv, .tsv, .parquet, .ndjson, .jsonl or .conll, or --format says what it is"),
     Case("words in a .txt file of rows", "t.txt", PLAIN, {"format": "csv"}, cells=COLUMNS),
     Case("JSON by another name", "t.json", '{"id": 1}\n', {"format": "ndjson"}, cells={"id": ["1"]}),
-    Case("no such format", "t.dat", PLAIN, {"format": "xlsx"}, message="--format is one of csv, conll, ndjson, parquet, and not 'xlsx'"),
+    Case("no such format", "t.dat", PLAIN, {"format": "xlsx"}, message="--format is one of csv, conll, ndjson, parquet, doccano, prodigy, label-studio, text, and not 'xlsx'"),
     Case("words in a .tsv with empty lines", "t.tsv", "a\tX\n\nb\tY\n", cells={"token": ["a", "b"], "sequence": ["1", "2"]}, guessed="--format conll"),
     Case("a table in a .tsv with empty lines", "t.tsv", "id\tx\n\n1\t2\n", {"format": "csv"}, cells={"id": ["1"], "x": ["2"]}, guessed=""),
     Case("two characters", "t.csv", PLAIN, {"delimiter": "::"}, message="--delimiter is one character, not '::'"),

@@ -33,6 +33,7 @@ from bilstm.layers import (
     SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
+    WordEncoder,
     from_json,
     to_json,
 )
@@ -126,6 +127,7 @@ MAKERS: dict[str, tuple[Any, dict[str, tuple[list[Any], list[Any]]]]] = {
     "GlobalAttentionPooling1D": (lambda **k: GlobalAttentionPooling1D(2, **k), ANY),
     "CRF": (lambda **k: CRF(2, **k), ANY),
     "ColumnEmbedding": (lambda **k: ColumnEmbedding(1, [2], [3], **k), ANY),
+    "WordEncoder": (lambda **k: WordEncoder([LSTM(2)], **k), ANY),
 }
 CASES = [(owner, argument) for owner, (_, arguments) in MAKERS.items() for argument in arguments]
 

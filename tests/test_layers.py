@@ -40,6 +40,7 @@ from bilstm.layers import (
     SimpleRNN,
     SpatialDropout1D,
     TimeDistributed,
+    WordEncoder,
     from_json,
     to_json,
 )
@@ -87,8 +88,17 @@ LAYER = st.one_of(
     st.builds(Padding, UNITS, st.sampled_from(["post", "pre"]), st.floats(-9, 9)),
     st.integers(1, 3).flatmap(
         lambda n: st.builds(
-            ColumnEmbedding, st.integers(0, 3), *(st.lists(UNITS, min_size=n, max_size=n) for _ in range(2))
+            ColumnEmbedding,
+            st.integers(0, 3),
+            *(st.lists(UNITS, min_size=n, max_size=n) for _ in range(2)),
+            frozen=st.none() | st.lists(st.booleans(), min_size=n, max_size=n),
+            unknown_rate=st.none() | st.lists(st.floats(0, 0.875, width=32), min_size=n, max_size=n),
         )
+    ),
+    st.builds(
+        WordEncoder,
+        st.tuples(DENSES, st.builds(GRU, UNITS) | st.builds(GlobalMaxPooling1D)),
+        features=UNITS,
     ),
     st.builds(Input, st.tuples(st.none() | UNITS, UNITS)),
     st.builds(Reverse),
@@ -124,9 +134,10 @@ def described(struct: LayerStruct | None) -> Any:
         return None
     plain = {name: getattr(struct, name) for name, *_ in struct._fields_}
     plain["ways"] = [(way.units, way.reverse, way.flip) for way in struct.ways]
-    tables = {name: plain[name][: struct.tables] for name in ("vocabularies", "dimensions")}
-    cells = struct.units * (struct.units + 2)
-    return plain | tables | {"forbidden": struct.forbidden[:cells] if struct.forbidden else None}
+    lengths = dict.fromkeys(("vocabularies", "dimensions", "frozen", "index_dropout"), struct.tables)
+    lengths["forbidden"] = struct.units * (struct.units + 2)
+    plain |= {name: plain[name][:length] if plain[name] else None for name, length in lengths.items()}
+    return plain | {"encoder": [described(layer) for layer in struct.encoder[: struct.encoder_layers]]}
 
 
 def features_for(layer: Layer) -> int:

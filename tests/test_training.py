@@ -495,6 +495,7 @@ def test_every_option_is_tested_here() -> None:
         *("variational_dropout", "weight_decay", "class_weight", "pooling", "conv", "calibrate", "cell"),
         *("learning_rate", "patience", "validation_split", "seed", "time_limit"),
         *("window", "stride"),  # in laws/test_windows.py and test_windows.py
+        *("characters", "unknown_words", "freeze_vectors"),  # in test_characters.py and test_wordvectors.py
         *("output", "scheme", "train_scheme"),  # in test_tagging.py, test_constrained.py and test_learnedtags.py
     }
     assert set(TrainingOptions.__dataclass_fields__) == tested

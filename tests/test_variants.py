@@ -28,7 +28,7 @@ VALUES: dict[str, list[Any]] = {
     "embedding": [None, 4],
     "freeze_vectors": [True, False],
     "characters": ["lstm", "none"],
-    "unknown_rate": [0.0, 0.1],
+    "unknown_words": [0.0, 0.1],
     "train_scheme": [None, "IOBES"],
     "epochs": [2, None],
     "batch_size": [8, 9],

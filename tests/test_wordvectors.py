@@ -173,7 +173,7 @@ def test_the_network_begins_with_the_vectors(folder: Path) -> None:
 @pytest.mark.parametrize("characters", ["none", "conv"])
 def test_training_tunes_them_or_leaves_them(folder: Path, freeze: bool, characters: str) -> None:
     """The words' own embedding is learned in either case."""
-    options = {"characters": characters, "unknown_rate": 0.1}
+    options = {"characters": characters, "unknown_words": 0.1}
     still, model = trained(folder, learning_rate=1e-30, **options), trained(folder, freeze_vectors=freeze, **options)
     assert (embedding_of(still)[1:] == embedding_of(model)[1:]).all() == freeze
     assert (embedding_of(model)[0] == 0).all() == freeze

@@ -29,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "+ characters (convolution)": {"characters": "conv", "output": "softmax"},
     "+ CRF: the default": {},
     "characters by LSTM": {"characters": "lstm"},
-    "a tenth of words unknown": {"unknown_rate": 0.1},
+    "a tenth of words unknown": {"unknown_words": 0.1},
 }
 CRFSUITE = "python-crfsuite"
 

@@ -99,7 +99,7 @@ TRAINING: dict[str, tuple[click.ParamType[Any], str]] = {
         "Also read the characters of words, by a bidirectional LSTM or a convolution over each word. Default: conv "
         "if texts look like words.",
     ),
-    "unknown_rate": (
+    "unknown_words": (
         FRACTION,
         "Share of words that training treats as unknown, to learn what to do with them.",
     ),

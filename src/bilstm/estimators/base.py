@@ -70,7 +70,7 @@ class SequenceEstimator(BaseEstimator):
             see `TrainingOptions`. None: without.
         characters: how the characters of strings become a part of a step: "lstm", by a bidirectional LSTM over each
             string, "conv", by a convolution and its maximum, or "none". None: "conv" if they look like words.
-        unknown_rate: share of strings that training treats as unknown, besides those below the frequency threshold.
+        unknown_words: share of strings that training treats as unknown, besides those below the frequency threshold.
         freeze_vectors: whether training leaves the word vectors of `vectors` as they are.
         output: for one label for each step: "softmax" predicts each step on its own, "crf" the labels of a sequence
             together, with scores for each transition; "constrained" is trained as "softmax", and predicts the likeliest
@@ -149,7 +149,7 @@ class SequenceEstimator(BaseEstimator):
         pooling: str | None = None,
         conv: str | None = None,
         characters: str | None = None,
-        unknown_rate: float = 0.0,
+        unknown_words: float = 0.0,
         freeze_vectors: bool = False,
         output: str | None = None,
         scheme: str | None = None,
@@ -190,7 +190,7 @@ class SequenceEstimator(BaseEstimator):
         self.pooling = pooling
         self.conv = conv
         self.characters = characters
-        self.unknown_rate = unknown_rate
+        self.unknown_words = unknown_words
         self.freeze_vectors = freeze_vectors
         self.output = output
         self.scheme = scheme

@@ -43,7 +43,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         pooling: str | None = None,
         conv: str | None = None,
         characters: str | None = None,
-        unknown_rate: float = 0.0,
+        unknown_words: float = 0.0,
         freeze_vectors: bool = False,
         dropout: float = 0.3,
         variational_dropout: bool = False,

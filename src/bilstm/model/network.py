@@ -114,7 +114,7 @@ def network_layers(
             schema.vocabularies,
             dimensions,
             frozen=[options.freeze_vectors and text.part == VECTOR for text in texts],
-            unknown_rate=[options.unknown_rate * (text.part == WHOLE) for text in texts],
+            unknown_rate=[options.unknown_words * (text.part == WHOLE) for text in texts],
             initial={i: vectors[text.name] for i, text in enumerate(texts) if text.part == VECTOR} if vectors else None,
         )
         layers += [embedding, _dropout(options)]
@@ -169,8 +169,8 @@ def check_options(schema: Schema, task: Task, options: TrainingOptions) -> None:
     """
     if options.embedding is not None and not schema.vocabularies:
         raise UserError("embedding has no effect: there are no words or categories to embed; leave it out")
-    if options.unknown_rate and not schema.vocabularies:
-        raise UserError("unknown_rate has no effect: there are no words or categories; leave it out")
+    if options.unknown_words and not schema.vocabularies:
+        raise UserError("unknown_words has no effect: there are no words or categories; leave it out")
     if options.freeze_vectors and not any(text.part == VECTOR for text in schema.categorical):
         raise UserError("freeze_vectors has no effect: there are no word vectors, which vectors names; leave it out")
     if options.pooling is not None and not task.per_sequence:

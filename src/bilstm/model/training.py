@@ -312,7 +312,7 @@ def train_prepared(
         )
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
-    output = choose_output(prepared, options)
+    output, asked = choose_output(prepared, options), options.output
     learned, options = output.learned, output.options
     network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
     if checkpoint:
@@ -331,9 +331,9 @@ def train_prepared(
 
             record = train_model(network, data, aside, options, progress=notify, checkpoint=checkpoint)
     except TrainingInterrupted as interrupt:
-        model = _finished(output, network, interrupt.summary, options)
+        model = _finished(output, network, interrupt.summary, options, asked)
         raise ModelInterrupted(model) from interrupt.__cause__
-    model = _finished(output, network, record, options)
+    model = _finished(output, network, record, options, asked)
     if baseline and options.direction != "none":
         model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
     return model
@@ -379,8 +379,15 @@ def train_baseline(
         return None
 
 
-def _finished(output: Output, network: Sequential, record: dict[str, Any], options: TrainingOptions) -> TrainedModel:
-    """The model with calibrated probabilities, and what it remembers of its training."""
+def _finished(
+    output: Output, network: Sequential, record: dict[str, Any], options: TrainingOptions, asked: str | None
+) -> TrainedModel:
+    """The model with calibrated probabilities, and what it remembers of its training.
+
+    Args:
+        asked: the output that the options named, None if it was left to the labels.
+    """
+    record["options"]["output"] = asked
     prepared = output.learned
     model = TrainedModel(prepared.schema, prepared.task, network, record)
     validation = None if prepared.validated_by_targets else prepared.validation

@@ -43,7 +43,7 @@ class TrainingOptions(LoopOptions):
         characters: how the characters of words become a part of a step: "lstm", by a bidirectional LSTM over each word
             (Lample et al. 2016), "conv", by a convolution and its maximum (Ma & Hovy 2016), or "none"; None: "conv" for
             a feature whose spelling counts. Of several such features, the first; if there is none, the first text.
-        unknown_rate: the share of words that training treats as unknown, besides those below the frequency threshold.
+        unknown_words: the share of words that training treats as unknown, besides those below the frequency threshold.
         freeze_vectors: whether training leaves word vectors that are read from a file as they are.
         output: for one label for each step, how labels are predicted: "softmax", each step on its own; "crf", those of
             a sequence together, with scores for each transition (see `CRF`): sequences are then never cut in training,
@@ -82,7 +82,7 @@ class TrainingOptions(LoopOptions):
     pooling: str | None = None
     conv: str | None = None
     characters: str | None = None
-    unknown_rate: float = 0.0
+    unknown_words: float = 0.0
     freeze_vectors: bool = False
     output: str | None = None
     scheme: str | None = None
@@ -110,7 +110,7 @@ class TrainingOptions(LoopOptions):
             object.__setattr__(self, "conv", None)
         read_convolutions(self.conv)
         check_choice("training", "characters", self.characters, (None, *CHARACTERS))
-        check_fraction("training", "unknown_rate", self.unknown_rate)
+        check_fraction("training", "unknown_words", self.unknown_words)
         check_choice("training", "freeze_vectors", self.freeze_vectors, (True, False))
         check_choice("training", "output", self.output, (None, *OUTPUTS))
         object.__setattr__(self, "scheme", _checked_scheme(self.scheme))
