@@ -273,14 +273,14 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 # --- What is refused ------------------------------------------------------------------------------------------------
 
 
-def test_spelling_is_refused_by_name() -> None:
+@pytest.mark.parametrize("inputs", ["columns", "encoded"])
+def test_characters_are_refused_by_name(inputs: Any) -> None:
     frame = table("step-label")[["id", "word", "state"]]
     model = bilstm.train(
         frame, label="state", sequence="id", task="step-label", spelling=True, validation_split=0, **SMALL
     )
-    with pytest.raises(UserError, match="'word'.* --no-spelling, or export with --inputs encoded"):
-        to_onnx(model)
-    assert to_onnx(model, inputs="encoded").graph.input[0].name == "x"
+    with pytest.raises(UserError, match="it reads the characters of 'word'.* --no-spelling"):
+        to_onnx(model, inputs=inputs)
 
 
 @pytest.mark.parametrize("name", ["lengths", "label", "probability"])

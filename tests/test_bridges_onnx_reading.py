@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from onnx import TensorProto, helper, numpy_helper
 
 import bilstm
@@ -102,6 +102,7 @@ def test_our_own_come_back(layers: list[Layer], tmp_path: Path) -> None:
 @settings(max_examples=20)
 @given(cases())
 def test_random_models_come_back_or_are_refused_by_node(case: Case) -> None:
+    assume(case.data.words is None)  # words are refused
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export(case.model(), path)
@@ -483,7 +484,8 @@ def test_the_command_line(tmp_path: Path) -> None:
         "Bidirectional(layer=LSTM(units=4,",
         "return_sequences=True))",
     ]
-    assert lines[-2].startswith("padding: no node reads it")
+    assert lines[-3].startswith("padding: no node reads it")
+    assert lines[-2].startswith("check: compared with ONNX Runtime")
     assert described(bilstm.load_model(tmp_path / "ours.model")) == described(model)
     ran = run("--out", str(tmp_path / "other.model"), "--architecture", str(tmp_path / "model.onnx"))
     assert ran.exit_code == 2

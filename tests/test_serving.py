@@ -53,6 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = "\n".join("".join(f"{word} {tag}\n" for word, tag in zip(words, tags, strict=True)) for _ in range(30))
     (folder / "train.conll").write_text(lines)
     trained["tags"] = bilstm.train(folder / "train.conll", **SMALL | {"epochs": 12}, learning_rate=0.1)
+    options = SMALL | {"characters": "lstm", "output": "crf"}
+    trained["letters"] = bilstm.train(folder / "train.conll", **options)
     for name, model in trained.items():
         model.save(folder / name)
     return folder
@@ -60,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Guard:
-    names = (*STEPS, "whole", "texts", "tags")
+    names = (*STEPS, "whole", "texts", "tags", "letters")
     return create_app(Settings(models=tuple(str(folder / name) for name in names), watch=0, max_steps=1000, log=False))
 
 
@@ -152,6 +154,23 @@ def test_threads_lanes_and_waiting_change_no_bit(
         assert max(sizes) == len(parts)
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=5), min_size=1, max_size=9))
+def test_words_of_several_requests_keep_their_characters(
+    folder: Path, service: Guard, sentences: list[list[str]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "AT_ONCE", 0)  # so that all are computed together
+
+        async def ask(client: httpx.AsyncClient) -> list[httpx.Response]:
+            bodies = [{"columns": {"token": words}, "paths": 2} for words in sentences]
+            return await asyncio.gather(*(client.post("/models/letters/label", json=body) for body in bodies))
+
+        found = run(service, ask)
+    for words, answer in zip(sentences, found, strict=True):
+        assert columns(answer.json()["sequences"][0]) == alone(folder / "letters", {"token": words}, paths=2)
+
+
 def test_a_batch_has_no_more_work_than_is_allowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TrainedModel.load(folder / "numbers")
     monkeypatch.setattr(batches, "AT_ONCE", 0)
@@ -239,10 +258,13 @@ def test_texts_are_divided_and_spans_have_places(folder: Path, service: Guard) -
     for token, start in zip(found["tokens"], found["starts"], strict=True):
         assert text[start : start + len(token)] == token
     assert [(span["text"], span["label"]) for span in found["spans"]] == [("Eva Lind", "PER"), ("Bo", "PER")]
-    for span in found["spans"]:
+    model = TrainedModel.load(folder / "tags")
+    model.warn = False
+    (right,) = model.predict_spans([found["tokens"]])
+    for span, expected in zip(found["spans"], right, strict=True):
         assert text[span["start"] : span["end"]] == span["text"]
-        steps = slice(span["first"], span["last"] + 1)
-        assert span["probability"] == pytest.approx(np.mean(found["probability"][steps]), abs=2e-6)
+        assert (span["first"], span["last"], span["label"]) == expected[:3]
+        assert span["probability"] == round(expected.probability, 6)
     (whole,) = post(service, "/models/texts/label", {"text": "good, bad"}).json()["sequences"]
     assert whole["tokens"] == ["good", ",", "bad"]
     assert columns(whole) == alone(folder / "texts", {"text": "good, bad"})
@@ -288,6 +310,8 @@ WRONG: list[tuple[str, Any, int, str]] = [
     ("numbers", {"columns": {"x": [1], "level": [2]}, "background": "p"}, 422, "needs"),
     ("numbers", {"columns": {"x": [1], "level": [2]}, "events": True, "background": "r"}, 422, "'p', 'q'"),
     ("numbers", {"columns": {"x": [0] * 1001, "level": [0] * 1001}}, 413, "1,000 time steps"),
+    ("numbers", {"columns": {"x": [1], "level": [2]}, "paths": 2}, 422, "crf"),
+    ("numbers", {"columns": {"x": [1], "level": [2]}, "baseline": True}, 422, "without one"),
     ("sums", {"columns": {"x": [1]}, "probabilities": True}, 422, "quantities"),
     ("sums", {"columns": {"x": [1]}, "events": True}, 422, "labels of time steps"),
     ("texts", {"columns": {"words": ["a"]}}, 422, "not a text"),
@@ -553,9 +577,14 @@ def test_metadata_and_health(service: Guard) -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.integers(1, 60), st.booleans())
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=6),
+    st.integers(1, 60),
+    st.booleans(),
+    st.none() | st.integers(0, 3) | st.just("all"),
+)
 def test_a_stream_is_that_of_the_command(
-    folder: Path, service: Guard, lengths: list[int], size: int, events: bool
+    folder: Path, service: Guard, lengths: list[int], size: int, events: bool, ahead: Any
 ) -> None:
     rows = [{"id": i, "t": t, "x": i - t, "level": None} for i, n in enumerate(lengths) for t in range(n)]
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -564,11 +593,16 @@ def test_a_stream_is_that_of_the_command(
         for start in range(0, len(content), size):
             yield content[start : start + size]
 
-    address = f"/models/numbers/stream{'?events=true' * events}"
-    answer = run(service, lambda client: client.post(address, content=chunks()))
+    events &= ahead is None
+    block = 2 if isinstance(ahead, int) else 1
+    query = {"events": "true"} if events else {} if ahead is None else {"look_ahead": str(ahead)}
+    query |= {"block": "2"} if block == 2 else {}
+    address = "/models/numbers/stream"
+    answer = run(service, lambda client: client.post(address, params=query, content=chunks()))
     expected = io.BytesIO()
     model = TrainedModel.load(folder / "numbers")
-    predict_stream(io.BytesIO(content), expected.write, model, PredictionOptions(events=events))
+    options = PredictionOptions(events=events)
+    predict_stream(io.BytesIO(content), expected.write, model, options, look_ahead=ahead, block=block)
     assert answer.content == expected.getvalue()
 
 
@@ -579,7 +613,19 @@ def test_streams_that_are_wrong(folder: Path, service: Guard) -> None:
     answer = post(service, "/models/numbers/stream?on_error=skip", good + bad + good)
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert sorted("error" in line for line in lines) == [False, False, True]
-    for query in ("top=0", "top=3", "top=a", "other=1", "events=1", "on_error=x", "background=p", "events=true&top=2"):
+    for query in (
+        "top=0",
+        "top=3",
+        "top=a",
+        "other=1",
+        "events=1",
+        "on_error=x",
+        "background=p",
+        "events=true&top=2",
+        "block=2",
+        "look_ahead=-1",
+        "look_ahead=2&events=true",
+    ):
         assert post(service, f"/models/numbers/stream?{query}", good).status_code == 422, query
     rows = b"".join(b'{"id": 1, "t": %d, "x": 1, "level": 1}\n' % t for t in range(1100))
     assert "1,000 time steps" in post(service, "/models/numbers/stream", rows).text

@@ -209,6 +209,24 @@ def test_other_types_run_on_pytorch(dtype: Any) -> None:
     assert (found.dtype, wrapper._engine) == (dtype, None)
 
 
+@pytest.mark.parametrize("how", ["hooks", "parametrizations", "subclass"])
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_layers_that_are_more_than_layers_are_called(how: str) -> None:
+    class Doubled(bilstm.torch.LSTM):
+        def forward(self, input: Any, hx: Any = None) -> Any:
+            output, states = super().forward(input, hx)
+            return 2 * output, states
+
+    layer, x = (Doubled if how == "subclass" else bilstm.torch.LSTM)(3, 5), torch.randn(4, 2, 3)
+    wrapper = Bidirectional(layer, backward_layer=bilstm.torch.LSTM(3, 5))
+    if how != "subclass":
+        norms = nn.utils.weight_norm if how == "hooks" else nn.utils.parametrizations.weight_norm
+        norms(layer, "weight_hh_l0")
+        with torch.no_grad():
+            (layer.weight_hh_l0_g if how == "hooks" else layer.parametrizations.weight_hh_l0.original0).mul_(3)
+    torch.testing.assert_close(wrapper(x)[..., :5], layer(x)[0])
+
+
 def test_autocast_is_left_alone() -> None:
     wrapper, x = Bidirectional(bilstm.torch.GRU(3, 5)), torch.randn(4, 2, 3)
     with torch.autocast("cpu", torch.bfloat16):

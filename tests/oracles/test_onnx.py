@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from bilstm import Ragged, Sequential
 from bilstm.bridges.onnx import to_onnx
@@ -75,6 +75,7 @@ def check(model: Sequential, data: Ragged) -> None:
 @settings(max_examples=30)
 @given(cases())
 def test_random_models_give_the_same(case: Case) -> None:
+    assume(case.data.words is None)  # words are refused
     check(case.model(), case.data)
 
 

@@ -31,7 +31,7 @@ from bilstm.data.spelling import VECTOR, WHOLE
 from bilstm.data.table import Sequences, Table
 from bilstm.data.texts import TextColumn
 from bilstm.data.tokens import RULES, fitting_rule
-from bilstm.errors import UserError, listed, shown
+from bilstm.errors import UserError, counted, listed, shown
 from bilstm.ragged import IndexArray, Ragged, offsets_of
 
 
@@ -141,7 +141,11 @@ class Schema:
 
     def describe(self) -> list[tuple[str, str]]:
         """The name of each feature, and in words what training found in it and how it is encoded."""
-        return describe_columns(self.columns)
+        described = describe_columns(self.columns)
+        if self.characters is None:
+            return described
+        read = f"; its {counted(len(self.characters.alphabet), 'different character')} are read, too"
+        return [(name, text + read if name == self.characters.name else text) for name, text in described]
 
     def encode(self, table: Table, sequences: Sequences) -> Dataset:
         """Turn the steps of sequences into what the network takes.

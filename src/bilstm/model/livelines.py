@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bilstm.errors import UserError, shown
-from bilstm.model.lines import Line, order_columns
+from bilstm.model.lines import NAME, Line, order_columns
 from bilstm.model.live import Answers
 from bilstm.model.predictions import PredictionOptions, columns_of
 from bilstm.model.streaming import (
@@ -43,8 +43,9 @@ class LiveLines(LineStream):
         on_error: Callable[[UserError], object] | None,
         look_ahead: LookAhead,
         block: int,
+        source: str = NAME,
     ) -> None:
-        super().__init__(write, model, options, on_error)
+        super().__init__(write, model, options, on_error, source)
         if options.runs or options.annotate:
             other = "--events" if options.events else "--spans" if options.spans else "--annotate"
             raise UserError(f"--look-ahead answers step by step, which cannot be combined with {other}")
@@ -54,6 +55,10 @@ class LiveLines(LineStream):
         self._before: Line | None = None  # the last line of the sequence that is open
         self._ends = False  # that sequence, after the lines that are now complete
         self._steps = 0  # of that sequence
+
+    @property
+    def pending(self) -> int:
+        return len(self._waiting)
 
     def _added(self, line: Line) -> list[Line]:
         if self._latest is not None and self._latest.key != line.key:

@@ -108,13 +108,7 @@ def predict_stream(
         raise UserError(
             "the tasks of Label Studio are one JSON array, which no stream can be: give a file instead of -"
         )
-    stream: LineStream
-    if look_ahead is None:
-        stream = SequenceLines(write, model, options, on_error)
-    else:
-        from bilstm.model.livelines import LiveLines
-
-        stream = LiveLines(write, model, options, on_error, look_ahead, block)
+    stream = line_stream(write, model, options, on_error, look_ahead=look_ahead, block=block)
     arrivals = Arrivals(source)
     while not arrivals.ended:
         with held() if arrivals.wait() else contextlib.nullcontext():
@@ -124,6 +118,31 @@ def predict_stream(
     if not stream.streamed.lines and not stream.streamed.skipped:
         raise UserError(f"{NAME} is empty: it has no JSON object with a step")
     return stream.streamed
+
+
+def line_stream(
+    write: Callable[[bytes], object],
+    model: TrainedModel,
+    options: PredictionOptions,
+    on_error: Callable[[UserError], object] | None = None,
+    *,
+    look_ahead: LookAhead | None = None,
+    block: int = 1,
+    source: str = NAME,
+) -> LineStream:
+    """What answers lines; for the arguments see `predict_stream`.
+
+    Args:
+        source: what messages call that from which the lines come.
+
+    Raises:
+        UserError: the model cannot work with bounded look-ahead.
+    """
+    if look_ahead is None:
+        return SequenceLines(write, model, options, on_error, source)
+    from bilstm.model.livelines import LiveLines
+
+    return LiveLines(write, model, options, on_error, look_ahead, block, source)
 
 
 class LineStream(ABC):
@@ -179,6 +198,11 @@ class LineStream(ABC):
         """Answer the last sequence."""
         self._predict(self._completed())
 
+    @property
+    @abstractmethod
+    def pending(self) -> int:
+        """How many lines are buffered."""
+
     @abstractmethod
     def _added(self, line: Line) -> list[Line]:
         """The lines that are complete with this one."""
@@ -232,7 +256,6 @@ class SequenceLines(LineStream):
 
     @property
     def pending(self) -> int:
-        """How many lines the incomplete sequence has."""
         return len(self._rows)
 
     def _added(self, line: Line) -> list[Line]:

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bilstm.data.writing import Addition, DictionaryColumn
-from bilstm.metrics.spans import find_spans
 from bilstm.model import TrainedModel
-from bilstm.model.predictions import find_runs, predicted_columns, rounded
-from bilstm.ragged import IndexArray
+from bilstm.model.predictions import PredictionOptions, find_runs, predicted_columns
 from bilstm.serving.reading import Question, Tokens
 from bilstm.tasks import LabelTask, Outputs
 
@@ -45,9 +42,9 @@ def answers(
             answer["baseline"] = others[index]
         found.append(answer)
     if isinstance(task, LabelTask) and task.spans:
-        _add(found, "spans", _spans(task, outputs, offsets), question)
+        _add(found, "spans", _marks(model, question, PredictionOptions(spans=True), outputs), question)
     if question.events:
-        _add(found, "events", _events(model, question, outputs), question)
+        _add(found, "events", _marks(model, question, question.options, outputs), question)
     return found
 
 
@@ -66,31 +63,15 @@ def _columns(model: TrainedModel, question: Question, outputs: Outputs) -> list[
 Mark = tuple[int, int, int, str, float]  # sequence, first step, last step, label, probability
 
 
-def _spans(task: LabelTask, outputs: Outputs, offsets: IndexArray) -> Iterator[Mark]:
-    """Spans, with the mean probability of their steps' labels."""
-    spans, types = find_spans(outputs.labels, offsets, task.classes)
-    if not len(spans):
-        return
-    first = offsets[spans.sequences] + spans.onsets
-    last = offsets[spans.sequences] + spans.offsets
-    confidences = np.append(outputs.confidences.astype(np.float64), 0.0)
-    sums = np.add.reduceat(confidences, np.stack([first, last + 1], axis=1).ravel())[::2]
-    means = rounded(sums / (last + 1 - first))
-    codes: npt.NDArray[Any] = spans.classes
-    for sequence, onset, offset, code, mean in zip(
-        spans.sequences, spans.onsets, spans.offsets, codes, means, strict=True
-    ):
-        yield int(sequence), int(onset), int(offset), types[code], float(mean)
-
-
-def _events(model: TrainedModel, question: Question, outputs: Outputs) -> Iterator[Mark]:
-    assert isinstance(model.task, LabelTask)
+def _marks(model: TrainedModel, question: Question, options: PredictionOptions, outputs: Outputs) -> Iterator[Mark]:
+    """Spans, each with its probability, or runs of equal labels, each with the mean of its steps' probabilities."""
     offsets = question.data.values.offsets
-    for runs in find_runs(model, question.data, question.options, outputs)[2]:
+    _, labels, chunks = find_runs(model, question.data, options, outputs)
+    for runs in chunks:
         sequences = np.searchsorted(offsets, runs.first, "right") - 1
         for index, sequence in enumerate(sequences.tolist()):
             ends = int(runs.first_step[index]), int(runs.last_step[index])
-            yield sequence, *ends, model.task.classes[runs.codes[index]], float(runs.confidences[index])
+            yield sequence, *ends, labels[runs.codes[index]], float(runs.confidences[index])
 
 
 def _add(answers: list[dict[str, Any]], name: str, marks: Iterator[Mark], question: Question) -> None:
@@ -101,8 +82,8 @@ def _add(answers: list[dict[str, Any]], name: str, marks: Iterator[Mark], questi
 
 
 def _marked(tokens: Tokens | None, first: int, last: int, label: str, probability: float) -> dict[str, Any]:
-    """The "first" and "last" step, counted from 0, the "label", and the mean "probability" of its steps' labels; in a
-    text also the "text", with its "start" and "end" in characters: text[start:end]."""
+    """The "first" and "last" step, counted from 0, the "label" and the "probability"; in a text also the "text", with
+    its "start" and "end" in characters: text[start:end]."""
     mark: dict[str, Any] = {"first": first, "last": last, "label": label, "probability": probability}
     if tokens is not None:
         start, end = tokens.starts[first], tokens.starts[last] + len(tokens.steps[last])

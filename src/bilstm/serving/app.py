@@ -86,7 +86,7 @@ class Service:
             def read() -> Any:
                 return read_question(served.model, parse_json(body), self.settings.max_steps)
 
-            question = await _called(len(body), read)
+            question = await _called(len(body) < _LARGE, read)
             values = question.data.values
             outputs = await served.batcher.outputs(values)
             alone = await served.baseline.outputs(values) if question.baseline and served.baseline else None
@@ -95,7 +95,7 @@ class Service:
                 found = answers(served.model, question, outputs, alone)
                 return orjson.dumps({"model": served.name, "version": served.version, "sequences": found})
 
-            content = await _called(len(body), write)
+            content = await _called(len(body) < _LARGE and served.batcher.is_quick(values), write)
             self.count(request, served, len(values), values.total_steps)
             return Response(content, media_type="application/json")
 
@@ -104,13 +104,14 @@ class Service:
     async def infer(self, request: Request, served: Served) -> Response:
         async def answer(body: bytes) -> Response:
             length = request.headers.get(HEADER_LENGTH)
+            is_small = len(body) < _LARGE
             inference = await _called(
-                len(body), lambda: read_inference(served.model, body, length, self.settings.max_steps)
+                is_small, lambda: read_inference(served.model, body, length, self.settings.max_steps)
             )
             values = inference.data.values
             outputs = await served.batcher.outputs(values)
             content, head = await _called(
-                len(body), lambda: write_inference(served.name, served.version, served.model, inference, outputs)
+                is_small, lambda: write_inference(served.name, served.version, served.model, inference, outputs)
             )
             self.count(request, served, len(values), values.total_steps)
             if head is None:
@@ -120,8 +121,8 @@ class Service:
         return await self.answered(request, served, answer)
 
 
-async def _called(size: int, function: Callable[[], Any]) -> Any:
-    return function() if size < _LARGE else await asyncio.to_thread(function)
+async def _called(at_once: bool, function: Callable[[], Any]) -> Any:
+    return function() if at_once else await asyncio.to_thread(function)
 
 
 def create_app(settings: Settings) -> Guard:
@@ -233,12 +234,12 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
         return _streamed(request, store.get(model))
 
     def _streamed(request: Request, served: Served) -> Response:
-        options, skip = read_options(served.model, request.query_params)
+        options = read_options(served.model, request.query_params)
 
         def count(sequences: int, steps: int) -> None:
             service.count(request, served, sequences, steps)
 
-        return LineResponse(served.model, options, skip, service.settings, service.places, service.stopping, count)
+        return LineResponse(served.model, options, service.settings, service.places, service.stopping, count)
 
 
 def _add_protocol(app: FastAPI, service: Service) -> None:

@@ -41,11 +41,14 @@ class Batcher:
 
     async def outputs(self, values: Ragged) -> Outputs:
         """What `TrainedModel.outputs` returns for encoded sequences, to the last bit."""
-        work = values.total_steps * self._work
-        if work <= AT_ONCE and not self._waits:
+        if self.is_quick(values) and not self._waits:
             self._notify(1)
             return self._model.outputs(values)
-        return await (self._long if work >= LONG else self._short).outputs(values)
+        return await (self._long if values.total_steps * self._work >= LONG else self._short).outputs(values)
+
+    def is_quick(self, values: Ragged) -> bool:
+        """Whether a thread would take as long to begin as computing takes."""
+        return values.total_steps * self._work <= AT_ONCE
 
 
 class _Lane:
@@ -113,4 +116,14 @@ def _joined(parts: list[Ragged]) -> Ragged:
     if len(parts) == 1:
         return parts[0]
     lengths = np.concatenate([part.lengths for part in parts])
-    return Ragged(np.concatenate([part.values for part in parts]), offsets_of(lengths))
+    values = np.concatenate([part.values for part in parts])
+    if parts[0].words is None:
+        return Ragged(values, offsets_of(lengths))
+    # Each has words of its own, to which its last column refers by their numbers.
+    words = [part.words for part in parts if part.words is not None]
+    before = offsets_of([len(each) for each in words])[:-1]
+    values[:, -1] += np.repeat(before, [part.total_steps for part in parts])
+    characters = np.concatenate([each.values for each in words])
+    return Ragged(
+        values, offsets_of(lengths), Ragged(characters, offsets_of(np.concatenate([w.lengths for w in words])))
+    )

@@ -45,6 +45,11 @@ _QUESTION = {
         "top": {"type": "integer", "minimum": 1, "description": "How many of the likeliest labels to give."},
         "events": {"type": "boolean", "description": "Whether to give runs of equal labels besides."},
         "background": {"type": "string", "description": "With events: the label that is none."},
+        "paths": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "How many of the likeliest labels of a sequence as a whole.",
+        },
         "baseline": {"type": "boolean", "description": "Whether to give what the model without recurrence predicts."},
     },
 }
@@ -152,6 +157,12 @@ def stream(store: Store) -> dict[str, Any]:
         ("top", {"type": "integer", "minimum": 1}, "Give the most probable labels, as many as this."),
         ("events", {"type": "boolean"}, "Write a line per run of equal labels instead of one per time step."),
         ("background", {"type": "string"}, "With events: the label that is not one."),
+        (
+            "look_ahead",
+            {"type": "string"},
+            "How many further steps an answer waits for, or all.",
+        ),
+        ("block", {"type": "integer", "minimum": 1}, "With look_ahead: how many steps become final together."),
         ("on_error", {"type": "string", "enum": ["stop", "skip"]}, "What an invalid line does."),
     ]
     parameters = [{"name": n, "in": "query", "schema": schema, "description": text} for n, schema, text in options]

@@ -20,7 +20,14 @@ from bilstm.serving.refusals import Refusal, too_large
 from bilstm.serving.texts import starts_of, text_column
 
 FORMS = ("text", "columns", "rows", "sequences")
-OPTIONS: dict[str, type] = {"probabilities": bool, "top": int, "events": bool, "background": str, "baseline": bool}
+OPTIONS: dict[str, type] = {
+    "probabilities": bool,
+    "top": int,
+    "events": bool,
+    "background": str,
+    "paths": int,
+    "baseline": bool,
+}
 SOURCE = "the request"
 
 
@@ -149,10 +156,11 @@ def _options(model: TrainedModel, asked: Mapping[str, Any]) -> PredictionOptions
         if name in asked and type(value) is not kind:
             words = {bool: "true or false", int: "a whole number", str: "a label"}[kind]
             raise UserError(f"{name!r} must be {words}, not {shown(value)}")
-    top = asked.get("top", 1)
-    if top < 1:
-        raise UserError(f"'top' must be at least 1, not {top}")
-    options = PredictionOptions(probabilities=asked.get("probabilities", False), top=top)
+    top, paths = asked.get("top", 1), asked.get("paths", 0)
+    for name in ("top", "paths"):
+        if asked.get(name, 1) < 1:
+            raise UserError(f"{name!r} must be at least 1, not {asked[name]}")
+    options = PredictionOptions(probabilities=asked.get("probabilities", False), top=top, paths=paths)
     options.check(model.task)
     if "background" in asked and not asked.get("events"):
         raise UserError("'background' says which label is no event: it needs \"events\": true")

@@ -22,6 +22,7 @@ from bilstm.serving.settings import Settings
 from bilstm.serving.store import Store
 
 _BACKLOG = 2048
+_ACCEPTED = 16  # connections in a turn of the event loop, of which uvloop accepts one for each listener
 _KEEP_ALIVE = 30  # seconds that a connection may be idle
 
 
@@ -40,12 +41,12 @@ def serve(settings: Settings, announce: Callable[[str, Sequence[str]], object]) 
             app = create_app(settings)
             announce(address, app.names)
             with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
-                uvicorn.Server(_config(settings, app)).run([listener])
+                uvicorn.Server(_config(settings, app)).run(_copies(listener))
         else:
             announce(address, Store(settings).names())  # so that a mistake is reported here, once
             with _added_up():
                 factory = functools.partial(create_app, settings)
-                Multiprocess(_config(settings, factory, factory=True), [listener]).run()
+                Multiprocess(_config(settings, factory, factory=True), _copies(listener)).run()
     log("ended")
 
 
@@ -75,6 +76,11 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     with listener:
         listener.set_inheritable(True)
         yield listener
+
+
+def _copies(listener: socket.socket) -> list[socket.socket]:
+    """The listener several times: otherwise, new connections wait long while others are busy."""
+    return [listener, *(listener.dup() for _ in range(_ACCEPTED - 1))]
 
 
 def _address(listener: socket.socket) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -13,16 +14,33 @@ from starlette.responses import Response
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.model import TrainedModel
 from bilstm.model.predictions import PredictionOptions
-from bilstm.model.streaming import SequenceLines
+from bilstm.model.streaming import line_stream
+from bilstm.models.lookahead import LookAhead
 from bilstm.serving.guard import Places, Receive, Send
 from bilstm.serving.settings import Settings
 
 _FLAGS = {"true": True, "false": False}
-OPTIONS = ("probabilities", "top", "events", "background", "on_error")
+OPTIONS = ("probabilities", "top", "events", "background", "on_error", "look_ahead", "block")
 
 
-def read_options(model: TrainedModel, query: Mapping[str, str]) -> tuple[PredictionOptions, bool]:
-    """What the query of an address says: the options of predictions, and whether bad lines are skipped.
+@dataclasses.dataclass(frozen=True)
+class StreamOptions:
+    """How a stream is answered.
+
+    Attributes:
+        predictions: what predictions consist of.
+        skip: whether lines that are wrong are skipped.
+        look_ahead, block: see `bilstm.model.streaming.predict_stream`.
+    """
+
+    predictions: PredictionOptions
+    skip: bool
+    look_ahead: LookAhead | None
+    block: int
+
+
+def read_options(model: TrainedModel, query: Mapping[str, str]) -> StreamOptions:
+    """What the query of an address says.
 
     Raises:
         UserError: there is no such option, or it cannot have this value.
@@ -33,12 +51,9 @@ def read_options(model: TrainedModel, query: Mapping[str, str]) -> tuple[Predict
         allowed = {"probabilities": _FLAGS, "events": _FLAGS, "on_error": ("stop", "skip")}.get(name)
         if allowed and value not in allowed:
             raise UserError(f"{name!r} must be {' or '.join(allowed)}, not {shown(value)}")
-    top = query.get("top", "1")
-    if not (top.isascii() and top.isdecimal() and 0 < int(top[:9]) and len(top) < 9):
-        raise UserError(f"'top' must be a whole number of at least 1, not {shown(top)}")
     options = PredictionOptions(
         probabilities=_FLAGS[query.get("probabilities", "false")],
-        top=int(top),
+        top=_number(query, "top"),
         events=_FLAGS[query.get("events", "false")],
         background=query.get("background"),
     )
@@ -46,8 +61,22 @@ def read_options(model: TrainedModel, query: Mapping[str, str]) -> tuple[Predict
         raise UserError("'background' says which label is no event: it needs events=true")
     if options.events and (options.probabilities or options.top > 1):
         raise UserError("events=true writes runs of steps, which cannot be combined with 'probabilities' or 'top'")
+    if options.events and "look_ahead" in query:
+        raise UserError("'look_ahead' answers step by step, which cannot be combined with events=true")
+    if "block" in query and "look_ahead" not in query:
+        raise UserError("'block' says how many steps become final together: it needs 'look_ahead'")
     options.check(model.task)
-    return options, query.get("on_error") == "skip"
+    look_ahead: LookAhead | None = None
+    if "look_ahead" in query:
+        look_ahead = "all" if query["look_ahead"] == "all" else _number(query, "look_ahead", least=0)
+    return StreamOptions(options, query.get("on_error") == "skip", look_ahead, _number(query, "block"))
+
+
+def _number(query: Mapping[str, str], name: str, least: int = 1) -> int:
+    text = query.get(name, "1")
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and int(text) >= least):
+        raise UserError(f"{name!r} must be a whole number of at least {least}, not {shown(text)}")
+    return int(text)
 
 
 class LineResponse(Response):
@@ -56,8 +85,7 @@ class LineResponse(Response):
     def __init__(
         self,
         model: TrainedModel,
-        options: PredictionOptions,
-        skip: bool,
+        options: StreamOptions,
         settings: Settings,
         places: Places,
         stopping: asyncio.Event,
@@ -67,8 +95,15 @@ class LineResponse(Response):
         del self.headers["content-length"]
         self._settings, self._places, self._stopping, self._count = settings, places, stopping, count
         self._answers: list[bytes] = []
-        on_error = self._report if skip else None
-        self._stream = SequenceLines(self._answers.append, model, options, on_error, "the stream")
+        self._stream = line_stream(
+            self._answers.append,
+            model,
+            options.predictions,
+            self._report if options.skip else None,
+            look_ahead=options.look_ahead,
+            block=options.block,
+            source="the stream",
+        )
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         with self._places:

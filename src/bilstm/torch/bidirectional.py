@@ -18,7 +18,7 @@ from bilstm.torch.arrangement import Direction
 from bilstm.torch.compiling import outside_graphs
 from bilstm.torch.forms import Rows, rows_of_parts
 from bilstm.torch.indices import last_rows, reversed_rows
-from bilstm.torch.recurrent import OnEngine, output_of_rows
+from bilstm.torch.recurrent import GRU, LSTM, output_of_rows
 from bilstm.torch.running import Engine, run
 from bilstm.torch.sequences import rows_of_any
 
@@ -137,7 +137,8 @@ class Bidirectional(nn.Module):
         both = self.forward_layer, self.backward_layer
         features, data = rows.data.shape[-1], rows.data
         for each in both:
-            if not isinstance(each, OnEngine) or each.num_layers != 1 or each.input_size != features:
+            # Whoever derives from a layer, or hooks into it, wants its own call.
+            if type(each) not in (LSTM, GRU) or each.num_layers != 1 or each.input_size != features or _hooks(each):
                 return None
             each.update_weights()
             if not each.runs_here(data):
@@ -152,6 +153,13 @@ class Bidirectional(nn.Module):
             return None
         sizes = [each.hidden_size for each in both]
         return tuple(merged.split(sizes, dim=-1)) if self.merge_mode is None else merged
+
+
+def _hooks(module: nn.Module) -> bool:
+    """Whether there are any, such as those of `torch.nn.utils.weight_norm`, which make its weights."""
+    return bool(
+        module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks
+    )
 
 
 def _engine_of(both: tuple[Any, Any], merge_mode: str, return_sequences: bool, key: Any) -> Engine:

@@ -22,10 +22,9 @@ def column_inputs(schema: Schema) -> dict[str, tuple[int, int | None]]:
     Raises:
         UserError: a feature cannot be encoded by ONNX's operators, or its name is taken.
     """
-    if schema.spelled or schema.characters:
-        spelled = schema.spelled or [schema.characters.name] if schema.characters else schema.spelled
+    if schema.spelled:
         raise UserError(
-            f"cannot write the encoding of {listed(spelled)} as ONNX: the spelling of words counts, and ONNX "
+            f"cannot write the encoding of {listed(schema.spelled)} as ONNX: the spelling of words counts, and ONNX "
             f"has no operator that takes a word apart. Train with --no-spelling, or export with --inputs encoded and "
             f"encode with TrainedModel.read"
         )

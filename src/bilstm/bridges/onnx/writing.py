@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from bilstm._version import __version__
-from bilstm.errors import UserError, listed
+from bilstm.errors import UserError, listed, shown
 from bilstm.files import AnyPath, check_replaceable, check_writable, replacing
 from bilstm.layers import CRF, Embedding
 from bilstm.model import TrainedModel
@@ -114,6 +114,11 @@ def _trained(model: TrainedModel, inputs: Inputs) -> ModelProto:
 
     raw = inputs == "columns"
     width = model.network.input_features
+    if model.schema.characters is not None:
+        raise UserError(
+            f"cannot write the network as ONNX: it reads the characters of {shown(model.schema.characters.name)}, and "
+            f"ONNX has no operator that takes a word apart. Train with --no-spelling and without --characters"
+        )
     columns = column_inputs(model.schema) if raw else {VALUES: (TensorProto.FLOAT, width)}
     scores = _crf_scores(model.network)
     outputs = {"emissions": (TensorProto.FLOAT, model.task.outputs)} if scores else answers(model.task)
