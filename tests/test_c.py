@@ -164,6 +164,7 @@ def test_what_is_not_called_has_no_body() -> None:
         assert re.search(re.escape(name) + r'[^{;]*\{ throw Invalid\("this was not exported"\); \}', text), name
     assert "std::make_unique<CellDirection<Lstm<Gates_in_lstm>>>(plan)" in text
     assert "mode.rounded ?" not in text
+    assert "kWorthThreads = INT64_MAX;" in text
     assert "Bfloat16>(" not in re.sub("reinterpret_cast<.*>", "", text)
 
 
@@ -434,6 +435,7 @@ int main(void) {
 COUNTING = """
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <new>
 #include "it.h"
 static long taken = 0;

@@ -21,6 +21,9 @@ _LOCAL = re.compile(r'#include "(.+)"')
 _SYSTEM = re.compile(r"\s*#include <.+>")
 _UNNAMED = re.compile(r"^namespace \{\n(.*?)^\}  // namespace$", re.MULTILINE | re.DOTALL)
 _ROUNDED = re.compile(r"mode\.rounded \?\s[^;]*?\)\s*: ")  # the choice of weights rounded to bfloat16
+_THREADS = re.compile(
+    r"(kWorthThreads = )[\d']+;"
+)  # an export has one thread: nothing is divided, nor allocated for it
 _RETURNS = re.compile(r"\s*(?:virtual )?(?:void|Score|std::unique_ptr<Direction>) (?:\w+::)?$")
 
 
@@ -40,7 +43,8 @@ def engine_source(unused: Iterable[str]) -> tuple[list[str], str]:
     clashes = _clashes(files)
     order = _ordered(files)
     texts = [_renamed(files[name], name, clashes.get(name, set())) for name in order]
-    includes, body = _hoisted(_ROUNDED.sub("", "".join(texts)))
+    text = _ROUNDED.sub("", "".join(texts))
+    includes, body = _hoisted(_THREADS.sub(r"\1INT64_MAX;", text))
     return includes, _without_bodies(body, [*_TRAINING, *unused])
 
 
