@@ -186,7 +186,7 @@ def test_a_misspelt_option_leads_to_it_or_to_nothing(command: str, option: str) 
         # Another may be as near, as --seed and --seeds are to --seesd, and --test and --text to --tezt.
         as_near = found[2] is not None and near(name, found[2]) >= near(name, option)
         led += found[2] == option or as_near
-        initial = found[2] is not None and name == found[2].removeprefix("--")[:1]
+        initial = found[2] is not None and name == found[2][:3]
         assert found[2] in (None, option) or as_near or initial or found[2] in one_edit(name), name
     assert led > 0.8 * len(typed)
 

@@ -29,7 +29,6 @@ VALUES: dict[str, list[Any]] = {
     "freeze_vectors": [True, False],
     "characters": ["lstm", "none"],
     "unknown_words": [0.0, 0.1],
-    "train_scheme": [None, "IOBES"],
     "epochs": [2, None],
     "batch_size": [8, 9],
     "learning_rate": [0.1, 0.01],
