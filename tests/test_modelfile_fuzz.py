@@ -70,9 +70,10 @@ def make_model(path: Path, columns: str, header: str, rows: list[str]) -> None:
     assert result.exit_code == 0, result.output
 
 
-def make_labels_of_steps(path: Path) -> None:
+def make_labels_of_steps(path: Path, characters: str = "conv") -> None:
     rows = [f"s{i},{t},{x},{word},{'pq'[t % 2]}" for i, t, x, word in ROWS]
-    make_model(path, "--sequence id --order t --label y --spelling", "id,t,x,word,y", rows)
+    options = f"--sequence id --order t --label y --spelling --characters {characters}"
+    make_model(path, options, "id,t,x,word,y", rows)
 
 
 def make_labels_of_texts(path: Path) -> None:
@@ -87,7 +88,7 @@ def make_quantities(path: Path) -> None:
 
 
 def make_old(path: Path) -> None:
-    make_labels_of_steps(path)
+    make_labels_of_steps(path, "none")
     tensors, header = read_model(path)
     write_model(path, tensors, as_version_0_1(header))
 

@@ -14,7 +14,7 @@ import pytest
 from bilstm import utils
 from bilstm.engine.losses import CRF_LIKELIHOOD, LOSSES, TABLE, Loss
 from bilstm.engine.plans import ACTIVATIONS, GATES, PRECISIONS
-from bilstm.layers import LAYERS, LSTM, Bidirectional, Dense, Dropout, Input, Layer, Masking, to_json
+from bilstm.layers import LAYERS, LSTM, Bidirectional, Dense, Dropout, Input, Layer, Masking, Padding, to_json
 from bilstm.models import Sequential
 from bilstm.optimizers import Optimizer
 from bilstm.ragged import Ragged, offsets_of
@@ -138,7 +138,8 @@ def test_the_sample_has_every_layer_loss_and_activation() -> None:
             activations |= {part["config"].get("activation") for part in (layer, *inner)} & {*ACTIVATIONS}
             biases |= {part["config"].get("use_bias") for part in (layer, *inner)} - {None}
             gates |= {part["config"].get("recurrent_activation") for part in (layer, *inner)} - {None}
-    assert layers == LAYERS.keys() - {Input.__name__, Masking.__name__}  # which the engine knows nothing of
+    apart = {layer.__name__ for layer in (Input, Masking, Padding)}  # of which the engine knows nothing
+    assert layers == LAYERS.keys() - apart
     assert losses == {*TABLE, CRF_LIKELIHOOD}
     assert activations == {*ACTIVATIONS}
     assert gates == {*GATES}

@@ -186,7 +186,7 @@ def test_what_is_no_number_never_reaches_another_sequence(case: Case, special: f
     start, stop = case.data.offsets[poisoned : poisoned + 2]
     values = case.data.values.copy()
     values[data.draw(st.integers(start, stop - 1)), data.draw(st.integers(0, 1))] = special
-    after = model.predict_rows(case.data.with_values(values))
+    after = model.predict_rows(case.data.with_values(values).with_words(case.data.words))
     others = np.ones(len(before), bool)
     others[poisoned if case.one_row_each else slice(start, stop)] = False
     assert bits(after[others]) == bits(before[others])

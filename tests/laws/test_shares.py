@@ -173,7 +173,7 @@ def test_any_number_of_workers_learns_the_same_from_many_networks(first: int) ->
 def test_the_sample_has_batches_of_few_and_of_many_shares() -> None:
     shares = {len(divide(draw(seed, small=True))) for seed in range(SAMPLE)}
     assert {1, 2, MOST_SHARES} <= shares
-    assert len(shares) >= 5
+    assert len(shares) >= 4
 
 
 @pytest.mark.fast
