@@ -360,7 +360,11 @@ def make_layer(name: str) -> Layer:
         "Masking": {"mask_value": 3.0},
         "Padding": {"steps": 3, "side": "pre", "value": 1.0},
         "Embedding": {"input_dim": 3, "output_dim": 2, "mask_zero": True},
-        "ColumnEmbedding": {"numeric": 1, "vocabularies": [2], "dimensions": [3]},
+        "ColumnEmbedding": {
+            **{"numeric": 1, "vocabularies": [2], "dimensions": [3]},
+            **{"frozen": [True], "unknown_rate": [0.25]},
+        },
+        "WordEncoder": {"layers": [LSTM(2)], "features": 3},
         "AveragePooling1D": {"pool_size": 3, "strides": 1, "padding": "same"},
         "MaxPooling1D": {"pool_size": 3, "strides": 1, "padding": "same"},
         "GlobalAttentionPooling1D": {"units": 2},

@@ -418,11 +418,15 @@ def test_a_key(folder: Path) -> None:
     assert "k1" not in repr(Settings(models=("a",), api_key="k1"))
 
 
-def test_metrics_and_logs_count_and_keep_no_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_and_logs_count_and_keep_no_data(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import logging.config
 
     from bilstm.serving.logs import configuration
 
+    # Those of other packages that this process has imported would close pytest's own files.
+    monkeypatch.setattr(logging.config, "_clearExistingHandlers", lambda: None)
     logging.config.dictConfig(configuration(quiet=False))
     app = create_app(Settings(models=(str(folder / "numbers"), str(folder / "texts")), watch=0))
     post(app, "/label?x=secret", {"columns": {"x": [1, 2], "level": [4321, 1]}})

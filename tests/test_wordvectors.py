@@ -20,7 +20,6 @@ from bilstm.cli import commands
 from bilstm.data.schema import Schema
 from bilstm.data.wordvectors import files_of_features, fit_vectors
 from bilstm.errors import ModelFileError, UserError
-from bilstm.layers import ColumnEmbedding
 from bilstm.model import TrainedModel
 from bilstm.model.training import column_options, prepare_data, train_prepared
 from bilstm.training.checkpoints import Checkpoint
@@ -221,13 +220,6 @@ def test_the_file_grows_by_the_vectors_kept(folder: Path, tmp_path: Path) -> Non
         sizes.append((tmp_path / name).stat().st_size)
     # Three rows of 50 values, and the weights of 50 more inputs of 4 units with 4 gates in each direction.
     assert 4 * (3 * 50 + 50 * 32) <= sizes[1] - sizes[0] < 4 * (3 * 50 + 50 * 32) + 500
-
-
-def test_first_weights_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"ColumnEmbedding: initial\[1\] has the shape \(3, 3\), not \(3, 2\)"):
-        ColumnEmbedding(0, [2, 3], [2, 2], initial={1: np.zeros((3, 3), np.float32)})
-    with pytest.raises(ValueError, match=r"ColumnEmbedding: initial\[2\] has the shape \(3, 2\), not None"):
-        ColumnEmbedding(0, [2, 3], [2, 2], initial={2: np.zeros((3, 2), np.float32)})
 
 
 # --- Fronts ---------------------------------------------------------------------------------------------------------

@@ -53,10 +53,10 @@ class Ragged:
         self.words = words
 
     @classmethod
-    def _checked(cls, values: FloatArray, offsets: IndexArray) -> Ragged:
+    def _checked(cls, values: FloatArray, offsets: IndexArray, words: Ragged | None = None) -> Ragged:
         """From parts that are known to be right, without looking at them again."""
         ragged = object.__new__(cls)
-        ragged.values, ragged.offsets, ragged.words = values, offsets, None
+        ragged.values, ragged.offsets, ragged.words = values, offsets, words
         return ragged
 
     @classmethod

@@ -207,7 +207,7 @@ def test_what_masks_must_come_first_and_leave_something() -> None:
     x[4] = 0
     with pytest.raises(UserError, match="sequence 4 of x has only masked steps, with the value 0: leave it out"):
         model.predict(x)
-    with pytest.raises(ValueError, match=r"predictor: Masking\(\) leaves out masked steps: use predict"):
+    with pytest.raises(ValueError, match=r"predictor: Masking\(\) leaves out or adds steps: use predict"):
         model.predictor(steps=3)
     with pytest.raises(ValueError, match=r"the model does nothing yet: add a layer after Masking\(\)"):
         bilstm.Sequential([layers.Masking(input_shape=(None, 2))]).summary()

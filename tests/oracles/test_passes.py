@@ -75,8 +75,8 @@ def test_gradients_of_inputs_and_weights(problem: Problem, training: bool) -> No
     by_inputs, _ = kept.backward(by_outputs, inputs=True)
     assert by_inputs is not None
 
-    indexes = oracle.description[0]["class_name"] in ("Embedding", "ColumnEmbedding")
-    movable = [i for i in range(batch.features) if not indexes] or list(range(batch.features - 2))
+    indexes = {"Embedding": 1, "ColumnEmbedding": 2, "WordEncoder": 1}.get(oracle.description[0]["class_name"], 0)
+    movable = list(range(batch.features - indexes))
     direction = np.zeros(batch.values.shape)
     direction[:, movable] = random.normal(size=(batch.total_steps, len(movable)))
     pairs = zip(oracle.weights, oracle.learned, strict=True)
@@ -97,7 +97,7 @@ def test_gradients_of_inputs_and_weights(problem: Problem, training: bool) -> No
 
 def forward_of_values(oracle: NumpyNetwork, batch: Ragged, change: Floats, options: dict[str, Any]) -> Any:
     """In float64, which `Ragged` does not make by itself."""
-    return oracle.forward(Ragged._checked(batch.values + change, batch.offsets), **options)
+    return oracle.forward(Ragged._checked(batch.values + change, batch.offsets, batch.words), **options)
 
 
 @pytest.mark.parametrize("lengths", [[4, 9, 1, 9], [6], [3] * 40])
@@ -120,7 +120,7 @@ def test_gradients_of_states(cell: Any, merge_mode: str, recompute: bool, length
     ways = [random.normal(size=each.shape) for each in (first, batch.values)]
 
     def moved(step: float) -> tuple[Floats, Floats]:
-        wide = Ragged._checked(batch.values + step * ways[1], batch.offsets)
+        wide = Ragged._checked(batch.values + step * ways[1], batch.offsets, batch.words)
         found, states = oracle.forward(wide, states=states_of(first + step * ways[0], layers), return_states=True)
         return found, array_of(states)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -279,8 +279,6 @@ class ColumnEmbedding(Layer):
         frozen: for each, whether training leaves its embeddings as they are, such as pretrained vectors; None: none.
         unknown_rate: for each, the share of steps at which training puts category 0, which stands for unknown ones, in
             the place of the category, so that it is learned; None: 0 for all.
-        initial: vocabulary, counted from 0 -> (vocabulary, dimension) its first weights, such as word vectors, where
-            they are not random.
 
     Weights: one embeddings array (vocabulary, dimension) for each vocabulary; at first of mean 0 and standard deviation
     1, like the standardised columns next to them, with which words and letters are learned in fewer epochs than with
@@ -295,7 +293,6 @@ class ColumnEmbedding(Layer):
         *,
         frozen: Sequence[bool] | None = None,
         unknown_rate: Sequence[float] | None = None,
-        initial: Mapping[int, FloatArray] | None = None,
         name: str | None = None,
         **keywords: Any,
     ) -> None:
@@ -306,19 +303,18 @@ class ColumnEmbedding(Layer):
         if not self.vocabularies or len(self.vocabularies) != len(self.dimensions):
             raise ValueError("ColumnEmbedding: vocabularies and dimensions must be lists of one length, at least 1")
         count = len(self.vocabularies)
-        frozen, unknown_rate = frozen or [False] * count, unknown_rate or [0.0] * count
-        self.frozen = tuple(bool(check_choice("ColumnEmbedding", "frozen", each, (False, True))) for each in frozen)
-        self.unknown_rate = tuple(check_fraction("ColumnEmbedding", "unknown_rate", rate) for rate in unknown_rate)
-        if not len(self.frozen) == len(self.unknown_rate) == count:
+        if any(each is not None and len(each) != count for each in (frozen, unknown_rate)):
             raise ValueError("ColumnEmbedding: frozen and unknown_rate must have a value for each vocabulary")
+        self.frozen: tuple[bool, ...] | None = None
+        self.unknown_rate: tuple[float, ...] | None = None
+        for flag in frozen or ():
+            check_choice("ColumnEmbedding", "frozen", flag, (False, True))
+        if frozen is not None and any(frozen):
+            self.frozen = tuple(map(bool, frozen))
+        rates = [check_fraction("ColumnEmbedding", "unknown_rate", rate) for rate in unknown_rate or ()]
+        if any(rates):
+            self.unknown_rate = tuple(rates)
         self.input_features = self.numeric + len(self.vocabularies)
-        self.initial = dict(initial or {})  # not a part of the configuration: a stored network has weights
-        shapes = dict(enumerate(zip(self.vocabularies, self.dimensions, strict=True)))
-        for table, weights in self.initial.items():
-            if weights.shape != shapes.get(table):
-                raise ValueError(
-                    f"ColumnEmbedding: initial[{table}] has the shape {weights.shape}, not {shapes.get(table)}"
-                )
 
     def output_features(self, features: int) -> int:
         if features != self.input_features:
@@ -330,8 +326,8 @@ class ColumnEmbedding(Layer):
             "numeric": self.numeric,
             "vocabularies": list(self.vocabularies),
             "dimensions": list(self.dimensions),
-            **({"frozen": list(self.frozen)} if any(self.frozen) else {}),
-            **({"unknown_rate": list(self.unknown_rate)} if any(self.unknown_rate) else {}),
+            "frozen": self.frozen and list(self.frozen),
+            "unknown_rate": self.unknown_rate and list(self.unknown_rate),
             "name": self.name,
         }
 
@@ -340,12 +336,8 @@ class ColumnEmbedding(Layer):
         return [WeightSpec(f"embeddings_{i}", shape) for i, shape in enumerate(pairs)]
 
     def initial_weights(self, features: int, random: np.random.Generator) -> list[FloatArray]:
-        specs = self.weight_specs(features)
-        # What is given is not drawn: it may be large.
-        return [
-            standard_normal(spec.shape, random) if table not in self.initial else self.initial[table]
-            for table, spec in enumerate(specs)
-        ]
+        return [standard_normal(spec.shape, random) for spec in self.weight_specs(features)]
 
     def plan(self, index: int, features: int) -> LayerStruct:
-        return plans.embedding(index, self.numeric, self.vocabularies, self.dimensions, self.frozen, self.unknown_rate)
+        flags = self.frozen or (), self.unknown_rate or ()
+        return plans.embedding(index, self.numeric, self.vocabularies, self.dimensions, *flags)

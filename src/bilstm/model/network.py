@@ -80,15 +80,23 @@ def build_network(
         UserError: an option has no effect on a network for this task.
     """
     check_options(schema, task, options)
-    layers = network_layers(schema, task, options, forbidden, vectors)
-    network = Sequential(layers, seed=options.seed)
+    network = Sequential(network_layers(schema, task, options, forbidden), seed=options.seed)
     network.build((None, schema.width))
-    for layer in layers:
-        if isinstance(layer, ColumnEmbedding):
-            layer.initial.clear()  # the network has them now
+    if vectors:
+        _set_vectors(network, schema, vectors)
     head = _as_trained(task, options).head(options.class_weight)
     network.compile(optimizer(options), head.loss, head.metrics)
     return network
+
+
+def _set_vectors(network: Sequential, schema: Schema, vectors: Mapping[str, FloatArray]) -> None:
+    """Begin training with the vectors of words."""
+    embedding = next(layer for layer in network.layers if isinstance(layer, ColumnEmbedding))
+    tables = [
+        vectors[text.name] if text.part == VECTOR else table
+        for text, table in zip(schema.categorical, embedding.get_weights(), strict=True)
+    ]
+    embedding.set_weights(tables)
 
 
 def network_layers(
@@ -96,7 +104,6 @@ def network_layers(
     task: Task,
     options: TrainingOptions,
     forbidden: npt.NDArray[np.bool_] | None = None,
-    vectors: Mapping[str, FloatArray] | None = None,
 ) -> list[Layer]:
     """Embeddings of categories, convolutions, recurrent layers with dropout, pooling for tasks with one answer per
     sequence, a dense layer and, if labels are predicted together, a CRF.
@@ -115,7 +122,6 @@ def network_layers(
             dimensions,
             frozen=[options.freeze_vectors and text.part == VECTOR for text in texts],
             unknown_rate=[options.unknown_words * (text.part == WHOLE) for text in texts],
-            initial={i: vectors[text.name] for i, text in enumerate(texts) if text.part == VECTOR} if vectors else None,
         )
         layers += [embedding, _dropout(options)]
     for filters, size in read_convolutions(options.conv):

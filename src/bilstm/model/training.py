@@ -366,7 +366,7 @@ def train_baseline(
         cell=TrainingOptions.cell,
         pooling=pooling,
         conv=None,
-        output="softmax",
+        output=None,  # which is a softmax
         scheme=None,
         train_scheme=None,
         time_limit=limit,

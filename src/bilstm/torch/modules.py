@@ -73,10 +73,10 @@ class Embedding(nn.Embedding):
 class ColumnEmbedding(nn.Module):
     def __init__(self, features: int, layer: keras.ColumnEmbedding) -> None:
         super().__init__()
-        self.numeric, self.unknown_rate = layer.numeric, layer.unknown_rate
+        self.numeric, self.unknown_rate = layer.numeric, layer.unknown_rate or (0.0,) * len(layer.vocabularies)
         pairs = zip(layer.vocabularies, layer.dimensions, strict=True)
         self.tables = nn.ModuleList(nn.Embedding(size, dimensions) for size, dimensions in pairs)
-        for table, frozen in zip(self.tables, layer.frozen, strict=True):
+        for table, frozen in zip(self.tables, layer.frozen or (False,) * len(self.tables), strict=True):
             table.weight.requires_grad_(not frozen)
 
     def forward(self, input: Tensor) -> Tensor:

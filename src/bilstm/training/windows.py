@@ -97,7 +97,7 @@ class WindowSource:
         offsets = offsets_of(self.lengths)
         self._all = None
         if np.array_equal(offsets[:-1], self._starts):  # one after the other, so they need no copy
-            self._all = data.take_steps(slice(None), offsets)
+            self._all = Ragged(data.values, offsets, data.words)
 
     def batch(self, chosen: IndexArray) -> FitData:
         """Some windows, by their indices."""
