@@ -105,7 +105,7 @@ def schema(tmp_path: Path) -> Schema:
 def test_a_table_of_words(schema: Schema, tmp_path: Path) -> None:
     assert schema.features == schema.spelled == ["token"]
     assert schema.vocabularies == [column.size for column in schema.categorical] == [7, 5, 5, 5, 5, 4]
-    assert schema.describe() == [("token", "words, 6 different values")]
+    assert schema.describe() == [("token", "words, 6 different values; its 15 different characters are read, too")]
     table = write(tmp_path / "new.conll", [[("walks", "p"), ("xyz", "q")]])
     new = schema.encode(table, table.sequences(schema.sequence))
     known = [[column.vocabulary[i - 1] if i else None for i in row] for column, row in zip(
