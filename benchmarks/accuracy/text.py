@@ -77,7 +77,7 @@ def ours(data: Path, variant: str, seed: int) -> dict[str, Any]:
     spans = model.evaluate(data / "test.conll")["spans"]
     return {
         "f1": spans["f1"],
-        "interval": spans["f1_interval"],
+        "interval": spans["intervals"]["f1"],
         "seconds": seconds,
         "parameters": model.network.count_params(),
         "epochs": model.training["epochs"],
@@ -156,7 +156,8 @@ def report(runs: list[dict[str, Any]], data: str) -> list[str]:
         size = f"{own[0]['parameters']:,}" if "parameters" in own[0] else ""
         seconds = sum(run["seconds"] for run in own) / len(own)
         lines.append(f"| {variant} | {sum(scores) / len(own):.4f}{spread} | {len(own)} | {size} | {seconds:.0f} |")
-    return [*lines, "", *sorted({f"Measured on {run['machine']}." for run in runs})]
+    machines = {", ".join(f"{name} {value}" for name, value in run["machine"].items()) for run in runs}
+    return [*lines, "", *(f"Measured on: {each}." for each in sorted(machines))]
 
 
 if __name__ == "__main__":
