@@ -33,6 +33,7 @@ from bilstm.layers import (
     Layer,
     TimeDistributed,
     WordEncoder,
+    to_json,
 )
 from bilstm.model import TrainedModel
 from bilstm.model.fingerprint import fingerprint
@@ -40,6 +41,7 @@ from bilstm.modelfile import read_model, write_model
 from bilstm.models import Sequential, load_model
 from bilstm.ragged import Ragged
 from oracles.models import bits, random_words
+from oracles.numpy_engine import NumpyNetwork, random_weights
 
 SMALL: dict[str, Any] = {"units": 4, "layers": 1, "epochs": 2, "validation_split": 0.2, "seed": 3, "baseline": False}
 KINDS = ("lstm", "conv")
@@ -241,6 +243,24 @@ def test_frozen_embeddings_stay(frozen: list[bool]) -> None:
     gradients = model.network.read("gradients")
     assert (gradients[:8] == 0).all() == frozen[0]
     assert embedding.get_config()["frozen"] == frozen
+
+
+def test_indices_of_whole_sequences_are_dropped_too() -> None:
+    """Where an embedding follows a pooling, a sequence has one row: no more of them is dropped than there is."""
+    layers = [GlobalMaxPooling1D(), ColumnEmbedding(1, [4, 3], [2, 5], unknown_rate=[0.5, 0.9]), Dense(2, "softmax")]
+    described = [to_json(layer) for layer in layers]
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 30, 40)
+    values = np.hstack([rng.normal(size=(lengths.sum(), 1)), np.repeat(rng.integers(1, 3, (40, 2)), lengths, axis=0)])
+    data = Ragged(values, np.append(0, np.cumsum(lengths)))
+    oracle = NumpyNetwork(described, 3, random_weights(described, 3, rng))
+    model = Sequential(layers, seed=1)
+    model.build((None, 3))
+    model.set_weights(oracle.weights)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert model.network is not None
+    output, _, _ = model.network.forward(data, training=True, seed=5)
+    np.testing.assert_allclose(output, oracle.forward(data, training=True, seed=5), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{"frozen": [True]}, {"unknown_rate": [0.1]}, {"unknown_rate": [0.1, 1.0]}])

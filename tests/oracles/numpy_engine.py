@@ -245,7 +245,7 @@ def build_layers(layers: Sequence[LayerConfig], features: int) -> list[Layer]:
 def build_layer(index: int, width: int, description: LayerConfig, *, steps: bool) -> Layer:
     """One layer from its description; `steps` tells whether its input still has a row per step."""
     name, config = description["class_name"], dict(description["config"])
-    if not steps and name not in ("BatchNormalization", "Dense", "Dropout"):
+    if not steps and name not in ("BatchNormalization", "ColumnEmbedding", "Dense", "Dropout"):
         raise ValueError(f"layer {index}, {name}, needs sequences, but a layer before it returns one row for each")
     if name == "WordEncoder":
         return WordEncoder(index, width, build_layers(config["layers"], config["features"]))

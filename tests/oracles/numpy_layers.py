@@ -131,14 +131,14 @@ class ColumnEmbedding(Layer):
         numeric: int,
         vocabularies: list[int],
         dimensions: list[int],
-        frozen: Sequence[bool] = (),
-        unknown_rate: Sequence[float] = (),
+        frozen: Sequence[bool] | None = None,
+        unknown_rate: Sequence[float] | None = None,
     ) -> None:
         if width != numeric + len(vocabularies):
             raise ValueError(f"layer {index} needs {numeric + len(vocabularies)} input columns, not {width}")
         super().__init__(index, numeric + sum(dimensions), list(zip(vocabularies, dimensions, strict=True)))
         self.numeric = numeric
-        self.frozen = list(frozen) or [False] * len(vocabularies)
+        self.frozen = list(frozen or [False] * len(vocabularies))
         self.thresholds: Array = np.array([int(rate * 2**32) for rate in unknown_rate or [0.0] * len(vocabularies)])
 
     @property

@@ -117,13 +117,13 @@ def check_gradients(problem: Problem, *, well_conditioned: bool = False) -> None
         training=options["training"],
         seed=options["seed"],
     )
+    # A few rows that are nearly alike are normalized by a small deviation, which magnifies what float32 rounds.
+    normalized = any(layer["class_name"] == "BatchNormalization" for layer in network.description)
     if score[1]:
-        assert score[0] / score[1] == pytest.approx(loss, rel=1e-5, abs=1e-6)
+        assert score[0] / score[1] == pytest.approx(loss, rel=1e-4 if normalized else 1e-5, abs=1e-6)
     # Of the largest gradient, or of 0.2: where an activation is saturated, the 3e-7 by which it may be off are all.
     scale = max(0.2, *(float(np.abs(gradient).max(initial=0)) for gradient in gradients))
     left = 0.0 if well_conditioned else conditioning(problem, gradients)
-    # A few rows that are nearly alike are normalized by a small deviation, which magnifies what float32 rounds.
-    normalized = any(layer["class_name"] == "BatchNormalization" for layer in network.description)
     tolerance = 1e-5 if normalized else 2e-6
     for actual, expected in zip(model._unflatten(model.network.read("gradients")), gradients, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale + left)

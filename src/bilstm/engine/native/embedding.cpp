@@ -45,8 +45,8 @@ void Embedding::drop(const Batch& batch, const Input& input, float* used, const 
     for (int64_t row = 0; row < input.rows; ++row)
         std::copy_n(input.data + row * input_width + numeric_, tables, used + row * tables);
     for (size_t i = 0; mode.dropping && i < batch.start.size(); ++i) {
-        const int64_t count = checked_product(batch.length[i], tables);
-        float* own = used + batch.start[i] * tables;
+        const int64_t count = checked_product(mode.one_row_each ? 1 : batch.length[i], tables);
+        float* own = used + (mode.one_row_each ? batch.order[i] : batch.start[i]) * tables;
         uint32_t words[kDrawn];
         for (int64_t element = 0; element < count; ++element) {
             if (element % kDrawn == 0) draw_words(mode, index, mode.positions[batch.order[i]], element, words);
