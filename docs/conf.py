@@ -44,6 +44,7 @@ NAVIGATION = {
         "/benchmarks/accuracy/RESULTS",
         "/benchmarks/speed/RESULTS",
         "/benchmarks/speed/TORCH",
+        "/benchmarks/speed/CONVERT",
         "/benchmarks/speed/GRU",
         "/benchmarks/speed/CRF",
         "/benchmarks/speed/C",

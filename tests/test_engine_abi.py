@@ -237,6 +237,17 @@ def test_null_structures() -> None:
     engine.bilstm_forget_pass(None)
 
 
+def test_weights_are_read_into_an_array_that_is_given() -> None:
+    network = Network([dense(0, 2)], 2)
+    network.write(np.arange(6, dtype=np.float32))
+    values = np.zeros(6, np.float32)
+    assert network.read("weights", values) is values
+    np.testing.assert_array_equal(values, np.arange(6))
+    for wrong in (np.zeros(5, np.float32), np.zeros(6), np.zeros(12, np.float32)[::2], values.reshape(2, 3)):
+        with pytest.raises(ValueError, match=r"contiguous float32 of shape \(6,\)"):
+            network.read("weights", wrong)
+
+
 def test_misaligned_arrays_are_copied_before_they_cross() -> None:
     room = np.zeros(8 * 6 + 1, np.uint8)
     values = room[1 : 1 + 4 * 6].view(np.float32)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import distributed, multiprocessing, nn  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 import bilstm.torch  # noqa: E402
+from bilstm.torch import openmp  # noqa: E402
 
 Tensor = Any
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -101,3 +104,40 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     for name, expected in alone.state_dict().items():
         assert torch.equal(states[0][name], states[1][name])
         torch.testing.assert_close(states[0][name], expected, rtol=1e-4, atol=1e-5)
+
+
+IDLE_THREADS = """
+import os, torch, bilstm.torch
+from bilstm import utils
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+def step(steps: int) -> torch.Tensor:
+    output = layer(torch.ones(steps, 4, 16))[0]
+    output.sum().backward()
+    return output
+
+def with_pytorchs_threads(steps: int) -> int:
+    torch.mm(x, x)
+    before = threads()
+    step(steps)
+    return before - threads()
+
+utils.set_threads(2)
+torch.set_num_threads(2)
+x = torch.ones(500, 500)
+layer = bilstm.torch.LSTM(16, 32, bidirectional=True)
+step(500)  # the engine's threads start
+print(with_pytorchs_threads(2), with_pytorchs_threads(500))
+torch.set_num_threads(1)
+print(with_pytorchs_threads(500))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted as Linux does")
+def test_a_large_call_ends_pytorchs_idle_threads_and_a_small_one_does_not() -> None:
+    if not openmp._pause:
+        pytest.skip("PyTorch uses another library than OpenMP, or an older one")
+    printed = subprocess.run([sys.executable, "-c", IDLE_THREADS], check=True, capture_output=True, text=True).stdout
+    assert printed.split() == ["0", "1", "0"]

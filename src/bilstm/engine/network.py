@@ -147,9 +147,19 @@ class Network:
         self.one_row_each = bool(one_row_each.value)
         self.state_width = state_width.value
 
-    def read(self, which: str = "weights") -> FloatArray:
-        """(parameter_count,) float32: all "weights", "gradients", "first_moments", "second_moments" or "averages"."""
-        values = np.empty(self.parameter_count, np.float32)
+    def read(self, which: str = "weights", values: FloatArray | None = None) -> FloatArray:
+        """(parameter_count,) float32: all "weights", "gradients", "first_moments", "second_moments" or "averages".
+
+        Args:
+            values: write them into this array, and return it.
+
+        Raises:
+            ValueError: `values` is not a contiguous float32 array of that length.
+        """
+        if values is None:
+            values = np.empty(self.parameter_count, np.float32)
+        elif values.shape != (self.parameter_count,) or values.dtype != np.float32 or not values.flags.carray:
+            raise ValueError(f"the array to fill must be contiguous float32 of shape ({self.parameter_count},)")
         check(library().bilstm_read(self._handle, ARRAYS.index(which), _address(values), len(values)))
         return values
 

@@ -16,6 +16,7 @@ from bilstm.ragged import FloatArray, Ragged
 from bilstm.torch.arrangement import Arrangement, Direction
 from bilstm.torch.compiling import recorded, transformed
 from bilstm.torch.forms import Form, Rows, gather_states, scatter_states
+from bilstm.torch.openmp import free_cpus
 
 # What PyTorch's own operations give for the same rows, states and weights: outputs, in the form of the rows or for each
 # sequence, and states.
@@ -50,28 +51,36 @@ class Engine:
         self.lock = Lock()  # of the weights
         self.network = Network(plan, features)
         self._arrangement: Arrangement | None = None
-        self._written: list[bytes] = []  # the weights, to see whether others come: PyTorch does not count all changes
+        self._written: list[FloatArray] = []  # copies of the weights: PyTorch does not count all changes
         self.writes = 0  # of other weights than before
 
     def write(self, weights: Sequence[Tensor]) -> None:
         """Give the network these weights, PyTorch's, unless it has them.
 
-        In NumPy: after a large operation, PyTorch's threads keep processors busy for some milliseconds.
+        All on the calling thread: PyTorch's threads keep processors busy for some milliseconds after an operation.
         """
         arrays = [array_of(weight) for weight in weights]
-        found = [array.tobytes() for array in arrays]
-        if found == self._written:
+        if self._written and all(map(_equal_bits, arrays, self._written)):
             return
+        copies, self._written = self._written, []  # if it ends here, they are written again
         if self._arrangement is None:
             self._arrangement = Arrangement(self._directions, [array.shape for array in arrays])
         self.network.write(self._arrangement.gather(arrays))
         self.writes += 1
-        self._written = found
+        copies = copies or [np.empty_like(array) for array in arrays]
+        for copy, array in zip(copies, arrays, strict=True):
+            copy[...] = array
+        self._written = copies
+
+    def work(self, form: Form) -> int:
+        """Multiply-adds of a forward pass over rows of this form, about."""
+        return int(form.offsets[-1]) * self.network.parameter_count
 
     def gradients(self) -> list[Tensor]:
         """The network's, for each of PyTorch's weights. An LSTM's two biases have the same."""
         assert self._arrangement is not None
-        return [torch.from_numpy(array) for array in self._arrangement.scatter(self.network.read("gradients"))]
+        flat = self.network.read("gradients", self._arrangement.flat)
+        return [torch.from_numpy(array) for array in self._arrangement.scatter(flat)]
 
 
 class _Run(torch.autograd.Function):
@@ -103,6 +112,7 @@ class _Run(torch.autograd.Function):
             if ctx.writes != engine.writes:  # other weights were there meanwhile
                 engine.write(weights)
                 ctx.kept, ctx.writes = _forward(engine, form, data, states, ctx.seed)[2], engine.writes
+            free_cpus(engine.work(form))
             of_rows, of_states = ctx.kept.backward(
                 _rows_of(engine, form, by_output, ctx.shape),
                 _states_of(engine, form, by_states),
@@ -124,6 +134,12 @@ def array_of(tensor: Tensor) -> FloatArray:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
+def _equal_bits(array: FloatArray, other: FloatArray) -> bool:
+    """After a training step, the first few values tell."""
+    values, others = array.reshape(-1).view(np.int32), other.reshape(-1).view(np.int32)
+    return np.array_equal(values[:64], others[:64]) and np.array_equal(values, others)
+
+
 def engine_takes(*tensors: Any) -> bool:
     """Whether the engine can compute with them: float32 on the CPU, and no transform of functions or recording."""
     if recorded() or transformed():
@@ -135,6 +151,7 @@ def _forward(
     engine: Engine, form: Form, data: Tensor, states: Sequence[Tensor], seed: int | None
 ) -> tuple[FloatArray, FloatArray | None, Pass]:
     rows = Ragged._checked(form.gather(data.detach().numpy()), form.offsets)
+    free_cpus(engine.work(form))
     return engine.network.forward(
         rows,
         _states_of(engine, form, states),
@@ -207,6 +224,7 @@ def run(
             engine.write(weights)
             values = Ragged._checked(form.gather(data.detach().numpy()), form.offsets)
             first = _states_of(engine, form, states)
+            free_cpus(engine.work(form))
             output, last = engine.network.predict(values, first, return_states=engine.states is not None)
         return _as_tensors(engine, form, output, last)
     except ValueError as error:

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bfloat16.h"
@@ -99,10 +100,14 @@ struct Parameter {
     // Calls visit(position in the packed matrix) for every number, in the outside's order.
     template <typename Visit>
     void each(Visit&& visit) const {
+        // Found once for each column: `position` divides.
+        std::vector<std::pair<int64_t, int64_t>> places;  // the position in row 0, and from one row to the next
+        for (const int64_t column : columns)
+            places.emplace_back(position(0, column), position(1, column) - position(0, column));
         for (const Variable& v : variables)
             for (int64_t row = 0; row < v.rows; ++row)
-                for (int64_t column = 0; column < v.columns; ++column)
-                    visit(position(v.packed_row(row), columns[static_cast<size_t>(column)]));
+                for (size_t column = 0; column < static_cast<size_t>(v.columns); ++column)
+                    visit(places[column].first + v.packed_row(row) * places[column].second);
     }
 };
 
