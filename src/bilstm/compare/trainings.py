@@ -29,7 +29,7 @@ from bilstm.utils import set_threads, threads
 
 # Backends that another package registers with joblib, by the function that does so.
 _REGISTERED_BY = {"ray": ("ray.util.joblib", "register_ray"), "spark": ("joblibspark", "register_spark")}
-_PROCESSES_HERE = ("LokyBackend", "MultiprocessingBackend")  # joblib's own: nobody but us divides the CPUs among them
+_PROCESSES_HERE = ("LokyBackend", "MultiprocessingBackend")  # joblib's own, among which we divide the CPUs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _in_worker(plan: Plan, training: Training, parent: int, limit: int | None) -
 
 
 def _without_table(plan: Plan) -> Plan:
-    """The plan for another process, which has no use for the table; it may be a database that is open."""
+    """The plan for another process, which does not need the table; it may be an open database."""
     label = plan.prepared.table.label
     return dataclasses.replace(
         plan, prepared=dataclasses.replace(plan.prepared, table=MemoryTable({}, label=label, rows=1))
