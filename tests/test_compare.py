@@ -607,14 +607,14 @@ def test_class_weights_count_in_training_only(weights: Any) -> None:
 
 def test_calibration_is_left_out_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    original = bilstm.compare.comparison.train_prepared
+    original = bilstm.compare.trainings.train_prepared
 
     def spied(prepared: Any, options: TrainingOptions, **more: Any) -> Any:
         model = original(prepared, options, **more)
         kept.append((options.calibrate, model.training["calibration"] is not None, model.baseline))
         return model
 
-    monkeypatch.setattr(bilstm.compare.comparison, "train_prepared", spied)
+    monkeypatch.setattr(bilstm.compare.trainings, "train_prepared", spied)
     X, y = half_of_total(300, 6, seed=1)
     compare(X, y, **ONCE)
     compare(X, y, calibrate=True, **ONCE)

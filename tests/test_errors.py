@@ -139,8 +139,15 @@ def test_no_file_or_argument_commands_the_terminal(hostile: Path, command: str, 
 # --- Suggestions -----------------------------------------------------------------------------------------------------
 
 
+COMMANDS = {
+    name: command
+    for name in commands.list_commands(click.Context(commands))
+    if (command := commands.get_command(click.Context(commands), name))
+}
+
+
 def options(name: str) -> list[str]:
-    command = commands.commands[name]
+    command = COMMANDS[name]
     parameters = command.get_params(click.Context(command))
     return [option for each in parameters for option in (*each.opts, *each.secondary_opts) if option.startswith("--")]
 
@@ -172,7 +179,7 @@ def misspelt(option: str) -> Iterator[str]:
             yield "-".join(word[:length] for word in words)
 
 
-CASES = [(command, option) for command in commands.commands for option in options(command)]
+CASES = [(command, option) for command in COMMANDS for option in options(command)]
 
 
 @pytest.mark.parametrize(("command", "option"), CASES, ids=[f"{command} {option}" for command, option in CASES])

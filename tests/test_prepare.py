@@ -14,7 +14,8 @@ from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.errors import UserError
 from bilstm.model.columns import ColumnOptions, choose_features
-from bilstm.model.prepare import prepare, read_dataset, read_groups, without_unseen
+from bilstm.model.datasets import read_dataset, read_groups, without_unseen
+from bilstm.model.prepare import prepare
 from bilstm.tasks import LabelTask
 
 ROLES = ColumnOptions("id", ("label",))

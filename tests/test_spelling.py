@@ -23,7 +23,8 @@ from bilstm.data.spelling import PARTS, are_words, has_letters, shape
 from bilstm.data.table import Table
 from bilstm.errors import ModelFileError, UserError
 from bilstm.model.columns import ColumnOptions
-from bilstm.model.prepare import prepare, read_dataset
+from bilstm.model.datasets import read_dataset
+from bilstm.model.prepare import prepare
 
 
 @pytest.mark.parametrize(

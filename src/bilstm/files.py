@@ -5,9 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
-import hashlib
 import os
-import secrets
 import shutil
 import sys
 import time
@@ -251,10 +249,12 @@ def _target(path: AnyPath) -> Path:
 
 
 def _temporary(target: Path) -> Path:
-    return temporary(target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.partial"))
+    return temporary(target.with_name(f"{_prefix(target)}{os.urandom(4).hex()}.partial"))
 
 
 def _prefix(target: Path) -> str:
+    import hashlib
+
     # A digest: the name itself with something appended could exceed the system's limit.
     return f".bilstm-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
 

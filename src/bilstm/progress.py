@@ -35,7 +35,8 @@ def reporting(verbose: bool | None, what: str = "") -> Iterator[Callable[[dict[s
 class Progress:
     """A bar on standard error with the latest scores of one or several trainings.
 
-    It needs a terminal and tqdm, and shows nothing otherwise.
+    It needs a terminal and tqdm, and shows nothing otherwise; nor does it in worker processes, such as joblib's, which
+    would write over each other.
 
     Args:
         quiet: whether to show nothing.
@@ -44,7 +45,8 @@ class Progress:
 
     def __init__(self, *, quiet: bool, what: str = "") -> None:
         self._what = what
-        self._hidden = quiet or sys.stderr is None or not sys.stderr.isatty() or find_spec("tqdm") is None
+        silent = quiet or sys.stderr is None or not sys.stderr.isatty()
+        self._hidden = silent or _in_worker() or find_spec("tqdm") is None
         self._quiet = quiet
         self._bar: Any = None
         self.seconds = 0.0  # until the last epoch ended
@@ -92,6 +94,12 @@ class Progress:
         if self._bar is not None:
             with contextlib.suppress(OSError):
                 self._bar.close()
+
+
+def _in_worker() -> bool:
+    """Whether multiprocessing started this process, which it then has imported."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
 
 
 def _done(figures: dict[str, Any]) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -68,6 +70,24 @@ class heard:  # noqa: N801
 
     def __exit__(self, *_: object) -> None:
         held._depth, held._every = self._before
+
+
+@contextlib.contextmanager
+def workers_spared() -> Iterator[None]:
+    """Processes that start in the block never see Ctrl-C, nor that the terminal has gone: whoever started them ends
+    them, where otherwise each would print a traceback. A signal that comes in the block is raised at its end.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # or else it starts in the block, and lets the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stop_on_signals() -> None:

@@ -12,13 +12,9 @@ import numpy as np
 from bilstm.data.filetable import FileTable
 from bilstm.data.manyfiles import FILE
 from bilstm.errors import counted, listed, shown
-from bilstm.metrics.intervals import RESAMPLES
-from bilstm.metrics.spanerrors import OUTCOMES, OUTCOMES_OF_PREDICTED
-from bilstm.model.tagging import choose_output
 from bilstm.ragged import Extent
 from bilstm.tasks import LabelTask, QuantityTask, Task
 from bilstm.tasks.labels import majority
-from bilstm.training.windows import find_windows
 
 if TYPE_CHECKING:
     from bilstm.data.dataset import Dataset
@@ -52,6 +48,8 @@ def before_training(prepared: Prepared, options: TrainingOptions, *others: Train
     Args:
         options: of the training; `others` are those of the trainings that it is compared with.
     """
+    from bilstm.model.tagging import choose_output
+
     table, schema = prepared.table, prepared.schema
     outputs = [choose_output(prepared, each) for each in (options, *others)]
     lines = [f"{table.label}: {size_of(table)}", *guesses(table), *_features(schema.describe()), _task(prepared)]
@@ -78,6 +76,8 @@ def sets(prepared: Prepared, options: TrainingOptions) -> list[str]:
     task, offsets = prepared.task, prepared.training.values.offsets
     lines = [f"training set: {_labelled(task, prepared.training)}"]
     if options.window is not None:
+        from bilstm.training.windows import find_windows
+
         starts, stops = find_windows(offsets, options.window, options.stride)
         every = f"one every {counted(options.stride or options.window, 'step')}"
         lines.append(f"trained on: {extent_text(Extent().add(stops - starts), 'window')}; {every}")
@@ -204,6 +204,8 @@ def evaluation(path: str, report: dict[str, Any]) -> list[str]:
         adds = "by how much context lowers" if report["task"].endswith("quantity") else "what context adds to"
         lines.append(f"{adds} the {_TITLES[leading[0]]}: {_figure(baseline, 'gain')}")
     if report["intervals"]:
+        from bilstm.metrics.intervals import RESAMPLES
+
         lines.append(f"in brackets: 95 % intervals, from resampling whole {report['clusters_of']} {RESAMPLES:,} times")
     if report.get("caution"):
         lines.append(f"caution: {report['caution']}")
@@ -235,6 +237,8 @@ def delays(path: str, reports: Sequence[dict[str, Any]]) -> list[str]:
     lines = [f"{path}: {counted(first['sequences'], 'sequence')}, {counted(first['steps'], 'labelled step')}"]
     lines += aligned(rows)
     if first["intervals"]:
+        from bilstm.metrics.intervals import RESAMPLES
+
         lines.append(f"in brackets: 95 % intervals, from resampling whole {first['clusters_of']} {RESAMPLES:,} times")
     return lines + [f"note: {note}" for note in first["notes"]]
 
@@ -292,6 +296,8 @@ def _detected(report: dict[str, Any]) -> str:
 
 def _span_errors(errors: dict[str, dict[str, dict[str, int]]]) -> str:
     """What is wrong with how many spans."""
+    from bilstm.metrics.spanerrors import OUTCOMES, OUTCOMES_OF_PREDICTED
+
     true, predicted = (
         {name: sum(counts[name] for counts in errors[side].values()) for name in names}
         for side, names in (("true", OUTCOMES), ("predicted", OUTCOMES_OF_PREDICTED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 try:
@@ -11,21 +12,28 @@ except ModuleNotFoundError:
     sys.exit("bilstm: the command line needs further packages: pip install 'bilstm[cli]'")
 
 from bilstm._version import __version__
-from bilstm.cli.compare import compare
-from bilstm.cli.completion import completion
 from bilstm.cli.configuration import config_option
-from bilstm.cli.convert import convert
-from bilstm.cli.demo import demo
-from bilstm.cli.evaluate import evaluate
-from bilstm.cli.export import export
-from bilstm.cli.inspect import inspect
-from bilstm.cli.predict import predict
-from bilstm.cli.serve import serve
-from bilstm.cli.train import train
 from bilstm.console import CommandLine, open_closed_streams
 
+_COMMANDS = ("compare", "completion", "convert", "demo", "evaluate", "export", "inspect", "predict", "serve", "train")
 
-@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(CommandLine):
+    """Commands that are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _COMMANDS and cmd_name not in self.commands:
+            command = getattr(import_module(f"bilstm.cli.{cmd_name}"), cmd_name)
+            if cmd_name != "completion":
+                command.params.append(config_option())
+            self.add_command(command)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bilstm", message="%(prog)s %(version)s")
 def commands() -> None:
     """Learn to label sequences with bidirectional LSTMs: each time step, or whole sequences.
@@ -39,12 +47,6 @@ def commands() -> None:
     bilstm evaluate model.safetensors test.csv --report report.html
     bilstm predict model.safetensors new.csv --out labelled.csv
     """
-
-
-for command in (train, evaluate, predict, compare, inspect, convert, export, serve, demo):
-    command.params.append(config_option())
-    commands.add_command(command)
-commands.add_command(completion)
 
 
 def run() -> NoReturn:

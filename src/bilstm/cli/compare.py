@@ -93,6 +93,20 @@ from bilstm.progress import Progress
     type=WholeNumber(1, 1024),
     help="Number of threads; it does not change the results. Default: one per CPU.",
 )
+@click.option(
+    "--jobs",
+    type=COUNT,
+    default=1,
+    show_default=True,
+    help="Number of trainings that run at a time, in processes that share the threads. It does not change the results. "
+    "Above 1 it needs joblib, which comes with bilstm[sklearn].",
+)
+@click.option(
+    "--backend",
+    metavar="NAME",
+    help="The joblib backend for several jobs, such as loky, threading, dask, ray or spark.  [default: loky, processes "
+    "on this machine]",
+)
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def compare(
     tables: tuple[str, ...],
@@ -100,6 +114,8 @@ def compare(
     out: str | None,
     as_json: bool,
     threads: int | None,
+    jobs: int,
+    backend: str | None,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -140,7 +156,7 @@ def compare(
     with saying_if_stopped("before there was a result"):
         try:
             with Progress(quiet=quiet) as progress:
-                report = run_comparison(plan, seeds=seeds, progress=progress)
+                report = run_comparison(plan, seeds=seeds, jobs=jobs, backend=backend, progress=progress)
         except ComparisonInterrupted as caught:
             interrupt, report = caught, caught.report
     if as_json:

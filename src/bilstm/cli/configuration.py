@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -60,6 +59,8 @@ def _options(command: click.Command) -> Iterator[tuple[str, click.Option]]:
 
 
 def _read(path: str) -> dict[str, Any]:
+    import tomllib
+
     check_readable(path)
     try:
         with open(path, "rb") as file:

@@ -7,15 +7,15 @@ For the statistics see `bilstm.metrics.differences`.
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import bisect
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bilstm.arguments import check_count
 from bilstm.compare.planning import Plan, plan_comparison, size_for
+from bilstm.compare.trainings import Outcome, Training, run_trainings, scorers
 from bilstm.compare.variants import Variant
 from bilstm.compare.verdict import SCORES, notes, sentence
 from bilstm.data import scratch
@@ -23,9 +23,9 @@ from bilstm.data.dataset import Dataset
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.wordvectors import VectorFiles
 from bilstm.errors import DivergedError, counted
-from bilstm.metrics import SpanScores, interval_caution
+from bilstm.metrics import interval_caution
 from bilstm.metrics.differences import RunScores, estimate, score_runs
-from bilstm.model.training import check_names, train_prepared
+from bilstm.model.training import check_names
 from bilstm.ragged import chunks
 from bilstm.tasks import LabelSetTask, LabelTask, Outputs, Task
 from bilstm.tasks.labels import majority
@@ -83,6 +83,8 @@ def compare(
     seeds: int = SEEDS,
     same_size: bool = False,
     test_split: float | None = None,
+    jobs: int = 1,
+    backend: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -109,8 +111,14 @@ def compare(
         same_size: whether smaller variants get more units, so that all have about as many parameters.
         test_split: the share of the sequences, or of the groups, for the test set, 0.2 by default. The validation set
             takes a share of `validation_split` besides.
+        jobs: how many trainings run at a time, in processes of their own that share this machine's threads: with two
+            CPUs and two jobs, each has one. The result is the same. Above 1 this needs joblib, which comes with
+            scikit-learn.
+        backend: what runs several jobs: a backend of joblib's, by its name, such as "loky" (the default: processes),
+            "threading", "dask", "ray" or "spark". None: that of the surrounding `joblib.parallel_config`, if any.
         progress: called with what `bilstm.training.loop.train_model` reports, and "run" (from 1), "runs", "variant"
-            and "seed".
+            and "seed". With several jobs it is called once for each training that has completed, with the figures of
+            its best epoch; "run" then is how many have.
         options: of `TrainingOptions`; by default units=64, layers=2, validation_split=0.1, calibrate=False and no
             early stopping.
 
@@ -139,7 +147,8 @@ def compare(
 
     Raises:
         TypeError: there is no such option.
-        UserError: an argument is impossible, has no effect, or there are too few sequences or groups.
+        UserError: an argument is impossible, has no effect, or there are too few sequences or groups; several jobs
+            need joblib, or there is no such backend.
         DivergedError: no training had a finite loss.
         ComparisonInterrupted: Ctrl-C after at least one training; holds the report on those that completed. Before
             that, KeyboardInterrupt.
@@ -149,31 +158,33 @@ def compare(
     settings = ("test", "test_labels", "valid", "valid_labels", "vary", "same_size", "test_split", "options")
     columns = {name: arguments[name] for name in _COLUMNS}
     plan = plan_comparison(data, y, columns=columns, **{name: arguments[name] for name in settings})
-    return run_comparison(plan, seeds=seeds, progress=progress)
+    return run_comparison(plan, seeds=seeds, jobs=jobs, backend=backend, progress=progress)
 
 
-def run_comparison(plan: Plan, *, seeds: int = SEEDS, progress: Progress | None = None) -> dict[str, Any]:
+def run_comparison(
+    plan: Plan, *, seeds: int = SEEDS, jobs: int = 1, backend: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Train all variants of a plan, and report what differs.
 
     Args:
         plan: what `plan_comparison` returns.
-        seeds, progress: see `compare`.
+        seeds, jobs, backend, progress: see `compare`.
 
     Returns:
         The report that `compare` returns.
 
     Raises:
+        UserError: several jobs need joblib, there is no such backend, or a worker process has ended abruptly.
         DivergedError: no training had a finite loss.
         ComparisonInterrupted: Ctrl-C after at least one training. Before that, KeyboardInterrupt.
     """
     check_count("compare", "seeds", seeds)
+    check_count("compare", "jobs", jobs)
     comparison = _Comparison(plan, seeds)
     notify = progress or (lambda _: None)
     interrupt = None
     try:
-        for number, (variant, seed) in enumerate(comparison.order(), 1):
-            about = {"run": number, "runs": comparison.planned, "variant": variant.name, "seed": seed}
-            comparison.train(variant, seed, lambda figures, about=about: notify(figures | about))  # type: ignore[misc]
+        run_trainings(plan, comparison.order(), comparison.add, jobs=jobs, backend=backend, notify=notify)
     except KeyboardInterrupt as caught:
         if not comparison.runs:
             raise
@@ -202,33 +213,11 @@ def learning_curve(runs: Sequence[Mapping[str, Any]], score: str) -> dict[str, l
     return {"mean": filled.mean(axis=0).tolist(), "deviation": spread.tolist()}
 
 
-def _scorers(task: Task, test: Dataset, outputs: Iterable[tuple[slice, slice, Outputs]]) -> list[Any]:
-    """Score the outputs of a network for the test set, as `TrainedModel.output_chunks` gives them.
-
-    Returns:
-        The task's scorer and, for tags such as B-X, I-X and O, one of spans.
-    """
-    labelled, unseen = task.labelled_sequences(test.known, test.values.offsets), tuple(test.unseen)
-    scorer = task.scorer(labelled, test.groups, unseen)
-    spans = None
-    if isinstance(task, LabelTask) and task.spans:
-        spans = SpanScores(labelled, (*task.classes, *unseen), groups=test.groups)
-    for sequences, steps, values in outputs:
-        rows = sequences if test.per_sequence else steps
-        truth, offsets = test.known[rows], test.row_offsets[sequences.start : sequences.stop + 1] - rows.start
-        task.add_scores(scorer, truth, values, offsets, unseen)
-        if spans:
-            spans.add_spans(truth, values.labels, offsets)
-    return [scorer, spans] if spans else [scorer]
-
-
 class _Comparison:
-    """The trainings that have completed.
+    """The trainings that have ended.
 
     Attributes:
-        runs: a dict for each, as in the report.
-        failed: those that diverged.
-        sums: what the test set's clusters contribute to the scores of each run.
+        outcomes: what they came to, in the order that `order` gives them.
     """
 
     def __init__(self, plan: Plan, seeds: int) -> None:
@@ -236,39 +225,38 @@ class _Comparison:
         first = plan.variants[0].options.seed
         self.seeds = [first + index for index in range(seeds)]
         self.planned = len(plan.variants) * seeds
-        self.runs: list[dict[str, Any]] = []
-        self.failed: list[dict[str, Any]] = []
-        self.sums: list[list[Any]] = []
+        self.outcomes: list[Outcome] = []
 
-    def order(self) -> list[tuple[Variant, int]]:
+    def order(self) -> list[Training]:
         """Seed by seed, so that an early end finds all variants trained alike."""
-        return [(variant, seed) for seed in self.seeds for variant in self.variants]
+        pairs = ((variant, seed) for seed in self.seeds for variant in self.variants)
+        return [Training(index, variant, seed) for index, (variant, seed) in enumerate(pairs)]
 
-    def train(self, variant: Variant, seed: int, progress: Progress) -> None:
-        """Train once, and score the test set."""
-        about = {"variant": variant.name, "seed": seed}
-        options = dataclasses.replace(variant.options, seed=seed)
-        prepared, test = self.plan.sets_for(options)
-        started = time.perf_counter()
-        try:
-            model = train_prepared(prepared, options, progress=progress)
-        except DivergedError as error:
-            self.failed.append(about | {"reason": str(error)})
-            return
-        seconds = time.perf_counter() - started
-        kept = {name: model.training[name] for name in ("epochs", "best_epoch", "stopped", "history")}
-        portioned = model.output_chunks(test.values, width=self.task.outputs + len(test.unseen))
-        self.sums.append([scorer.sums for scorer in _scorers(self.task, test, portioned)])
-        self.runs.append(about | {"seconds": round(seconds, 3), **kept})
+    def add(self, outcome: Outcome) -> None:
+        """Count a training that has ended, in its place of the order, whichever ended first."""
+        position = bisect.bisect([each.training.index for each in self.outcomes], outcome.training.index)
+        self.outcomes.insert(position, outcome)
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """A dict for each training that has completed, as in the report."""
+        return [each.run for each in self.outcomes if each.sums]
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Those that diverged."""
+        return [each.run for each in self.outcomes if not each.sums]
 
     def report(self) -> dict[str, Any]:
         """See `compare`."""
         prepared, test, task = self.plan.prepared, self.plan.test, self.task
         answer, outputs = _guess(task, prepared.training)
-        guessed = _scorers(task, test, _constant(test, outputs))
+        guessed = scorers(task, test, _constant(test, outputs))
         scores: dict[str, RunScores] = {}
         for position, scorer in enumerate(guessed):
-            scores |= score_runs([*(sums[position] for sums in self.sums), scorer.sums], scorer.scores)
+            scores |= score_runs(
+                [*(each.sums[position] for each in self.outcomes if each.sums), scorer.sums], scorer.scores
+            )
         for index, run in enumerate(self.runs):
             run |= {name: float(score.values[index]) for name, score in scores.items()}
         main = guessed[-1].main

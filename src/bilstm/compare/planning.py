@@ -16,9 +16,10 @@ from bilstm.data.table import Table
 from bilstm.data.targets import with_groups, with_targets
 from bilstm.errors import UserError, counted
 from bilstm.model.columns import ColumnOptions
+from bilstm.model.datasets import read_dataset, without_unseen
 from bilstm.model.holdout import ONE_SEQUENCE, advice_for
 from bilstm.model.network import check_options, network_size
-from bilstm.model.prepare import Prepared, prepare, read_dataset, without_unseen
+from bilstm.model.prepare import Prepared, prepare
 from bilstm.model.tagging import choose_output, task_to_learn, with_output
 from bilstm.model.training import column_options, open_data
 from bilstm.training.options import TrainingOptions

@@ -6,7 +6,10 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from bilstm.data import scratch
 from bilstm.data.names import identifier, literal
@@ -74,6 +77,16 @@ def check_distinct(path: Path, names: Sequence[str]) -> None:
             twice = f"two columns {name!r}" if other == name else f"columns {other!r} and {name!r}"
             raise UserError(f"{path} has {twice}: give each a name of its own")
         seen[name.lower()] = name
+
+
+def filled(column: npt.NDArray[Any], value: Any) -> npt.NDArray[Any]:
+    """An array of the database's with a value where it is masked; most are not, so that numpy.ma is not needed."""
+    mask = getattr(column, "mask", None)
+    if mask is None:
+        return column
+    values = np.array(column.data)
+    values[mask] = value
+    return values
 
 
 def first_line(error: Exception) -> str:

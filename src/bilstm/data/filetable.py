@@ -18,6 +18,7 @@ import numpy.typing as npt
 from bilstm.data import scratch
 from bilstm.data.annotations import DocumentFile
 from bilstm.data.conll import ConllRows
+from bilstm.data.database import filled
 from bilstm.data.documents import TokenColumns
 from bilstm.data.lists import json_types
 from bilstm.data.names import literal
@@ -120,7 +121,7 @@ class FileTable(Table):
 
     def counts_rows(self, name: str) -> bool:
         first = self.block(self.number(name), 0, min(int(self.places.starts[1]), self.rows, _FIRST))
-        return bool((np.diff(np.ma.filled(first.astype(np.float64), np.nan)) == 1).all()) and super().counts_rows(name)
+        return bool((np.diff(filled(first.astype(np.float64), np.nan)) == 1).all()) and super().counts_rows(name)
 
     @property
     def input_count(self) -> int:
@@ -157,9 +158,7 @@ class FileTable(Table):
 
     def texts(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.object_]:
         column = self.block(self.text(name), start, self.rows if stop is None else stop)
-        texts: npt.NDArray[np.object_] = np.ma.getdata(column).astype(object)
-        texts[np.ma.getmaskarray(column)] = None
-        return texts
+        return filled(column.astype(object), None)
 
     def values(self, name: str, rows: IndexArray) -> list[Any]:
         self.connection.register("chosen", {"row": rows, "place": np.arange(len(rows))})
@@ -185,7 +184,7 @@ class FileTable(Table):
         numbers: npt.NDArray[np.float64] = scratch.empty(self.rows, np.float64)
         for start, stop in self.blocks():
             block = self.block(self.number(name), start, stop)
-            numbers[start:stop] = np.ma.filled(block.astype(np.float64), np.nan)
+            numbers[start:stop] = filled(block.astype(np.float64), np.nan)
         return numbers
 
     def profile(self, name: str) -> Profile:

@@ -9,7 +9,6 @@ import contextlib
 import math
 import mmap
 import os
-import secrets
 import shutil
 import tempfile
 import weakref
@@ -61,7 +60,7 @@ def folder(owner: object) -> Path:
     """
     try:
         _remove_abandoned()
-        name = f"{_PREFIX}{secrets.token_hex(4)}"
+        name = f"{_PREFIX}{os.urandom(4).hex()}"
         unlocked, made = (temporary(root() / f"{name}{suffix}") for suffix in (".new", _SUFFIX))
         with contextlib.ExitStack() as stack:
             stack.callback(discard, unlocked)

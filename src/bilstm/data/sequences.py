@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bilstm.data import scratch
+from bilstm.data.database import filled
 from bilstm.data.orderkeys import OrderKey, order_key
 from bilstm.data.table import Sequences
 from bilstm.errors import UserError, shown
@@ -111,7 +112,7 @@ def _sorted_rows(table: FileTable, sequence: str | None, columns: Sequence[str],
             f"WHERE rowid >= {max(start - 1, 0)} AND rowid < {stop} WINDOW w AS (ORDER BY rowid) ORDER BY rowid"
         )
         rows[max(start - 1, 0) : stop] = found
-        again = np.flatnonzero(np.ma.filled(repeated, False))
+        again = np.flatnonzero(filled(repeated, False))
         if len(again):
             before, row = int(found[again[0] - 1]), int(found[again[0]])
             raise UserError(

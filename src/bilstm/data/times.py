@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import zoneinfo
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -182,6 +181,8 @@ def _offset(text: str) -> int | None:
 def _zone(name: str) -> datetime.tzinfo | None:
     if name.upper() in ("UTC", "GMT"):
         return datetime.UTC
+    import zoneinfo
+
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

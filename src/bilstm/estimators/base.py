@@ -30,9 +30,10 @@ from bilstm.data.wordvectors import VectorFiles as VectorFiles
 from bilstm.errors import DivergedError, UserError, counted, listed
 from bilstm.estimators.reading import Reader
 from bilstm.files import AnyPath
+from bilstm.model.datasets import read_dataset
 from bilstm.model.live import ModelStream
 from bilstm.model.network import build_network, optimizer
-from bilstm.model.prepare import prepare, read_dataset
+from bilstm.model.prepare import prepare
 from bilstm.model.tagging import check_learnable, choose_output, learned_by
 from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, train_prepared

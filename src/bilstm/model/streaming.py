@@ -24,9 +24,9 @@ from bilstm.data.sources import divide_texts
 from bilstm.data.writing import Addition, DictionaryColumn
 from bilstm.errors import UserError, shown
 from bilstm.model.annotating import mark_lines, span_labels
+from bilstm.model.datasets import read_dataset
 from bilstm.model.lines import NAME, Arrivals, Line, LineReader, number, order_columns, text
 from bilstm.model.predictions import PredictionOptions, find_runs, predicted_columns
-from bilstm.model.prepare import read_dataset
 from bilstm.model.trained import TrainedModel
 from bilstm.models.lookahead import LookAhead
 from bilstm.ragged import Extent, IndexArray, offsets_of

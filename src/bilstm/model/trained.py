@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import itertools
 import os
 import warnings
@@ -24,8 +23,8 @@ from bilstm.data.table import Table
 from bilstm.engine.network import Paths
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath
+from bilstm.model.datasets import read_dataset
 from bilstm.model.live import ModelStream
-from bilstm.model.prepare import read_dataset
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
 from bilstm.models.decoding import MOST_PATHS, decodes, likeliest_paths, predict_paths
@@ -399,6 +398,8 @@ class TrainedModel:
         return f"TrainedModel({self.task.kind}: {features} -> {', '.join(self.task.columns)}{classes}; {size})"
 
     def _repr_html_(self) -> str:
+        import html
+
         record = self.training
         names = {"loss": "loss", "val_loss": "validation loss", "val_accuracy": "validation accuracy"}
         history, kept = record.get("history", {}), record.get("best_epoch", 0) - 1

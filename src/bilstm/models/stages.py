@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -104,6 +103,8 @@ def stages_of(model: Sequential) -> Stages:
     Raises:
         ValueError: a layer needs its whole sequence for another reason than reading it backward; the message names it.
     """
+    import hashlib
+
     check_layers(model.layers)
     split = 1 + max((index for index, layer in enumerate(model.layers) if _is_wide(layer)), default=-1)
     weights = model.get_weights()

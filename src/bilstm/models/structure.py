@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -189,6 +188,8 @@ def summary_lines(model: Sequential) -> list[str]:
 
 def summary_html(model: Sequential) -> str:
     """A summary of the model as an HTML table, for notebooks."""
+    import html
+
     heading, *rows = summary_rows(model)
     cells = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heading)

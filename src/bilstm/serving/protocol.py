@@ -25,7 +25,7 @@ from bilstm.data.memory import Cells, MemoryTable
 from bilstm.data.sources import divide_texts
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.model import TrainedModel
-from bilstm.model.prepare import read_dataset
+from bilstm.model.datasets import read_dataset
 from bilstm.ragged import IndexArray, offsets_of
 from bilstm.serving.reading import SOURCE, parse_json
 from bilstm.serving.refusals import Refusal, too_large

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,15 @@ from bilstm.data.readingoptions import MISSING_LABELS
 from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError, counted, listed, shown, suggestion
-from bilstm.metrics import ClassScores, is_bio
-from bilstm.metrics.schemes import SCHEMES, follows_scheme
+from bilstm.metrics.schemes import SCHEMES, detect_scheme, follows_scheme
 from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Head, Task
 from bilstm.tasks.classweights import row_weights
 from bilstm.tasks.learnedtags import LearnedTags, tells_all
 from bilstm.tasks.outputs import Outputs
+
+if TYPE_CHECKING:
+    from bilstm.metrics.classes import ClassScores
 
 MOST_CLASSES = 10_000
 _TYPES = {"text": str, "integer": int, "boolean": bool}
@@ -163,7 +165,7 @@ class LabelTask(Task):
     @cached_property
     def spans(self) -> bool:
         """Whether the labels mark spans: tags such as B-X, I-X and O."""
-        return not self.per_sequence and is_bio(self.classes)
+        return not self.per_sequence and detect_scheme(self.classes) is not None
 
     def read(self, table: Table, *, most_unseen: float = 0.0) -> tuple[Truth, dict[str, int]]:
         (name,) = self.columns
@@ -186,8 +188,8 @@ class LabelTask(Task):
     ) -> None:
         """Refuse unknown labels: where they are too many, or have another form than the classes."""
         wrong = list(unseen) if sum(unseen.values()) > allowed else []
-        if not wrong and limited and is_bio(self.classes):
-            wrong = [text for text in unseen if not is_bio((*self.classes, text))]
+        if not wrong and limited and detect_scheme(self.classes) is not None:
+            wrong = [text for text in unseen if detect_scheme((*self.classes, text)) is None]
         if wrong:
             raise UserError(
                 f"{table.place(rows[wrong[0]])}: the label {shown(wrong[0])} is unknown to the model: it is none of "
@@ -227,6 +229,8 @@ class LabelTask(Task):
     def scorer(
         self, labelled: npt.NDArray[np.bool_], groups: IndexArray | None, unseen: Sequence[str] = ()
     ) -> ClassScores:
+        from bilstm.metrics.classes import ClassScores
+
         classes = len(self.classes) + len(unseen)
         return ClassScores(labelled, classes, groups=groups, per_sequence=self.per_sequence)
 

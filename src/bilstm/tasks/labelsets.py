@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,12 @@ from bilstm.data.schema import read_numbers
 from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError
-from bilstm.metrics import LabelSetScores
 from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Head, Task
 from bilstm.tasks.outputs import Outputs
+
+if TYPE_CHECKING:
+    from bilstm.metrics.label_sets import LabelSetScores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,8 @@ class LabelSetTask(Task):
     def scorer(
         self, labelled: npt.NDArray[np.bool_], groups: IndexArray | None, unseen: Sequence[str] = ()
     ) -> LabelSetScores:
+        from bilstm.metrics.label_sets import LabelSetScores
+
         return LabelSetScores(labelled, len(self.columns), groups=groups, per_sequence=self.per_sequence)
 
     def to_json(self) -> dict[str, Any]:

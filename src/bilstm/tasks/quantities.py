@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,12 @@ from bilstm.data.schema import read_numbers
 from bilstm.data.table import Table
 from bilstm.engine.plans import Targets
 from bilstm.errors import UserError
-from bilstm.metrics import QuantityScores
 from bilstm.ragged import IndexArray
 from bilstm.tasks.base import Head, Task
 from bilstm.tasks.outputs import Outputs
+
+if TYPE_CHECKING:
+    from bilstm.metrics.quantities import QuantityScores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,8 @@ class QuantityTask(Task):
     def scorer(
         self, labelled: npt.NDArray[np.bool_], groups: IndexArray | None, unseen: Sequence[str] = ()
     ) -> QuantityScores:
+        from bilstm.metrics.quantities import QuantityScores
+
         means = np.array(self.mean)
         return QuantityScores(labelled, self.outputs, means, groups=groups, per_sequence=self.per_sequence)
 
