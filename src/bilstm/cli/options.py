@@ -60,19 +60,19 @@ class LookAheads(LookAheadSteps):
         )
 
 
-class Share(click.ParamType[Any]):
-    """One of several equal shares, such as 2/8: which one, from 1, and how many there are."""
+class ShardOf(click.ParamType[Any]):
+    """One of several shards, such as 2/8: which one, from 1, and how many there are."""
 
-    name = "share"
+    name = "shard"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
         number, _, count = value.partition("/")
         if not all(part.isascii() and part.isdigit() for part in (number, count)):
-            self.fail(f"{value!r} is not a share such as 2/8, the second of eight.", param, ctx)
+            self.fail(f"{value!r} is not a shard such as 2/8, the second of eight.", param, ctx)
         if not 1 <= int(number) <= int(count):
-            self.fail(f"{value!r} is not among the shares, from 1/{count} to {count}/{count}.", param, ctx)
+            self.fail(f"{value!r} is not one of the shards 1/{count} to {count}/{count}.", param, ctx)
         return int(number), int(count)
 
 

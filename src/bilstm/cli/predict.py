@@ -14,7 +14,7 @@ from bilstm.cli.options import (
     FILE,
     TABLES,
     LookAheadSteps,
-    Share,
+    ShardOf,
     WholeNumber,
     as_data,
     files_of,
@@ -51,9 +51,9 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
 @click.option(
     "--shard",
     metavar="I/N",
-    type=Share(),
-    help="Predict for a share of the files only: the I-th of each N, counted from 1. N processes with a share each may "
-    "run at the same time, and be stopped and started again: files that are finished are skipped.",
+    type=ShardOf(),
+    help="Predict for the I-th of each N files only, counted from 1. N processes with a shard each may run at the same "
+    "time, and be stopped and started again: files that are finished are skipped.",
 )
 @click.option(
     "--verify",

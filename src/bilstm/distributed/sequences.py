@@ -26,26 +26,30 @@ def whole_sequences(tables: Iterable[pa.Table], sequence: str) -> Iterator[pa.Ta
     """
     held: list[pa.Table] = []  # rows of the sequence that is not complete
     ended = OrderedDict[Any, None]()  # the last ones that are
+
+    def complete(tables: list[pa.Table]) -> pa.Table:
+        whole = pa.concat_tables(tables)
+        for key in pa.compute.unique(whole.column(sequence)).to_pylist():
+            if key in ended:
+                raise UserError(
+                    f"sequence {shown(key)} is not contiguous: it continues after rows of another one; sort each "
+                    f"partition by {sequence!r}"
+                )
+            ended[key] = None
+        while len(ended) > REMEMBERED:
+            ended.popitem(last=False)
+        return whole
+
     for table in tables:
         if not table.num_rows:
             continue
         start = _last_sequence(table.column(sequence))
         if start or (held and held[-1].column(sequence)[-1] != table.column(sequence)[0]):
-            whole = pa.concat_tables([*held, table.slice(0, start)])
-            for key in pa.compute.unique(whole.column(sequence)).to_pylist():
-                if key in ended:
-                    raise UserError(
-                        f"sequence {shown(key)} is not contiguous: it continues after rows of another one; sort each "
-                        f"partition by {sequence!r}"
-                    )
-                ended[key] = None
-            while len(ended) > REMEMBERED:
-                ended.popitem(last=False)
-            yield whole
+            yield complete([*held, table.slice(0, start)])
             held = []
         held.append(table.slice(start))
     if held:
-        yield pa.concat_tables(held)
+        yield complete(held)
 
 
 def _last_sequence(keys: pa.ChunkedArray) -> int:

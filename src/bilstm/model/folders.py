@@ -55,8 +55,8 @@ class FolderPredictions:
         files: the files to predict for, each with its name in the folder, which may be one in folders of its own.
         folder: where predictions are written. It is made if it is not there.
         options: what predictions consist of.
-        shard: which share of the files to predict for, such as (2, 8): the second of each eight. Processes that have
-            one each may run at the same time.
+        shard: which of the files to predict for, such as (2, 8): the second of each eight. Processes that have one
+            each may run at the same time.
         resume: whether to pass over files that are finished, as with a shard. A file is, if the folder's manifest has
             an entry for it which says that its predictions were made of these contents, by this model with these
             options, and if the predictions are as they were written: of the same size, and not changed since.
@@ -147,10 +147,8 @@ class FolderPredictions:
         differences = {self._outputs[file]: self._difference(file, entries[file] or {}) for file in sample}
         problems = [f"{output} {problem}" for output, problem in differences.items() if problem]
         if problems:
-            wrong = (
-                f"{counted(len(problems), 'file')} of {len(sample):,} {'is' if len(problems) == 1 else 'are'} not right"
-            )
-            raise UserError(f"{wrong}: {_first(problems, '; ')}")
+            of_them = f"{counted(len(problems), 'file')} of {len(sample):,}"
+            raise UserError(f"{of_them} {'is' if len(problems) == 1 else 'are'} wrong: {_first(problems, '; ')}")
         return len(sample)
 
     def _predict(self, file: Path, output: Path) -> Dataset:
