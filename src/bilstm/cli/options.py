@@ -428,6 +428,10 @@ def one_or_several(paths: Sequence[Any]) -> Any:
 
 def as_data(paths: Sequence[str]) -> Any:
     """Paths as functions take them that take texts, too: a `Path`, several as a list, or None."""
+    from bilstm.data.paths import check_local
+
+    for path in paths:
+        check_local(path)
     return one_or_several([Path(path) for path in paths])
 
 

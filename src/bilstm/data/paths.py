@@ -27,6 +27,7 @@ SUFFIXES: dict[str, Format] = {
     ".conllu": "conll",
     ".txt": "conll",
 }
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")  # of a store such as S3's
 KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
 
 
@@ -103,6 +104,7 @@ def check_outside(folder: AnyPath, data: Iterable[AnyPath]) -> None:
     Raises:
         UserError: it is such a folder.
     """
+    check_local(folder)
     for each in data:
         if "**" not in Path(each).parts or not stands_for_files(each) or os.path.isdir(each):
             continue
@@ -116,6 +118,19 @@ def _above_pattern(path: AnyPath) -> Path:
     parts = Path(path).parts
     fixed = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     return Path(*parts[:fixed])
+
+
+def check_local(path: AnyPath) -> None:
+    """Refuse an address such as `s3://lake/part.parquet`.
+
+    Raises:
+        UserError: it is one.
+    """
+    if _ADDRESS.match(os.fspath(path)):
+        raise UserError(
+            f"{path} is not on a file system of this machine: mount the store or copy the files; Ray, Spark and Dask "
+            f"read stores themselves, and pass tables to bilstm.distributed.Predictor"
+        )
 
 
 def stands_for_files(path: AnyPath) -> bool:
@@ -146,6 +161,7 @@ def natural_key(path: AnyPath) -> list[tuple[int, int, str]]:
 
 def _expanded(path: AnyPath, any_name: bool) -> list[Path] | None:
     """The files of a folder or a pattern, in natural order; None for any other path."""
+    check_local(path)
     if not stands_for_files(path):
         return None
     folder = os.path.isdir(path)

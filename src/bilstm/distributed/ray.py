@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any
-
-import ray
-import ray.data
+from typing import TYPE_CHECKING, Any
 
 from bilstm.distributed.predictor import Predictor
 from bilstm.errors import UserError
 from bilstm.files import AnyPath
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 __all__ = ["predict"]
 
 
 def predict(
     model: AnyPath, data: Any, *, workers: int = 1, cpus: float = 1, batch_size: int = 65_536, **options: Any
-) -> ray.data.Dataset:
+) -> Dataset:
     """Predict for a data set by actors that have the model in memory.
 
     A worker that ends is started again, and its batches are predicted for again: they are the same.
@@ -34,8 +34,12 @@ def predict(
         The data set with further columns, which is computed when it is written or read.
 
     Raises:
-        UserError: the actors would take all CPUs, so that no data would ever be read.
+        UserError: the actors would take all CPUs, so that no data would ever be read, or Ray is not installed.
     """
+    try:
+        import ray.data
+    except ModuleNotFoundError:
+        raise UserError("this needs Ray: pip install 'bilstm[ray]'") from None
     if not ray.is_initialized():
         ray.init()
     has = ray.cluster_resources().get("CPU", 0)
