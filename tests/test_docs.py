@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -45,6 +46,9 @@ OPTIONAL = (
 )  # packages that a page may import and that the tests' environment may lack
 
 
+CLUSTERS = ("ray", "pyspark", "dask")  # whose blocks take a minute each, and are left to `make test-slow`
+
+
 def blocks_of(path: Path) -> list[tuple[int, str, str]]:
     """(line, language, content) of each fenced block."""
     text = path.read_text(encoding="utf-8")
@@ -69,8 +73,12 @@ def imports_of(content: str) -> Iterator[tuple[str, str | None]]:
             yield from ((node.module or "", each.name) for each in node.names)
 
 
-def lacks_packages(content: str) -> bool:
-    packages = {module.partition(".")[0] for module, _ in imports_of(content)} & {*OPTIONAL}
+def lacks_packages(content: str, clusters: bool = False) -> bool:
+    """Whether a block cannot be run, or is for a cluster and not to be run."""
+    modules = {module.partition(".")[0] for module, _ in imports_of(content)}
+    if not clusters and modules & {*CLUSTERS}:
+        return True
+    packages = modules & {*OPTIONAL, *CLUSTERS}
     return any(importlib.util.find_spec(package) is None for package in packages)
 
 
@@ -96,6 +104,26 @@ def run_command(typed: str, options: str) -> str:
     result = CliRunner().invoke(commands, arguments, input=given and Path(given).read_text())
     assert result.exit_code == 0, f"{typed}\n{result.output}"
     return result.stdout
+
+
+def run_job(content: str) -> None:
+    """Run a script, or the command of a job of Kubernetes; as often as it says, as the scheduler would."""
+    number, count, script = "", 1, content
+    if found := re.search(r"^#SBATCH --array=1-(\d+)$", content, re.MULTILINE):
+        number, count = "SLURM_ARRAY_TASK_ID", int(found[1])
+    elif found := re.search(r"^  completions: (\d+)$", content, re.MULTILINE):
+        number, count = "JOB_COMPLETION_INDEX", int(found[1])
+        command = re.search(r"^ *command: (.*)$", content, re.MULTILINE)
+        assert command, content
+        shell, option, script = json.loads(command[1])
+        assert (shell, option) == ("sh", "-c")
+    first = 1 if number.startswith("SLURM") else 0
+    for index in range(first, first + count):
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = {**os.environ, "PATH": path, **({number: str(index)} if number else {})}
+        shell = "sh" if number.startswith("JOB") else "bash"
+        ran = subprocess.run([shell, "-e", "-c", script], env=environment, capture_output=True, text=True, timeout=300)
+        assert (ran.returncode, ran.stderr) == (0, ""), script
 
 
 class Service:
@@ -132,20 +160,22 @@ class Service:
         return VERSION.sub("…", ran.stdout) + "\n"
 
 
-def run_page(path: Path, options: dict[str, str]) -> dict[str, Any]:
+def run_page(path: Path, options: dict[str, str], *, clusters: bool = False) -> dict[str, Any]:
     """Run all blocks of a document in the current folder; `options` are added to commands. What blocks define."""
     with Service() as service:
-        return _run_page(path, options, service)
+        return _run_page(path, options, service, clusters)
 
 
-def _run_page(path: Path, options: dict[str, str], service: Service) -> dict[str, Any]:
+def _run_page(path: Path, options: dict[str, str], service: Service, clusters: bool) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "__main__"}
     printed: str | None = None  # by the block before
     for line, language, content in blocks_of(path):
         where = f"{path.name}, line {line}"
         before, printed = printed, None
         if language == "python":
-            printed = None if lacks_packages(content) else run_python(path, line, content, names)
+            printed = None if lacks_packages(content, clusters) else run_python(path, line, content, names)
+        elif language in ("bash", "yaml"):
+            run_job(content)
         elif language == "toml":
             Path("options.toml").write_text(content, encoding="utf-8")
         elif language == "text":  # after prose, it is a drawing
@@ -256,6 +286,17 @@ BEGINNINGS = {  # of files that must have been made
 }
 
 
+def check_shards() -> None:
+    """Whether the jobs made the same files as one process."""
+    expected = {path.relative_to("labelled"): path.read_bytes() for path in Path("labelled").rglob("*.parquet")}
+    assert len(expected) == 12
+    for folder in ("by-xargs", "by-slurm", "by-pods"):
+        assert {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*.parquet")} == expected
+
+
+CHECKS = {"distributed.md": check_shards}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -263,6 +304,23 @@ def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytes
     run_page(path, OPTIONS.get(path.name, {}))
     for name, beginning in BEGINNINGS.get(path.name, {}).items():
         assert Path(name).read_text("utf-8", "ignore").startswith(beginning), name
+    CHECKS.get(path.name, lambda: None)()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of Ray, Spark and Dask
+def test_the_blocks_for_clusters_give_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in CLUSTERS:
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    run_page(ROOT / "docs" / "distributed.md", {}, clusters=True)
+    rows = {
+        folder: duckdb.sql(f"SELECT * FROM '{folder}/**/*.parquet' ORDER BY ALL").fetchall()
+        for folder in ("labelled", "by-ray", "by-spark", "by-dask")
+    }
+    assert len(rows["labelled"]) == 600
+    assert all(each == rows["labelled"] for each in rows.values())
 
 
 def test_the_documents_have_blocks_that_run() -> None:

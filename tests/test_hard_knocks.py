@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bilstm.model.folders import FINISHED
+from bilstm.model.manifest import FINISHED
 from knocks import KINDS, Knocks, Ran, knocks
 
 fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")

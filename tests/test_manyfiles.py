@@ -23,7 +23,7 @@ from bilstm.data.paths import table_files
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.sources import open_table
 from bilstm.errors import UserError
-from bilstm.model.folders import FINISHED
+from bilstm.model.manifest import FINISHED
 
 SMALL: dict[str, Any] = {"units": 2, "layers": 1, "epochs": 1, "baseline": False, "verbose": False}
 ARGUMENTS = ["--units", "2", "--layers", "1", "--epochs", "1", "--no-baseline"]

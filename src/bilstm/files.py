@@ -182,6 +182,19 @@ def check_readable(path: AnyPath) -> None:
         raise UserError(f"cannot read {path}: {reason(error)}") from None
 
 
+def digest(path: AnyPath) -> str:
+    """The SHA-256 of a file's content, as hexadecimal digits.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from None
+
+
 def reason(error: OSError) -> str:
     """What the operating system says, in lower case as part of a sentence."""
     text = error.strerror or str(error) or type(error).__name__

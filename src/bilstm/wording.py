@@ -342,6 +342,11 @@ def folder_prediction(path: str, progress: Progress) -> list[str]:
     return [files, *(f"note: {note}" for note in progress.observations.notes)]
 
 
+def folder_verification(path: str, compared: int, count: int) -> list[str]:
+    """What was predicted again, and is as it was."""
+    return [f"{path}: {counted(compared, 'file')} of {count:,} predicted again: the same, byte for byte"]
+
+
 def percent(share: float) -> str:
     """`12.5 %`."""
     return f"{100 * share:.1f} %"

@@ -60,6 +60,22 @@ class LookAheads(LookAheadSteps):
         )
 
 
+class ShardOf(click.ParamType[Any]):
+    """One of several shards, such as 2/8: which one, from 1, and how many there are."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        number, _, count = value.partition("/")
+        if not all(part.isascii() and part.isdigit() for part in (number, count)):
+            self.fail(f"{value!r} is not a shard such as 2/8, the second of eight.", param, ctx)
+        if not 1 <= int(number) <= int(count):
+            self.fail(f"{value!r} is not one of the shards 1/{count} to {count}/{count}.", param, ctx)
+        return int(number), int(count)
+
+
 def _converted(kind: click.ParamType[Any], convert: Callable[[Any], Any], value: Any, name: str, *where: Any) -> Any:
     try:
         return convert(value)
@@ -412,6 +428,10 @@ def one_or_several(paths: Sequence[Any]) -> Any:
 
 def as_data(paths: Sequence[str]) -> Any:
     """Paths as functions take them that take texts, too: a `Path`, several as a list, or None."""
+    from bilstm.data.paths import check_local
+
+    for path in paths:
+        check_local(path)
     return one_or_several([Path(path) for path in paths])
 
 

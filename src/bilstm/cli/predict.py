@@ -14,6 +14,7 @@ from bilstm.cli.options import (
     FILE,
     TABLES,
     LookAheadSteps,
+    ShardOf,
     WholeNumber,
     as_data,
     files_of,
@@ -28,7 +29,7 @@ from bilstm.errors import UserError, counted
 
 if TYPE_CHECKING:
     from bilstm.files import GrowingFile
-    from bilstm.model.folders import Progress
+    from bilstm.model.folders import Progress, Shard
     from bilstm.model.predictions import PredictionOptions
     from bilstm.model.trained import TrainedModel
     from bilstm.models.lookahead import LookAhead
@@ -47,6 +48,21 @@ _CHUNK = 1 << 20  # bytes that are copied at a time
     "highlight: -.",
 )
 @click.option("--resume", is_flag=True, help="Skip files whose predictions in the folder --out are finished.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    type=ShardOf(),
+    help="Predict for the I-th of each N files only, counted from 1. N processes with a shard each may run at the same "
+    "time, and be stopped and started again: files that are finished are skipped.",
+)
+@click.option(
+    "--verify",
+    metavar="[FILES]",
+    type=COUNT,
+    is_flag=False,
+    flag_value=10,
+    help="Do not write, but predict again for a sample of the files, and compare with the folder --out. Default: 10.",
+)
 @click.option("--probabilities", is_flag=True, help="Add a column for each label with its probability.")
 @click.option("--top", metavar="K", type=COUNT, default=1, help="Write the K most probable labels.")
 @click.option(
@@ -96,6 +112,8 @@ def predict(
     tables: tuple[str, ...],
     out: str | None,
     resume: bool,
+    shard: Shard | None,
+    verify: int | None,
     probabilities: bool,
     top: int,
     paths: int | None,
@@ -153,6 +171,14 @@ def predict(
     to_folder = bool(files) and _is_folder(out, tables)
     if resume and not to_folder:
         raise click.UsageError("--resume passes over files that are finished: it needs a folder as --out")
+    if shard and not to_folder:
+        raise click.UsageError("--shard divides files among processes: it needs a folder as --out")
+    if verify and not to_folder:
+        raise click.UsageError("--verify compares finished files: it needs a folder as --out")
+    if verify and (resume or force):
+        raise click.UsageError(
+            f"--verify writes nothing, which cannot be combined with --{'resume' if resume else 'force'}"
+        )
     if not to_folder:
         _check_output([model, *files], out, force, streamed=streamed)
     trained = open_model(model, sequence, order, features=features, reading=reading, tables=tables)
@@ -174,7 +200,7 @@ def predict(
     if streamed:
         lines = _predict_stream(trained, options, out, on_error, look_ahead, block)
     elif to_folder:
-        lines = _predict_folder(trained, model, tables, options, out, resume=resume, force=force)
+        lines = _predict_folder(trained, model, tables, options, out, shard, verify, resume=resume, force=force)
     else:
         lines = _predict_table(trained, tables, options, out)
     say(lines, quiet, err=out == "-")
@@ -208,29 +234,36 @@ def _predict_folder(
     tables: Sequence[str],
     options: PredictionOptions,
     out: str,
+    shard: Shard | None,
+    verify: int | None,
     *,
     resume: bool,
     force: bool,
 ) -> list[str]:
-    from bilstm.data.paths import table_files
+    from bilstm.data.paths import check_outside, placed_files
     from bilstm.model.folders import FolderPredictions
-    from bilstm.wording import folder_prediction
+    from bilstm.wording import folder_prediction, folder_verification
 
-    files, _ = table_files(tables, any_name=model.schema.reading.format is not None)
-    predictions = FolderPredictions(model, path, files, out, options, resume=resume, force=force)
+    files = placed_files(tables, any_name=model.schema.reading.format is not None)
+    check_outside(out, tables)
+    resume = resume or verify is not None
+    predictions = FolderPredictions(model, path, files, out, options, shard=shard, resume=resume, force=force)
+    if verify:
+        return folder_verification(out, predictions.verify(verify), predictions.count)
     try:
         predictions.run()
     except KeyboardInterrupt as interrupt:
-        fail(f"stopped{_finished(out, predictions.progress)}", stop_status(interrupt))
+        fail(f"stopped{_finished(out, predictions.progress, shard)}", stop_status(interrupt))
     except UserError as error:
-        raise UserError(f"{error}{_finished(out, predictions.progress)}") from error
+        raise UserError(f"{error}{_finished(out, predictions.progress, shard)}") from error
     return folder_prediction(out, predictions.progress)
 
 
-def _finished(folder: str, progress: Progress) -> str:
+def _finished(folder: str, progress: Progress, shard: Shard | None) -> str:
     """What is left where predictions for several files end early."""
     done = progress.written + progress.skipped
-    return f"; {folder} holds {counted(done, 'finished file')}, and --resume continues" if done else ""
+    how = "the same command continues" if shard else "--resume continues"
+    return f"; {folder} holds {counted(done, 'finished file')}, and {how}" if done else ""
 
 
 def _predict_table(model: TrainedModel, tables: Sequence[str], options: PredictionOptions, out: str) -> list[str]:

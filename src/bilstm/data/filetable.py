@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from bilstm.ragged import IndexArray
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 _FIRST = 1000  # rows that are looked at before all are
 BLANKS = "' \t'"
@@ -223,6 +224,10 @@ class FileTable(Table):
         """What an SQL query returns as one array a column, masked where there are NULLs."""
         return list(self._run(sql).fetchnumpy().values())
 
+    def arrow(self, sql: str) -> pa.Table:
+        """What an SQL query returns as an Arrow table."""
+        return self._run(sql, lambda sql: self.connection.sql(sql).to_arrow_table())
+
     @contextlib.contextmanager
     def additions(self, columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[None]:
         """Let queries in the block join (rows,) arrays with `cells` by position, as the columns of a table
@@ -308,11 +313,11 @@ class FileTable(Table):
             else found
         )
 
-    def _run(self, sql: str) -> Any:
+    def _run(self, sql: str, run: Callable[[str], Any] | None = None) -> Any:
         import duckdb
 
         try:
-            return self.connection.execute(sql)
+            return (run or self.connection.execute)(sql)
         except duckdb.OutOfMemoryException:
             raise UserError(f"{self.label} needs more memory than is free") from None
         except (duckdb.IOException, duckdb.InvalidInputException) as error:

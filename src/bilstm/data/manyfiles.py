@@ -166,18 +166,19 @@ def file_name(path: Path) -> str:
     return printable(path.name)
 
 
-def check_names(paths: Sequence[Path], what: str = "their sequences") -> None:
+def check_names(paths: Iterable[Path], what: str = "their sequences", name: Callable[[Path], str] = file_name) -> None:
     """Refuse files of the same name, which could not be told apart.
 
     Args:
         what: what is named after them.
+        name: gives what is named after a file its name.
 
     Raises:
         UserError: there are two; the message names both.
     """
     seen: dict[str, Path] = {}
     for path in paths:
-        if (other := seen.setdefault(file_name(path), path)) is not path:
+        if (other := seen.setdefault(name(path), path)) is not path:
             raise UserError(
                 f"{other} and {path} have the same name, after which {what} would be named: rename one of them"
             )

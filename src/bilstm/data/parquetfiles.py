@@ -45,27 +45,24 @@ def load_parquet(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -
     return names, lengths
 
 
-class ParquetFile:
-    """A Parquet file.
+class StoredColumns:
+    """Columns with types of their own that a database reads from elsewhere.
+
+    Args:
+        label: what messages call them.
+        problem: what is wrong with them where they cannot be read, such as "is no Parquet file".
+        reader: SQL that reads them.
 
     Attributes:
-        reader: SQL that reads it.
+        reader: that SQL.
         names: the columns' names.
-        size: the number of its values.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-        self.path, self._connection = path, connection
-        file = literal(literal_glob(scratch.unicode_path(path, connection)))
-        self.reader = f"read_parquet({file}, hive_partitioning = false)"
+    def __init__(self, connection: duckdb.DuckDBPyConnection, label: str, problem: str, reader: str) -> None:
+        self._connection, self._label, self._problem, self.reader = connection, label, problem, reader
         with self.refusing():
             self._described = connection.execute(f"DESCRIBE SELECT * FROM {self.reader}").fetchall()
-            self.names = [str(row[0]) for row in self._described]
-            stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
-            # Names that differ in capitals only are renamed on reading: look at those in the file.
-            check_distinct(path, self.names if set(self.names) <= set(stored) else stored)
-            ((size,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
-        self.size = int(size or 0)
+        self.names = [str(row[0]) for row in self._described]
 
     @cached_property
     def types(self) -> dict[str, str]:
@@ -88,7 +85,7 @@ class ParquetFile:
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Turn what is wrong with the file into a message."""
+        """Turn what is wrong with them into a message."""
         import duckdb
 
         try:
@@ -96,7 +93,7 @@ class ParquetFile:
         except (duckdb.OutOfMemoryException, duckdb.InterruptException):
             raise
         except duckdb.Error as error:
-            raise UserError(f"{self.path} is not a Parquet file, or is damaged ({first_line(error)})") from None
+            raise UserError(f"{self._label} {self._problem} ({first_line(error)})") from None
 
     def value(self, name: str, sql_type: str | None = None) -> str:
         """SQL: a cell, of another type if one is named."""
@@ -106,6 +103,26 @@ class ParquetFile:
     def columns(self, types: Mapping[str, str]) -> str:
         """SQL: the columns of these names and types, as c0, c1, …"""
         return ", ".join(f"{self.value(name, types[name])} AS c{index}" for index, name in enumerate(types))
+
+
+class ParquetFile(StoredColumns):
+    """A Parquet file.
+
+    Attributes:
+        size: the number of its values.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+        self.path = path
+        file = literal(literal_glob(scratch.unicode_path(path, connection)))
+        reader = f"read_parquet({file}, hive_partitioning = false)"
+        super().__init__(connection, str(path), "is not a Parquet file, or is damaged", reader)
+        with self.refusing():
+            stored = [row[0] for row in connection.execute(f"SELECT name FROM parquet_schema({file})").fetchall()]
+            # Names that differ in capitals only are renamed on reading: look at those in the file.
+            check_distinct(path, self.names if set(self.names) <= set(stored) else stored)
+            ((size,),) = connection.execute(f"SELECT sum(num_values) FROM parquet_metadata({file})").fetchall()
+        self.size = int(size or 0)
 
 
 def _common_type(connection: duckdb.DuckDBPyConnection, files: Sequence[ParquetFile], name: str) -> str:

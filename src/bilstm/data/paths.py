@@ -27,6 +27,7 @@ SUFFIXES: dict[str, Format] = {
     ".conllu": "conll",
     ".txt": "conll",
 }
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")  # of a store such as S3's
 KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
 
 
@@ -69,15 +70,67 @@ def table_files(data: AnyPath | Iterable[AnyPath], *, any_name: bool = False) ->
     if isinstance(data, (str, os.PathLike)):
         files = _expanded(data, any_name)
         return ([Path(data)], False) if files is None else (files, True)
-    named: list[Path] = []
+    return list(placed_files(data, any_name=any_name)), True
+
+
+def placed_files(data: Iterable[AnyPath], *, any_name: bool = False) -> dict[Path, Path]:
+    """The files of a table, each with its path below the folders that its pattern names.
+
+    For `lake/*/part.parquet` these are `lake/2024/part.parquet` with `2024/part.parquet` and others. A file that is
+    named, or whose folder is, has its name alone.
+
+    Args:
+        data, any_name: see `table_files`.
+
+    Raises:
+        UserError: there is no such file, or one is named twice.
+    """
+    found: dict[Path, Path] = {}
+    seen = set[str]()
     for each in data:
         files = _expanded(each, any_name)
-        named += [Path(each)] if files is None else files
-    seen: dict[str, Path] = {}
-    for path in named:
-        if seen.setdefault(os.path.realpath(path), path) is not path:
-            raise UserError(f"{path} is named twice: name each file once")
-    return named, True
+        top = Path(each) if os.path.isdir(each) else _above_pattern(each)
+        for path in [Path(each)] if files is None else files:
+            if (real := os.path.realpath(path)) in seen:
+                raise UserError(f"{path} is named twice: name each file once")
+            seen.add(real)
+            found[path] = Path(path.name) if files is None else path.relative_to(top)
+    return found
+
+
+def check_outside(folder: AnyPath, data: Iterable[AnyPath]) -> None:
+    """Refuse a folder for files that a pattern with `**` would find there, when it is read again.
+
+    Raises:
+        UserError: it is such a folder.
+    """
+    check_local(folder)
+    for each in data:
+        if "**" not in Path(each).parts or not stands_for_files(each) or os.path.isdir(each):
+            continue
+        top = os.path.realpath(_above_pattern(each))
+        if Path(os.path.realpath(folder)).is_relative_to(top):
+            raise UserError(f"cannot write into {folder}: {each} means files there, too; give a folder outside of it")
+
+
+def _above_pattern(path: AnyPath) -> Path:
+    """The folders that a pattern names before those that vary."""
+    parts = Path(path).parts
+    fixed = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return Path(*parts[:fixed])
+
+
+def check_local(path: AnyPath) -> None:
+    """Refuse an address such as `s3://lake/part.parquet`.
+
+    Raises:
+        UserError: it is one.
+    """
+    if _ADDRESS.match(os.fspath(path)):
+        raise UserError(
+            f"{path} is not on a file system of this machine: mount the store or copy the files; Ray, Spark and Dask "
+            f"read stores themselves, and pass tables to bilstm.distributed.Predictor"
+        )
 
 
 def stands_for_files(path: AnyPath) -> bool:
@@ -108,6 +161,7 @@ def natural_key(path: AnyPath) -> list[tuple[int, int, str]]:
 
 def _expanded(path: AnyPath, any_name: bool) -> list[Path] | None:
     """The files of a folder or a pattern, in natural order; None for any other path."""
+    check_local(path)
     if not stands_for_files(path):
         return None
     folder = os.path.isdir(path)

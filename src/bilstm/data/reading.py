@@ -112,7 +112,7 @@ def read_table(
             rows.files[0].guessed = guessed.over(rows.files[0].guessed)
             steps = ()
     places = Places(paths, sources, lengths or count_rows(connection))
-    lists = _divide(connection, places, table_format, names, steps, text, long)
+    lists = divide(connection, places, table_format, names, steps, text, long)
     own_sequence = SEQUENCE if table_format == "conll" else None
     written = names
     if by_file and not lists and own_sequence is None and not has_file_column(names):
@@ -189,7 +189,7 @@ def column_names(path: AnyPath) -> list[str]:
     return (ConllRows(path) if table_format == "conll" else CsvRows(path)).names
 
 
-def _divide(
+def divide(
     connection: duckdb.DuckDBPyConnection,
     places: Places,
     table_format: Format,
@@ -198,7 +198,12 @@ def _divide(
     text: TextColumn | None,
     long: bool,
 ) -> list[str]:
-    """Where each row is a sequence, make `cells` a table of their steps; returns the columns that have steps."""
+    """Where each row is a sequence, make `cells` a table of their steps; returns the columns that have steps.
+
+    Args:
+        connection: the database with `cells` as it was read.
+        steps, text, long: see `read_table`.
+    """
     if text is None:
         return unnest(connection, places, table_format, names, steps, long=long)
     if text.column not in names:

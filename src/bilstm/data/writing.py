@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bilstm.data import scratch
+from bilstm.data.arrow import ArrowTarget
 from bilstm.data.conll import ConllRows, is_conllu, write_conll
 from bilstm.data.database import first_line
 from bilstm.data.filetable import FileTable
@@ -168,13 +169,16 @@ def write_sequences(
 
 
 def write_query(table: FileTable, sql: str, path: AnyPath, output: Format) -> None:
-    """Write what an SQL query on a table's database returns, atomically.
+    """Write what an SQL query on a table's database returns, atomically, or give it to an `ArrowTarget`.
 
     Raises:
         UserError: the file cannot be written.
     """
     import duckdb
 
+    if isinstance(path, ArrowTarget):
+        path.table = table.arrow(sql)
+        return
     compress = Path(path).suffix == ".gz"
     like = table.source if isinstance(table.source, CsvRows) and _ending(path) == _ending(table.path) else None
     options = _copy_options(path, output, compress, like)

@@ -6,24 +6,27 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bilstm._version import __version__
+from bilstm.data import scratch
 from bilstm.data.database import recycle
-from bilstm.data.dataset import Observations
+from bilstm.data.dataset import Dataset, Observations
 from bilstm.data.filetable import FileTable
 from bilstm.data.manyfiles import check_names
 from bilstm.data.paths import format_of, has_format
 from bilstm.data.readingoptions import ANNOTATIONS
-from bilstm.errors import UserError
-from bilstm.files import AnyPath, GrowingFile, check_writable, reason
+from bilstm.errors import UserError, counted
+from bilstm.files import AnyPath, check_writable, digest, reason
+from bilstm.model.manifest import Manifest
 from bilstm.model.predictions import PredictionOptions, check_predictions, check_predictions_path, write_predictions
 from bilstm.model.trained import TrainedModel
 from bilstm.ragged import Extent
 
-FINISHED = ".bilstm-finished"  # the file in a folder of predictions that says which are finished
+Shard = tuple[int, int]  # which one, counted from 1, and of how many
+_REPORTED = 3  # of the files that are not as they should be
 
 
 @dataclasses.dataclass
@@ -44,21 +47,24 @@ class Progress:
 
 
 class FolderPredictions:
-    """Writes predictions for each of several files to a file of the same name in a folder.
+    """Writes predictions for each of several files to a file in a folder.
 
     Args:
         model: the model, as it reads the files.
         path: the model's file.
-        files: the files to predict for.
+        files: the files to predict for, each with its name in the folder, which may be one in folders of its own.
         folder: where predictions are written. It is made if it is not there.
         options: what predictions consist of.
-        resume: whether to pass over files that are finished. A file is, if the folder's record has an entry for it
-            which says that its predictions were made of these contents, by this model with these options, and if the
-            predictions are as they were written: of the same size, and not changed since.
+        shard: which of the files to predict for, such as (2, 8): the second of each eight. Processes that have one
+            each may run at the same time.
+        resume: whether to pass over files that are finished, as with a shard. A file is, if the folder's manifest has
+            an entry for it which says that its predictions were made of these contents, by this model with these
+            options, and if the predictions are as they were written: of the same size, and not changed since.
         force: whether to replace files of any content.
 
     Attributes:
         progress: what has been predicted.
+        count: the number of files, or of those of the shard.
 
     Raises:
         UserError: the folder cannot be written, or a file in it would be replaced that does not hold predictions.
@@ -68,27 +74,26 @@ class FolderPredictions:
         self,
         model: TrainedModel,
         path: AnyPath,
-        files: Sequence[Path],
+        files: Mapping[Path, Path],
         folder: AnyPath,
         options: PredictionOptions,
         *,
+        shard: Shard | None = None,
         resume: bool = False,
         force: bool = False,
     ) -> None:
-        check_names(files, "their predictions")
         self._model, self._options, self.folder = model, options, Path(folder)
-        self._outputs = {file: self.folder / self._name(file) for file in files}
+        self._outputs = {file: self.folder / name.with_name(self._name(file)) for file, name in files.items()}
+        check_names(files, "their predictions", lambda file: str(self._outputs[file]))
+        part = ""
+        if shard is not None:
+            part = f"-{shard[0]}-of-{shard[1]}"
+            self._outputs = dict(list(self._outputs.items())[shard[0] - 1 :: shard[1]])
+        about = {"model_sha256": digest(path), "duckdb": _version_of_duckdb()}
+        identity = _identity(model, about["model_sha256"], options)
+        self._manifest = Manifest(self.folder, identity, about, part=part, resume=resume or shard is not None)
         self._check_folder(path)
-        self._record = _Record(self.folder / FINISHED, _identity(model, path, options), resume=resume)
-        self.progress = Progress()
-        self._left = []
-        for file, output in self._outputs.items():
-            if self._record.is_finished(file, output):
-                self.progress.skipped += 1
-                continue
-            self._left.append(file)
-            if os.path.lexists(output):
-                check_predictions_path(output, force=force)
+        self._force, self.progress, self.count = force, Progress(), len(self._outputs)
 
     def run(self) -> None:
         """Predict for all files that are not finished.
@@ -96,24 +101,80 @@ class FolderPredictions:
         Raises:
             UserError: a file cannot be read, or predictions for it cannot be written; those before it are.
         """
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write {self.folder}: {reason(error)}") from None
-        for file in self._left:
-            table = self._model.open(file)
-            assert isinstance(table, FileTable)
-            contents = _digest(file)
+        left = []
+        for file, output in self._outputs.items():
+            if self._manifest.is_finished(file, output):
+                self.progress.skipped += 1
+                continue
+            left.append(file)
+            if os.path.lexists(output):
+                check_predictions_path(output, force=self._force)
+        _make(self.folder, parents=False)
+        for file in left:
             output = self._outputs[file]
-            check_predictions(table, self._options, self._model, output)
-            data = self._model.read(table)
-            write_predictions(self._model, table, data, self._options, output)
-            if file != self._left[-1]:
-                recycle(table.connection)
-            self._record.add(output, contents)
+            _make(output.parent)
+            contents = digest(file)
+            data = self._predict(file, output)
+            self._manifest.add(file, contents, output)
             self.progress.written += 1
             self.progress.extent.add(data.values.lengths)
             self.progress.observations.add(data.observations)
+
+    def verify(self, count: int) -> int:
+        """Predict for a sample of the files again, and compare with what is in the folder, byte for byte.
+
+        The sample are the files with the least digests (SHA-256) of their names in the folder: the same at each time,
+        and none that anything else depends on.
+
+        Args:
+            count: how many files, if there are so many.
+
+        Returns:
+            How many files were compared.
+
+        Raises:
+            UserError: a file is not finished, was changed since, or differs; the message names the first ones.
+        """
+        entries = {file: self._manifest.entry(output) for file, output in self._outputs.items()}
+        if missing := [str(file) for file, entry in entries.items() if entry is None]:
+            raise UserError(
+                f"{self.folder} has no finished predictions by this model and with these options for "
+                f"{counted(len(missing), 'file')} of {len(entries):,}: {_first(missing)}; the same command without "
+                f"--verify, and with --resume or --shard, makes them"
+            )
+        names = {file: os.fsencode(self._manifest.name(output)) for file, output in self._outputs.items()}
+        sample = sorted(entries, key=lambda file: hashlib.sha256(names[file]).digest())[:count]
+        differences = {self._outputs[file]: self._difference(file, entries[file] or {}) for file in sample}
+        problems = [f"{output} {problem}" for output, problem in differences.items() if problem]
+        if problems:
+            of_them = f"{counted(len(problems), 'file')} of {len(sample):,}"
+            raise UserError(f"{of_them} {'is' if len(problems) == 1 else 'are'} wrong: {_first(problems, '; ')}")
+        return len(sample)
+
+    def _predict(self, file: Path, output: Path) -> Dataset:
+        """Write predictions for a file, and return what was predicted for."""
+        table = self._model.open(file)
+        assert isinstance(table, FileTable)
+        check_predictions(table, self._options, self._model, output)
+        data = self._model.read(table)
+        write_predictions(self._model, table, data, self._options, output)
+        recycle(table.connection)
+        return data
+
+    def _difference(self, file: Path, entry: Mapping[str, Any]) -> str:
+        """What is wrong with finished predictions, or nothing."""
+        output = self._outputs[file]
+        if digest(file) != entry.get("input_sha256"):
+            return f"was made before {file} was changed"
+        if digest(output) != entry.get("sha256"):
+            return "was changed since it was written"
+        again = scratch.folder(self) / output.name
+        self._predict(file, again)
+        if digest(again) == entry.get("sha256"):
+            return ""
+        versions = entry.get("duckdb"), _version_of_duckdb()
+        other = "" if versions[0] == versions[1] else f", which DuckDB {versions[0]} wrote and {versions[1]} does now"
+        return f"is not what is predicted now{other}"
 
     def _name(self, file: Path) -> str:
         """The name of a file's predictions: its own, unless they cannot have the format that it stands for."""
@@ -133,76 +194,33 @@ class FolderPredictions:
                 raise UserError(f"cannot write {output}: {other} is being read; give another folder")
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"cannot write into {self.folder}: it is not a folder")
-        check_writable(self.folder / FINISHED if self.folder.exists() else self.folder)
+        check_writable(self._manifest.path if self.folder.exists() else self.folder)
 
 
-class _Record:
-    """Which files of predictions are finished: a line for each in a file next to them.
-
-    Args:
-        path: that file.
-        identity: what tells the model and the options from others.
-        resume: whether to keep what it says.
-    """
-
-    def __init__(self, path: Path, identity: str, *, resume: bool) -> None:
-        self._identity, self._file = identity, GrowingFile(path)
-        self._entries: dict[str, dict[str, Any]] = {}
-        self._torn = False  # whether the last line was cut off
-        if resume and path.is_file():
-            self._file.begun = True
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise UserError(f"cannot read {path}: {reason(error)}") from None
-            self._torn = not content.endswith(b"\n")
-            for line in content.splitlines():
-                try:
-                    entry = json.loads(line)
-                    self._entries[entry["file"]] = entry
-                except (ValueError, KeyError, TypeError):  # it was cut off, or is another program's
-                    continue
-
-    def is_finished(self, source: Path, output: Path) -> bool:
-        """Whether the predictions for a file are there, and what they would be now."""
-        entry = self._entries.get(_key(output))
-        if entry is None or entry.get("by") != self._identity or entry.get("state") != _state(output):
-            return False
-        return entry.get("of") == _digest(source)
-
-    def add(self, output: Path, contents: str) -> None:
-        """Note that predictions for a file of such contents have been written."""
-        entry = {"file": _key(output), "by": self._identity, "of": contents, "state": _state(output)}
-        self._file.add(b"\n" * self._torn + json.dumps(entry).encode() + b"\n")
-        self._torn = False
-
-
-def _key(output: Path) -> str:
-    return ascii(output.name)
-
-
-def _state(path: Path) -> list[int] | None:
-    """What changes with a file's content."""
+def _make(folder: Path, *, parents: bool = True) -> None:
     try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _digest(path: AnyPath) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        folder.mkdir(parents=parents, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from None
+        raise UserError(f"cannot write {folder}: {reason(error)}") from None
 
 
-def _identity(model: TrainedModel, path: AnyPath, options: PredictionOptions) -> str:
-    """What two runs that predict the same have in common."""
+def _first(texts: Sequence[str], sign: str = ", ") -> str:
+    """The first of some texts."""
+    rest = len(texts) - _REPORTED
+    return sign.join(texts[:_REPORTED]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _version_of_duckdb() -> str:
+    import duckdb
+
+    return duckdb.__version__
+
+
+def _identity(model: TrainedModel, contents: str, options: PredictionOptions) -> str:
+    """What two runs that predict the same have in common; `contents` is the digest of the model's file."""
     facts = {
         "version": __version__,
-        "model": _digest(path),
+        "model": contents,
         "schema": model.schema.to_json(),
         "columns": list(model.task.columns),
         "precision": model.precision,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bilstm.arguments import check_count
 from bilstm.data import scratch
+from bilstm.data.arrow import ArrowTable
 from bilstm.data.dataset import Dataset
 from bilstm.data.memory import MemoryTable
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
@@ -289,7 +290,7 @@ class TrainedModel:
         if labels is not None:
             labels = open_labels(labels, "labels", self.schema.sequence, self.schema.reading)
         dataset = read_dataset(self.schema, self.task, table, labels=labels, group=group, with_truth=with_truth)
-        if self.warn and isinstance(table, MemoryTable):
+        if self.warn and isinstance(table, (MemoryTable, ArrowTable)):
             for kind, note in dataset.observations.surprises.items():
                 if kind not in self._warned:
                     self._warned.add(kind)
