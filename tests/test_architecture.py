@@ -29,7 +29,7 @@ ROOMS = (
     ("inspection", "preview"),
     ("compare",),
     ("plots", "report"),
-    ("estimators", "torch", "bridges", "serving"),
+    ("estimators", "torch", "bridges", "serving", "distributed"),
     ("demo",),
     ("cli",),
     ("__main__",),
