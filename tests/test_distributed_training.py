@@ -213,6 +213,17 @@ def test_the_command_line_and_python(tmp_path: Path) -> None:
     assert lines[0][:-1] == lines[1][:-1]
 
 
+def test_estimators() -> None:
+    x = np.random.default_rng(1).normal(size=(60, 5, 1))
+    small = {name: value for name, value in SMALL.items() if name != "seed"} | {"random_state": 1}
+    one, two = (
+        bilstm.SequenceClassifier(**small, workers=count).fit(x, (x[:, :, 0] > 0).astype(int)) for count in (1, 2)
+    )
+    assert weight_bits(one.model_.network) == weight_bits(two.model_.network)
+    with pytest.raises(ValueError, match="training: workers must be at least 1, not 0"):
+        bilstm.SequenceRegressor(workers=0).fit(x, x[:, :, 0])
+
+
 def network(*more: Any, units: int = 3) -> Sequential:
     layers = [LSTM(units, return_sequences=True, input_shape=(None, 1)), *more, Dense(2, activation="softmax")]
     model = Sequential(layers, seed=5)

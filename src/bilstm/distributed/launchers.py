@@ -75,7 +75,7 @@ def join(timeout: float = TIMEOUT) -> Communicator:
         timeout: seconds after which a process that does not answer is given up.
 
     Returns:
-        The connection; of a process that was started alone, one to nobody.
+        The connection; of a process that was started alone, one without others.
 
     Raises:
         UserError: a package is missing, or the others cannot be reached in this time.

@@ -177,7 +177,7 @@ def train(
     )
 
 
-def check_workers(workers: int, communicator: Communicator | None) -> None:
+def check_workers(workers: int, communicator: Communicator | None = None) -> None:
     """Refuse a number of workers that is none, too large, or given together with workers that are connected already.
 
     Raises:

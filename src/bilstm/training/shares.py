@@ -16,7 +16,7 @@ from bilstm.training.communicator import Communicator
 from bilstm.training.windows import WindowSource
 
 _PARTS, _FEWEST_SEQUENCES = 8, 32  # of a validation set, and in each
-_MUCH, _SHORT = 0.5, 1.0  # a share of an epoch, and an epoch of so few seconds that nobody minds
+_MUCH, _SHORT = 0.5, 1.0  # a share of an epoch, and seconds of an epoch too short to matter
 
 
 def train_shares(model: Sequential, source: WindowSource, batch: IndexArray, communicator: Communicator) -> Scores:
@@ -47,17 +47,17 @@ def train_shares(model: Sequential, source: WindowSource, batch: IndexArray, com
         part.data, part.targets, chosen, own, labelled, model.loss, training=True, seed=model.seed
     )
     # One exchange tells each worker all scores, of which it has its own only, and the largest magnitude.
-    told = np.full((len(shares) + 1, 5), -np.inf)
-    told[list(numbers)] = np.where(np.isnan(scores), np.inf, scores)
-    told[-1] = magnitude
-    told = communicator.maximum(told)
+    exchanged = np.full((len(shares) + 1, 5), -np.inf)
+    exchanged[list(numbers)] = np.where(np.isnan(scores), np.inf, scores)
+    exchanged[-1] = magnitude
+    exchanged = communicator.maximum(exchanged)
     total = np.zeros(5)
-    for score in told[:-1]:  # as the engine adds them
+    for score in exchanged[:-1]:  # as the engine adds them
         total = total + score
     if not abs(total[0]) < DIVERGED:
         total[0] = math.nan
         return total
-    sums = communicator.sum(network.sum_of_shares(len(shares), float(told[-1, 0])))
+    sums = communicator.sum(network.sum_of_shares(len(shares), float(exchanged[-1, 0])))
     network.write(sums.astype(np.float32), "gradients")
     network.update(optimizer.plan(network.iteration if optimizer.scheduled else 0))
     return total

@@ -235,7 +235,7 @@ class _Further(_Local):
         except BrokenPipeError:
             released = b""
         if not released:
-            os._exit(0)  # worker 0 has ended, so there is nobody to tell
+            os._exit(0)  # worker 0 has ended, so no one waits
 
 
 def main() -> None:
