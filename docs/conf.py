@@ -38,6 +38,7 @@ NAVIGATION = {
         "/docs/estimators",
         "/docs/report",
         "/docs/serve",
+        "/docs/distributed-training",
     ],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": [

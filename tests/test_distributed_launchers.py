@@ -46,7 +46,7 @@ def run(arguments: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 def torchrun(workers: int, *more: str) -> list[str]:
-    return [str(PYTHON), "-m", "torch.distributed.run", f"--nproc-per-node={workers}", *more]
+    return [str(PYTHON), "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}", *more]
 
 
 def mpiexec(workers: int) -> list[str]:
