@@ -28,6 +28,7 @@ from bilstm.training.communicator import TIMEOUT, Communicator, Numbers, WorkerL
 from bilstm.training.loop import LoopOptions, Progress, train_model
 
 MOST_WORKERS = 64
+PROGRAM = "from bilstm.training.workers import main; main()"  # of a started process
 _ROOM = 1 << 14  # numbers at least that one exchange may have
 _READY, _FAILED = b".", b"!"  # what a worker sends where it waits for the others, or when it cannot continue
 
@@ -122,7 +123,7 @@ class _First(_Local):
     def start(self) -> None:
         paths = [path or os.getcwd() for path in sys.path]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        command = [sys.executable, "-P", "-c", "from bilstm.training.workers import main; main()"]
+        command = [sys.executable, "-P", "-c", PROGRAM]
         try:
             for _ in range(self.size - 1):
                 self._processes.append(
