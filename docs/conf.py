@@ -39,6 +39,7 @@ NAVIGATION = {
         "/docs/report",
         "/docs/serve",
         "/docs/distributed",
+        "/docs/distributed-training",
     ],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": [

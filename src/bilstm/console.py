@@ -17,6 +17,7 @@ from bilstm.files import reason
 from bilstm.signals import Stopped, heard, held, ignore_signals
 
 MISTAKE, INTERRUPTED, BROKEN = 2, 130, 70  # exit statuses; the last is sysexits.h's EX_SOFTWARE
+_speaker: list[str] = []  # what `speak_as` was given last
 _lost: list[OSError] = []  # why lines on standard output were not written
 
 
@@ -160,8 +161,13 @@ def _is_expected(error: BaseException) -> bool:
 def fail(message: str, status: int = MISTAKE) -> NoReturn:
     """Print one line on standard error, and exit."""
     ignore_signals()  # one more would only disturb the end
-    echo("bilstm: " + " ".join(message.split()), err=True)
+    echo(": ".join(["bilstm", *_speaker, " ".join(message.split())]), err=True)
     sys.exit(status)
+
+
+def speak_as(name: str) -> None:
+    """From now on, begin messages of `fail` with this name, too: of one of several processes."""
+    _speaker[:] = [name]
 
 
 def echo(line: str, *, err: bool = False) -> None:

@@ -20,6 +20,8 @@ def reporting(verbose: bool | None, what: str = "") -> Iterator[Callable[[dict[s
     """
 
     def print_epoch(figures: dict[str, Any]) -> None:
+        if verbose and "note" in figures:
+            print(f"{what}note: {figures['note']}")
         if verbose and figures["done"] == 1.0:
             names = ("loss", "val_loss", "val_accuracy")
             scores = (f"{name} {figures[name]:.4f}" for name in names if name in figures)
@@ -57,6 +59,9 @@ class Progress:
         if "resumed" in figures and not self._quiet:
             with contextlib.suppress(OSError):  # the training continues even if its progress cannot be printed
                 print(f"resuming after {len(figures['resumed'])} of at most {figures['epochs']} epochs", flush=True)
+        if "note" in figures and not self._quiet:
+            with contextlib.suppress(OSError):
+                print(f"note: {figures['note']}", flush=True)
         if not self._hidden:
             try:
                 self._show(figures)

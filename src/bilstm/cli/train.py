@@ -24,7 +24,7 @@ from bilstm.cli.options import (
     training_options,
     use_threads,
 )
-from bilstm.console import echo, fail, saying_if_stopped, stop_status
+from bilstm.console import echo, fail, saying_if_stopped, speak_as, stop_status
 from bilstm.errors import UserError
 from bilstm.progress import Progress
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bilstm.model.prepare import Prepared
     from bilstm.model.trained import TrainedModel
     from bilstm.training.checkpoints import Checkpoint
+    from bilstm.training.communicator import Communicator
     from bilstm.training.epochlog import EpochLog
     from bilstm.training.options import TrainingOptions
     from bilstm.training.tensorboard import TensorBoardLog
@@ -100,15 +101,59 @@ if TYPE_CHECKING:
 @click.option(
     "--threads",
     type=WholeNumber(1, 1024),
-    help="Number of threads; it does not change the model. Default: one per CPU.",
+    help="Number of threads; it does not change the model. Default: one per CPU. --workers divide them.",
+)
+@click.option(
+    "--workers",
+    type=WholeNumber(1, 64),
+    help="Train with this number of processes on this machine; it does not change the model. Started by torchrun or "
+    "mpiexec, the processes train together without this option; 1 makes each train alone.",
+)
+@click.option(
+    "--worker-timeout",
+    type=POSITIVE,
+    default=300.0,
+    help="Seconds after which training stops if another worker does not answer.  [default: 300]",
 )
 @click.option("--quiet", is_flag=True, help="Print errors only.")
-def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, **options: Any) -> None:
+def train(workers: int | None, worker_timeout: float, quiet: bool, **options: Any) -> None:
     """Train a model on a TABLE of labelled sequences, or on several with the same columns.
 
     Ctrl-C stops training and writes the best model so far, if at least one epoch has ended. With --checkpoint, a
     training that was interrupted for any reason continues if the same command is run with --resume.
     """
+    with _joined(workers, worker_timeout) as communicator:
+        first = communicator.rank == 0
+        if not first:
+            speak_as(f"worker {communicator.rank} of {communicator.size}")
+        _train(communicator, first, workers or 1, worker_timeout, quiet=quiet or not first, **options)
+
+
+def _joined(workers: int | None, timeout: float) -> Communicator:
+    """The workers that torchrun or mpiexec has started, unless a number of workers is asked for."""
+    from bilstm.distributed.launchers import join, launch
+    from bilstm.training.communicator import ALONE
+
+    if workers and workers > 1 and (found := launch()):
+        raise UserError(
+            f"{found.by} has started {found.size} workers already ({found.variable}={found.size}): leave out --workers"
+        )
+    return ALONE if workers else join(timeout)
+
+
+def _train(
+    communicator: Communicator,
+    first: bool,
+    workers: int,
+    timeout: float,
+    *,
+    tables: tuple[str, ...],
+    out: str,
+    threads: int | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """What `train` does, as one of several workers: the first writes and prints."""
     from bilstm.model.training import ModelInterrupted, train_prepared
     from bilstm.modelfile import check_model_path
     from bilstm.wording import after_training, before_training, when_stopped
@@ -117,20 +162,33 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
     check_apart((name, path) for name, paths in files.items() for path in paths)
     labels = files_of([*options["labels"], *options["valid_labels"]], options)
     inputs = [*files["TABLE"], *files["--valid"], *labels]
-    check_model_path(out, inputs=inputs, force=options["force"])
     training = training_options(options)
-    checkpoint, logs = _kept_files(out, inputs, options)
+    if first:
+        check_model_path(out, inputs=inputs, force=options["force"])
+    checkpoint, logs = _kept_files(out, inputs, options) if first else (None, [])
     prepared = _prepare(as_data(tables), training, options)
     say(before_training(prepared, training), quiet)
-    use_threads(threads)
+    use_threads(threads or _granted(communicator))
     interrupt = None
     with saying_if_stopped("before the first epoch ended: no model was written"):
         try:
             with Progress(quiet=quiet) as progress:
                 notify = _all_of(progress, *logs)
-                model = train_prepared(prepared, training, progress=notify, checkpoint=checkpoint)
+                model = train_prepared(
+                    prepared,
+                    training,
+                    progress=notify,
+                    checkpoint=checkpoint,
+                    workers=workers,
+                    communicator=communicator,
+                    timeout=timeout,
+                )
         except ModelInterrupted as caught:
             interrupt, model = caught, caught.model
+    if not first:
+        if interrupt:
+            fail("stopped", stop_status(interrupt))
+        return
     with saying_if_stopped("while the model was being written: it was not"):
         _save(model, out, checkpoint, options["force"])
     for log in logs:
@@ -145,6 +203,13 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
     if checkpoint:
         checkpoint.remove()
     say(after_training(model, progress.seconds, out), quiet)
+
+
+def _granted(communicator: Communicator) -> int | None:
+    """The threads of one of several workers on this machine, which divide them; None for all."""
+    from bilstm.utils import threads
+
+    return max(1, threads() // communicator.local_size) if communicator.local_size > 1 else None
 
 
 def _prepare(data: Any, training: TrainingOptions, options: dict[str, Any]) -> Prepared:

@@ -1,18 +1,27 @@
-"""Predictions by the workers of Ray, Spark, Dask and others, which are imported by none of it but their own module."""
+"""Beyond one machine: training by workers that torchrun or mpiexec started, predictions by those of Ray, Spark or Dask.
+
+A module imports the library that it is for, and no other does.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bilstm.distributed.launchers import join
     from bilstm.distributed.predictor import Predictor
 
-__all__ = ["Predictor"]
+_NAMES = {"Predictor": "predictor", "join": "launchers"}
+
+__all__ = ["Predictor", "join"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Predictor":
-        from bilstm.distributed.predictor import Predictor
-
-        return Predictor
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"bilstm.distributed.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'bilstm.distributed' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

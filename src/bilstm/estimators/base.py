@@ -36,7 +36,7 @@ from bilstm.model.network import build_network, optimizer
 from bilstm.model.prepare import prepare
 from bilstm.model.tagging import check_learnable, choose_output, learned_by
 from bilstm.model.trained import TrainedModel
-from bilstm.model.training import ModelInterrupted, train_prepared
+from bilstm.model.training import ModelInterrupted, check_workers, train_prepared
 from bilstm.tasks import LabelTask
 from bilstm.tasks.classweights import ClassWeight as ClassWeight
 from bilstm.training.loop import batches_by_length
@@ -123,6 +123,8 @@ class SequenceEstimator(BaseEstimator):
             dictionary of some. The model reads others alike. Of a table in memory only `missing`, `time_format` and
             `one_day` have an effect.
         baseline: whether to train the network without recurrence as well, for comparison.
+        workers: processes on this machine that train together; the model is the same for any number, see
+            `bilstm.train`. In a search that has processes of its own, leave it 1.
         random_state: an integer gives the same model for the same data, bit for bit; see scikit-learn's glossary.
         verbose: None: a progress bar on standard error if it is a terminal and tqdm is installed; True: how features
             are encoded and a line for each epoch, on standard output; False: nothing.
@@ -180,6 +182,7 @@ class SequenceEstimator(BaseEstimator):
         order: str | None = None,
         reading: ReadingOptions | Mapping[str, Any] | None = None,
         baseline: bool = False,
+        workers: int = 1,
         random_state: Any = None,
         verbose: bool | None = None,
     ) -> None:
@@ -221,6 +224,7 @@ class SequenceEstimator(BaseEstimator):
         self.order = order
         self.reading = reading
         self.baseline = baseline
+        self.workers = workers
         self.random_state = random_state
         self.verbose = verbose
 
@@ -271,7 +275,9 @@ class SequenceEstimator(BaseEstimator):
             for note in filter(None, (*prepared.notes, output.description, output.note)):
                 print(note)
         try:
-            model = train_prepared(prepared, options, baseline=self.baseline, verbose=self.verbose)
+            model = train_prepared(
+                prepared, options, baseline=self.baseline, verbose=self.verbose, workers=self.workers
+            )
         except ModelInterrupted as interrupt:
             self._become(interrupt.model, table)
             raise
@@ -355,6 +361,7 @@ class SequenceEstimator(BaseEstimator):
         options = TrainingOptions(**{name: getattr(self, name) for name in names}, seed=seed)
         for name in ("standardize", "baseline", "all_vectors"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
+        check_workers(self.workers)
         for name in ("spelling", "verbose"):
             check_choice(type(self).__name__, name, getattr(self, name), (None, True, False))
         return options

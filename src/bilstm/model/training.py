@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bilstm.arguments import check_choice
+from bilstm.arguments import check_choice, check_count
 from bilstm.data.dataset import Dataset
 from bilstm.data.manyfiles import FILE
 from bilstm.data.readingoptions import ReadingOptions
@@ -37,8 +37,10 @@ from bilstm.tasks import LabelTask, Task
 from bilstm.tasks.softtargets import SoftColumns
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.checkpoints import fingerprint as digest
+from bilstm.training.communicator import ALONE, TIMEOUT, Communicator
 from bilstm.training.loop import Progress, TrainingInterrupted, train_model
 from bilstm.training.options import TrainingOptions
+from bilstm.training.workers import MOST_WORKERS, train_on_workers
 
 # A validation set from which a temperature can be found.
 _FEWEST_ROWS, _FEWEST_SEQUENCES = 100, 5
@@ -83,6 +85,8 @@ def train(
     baseline: bool = True,
     verbose: bool | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
+    communicator: Communicator | None = None,
     **options: Any,
 ) -> TrainedModel:
     """Train a model on a table of labelled sequences.
@@ -126,6 +130,10 @@ def train(
         verbose: None: a progress bar on standard error if it is a terminal and tqdm is installed; True: a line for
             each epoch on standard output; False: nothing.
         progress: called with what training reports, see `bilstm.training.loop.train_model`.
+        workers: processes on this machine that train together, this one included. The model is the same for any number.
+            They pay where a training step takes long, and have copies of the data.
+        communicator: what connects this process to others that a launcher started, see `bilstm.distributed.join`: each
+            trains with the same arguments, and returns the same model, but that only worker 0 trains the baseline.
         options: of `bilstm.TrainingOptions`: units, layers, epochs, learning_rate, seed …
 
     Raises:
@@ -136,6 +144,7 @@ def train(
     """
     check_names(train, options)
     check_choice("train", "verbose", verbose, (None, True, False))
+    check_workers(workers, communicator)
     columns = column_options(
         label=label,
         sequence=sequence,
@@ -157,7 +166,30 @@ def train(
     )
     training = TrainingOptions(**options)
     prepared = prepare_data(data, columns, training, labels=labels, valid=valid, valid_labels=valid_labels)
-    return train_prepared(prepared, training, baseline=baseline, verbose=verbose, progress=progress)
+    return train_prepared(
+        prepared,
+        training,
+        baseline=baseline,
+        verbose=verbose,
+        progress=progress,
+        workers=workers,
+        communicator=communicator,
+    )
+
+
+def check_workers(workers: int, communicator: Communicator | None = None) -> None:
+    """Refuse a number of workers that is none, too large, or given together with workers that are connected already.
+
+    Raises:
+        ValueError: it is none.
+        UserError: it is too large, or there is a communicator.
+    """
+    if check_count("training", "workers", workers) > MOST_WORKERS:
+        raise UserError(f"workers must be at most {MOST_WORKERS}, not {workers:,}")
+    if workers > 1 and communicator is not None and communicator.size > 1:
+        raise UserError(
+            f"{communicator.size} workers have been started already: leave out workers, which starts others"
+        )
 
 
 def check_names(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -284,6 +316,9 @@ def train_prepared(
     verbose: bool | None = False,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    workers: int = 1,
+    communicator: Communicator | None = None,
+    timeout: float = TIMEOUT,
 ) -> TrainedModel:
     """Train on prepared data.
 
@@ -291,6 +326,8 @@ def train_prepared(
         baseline: whether to train the network without recurrence as well.
         verbose: see `train`.
         progress, checkpoint: see `train_model`.
+        workers, communicator: see `train`.
+        timeout: seconds after which one of the `workers` that does not answer is given up.
 
     Raises:
         DivergedError: the loss is not finite in the first epoch.
@@ -298,6 +335,9 @@ def train_prepared(
         UserError: the checkpoint cannot be written, or belongs to another training; an option is impossible.
     """
     check_options(prepared.schema, prepared.task, options)
+    together = communicator or ALONE
+    if together.rank:
+        verbose, progress = False, None
     if options.calibrate and prepared.task.what == "quantity":
         raise UserError("calibrate is for probabilities, but quantities are predicted: leave it out")
     if options.calibrate and prepared.validation is None:
@@ -329,12 +369,16 @@ def train_prepared(
                 if progress:
                     progress(figures)
 
-            record = train_model(network, data, aside, options, progress=notify, checkpoint=checkpoint)
+            work: dict[str, Any] = {"progress": notify, "checkpoint": checkpoint}
+            if workers > 1:
+                record = train_on_workers(workers, network, data, aside, options, timeout=timeout, **work)
+            else:
+                record = train_model(network, data, aside, options, communicator=together, **work)
     except TrainingInterrupted as interrupt:
         model = _finished(output, network, interrupt.summary, options, asked)
         raise ModelInterrupted(model) from interrupt.__cause__
     model = _finished(output, network, record, options, asked)
-    if baseline and options.direction != "none":
+    if baseline and options.direction != "none" and not together.rank:
         model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
     return model
 

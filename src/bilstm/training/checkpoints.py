@@ -165,16 +165,8 @@ class Checkpoint:
         Raises:
             UserError: the file cannot be written; it is unchanged, and the message says if training can be resumed.
         """
-        tensors = {name: getattr(snapshot, name) for name in _ARRAYS}
-        header = {
-            "kind": "checkpoint",
-            "training": self._facts,
-            **{name: getattr(snapshot, name) for name in ("iteration", "random", "batches", "logs", "seconds")},
-            "sums": snapshot.sums.tolist(),
-        }
-        if snapshot.best:
-            tensors["best"] = snapshot.best.weights
-            header["best"] = {"score": snapshot.best.score, "epoch": snapshot.best.epoch}
+        tensors, header = _content(snapshot)
+        header = {"kind": "checkpoint", "training": self._facts, **header}
         try:
             write_model(self.path, tensors, header, force=self._force)
         except UserError as error:
@@ -193,6 +185,29 @@ class Checkpoint:
             Path(self.path).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"cannot remove {self.path}: {reason(error)}") from error
+
+
+def pack(snapshot: Snapshot | None) -> bytes:
+    """A snapshot as bytes, for the other workers of a training; none for None."""
+    if snapshot is None:
+        return b""
+    tensors, header = _content(snapshot)
+    text = json.dumps([list(tensors), header]).encode()
+    return b"".join([len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in tensors.values())])
+
+
+def unpack(data: bytes, parameters: int) -> Snapshot | None:
+    """What `pack` was given.
+
+    Args:
+        parameters: the number of parameters of the network that is trained.
+    """
+    if not data:
+        return None
+    end = 8 + int.from_bytes(data[:8], "little")
+    names, header = json.loads(data[8:end])
+    arrays = np.frombuffer(data[end:], np.float32).reshape(len(names), parameters)
+    return _snapshot(dict(zip(names, arrays, strict=True)), header, parameters)
 
 
 def fingerprint(*parts: npt.NDArray[Any] | str | None) -> str:
@@ -219,6 +234,17 @@ def _worded(value: Any) -> str:
     if isinstance(value, list):
         return listed(value) or "none"
     return "not given" if value is None else shown(value) if isinstance(value, str) else str(value)
+
+
+def _content(snapshot: Snapshot) -> tuple[Tensors, dict[str, Any]]:
+    """A snapshot as arrays by name, and plain data."""
+    tensors = {name: getattr(snapshot, name) for name in _ARRAYS}
+    header = {name: getattr(snapshot, name) for name in ("iteration", "random", "batches", "logs", "seconds")}
+    header["sums"] = snapshot.sums.tolist()
+    if snapshot.best:
+        tensors["best"] = snapshot.best.weights
+        header["best"] = {"score": snapshot.best.score, "epoch": snapshot.best.epoch}
+    return tensors, header
 
 
 def _snapshot(tensors: Tensors, header: dict[str, Any], parameters: int) -> Snapshot:

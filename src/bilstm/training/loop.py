@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bilstm.arguments import check_count
 from bilstm.errors import DivergedError
@@ -17,7 +19,9 @@ from bilstm.models import Sequential
 from bilstm.models.decoding import decodes
 from bilstm.models.fitting import FitData, check_finite
 from bilstm.ragged import IndexArray
-from bilstm.training.checkpoints import Best, Checkpoint, Snapshot, fingerprint
+from bilstm.training.checkpoints import Best, Checkpoint, Snapshot, fingerprint, pack, unpack
+from bilstm.training.communicator import ALONE, Communicator, check_same
+from bilstm.training.shares import idle_workers, score_parts, slow_exchanges, train_shares
 from bilstm.training.windows import WindowSource, windows_for
 
 Progress = Callable[[dict[str, Any]], None]
@@ -110,6 +114,7 @@ def train_model(
     *,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    communicator: Communicator = ALONE,
 ) -> dict[str, Any]:
     """Train a model, and leave the weights of its best epoch in it.
 
@@ -130,9 +135,13 @@ def train_model(
         options: how long, and in what batches.
         progress: called often with "epoch", "epochs", "done" (share of the epoch), "loss" and, after an epoch, its
             validation scores ("val_loss", "val_accuracy" …), "learning_rate" and "seconds" until then. Called first
-            with "resumed", all this of the epochs that had ended, where training continues from a checkpoint.
+            with "resumed", all this of the epochs that had ended, where training continues from a checkpoint. With
+            "note", a text, if some workers have nothing to do or wait most of the time.
         checkpoint: where to keep the state of training. A resumed training ends with the same weights, to the last bit,
             as one that was never interrupted. The file stays until `Checkpoint.remove`.
+        communicator: the workers that train together; each calls this function with the same model, data and options.
+            All end with the same weights, to the last bit, as one worker alone. Only worker 0 needs `progress` and
+            `checkpoint`; a training may be resumed by another number of workers.
 
     Returns:
         Plain data: "epochs" done, "best_epoch" (from 1), "stopped" (why), "history" (of each epoch),
@@ -144,13 +153,18 @@ def train_model(
             the model returns a row for each sequence.
         DivergedError: the loss is not finite in the first epoch. Later this ends training with the best weights.
         TrainingInterrupted: Ctrl-C after the first epoch. A KeyboardInterrupt, as is raised before.
-        UserError: the checkpoint cannot be written, or belongs to another training.
+        UserError: the checkpoint cannot be written, or belongs to another training; workers have different data; or a
+            worker was lost (`WorkerLostError`).
     """
-    run = _Run(model, training, validation, options, progress or (lambda _: None), checkpoint)
+    run = _Run(model, training, validation, options, progress or (lambda _: None), checkpoint, communicator)
     snapshot = None
+    if not communicator.same_data:
+        check_same(communicator, run.facts())
     if checkpoint:
         checkpoint.belongs_to(run.facts())
         snapshot = checkpoint.restore(run.network.parameter_count)
+    if communicator.size > 1:
+        snapshot = unpack(communicator.broadcast(pack(snapshot)), run.network.parameter_count)
     try:
         if snapshot:
             run.resume(snapshot)
@@ -176,11 +190,14 @@ class _Run:
         options: LoopOptions,
         progress: Progress,
         checkpoint: Checkpoint | None,
+        communicator: Communicator,
     ) -> None:
         assert model.network is not None
         assert model.optimizer is not None
         self.model, self.network, self.optimizer = model, model.network, model.optimizer
         self.options, self.progress, self.checkpoint = options, progress, checkpoint
+        self.communicator, self.out_of_time = communicator, False
+        self.keeps = communicator.decide(checkpoint is not None)  # whether one of the workers has a checkpoint
         self.highest_rate: float = model.optimizer.learning_rate
         self.data, self.targets = training.take(slice(None), self.network.one_row_each)
         if not self.data.total_steps:
@@ -215,18 +232,38 @@ class _Run:
 
     def train(self) -> str:
         """Run all epochs, or fewer if training stops early. Returns why there were no more."""
+        self._note(idle_workers(self.network, self.batch_size, self.communicator))
+        exchanged, started = self.communicator.seconds, time.perf_counter()
         while (reason := self._reason_to_stop()) is None:
             try:
                 self._train_epoch()
                 self._validate()
                 self._begin_epoch()
-                if self.checkpoint and (self._reason_to_stop() or self.checkpoint.due(epoch_ended=True)):
-                    self.checkpoint.write(self.snapshot())
+                if len(self.logs) == 1:
+                    self._note(slow_exchanges(self.communicator.seconds - exchanged, time.perf_counter() - started))
+                self._note_time()
+                self._keep_epoch()
             except DivergedError:
                 if self.best is None:
                     raise
                 return "the loss was no longer finite"
         return reason
+
+    def _note(self, text: str | None) -> None:
+        if text and len(self.logs) < self.epochs:
+            self.progress({"epoch": len(self.logs) + 1, "epochs": self.epochs, "done": 0.0, "note": text})
+
+    def _keep_epoch(self) -> None:
+        """Write the checkpoint if it is due after an epoch.
+
+        Raises:
+            DivergedError: the state of training is not finite: on all workers, so that all stop.
+        """
+        due = self.checkpoint and (self._reason_to_stop() or self.checkpoint.due(epoch_ended=True))
+        if due or (self.keeps and self.communicator.size > 1):
+            snapshot = self.snapshot()
+            if due and self.checkpoint:
+                self.checkpoint.write(snapshot)
 
     def _begin_epoch(self) -> None:
         self.done, self.sums = 0, np.zeros(5)  # batches, and their scores
@@ -236,7 +273,7 @@ class _Run:
         done = len(self.logs)
         if self.best and done - 1 - self.best.epoch >= self.options.patience:
             return f"no better for {self.options.patience} epochs"
-        if done and self._over_time():
+        if done and self.out_of_time:
             return "the time limit was reached"
         return "all epochs done" if done >= self.epochs else None
 
@@ -257,9 +294,10 @@ class _Run:
             **({"windows": self.windows.count} if self.options.window else {}),
         }
 
-    def _over_time(self) -> bool:
+    def _note_time(self) -> None:
+        """Find out whether the time limit is reached, by the clock of worker 0."""
         limit = self.options.time_limit
-        return limit is not None and self._seconds() > limit
+        self.out_of_time = limit is not None and self.communicator.decide(self._seconds() > limit)
 
     def _seconds(self) -> float:
         return time.perf_counter() - self.started
@@ -307,6 +345,7 @@ class _Run:
         self.done, self.sums = snapshot.batches, snapshot.sums
         self.logs, self.best = snapshot.logs, snapshot.best
         self.started -= snapshot.seconds
+        self._note_time()
         resumed = [{"epoch": number, **logs} for number, logs in enumerate(self.logs, 1)]
         self.progress({"epoch": len(self.logs) + 1, "epochs": self.epochs, "done": 0.0, "resumed": resumed})
 
@@ -319,9 +358,7 @@ class _Run:
         for number in range(self.done, len(batches)):
             batch = batches[number]
             self.optimizer.learning_rate = self._learning_rate(number, len(batches))
-            data = source.batch(batch)
-            scores = self.model.train_batches(data, data.chosen, np.array([0, len(batch)], np.int64))
-            self.sums, self.done = self.sums + scores[0], number + 1
+            self.sums, self.done = self.sums + self._train_batch(source, batch), number + 1
             if not np.isfinite(self.sums[0]):
                 raise DivergedError("the loss is no longer a finite number: try a smaller learning rate")
             self._average()
@@ -335,11 +372,21 @@ class _Run:
                         "loss": self._loss(),
                     }
                 )
-            if self._over_time():
+            self._note_time()
+            if self.out_of_time:
                 break
             if self.checkpoint and self.checkpoint.due(epoch_ended=False):
-                self.checkpoint.write(self.snapshot())
+                with contextlib.suppress(DivergedError):  # the next loss shows it, to all workers
+                    self.checkpoint.write(self.snapshot())
         self.optimizer.learning_rate = self._learning_rate(self.done - 1, len(batches))  # also where none was left
+
+    def _train_batch(self, source: WindowSource, batch: IndexArray) -> npt.NDArray[np.float64]:
+        """One training step. Returns the batch's (5,) scores."""
+        if self.communicator.size > 1:
+            return train_shares(self.model, source, batch, self.communicator)
+        data = source.batch(batch)
+        scores: npt.NDArray[np.float64] = self.model.train_batches(data, data.chosen, np.array([0, len(batch)]))[0]
+        return scores
 
     def _average(self) -> None:
         """Let the average follow the weights: in the first steps more closely, since it began with the initial ones."""
@@ -364,7 +411,7 @@ class _Run:
         logs, score = {"loss": loss}, (0.0, -loss)
         if self.validation:
             self.network.write(average)
-            sums = self.model.score(self.validation)
+            sums = score_parts(self.model, self.validation, self.communicator)
             self.network.write(weights)
             if not sums[1]:
                 raise ValueError("no row of the sequences to validate on is labelled")

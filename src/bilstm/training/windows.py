@@ -95,6 +95,7 @@ class WindowSource:
         self._starts, self._stops = ranges
         self.lengths = self._stops - self._starts
         offsets = offsets_of(self.lengths)
+        self._labelled: IndexArray | None = None  # the rows before each row that are; made when first needed
         self._all = None
         if np.array_equal(offsets[:-1], self._starts):  # one after the other, so they need no copy
             self._all = Ragged(data.values, offsets, data.words)
@@ -106,3 +107,14 @@ class WindowSource:
         steps = steps_between(self._starts[chosen], self._stops[chosen])
         data = self._data.take_steps(steps, offsets_of(self.lengths[chosen]))
         return FitData.all_of(data, self._targets.take(steps))
+
+    def count_labelled(self, chosen: IndexArray, one_row_each: bool) -> int:
+        """How many rows of some windows are labelled.
+
+        Args:
+            one_row_each: whether a sequence has one target, rather than each of its steps.
+        """
+        if self._labelled is None:
+            self._labelled = offsets_of(self._targets.labelled)
+        starts, stops = (chosen, chosen + 1) if one_row_each else (self._starts[chosen], self._stops[chosen])
+        return int((self._labelled[stops] - self._labelled[starts]).sum())
