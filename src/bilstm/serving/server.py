@@ -19,6 +19,7 @@ from bilstm.serving.app import create_app
 from bilstm.serving.logs import configuration, log
 from bilstm.serving.metrics import FOLDER
 from bilstm.serving.settings import Settings
+from bilstm.serving.sockets import Protocol
 from bilstm.serving.store import Store
 
 _BACKLOG = 2048
@@ -61,7 +62,9 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(2 * settings.timeout) + 1,
         backlog=_BACKLOG,
-        ws="none",
+        ws=Protocol,
+        ws_max_size=settings.max_body,
+        ws_per_message_deflate=False,  # nor are bodies compressed
     )
 
 
