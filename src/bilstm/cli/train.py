@@ -81,6 +81,12 @@ if TYPE_CHECKING:
     "context is worth.  [default: baseline]",
 )
 @click.option(
+    "--examples/--no-examples",
+    default=True,
+    help="Store a few sequences of the validation set in the model, values and labels, for the page of bilstm serve.  "
+    "[default: examples]",
+)
+@click.option(
     "--checkpoint",
     metavar="FILE",
     type=FILE,
@@ -128,7 +134,9 @@ def train(tables: tuple[str, ...], out: str, threads: int | None, quiet: bool, *
         try:
             with Progress(quiet=quiet) as progress:
                 notify = _all_of(progress, *logs)
-                model = train_prepared(prepared, training, progress=notify, checkpoint=checkpoint)
+                model = train_prepared(
+                    prepared, training, examples=options["examples"], progress=notify, checkpoint=checkpoint
+                )
         except ModelInterrupted as caught:
             interrupt, model = caught, caught.model
     with saying_if_stopped("while the model was being written: it was not"):

@@ -122,6 +122,8 @@ class SequenceEstimator(BaseEstimator):
             dictionary of some. The model reads others alike. Of a table in memory only `missing`, `time_format` and
             `one_day` have an effect.
         baseline: whether to train the network without recurrence as well, for comparison.
+        examples: whether the model keeps a few sequences of the validation set, raw values and labels: see
+            `bilstm.train`.
         random_state: an integer gives the same model for the same data, bit for bit; see scikit-learn's glossary.
         verbose: None: a progress bar on standard error if it is a terminal and tqdm is installed; True: how features
             are encoded and a line for each epoch, on standard output; False: nothing.
@@ -179,6 +181,7 @@ class SequenceEstimator(BaseEstimator):
         order: str | None = None,
         reading: ReadingOptions | Mapping[str, Any] | None = None,
         baseline: bool = False,
+        examples: bool = False,
         random_state: Any = None,
         verbose: bool | None = None,
     ) -> None:
@@ -220,6 +223,7 @@ class SequenceEstimator(BaseEstimator):
         self.order = order
         self.reading = reading
         self.baseline = baseline
+        self.examples = examples
         self.random_state = random_state
         self.verbose = verbose
 
@@ -270,7 +274,9 @@ class SequenceEstimator(BaseEstimator):
             for note in filter(None, (*prepared.notes, output.description, output.note)):
                 print(note)
         try:
-            model = train_prepared(prepared, options, baseline=self.baseline, verbose=self.verbose)
+            model = train_prepared(
+                prepared, options, baseline=self.baseline, examples=self.examples, verbose=self.verbose
+            )
         except ModelInterrupted as interrupt:
             self._become(interrupt.model, table)
             raise
@@ -352,7 +358,7 @@ class SequenceEstimator(BaseEstimator):
         """The parameters, checked."""
         names = TrainingOptions.__dataclass_fields__.keys() & self.get_params(deep=False).keys()
         options = TrainingOptions(**{name: getattr(self, name) for name in names}, seed=seed)
-        for name in ("standardize", "baseline", "all_vectors"):
+        for name in ("standardize", "baseline", "examples", "all_vectors"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
         for name in ("spelling", "verbose"):
             check_choice(type(self).__name__, name, getattr(self, name), (None, True, False))
@@ -483,7 +489,12 @@ class SequenceEstimator(BaseEstimator):
         if isinstance(model.task, LabelTask):
             columns["label_separator"] = model.task.separator
         # A model does not say which file its word vectors are from.
-        return columns | {"baseline": model.baseline is not None, "random_state": seed, "freeze_vectors": False}
+        return columns | {
+            "baseline": model.baseline is not None,
+            "examples": bool(model.training.get("examples")),
+            "random_state": seed,
+            "freeze_vectors": False,
+        }
 
     def _classes(self, model: TrainedModel) -> npt.NDArray[Any]:
         if isinstance(model.task, LabelTask):

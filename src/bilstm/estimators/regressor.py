@@ -64,6 +64,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         order: str | None = None,
         reading: ReadingOptions | Mapping[str, Any] | None = None,
         baseline: bool = False,
+        examples: bool = False,
         random_state: Any = None,
         verbose: bool | None = None,
     ) -> None:
