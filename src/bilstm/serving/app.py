@@ -226,7 +226,9 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
 
     @app.get("/models/{model}", **descriptions.model(store))
     async def model(model: str) -> Response:
-        return Response(orjson.dumps(store.get(model).description), media_type="application/json")
+        served = store.get(model)
+        examples = served.examples if service.settings.examples else []
+        return Response(orjson.dumps({**served.description, "examples": examples}), media_type="application/json")
 
     @app.post("/stream", **stream)
     async def stream_by_first(request: Request) -> Response:

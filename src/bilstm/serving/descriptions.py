@@ -133,7 +133,13 @@ def models(store: Store) -> dict[str, Any]:
 
 
 def model(store: Store) -> dict[str, Any]:
-    return _route("Labels", "What a model reads and predicts", _json(), 404, 422)
+    return _route(
+        "Labels",
+        "What a model reads and predicts",
+        _json(),
+        *(404, 422),
+        description="With the examples that its file keeps: sequences of the validation set and their true labels.",
+    )
 
 
 def label(store: Store) -> dict[str, Any]:
