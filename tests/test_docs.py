@@ -123,6 +123,10 @@ class Service:
         self._address = found[1]
         return line.replace(self._address, SERVICE)
 
+    def local(self, content: str) -> str:
+        """Code that talks to this service."""
+        return content.replace(SERVICE, self._address or SERVICE)
+
     def ask(self, typed: str) -> str:
         """What `curl` prints, with the digests of model files as …."""
         assert SERVICE in typed, typed
@@ -145,7 +149,9 @@ def _run_page(path: Path, options: dict[str, str], service: Service) -> dict[str
         where = f"{path.name}, line {line}"
         before, printed = printed, None
         if language == "python":
-            printed = None if lacks_packages(content) else run_python(path, line, content, names)
+            printed = None if lacks_packages(content) else run_python(path, line, service.local(content), names)
+        elif language == "javascript":  # tests/test_serving_page.py runs it
+            assert path.name == "serve.md", where
         elif language == "toml":
             Path("options.toml").write_text(content, encoding="utf-8")
         elif language == "text":  # after prose, it is a drawing

@@ -273,6 +273,24 @@ def test_a_text_is_typed(chromium: Browser, address: str) -> None:
     assert without_complaint(chromium, address)
 
 
+def test_a_browser_streams_as_docs_say(chromium: Browser, tmp_path: Path) -> None:
+    rows = {"id": np.repeat(range(20), 5), "x": np.tile([0.0, 1.0, 1.0, 0.1, 0.9], 20)}
+    rows["state"] = np.where(rows["x"] > 0.5, "move", "rest")
+    model = bilstm.train(rows, sequence="id", label="state", **SMALL | {"epochs": 15, "units": 8, "learning_rate": 0.03})
+    model.save(tmp_path / "movement")
+    page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text("utf-8")
+    script = page.partition("```javascript\n")[2].partition("```")[0]
+    with running(Settings(models=(str(tmp_path / "movement"),), watch=0, log=False)) as address:
+        chromium.open(address, width=400)
+        chromium.wait_for(ANSWERED)
+        chromium.evaluate(script.replace("127.0.0.1:8000", address.removeprefix("http://").rstrip("/")))
+        chromium.wait_for("socket.readyState === 3")
+        said = [each["args"][0]["value"] for each in chromium.told("Runtime.consoleAPICalled")]
+    stream = model.stream(look_ahead=1)
+    answers = stream.push({"x": [-0.1, 0.2, 1.2, 1.3]}), stream.finish()
+    assert said == [label for part in answers for label in part.predicted]
+
+
 def test_all_is_reached_by_the_keyboard(chromium: Browser, address: str) -> None:
     chromium.open(address, width=1000)
     choose(chromium, "mixed")

@@ -27,6 +27,7 @@ from bilstm.model.streaming import predict_stream
 from bilstm.serving import Settings
 from bilstm.serving.app import create_app
 from bilstm.serving.guard import Guard
+from bilstm.serving.listening import listening
 
 SMALL: dict[str, Any] = {"units": 3, "layers": 1, "epochs": 1, "baseline": False}
 
@@ -182,7 +183,7 @@ def running(app_settings: Settings) -> Iterator[tuple[str, threading.Thread, Any
     from bilstm.serving import server
 
     app = create_app(app_settings)
-    with server._listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0) as listener:
         running = uvicorn.Server(server._config(app_settings, app))
         thread = threading.Thread(target=running.run, args=([listener],))
         thread.start()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +23,7 @@ from bilstm.serving.answers import answers
 from bilstm.serving.guard import Guard, Places, read_body
 from bilstm.serving.logs import log
 from bilstm.serving.metrics import Metrics
+from bilstm.serving.pages import read_page
 from bilstm.serving.protocol import HEADER_LENGTH, metadata, read_inference, write_inference
 from bilstm.serving.reading import parse_json, read_question
 from bilstm.serving.refusals import Refusal, busy
@@ -326,19 +324,8 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
     if not service.settings.page:
         return
-    content = PAGE.read_bytes()
-    headers = {"Content-Security-Policy": _policy(content.decode()), "X-Content-Type-Options": "nosniff"}
+    content, headers = read_page(PAGE)
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return Response(content, media_type="text/html", headers=headers)
-
-
-def _policy(page: str) -> str:
-    """Nothing from elsewhere, and no script but the page's own."""
-    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; "
-        f"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.requests import Request
@@ -16,6 +15,7 @@ from starlette.responses import Response
 
 from bilstm.serving.logs import log
 from bilstm.serving.metrics import Metrics
+from bilstm.serving.pages import is_foreign
 from bilstm.serving.refusals import Refusal, busy, too_large
 from bilstm.serving.settings import Settings
 
@@ -58,7 +58,7 @@ class Guard:
                 await _refuse(
                     scope, sending, 401, "this service needs its key, as a header Authorization: Bearer KEY", key
                 )
-            elif scope["type"] == "websocket" and _is_foreign(scope):
+            elif scope["type"] == "websocket" and is_foreign(scope):
                 await _refuse(scope, sending, 403, "a page of another origin cannot open a stream here")
             else:
                 await self._app(scope, receive, sending)
@@ -81,12 +81,6 @@ class Guard:
             fields |= scope.get("bilstm", {})
             level = logging.ERROR if answer["status"] == 500 else logging.INFO
             log("request", level, **fields, **answer, ms=round(1000 * seconds, 3))
-
-
-def _is_foreign(scope: Message) -> bool:
-    """Whether a page of another origin asks: browsers let any page open a WebSocket, and read what comes."""
-    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    return b"origin" in headers and urlsplit(headers[b"origin"]).netloc != headers.get(b"host")
 
 
 async def _refuse(scope: Message, send: Send, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
