@@ -31,6 +31,7 @@ ROOMS = (
     ("plots", "report"),
     ("estimators", "torch", "bridges", "serving", "distributed"),
     ("demo",),
+    ("lesson",),
     ("cli",),
     ("__main__",),
 )

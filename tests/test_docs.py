@@ -154,6 +154,10 @@ class Service:
         self._address = found[1]
         return line.replace(self._address, SERVICE)
 
+    def local(self, content: str) -> str:
+        """Code that talks to this service."""
+        return content.replace(SERVICE, self._address or SERVICE)
+
     def ask(self, typed: str) -> str:
         """What `curl` prints, with the digests of model files as …."""
         assert SERVICE in typed, typed
@@ -176,9 +180,13 @@ def _run_page(path: Path, options: dict[str, str], service: Service, clusters: b
         where = f"{path.name}, line {line}"
         before, printed = printed, None
         if language == "python":
-            printed = None if lacks_packages(content, clusters) else run_python(path, line, content, names)
+            printed = None
+            if not lacks_packages(content, clusters):
+                printed = run_python(path, line, service.local(content), names)
         elif language in ("bash", "yaml"):
             run_job(content)
+        elif language == "javascript":  # tests/test_serving_page.py runs it
+            assert path.name == "serve.md", where
         elif language == "toml":
             Path("options.toml").write_text(content, encoding="utf-8")
         elif language == "text":  # after prose, it is a drawing

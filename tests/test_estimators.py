@@ -600,6 +600,7 @@ def test_a_model_that_was_trained_on_a_table_is_loaded(tmp_path: Path) -> None:
     bilstm.train(columns, label="y", sequence="id", units=3, layers=1, epochs=1, seed=4).save(tmp_path / "model")
     loaded = SequenceClassifier.load(tmp_path / "model")
     assert (loaded.sequence, loaded.units, loaded.random_state, loaded.baseline) == ("id", 3, 4, True)
+    assert not loaded.examples
     assert loaded.feature_names_in_.tolist() == ["x"]
     assert loaded.predict(X).shape == (40,)
     assert loaded.score(pd.DataFrame(columns), "y") == loaded.score(X, y)

@@ -169,6 +169,7 @@ def by_estimator(path: Path, frame: pd.DataFrame, options: dict[str, Any]) -> Tr
         return by_path(path, frame, options)
     own = {name: value for name, value in options.items() if name not in ("label", "task", "seed")}
     own |= {"random_state": options.get("seed", 1), "baseline": options.get("baseline", True)}
+    own |= {"examples": options.get("examples", True)}
     if what == "quantity":
         estimator: Any = bilstm.SequenceRegressor(per_sequence=unit == "sequence", **own)
     else:

@@ -59,7 +59,10 @@ def test_a_trained_model(folder: Path) -> None:
     number = model.schema.numeric[0]
     assert x == {"name": "x", "kind": "number", "mean": number.mean, "deviation": number.scale, "missing": 1}
     assert word == {"name": "word", "kind": "text", "known": 3, "different": 3}
-    assert facts["training"] == {name: value for name, value in model.training.items() if name != "fingerprint"}
+    assert facts["training"] == {
+        name: value for name, value in model.training.items() if name not in ("fingerprint", "examples")
+    }
+    assert facts["examples"] == len(model.examples) == 1
     assert facts["network"]["parameters"] == model.network.count_params()
     assert model.baseline is not None
     assert facts["baseline"]["network"]["parameters"] == model.baseline.network.count_params()
@@ -92,7 +95,8 @@ def test_in_words(folder: Path) -> None:
     assert said[13].startswith(kept)
     assert said[13].endswith("; all epochs done")
     assert "units 3, layers 1, merge_mode concat, direction both, cell lstm" in said[14]
-    assert said[15].startswith("baseline: the network without recurrence, ")
+    assert said[15] == "examples: 1 sequence of the validation set, values and labels"
+    assert said[16].startswith("baseline: the network without recurrence, ")
 
 
 def test_of_conll_columns_and_without_a_baseline(folder: Path) -> None:

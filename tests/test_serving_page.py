@@ -23,8 +23,9 @@ from browser import EXECUTABLE, Browser, browser
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="there is no Chromium")
 
-SMALL: dict[str, Any] = {"units": 3, "layers": 1, "epochs": 1}
+SMALL: dict[str, Any] = {"units": 3, "layers": 1, "epochs": 1, "examples": False}
 NAMES = ("numbers", "mixed", "pairs", "sums", "whole", "texts", "tags")
+DIRECTIONS = ("forward", "backward", "both")
 ANSWERED = "document.getElementById('status').textContent.includes('answered')"
 LABELS = "document.querySelector('#answer svg').getAttribute('aria-label')"
 
@@ -68,6 +69,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     with running(Settings(models=tuple(str(folder / name) for name in NAMES), watch=0, log=False)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service of models that read the same: of directions, of words, of whole sequences, of quantities
+    and of several labels; with examples."""
+    folder, rng = tmp_path_factory.mktemp("beside"), np.random.default_rng(0)
+    x = rng.normal(size=400).round(3)
+    rows = {"id": np.repeat(range(40), 10), "x": x, "y": np.where(x > 0, "up", "down"), "next": np.append(x[1:], 0)}
+    rows |= {"whole": np.repeat(["p", "q"] * 20, 10), "a": (x > 0).astype(int), "b": (x < 1).astype(int)}
+    (folder / "train.conll").write_text("Eva B-PER\nmet O\n( O\nBo B-PER\n) O\n\nLis B-PER\nmet O\nAda B-PER\n\n" * 20)
+    options: dict[str, Any] = {**SMALL, "examples": True, "baseline": False, "validation_split": 0.3, "sequence": "id"}
+    paths = []
+    for direction in DIRECTIONS:
+        for name, data, more in (
+            (direction, rows, {"label": "y", "epochs": 10}),
+            (f"whole-{direction}", rows, {"label": "whole", "task": "sequence-label"}),
+            (f"sums-{direction}", rows, {"label": "next", "task": "step-quantity"}),
+            (f"pairs-{direction}", rows, {"label": ["a", "b"], "task": "step-labels"}),
+            (f"words-{direction}", folder / "train.conll", {"sequence": None, "epochs": 8, "learning_rate": 0.1}),
+        ):
+            features = {} if name.startswith("words") else {"features": ["x"]}
+            bilstm.train(data, **options | features | more, direction=direction).save(folder / name)
+            paths.append(str(folder / name))
+    with running(Settings(models=tuple(paths), watch=0, log=False)) as address:
         yield address
 
 
@@ -168,6 +195,66 @@ def test_the_length_is_changed_and_a_file_is_dropped(chromium: Browser, address:
     assert without_complaint(chromium, address)
 
 
+@pytest.mark.parametrize("width", [375, 1000])
+def test_examples_are_taken_and_models_answer_beside_each_other(chromium: Browser, beside: str, width: int) -> None:
+    chromium.open(beside, width=width)
+    described = "[...document.querySelectorAll('#answer svg')].map((each) => each.getAttribute('aria-label'))"
+    choose(chromium, "both")
+    chromium.wait_for("document.querySelectorAll('#answer svg').length === 5")
+    labels = chromium.evaluate(described)
+    assert [label.partition(":")[0] for label in labels] == [
+        "both",
+        "forward",
+        "backward",
+        "true",
+        "probability at each time step",
+    ]
+    assert chromium.evaluate("JSON.stringify(state.columns) === JSON.stringify(state.model.examples[0].sequence)")
+    truth = chromium.evaluate("runsOf(state.model.examples[0].truth.y).map((run) => run.label)")
+    assert [part.split()[0] for part in labels[3].removeprefix("true: ").split(", ")] == truth
+    # What an edit changes: of the forward model nothing before it, of the backward one nothing after it
+    chromium.evaluate("state.cursor = 5; $('status').textContent = ''; $('draw').focus()")
+    chromium.press("ArrowUp")
+    chromium.wait_for(ANSWERED)
+    chromium.wait_for("document.querySelectorAll('#answer rect.change').length")
+    assert "true before the edit" in [label.partition(":")[0] for label in chromium.evaluate(described)]
+    changed = chromium.evaluate(
+        "Object.fromEntries(state.others.map(({model, answer, before}) => "
+        "[model.name, answer.probability_of_up.map((p, i) => p !== before.probability_of_up[i])]))"
+    )
+    assert not any(changed["forward"][:5])
+    assert not any(changed["backward"][6:])
+    assert changed["forward"][5]
+    assert changed["backward"][5]
+    # Fewer models, and another input than the example
+    chromium.evaluate("$('status').textContent = ''; document.querySelector('#beside-models input').click()")
+    chromium.wait_for(f"{ANSWERED} && state.others.length === 1")
+    chromium.evaluate("$('status').textContent = ''; document.querySelector('[data-fill=wave]').click()")
+    chromium.wait_for(ANSWERED)
+    assert not any(label.startswith("true") for label in chromium.evaluate(described))
+    chromium.evaluate("$('status').textContent = ''; $('example-buttons').children[1].click()")
+    chromium.wait_for(ANSWERED)
+    assert chromium.evaluate("$('example-buttons').children[1].getAttribute('aria-pressed')") == "true"
+    for name in ("whole-both", "sums-both", "pairs-both", "words-both"):
+        choose(chromium, name)
+        chromium.wait_for("state.others.length === 2")
+        assert chromium.evaluate("document.documentElement.scrollWidth") == width, name
+        assert "true" in chromium.evaluate("$('answer').innerHTML"), name
+    assert chromium.evaluate("$('text').value") in ("Eva met (Bo)", "Lis met Ada")
+    assert chromium.evaluate("document.querySelectorAll('#answer .words').length") == 3
+    assert without_complaint(chromium, beside)
+
+
+def test_examples_are_not_shown_where_the_service_is_not_to(chromium: Browser, beside: str, tmp_path: Path) -> None:
+    rows = {"id": [i // 3 for i in range(60)], "x": [float(i % 7) for i in range(60)], "y": ["p", "q", "q"] * 20}
+    bilstm.train(rows, sequence="id", label="y", **SMALL | {"examples": True}).save(tmp_path / "a")
+    for shown in (True, False):
+        with running(Settings(models=(str(tmp_path / "a"),), watch=0, log=False, examples=shown)) as address:
+            chromium.open(address, width=400)
+            chromium.wait_for(ANSWERED)
+            assert chromium.evaluate("$('examples').hidden") is not shown
+
+
 def test_a_text_is_typed(chromium: Browser, address: str) -> None:
     chromium.open(address, width=500)
     choose(chromium, "tags")
@@ -184,6 +271,24 @@ def test_a_text_is_typed(chromium: Browser, address: str) -> None:
     type_into(chromium, "text", " ")
     chromium.wait_for("$('status').textContent === 'Type or paste some text.'")
     assert without_complaint(chromium, address)
+
+
+def test_a_browser_streams_as_docs_say(chromium: Browser, tmp_path: Path) -> None:
+    rows = {"id": np.repeat(range(20), 5), "x": np.tile([0.0, 1.0, 1.0, 0.1, 0.9], 20)}
+    rows["state"] = np.where(rows["x"] > 0.5, "move", "rest")
+    model = bilstm.train(rows, sequence="id", label="state", **SMALL | {"epochs": 15, "units": 8, "learning_rate": 0.03})
+    model.save(tmp_path / "movement")
+    page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text("utf-8")
+    script = page.partition("```javascript\n")[2].partition("```")[0]
+    with running(Settings(models=(str(tmp_path / "movement"),), watch=0, log=False)) as address:
+        chromium.open(address, width=400)
+        chromium.wait_for(ANSWERED)
+        chromium.evaluate(script.replace("127.0.0.1:8000", address.removeprefix("http://").rstrip("/")))
+        chromium.wait_for("socket.readyState === 3")
+        said = [each["args"][0]["value"] for each in chromium.told("Runtime.consoleAPICalled")]
+    stream = model.stream(look_ahead=1)
+    answers = stream.push({"x": [-0.1, 0.2, 1.2, 1.3]}), stream.finish()
+    assert said == [label for part in answers for label in part.predicted]
 
 
 def test_all_is_reached_by_the_keyboard(chromium: Browser, address: str) -> None:
@@ -215,13 +320,14 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("axe_core_python") is None, reason="axe-core-python is not installed")
-def test_axe_finds_nothing(chromium: Browser, address: str) -> None:
+def test_axe_finds_nothing(chromium: Browser, address: str, beside: str) -> None:
     """https://github.com/dequelabs/axe-core, all rules."""
     import axe_core_python
 
     axe = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text("utf-8")
-    for dark, name in itertools.product([False, True], NAMES):
-        chromium.open(address, width=1000, dark=dark)
+    served = [(address, name) for name in NAMES] + [(beside, name) for name in ("both", "whole-both", "words-both")]
+    for dark, (place, name) in itertools.product([False, True], served):
+        chromium.open(place, width=1000, dark=dark)
         chromium.evaluate(axe)
         choose(chromium, name)
         chromium.evaluate("axe.run().then((found) => { window.found = found.violations; })")

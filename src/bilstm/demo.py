@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from bilstm import plots
 from bilstm.compare.variants import nearest_units
 from bilstm.errors import UserError
 from bilstm.layers import LSTM, Bidirectional, Dense, Layer, Reverse, TimeDistributed, count_parameters
@@ -130,8 +129,10 @@ def run_demo(
     Raises:
         UserError: an argument is not one of the above, or the picture cannot be written.
     """
+    from bilstm import plots
+
     seed = 1 if seed is None else seed
-    _check(steps, units, sequences, merge_mode, seed)
+    check(steps, units, sequences, merge_mode, seed)
     path = plots.picture_path("bilstm_demo.png" if out is None else out, "learning_curves")
     bidirectional = Contender("bidirectional", units, merge_mode)
 
@@ -188,7 +189,7 @@ def run_tutorial(contender: Contender, steps: int, sequences: int, seed: int) ->
 
     X, y = cumulative_sum(1, steps, seed=generator)
     print(f"\nA new sequence\n{_side_by_side(X, y, model.predict_classes(X, verbose=0))}")
-    accuracy = _accuracy(model, cumulative_sum(1000, steps, seed=generator))
+    accuracy = accuracy_of(model, cumulative_sum(1000, steps, seed=generator))
     print(f"\nAccuracy on 1,000 new sequences: {accuracy:.4f}. Training took {seconds:.3f} s.")
 
 
@@ -290,14 +291,14 @@ def _reached(seen: npt.NDArray[np.int64], accuracy: Accuracy) -> str:
 def _learning_curve(model: Sequential, data: Data, test: Data, seen: npt.NDArray[np.int64]) -> list[float]:
     """The model's accuracy on the test data before training and after each number of sequences seen."""
     X, y = data
-    curve = [_accuracy(model, test)]
+    curve = [accuracy_of(model, test)]
     for start, stop in itertools.pairwise(seen):
         model.fit(X[start:stop], y[start:stop], epochs=1, batch_size=1, shuffle=False, verbose=0)
-        curve.append(_accuracy(model, test))
+        curve.append(accuracy_of(model, test))
     return curve
 
 
-def _accuracy(model: Sequential, data: Data) -> float:
+def accuracy_of(model: Sequential, data: Data) -> float:
     scores = model.evaluate(*data, verbose=0, return_dict=True)
     assert isinstance(scores, dict)
     return scores["accuracy"]
@@ -323,7 +324,12 @@ def _side_by_side(X: npt.NDArray[Any], expected: npt.NDArray[Any], predicted: np
     return "\n\n".join(blocks)
 
 
-def _check(steps: int, units: int, sequences: int, merge_mode: str, seed: int) -> None:
+def check(steps: int, units: int, sequences: int, merge_mode: str, seed: int) -> None:
+    """Refuse arguments that are none of those of `run_demo`.
+
+    Raises:
+        UserError: one is not.
+    """
     limits = {"steps": (steps, 2), "units": (units, 1), "sequences": (sequences, 1), "seed": (seed, 0)}
     for name, (value, least) in limits.items():
         if value < least:

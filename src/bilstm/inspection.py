@@ -28,6 +28,7 @@ from bilstm.tasks import LabelTask
 from bilstm.wording import aligned, reached
 
 _MOST_LISTED = 60  # features
+_NOT_SHOWN = ("fingerprint", "examples")
 _POOLING = {
     "GlobalAveragePooling1D": "mean of all steps",
     "GlobalMaxPooling1D": "maximum of all steps",
@@ -69,7 +70,8 @@ def describe_model(model: TrainedModel) -> dict[str, Any]:
     Returns:
         Plain data: "task" (its kind), "targets" (the columns that are predicted), "classes" (None where quantities
         are), "columns" (see `describe_columns`), "network" (see `describe_network`), "training" (the record of the
-        training), and "baseline", its "network" and "training", or None.
+        training), "examples", how many sequences of the validation set it holds, and "baseline", its "network" and
+        "training", or None.
     """
     task, baseline = model.task, model.baseline
     classes = task.classes if isinstance(task, LabelTask) else task.columns if task.what == "labels" else None
@@ -79,7 +81,8 @@ def describe_model(model: TrainedModel) -> dict[str, Any]:
         "classes": None if classes is None else list(classes),
         "columns": describe_columns(model.schema),
         "network": describe_network(model.network),
-        "training": {name: value for name, value in model.training.items() if name != "fingerprint"},
+        "training": {name: value for name, value in model.training.items() if name not in _NOT_SHOWN},
+        "examples": len(model.examples),
         "baseline": baseline and {"network": describe_network(baseline.network), "training": baseline.training},
     }
 
@@ -186,6 +189,8 @@ def model_lines(facts: dict[str, Any]) -> list[str]:
     """What `describe_model` found, in lines to print."""
     lines = [*_expected(facts["columns"]), _predicted(facts), *_network_lines(facts["network"])]
     lines += _training_lines(facts["training"])
+    if facts["examples"]:
+        lines.append(f"examples: {counted(facts['examples'], 'sequence')} of the validation set, values and labels")
     if baseline := facts["baseline"]:
         parameters = counted(baseline["network"]["parameters"], "parameter")
         return [*lines, f"baseline: the network without recurrence, {parameters}; {_kept(baseline['training'])}"]

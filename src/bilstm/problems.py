@@ -19,6 +19,7 @@ import numpy.typing as npt
 from bilstm.ragged import FloatArray, Ragged
 
 LabelArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 Lengths = tuple[int, int]
 Seed = int | np.random.Generator | None
 
@@ -53,8 +54,7 @@ def cumulative_sum(n_sequences: int, steps: int | Lengths, *, seed: Seed = None,
         ValueError: an argument is not one of the above.
     """
     numbers, lengths = _draw(n_sequences, steps, seed)
-    reached = _running_sums(numbers) >= lengths[:, np.newaxis] / 4
-    return _deliver(numbers, reached, lengths, steps, ragged)
+    return _deliver(numbers, quarter_reached(numbers, lengths[:, np.newaxis]), lengths, steps, ragged)
 
 
 @overload
@@ -75,8 +75,7 @@ def half_of_total(n_sequences: int, steps: int | Lengths, *, seed: Seed = None, 
     Arguments, results and errors are those of `cumulative_sum`.
     """
     numbers, lengths = _draw(n_sequences, steps, seed)
-    sums = _running_sums(numbers)
-    return _deliver(numbers, 2 * sums >= sums[:, -1:], lengths, steps, ragged)
+    return _deliver(numbers, half_reached(numbers), lengths, steps, ragged)
 
 
 @overload
@@ -107,13 +106,35 @@ def echo(n_sequences: int, steps: int | Lengths, *, lag: int = 1, seed: Seed = N
             f"lag must be smaller in size than the longest sequence, {longest} steps, not {lag}: every label would be 0"
         )
     numbers, lengths = _draw(n_sequences, steps, seed)
-    exceeds = numbers > 0.5
+    return _deliver(numbers, echoed(numbers, lag), lengths, steps, ragged)
+
+
+def quarter_reached(numbers: FloatArray, steps: npt.ArrayLike | None = None) -> BoolArray:
+    """The labels of `cumulative_sum`.
+
+    Args:
+        numbers: (…, longest), 0 after a sequence's last step.
+        steps: the numbers of steps, with a last dimension of 1; None: all have the longest.
+    """
+    lengths = numbers.shape[-1] if steps is None else np.asarray(steps)
+    return np.asarray(_running_sums(numbers) >= lengths / 4)
+
+
+def half_reached(numbers: FloatArray) -> BoolArray:
+    """The labels of `half_of_total` for (…, longest) numbers, 0 after a sequence's last step."""
+    sums = _running_sums(numbers)
+    return np.asarray(2 * sums >= sums[..., -1:])
+
+
+def echoed(numbers: FloatArray, lag: int = 1) -> BoolArray:
+    """The labels of `echo` for (…, longest) numbers, 0 after a sequence's last step."""
+    exceeds = np.asarray(numbers > 0.5)
     labels = np.zeros_like(exceeds)
     if lag >= 0:
-        labels[:, : longest - lag] = exceeds[:, lag:]
+        labels[..., : exceeds.shape[-1] - lag] = exceeds[..., lag:]
     else:
-        labels[:, -lag:] = exceeds[:, :lag]
-    return _deliver(numbers, labels, lengths, steps, ragged)
+        labels[..., -lag:] = exceeds[..., :lag]
+    return labels
 
 
 def _draw(n_sequences: int, steps: int | Lengths, seed: Seed) -> tuple[FloatArray, LabelArray]:
@@ -136,7 +157,7 @@ def _draw(n_sequences: int, steps: int | Lengths, seed: Seed) -> tuple[FloatArra
 
 def _running_sums(numbers: FloatArray) -> npt.NDArray[np.float64]:
     # In float64, where the sum of a few thousand float32 numbers is exact or nearly so.
-    return np.cumsum(numbers, axis=1, dtype=np.float64)
+    return np.cumsum(numbers, axis=-1, dtype=np.float64)
 
 
 def _deliver(

@@ -148,8 +148,17 @@ def after_training(model: TrainedModel, seconds: float, path: str) -> list[str]:
         f"{kept(training)}, with {reached(training)}",
         *_scaled(training),
         *([f"without recurrence, each step alone: {reached(baseline.training)}"] if baseline else []),
+        *kept_examples(training),
         f"{path}: {math.ceil(os.path.getsize(path) / 1000):,} kB",
     ]
+
+
+def kept_examples(training: dict[str, Any]) -> list[str]:
+    """How many examples a model holds, if it does."""
+    if not (count := len(training.get("examples", []))):
+        return []
+    sequences = counted(count, "sequence")
+    return [f"{sequences} of the validation set are in the file as examples, values and labels (--no-examples: none)"]
 
 
 def _scaled(training: dict[str, Any]) -> list[str]:

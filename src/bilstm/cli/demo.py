@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from bilstm.cli.options import COUNT, FILE, MERGE_MODE, WholeNumber
+from bilstm.console import echo
+from bilstm.errors import UserError
 
 
 @click.command(short_help="Watch bidirectional LSTMs learn.")
@@ -20,8 +22,32 @@ from bilstm.cli.options import COUNT, FILE, MERGE_MODE, WholeNumber
 )
 @click.option("--seed", type=WholeNumber(0), help="Seed of the random numbers. The same seed gives the same results.")
 @click.option("--out", metavar="FILE", type=FILE, help="Draw the learning curves to this file: .png or .svg.")
-def demo(steps: int, units: int, sequences: int, merge_mode: str, seed: int | None, out: str | None) -> None:
+@click.option("--page", is_flag=True, help="Serve a page on which networks learn while you watch and ask them.")
+@click.option("--port", type=WholeNumber(0, 65535), help="The port of --page; 0 for a free one. Default: 8000.")
+def demo(
+    steps: int,
+    units: int,
+    sequences: int,
+    merge_mode: str,
+    seed: int | None,
+    out: str | None,
+    page: bool,
+    port: int | None,
+) -> None:
     """Watch bidirectional LSTMs learn, and compare them with one direction."""
-    from bilstm.demo import run_demo
+    if not page:
+        from bilstm.demo import run_demo
 
-    run_demo(steps, units, sequences, merge_mode, seed, out)
+        if port is not None:
+            raise UserError("--port is where --page is served: give both, or neither")
+        run_demo(steps, units, sequences, merge_mode, seed, out)
+        return
+    from bilstm.lesson import run_page
+
+    if out is not None:
+        raise UserError("--out is the picture of learning curves, which --page shows in the browser: leave one out")
+
+    def announce(address: str) -> None:
+        echo(f"open {address} in a browser; Ctrl-C ends it")
+
+    run_page(steps, units, sequences, merge_mode, seed, 8000 if port is None else port, announce)

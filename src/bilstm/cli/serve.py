@@ -41,6 +41,7 @@ from bilstm.errors import UserError
     help="A file with a key that every request must have. Default: the environment variable BILSTM_API_KEY, or none.",
 )
 @click.option("--no-page", is_flag=True, help="Do not serve the page to try models at /.")
+@click.option("--no-examples", is_flag=True, help="Do not show the validation sequences that model files keep.")
 @click.option("--no-watch", is_flag=True, help="Do not look for newer model files.")
 @precision_option
 @click.option("--quiet", is_flag=True, help="Log warnings and errors only.")
@@ -57,6 +58,7 @@ def serve(
     batch_wait: float,
     api_key_file: str | None,
     no_page: bool,
+    no_examples: bool,
     no_watch: bool,
     precision: str,
     quiet: bool,
@@ -84,6 +86,7 @@ def serve(
         api_key=_key(api_key_file),
         watch=0.0 if no_watch else 1.0,
         page=not no_page,
+        examples=not no_examples,
         log=not quiet,
     )
 

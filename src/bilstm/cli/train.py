@@ -82,6 +82,12 @@ if TYPE_CHECKING:
     "context is worth.  [default: baseline]",
 )
 @click.option(
+    "--examples/--no-examples",
+    default=True,
+    help="Store a few sequences of the validation set in the model, values and labels, for the page of bilstm serve.  "
+    "[default: examples]",
+)
+@click.option(
     "--checkpoint",
     metavar="FILE",
     type=FILE,
@@ -177,6 +183,7 @@ def _train(
                 model = train_prepared(
                     prepared,
                     training,
+                    examples=options["examples"],
                     progress=notify,
                     checkpoint=checkpoint,
                     workers=workers,

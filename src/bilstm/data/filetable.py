@@ -162,12 +162,17 @@ class FileTable(Table):
         return filled(column.astype(object), None)
 
     def values(self, name: str, rows: IndexArray) -> list[Any]:
+        return self._at(rows, f"coalesce({self.text(name)}, '')")
+
+    def numbers_at(self, name: str, rows: IndexArray) -> npt.NDArray[np.float64]:
+        return np.array([np.nan if n is None else n for n in self._at(rows, self.number(name))], np.float64)
+
+    def _at(self, rows: IndexArray, expression: str) -> list[Any]:
+        """What an SQL expression is in some rows."""
         self.connection.register("chosen", {"row": rows, "place": np.arange(len(rows))})
-        found = self.query(
-            f"SELECT coalesce({self.text(name)}, '') FROM chosen JOIN cells ON cells.rowid = chosen.row ORDER BY place"
-        )
+        found = self.query(f"SELECT {expression} FROM chosen JOIN cells ON cells.rowid = chosen.row ORDER BY place")
         self.connection.unregister("chosen")
-        return [text for (text,) in found]
+        return [value for (value,) in found]
 
     def counts(self, name: str, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
         with self.additions({"chosen": chosen}):  # in the database, since there may be very many

@@ -268,6 +268,10 @@ class Table(ABC):
             chosen: (rows,) booleans.
         """
 
+    def numbers_at(self, name: str, rows: IndexArray) -> npt.NDArray[np.float64]:
+        """(len(rows),) `numbers` in some rows."""
+        return self.numbers(name)[rows]
+
     def values(self, name: str, rows: IndexArray) -> list[Any]:
         """The cells of a column in some rows, few enough for memory, as text."""
         return [self.cell(name, int(row)) for row in rows]

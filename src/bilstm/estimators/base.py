@@ -125,6 +125,8 @@ class SequenceEstimator(BaseEstimator):
         baseline: whether to train the network without recurrence as well, for comparison.
         workers: processes on this machine that train together; the model is the same for any number, see
             `bilstm.train`. In a search that has processes of its own, leave it 1.
+        examples: whether the model keeps a few sequences of the validation set, raw values and labels: see
+            `bilstm.train`.
         random_state: an integer gives the same model for the same data, bit for bit; see scikit-learn's glossary.
         verbose: None: a progress bar on standard error if it is a terminal and tqdm is installed; True: how features
             are encoded and a line for each epoch, on standard output; False: nothing.
@@ -183,6 +185,7 @@ class SequenceEstimator(BaseEstimator):
         reading: ReadingOptions | Mapping[str, Any] | None = None,
         baseline: bool = False,
         workers: int = 1,
+        examples: bool = False,
         random_state: Any = None,
         verbose: bool | None = None,
     ) -> None:
@@ -225,6 +228,7 @@ class SequenceEstimator(BaseEstimator):
         self.reading = reading
         self.baseline = baseline
         self.workers = workers
+        self.examples = examples
         self.random_state = random_state
         self.verbose = verbose
 
@@ -276,7 +280,12 @@ class SequenceEstimator(BaseEstimator):
                 print(note)
         try:
             model = train_prepared(
-                prepared, options, baseline=self.baseline, verbose=self.verbose, workers=self.workers
+                prepared,
+                options,
+                baseline=self.baseline,
+                examples=self.examples,
+                verbose=self.verbose,
+                workers=self.workers,
             )
         except ModelInterrupted as interrupt:
             self._become(interrupt.model, table)
@@ -359,7 +368,7 @@ class SequenceEstimator(BaseEstimator):
         """The parameters, checked."""
         names = TrainingOptions.__dataclass_fields__.keys() & self.get_params(deep=False).keys()
         options = TrainingOptions(**{name: getattr(self, name) for name in names}, seed=seed)
-        for name in ("standardize", "baseline", "all_vectors"):
+        for name in ("standardize", "baseline", "examples", "all_vectors"):
             check_choice(type(self).__name__, name, getattr(self, name), (True, False))
         check_workers(self.workers)
         for name in ("spelling", "verbose"):
@@ -491,7 +500,12 @@ class SequenceEstimator(BaseEstimator):
         if isinstance(model.task, LabelTask):
             columns["label_separator"] = model.task.separator
         # A model does not say which file its word vectors are from.
-        return columns | {"baseline": model.baseline is not None, "random_state": seed, "freeze_vectors": False}
+        return columns | {
+            "baseline": model.baseline is not None,
+            "examples": bool(model.training.get("examples")),
+            "random_state": seed,
+            "freeze_vectors": False,
+        }
 
     def _classes(self, model: TrainedModel) -> npt.NDArray[Any]:
         if isinstance(model.task, LabelTask):

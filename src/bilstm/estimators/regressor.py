@@ -65,6 +65,7 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         reading: ReadingOptions | Mapping[str, Any] | None = None,
         baseline: bool = False,
         workers: int = 1,
+        examples: bool = False,
         random_state: Any = None,
         verbose: bool | None = None,
     ) -> None:

@@ -50,6 +50,7 @@ class Prepared:
         targets: (answers, labels) what training aims at, see `Answers`; None: the truth of the training set.
         validated_by_targets: whether the true answers of the validation set are the likeliest by such targets, which
             probabilities cannot be calibrated on.
+        valid_table: what the validation set was read from; None: `table`.
     """
 
     table: Table
@@ -64,6 +65,7 @@ class Prepared:
     vectors: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
     targets: FloatArray | None = None
     validated_by_targets: bool = False
+    valid_table: Table | None = None
 
     def without_characters(self) -> Prepared:
         """The table as a network takes it that reads no characters."""
@@ -153,7 +155,9 @@ def prepare(
         read = read_dataset(schema, task, valid, labels=valid_labels, option="valid_labels", soft=soft)
         aside = without_unseen(read, task)
     own, gaps = encoded.part(training), division.gap_steps
-    return Prepared(table, schema, task, own, aside, tuple(notes), test, gaps, recordings, vectors, targets, by_targets)
+    return Prepared(
+        table, schema, task, own, aside, tuple(notes), test, gaps, recordings, vectors, targets, by_targets, valid
+    )
 
 
 def _resolved(table: Table, options: ColumnOptions, labels: Table | None, one_sequence: bool) -> ColumnOptions:

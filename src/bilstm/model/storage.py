@@ -10,6 +10,7 @@ from bilstm.data.schema import Schema
 from bilstm.errors import ModelFileError
 from bilstm.files import AnyPath
 from bilstm.layers import CRF, ColumnEmbedding, Dense, TimeDistributed, WordEncoder
+from bilstm.model.examples import are_examples
 from bilstm.modelfile import Tensors, read_model, write_model
 from bilstm.models import Sequential, model_from_parts
 from bilstm.tasks import LabelTask, Task, task_from_json
@@ -74,6 +75,8 @@ def read_parts(path: AnyPath) -> Parts:
     described = header.get("baseline")
     own = {key: tensor for key, tensor in tensors.items() if described is None or not key.startswith(_BASELINE)}
     network, training = _network(name, schema, task, own, header)
+    if not are_examples(training.get("examples"), schema.features, task.columns):
+        raise ModelFileError(f"{name} is not a valid model: its examples are damaged")
     if described is None:
         return Parts(schema, task, network, training, None)
     if not isinstance(described, dict):

@@ -25,6 +25,7 @@ from bilstm.engine.network import Paths
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath
 from bilstm.model.datasets import read_dataset
+from bilstm.model.examples import Example, read_examples
 from bilstm.model.live import ModelStream
 from bilstm.model.storage import Parts, read_parts, write_parts
 from bilstm.models import Sequential
@@ -76,6 +77,11 @@ class TrainedModel:
         self.training = training
         self.baseline = baseline
         self._warned: set[tuple[str, str]] = set()
+
+    @property
+    def examples(self) -> list[Example]:
+        """A few sequences of the validation set that the file keeps; none if `examples=False` in training."""
+        return read_examples(self.training)
 
     # --- Prediction ----------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from bilstm.errors import DivergedError, UserError, suggestion
 from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
 from bilstm.metrics.calibration import losses
 from bilstm.model.columns import ColumnOptions
+from bilstm.model.examples import find_examples
 from bilstm.model.fingerprint import fingerprint
 from bilstm.model.network import build_network, check_options, constrained
 from bilstm.model.prepare import Prepared, prepare
@@ -83,6 +84,7 @@ def train(
     valid: Any = None,
     valid_labels: Any = None,
     baseline: bool = True,
+    examples: bool = True,
     verbose: bool | None = None,
     progress: Progress | None = None,
     workers: int = 1,
@@ -127,6 +129,8 @@ def train(
         valid: data for validation; None: a part of the data is set aside.
         valid_labels: the labels of `valid`, where they are in a table of their own.
         baseline: whether to train the network without recurrence as well, for comparison.
+        examples: whether the model keeps a few sequences of the validation set, with their raw values and labels, which
+            `bilstm serve` offers to try it on: see `TrainedModel.examples`. They go wherever its file goes.
         verbose: None: a progress bar on standard error if it is a terminal and tqdm is installed; True: a line for
             each epoch on standard output; False: nothing.
         progress: called with what training reports, see `bilstm.training.loop.train_model`.
@@ -145,6 +149,7 @@ def train(
     check_names(train, options)
     check_choice("train", "verbose", verbose, (None, True, False))
     check_workers(workers, communicator)
+    check_choice("train", "examples", examples, (True, False))
     columns = column_options(
         label=label,
         sequence=sequence,
@@ -170,6 +175,7 @@ def train(
         prepared,
         training,
         baseline=baseline,
+        examples=examples,
         verbose=verbose,
         progress=progress,
         workers=workers,
@@ -313,6 +319,7 @@ def train_prepared(
     options: TrainingOptions,
     *,
     baseline: bool = False,
+    examples: bool = False,
     verbose: bool | None = False,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
@@ -324,6 +331,7 @@ def train_prepared(
 
     Args:
         baseline: whether to train the network without recurrence as well.
+        examples: whether the model keeps sequences of the validation set.
         verbose: see `train`.
         progress, checkpoint: see `train_model`.
         workers, communicator: see `train`.
@@ -376,8 +384,10 @@ def train_prepared(
                 record = train_model(network, data, aside, options, communicator=together, **work)
     except TrainingInterrupted as interrupt:
         model = _finished(output, network, interrupt.summary, options, asked)
+        model.training |= _examples(prepared) if examples else {}
         raise ModelInterrupted(model) from interrupt.__cause__
     model = _finished(output, network, record, options, asked)
+    model.training |= _examples(prepared) if examples else {}
     if baseline and options.direction != "none" and not together.rank:
         model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
     return model
@@ -446,6 +456,12 @@ def _finished(
         parts = [part.values for part in (prepared.training, prepared.validation) if part]
         record["fingerprint"] = fingerprint(*parts, known=prepared.recordings)
     return model
+
+
+def _examples(prepared: Prepared) -> dict[str, Any]:
+    """What the record says of them."""
+    found = find_examples(prepared)
+    return {"examples": found} if found else {}
 
 
 def calibrate(model: TrainedModel, validation: Dataset | None, requested: bool | None) -> dict[str, float] | None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -14,26 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from bilstm._version import __version__
 from bilstm.errors import UserError
+from bilstm.ragged import Extent
 from bilstm.serving import descriptions
 from bilstm.serving.answers import answers
 from bilstm.serving.guard import Guard, Places, read_body
 from bilstm.serving.logs import log
 from bilstm.serving.metrics import Metrics
+from bilstm.serving.pages import read_page
 from bilstm.serving.protocol import HEADER_LENGTH, metadata, read_inference, write_inference
 from bilstm.serving.reading import parse_json, read_question
 from bilstm.serving.refusals import Refusal, busy
 from bilstm.serving.settings import Settings
+from bilstm.serving.sockets import serve_lines
 from bilstm.serving.store import Served, Store
-from bilstm.serving.streams import LineResponse, read_options
+from bilstm.serving.streams import LineResponse, Lines, read_options
 from bilstm.utils import set_threads
 
 PAGE = Path(__file__).with_name("page.html")
+_Streaming = tuple[Lines, Settings, Places, asyncio.Event, Callable[[Extent], None]]
 _LARGE = 1 << 16  # bytes of a body, from which on it is read in a thread, so that others need not wait for it
 
 
@@ -71,7 +72,7 @@ class Service:
                 raise busy("there is not enough memory") from None
         return response
 
-    def count(self, request: Request, served: Served, sequences: int, steps: int) -> None:
+    def count(self, request: HTTPConnection, served: Served, sequences: int, steps: int) -> None:
         self.metrics.of("sequences", served.name).inc(sequences)
         self.metrics.of("steps", served.name).inc(steps)
         request.scope["bilstm"] = {
@@ -223,7 +224,9 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
 
     @app.get("/models/{model}", **descriptions.model(store))
     async def model(model: str) -> Response:
-        return Response(orjson.dumps(store.get(model).description), media_type="application/json")
+        served = store.get(model)
+        examples = served.examples if service.settings.examples else []
+        return Response(orjson.dumps({**served.description, "examples": examples}), media_type="application/json")
 
     @app.post("/stream", **stream)
     async def stream_by_first(request: Request) -> Response:
@@ -233,13 +236,30 @@ def _add_labelling(app: FastAPI, service: Service) -> None:
     async def stream_by(request: Request, model: str) -> Response:
         return _streamed(request, store.get(model))
 
+    @app.websocket("/stream")
+    async def socket_by_first(socket: WebSocket) -> None:
+        await _connected(socket, store.get())
+
+    @app.websocket("/models/{model}/stream")
+    async def socket_by(socket: WebSocket, model: str) -> None:
+        await _connected(socket, store.get(model))
+
     def _streamed(request: Request, served: Served) -> Response:
-        options = read_options(served.model, request.query_params)
+        return LineResponse(*_lines(request, served))
 
-        def count(sequences: int, steps: int) -> None:
-            service.count(request, served, sequences, steps)
+    async def _connected(socket: WebSocket, served: Served) -> None:
+        lines, _, places, stopping, count = _lines(socket, served)
+        with places:
+            await serve_lines(socket, lines, stopping, count)
 
-        return LineResponse(served.model, options, service.settings, service.places, service.stopping, count)
+    def _lines(client: HTTPConnection, served: Served) -> _Streaming:
+        options = read_options(served.model, client.query_params)
+        lines = Lines(served.model, options, service.settings.max_steps)
+
+        def count(extent: Extent) -> None:
+            service.count(client, served, extent.sequences, extent.steps)
+
+        return lines, service.settings, service.places, service.stopping, count
 
 
 def _add_protocol(app: FastAPI, service: Service) -> None:
@@ -304,19 +324,8 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
     if not service.settings.page:
         return
-    content = PAGE.read_bytes()
-    headers = {"Content-Security-Policy": _policy(content.decode()), "X-Content-Type-Options": "nosniff"}
+    content, headers = read_page(PAGE)
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return Response(content, media_type="text/html", headers=headers)
-
-
-def _policy(page: str) -> str:
-    """Nothing from elsewhere, and no script but the page's own."""
-    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; "
-        f"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )

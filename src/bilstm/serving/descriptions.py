@@ -133,7 +133,13 @@ def models(store: Store) -> dict[str, Any]:
 
 
 def model(store: Store) -> dict[str, Any]:
-    return _route("Labels", "What a model reads and predicts", _json(), 404, 422)
+    return _route(
+        "Labels",
+        "What a model reads and predicts",
+        _json(),
+        *(404, 422),
+        description="With the examples that its file keeps: sequences of the validation set and their true labels.",
+    )
 
 
 def label(store: Store) -> dict[str, Any]:
@@ -172,7 +178,9 @@ def stream(store: Store) -> dict[str, Any]:
         "Lines of JSON, answered as soon as a sequence is complete",
         {lines: {"schema": {"type": "string"}}},
         *(404, 422, 503),
-        description="What `bilstm predict MODEL -` reads and writes. A line that is wrong is answered by an error.",
+        description="What `bilstm predict MODEL -` reads and writes. A line that is wrong is answered by an error. A "
+        "WebSocket at the same address takes the same options: a message is one or several lines, each answer is a "
+        "message, and an empty message ends the stream.",
         openapi_extra={**_body(lines, {"type": "string"}, examples), "parameters": parameters},
     )
 

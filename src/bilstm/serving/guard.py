@@ -11,9 +11,11 @@ from typing import Any
 
 import orjson
 from starlette.requests import Request
+from starlette.responses import Response
 
 from bilstm.serving.logs import log
 from bilstm.serving.metrics import Metrics
+from bilstm.serving.pages import is_foreign
 from bilstm.serving.refusals import Refusal, busy, too_large
 from bilstm.serving.settings import Settings
 
@@ -21,6 +23,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+_STATUS = {"websocket.accept": 101, "websocket.close": 403}  # of a connection that had none
+_NO_KEY = "this service needs its key, as a header Authorization: Bearer KEY"
 _OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # which need no key
 
 
@@ -38,23 +42,26 @@ class Guard:
         self._key = None if settings.api_key is None else f"Bearer {settings.api_key}".encode()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         start, answer = time.perf_counter(), {"status": 0, "bytes": 0}
 
         async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                answer["status"] = message["status"]
-            else:
-                answer["bytes"] += len(message.get("body", b""))
+            answer["status"] = answer["status"] or message.get("status", _STATUS.get(message["type"], 0))
+            answer["bytes"] += len(message.get("body", b"")) + len(message.get("text") or "")
             await send(message)
 
         try:
-            if self._is_allowed(scope):
-                await self._app(scope, receive, sending)
+            if not self._is_allowed(scope):
+                key = (b"www-authenticate", b"Bearer")
+                await _refuse(
+                    scope, sending, 401, "this service needs its key, as a header Authorization: Bearer KEY", key
+                )
+            elif scope["type"] == "websocket" and is_foreign(scope):
+                await _refuse(scope, sending, 403, "a page of another origin cannot open a stream here")
             else:
-                await _refuse(sending)
+                await self._app(scope, receive, sending)
         finally:
             self._note(scope, answer, time.perf_counter() - start)
 
@@ -69,17 +76,21 @@ class Guard:
         self._metrics.of("requests", route, str(answer["status"])).inc()
         self._metrics.of("seconds", route).observe(seconds)
         if self._settings.log:
-            fields = {"method": scope["method"] if route != "other" else "other", "route": route}
+            method = scope.get("method", "websocket") if route != "other" else "other"
+            fields = {"method": method, "route": route}
             fields |= scope.get("bilstm", {})
             level = logging.ERROR if answer["status"] == 500 else logging.INFO
             log("request", level, **fields, **answer, ms=round(1000 * seconds, 3))
 
 
-async def _refuse(send: Send) -> None:
-    body = orjson.dumps({"error": "this service needs its key, as a header Authorization: Bearer KEY"})
-    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
-    await send({"type": "http.response.start", "status": 401, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _refuse(scope: Message, send: Send, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+    response = Response(orjson.dumps({"error": message}), status, media_type="application/json")
+    response.raw_headers += headers
+    await response(scope, _nothing, send)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 class Places:

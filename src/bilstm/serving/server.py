@@ -13,15 +13,14 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from bilstm.errors import UserError
-from bilstm.files import reason
 from bilstm.serving.app import create_app
+from bilstm.serving.listening import BACKLOG, address_of, listening
 from bilstm.serving.logs import configuration, log
 from bilstm.serving.metrics import FOLDER
 from bilstm.serving.settings import Settings
+from bilstm.serving.sockets import Protocol
 from bilstm.serving.store import Store
 
-_BACKLOG = 2048
 _ACCEPTED = 16  # connections in a turn of the event loop, of which uvloop accepts one for each listener
 _KEEP_ALIVE = 30  # seconds that a connection may be idle
 
@@ -35,8 +34,8 @@ def serve(settings: Settings, announce: Callable[[str, Sequence[str]], object]) 
     Raises:
         UserError: a model cannot be loaded, or the address cannot be used.
     """
-    with _listening(settings.host, settings.port) as listener:
-        address = _address(listener)
+    with listening(settings.host, settings.port) as listener:
+        address = address_of(listener)
         if settings.workers == 1:
             app = create_app(settings)
             announce(address, app.names)
@@ -60,32 +59,16 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(2 * settings.timeout) + 1,
-        backlog=_BACKLOG,
-        ws="none",
+        backlog=BACKLOG,
+        ws=Protocol,
+        ws_max_size=settings.max_body,
+        ws_per_message_deflate=False,  # nor are bodies compressed
     )
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
-        raise UserError(f"cannot listen on {host}, port {port}: {why}; choose others with --host and --port") from None
-    with listener:
-        listener.set_inheritable(True)
-        yield listener
 
 
 def _copies(listener: socket.socket) -> list[socket.socket]:
     """The listener several times: otherwise, new connections wait long while others are busy."""
     return [listener, *(listener.dup() for _ in range(_ACCEPTED - 1))]
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ class Settings:
         api_key: what requests must name; None: anyone may ask.
         watch: seconds between looks for new model files; 0: none.
         page: whether there is a page for people at `/`.
+        examples: whether the sequences of validation sets that model files keep are shown.
         log: whether to log requests.
     """
 
@@ -42,4 +43,5 @@ class Settings:
     api_key: str | None = dataclasses.field(default=None, repr=False)
     watch: float = 1.0
     page: bool = True
+    examples: bool = True
     log: bool = True

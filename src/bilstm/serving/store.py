@@ -68,8 +68,25 @@ class Served:
             "spans": isinstance(task, LabelTask) and task.spans,
             "text": None if text is None else {"column": text.column, "tokens": text.tokens},
             "columns": columns,
+            "direction": self.model.training.get("options", {}).get("direction"),
             "baseline": self.baseline is not None,
         }
+
+    @cached_property
+    def examples(self) -> list[dict[str, object]]:
+        """The sequences that the file keeps, as `/label` takes them, with what is true of them. A text that would be
+        divided into other steps has no true answers for them."""
+        schema, found = self.model.schema, list[dict[str, object]]()
+        for example in self.model.examples:
+            sequence: object = example.cells
+            truth = example.truth
+            if reads_text(schema):
+                sequence = text = example.text(schema)
+                if text is None:
+                    sequence = " ".join(token or "" for token in example.cells[text_column(schema).column])
+                    truth = truth if self.model.task.per_sequence else {}
+            found.append({"sequence": sequence, "truth": truth, "steps": len(example), "of_steps": example.steps})
+        return found
 
 
 class Store:

@@ -1,11 +1,11 @@
-"""Sequences as lines of JSON, answered while further ones come: `bilstm predict MODEL -` over HTTP."""
+"""Sequences as lines of JSON, answered while further ones come: `bilstm predict MODEL -` over HTTP and WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -16,9 +16,11 @@ from bilstm.model import TrainedModel
 from bilstm.model.predictions import PredictionOptions
 from bilstm.model.streaming import line_stream
 from bilstm.models.lookahead import LookAhead
+from bilstm.ragged import Extent
 from bilstm.serving.guard import Places, Receive, Send
 from bilstm.serving.settings import Settings
 
+T = TypeVar("T")
 _FLAGS = {"true": True, "false": False}
 OPTIONS = ("probabilities", "top", "events", "background", "on_error", "look_ahead", "block")
 
@@ -79,31 +81,72 @@ def _number(query: Mapping[str, str], name: str, least: int = 1) -> int:
     return int(text)
 
 
-class LineResponse(Response):
-    """An answer that begins while the request is still coming. It ends when the service does."""
+class Lines:
+    """The lines of one client, and the answers that have not been sent.
 
-    def __init__(
-        self,
-        model: TrainedModel,
-        options: StreamOptions,
-        settings: Settings,
-        places: Places,
-        stopping: asyncio.Event,
-        count: Callable[[int, int], object],
-    ) -> None:
-        super().__init__(media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._settings, self._places, self._stopping, self._count = settings, places, stopping, count
+    Args:
+        model: answers them.
+        options: says how.
+        most_steps: of a sequence that is not complete.
+    """
+
+    def __init__(self, model: TrainedModel, options: StreamOptions, most_steps: int) -> None:
         self._answers: list[bytes] = []
+        self._most_steps = most_steps
         self._stream = line_stream(
             self._answers.append,
             model,
             options.predictions,
-            self._report if options.skip else None,
+            self.report if options.skip else None,
             look_ahead=options.look_ahead,
             block=options.block,
             source="the stream",
         )
+
+    @property
+    def extent(self) -> Extent:
+        """The sequences that were answered, and their steps."""
+        return self._stream.streamed.extent
+
+    async def take(self, lines: list[bytes]) -> None:
+        """Answer what is complete with these lines.
+
+        Raises:
+            UserError: a line is wrong, or a sequence too long.
+        """
+        await asyncio.to_thread(self._stream.take, lines)
+        if self._stream.pending > self._most_steps:
+            steps = counted(self._most_steps, "time step")
+            raise UserError(f"the stream has a sequence of more than {steps}")
+
+    async def end(self) -> None:
+        """Answer the last sequence."""
+        await asyncio.to_thread(self._stream.end)
+
+    def report(self, error: UserError) -> None:
+        """Answer by an error."""
+        self._answers.append(orjson.dumps({"error": str(error)}) + b"\n")
+
+    def answers(self) -> bytes:
+        """Lines of JSON that are to be sent."""
+        content = b"".join(self._answers)
+        self._answers.clear()
+        return content
+
+
+ENDS = "the service ends: all complete sequences are answered; connect again for more"
+
+
+class LineResponse(Response):
+    """An answer that begins while the request is still coming. It ends when the service does."""
+
+    def __init__(
+        self, lines: Lines, settings: Settings, places: Places, stopping: asyncio.Event, count: Callable[[Extent], None]
+    ) -> None:
+        super().__init__(media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._lines, self._most, self._places = lines, settings.max_body, places
+        self._stopping, self._count = stopping, count
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         with self._places:
@@ -111,19 +154,18 @@ class LineResponse(Response):
             try:
                 await self._answer(Request(scope, receive), send)
             except UserError as error:
-                self._report(error)
+                self._lines.report(error)
                 await self._send(send)
             except ClientDisconnect:
                 return
             finally:
-                extent = self._stream.streamed.extent
-                self._count(extent.sequences, extent.steps)
+                self._count(self._lines.extent)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _answer(self, request: Request, send: Send) -> None:
         rest: list[bytes] = []  # of the line whose end has not come
-        most, size = self._settings.max_body, 0
-        async for chunk in _until(request.stream(), self._stopping):
+        size = 0
+        async for chunk in until(request.stream(), self._stopping):
             first, *others = chunk.split(b"\n")
             rest.append(first)
             size += len(first)
@@ -131,31 +173,23 @@ class LineResponse(Response):
                 lines = [b"".join(rest), *others[:-1]]
                 rest = others[-1:]
                 size = max(size, *map(len, others))
-                await asyncio.to_thread(self._stream.take, lines)
+                await self._lines.take(lines)
                 await self._send(send)
-            if size > most:
-                raise UserError(f"the stream has a line of more than {most:,} bytes")
+            if size > self._most:
+                raise UserError(f"the stream has a line of more than {self._most:,} bytes")
             size = len(rest[0]) if others else size
-            if self._stream.pending > self._settings.max_steps:
-                steps = counted(self._settings.max_steps, "time step")
-                raise UserError(f"the stream has a sequence of more than {steps}")
         if self._stopping.is_set():
-            raise UserError("the service ends: all complete sequences are answered; connect again for more")
-        await asyncio.to_thread(self._stream.take, [b"".join(rest)])
-        await asyncio.to_thread(self._stream.end)
+            raise UserError(ENDS)
+        await self._lines.take([b"".join(rest)])
+        await self._lines.end()
         await self._send(send)
 
-    def _report(self, error: UserError) -> None:
-        self._answers.append(orjson.dumps({"error": str(error)}) + b"\n")
-
     async def _send(self, send: Send) -> None:
-        if self._answers:
-            content = b"".join(self._answers)
-            self._answers.clear()
+        if content := self._lines.answers():
             await send({"type": "http.response.body", "body": content, "more_body": True})
 
 
-async def _until(chunks: AsyncIterator[bytes], stopping: asyncio.Event) -> AsyncIterator[bytes]:
+async def until(chunks: AsyncIterator[T], stopping: asyncio.Event) -> AsyncIterator[T]:
     """What comes before the event is set."""
     stopped = asyncio.ensure_future(stopping.wait())
     try:
