@@ -8,6 +8,7 @@ SHELL := bash
 
 VENV := .venv
 PEERS := build/peers
+TAGGERS := build/taggers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NATIVE := $(wildcard src/bilstm/engine/native/*)
@@ -30,7 +31,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
 
-.PHONY: help demo test test-fast test-slow test-duckdb test-arm lint format sanitize fuzz bench bench-quick docs wheel dev clean always
+.PHONY: help demo test test-fast test-slow test-duckdb test-arm lint format sanitize fuzz bench bench-quick taggers docs wheel dev clean always
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -122,6 +123,13 @@ bench: $(VENV)/.with-test $(PEERS)/.installed ## measure the tables in benchmark
 	$(BIN)/python -m benchmarks.speed.convert --out benchmarks/speed/CONVERT.md
 	KERAS_BACKEND=torch $(BIN)/python benchmarks/accuracy/tutorial_against_keras.py
 	$(BIN)/python -m benchmarks.accuracy
+
+# A peer that does not install is named in the table.
+taggers: $(VENV)/.with-test ## install what benchmarks.speed.taggers and benchmarks.accuracy.text compare with, into build/
+	@for name in $(basename $(notdir $(wildcard benchmarks/speed/taggers/requirements/*.txt))); do \
+	  echo "Installing $$name into $(TAGGERS)/$$name ..."; $(BIN)/python -m venv --clear $(TAGGERS)/$$name && \
+	  $(TAGGERS)/$$name/bin/python -m pip --disable-pip-version-check --quiet install \
+	    -r benchmarks/speed/taggers/requirements/$$name.txt || echo "$$name does not install"; done
 
 bench-quick: $(VENV)/.with-test ## measure our speed beside PyTorch's; prints the table only, in under 2 minutes
 	$(BIN)/python -m benchmarks.speed --quick

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import time
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,15 +79,16 @@ class TwinModel:
         network: itself: its weights are read and written here.
     """
 
-    def __init__(self, twin: Twin, options: TrainingOptions) -> None:
+    def __init__(self, twin: nn.Module, options: TrainingOptions) -> None:
         torch.manual_seed(options.seed)
-        self.twin = twin
+        self.twin: Any = twin
         self.network = self
-        self.one_row_each = twin.pooled
+        self.layers: list[Any] = []  # none that `train_model` needs to know of
+        self.one_row_each = getattr(twin, "pooled", False)
         self.iteration = 0
         self._averages = np.empty(0, np.float32)
         for module in twin.modules():
-            if isinstance(module, (nn.LSTM, nn.Embedding, nn.Linear)):
+            if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
         self.optimizer = _Adam(twin.parameters(), options.learning_rate, eps=1e-7, fused=True)
 

@@ -44,17 +44,26 @@ class Process:
     """A library in its own process.
 
     Args:
-        peer: one of worker.PEERS.
+        peer: one of the PEERS of its worker.
         python: the interpreter of the environment it is installed in.
         note: what tells this process's settings from another's of the same library, such as ", 1 thread".
         environment: variables on top of this process's own.
+        worker: the module that it runs.
     """
 
-    def __init__(self, peer: str, python: str, *, note: str = "", environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        peer: str,
+        python: str,
+        *,
+        note: str = "",
+        environment: Mapping[str, str] | None = None,
+        worker: str = "benchmarks.speed.worker",
+    ) -> None:
         self.peer, self.note = peer, note
         LOGS.mkdir(parents=True, exist_ok=True)
         self.log = LOGS / f"{peer}{note}.log".replace(" ", "-").replace(",", "").lower()
-        self._command = [python, "-m", "benchmarks.speed.worker", peer]
+        self._command = [python, "-m", worker, peer]
         self._environment = os.environ | {"PYTHONPATH": ""} | dict(environment or {})
         self._start("w")
 

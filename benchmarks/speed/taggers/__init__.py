@@ -1,0 +1,1 @@
+"""Taggers of words side by side, each in a process and an environment of its own."""
