@@ -276,7 +276,9 @@ def test_a_text_is_typed(chromium: Browser, address: str) -> None:
 def test_a_browser_streams_as_docs_say(chromium: Browser, tmp_path: Path) -> None:
     rows = {"id": np.repeat(range(20), 5), "x": np.tile([0.0, 1.0, 1.0, 0.1, 0.9], 20)}
     rows["state"] = np.where(rows["x"] > 0.5, "move", "rest")
-    model = bilstm.train(rows, sequence="id", label="state", **SMALL | {"epochs": 15, "units": 8, "learning_rate": 0.03})
+    model = bilstm.train(
+        rows, sequence="id", label="state", **SMALL | {"epochs": 15, "units": 8, "learning_rate": 0.03}
+    )
     model.save(tmp_path / "movement")
     page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text("utf-8")
     script = page.partition("```javascript\n")[2].partition("```")[0]

@@ -188,6 +188,8 @@ def digest(path: AnyPath) -> str:
     Raises:
         UserError: the file cannot be read.
     """
+    import hashlib
+
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.accuracy.tagger_twin import encode, sizes
 from bilstm.data.sources import open_for
-from bilstm.model.prepare import read_dataset
+from bilstm.model.datasets import read_dataset
 from bilstm.model.tagging import choose_output
 from bilstm.model.training import column_options, prepare_data
 from bilstm.tasks import LabelTask
