@@ -193,7 +193,7 @@ def split(
         count = _count(share, len(order))
         order = order[((np.arange(count) + 0.5) * len(order) / max(count, 1)).astype(np.int64)]
     chosen = order[: _count(share, len(order))] if classes is None else order
-    return np.setdiff1d(everything, chosen), np.sort(chosen)
+    return np.setdiff1d(everything, chosen, assume_unique=True), np.sort(chosen)
 
 
 def _count(share: float, of: int) -> int:
