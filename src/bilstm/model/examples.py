@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,11 @@ from bilstm.data.schema import Schema
 from bilstm.data.table import Table
 from bilstm.data.tokens import split
 from bilstm.errors import UserError
-from bilstm.model.prepare import Prepared
 from bilstm.ragged import IndexArray
 from bilstm.tasks import LabelTask, QuantityTask
+
+if TYPE_CHECKING:
+    from bilstm.model.prepare import Prepared
 
 MOST = 5  # examples
 _BYTES = 12_000  # of each, as JSON
