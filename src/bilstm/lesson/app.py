@@ -28,7 +28,7 @@ from bilstm.serving.pages import is_foreign, read_page
 PAGE = Path(__file__).with_name("page.html")
 MOST_PAGES = 50  # that learn at a time
 _TICK = 0.1  # seconds between two looks at how far learning has come
-_FASTEST = 1000  # sequences a second
+_FASTEST = 1000  # sequences per second
 _REFUSED, _BUSY = 1008, 1013
 
 
@@ -78,7 +78,7 @@ def create_app(steps: int, units: int, sequences: int, merge_mode: str, seed: in
 class Pupil:
     """An open page: what it says is to happen, and how far its networks have come.
 
-    It says {"problem": …, "seed": …} to begin, {"pace": sequences a second, 0 to pause} and {"sequence": numbers}; any
+    It says {"problem": …, "seed": …} to begin, {"pace": sequences per second, 0 to pause} and {"sequence": numbers}; any
     of these may be in one message. It is told {"lesson": …} at the beginning, {"scores": …} while networks learn, and
     {"answers": …} with both and for each sequence.
     """
