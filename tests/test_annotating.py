@@ -168,6 +168,24 @@ def test_a_stream_may_be_cut_anywhere(model: bilstm.TrainedModel, size: int) -> 
         predict_stream(io.BytesIO(b"Eva\n\xff"), answers.append, raw, options)
 
 
+def test_each_raw_text_is_answered_before_the_next_one_comes(model: bilstm.TrainedModel) -> None:
+    answers: list[bytes] = []
+    texts = [b"In Ashby, Eva said so!\n", b"\n", b"Eva\n", b"Ashby\n"]
+
+    class Typed(io.BytesIO):
+        lines = 0
+
+        def read1(self, _: int | None = -1) -> bytes:
+            assert b"".join(answers).count(b"\n") == self.lines
+            self.lines = min(self.lines + 1, len(texts))
+            return self.readline()
+
+    raw = model.adapted(reading=bilstm.ReadingOptions(format="text"))
+    predict_stream(Typed(b"".join(texts)), answers.append, raw, PredictionOptions(annotate="json"))
+    found = [json.loads(line)["text"] for line in b"".join(answers).splitlines()]
+    assert found == [text.decode().strip("\n") for text in texts]
+
+
 def test_a_text_of_20_000_tokens(model: bilstm.TrainedModel) -> None:
     text = "In Ashby, Eva said so! " * 3334
     spans = model.annotate(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bilstm.data.features import LARGEST_INDEX
 from bilstm.data.fields import Fields
@@ -54,12 +54,12 @@ class CharacterColumn:
         return len(self.alphabet) + _FIRST
 
     @cached_property
-    def _indices(self) -> dict[str, int]:
-        return {character: index for index, character in enumerate(self.alphabet, _FIRST)}
+    def _indices(self) -> _Indices:
+        return _Indices((character, index) for index, character in enumerate(self.alphabet, _FIRST))
 
     def encode(self, text: str) -> list[int]:
         """The indices of a text's start, its characters and its end."""
-        return [START, *(self._indices.get(character, UNKNOWN) for character in text), END]
+        return [START, *map(self._indices.__getitem__, text), END]
 
     def to_json(self) -> dict[str, Any]:
         """The column as JSON-serialisable data."""
@@ -79,6 +79,13 @@ class CharacterColumn:
         return cls(field.text("name"), alphabet)
 
 
+class _Indices(dict[str, int]):
+    """The index of each character, also of those that are unknown."""
+
+    def __missing__(self, character: str) -> int:
+        return UNKNOWN
+
+
 class Spellings:
     """The different texts of a column, each once.
 
@@ -89,7 +96,8 @@ class Spellings:
     def __init__(self, column: CharacterColumn) -> None:
         self._column = column
         self._numbers: dict[str, int] = {}
-        self._indices: list[npt.NDArray[np.uint16]] = []
+        self._indices = array.array("H")  # of all texts, one after the other
+        self._lengths: list[int] = []
 
     def add(self, texts: Sequence[str | None]) -> IndexArray:
         """(n,) the number of each text; None is a missing cell, an empty text.
@@ -103,7 +111,9 @@ class Spellings:
             number = numbers.get(text or "")
             if number is None:
                 number = numbers[text or ""] = len(numbers)
-                self._indices.append(np.array(self._column.encode(text or ""), np.uint16))
+                indices = self._column.encode(text or "")
+                self._indices.extend(indices)
+                self._lengths.append(len(indices))
             found[position] = number
         if len(numbers) > LARGEST_INDEX:
             raise UserError(
@@ -114,6 +124,4 @@ class Spellings:
 
     def result(self) -> Ragged:
         """A sequence for each text, in the order of their numbers: its characters' indices."""
-        lengths = [len(indices) for indices in self._indices]
-        values = np.concatenate(self._indices) if self._indices else np.empty(0, np.uint16)
-        return Ragged(values, offsets_of(lengths))
+        return Ragged(np.array(self._indices, np.uint16), offsets_of(self._lengths))

@@ -127,12 +127,12 @@ class CategoricalColumn:
         """(n,) the index of each cell, 0 where it is not in the vocabulary; None is a missing cell."""
         return encode_texts([self], texts)[:, 0]
 
-    def index(self, text: str) -> int:
-        """The index of a cell's text, "" where it is missing."""
+    def indices(self, texts: Sequence[str]) -> list[int]:
+        """The index of each cell's text, "" where it is missing."""
         if self.part != VECTOR:
-            return 1 + self.lookup(PARTS[self.part](text))
-        index = self.lookup(text)
-        return 1 + (index if index >= 0 else self.lookup(text.lower()))
+            return [1 + index for index in self.lookup.all(map(PARTS[self.part], texts))]
+        as_they_are, lower = self.lookup.all(texts), self.lookup.all(text.lower() for text in texts)
+        return [1 + (own if own >= 0 else other) for own, other in zip(as_they_are, lower, strict=True)]
 
     @cached_property
     def lookup(self) -> Lookup:
@@ -142,13 +142,13 @@ class CategoricalColumn:
 
 def encode_texts(columns: Sequence[CategoricalColumn], texts: Sequence[str | None]) -> IndexArray:
     """(n, columns) the indices of the parts of each cell, 0 where not in the vocabulary; None is a missing cell."""
-    rows, indices = dict[str | None, int](), list[list[int]]()
-    for text in texts:
-        if text not in rows:
-            rows[text] = len(indices)
-            indices.append([column.index(text or "") for column in columns])
-    found: IndexArray = np.array(indices, np.int64).reshape(-1, len(columns))
-    return found[[rows[text] for text in texts]] if len(texts) != len(indices) else found
+    rows: dict[str | None, int] = {}
+    numbers = [rows.setdefault(text, len(rows)) for text in texts]
+    distinct = [text or "" for text in rows]
+    found = np.empty((len(distinct), len(columns)), np.int64)
+    for place, column in enumerate(columns):
+        found[:, place] = column.indices(distinct)
+    return found[numbers] if len(numbers) != len(distinct) else found
 
 
 class _Vocabulary:
@@ -247,6 +247,11 @@ class Lookup:
     def __call__(self, text: str) -> int:
         """The index of a text, -1 where it is not known."""
         return self.indices.get(whole_number(text) if self.numbers else text, -1)
+
+    def all(self, texts: Iterable[str]) -> list[int]:
+        """The index of each text, -1 where it is not known."""
+        get = self.indices.get
+        return [get(text, -1) for text in (map(whole_number, texts) if self.numbers else texts)]
 
 
 def whole_number(text: str) -> str:

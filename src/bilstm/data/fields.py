@@ -66,6 +66,6 @@ class Fields:
 
     def distinct_texts(self, name: str) -> tuple[str, ...]:
         values = self.items(name)
-        if not all(isinstance(value, str) for value in values) or len(set(values)) != len(values):
+        if set(map(type, values)) - {str} or len(set(values)) != len(values):
             raise self.wrong(name)
         return tuple(values)
