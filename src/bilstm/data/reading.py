@@ -33,6 +33,7 @@ from bilstm.data.names import literal
 from bilstm.data.parquetfiles import ParquetFile, load_parquet
 from bilstm.data.paths import format_of
 from bilstm.data.places import Places, Source
+from bilstm.data.plaincsv import load_plain
 from bilstm.data.readingoptions import ANNOTATIONS, PLAIN, ReadingOptions
 from bilstm.data.table import Format
 from bilstm.data.textfiles import CsvRows, JsonLines
@@ -107,8 +108,12 @@ def read_table(
             rows = ConllFiles(paths, reading, conll_columns, steps) if conll else TextFiles(paths, reading)
             sources, names = list(rows.files), list(rows.names)
             check_distinct(paths[0], names)
-            _load_rows(connection, len(names), iter(rows))
-            lengths = rows.lengths
+            plain = (
+                None if conll else load_plain(connection, [each for each in rows.files if isinstance(each, CsvRows)])
+            )
+            if plain is None:
+                _load_rows(connection, len(names), iter(rows))
+            lengths = rows.lengths if plain is None else plain
             rows.files[0].guessed = guessed.over(rows.files[0].guessed)
             steps = ()
     places = Places(paths, sources, lengths or count_rows(connection))

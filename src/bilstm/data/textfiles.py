@@ -27,6 +27,7 @@ class CsvRows:
         path: the file.
         names: the columns' names; one left empty is called `column_1` and so on, by its position.
         unnamed: those that were left empty.
+        has_header: whether its first line names them.
         dialect: how lines are divided.
         encoding: of the text.
         guessed: what was guessed of that.
@@ -50,13 +51,15 @@ class CsvRows:
         except csv.Error as error:
             raise self._not_closed(self.dialect.skip + 1, error) from None
         same = options.columns is None or [name.strip() for name in first] == list(options.columns)
-        self._header = same if options.header is None else options.header
+        self.has_header = same if options.header is None else options.header
         if not any(name.strip() for name in first):
-            needed = "its first line has to name the columns" if self._header else "it has no row"
+            needed = "its first line has to name the columns" if self.has_header else "it has no row"
             skipped = f" below the {counted(self.dialect.skip, 'line')} that are skipped" if self.dialect.skip else ""
             raise UserError(f"{path} is empty{skipped}: {needed}")
-        names = first if self._header else [""] * len(first)
-        self.unnamed = [f"column_{number}" for number, name in enumerate(names, 1) if self._header and not name.strip()]
+        names = first if self.has_header else [""] * len(first)
+        self.unnamed = [
+            f"column_{number}" for number, name in enumerate(names, 1) if self.has_header and not name.strip()
+        ]
         self.names = [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
         if options.columns is not None:
             if len(options.columns) != len(first):
@@ -82,13 +85,13 @@ class CsvRows:
         width, line = len(self.names), self.dialect.skip + 1
         rows = self._rows()
         try:
-            if self._header:
+            if self.has_header:
                 next(rows)
             for line, row in rows:
                 if len(row) == width:
                     yield line, row
                 else:
-                    named = "the header names" if self._header else "the first line has"
+                    named = "the header names" if self.has_header else "the first line has"
                     cells = f"{self.path}, line {line}: {counted(len(row), 'cell')}, but {named} {width} columns"
                     raise UserError(f"{cells}{self._advice(row)}")
         except csv.Error as error:
