@@ -1,0 +1,1 @@
+"""Predictions and training by several processes."""
