@@ -164,7 +164,7 @@ class Predictor:
         return table
 
     def _batches(self, data: Iterator[Any]) -> Iterator[pa.RecordBatch]:
-        """Predictions for tables whose sequences may go on from one to the next."""
+        """Predictions for tables whose sequences may continue from one to the next."""
         from bilstm.distributed.columns import has_lists, sequence_column
         from bilstm.distributed.sequences import whole_sequences
 

@@ -46,7 +46,7 @@ def predict(
     if workers * cpus > has - 1:
         raise UserError(
             f"{workers} workers with {cpus:g} CPUs each leave none of the cluster's {has:g} to read data with, for "
-            f"which they would wait for ever: use fewer"
+            f"which they would wait forever: use fewer"
         )
     dataset = data if isinstance(data, ray.data.Dataset) else ray.data.read_parquet(data)
     return dataset.map_batches(

@@ -22,7 +22,7 @@ def whole_sequences(tables: Iterable[pa.Table], sequence: str) -> Iterator[pa.Ta
         sequence: the column that identifies the sequences.
 
     Raises:
-        UserError: a sequence goes on after rows of another one.
+        UserError: a sequence is not contiguous.
     """
     held: list[pa.Table] = []  # rows of the sequence that is not complete
     ended = OrderedDict[Any, None]()  # the last ones that are

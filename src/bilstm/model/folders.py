@@ -127,7 +127,7 @@ class FolderPredictions:
         and none that anything else depends on.
 
         Args:
-            count: how many files, if there are so many.
+            count: the number of files to check at most.
 
         Returns:
             How many files were compared.
