@@ -124,9 +124,8 @@ def descendants(process: int) -> list[int]:
 @contextlib.contextmanager
 def launched(arguments: list[str], **more: Any) -> Iterator[subprocess.Popen[str]]:
     """A launcher, that is ended with all that it started."""
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, **more
-    ) as running:
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "start_new_session": True} | more
+    with subprocess.Popen(arguments, text=True, **options) as running:
         try:
             yield running
         finally:
@@ -135,11 +134,16 @@ def launched(arguments: list[str], **more: Any) -> Iterator[subprocess.Popen[str
                     os.kill(process, signal.SIGKILL)
 
 
-def wait_until(condition: Any, seconds: float = 120.0) -> None:
+def wait_until(condition: Any, seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def start_training(tmp_path: Path) -> list[str]:
+    words(600, 1).to_csv(tmp_path / "train.csv", index=False)
+    return ["-m", "bilstm", "train", str(tmp_path / "train.csv"), "--sequence=id", "--label=state", *SMALL]
 
 
 def keeping(folder: Path) -> list[str]:
@@ -147,74 +151,79 @@ def keeping(folder: Path) -> list[str]:
 
 
 def test_a_worker_is_killed_again_and_again(tmp_path: Path) -> None:
-    """The launcher starts all anew, and they continue from the checkpoint."""
-    words(1500, 1).to_csv(tmp_path / "train.csv", index=False)
-    command = ["-m", "bilstm", "train", str(tmp_path / "train.csv"), "--sequence=id", "--label=state", *SMALL]
-    more = ["--epochs=60", "--patience=1000"]
+    """The launcher starts all anew, and they continue from the checkpoint: twenty times, while they start or train."""
+    command, more, kept = start_training(tmp_path), ["--epochs=300", "--patience=1000"], tmp_path / "kept"
     expected = alone(command, tmp_path, *more)
     seed = int.from_bytes(os.urandom(4), "little")
-    draw, kills, resumed = random.Random(seed), 0, False
+    draw, victims, resumed, starting = random.Random(seed), list[int](), 0, 0.0
     arguments = [*torchrun(2, f"--max-restarts={KILLS + 5}", "--monitor-interval=0.1"), *command, *more]
-    with open(tmp_path / "log", "w+") as log:
-        running = subprocess.Popen(
-            [*arguments, *keeping(tmp_path), "--out", str(tmp_path / "model")],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            victims: list[int] = []
-            while running.poll() is None and kills < KILLS:
-                wait_until(lambda: running.poll() is not None or set(descendants(running.pid)) - set(victims))
-                time.sleep(draw.uniform(0, 8) if kills % 2 else draw.uniform(4, 8))  # starting takes some seconds
-                own = [each for each in descendants(running.pid) if each not in victims]
-                resumed = resumed or (tmp_path / "kept").exists()
-                if own:
-                    victims.append(draw.choice(own))
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(victims[-1], signal.SIGKILL)
-                    kills += 1
-            assert running.wait(600) == 0, f"seed {seed}\n{(tmp_path / 'log').read_text()[-4000:]}"
-        finally:
-            for process in [*descendants(running.pid), running.pid]:
+    log = tmp_path / "log"
+    with (
+        open(log, "w") as file,
+        launched([*arguments, *keeping(tmp_path), "--out", str(tmp_path / "model")], stdout=file) as running,
+    ):
+        workers = list[int]()
+        while running.poll() is None and len(victims) < 2 * KILLS:
+            written, began = modified(kept), time.monotonic()
+            while running.poll() is None and len(workers := workers_of(running.pid, victims)) < 2:
+                time.sleep(0.02)
+            if len(victims) % 4 == 0 or not starting:  # while it trains
+                while running.poll() is None and modified(kept) == written:
+                    time.sleep(0.02)
+                starting = starting or time.monotonic() - began
+                resumed += 1
+                time.sleep(draw.uniform(0, 0.6))
+            else:
+                time.sleep(draw.uniform(0, starting))
+            if running.poll() is None:
+                victims += workers  # the launcher ends the other one
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-    assert resumed, f"seed {seed}: no training came as far as a checkpoint"
+                    os.kill(draw.choice(workers), signal.SIGKILL)
+        assert running.wait(1800) == 0, f"seed {seed}\n{log.read_text()[-4000:]}"
+    assert resumed >= KILLS // 4, f"seed {seed}: it ended after {len(victims) // 2} kills"
     assert (tmp_path / "model").read_bytes() == expected, f"seed {seed}"
-    print(f"{kills} kills, seed {seed}")
+
+
+def modified(path: Path) -> int:
+    """When a file was last written; 0 if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime_ns
+    return 0
+
+
+def workers_of(launcher: int, others: list[int]) -> list[int]:
+    """The processes of a launcher that train, but for others."""
+    found = []
+    for process in descendants(launcher):
+        with contextlib.suppress(OSError):
+            if process not in others and b"bilstm" in Path(f"/proc/{process}/cmdline").read_bytes():
+                found.append(process)
+    return found
 
 
 def test_another_number_of_workers_resumes(tmp_path: Path) -> None:
-    words(600, 1).to_csv(tmp_path / "train.csv", index=False)
-    command = ["-m", "bilstm", "train", str(tmp_path / "train.csv"), "--sequence=id", "--label=state", *SMALL]
-    more = ["--epochs=40", "--patience=1000"]
+    command = start_training(tmp_path)
+    more, kept = ["--epochs=40", "--patience=1000"], tmp_path / "kept"
     expected = alone(command, tmp_path, *more)
     out = ["--out", str(tmp_path / "model")]
     starts = [torchrun(2), [str(PYTHON)], torchrun(3), [str(PYTHON)]]
     counts = [[], ["--workers=3"], [], ["--workers=2"]]
     for start, count in zip(starts, counts, strict=True):
-        before = (tmp_path / "kept").stat().st_mtime_ns if (tmp_path / "kept").exists() else 0
+        before = modified(kept)
         with launched([*start, *command, *more, *keeping(tmp_path), *count, *out]) as running:
-            wait_until(
-                lambda before=before, running=running: (
-                    running.poll() is not None
-                    or ((tmp_path / "kept").exists() and (tmp_path / "kept").stat().st_mtime_ns > before)
-                )
-            )
+            wait_until(lambda before=before, running=running: running.poll() is not None or modified(kept) != before)
     run([str(PYTHON), *command, *more, *keeping(tmp_path), *out])
     assert (tmp_path / "model").read_bytes() == expected
 
 
 def test_mpiexec_ends_all_where_one_is_killed(tmp_path: Path) -> None:
-    words(600, 1).to_csv(tmp_path / "train.csv", index=False)
-    command = ["-m", "bilstm", "train", str(tmp_path / "train.csv"), "--sequence=id", "--label=state", *SMALL]
+    command = start_training(tmp_path)
     more = ["--epochs=40", "--patience=1000", *keeping(tmp_path), "--out", str(tmp_path / "model")]
     expected = alone(command, tmp_path, "--epochs=40", "--patience=1000")
     with launched([*mpiexec(2), *command, *more]) as running:
         wait_until(lambda: (tmp_path / "kept").exists())
-        own = [each for each in descendants(running.pid) if b"bilstm" in Path(f"/proc/{each}/cmdline").read_bytes()]
-        os.kill(own[-1], signal.SIGKILL)
-        assert running.wait(60) != 0
+        os.kill(workers_of(running.pid, [])[-1], signal.SIGKILL)
+        assert running.wait(240) != 0
     assert sorted(os.listdir(tmp_path)) == ["alone", "kept", "train.csv"]
     run([*mpiexec(3), *command, *more])
     assert (tmp_path / "model").read_bytes() == expected
@@ -237,12 +246,11 @@ def test_a_worker_that_fails_ends_all(tmp_path: Path, launcher: str, tables: int
     own_table = f"import os, sys; sys.argv[2] = os.environ['{rank}'] + '.csv'"
     (tmp_path / "program.py").write_text(f"{own_table}; from bilstm.__main__ import main; main()")
     arguments = ["train", "?", "--sequence=id", "--label=state", *SMALL, "--epochs=1", "--out=model"]
-    began = time.monotonic()
-    ran = subprocess.run([*start, "program.py", *arguments], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    arguments.append("--worker-timeout=3000")  # which no one waits for
+    ran = subprocess.run([*start, "program.py", *arguments], capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert ran.returncode != 0
     assert message in ran.stdout + ran.stderr
     assert not (tmp_path / "model").exists()
-    assert time.monotonic() - began < 60
 
 
 # --- A network that fails ---------------------------------------------------------------------------------------------
@@ -303,21 +311,16 @@ def two_hosts(command: list[str], folder: Path, *more: str) -> Iterator[tuple[Ho
         finally:
             for process in both:
                 process.kill()
-                process.wait()
+                process.communicate()
 
 
 def test_two_hosts(tmp_path: Path, command: list[str]) -> None:
     expected = alone(command, tmp_path, "--epochs=2")
     with two_hosts(command, tmp_path, "--epochs=2") as (_, both):
-        printed = [process.communicate(timeout=120)[0] for process in both]
+        printed = [process.communicate(timeout=600)[0] for process in both]
         assert [process.returncode for process in both] == [0, 0], printed
     assert "2 epochs in" in printed[0]
     assert (tmp_path / "model").read_bytes() == expected
-
-
-def start_training(tmp_path: Path) -> list[str]:
-    words(600, 1).to_csv(tmp_path / "train.csv", index=False)
-    return ["-m", "bilstm", "train", str(tmp_path / "train.csv"), "--sequence=id", "--label=state", *SMALL]
 
 
 def test_a_link_that_drops_and_comes_back(tmp_path: Path) -> None:
@@ -329,12 +332,12 @@ def test_a_link_that_drops_and_comes_back(tmp_path: Path) -> None:
         time.sleep(30)
         assert [process.poll() for process in both] == [None, None]
         hosts.set_link("up")
-        printed = [process.communicate(timeout=240)[0] for process in both]
+        printed = [process.communicate(timeout=600)[0] for process in both]
         assert [process.returncode for process in both] == [0, 0], printed
     assert (tmp_path / "model").read_bytes() == expected
 
 
-@pytest.mark.parametrize("timeout", [6, 12])
+@pytest.mark.parametrize("timeout", [20, 30])
 def test_a_link_that_stays_down(tmp_path: Path, timeout: int) -> None:
     command, more = start_training(tmp_path), ["--epochs=40", "--patience=1000"]
     expected = alone(command, tmp_path, *more)
@@ -342,9 +345,9 @@ def test_a_link_that_stays_down(tmp_path: Path, timeout: int) -> None:
         wait_until(lambda: (tmp_path / "kept").exists())
         hosts.set_link("down")
         began = time.monotonic()
-        printed = [process.communicate(timeout=120)[0] for process in both]
+        printed = [process.communicate(timeout=600)[0] for process in both]
         waited = time.monotonic() - began
-    assert waited < timeout + 10
+    assert waited < timeout + 30
     assert [process.returncode for process in both] == [2, 2], printed
     for rank, text in enumerate(printed):
         who = f"worker {rank} of 2: " * bool(rank)
@@ -361,7 +364,7 @@ def test_a_host_that_is_not_there(tmp_path: Path) -> None:
         arguments = [*command, "--epochs=1", "--out", str(tmp_path / "model"), "--worker-timeout=5"]
         began = time.monotonic()
         for rank in range(2):
-            printed, _ = hosts.start(rank, arguments).communicate(timeout=120)
+            printed, _ = hosts.start(rank, arguments).communicate(timeout=600)
             assert "cannot reach the other workers within 5 seconds" in printed
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 200
     assert os.listdir(tmp_path) == ["train.csv"]

@@ -23,6 +23,7 @@ from bilstm.errors import DivergedError, UserError
 from bilstm.files import discard, reason, temporary
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
+from bilstm.ragged import offsets_of
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.communicator import TIMEOUT, Communicator, Numbers, WorkerLostError
 from bilstm.training.loop import LoopOptions, Progress, train_model
@@ -30,6 +31,7 @@ from bilstm.training.loop import LoopOptions, Progress, train_model
 MOST_WORKERS = 64
 PROGRAM = "from bilstm.training.workers import main; main()"  # of a started process
 _ROOM = 1 << 14  # numbers at least that one exchange may have
+_ALIGNED = 64  # bytes that an array begins at a multiple of
 _READY, _FAILED = b".", b"!"  # what a worker sends where it waits for the others, or when it cannot continue
 
 
@@ -46,7 +48,7 @@ def train_on_workers(
 ) -> dict[str, Any]:
     """What `train_model` does, on this and `count` - 1 further processes, which have a part of the threads each.
 
-    The processes are started for this training, are sent a copy of the data, and end with it.
+    The processes are started for this training, read the encoded data from one file that they share, and end with it.
 
     Args:
         count: from 2.
@@ -82,6 +84,9 @@ class _Memory:
         with open(self.path, "r+b") as file:
             content = mmap.mmap(file.fileno(), 8 * (self.workers + 1) * self.room)
         self.rows = np.frombuffer(content, np.float64).reshape(self.workers + 1, self.room)
+
+    def __reduce__(self) -> tuple[type[_Memory], tuple[Path, int, int]]:
+        return _Memory, (self.path, self.workers, self.room)  # which opens the file
 
 
 class _Local(Communicator):
@@ -133,16 +138,29 @@ class _First(_Local):
             raise UserError(f"cannot start {self.size} workers: {reason(error)}") from error
 
     def send(self, work: tuple[Any, ...]) -> None:
-        """Send each worker what it trains on."""
-        for rank, process in enumerate(self._processes, 1):
-            assert process.stdin is not None
-            try:
-                with open(process.stdin.fileno(), "wb", closefd=False) as pipe:
-                    pickle.dump((rank, self._memory.path, self.size, self._memory.room, *work), pipe, protocol=5)
-            except BrokenPipeError:
-                raise self._lost(rank) from None
-        self._wait()  # until all have opened the memory
-        discard(self._memory.path)  # so that nothing is left of it whatever happens
+        """Send each worker what it trains on. Its arrays are written once, to a file that all of them map."""
+        buffers: list[pickle.PickleBuffer] = []
+        text = pickle.dumps(work, protocol=5, buffer_callback=buffers.append)
+        arrays = [buffer.raw() for buffer in buffers]
+        bounds = offsets_of([-(-array.nbytes // _ALIGNED) * _ALIGNED for array in arrays])
+        path = temporary(_shared_file(max(_ALIGNED, int(bounds[-1]))))
+        try:
+            with open(path, "r+b") as file:
+                for begin, array in zip(bounds[:-1].tolist(), arrays, strict=True):
+                    file.seek(begin)
+                    file.write(array)
+            places = [(begin, array.nbytes) for begin, array in zip(bounds[:-1].tolist(), arrays, strict=True)]
+            for rank, process in enumerate(self._processes, 1):
+                assert process.stdin is not None
+                try:
+                    with open(process.stdin.fileno(), "wb", closefd=False) as pipe:
+                        pickle.dump((rank, self._memory, path, places, text), pipe)
+                except BrokenPipeError:
+                    raise self._lost(rank) from None
+            self._wait()  # until all have opened both files
+        finally:
+            for each in (path, self._memory.path):  # so that nothing is left of them whatever happens
+                discard(each)
 
     def _wait(self) -> None:
         for rank, process in enumerate(self._processes, 1):
@@ -248,9 +266,13 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     try:
-        rank, path, size, room, model, training, validation, options, each = pickle.load(orders)
+        rank, memory, path, places, text = pickle.load(orders)
+        with open(path, "rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        work = pickle.loads(text, buffers=[content[begin : begin + length] for begin, length in places])
+        model, training, validation, options, each = work
         set_threads(each)
-        team = _Further(rank, _Memory(path, size, room), orders, answers)
+        team = _Further(rank, memory, orders, answers)
         team._wait()
         train_model(model, training, validation, options, communicator=team)
     except DivergedError:
