@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bilstm.distributed import launchers
 from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError, UserError
 from bilstm.layers import LSTM, BatchNormalization, Dense
+from bilstm.model import training as model_training
 from bilstm.model.training import column_options, prepare_data, train_prepared
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
@@ -37,6 +39,7 @@ from bilstm.training.options import TrainingOptions
 from bilstm.training.shares import divide_validation, idle_workers, slow_exchanges
 from oracles.models import weight_bits
 from test_fronts import run
+from test_interrupts import HEEDING, TELLING, process, third_epoch_ended, wait_for
 
 SMALL: dict[str, Any] = {"units": 4, "layers": 1, "epochs": 2, "batch_size": 48, "seed": 3, "dropout": 0.2}
 WORKERS = (2, 3)
@@ -450,6 +453,64 @@ def test_workers_are_not_started_twice() -> None:
     worker = Thread(0, Meeting(3))
     with pytest.raises(UserError, match="3 workers have been started already: leave out workers"):
         bilstm.train(words(30, 0), sequence="id", label="state", workers=2, communicator=worker)
+
+
+@pytest.mark.parametrize("seconds", ["7", "0.5"])
+def test_the_time_to_wait_for_a_worker(seconds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts = []
+
+    def train_on_workers(*_: Any, timeout: float, **__: Any) -> None:
+        timeouts.append(timeout)
+        raise WorkerLostError("worker 1 of 2 was lost")
+
+    monkeypatch.setattr(model_training, "train_on_workers", train_on_workers)
+    command = [*table(tmp_path), "--workers", 2, "--worker-timeout", seconds, "--out", tmp_path / "model"]
+    assert run(*command, status=2).output.endswith("bilstm: worker 1 of 2 was lost\n")
+    assert timeouts == [float(seconds)]
+    assert os.listdir(tmp_path) == ["train.csv"]
+
+
+# --- Signals ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def endless(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A training by two workers, of which some epochs have ended; and the processes that it has started."""
+    options = ["--units=4", "--layers=1", "--epochs=1000000", "--patience=1000000", "--workers=2", "--out=model"]
+    words(60, 1).to_csv(folder / "train.csv", index=False)
+    script = f"import os; os.chdir({str(folder)!r})\n{HEEDING}{TELLING.format(stay='')}"
+    with process(script, "train", "train.csv", "--sequence=id", "--label=state", *options) as running:
+        wait_for(running, third_epoch_ended)
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        assert len(children) == 1
+        yield running, list(map(int, children))
+
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which processes there are")
+
+
+@LINUX
+def test_ctrl_c_keeps_the_best_model(tmp_path: Path) -> None:
+    with endless(tmp_path) as (running, children):
+        os.kill(children[0], signal.SIGINT)  # as a terminal does to all
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors.startswith("bilstm: stopped by the user after epoch ")
+    assert sorted(os.listdir(tmp_path)) == ["model", "train.csv"]
+    assert bilstm.load(tmp_path / "model").training["epochs"] >= 3
+
+
+@LINUX
+def test_no_worker_outlives_the_first(tmp_path: Path) -> None:
+    with endless(tmp_path) as (running, children):
+        running.kill()
+        running.wait()
+        end = time.monotonic() + 60
+        while Path(f"/proc/{children[0]}/cmdline").exists() and Path(f"/proc/{children[0]}/cmdline").read_bytes():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    assert not [name for name in os.listdir("/dev/shm") if name.startswith("bilstm-")]
 
 
 # --- Notes ------------------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def train(
             each epoch on standard output; False: nothing.
         progress: called with what training reports, see `bilstm.training.loop.train_model`.
         workers: processes on this machine that train together, this one included. The model is the same for any number.
-            They pay where a training step takes long, and have copies of the data.
+            They divide its threads.
         communicator: what connects this process to others that a launcher started, see `bilstm.distributed.join`: each
             trains with the same arguments, and returns the same model, but that only worker 0 trains the baseline.
         options: of `bilstm.TrainingOptions`: units, layers, epochs, learning_rate, seed …
