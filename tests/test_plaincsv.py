@@ -15,6 +15,12 @@ from bilstm.data.reading import read_table
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.errors import UserError
 
+
+@pytest.fixture(autouse=True)
+def _small_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plaincsv, "LEAST", 0)
+
+
 CELLS = st.text(alphabet="ab1.- _'#%\\*äß€\u2028\x0b\x1c\x85N", max_size=4)
 
 

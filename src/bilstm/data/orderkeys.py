@@ -59,7 +59,8 @@ def _key(table: FileTable, name: str, keys: str) -> tuple[OrderKey, bool]:
         text = f"trim({table.text(name)}, {_BLANKS})"
         whole = f"CASE WHEN regexp_full_match({text}, '[+-]?[0-9]+') THEN TRY_CAST({text} AS HUGEINT) END"
         readings, texts = ([] if table.reading.time_format else [whole, table.number(name)]), True
-    missing = table.missing(name) if table.kinds[name] != "time" else "false"
+    # What can be read in a text is not missing. A number of Parquet's may be NaN.
+    missing = "false" if texts or table.kinds[name] == "time" else table.missing(name)
     misfit = -1
     for reading in readings:
         row = table.query(f"SELECT min(rowid) FROM cells WHERE {reading} IS NULL OR {missing}")[0][0]

@@ -300,6 +300,8 @@ def number_signs(cell: str) -> tuple[str, str] | None:
 
 def _check_numbers(table: Table, name: str, role: str = "") -> None:
     """Refuse cells that are not finite numbers, other than missing ones."""
+    if table.only_numbers(name):
+        return
     profile = table.profile(name)
     if profile.other is not None:
         raise not_a_number(table.place(profile.other), name, table.cell(name, profile.other), role)
@@ -370,8 +372,8 @@ def _encode_texts(
     name = parts[0].name
     telling = [place for place, column in enumerate(parts) if column.part in (WHOLE, VECTOR)]
     indices = scratch.empty((table.rows, len(parts)), np.int32)
-    for start, stop in table.blocks():
-        indices[start:stop] = encode_texts(parts, table.texts(name, start, stop).tolist())
+    for block, codes, texts in table.text_codes(name):
+        indices[block] = encode_texts(parts, texts)[codes]
     unknown = 0
     for block in _blocks(len(rows)):
         out[block] = indices[rows[block]]

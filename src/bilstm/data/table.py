@@ -252,6 +252,24 @@ class Table(ABC):
     def texts(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.object_]:
         """The cells of a column in the rows from `start` up to `stop` as text, None where one is missing."""
 
+    def text_codes(self, name: str) -> Iterator[tuple[slice, npt.NDArray[np.integer[Any]], list[str | None]]]:
+        """A column as text, in blocks of rows.
+
+        Yields:
+            The rows; for each of them the position of its text among the different ones; and these, None for a missing
+            cell.
+        """
+        for start, stop in self.blocks():
+            positions: dict[str | None, int] = {}
+            texts = self.texts(name, start, stop).tolist()
+            codes = [positions.setdefault(text, len(positions)) for text in texts]
+            yield slice(start, stop), np.array(codes, np.int64), list(positions)
+
+    def only_numbers(self, name: str) -> bool:
+        """Whether all cells of a column that are not missing are finite numbers."""
+        profile = self.profile(name)
+        return profile.other is None and profile.infinite is None
+
     @abstractmethod
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
         """A column as (rows,) float64, NaN where a cell is missing or not a number."""
