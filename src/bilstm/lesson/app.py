@@ -78,7 +78,7 @@ def create_app(steps: int, units: int, sequences: int, merge_mode: str, seed: in
 class Pupil:
     """An open page: what it says is to happen, and how far its networks have come.
 
-    It says {"problem": …, "seed": …} to begin, {"pace": sequences per second, 0 to pause} and {"sequence": numbers}; any
+    It says {"problem": …, "seed": …} to begin, {"pace": sequences per second, or 0} and {"sequence": numbers}; any
     of these may be in one message. It is told {"lesson": …} at the beginning, {"scores": …} while networks learn, and
     {"answers": …} with both and for each sequence.
     """
