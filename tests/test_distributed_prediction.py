@@ -6,8 +6,10 @@ import inspect
 import json
 import os
 import pickle
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import bilstm
 from bilstm.distributed import Predictor
 from bilstm.errors import UserError
 from bilstm.files import digest
+from bilstm.model.manifest import FINISHED
 from test_fronts import CASES, LAYOUTS, arrow, long_table, run, trained_bytes, write
 
 SMALL = ["--units", "2", "--layers", "1", "--epochs", "1", "--no-baseline", "--quiet"]
@@ -436,3 +439,130 @@ def test_what_shards_must_not_do(lake: list[Any], tmp_path: Path) -> None:
     said = run(*lake, "--out", tmp_path / "out", "--shard", "1/1", status=2).stderr
     assert "a/part-0.parquet is not a Parquet file" in said
     assert said.endswith("holds 3 finished files, and the same command continues\n")
+
+
+# --- Slow: what is killed, and other programs' workers ----------------------------------------------------------------
+
+
+def in_a_process(program: str, *arguments: Any, timeout: int = 900) -> str:
+    """What a program prints. Spark and others leave threads, settings and warnings in their process."""
+    words = [sys.executable, "-c", program, *map(str, arguments)]
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=timeout, env=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_shards_that_are_killed_at_random_moments(lake: list[Any], tmp_path: Path) -> None:
+    """Two processes, killed twenty times in all, and started again."""
+    rows = new_table("step-label", "lists")
+    for path in (tmp_path / "lake").rglob("*.parquet"):
+        pq.write_table(pa.concat_tables([rows] * 2000), path)
+    run(*lake, "--out", tmp_path / "whole")
+    whole, killed, out = contents(tmp_path / "whole"), 0, tmp_path / "out"
+    while killed < 20:
+        if len(contents(out)) == len(whole):  # all is done: again, from the beginning
+            assert contents(out) == whole
+            for path in out.rglob("*.parquet"):
+                path.unlink()
+        command = [sys.executable, "-m", "bilstm", *map(str, lake), "--out", str(out), "--quiet"]
+        running = [subprocess.Popen([*command, "--shard", f"{each}/2"]) for each in (1, 2)]
+        time.sleep(random.uniform(0.3, 3))
+        for each in running:
+            killed += each.poll() is None
+            each.kill()
+            each.wait()
+        partial = [path for path in out.rglob("*.parquet") if path.read_bytes() != whole[_below(path, out)]]
+        assert partial == []  # each is whole, or not there
+    for each in ("1/2", "2/2"):
+        run(*lake, "--out", out, "--shard", each)
+    assert contents(out) == whole
+    left = [path.name for path in out.rglob(".*") if not path.name.startswith(FINISHED)]
+    assert left == []
+    assert "7 files of 7 predicted again" in run(*lake, "--out", out, "--verify").stdout
+
+
+def _below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+@pytest.mark.slow
+def test_a_lake_by_ray_and_by_shards_that_are_killed(tmp_path: Path) -> None:
+    """The benchmark of fifty million rows, with fewer; it checks that all answers are the same."""
+    pytest.importorskip("ray")
+    program = "from benchmarks.distributed.lake import measure; from pathlib import Path; import sys\n"
+    program += "print(measure(Path(sys.argv[1]), 120_000, 24))"
+    said = in_a_process(program, tmp_path)
+    assert "killed 1\n" in said
+    assert "120,000 rows of list-Parquet in 24 files" in said
+
+
+SPARK = """
+import sys
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+from bilstm.distributed import Predictor
+
+model, table, out = sys.argv[1:]
+spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+spark.conf.set("spark.sql.shuffle.partitions", "3")
+spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "7")
+rows = spark.read.parquet(table)
+predictor = Predictor(model, threads=1)
+schema = from_arrow_schema(predictor.schema(to_arrow_schema(rows.schema)))
+rows.groupBy("id").applyInArrow(predictor, schema).write.parquet(f"{out}/groups")
+rows.repartition("id").sortWithinPartitions("id").mapInArrow(predictor, schema).write.parquet(f"{out}/partitions")
+spark.stop()
+"""
+DASK = """
+import sys
+import dask.dataframe
+import pyarrow.parquet
+from bilstm.distributed import Predictor
+
+if __name__ == "__main__":
+    model, table, out = sys.argv[1:]
+    predictor = Predictor(model, threads=1)
+    frames = dask.dataframe.read_parquet(table).set_index("id", npartitions=3)
+    frames = frames.map_partitions(predictor, meta=predictor(frames.head(1)))
+    for scheduler in ("threads", "processes"):
+        frames.compute(scheduler=scheduler).reset_index().to_parquet(f"{out}/{scheduler}", index=False)
+"""
+RAY = """
+import sys
+import ray
+from bilstm.distributed import Predictor
+
+model, table, out = sys.argv[1:]
+ray.init(num_cpus=2, include_dashboard=False)
+groups = ray.data.read_parquet(table).groupby("id")
+groups.map_groups(Predictor(model, threads=1), batch_format="pyarrow").write_parquet(f"{out}/groups")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("package", "program"), [("pyspark", SPARK), ("dask", DASK), ("ray", RAY)])
+def test_long_tables_elsewhere(package: str, program: str, folder: Path, tmp_path: Path) -> None:
+    """Their sequences are brought together by the system's own means."""
+    pytest.importorskip(package)
+    model = model_of("step-label", "long", folder)
+    table = arrow(long_table("step-label", 40, seed=1))
+    expected = written(model, table, tmp_path).to_pylist()
+    (tmp_path / "found").mkdir()
+    in_a_process(program, model, tmp_path / "new.parquet", tmp_path / "found")
+    found = sorted((tmp_path / "found").iterdir())
+    assert found
+    for each in found:
+        rows = pq.read_table(each).select([*table.column_names, "predicted", "probability"]).to_pylist()
+        assert sorted(map(repr, rows)) == sorted(map(repr, expected)), each.name
+
+
+@pytest.mark.slow
+def test_ray_is_refused_all_cpus(names: Path) -> None:
+    pytest.importorskip("ray")
+    program = "import sys, ray; ray.init(num_cpus=2, include_dashboard=False)\n"
+    program += "from bilstm.distributed.ray import predict\n"
+    program += "try: predict(sys.argv[1], 'lake', workers=2)\nexcept ValueError as error: print(error)"
+    assert "2 workers with 1 CPUs each leave none of the cluster's 2 to read data with" in in_a_process(program, names)

@@ -33,7 +33,6 @@ from bilstm.files import digest
 
 BILSTM = [sys.executable, "-m", "bilstm"]
 KILLS = 20
-LEAST = 0.5  # seconds between kills: to start takes about as long
 WORKERS = 2
 OURS = "ray::MapWorker(MapBatches(Predictor))"  # how Ray names a worker's process
 
@@ -122,25 +121,25 @@ def _kill_one(out: Path, rows: int, ended: threading.Event, killed: list[int]) -
 # --- Shards -----------------------------------------------------------------------------------------------------------
 
 
-def predict_by_shards(model: Path, lake: Path, out: Path, seconds: float) -> int:
-    """Two processes, one of which is killed and started again at each of 20 random moments within some seconds."""
+def predict_by_shards(model: Path, lake: Path, out: Path, files: int) -> None:
+    """Two processes, one of which is killed and started again at each of 20 random moments.
+
+    A moment is when so many files are finished, and up to a second later: on any machine all come before the end.
+    """
     commands = [command(model, lake, out, "--shard", f"{each + 1}/{WORKERS}") for each in range(WORKERS)]
     running = [subprocess.Popen(each) for each in commands]
-    killed = 0
-    for _ in range(KILLS):
-        time.sleep(max(LEAST, random.uniform(0, 2 * 0.8 * seconds / KILLS)))
+    for finished in sorted(random.choices(range(files * 3 // 4), k=KILLS)):
+        while sum(1 for _ in out.rglob("*.parquet")) < finished and any(each.poll() is None for each in running):
+            time.sleep(0.05)
+        time.sleep(random.random())
         alive = [index for index, each in enumerate(running) if each.poll() is None]
-        if not alive:
-            break
-        index = random.choice(alive)
+        index = random.choice(alive or range(WORKERS))
         running[index].kill()
         running[index].wait()
         running[index] = subprocess.Popen(commands[index])
-        killed += 1
     for each in running:
         if each.wait():
             sys.exit(f"a shard ended with {each.returncode}")
-    return killed
 
 
 # --- All --------------------------------------------------------------------------------------------------------------
@@ -166,9 +165,9 @@ def measure(folder: Path, rows: int, files: int) -> str:
         arguments = ", ".join(repr(str(path)) for path in (model, lake, folder / "ray"))
         program = f"from benchmarks.distributed.lake import predict_by_ray; predict_by_ray({arguments})"
         subprocess.run([sys.executable, "-c", program], check=True)
-    shards = "two shards of one thread"
+    shards = f"two shards, killed and started again {KILLS} times"
     with timed(seconds, shards):
-        killed = predict_by_shards(model, lake, folder / "shards", seconds["one process"])
+        predict_by_shards(model, lake, folder / "shards", files)
     with timed(seconds, "compare"):
         expected, by_ray = digest_of_rows(folder / "one"), digest_of_rows(folder / "ray")
         if by_ray != expected:
@@ -187,12 +186,8 @@ def measure(folder: Path, rows: int, files: int) -> str:
         "| | seconds | rows a second |",
         "| --- | ---: | ---: |",
     ]
-    for name, what in (
-        ("one process", "one process"),
-        ("Ray Data, two workers, one killed half-way", "Ray Data, two workers, one killed half-way"),
-        (shards, f"two shards, killed and started again {killed} times"),
-    ):
-        lines.append(f"| {what} | {seconds[name]:.0f} | {rows / seconds[name]:,.0f} |")
+    for name in list(seconds)[1:4]:
+        lines.append(f"| {name} | {seconds[name]:.0f} | {rows / seconds[name]:,.0f} |")
     return "\n".join(lines) + "\n"
 
 

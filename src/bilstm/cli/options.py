@@ -532,9 +532,11 @@ def check_apart(named: Iterable[tuple[str, str]]) -> None:
 
 def use_threads(threads: int | None) -> None:
     if threads is not None:
+        from bilstm.data import database
         from bilstm.utils import set_threads
 
         set_threads(threads)
+        database.use_threads(threads)
 
 
 def split_names(texts: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -50,7 +50,6 @@ def read_arrow(
     text: TextColumn | None = None,
     long: bool = True,
     reading: ReadingOptions = PLAIN,
-    threads: int | None = None,
 ) -> ArrowTable:
     """Read an Arrow table as a Parquet file that holds it would be.
 
@@ -58,7 +57,6 @@ def read_arrow(
         data: the table.
         label: what messages call it.
         steps, text, long, reading: see `bilstm.data.reading.read_table`.
-        threads: for the database; None: as many as it chooses.
 
     Raises:
         UserError: it has no row, two columns of one name, or a type that the database cannot read.
@@ -66,8 +64,6 @@ def read_arrow(
     import duckdb
 
     connection = connect()
-    if threads is not None:
-        connection.execute(f"SET threads = {threads}").fetchall()
     check_distinct(Path(label), data.column_names)
     problem = "has a column of a type that cannot be read: cast it before"
     try:

@@ -19,13 +19,28 @@ if TYPE_CHECKING:
     import duckdb
 
 MEMORY = "600MB"  # for the database of a table that may need more memory than there is; it keeps the rest on the disk
+_threads: int | None = None
 _spare: list[duckdb.DuckDBPyConnection] = []  # empty databases: to make one takes longer than to read a small table
+
+
+def use_threads(threads: int) -> None:
+    """Let databases use at most this many threads, as the engine does; otherwise they have one for each CPU."""
+    global _threads
+    _threads = threads
 
 
 def connect() -> duckdb.DuckDBPyConnection:
     """A database in memory that fetches nothing from a network."""
-    with contextlib.suppress(IndexError):
-        return _spare.pop()
+    try:
+        connection = _spare.pop()
+    except IndexError:
+        connection = _new()
+    if _threads is not None:
+        connection.execute(f"SET threads = {_threads}").fetchall()
+    return connection
+
+
+def _new() -> duckdb.DuckDBPyConnection:
     try:
         import duckdb
     except ModuleNotFoundError:
@@ -58,7 +73,7 @@ def limit_memory(connection: duckdb.DuckDBPyConnection) -> None:
     for setting in (
         f"memory_limit = '{MEMORY}'",
         f"temp_directory = {literal(str(scratch.folder(connection)))}",
-        f"threads = {min(4, os.cpu_count() or 1)}",  # each needs some of it
+        f"threads = {min(4, _threads or os.cpu_count() or 1)}",  # each needs some of it
     ):
         connection.execute(f"SET {setting}").fetchall()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bilstm.data.arrow import ArrowTarget, read_arrow
-from bilstm.data.database import recycle
+from bilstm.data.database import recycle, use_threads
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, digest
@@ -108,6 +108,7 @@ class Predictor:
         self._options.check(model.task)
         if self._threads is not None:
             set_threads(self._threads)
+        use_threads(threads())
         return model
 
     def __call__(self, data: Any) -> Any:
@@ -153,7 +154,6 @@ class Predictor:
             text=model.schema.text,
             long=model.schema.sequence is not None,
             reading=model.schema.reading,
-            threads=threads(),
         )
         write_predictions(model, read, model.read(read), self._options, target)
         recycle(read.connection)
