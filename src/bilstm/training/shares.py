@@ -90,8 +90,8 @@ def divide_validation(lengths: IndexArray) -> list[slice]:
 
 def idle_workers(network: Network, batch_size: int, communicator: Communicator) -> str | None:
     """A note if some workers have no share of a batch of this number of sequences."""
-    workers, busy = communicator.size, len(network.divide(np.ones(batch_size, np.int64)))
-    if busy >= workers:
+    workers = communicator.size
+    if workers == 1 or (busy := len(network.divide(np.ones(batch_size, np.int64)))) >= workers:
         return None
     return (
         f"a batch of {batch_size:,} sequences has work for {busy} of the {workers} workers, one for every 16 sequences "
