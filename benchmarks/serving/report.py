@@ -76,13 +76,21 @@ def plot(results: Results, servers: Mapping[str, str], path: Path) -> None:
         for server, title in servers.items():
             points = [best(results, name, server, each) for each in connections]
             for row, key in enumerate(("rate", "p99")):
-                axes[row, column].loglog(
+                axes[row, column].plot(
                     connections, [each[key] if each else None for each in points], "o-", label=title
                 )
+        for axis in axes[:, column]:
+            axis.set_xscale("log")
+            axis.set_xticks(connections, map(str, connections))
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+        axes[0, column].set_ylim(bottom=0)
+        axes[1, column].set_yscale("log")
+        axes[1, column].yaxis.set_major_formatter("{x:,g}")
         axes[0, column].set_title(name)
         axes[1, column].set_xlabel("connections")
     axes[0, 0].set_ylabel("requests per second")
     axes[1, 0].set_ylabel("99 % answered within, ms")
-    axes[0, 0].legend()
+    axes[0, 0].legend(loc="lower right")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
