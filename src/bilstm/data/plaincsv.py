@@ -7,6 +7,7 @@ also says what is wrong in a file, and where.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from bilstm.data.textfiles import CsvRows
 if TYPE_CHECKING:
     import duckdb
 
+LEAST = 1 << 18  # bytes: row by row, less is read before the database is ready
 _BLOCK = 1 << 24  # bytes that are looked at a time
 _MARK = b"\xef\xbb\xbf"
 
@@ -31,10 +33,13 @@ def load_plain(connection: duckdb.DuckDBPyConnection, files: Sequence[CsvRows]) 
         files: with the same columns, in any order; the first one's is that of `cells`.
 
     Returns:
-        The number of rows of each file; None if a file is not plain, or has no row, and there are no `cells`.
+        The number of rows of each file; None if all together are small, or one is not plain or has no row: then
+            there are no `cells`.
     """
     import duckdb
 
+    if sum(os.path.getsize(file.path) for file in files) < LEAST:
+        return None
     counts = list[int]()
     for file in files:
         rows = _plain_rows(file)
