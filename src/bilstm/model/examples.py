@@ -75,10 +75,10 @@ def find_examples(prepared: Prepared) -> list[dict[str, Any]]:
     if data is None:
         return []
     lengths, offsets = data.values.lengths, data.row_offsets
-    short = lengths <= np.median(lengths)  # of longer ones, each would have most of the labels
+    short = lengths <= np.sort(lengths)[(len(data) - 1) // 2]  # of longer ones, each would have most of the labels
     candidates = np.arange(len(data)) if data.per_sequence else np.flatnonzero(short)
     left = candidates[:: -(-len(candidates) // _LOOKED_AT)].tolist()
-    answers = {i: frozenset(_answers(data.known[offsets[i] : offsets[i + 1]])) for i in left}
+    answers = {i: _answers(data.known[offsets[i] : offsets[i + 1]]) for i in left}
     seen, found = set[Any](), list[dict[str, Any]]()
     while left and len(found) < MOST:
         best = max(left, key=lambda i: (len(answers[i] - seen), short[i], -i))
@@ -90,11 +90,12 @@ def find_examples(prepared: Prepared) -> list[dict[str, Any]]:
     return found
 
 
-def _answers(truth: Any) -> list[Any]:
+def _answers(truth: Any) -> set[Any]:
     """Those of a sequence: of quantities, which are all different, none."""
-    if truth.dtype.kind == "f" and not np.isin(truth[~np.isnan(truth)], (0, 1)).all():
-        return []
-    return np.unique(truth, axis=0).tolist() if truth.ndim == 1 else list(map(tuple, np.unique(truth, axis=0).tolist()))
+    if truth.ndim == 1:
+        return {*truth.tolist()} - {-1}
+    known = truth[~np.isnan(truth).any(axis=1)]
+    return {*map(tuple, known.tolist())} if ((known == 0) | (known == 1)).all() else set()
 
 
 def _described(prepared: Prepared, index: int) -> dict[str, Any] | None:
