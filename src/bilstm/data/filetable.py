@@ -170,7 +170,10 @@ class FileTable(Table):
     def _at(self, rows: IndexArray, expression: str) -> list[Any]:
         """What an SQL expression is in some rows."""
         self.connection.register("chosen", {"row": rows, "place": np.arange(len(rows))})
-        found = self.query(f"SELECT {expression} FROM chosen JOIN cells ON cells.rowid = chosen.row ORDER BY place")
+        near = f"cells.rowid BETWEEN {rows.min()} AND {rows.max()}" if len(rows) else "false"
+        found = self.query(
+            f"SELECT {expression} FROM chosen JOIN cells ON cells.rowid = chosen.row WHERE {near} ORDER BY place"
+        )
         self.connection.unregister("chosen")
         return [value for (value,) in found]
 
