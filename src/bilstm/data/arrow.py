@@ -26,6 +26,8 @@ _VIEW = "passed"  # what the Arrow table is called in the database while it is r
 class ArrowTable(FileTable):
     """A table that was passed as Arrow data; made by `read_arrow`."""
 
+    passed = True
+
 
 class ArrowTarget(os.PathLike[str]):
     """Takes what would be written to a Parquet file, as an Arrow table in memory.

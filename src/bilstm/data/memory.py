@@ -144,6 +144,7 @@ class MemoryTable(Table):
     """
 
     format = "memory"
+    passed = True
 
     def __init__(
         self,

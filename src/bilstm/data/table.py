@@ -116,6 +116,7 @@ class Table(ABC):
         notes: what a person should know of how it was read, one sentence each.
         problem: why its labels cannot be used, or "".
         reading: how it was read: what a person said.
+        passed: whether a program passed it; then data unlike those of training are warned of.
     """
 
     label: str
@@ -132,6 +133,7 @@ class Table(ABC):
     notes: Sequence[str] = ()
     problem: str = ""
     reading: ReadingOptions = PLAIN
+    passed: bool = False
 
     @property
     def divided(self) -> bool:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from bilstm.arguments import check_count
 from bilstm.data import scratch
-from bilstm.data.arrow import ArrowTable
 from bilstm.data.dataset import Dataset
 from bilstm.data.memory import MemoryTable
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
@@ -296,7 +295,7 @@ class TrainedModel:
         if labels is not None:
             labels = open_labels(labels, "labels", self.schema.sequence, self.schema.reading)
         dataset = read_dataset(self.schema, self.task, table, labels=labels, group=group, with_truth=with_truth)
-        if self.warn and isinstance(table, (MemoryTable, ArrowTable)):
+        if self.warn and table.passed:
             for kind, note in dataset.observations.surprises.items():
                 if kind not in self._warned:
                     self._warned.add(kind)
