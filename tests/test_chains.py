@@ -186,3 +186,26 @@ def test_long_sequences_and_many_labels(steps: int, labels: int) -> None:
     found = probabilities(oracle, random.normal(size=(steps, labels)), spans, classes)
     assert 0 < found[0] < 1
     assert found[1] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("change", ["set_weights", "fit", "train_on_batch", "predictor"])
+def test_probabilities_are_those_of_the_weights_of_now(change: str, sequences: Ragged) -> None:
+    """What is kept of a network between calls is forgotten whenever its weights change."""
+    model, spans = tagger(CLASSES, crf=True), every_span(sequences)
+    model.compile("adam", "crf_likelihood")
+    before = span_probabilities(model, sequences, spans, CLASSES)
+    labels = [np.zeros(len(each), np.int64) for each in sequences]
+    match change:
+        case "set_weights":
+            model.set_weights([each * 0.5 for each in model.get_weights()])
+        case "fit":
+            model.fit(list(sequences), labels, epochs=1, verbose=0)
+        case "train_on_batch":
+            model.train_on_batch(list(sequences), labels)
+        case "predictor":  # changes nothing
+            model.predict(list(sequences))
+    other = tagger(CLASSES, crf=True)
+    other.set_weights(model.get_weights())
+    now = span_probabilities(model, sequences, spans, CLASSES)
+    assert bits(now) == bits(span_probabilities(other, sequences, spans, CLASSES))
+    assert (bits(now) == bits(before)) == (change == "predictor")

@@ -133,6 +133,7 @@ class Network:
         handle = c_void_p()
         check(library().bilstm_create(structs, len(layers), features, byref(handle)))
         self._handle = handle
+        self.changes = 0  # how many calls have changed weights, counted when they end
         self._finalizer = weakref.finalize(self, library().bilstm_destroy, handle)
         parameters, outputs, one_row_each, state_width = c_int64(), c_int64(), c_int32(), c_int64()
         check(
@@ -165,7 +166,10 @@ class Network:
 
     def write(self, values: FloatArray, which: str = "weights") -> None:
         values = as_array(values, np.float32)
-        check(library().bilstm_write(self._handle, ARRAYS.index(which), _address(values), len(values)))
+        try:
+            check(library().bilstm_write(self._handle, ARRAYS.index(which), _address(values), len(values)))
+        finally:
+            self.changes += 1
 
     @property
     def iteration(self) -> int:
@@ -214,20 +218,23 @@ class Network:
             )
         scores = np.zeros((len(starts) - 1, 5))
         struct = self._data_struct(data, targets)
-        check(
-            library().bilstm_train(
-                self._handle,
-                byref(struct),
-                _contents(chosen),
-                len(chosen),
-                _contents(starts),
-                len(starts) - 1,
-                LOSSES[loss].number,
-                byref(optimizer_struct(optimizer)),
-                seed,
-                _address(scores),
+        try:
+            check(
+                library().bilstm_train(
+                    self._handle,
+                    byref(struct),
+                    _contents(chosen),
+                    len(chosen),
+                    _contents(starts),
+                    len(starts) - 1,
+                    LOSSES[loss].number,
+                    byref(optimizer_struct(optimizer)),
+                    seed,
+                    _address(scores),
+                )
             )
-        )
+        finally:
+            self.changes += 1
         return scores
 
     def train_equal(
@@ -256,6 +263,7 @@ class Network:
             seed,
             _address(score),
         )
+        self.changes += 1
         if code == INVALID:
             return None
         check(code)
@@ -431,7 +439,10 @@ class Network:
 
     def update(self, optimizer: OptimizerPlan) -> None:
         """Take a step along the gradients last computed or written."""
-        check(library().bilstm_update(self._handle, byref(optimizer_struct(optimizer))))
+        try:
+            check(library().bilstm_update(self._handle, byref(optimizer_struct(optimizer))))
+        finally:
+            self.changes += 1
 
     def average(self, fraction: float) -> None:
         """Move the "averages", at first the weights themselves, this fraction (0 to 1) of the way to the weights."""

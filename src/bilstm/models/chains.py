@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
+from bilstm.engine.network import Network
 from bilstm.layers import CRF
 from bilstm.metrics.events import Events
 from bilstm.metrics.spans import meaning_of, span_breaks
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from bilstm.models import Sequential
 
 Numbers = npt.NDArray[np.float64]
+
+# Of networks that end with a CRF: what they are without it, and their count of changes at that time.
+_cut: WeakKeyDictionary[Network, tuple[int, Sequential]] = WeakKeyDictionary()
 
 
 def span_probabilities(
@@ -58,9 +63,13 @@ def span_probabilities(
 
 def _without_crf(model: Sequential) -> Sequential:
     """The network whose outputs a model's CRF reads."""
-    config = {name: value for name, value in model.get_config().items() if name != "compile"}
-    cut = type(model).from_config(config | {"layers": config["layers"][:-1]}, draw=False)
-    cut.set_weights(model.get_weights()[:-3])
+    assert model.network is not None
+    changes, (made_at, cut) = model.network.changes, _cut.get(model.network, (-1, model))
+    if made_at != changes:
+        config = {name: value for name, value in model.get_config().items() if name != "compile"}
+        cut = type(model).from_config(config | {"layers": config["layers"][:-1]}, draw=False)
+        cut.set_weights(model.get_weights()[:-3])
+        _cut[model.network] = changes, cut
     return cut
 
 
