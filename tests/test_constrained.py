@@ -89,7 +89,7 @@ def test_every_front(folder: Path) -> None:
     assert [answer["predicted"] for answer in streamed(folder / "constrained", lines)] == expected
     own = {name: value for name, value in OPTIONS.items() if name != "seed"}
     frame = pd.read_csv(folder / "train.csv")
-    tagger = SequenceTagger(sequence="id", random_state=3, calibrate=True, baseline=True, **own)
+    tagger = SequenceTagger(sequence="id", random_state=3, calibrate=True, baseline=True, examples=True, **own)
     tagger.fit(frame[["id", "x"]], frame["y"]).save(folder / "other", force=True)
     assert (folder / "other").read_bytes() == (folder / "constrained").read_bytes()
     assert SequenceTagger.load(folder / "constrained").output == "constrained"

@@ -100,7 +100,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def poison(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {name: poison(inner, name) for name, inner in value.items()}
+            columns = HOSTILE if key in ("cells", "truth") else ""
+            return {name + columns: poison(inner, name) for name, inner in value.items()}
         if isinstance(value, list):
             return [poison(inner, key) for inner in value]
         kept = ("class_name", "kind", "activation", "loss", "metrics", "merge_mode", "part", "type")
@@ -246,9 +247,7 @@ def test_how_an_order_column_is_read_without_one(
     )
 
 
-@pytest.mark.parametrize(
-    "typed", ["--gpu", "--workers", "--steps", "--verbose", "--optimizer", "--l2", "--x", "--cuda"]
-)
+@pytest.mark.parametrize("typed", ["--gpu", "--nodes", "--steps", "--verbose", "--optimizer", "--l2", "--x", "--cuda"])
 def test_no_suggestion_rather_than_nonsense(typed: str) -> None:
     result = CliRunner().invoke(commands, ["train", "table.csv", typed])
     assert result.stderr == f"bilstm: no such option '{typed}'.\n"

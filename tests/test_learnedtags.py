@@ -146,7 +146,9 @@ def test_every_front(scheme: str, other: str, output: str, tmp_path: Path) -> No
     model.save(tmp_path / "other")
     assert (tmp_path / "other").read_bytes() == (tmp_path / "model").read_bytes()
     own = {name: value for name, value in options.items() if name != "seed"}
-    tagger = SequenceTagger(sequence="id", random_state=3, baseline=True, **own).fit(frame[["id", "x"]], frame["y"])
+    tagger = SequenceTagger(sequence="id", random_state=3, baseline=True, examples=True, **own).fit(
+        frame[["id", "x"]], frame["y"]
+    )
     tagger.save(tmp_path / "other", force=True)
     assert (tmp_path / "other").read_bytes() == (tmp_path / "model").read_bytes()
     loaded = bilstm.load(tmp_path / "model")

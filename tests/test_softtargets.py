@@ -195,7 +195,7 @@ def test_every_front(folder: Path, tmp_path: Path) -> None:
     run("train", path, *typed, "--config", tmp_path / "o.toml")
     assert (tmp_path / "typed").read_bytes() == expected
     tagger = bilstm.SequenceTagger(
-        units=4, layers=1, epochs=3, random_state=5, soft_targets=LABELS, sequence="id", baseline=True
+        units=4, layers=1, epochs=3, random_state=5, soft_targets=LABELS, sequence="id", baseline=True, examples=True
     )
     tagger.fit(path, SOFT).save(tmp_path / "estimator")
     assert (tmp_path / "estimator").read_bytes() == expected

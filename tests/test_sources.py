@@ -121,7 +121,7 @@ def test_every_source_gives_the_same_model(kind: str, tmp_path: Path) -> None:
         model = bilstm.train(data, **given, **options, **QUICK)
         assert (model.task.kind, model.schema.features) == (kind, ["x", "n", "flag", "word"])
         found[form] = saved(model, tmp_path)
-        fitted = type(estimator)(sequence="id", order="t", random_state=1, baseline=True, **QUICK)
+        fitted = type(estimator)(sequence="id", order="t", random_state=1, baseline=True, examples=True, **QUICK)
         found[f"{form}, estimator"] = saved(fitted.fit(data, label, groups="who"), tmp_path)
     assert [form for form, file in found.items() if file != found["CSV"]] == []
 
@@ -155,7 +155,9 @@ def test_rows_that_are_sequences_give_the_same_model(per_sequence: bool, tmp_pat
         model = bilstm.train(data, label=label, seed=1, **QUICK)
         assert model.task.per_sequence == per_sequence
         file = saved(model, tmp_path)
-        fitted = (SequenceClassifier if per_sequence else SequenceTagger)(random_state=1, baseline=True, **QUICK)
+        fitted = (SequenceClassifier if per_sequence else SequenceTagger)(
+            random_state=1, baseline=True, examples=True, **QUICK
+        )
         assert saved(fitted.fit(data, label), tmp_path) == file
         expected = expected or file
         assert file == expected

@@ -251,6 +251,7 @@ def test_every_front_trains_the_same_model(
         vectors="v.txt",
         all_vectors=everything,
         baseline=True,
+        examples=True,
         random_state=3,
     )
     tagger.fit("train.csv", "label").save(tmp_path / "estimator")

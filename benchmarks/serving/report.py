@@ -76,9 +76,7 @@ def plot(results: Results, servers: Mapping[str, str], path: Path) -> None:
         for server, title in servers.items():
             points = [best(results, name, server, each) for each in connections]
             for row, key in enumerate(("rate", "p99")):
-                axes[row, column].plot(
-                    connections, [each[key] if each else None for each in points], "o-", label=title
-                )
+                axes[row, column].plot(connections, [each[key] if each else None for each in points], "o-", label=title)
         for axis in axes[:, column]:
             axis.set_xscale("log")
             axis.set_xticks(connections, map(str, connections))
