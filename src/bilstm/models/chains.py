@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 Numbers = npt.NDArray[np.float64]
 
-# Of networks that end with a CRF: what they are without it, and their count of changes at that time.
-_cut: WeakKeyDictionary[Network, tuple[int, Sequential]] = WeakKeyDictionary()
+Scores = dict[str, Any]  # of transitions, and of beginning and ending with a label
+
+# Of networks that end with a CRF: their count of changes when this was made, what they are without it, and its scores.
+_cut: WeakKeyDictionary[Network, tuple[int, Sequential, Scores]] = WeakKeyDictionary()
 
 
 def span_probabilities(
@@ -47,10 +49,8 @@ def span_probabilities(
     if not len(spans):
         return np.zeros(0)
     if decodes(model):
-        emissions = _without_crf(model).predict_rows(data, precision=precision)
-        layer = model.layers[-1]
-        assert isinstance(layer, CRF)
-        scores: dict[str, Any] = {**layer.scores(model.get_weights()[-3:])}
+        network, scores = _without_crf(model)
+        emissions = network.predict_rows(data, precision=precision)
     else:
         with np.errstate(divide="ignore"):
             emissions = np.log(model.predict_rows(data, precision=precision))
@@ -61,16 +61,19 @@ def span_probabilities(
     return chain_probabilities(emissions, data.offsets, spans, kinds, breaks, **scores)
 
 
-def _without_crf(model: Sequential) -> Sequential:
-    """The network whose outputs a model's CRF reads."""
+def _without_crf(model: Sequential) -> tuple[Sequential, Scores]:
+    """The network whose outputs a model's CRF reads, and the CRF's scores."""
+    layer = model.layers[-1]
     assert model.network is not None
-    changes, (made_at, cut) = model.network.changes, _cut.get(model.network, (-1, model))
-    if made_at != changes:
+    assert isinstance(layer, CRF)
+    changes, known = model.network.changes, _cut.get(model.network)
+    if known is None or known[0] != changes:
         config = {name: value for name, value in model.get_config().items() if name != "compile"}
-        cut = type(model).from_config(config | {"layers": config["layers"][:-1]}, draw=False)
-        cut.set_weights(model.get_weights()[:-3])
-        _cut[model.network] = changes, cut
-    return cut
+        network = type(model).from_config(config | {"layers": config["layers"][:-1]}, draw=False)
+        weights = model.get_weights()
+        network.set_weights(weights[:-3])
+        known = _cut[model.network] = changes, network, {**layer.scores(weights[-3:])}
+    return known[1:]
 
 
 def chain_probabilities(
