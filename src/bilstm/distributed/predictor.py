@@ -88,6 +88,7 @@ class Predictor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self.__name__ = type(self).__name__  # which Ray reads of what it calls for groups of rows
         # Spark counts the arguments of what it calls, and would count `self`, and reads their annotations.
         only = inspect.Parameter("data", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.__signature__ = inspect.Signature([only])

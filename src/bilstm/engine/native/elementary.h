@@ -73,7 +73,7 @@ struct Lanes {
     Vec choose(Vec inside, Vec outside) const {
         IntVec lane;
         for (int i = 0; i < kLanes; ++i) lane[i] = i;
-        return (lane >= begin) & (lane < end) ? inside : outside;
+        return ((lane >= begin) & (lane < end)) ? inside : outside;
     }
     Vec choose(float inside, float outside) const { return choose(broadcast(inside), broadcast(outside)); }
 };

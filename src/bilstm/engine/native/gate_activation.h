@@ -37,7 +37,7 @@ class HardSigmoid {
         });
     }
     [[gnu::always_inline]] Vec slope(Vec gate) const {
-        return (gate > 0.0f) & (gate < 1.0f) ? broadcast(slope_) : Vec{};
+        return ((gate > 0.0f) & (gate < 1.0f)) ? broadcast(slope_) : Vec{};
     }
 
   private:
