@@ -10,8 +10,10 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,3 +137,19 @@ def browser() -> Iterator[Browser]:
             running.wait()
             os.close(into)
             os.close(out_of)
+
+
+@contextlib.contextmanager
+def running(app: Any, **options: Any) -> Iterator[str]:
+    """An ASGI application served by a thread, with these options of uvicorn's; its address."""
+    import uvicorn
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", **options))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join()

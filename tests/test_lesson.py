@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import itertools
 import json
@@ -11,18 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.applications import Starlette
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -33,7 +29,7 @@ from bilstm.lesson import app as lesson_app
 from bilstm.lesson import run_page
 from bilstm.lesson.app import PAGE, create_app
 from bilstm.lesson.learning import DIRECTIONS, LABELS, Lesson
-from browser import EXECUTABLE, Browser, browser
+from browser import EXECUTABLE, Browser, browser, running
 
 pytestmark = pytest.mark.fast
 
@@ -77,24 +73,12 @@ def test_the_networks_learn_as_in_the_demonstration(problem: str) -> None:
 # --- The service ------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def running(app: Starlette) -> Iterator[str]:
-    """A service in a thread, and its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="websockets-sansio", ws_max_size=1 << 16)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join()
+WEBSOCKETS = {"ws": "websockets-sansio", "ws_max_size": 1 << 16}  # as `run_page` has them
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with running(create_app(6, 3, 40, "sum", 5)) as address:
+    with running(create_app(6, 3, 40, "sum", 5), **WEBSOCKETS) as address:
         yield address
 
 
@@ -105,7 +89,7 @@ def heard(client: ClientConnection) -> dict[str, Any]:
 
 def test_learning_is_told_until_it_is_done(address: str) -> None:
     lesson = Lesson("cumulative sum", **SMALL | {"merge_mode": "sum"})
-    with connect(f"ws://{address}learn") as client:
+    with connect(f"ws{address[4:]}learn") as client:
         first = heard(client)
         assert first["lesson"]["networks"][2] == {
             **{"direction": "bidirectional", "units": 3, "merge_mode": "sum"},
@@ -131,7 +115,7 @@ def test_an_edit_changes_what_a_network_can_see_of_it(
     address: str, numbers: list[float], step: int, number: float
 ) -> None:
     """Forward nothing before it, backward nothing after it."""
-    with connect(f"ws://{address}learn") as client:
+    with connect(f"ws{address[4:]}learn") as client:
         heard(client)
         client.send(json.dumps({"sequence": numbers}))
         before = heard(client)["answers"]
@@ -169,7 +153,7 @@ def test_an_edit_changes_what_a_network_can_see_of_it(
     ],
 )
 def test_messages_that_make_no_sense_end_the_connection(address: str, message: str | bytes) -> None:
-    with connect(f"ws://{address}learn") as client:
+    with connect(f"ws{address[4:]}learn") as client:
         heard(client)
         client.send(message)
         with pytest.raises(ConnectionClosed):
@@ -178,12 +162,12 @@ def test_messages_that_make_no_sense_end_the_connection(address: str, message: s
 
 
 def test_pages_of_other_origins_and_too_many_are_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidStatus), connect(f"ws://{address}learn", origin="http://elsewhere"):  # type: ignore[arg-type]
+    with pytest.raises(InvalidStatus), connect(f"ws{address[4:]}learn", origin="http://elsewhere"):  # type: ignore[arg-type]
         pass
     monkeypatch.setattr(lesson_app, "MOST_PAGES", 1)
-    with connect(f"ws://{address}learn") as client:
+    with connect(f"ws{address[4:]}learn") as client:
         heard(client)
-        with connect(f"ws://{address}learn") as other:
+        with connect(f"ws{address[4:]}learn") as other:
             with pytest.raises(ConnectionClosed):
                 other.recv(timeout=20)
             assert other.close_code == 1013
@@ -238,8 +222,8 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[str]:
-    with running(create_app(10, 4, 60, "concat", 1)) as address:
-        yield f"http://{address}"
+    with running(create_app(10, 4, 60, "concat", 1), **WEBSOCKETS) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -340,8 +324,8 @@ def test_all_of_it_is_reached_by_the_keyboard(chromium: Browser, page: str) -> N
 
 @needs_chromium
 def test_the_end_of_the_service_is_told(chromium: Browser) -> None:
-    with running(create_app(60, 2, 30, "ave", 1)) as address:
-        chromium.open(f"http://{address}", width=400)
+    with running(create_app(60, 2, 30, "ave", 1), **WEBSOCKETS) as address:
+        chromium.open(address, width=400)
         chromium.wait_for("state.history.length")
         assert chromium.evaluate("document.documentElement.scrollWidth") == 400
     chromium.wait_for("$('error').textContent.startsWith('The demonstration has ended')")

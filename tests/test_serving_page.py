@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import itertools
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 
 import bilstm
 from bilstm.serving import Settings
 from bilstm.serving.app import PAGE, create_app
-from browser import EXECUTABLE, Browser, browser
+from browser import EXECUTABLE, Browser, browser, running
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="there is no Chromium")
 
@@ -28,20 +24,6 @@ NAMES = ("numbers", "mixed", "pairs", "sums", "whole", "texts", "tags")
 DIRECTIONS = ("forward", "backward", "both")
 ANSWERED = "document.getElementById('status').textContent.includes('answered')"
 LABELS = "document.querySelector('#answer svg').getAttribute('aria-label')"
-
-
-@contextlib.contextmanager
-def running(settings: Settings) -> Iterator[str]:
-    """A service in a thread, and its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    with running(Settings(models=tuple(str(folder / name) for name in NAMES), watch=0, log=False)) as address:
+    with running(
+        create_app(Settings(models=tuple(str(folder / name) for name in NAMES), watch=0, log=False))
+    ) as address:
         yield address
 
 
@@ -94,7 +78,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             features = {} if name.startswith("words") else {"features": ["x"]}
             bilstm.train(data, **options | features | more, direction=direction).save(folder / name)
             paths.append(str(folder / name))
-    with running(Settings(models=tuple(paths), watch=0, log=False)) as address:
+    with running(create_app(Settings(models=tuple(paths), watch=0, log=False))) as address:
         yield address
 
 
@@ -249,7 +233,9 @@ def test_examples_are_not_shown_where_the_service_is_not_to(chromium: Browser, b
     rows = {"id": [i // 3 for i in range(60)], "x": [float(i % 7) for i in range(60)], "y": ["p", "q", "q"] * 20}
     bilstm.train(rows, sequence="id", label="y", **SMALL | {"examples": True}).save(tmp_path / "a")
     for shown in (True, False):
-        with running(Settings(models=(str(tmp_path / "a"),), watch=0, log=False, examples=shown)) as address:
+        with running(
+            create_app(Settings(models=(str(tmp_path / "a"),), watch=0, log=False, examples=shown))
+        ) as address:
             chromium.open(address, width=400)
             chromium.wait_for(ANSWERED)
             assert chromium.evaluate("$('examples').hidden") is not shown
@@ -282,7 +268,7 @@ def test_a_browser_streams_as_docs_say(chromium: Browser, tmp_path: Path) -> Non
     model.save(tmp_path / "movement")
     page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text("utf-8")
     script = page.partition("```javascript\n")[2].partition("```")[0]
-    with running(Settings(models=(str(tmp_path / "movement"),), watch=0, log=False)) as address:
+    with running(create_app(Settings(models=(str(tmp_path / "movement"),), watch=0, log=False))) as address:
         chromium.open(address, width=400)
         chromium.wait_for(ANSWERED)
         chromium.evaluate(script.replace("127.0.0.1:8000", address.removeprefix("http://").rstrip("/")))
@@ -305,7 +291,7 @@ def test_all_is_reached_by_the_keyboard(chromium: Browser, address: str) -> None
 
 
 def test_a_key_is_asked_for(chromium: Browser, folder: Path) -> None:
-    with running(Settings(models=(str(folder / "whole"),), watch=0, log=False, api_key="k")) as address:
+    with running(create_app(Settings(models=(str(folder / "whole"),), watch=0, log=False, api_key="k"))) as address:
         chromium.open(address, width=400)
         chromium.wait_for("!$('locked').hidden")
         chromium.evaluate("$('key').value = 'k'; $('unlock').requestSubmit()")

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
-import os
 import resource
 import sys
 import time
-import traceback
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from benchmarks.speed.answering import Answering, answer_commands
 from benchmarks.speed.cases import Case, case_from
 from benchmarks.speed.peers.base import Peer, Runner, Setting
 
@@ -43,7 +41,7 @@ PEERS = {
 }
 
 
-class Worker:
+class Worker(Answering):
     """Holds the library, the case at hand and its prepared networks."""
 
     def __init__(self, name: str) -> None:
@@ -107,12 +105,7 @@ class Worker:
         return self.runners[name]
 
     def answer(self, line: str) -> dict[str, Any]:
-        command = json.loads(line)
-        try:
-            result: dict[str, Any] = getattr(self, command.pop("do"))(**command)
-        except Exception as error:
-            traceback.print_exc()
-            result = {"error": f"{type(error).__name__}: {error}".strip().splitlines()[0]}
+        result = super().answer(line)
         self.answered = _clocks()
         return result
 
@@ -127,19 +120,5 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def main() -> None:
-    # What libraries print must not come between the answers.
-    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
-        os.dup2(2, 1)
-        try:
-            worker = Worker(sys.argv[1])
-        except ImportError as error:
-            print(json.dumps({"error": f"not installed: {error}"}), file=answers)
-            return
-        print(json.dumps(worker.hello()), file=answers)
-        for line in sys.stdin:
-            print(json.dumps(worker.answer(line)), file=answers)
-
-
 if __name__ == "__main__":
-    main()
+    answer_commands(Worker)

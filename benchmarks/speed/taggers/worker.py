@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
-import os
-import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.answering import Answering, answer_commands
 from benchmarks.speed.taggers.base import Tagger
 
 # Peer -> module, class, the constructor's arguments.
@@ -31,7 +28,7 @@ PEERS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
 }
 
 
-class Worker:
+class Worker(Answering):
     """Holds the library."""
 
     def __init__(self, name: str) -> None:
@@ -60,29 +57,6 @@ class Worker:
         tokens = sum(len(words) for words, _ in sentences) * (self.peer.passes if trains else 1)
         return {"seconds": seconds, "tokens": tokens}
 
-    def answer(self, line: str) -> dict[str, Any]:
-        command = json.loads(line)
-        try:
-            result: dict[str, Any] = getattr(self, command.pop("do"))(**command)
-        except Exception as error:
-            traceback.print_exc()
-            result = {"error": f"{type(error).__name__}: {error}".strip().splitlines()[0]}
-        return result
-
-
-def main() -> None:
-    # What libraries print must not come between the answers.
-    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
-        os.dup2(2, 1)
-        try:
-            worker = Worker(sys.argv[1])
-        except ImportError as error:
-            print(json.dumps({"error": f"not installed: {error}"}), file=answers)
-            return
-        print(json.dumps(worker.hello()), file=answers)
-        for line in sys.stdin:
-            print(json.dumps(worker.answer(line)), file=answers)
-
 
 if __name__ == "__main__":
-    main()
+    answer_commands(Worker)
