@@ -129,6 +129,14 @@ def test_every_format_gives_the_same(tmp_path_factory: pytest.TempPathFactory, d
         assert as_rows(read_vectors(folder / "v", None)) == single(rows), writer
 
 
+@pytest.mark.parametrize("first", [4687143.0, 2.1e-19, -1.0])
+def test_bytes_that_look_like_a_line_of_text(first: float, tmp_path: Path) -> None:
+    """The first of these numbers is an N and a line feed in binary."""
+    rows = single({"0": [first, 0.0], "a": [0.0, first]})
+    binary(tmp_path / "v", rows)
+    assert as_rows(read_vectors(tmp_path / "v", None)) == rows
+
+
 @pytest.mark.parametrize("rows", [{"5": [1.0], "6": [2.0]}, {"a": [0.5]}, {"3": [1.0], "x": [0.25], "y": [7.0]}])
 def test_one_dimension(rows: Rows, tmp_path: Path) -> None:
     for writer in (word2vec_text, binary) if len(rows) != 2 else (glove, word2vec_text, binary):

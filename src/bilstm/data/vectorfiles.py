@@ -204,9 +204,12 @@ def _layout(path: Path, head: bytes) -> _Layout:
     rows, dimensions = (int(field[:20]) for field in fields)
     if not rows or not 1 <= dimensions <= _MOST_DIMENSIONS:
         raise UserError(f"{path}, line 1: a header of {rows:,} words and {dimensions:,} dimensions is impossible")
-    first = rest.lstrip(b"\n").partition(b" ")[2].partition(b"\n")[0][: 4 * dimensions]
+    values = rest.lstrip(b"\n").partition(b" ")[2].partition(b"\n")[0]
+    first = values[: 4 * dimensions]
     # A broken line of text is none of binary, unless the values are few enough to be letters by chance.
     if not first or not (_DIGITS if dimensions <= _FEW else _PRINTABLE).issuperset(first):
+        return _Layout(rows, dimensions, binary=True)
+    if dimensions <= _FEW and not (values.split() and _is_number(values.split()[0])):  # such as N, of NaN
         return _Layout(rows, dimensions, binary=True)
     if dimensions != 1 and len(following) == 2:  # words that are numbers, each with a vector of one dimension
         return _Layout(None, 1, binary=False)
