@@ -157,7 +157,7 @@ def test_fit_and_evaluate(network: Any, kind: str) -> None:
     settings: Any = {"epochs": 3, "batch_size": COUNT, "shuffle": False, "verbose": 0, "validation_data": (x, y)}
     found = []
     for library, model in zip((bilstm, keras), twins(network), strict=True):
-        model.compile(loss="binary_crossentropy", optimizer=library.optimizers.Adam(0.02), metrics=["accuracy"])
+        model.compile(loss="binary_crossentropy", optimizer=library.optimizers.SGD(0.5), metrics=["accuracy"])
         found.append((model.fit(x, y, **settings).history, model.evaluate(x, y, verbose=0)))
     (mine, my_scores), (other, other_scores) = found
     assert set(mine) == set(other)
