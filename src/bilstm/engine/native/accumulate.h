@@ -65,7 +65,8 @@ void weight_gradient(const PackedShape& shape, int64_t split, float* gradient, i
                     for_row_tiles<V>(top, bottom, [&](auto tile, int64_t k) {
                         constexpr int R = decltype(tile)::value;
                         float* out = gradient + shape.start(panel) + k * width + kFrom * kLanes;
-                        Vec sums[R][V] = {};
+                        Vec sums[R][V];
+                        clear(sums);
                         const float* a[R];
                         for (int r = 0; r < R; ++r) {
                             const int64_t feature = k + r + shift;

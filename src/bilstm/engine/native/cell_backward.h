@@ -10,6 +10,7 @@
 #include "accumulate.h"
 #include "direction.h"
 #include "elementary.h"
+#include "fetches.h"
 
 namespace bilstm {
 
@@ -37,9 +38,10 @@ struct GradientPointers {
 };
 
 // sums += the part of a state's gradient that comes by some gates' gradients, of rows from `row` on.
-template <int Rows, int Vectors>
+template <int Rows, int Vectors, typename Also>
 [[gnu::always_inline]] inline void add_from_gates(const std::vector<GateSegment>& segments, const GateRows& gradients,
-                                                  int64_t row, const float* matrix, Vec (&sums)[Rows][Vectors]) {
+                                                  int64_t row, const float* matrix, Vec (&sums)[Rows][Vectors],
+                                                  const Also& also) {
     multiply_add_runs<1>(
         static_cast<int64_t>(segments.size()),
         [&](int64_t i, const float*(&a)[Rows]) {
@@ -47,14 +49,15 @@ template <int Rows, int Vectors>
             for (int r = 0; r < Rows; ++r) a[r] = gradients.row(segment.panel, row + r, segment.width) + segment.lane;
             return Run{segment.count, matrix + segment.row * (Vectors * kLanes), Vectors * kLanes};
         },
-        sums);
+        sums, also);
 }
 
-// What reaches the outputs of step t: from outside and, where it is carried, from the step after.
-template <int Rows, int Vectors>
+// What reaches the outputs of step t: from outside and, where it is carried, from the step after. also() is called now
+// and then in that product.
+template <int Rows, int Vectors, typename Also>
 [[gnu::always_inline]] inline void output_gradients(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
-                                                    bool carried, const Arriving& arriving,
-                                                    Vec (&sums)[Rows][Vectors]) {
+                                                    bool carried, const Arriving& arriving, Vec (&sums)[Rows][Vectors],
+                                                    const Also& also) {
     const Direction& direction = *pass.direction;
     for (int r = 0; r < Rows; ++r) {
         const float* from = arriving.row(pass, row + r, t);
@@ -72,7 +75,7 @@ template <int Rows, int Vectors>
         return;
     }
     const float* matrix = arriving.recurrent + direction.transposed(direction.units).start(panel);
-    add_from_gates(direction.to_previous, pass.gradient_rows(t + 1), row, matrix, sums);
+    add_from_gates(direction.to_previous, pass.gradient_rows(t + 1), row, matrix, sums, also);
 }
 
 // carried: there is a step after, whose gate gradients are known.
@@ -85,14 +88,23 @@ template <typename Cell, int Rows, int Vectors>
     const GateRows gates_now = Cell::kKeepsGates ? pass.gate_rows(t) : GateRows{}, gradients = pass.gradient_rows(t);
     const bool by_state = carried || pass.goes_on();
     const float* cells_before = Cell::kHasCells ? (t ? pass.cell_run(t - 1) : pass.first_cells) : nullptr;
-    if (Cell::kKeepsGates && carried && pass.fetches_ahead)  // while the tile's product runs
+    Fetches<2 * (Rows + Vectors)> fetches;  // for after the product, and what arrives at the step before
+    if (Cell::kKeepsGates && carried && pass.fetches_ahead) {
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, width = direction.gates.width(block);
-            prefetch(gates_now.row(block, row, width), Rows * width);
-            if (cells_before) prefetch(cells_before + (block * sequences_before + row) * kLanes, Rows * kLanes);
+            fetches.add(gates_now.row(block, row, width), Rows * width);
+            if (cells_before) fetches.add(cells_before + (block * sequences_before + row) * kLanes, Rows * kLanes);
         }
+        for (int r = 0; r < Rows; ++r) {
+            fetches.add(pass.hidden_row(row + r, t) + panel * kPanel, Vectors * kLanes);
+            if (t > 0)
+                if (const float* from = arriving.row(pass, row + r, t - 1))
+                    fetches.add(from + panel * kPanel, Vectors * kLanes);
+        }
+        fetches.divide(direction.weights.variables[0].columns / kTurn);
+    }
     Vec sums[Rows][Vectors];
-    output_gradients(pass, t, row, panel, carried, arriving, sums);
+    output_gradients(pass, t, row, panel, carried, arriving, sums, [&] { fetches.turn(); });
     for (int r = 0; r < Rows; ++r) {
         const int64_t at = row + r;
         const float* hidden_now = pass.hidden_row(at, t);

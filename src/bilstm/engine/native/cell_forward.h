@@ -207,17 +207,24 @@ void step_with(const DirectionPass& pass, int64_t t, int64_t first, int64_t last
             pass, t, row, panel, sums, mode);
     };
     const int64_t panels = shape.panels();
-    int64_t panel = 0;
-    if constexpr (Cell::kEveryTile)
-        if (end - first == 1)  // one panel's accumulators are too few to hide their latency
-            for (; panel + 2 <= panels; panel += 2)
-                Cell::with_vectors(shape.width(panel + 1) / kLanes,
-                                   [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, panel); });
-    for (; panel < panels; ++panel)
+    const bool single = end - first == 1;
+    // A single sequence's accumulators of one panel are too few to hide their latency.
+    const int64_t pairs = Cell::kEveryTile && single ? panels / 2 : 0, turns = panels - pairs;
+    const bool back = single && t % 2;  // back and forth: the weights used last are still in the nearest cache
+    for (int64_t turn = 0; turn < turns; ++turn) {
+        const int64_t own = back ? turns - 1 - turn : turn;
+        if constexpr (Cell::kEveryTile)
+            if (own < pairs) {
+                Cell::with_vectors(shape.width(2 * own + 1) / kLanes,
+                                   [&](auto vectors) { tile(Constant<1>{}, Constant<2>{}, vectors, first, 2 * own); });
+                continue;
+            }
+        const int64_t panel = pairs + own;
         Cell::with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
             for_row_tiles<decltype(vectors)::value, Cell::kEveryTile>(
                 first, end, [&](auto rows, int64_t row) { tile(rows, Constant<1>{}, vectors, row, panel); });
         });
+    }
     leave_ended(pass, t, first, last, mode);
 }
 

@@ -126,7 +126,8 @@ void Dense::backward(const Batch&, const Input& input, const float* output, floa
                 constexpr int V = decltype(vectors)::value;
                 for_row_tiles<V>(begin, end, [&](auto tile, int64_t row) {
                     constexpr int R = decltype(tile)::value;
-                    Vec sums[R][V] = {};
+                    Vec sums[R][V];
+                    clear(sums);
                     const float* a[R];
                     for (int r = 0; r < R; ++r) a[r] = rows + (row + r) * padded;
                     multiply_add<1>(a, units, transposed + shape.start(panel), V * kLanes, sums);

@@ -103,9 +103,10 @@ void DirectionPass::state_gradients(const Arriving& arriving) const {
             constexpr int V = decltype(vectors)::value;
             for_row_tiles<V>(0, sequences, [&](auto rows, int64_t row) {
                 constexpr int R = decltype(rows)::value;
-                Vec sums[R][V] = {};
+                Vec sums[R][V];
+                clear(sums);
                 add_from_gates(direction->to_previous, gradient_rows(0), row, arriving.recurrent + shape.start(panel),
-                               sums);
+                               sums, [] {});
                 for (int r = 0; r < R; ++r)
                     for (int v = 0; v < V; ++v) {
                         const int64_t unit = panel * kPanel + v * kLanes, left = units - unit;

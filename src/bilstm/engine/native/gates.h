@@ -90,7 +90,7 @@ template <int Vectors>
     for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, block[v]);
 }
 
-inline constexpr int kTogether = 1;
+inline constexpr int kTogether = kManyRegisters ? 2 : 1;  // blocks, where there are registers for them
 
 // Activates rows of gate sums by `gates`, a kind of gate_activation.h, and calls function(n, its gates) for the n-th
 // block, row by row. A row is of `Blocks` blocks, the last of LastVectors vectors, the others of four.
@@ -98,7 +98,7 @@ template <int Blocks, int LastVectors, typename Gates, int Rows, int Vectors, ty
 [[gnu::always_inline]] inline void for_activated_gates(const Gates& gates, const Vec (&sums)[Rows][Vectors],
                                                        Function&& function) {
     static_assert(Vectors == 4 * (Blocks - 1) + LastVectors);
-    constexpr int kBlocks = Rows * Blocks, kMost = Blocks == 1 ? std::max(1, kTogether * 4 / LastVectors) : kTogether;
+    constexpr int kBlocks = Rows * Blocks, kMost = Blocks == 1 ? std::max(1, kTogether * 4 / LastVectors) : 1;
     constexpr auto width = [](int n) { return n % Blocks == Blocks - 1 ? LastVectors : 4; };
     const auto together = [&]<int First, int Count>(std::integer_sequence<int, First, Count>) {
         constexpr int kVectors = [&] {

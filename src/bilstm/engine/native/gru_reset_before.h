@@ -153,8 +153,9 @@ template <typename Gates, int Rows, int Vectors>
     const GateRows gates = pass.gate_rows(t), gradients = pass.gradient_rows(t);
     const float* matrix = arriving.recurrent + direction.transposed(direction.units).start(panel);
     const Gates kind(direction.gate_slope());
-    Vec sums[Rows][Vectors] = {};
-    if (pass.hidden_before(row, t)) add_from_gates(direction.to_reset, gradients, row, matrix, sums);
+    Vec sums[Rows][Vectors];
+    clear(sums);
+    if (pass.hidden_before(row, t)) add_from_gates(direction.to_reset, gradients, row, matrix, sums, [] {});
     for (int r = 0; r < Rows; ++r)
         for (int v = 0; v < Vectors; ++v) {
             const int64_t block = panel * kTileVectors + v, unit = block * kLanes, at = row + r;

@@ -11,6 +11,15 @@
 
 namespace bilstm {
 
+// Zeros in registers, where initialization has compilers fill memory with them first.
+template <int Rows, int Vectors>
+[[gnu::always_inline]] inline void clear(Vec (&sums)[Rows][Vectors]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < Vectors; ++v) sums[r][v] = Vec{};
+}
+
 // sums[r][v] += a[r][at] * the vector at column(v), for Count vectors from First on.
 template <int First, int Count, int Rows, int Vectors, typename Column>
 [[gnu::always_inline]] inline void add_products(const float* const (&a)[Rows], int64_t at, const Column& column,
@@ -84,10 +93,12 @@ struct Run {
 };
 
 // The same, one run after the other: begin(i, a) gives the i-th and where its a begin. The accumulators stay in
-// registers from run to run, which counts where runs are short.
-template <int AStep, int Rows, int Vectors, typename Begin>
+// registers from run to run, which counts where runs are short. also() is called before every kTurn products or fewer.
+inline constexpr int64_t kTurn = 8;
+
+template <int AStep, int Rows, int Vectors, typename Begin, typename Also>
 [[gnu::always_inline]] inline void multiply_add_runs(int64_t runs, const Begin& begin,
-                                                     Vec (&accumulators)[Rows][Vectors]) {
+                                                     Vec (&accumulators)[Rows][Vectors], const Also& also) {
     Vec sums[Rows][Vectors];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
@@ -97,15 +108,18 @@ template <int AStep, int Rows, int Vectors, typename Begin>
         const float* a[Rows];
         const Run run = begin(i, a);
         const float* b = run.b;
-        for (int64_t k = 0; k < run.depth; ++k, b += run.b_step) {
-            Vec columns[Vectors];
+        for (int64_t k = 0; k < run.depth;) {
+            also();
+            for (const int64_t end = std::min(run.depth, k + kTurn); k < end; ++k, b += run.b_step) {
+                Vec columns[Vectors];
 #pragma GCC unroll 8
-            for (int v = 0; v < Vectors; ++v) columns[v] = load(b + v * kLanes);
+                for (int v = 0; v < Vectors; ++v) columns[v] = load(b + v * kLanes);
 #pragma GCC unroll 8
-            for (int r = 0; r < Rows; ++r) {
-                const Vec row = broadcast(a[r][k * AStep]);
+                for (int r = 0; r < Rows; ++r) {
+                    const Vec row = broadcast(a[r][k * AStep]);
 #pragma GCC unroll 8
-                for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, columns[v], sums[r][v]);
+                    for (int v = 0; v < Vectors; ++v) sums[r][v] = fma(row, columns[v], sums[r][v]);
+                }
             }
         }
     }

@@ -203,7 +203,8 @@ void Recurrent::input_gradient(const Back& back, size_t d, Steps steps, bool add
                 const float* matrix = transposed + shape.start(panel);
                 for_row_tiles<V>(0, count, [&](auto tile, int64_t first) {
                     constexpr int R = decltype(tile)::value;
-                    Vec sums[R][V] = {};
+                    Vec sums[R][V];
+                    clear(sums);
                     multiply_add_runs<1>(
                         static_cast<int64_t>(segments.size()),
                         [&](int64_t i, const float*(&a)[R]) {
@@ -212,7 +213,7 @@ void Recurrent::input_gradient(const Back& back, size_t d, Steps steps, bool add
                                 a[r] = gates[first + r].row(segment.panel, 0, segment.width) + segment.lane;
                             return Run{segment.count, matrix + segment.row * (V * kLanes), V * kLanes};
                         },
-                        sums);
+                        sums, [] {});
                     for (int r = 0; r < R; ++r)
                         for (int v = 0; v < V; ++v) {
                             const int64_t column = panel * kPanel + v * kLanes, valid = input_width - column;

@@ -170,9 +170,10 @@ inline void copy_padded(const float* from, int64_t count, float* to) {
     for (int64_t i = 0; i < count; i += kLanes) store(to + i, load_partial(from + i, count - i));
 }
 
-// Asks for the cache lines of some numbers that are needed soon; neither waits nor fails.
+inline constexpr int64_t kLine = 16;  // floats of a line of cache
+
+// Asks for the cache lines of some numbers that are needed soon. Never fails.
 [[gnu::always_inline]] inline void prefetch(const float* from, int64_t count) {
-    constexpr int64_t kLine = 16;
     for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i);
 }
 
