@@ -59,6 +59,7 @@ NAVIGATION = {
         "/benchmarks/speed/NEIGHBORS",
         "/benchmarks/serving/RESULTS",
         "/benchmarks/distributed/TRAINING",
+        "/benchmarks/distributed/LAKE",
         "/benchmarks/accuracy/TUTORIAL",
     ],
     "The project": ["bilstm at a glance </README>", "/CONTRIBUTING", "/CHANGELOG"],

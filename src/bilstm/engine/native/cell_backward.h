@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "accumulate.h"
@@ -52,59 +53,41 @@ template <int Rows, int Vectors, typename Also>
         sums, also);
 }
 
-// What reaches the outputs of step t: from outside and, where it is carried, from the step after. also() is called now
-// and then in that product.
-template <int Rows, int Vectors, typename Also>
-[[gnu::always_inline]] inline void output_gradients(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
-                                                    bool carried, const Arriving& arriving, Vec (&sums)[Rows][Vectors],
-                                                    const Also& also) {
-    const Direction& direction = *pass.direction;
+// What reaches the outputs of step t from outside; of last steps, `ends`, also from the states that they leave.
+template <int Rows, int Vectors>
+[[gnu::always_inline]] inline void outside_gradients(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
+                                                     bool ends, const Arriving& arriving, Vec (&sums)[Rows][Vectors]) {
+    const int64_t units = pass.direction->units;
     for (int r = 0; r < Rows; ++r) {
         const float* from = arriving.row(pass, row + r, t);
         for (int v = 0; v < Vectors; ++v) {
             const int64_t unit = panel * kPanel + v * kLanes;
-            sums[r][v] = from ? load_partial(from + unit, direction.units - unit) : Vec{};
+            sums[r][v] = from ? load_partial(from + unit, units - unit) : Vec{};
+            if (ends && pass.goes_on())
+                sums[r][v] += load_partial(pass.state_row(pass.states->after, row + r) + unit, units - unit);
         }
     }
-    if (!carried) {  // these are the last steps of their sequences
-        for (int r = 0; pass.goes_on() && r < Rows; ++r)
-            for (int v = 0; v < Vectors; ++v) {
-                const int64_t unit = panel * kPanel + v * kLanes;
-                sums[r][v] += load_partial(pass.state_row(pass.states->after, row + r) + unit, direction.units - unit);
-            }
-        return;
-    }
-    const float* matrix = arriving.recurrent + direction.transposed(direction.units).start(panel);
-    add_from_gates(direction.to_previous, pass.gradient_rows(t + 1), row, matrix, sums, also);
 }
 
-// carried: there is a step after, whose gate gradients are known.
+// Where c of the step before is, [block][sequence][lanes], or null.
+template <typename Cell>
+[[gnu::always_inline]] inline const float* cells_before(const DirectionPass& pass, int64_t t) {
+    return Cell::kHasCells ? (t ? pass.cell_run(t - 1) : pass.first_cells) : nullptr;
+}
+inline int64_t sequences_before(const DirectionPass& pass, int64_t t) {
+    return t ? pass.active(t - 1) : pass.batch->sequences;
+}
+
+// From the gradients of a tile's outputs to those of its gates.
 template <typename Cell, int Rows, int Vectors>
-[[gnu::always_inline]] inline void backward_tile(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
-                                                 bool carried, const Arriving& arriving) {
+[[gnu::always_inline]] inline void gate_gradients(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
+                                                  bool carried, const Arriving& arriving,
+                                                  const Vec (&sums)[Rows][Vectors]) {
     constexpr int64_t kBlocks = Cell::kUnits / kLanes;  // of a panel of gates
     const Direction& direction = *pass.direction;
-    const int64_t sequences_before = t ? pass.active(t - 1) : pass.batch->sequences;
     const GateRows gates_now = Cell::kKeepsGates ? pass.gate_rows(t) : GateRows{}, gradients = pass.gradient_rows(t);
-    const bool by_state = carried || pass.goes_on();
-    const float* cells_before = Cell::kHasCells ? (t ? pass.cell_run(t - 1) : pass.first_cells) : nullptr;
-    Fetches<2 * (Rows + Vectors)> fetches;  // for after the product, and what arrives at the step before
-    if (Cell::kKeepsGates && carried && pass.fetches_ahead) {
-        for (int v = 0; v < Vectors; ++v) {
-            const int64_t block = panel * kTileVectors + v, width = direction.gates.width(block);
-            fetches.add(gates_now.row(block, row, width), Rows * width);
-            if (cells_before) fetches.add(cells_before + (block * sequences_before + row) * kLanes, Rows * kLanes);
-        }
-        for (int r = 0; r < Rows; ++r) {
-            fetches.add(pass.hidden_row(row + r, t) + panel * kPanel, Vectors * kLanes);
-            if (t > 0)
-                if (const float* from = arriving.row(pass, row + r, t - 1))
-                    fetches.add(from + panel * kPanel, Vectors * kLanes);
-        }
-        fetches.divide(direction.weights.variables[0].columns / kTurn);
-    }
-    Vec sums[Rows][Vectors];
-    output_gradients(pass, t, row, panel, carried, arriving, sums, [&] { fetches.turn(); });
+    const float* cells = cells_before<Cell>(pass, t);
+    const int64_t sequences = sequences_before(pass, t);
     for (int r = 0; r < Rows; ++r) {
         const int64_t at = row + r;
         const float* hidden_now = pass.hidden_row(at, t);
@@ -117,16 +100,76 @@ template <typename Cell, int Rows, int Vectors>
                 pointers.gates = Cell::kKeepsGates ? gates_now.row(own, at, width) : nullptr;
                 pointers.gradients = gradients.row(own, at, width) + block % kBlocks * kLanes;
                 pointers.h = load_partial(hidden_now + unit, direction.units - unit);
-                pointers.before = cells_before    ? cells_before + (block * sequences_before + at) * kLanes
+                pointers.before = cells           ? cells + (block * sequences + at) * kLanes
                                   : hidden_before ? hidden_before + unit
                                                   : nullptr;
                 pointers.before_units = direction.units - unit;
                 pointers.carry = arriving.carry + (block * pass.batch->sequences + at) * kLanes;
-                pointers.carried = by_state;
+                pointers.carried = carried || pass.goes_on();
                 Cell::template gradient<decltype(vectors)::value>(direction, sums[r][v], pointers);
             });
         }
     }
+}
+
+// carried: there is a step after, whose gate gradients are known.
+template <typename Cell, int Rows, int Vectors>
+[[gnu::always_inline]] inline void backward_tile(const DirectionPass& pass, int64_t t, int64_t row, int64_t panel,
+                                                 bool carried, const Arriving& arriving) {
+    const Direction& direction = *pass.direction;
+    Fetches<2 * (Rows + Vectors)> fetches;  // for after the product, and what arrives at the step before
+    if (Cell::kKeepsGates && carried && pass.fetches_ahead) {
+        const GateRows gates = pass.gate_rows(t);
+        const float* cells = cells_before<Cell>(pass, t);
+        for (int v = 0; v < Vectors; ++v) {
+            const int64_t block = panel * kTileVectors + v, width = direction.gates.width(block);
+            fetches.add(gates.row(block, row, width), Rows * width);
+            if (cells) fetches.add(cells + (block * sequences_before(pass, t) + row) * kLanes, Rows * kLanes);
+        }
+        for (int r = 0; r < Rows; ++r) {
+            fetches.add(pass.hidden_row(row + r, t) + panel * kPanel, Vectors * kLanes);
+            if (t > 0)
+                if (const float* from = arriving.row(pass, row + r, t - 1))
+                    fetches.add(from + panel * kPanel, Vectors * kLanes);
+        }
+        fetches.divide(direction.weights.variables[0].columns / kTurn);
+    }
+    Vec sums[Rows][Vectors];
+    outside_gradients(pass, t, row, panel, !carried, arriving, sums);
+    if (carried)
+        add_from_gates(direction.to_previous, pass.gradient_rows(t + 1), row,
+                       arriving.recurrent + direction.transposed(direction.units).start(panel), sums,
+                       [&] { fetches.turn(); });
+    gate_gradients<Cell>(pass, t, row, panel, carried, arriving, sums);
+}
+
+// A step of a single sequence in two directions of the same size: their products hide each other's latency.
+template <typename Cell>
+void backward_both(const DirectionPass* const (&passes)[2], int64_t t, const Arriving* const (&arriving)[2]) {
+    const Direction& direction = *passes[0]->direction;
+    const PackedShape shape = direction.transposed(direction.units);
+    const bool carried = t + 1 < passes[0]->batch->longest;
+    for (int64_t panel = 0; panel < shape.panels(); ++panel)
+        with_vectors(shape.width(panel) / kLanes, [&](auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            Vec sums[2][1][V];
+            for (int d = 0; d < 2; ++d) outside_gradients(*passes[d], t, 0, panel, !carried, *arriving[d], sums[d]);
+            for (size_t i = 0; carried && i < direction.to_previous.size(); ++i) {
+                const GateSegment& segment = direction.to_previous[i];
+                const float *a[2], *matrices[2];
+                for (int d = 0; d < 2; ++d) {
+                    a[d] = passes[d]->gradient_rows(t + 1).row(segment.panel, 0, segment.width) + segment.lane;
+                    matrices[d] = arriving[d]->recurrent + shape.start(panel) + segment.row * (V * kLanes);
+                }
+                Vec both[2][V];
+                std::memcpy(both, sums, sizeof both);
+                multiply_add_apart(
+                    a, segment.count, [&](int64_t k, int d, int v) { return matrices[d] + (k * V + v) * kLanes; },
+                    both);
+                std::memcpy(sums, both, sizeof both);
+            }
+            for (int d = 0; d < 2; ++d) gate_gradients<Cell>(*passes[d], t, 0, panel, carried, *arriving[d], sums[d]);
+        });
 }
 
 // Calls tile(Constant<rows>, Constant<vectors>, first row, panel of transposed weights, whether there is a step after)

@@ -25,8 +25,7 @@ class CellDirection : public Direction {
     }
     bool forward_both(const DirectionPass& first, const DirectionPass& second, const Mode& mode) const override {
         if constexpr (Cell::kEveryTile) {
-            const Direction &a = *first.direction, &b = *second.direction;
-            if (a.kind != b.kind || a.gate_kind != b.gate_kind || a.units != b.units) return false;
+            if (!alike(*first.direction, *second.direction)) return false;
             both_directions<Cell>(first, second, mode);
             return true;
         }
@@ -40,6 +39,15 @@ class CellDirection : public Direction {
                                                      pass, t, row, panel, carried, arriving);
                                              });
     }
+    bool backward_both(const DirectionPass* const (&passes)[2], int64_t t,
+                       const Arriving* const (&arriving)[2]) const override {
+        if constexpr (Cell::kEveryTile) {
+            if (!alike(*passes[0]->direction, *passes[1]->direction)) return false;
+            bilstm::backward_both<Cell>(passes, t, arriving);
+            return true;
+        }
+        return false;
+    }
     void recompute_gates(const DirectionPass& pass, Steps steps, int64_t first, int64_t last) const override {
         if constexpr (Cell::kKeepsGates) recompute_cells<Cell>(pass, steps, first, last);
     }
@@ -50,6 +58,11 @@ class CellDirection : public Direction {
 
   protected:
     int64_t lanes(int64_t unit) const override { return Cell::lanes(units, unit); }
+
+  private:
+    static bool alike(const Direction& a, const Direction& b) {
+        return a.kind == b.kind && a.gate_kind == b.gate_kind && a.units == b.units;
+    }
 };
 
 // Each is in a file of its own.

@@ -110,6 +110,10 @@ class Direction {
     // these two cannot.
     virtual bool forward_both(const DirectionPass&, const DirectionPass&, const Mode&) const { return false; }
     virtual void backward_step(const DirectionPass&, int64_t t, int64_t first, int64_t last, const Arriving&) const = 0;
+    // A single sequence's step of two directions of the same size. False: these two cannot.
+    virtual bool backward_both(const DirectionPass* const (&)[2], int64_t, const Arriving* const (&)[2]) const {
+        return false;
+    }
     // The gates of some steps, from the inputs, the outputs and the weights: the numbers they were.
     virtual void recompute_gates(const DirectionPass&, Steps, int64_t first, int64_t last) const = 0;
     // Panels [first, last) of `gradient`, from gate gradients: of the last steps or, adding to what is there, of the

@@ -62,9 +62,14 @@ void Recurrent::backward_in_turns(Back& back, float* input_gradient_rows) const 
         open_chunk(back, d, steps);
         if (!back.all[d].gates) directions_[d]->recompute_gates(back.all[d], steps, 0, batch.sequences);
     }
-    for (int64_t t = batch.longest - 1; t >= 0; --t)
+    const DirectionPass* const both[2] = {&back.all[0], &back.all[1]};
+    const Arriving* const arriving[2] = {&back.arriving[0], &back.arriving[1]};
+    const bool single = batch.sequences == 1 && directions_.size() == 2;
+    for (int64_t t = batch.longest - 1; t >= 0; --t) {
+        if (single && directions_[0]->backward_both(both, t, arriving)) continue;
         for (size_t d = 0; d < directions_.size(); ++d)
             directions_[d]->backward_step(back.all[d], t, 0, batch.sequences, back.arriving[d]);
+    }
     for (size_t d = 0; d < directions_.size(); ++d) {
         weight_gradient(back, d, steps, false);
         if (input_gradient_rows) input_gradient(back, d, steps, d > 0, input_gradient_rows);
