@@ -1,7 +1,9 @@
 """Whole processes that predict for ten rows: ours, ONNX Runtime's, PyTorch's and CRFsuite's, in turn.
 
 python -m benchmarks.speed.startup    prints the table; --out FILE writes the page; --peers names a Python that has
-onnxruntime, torch and python-crfsuite: those that it lacks are left out
+onnxruntime, torch and python-crfsuite: those that it lacks are left out; --ours one with the wheel, as users install
+it (`make wheel`, then pip install 'dist/….whl[cli]' into an environment): from an editable installation modules are
+imported more slowly
 """
 
 from __future__ import annotations
@@ -111,8 +113,13 @@ class Case:
         return f"| {self.name} | {times} | {memory} |"
 
 
-def prepare(peers: str) -> list[Case]:
-    """Write a table, models and programs into this folder; returns what is measured."""
+def prepare(python: str, peers: str) -> list[Case]:
+    """Write a table, models and programs into this folder; returns what is measured.
+
+    Args:
+        python: the interpreter with bilstm.
+        peers: the interpreter with the peers.
+    """
     random = np.random.default_rng(1)
     for path, sequences in (("train.csv", 60), ("ten.csv", 1)):
         lines = ["id,x,y,z,w,time,state"]
@@ -121,16 +128,16 @@ def prepare(peers: str) -> list[Case]:
                 cells = ",".join(f"{value:.3f}" for value in random.normal(size=_FEATURES))
                 lines.append(f"{sequence},{cells},{step},{'abc'[random.integers(_CLASSES)]}")
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    ours = [sys.executable, "-m", "bilstm"]
+    ours = [python, "-m", "bilstm"]
     features = ["--features", "x,y,z,w"]
     subprocess.run([*ours, "train", "train.csv", *_TRAIN, *features, "--out", "model.safetensors"], check=True)
     ten = {name: random.normal(size=10).tolist() for name in "xyzw"}
     commands = {
-        "`python -c pass`": [sys.executable, "-c", "pass"],
-        "`import numpy`": [sys.executable, "-c", "import numpy"],
-        "`import numpy, duckdb, click`": [sys.executable, "-c", "import numpy, duckdb, click"],
+        "`python -c pass`": [python, "-c", "pass"],
+        "`import numpy`": [python, "-c", "import numpy"],
+        "`import numpy, duckdb, click`": [python, "-c", "import numpy, duckdb, click"],
         "`bilstm predict`": [*ours, "predict", "model.safetensors", "ten.csv", "--out", "out.csv", "--quiet"],
-        "`bilstm.load(…).predict(…)`": [sys.executable, "-c", _OURS % ten],
+        "`bilstm.load(…).predict(…)`": [python, "-c", _OURS % ten],
     }
     for name, (module, program) in _PROGRAMS.items():
         if subprocess.run([peers, "-c", f"import {module}"], capture_output=True).returncode:
@@ -142,6 +149,13 @@ def prepare(peers: str) -> list[Case]:
             subprocess.run([peers, "-c", _MAKES[name]], check=True)
         commands[name] = [peers, "-c", program]
     return [Case(name, command, [], []) for name, command in commands.items()]
+
+
+def installation(python: str) -> str:
+    """How the package is installed there."""
+    program = "import bilstm, sys; sys.stdout.write(bilstm.__file__)"
+    place = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
+    return "installed from its wheel" if "site-packages" in Path(place).parts else "an editable installation"
 
 
 def loading() -> tuple[float, float]:
@@ -162,13 +176,14 @@ def loading() -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.startup", description=__doc__)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--ours", default=sys.executable)
     parser.add_argument("--peers", default=sys.executable)
     arguments = parser.parse_args()
     out = arguments.out and arguments.out.absolute()
     root = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        cases = prepare(str(Path(root, arguments.peers)))
+        cases = prepare(*(str(Path(root, python)) for python in (arguments.ours, arguments.peers)))
         for number in range(_ROUNDS + 1):
             for case in cases if number % 2 else reversed(cases):
                 case.run()
@@ -178,12 +193,12 @@ def main() -> None:
                     case.processor.clear()
         size, milliseconds = loading()
         os.chdir(root)
-    about = machine.describe()
+    about, how = machine.describe(), installation(arguments.ours)
     lines = [
         "# Start-up",
         "",
         f"{about['processor']}, {about['processors']} processors, Python {about['Python']}, {about['date']}, bilstm "
-        f"{bilstm.__version__}. Made by `python -m benchmarks.speed.startup --peers PYTHON`.",
+        f"{bilstm.__version__}, {how}. Made by `python -m benchmarks.speed.startup --ours PYTHON --peers PYTHON`.",
         "",
         f"Whole processes that label ten rows of {_FEATURES} numbers by a network of two bidirectional LSTMs of "
         f"{_UNITS} units, or by a CRF: {_ROUNDS} runs of each in turn. `bilstm predict` reads and writes CSV files by "
