@@ -101,7 +101,7 @@ def own_link(count: int) -> Link | None:
 
 
 def fitted(small: float, large: float, size: int) -> Link:
-    """The link between two workers that take these seconds for a small exchange, and for one of so many bytes."""
+    """The link between two workers that take these seconds for a small exchange, and for one of `size` bytes."""
     latency = small / Link(latency=1.0).seconds(8 * _SMALL, 2)
     rest = large - Link(latency=latency).seconds(size, 2)
     return Link(latency, max(0.0, rest) / size)

@@ -236,7 +236,7 @@ def _predict_rows(model: Sequential, values: Any, precision: str) -> Any:
 
 
 def _validation_lengths(prepared: Prepared, options: TrainingOptions, times: float) -> IndexArray:
-    """The steps of each sequence of the validation set, where there are so many times as many sequences."""
+    """The steps of each sequence of the validation set of a training with `times` as many sequences."""
     if prepared.validation is None:
         return np.zeros(0, np.int64)
     lengths = prepared.validation.values.lengths

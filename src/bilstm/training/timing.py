@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bilstm.models import Sequential
-from bilstm.models.fitting import FitData
+from bilstm.models.fitting import FitData, check_finite
 from bilstm.ragged import IndexArray
 from bilstm.training.communicator import Communicator, Numbers
 from bilstm.training.planning import Plan, batches_by_length
@@ -68,10 +68,14 @@ def time_steps(
         seed: draws the batches.
         seconds: about how long to take, unless a single training step takes longer.
         times: the training has this number of times as many sequences.
+
+    Raises:
+        UserError: a value is not finite.
     """
     network, optimizer = model.network, model.optimizer
     assert network is not None
     assert optimizer is not None
+    check_finite(data.data)
     optimizer.learning_rate *= 1e-3  # as at the beginning: some steps, of a part of the gradients, change little
     random = np.random.default_rng([seed, 1])
     source = WindowSource(data.data, data.targets, plan.windows.draw(random))
@@ -127,7 +131,7 @@ def _sample(lengths: IndexArray, batch_size: int, random: np.random.Generator, *
 
 
 def _spread(count: int) -> Iterable[int]:
-    """Positions among so many that are ordered: the middles of equal parts, from the middle one outwards."""
+    """Positions in an ordered list of this length: the middles of equal parts, from the middle one outwards."""
     parts = min(_SAMPLED, count)
     middles = [(2 * part + 1) * count // (2 * parts) for part in range(parts)]
     return sorted(middles, key=lambda position: abs(2 * position + 1 - count))
