@@ -40,6 +40,7 @@ NAVIGATION = {
         "/docs/serve",
         "/docs/distributed",
         "/docs/distributed-training",
+        "/docs/choose-a-size",
     ],
     "Look up": ["/docs/api/index", "/docs/engine"],
     "Figures": [

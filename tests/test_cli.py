@@ -21,8 +21,8 @@ from bilstm.data.reading import read_table
 from bilstm.model import TrainedModel
 from bilstm.modelfile import read_model
 from bilstm.progress import Progress
-from bilstm.training.loop import _MOST_EPOCHS
 from bilstm.training.options import TrainingOptions
+from bilstm.training.planning import _MOST_EPOCHS
 from bilstm.wording import when_stopped
 
 SMALL = [

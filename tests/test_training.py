@@ -31,8 +31,8 @@ from bilstm.ragged import Ragged
 from bilstm.splitting import default_share, split
 from bilstm.tasks import LabelTask
 from bilstm.training import windows
-from bilstm.training.loop import batches_by_length
 from bilstm.training.options import TrainingOptions
+from bilstm.training.planning import batches_by_length
 from oracles.models import bits, weight_bits
 
 pytestmark = pytest.mark.fast

@@ -64,8 +64,11 @@ CASES = {
         Case("N1", 32, 500, 16, 64, 2, 10, 20),
         Case("N4", 16, 800, 40, 320, 3, 50, 1, (0.0,)),
         Case("N4×2", 32, 800, 40, 320, 3, 50, 2),
+        Case("N2", 32, 32, 128, 128, 1, 20, 50),
+        Case("N4/2", 32, 200, 40, 320, 3, 50, 2),
     )
 }
+HERE = ("S", "N1", "N4", "N4×2")  # in TRAINING.md
 
 
 # --- A process that trains --------------------------------------------------------------------------------------------
@@ -167,8 +170,10 @@ def measure_local(case: Case) -> dict[str, Any]:
 # --- All settings -----------------------------------------------------------------------------------------------------
 
 
-def start(kind: str, name: str, before: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
-    command = [*before, sys.executable, "-m", "benchmarks.distributed.training", "--worker", kind, "--cases", name]
+def start(
+    kind: str, name: str, before: Sequence[str] = (), module: str = "training", **environment: str
+) -> subprocess.Popen[str]:
+    command = [*before, sys.executable, "-m", f"benchmarks.distributed.{module}", "--worker", kind, "--cases", name]
     threads = {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, env=os.environ | threads | environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -188,13 +193,13 @@ def answer(processes: Sequence[subprocess.Popen[str]]) -> dict[str, Any]:
     return found
 
 
-def gloo(name: str, latency: float) -> dict[str, Any]:
+def gloo(name: str, latency: float, module: str = "training") -> dict[str, Any]:
     """Two processes on the loopback, or with a latency on two hosts."""
     address, device = (network.ADDRESSES[0], network.DEVICE) if latency else ("127.0.0.1", "lo")
     variables = {"MASTER_ADDR": address, "MASTER_PORT": PORT, "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": device}
     with network.hosts(latency) if latency else contextlib.nullcontext():
         before = [network.inside(rank) if latency else [] for rank in range(2)]
-        return answer([start("torchrun", name, before[rank], RANK=str(rank), **variables) for rank in range(2)])
+        return answer([start("torchrun", name, before[rank], module, RANK=str(rank), **variables) for rank in range(2)])
 
 
 def rows_of(case: Case) -> list[list[str]]:
@@ -235,11 +240,11 @@ HEAD = ("case", "shape", "weights", "shares", "one process, ms", "two, by", "two
 HEAD = (*HEAD, "exchanges, ms")
 
 
-def table_of(rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in [list(HEAD), *rows]) for i in range(len(HEAD))]
+def table_of(rows: list[list[str]], head: Sequence[str] = HEAD) -> str:
+    widths = [max(len(row[i]) for row in [list(head), *rows]) for i in range(len(head))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in [list(HEAD), *rows]
+        for row in [list(head), *rows]
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
@@ -255,7 +260,7 @@ def main() -> None:
         return
     from benchmarks.speed.machine import describe
 
-    names = arguments.cases.split(",") if arguments.cases else list(CASES)
+    names = arguments.cases.split(",") if arguments.cases else HERE
     table = table_of([row for name in names for row in rows_of(CASES[name])])
     print(table)
     if not arguments.cases:

@@ -15,7 +15,10 @@ from bilstm._version import __version__
 from bilstm.cli.configuration import config_option
 from bilstm.console import CommandLine, open_closed_streams
 
-_COMMANDS = ("compare", "completion", "convert", "demo", "evaluate", "export", "inspect", "predict", "serve", "train")
+_COMMANDS = (
+    *("compare", "completion", "convert", "demo", "estimate", "evaluate", "export", "inspect", "predict", "serve"),
+    "train",
+)
 
 
 class _Commands(CommandLine):

@@ -8,14 +8,15 @@ from typing import Any
 import click
 
 from bilstm.cli.options import (
+    CLASS_WEIGHT,
     COUNT,
     FILE,
     FRACTION,
     TABLES,
+    VALID,
     WholeNumber,
     as_data,
     check_apart,
-    class_weights,
     column_arguments,
     column_flags,
     files_of,
@@ -39,16 +40,7 @@ from bilstm.progress import Progress
     multiple=True,
     help="A table with the labels of --test, one row per sequence.",
 )
-@click.option(
-    "--valid", metavar="TABLE", type=FILE, multiple=True, help="The validation set, instead of a part of TABLE."
-)
-@click.option(
-    "--valid-labels",
-    metavar="FILE",
-    type=FILE,
-    multiple=True,
-    help="A table with the labels of --valid, one row per sequence.",
-)
+@VALID
 @click.option(
     "--vary",
     metavar="OPTION=VALUES",
@@ -81,13 +73,7 @@ from bilstm.progress import Progress
     },
     defaults={"units": 64, "layers": 2, "validation_split": 0.1, "patience": None},
 )
-@click.option(
-    "--class-weight",
-    metavar="WEIGHTS",
-    multiple=True,
-    callback=class_weights,
-    help="balanced: weight each label inversely to its frequency; or LABEL=NUMBER for some labels, 1 for the others.",
-)
+@CLASS_WEIGHT
 @click.option(
     "--threads",
     type=WholeNumber(1, 1024),

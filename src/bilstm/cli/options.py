@@ -15,6 +15,7 @@ from bilstm.errors import UserError, shown
 
 if TYPE_CHECKING:
     from bilstm.data.readingoptions import ReadingOptions
+    from bilstm.model.prepare import Prepared
     from bilstm.model.trained import TrainedModel
     from bilstm.tasks.classweights import ClassWeight
     from bilstm.training.options import TrainingOptions
@@ -229,6 +230,23 @@ LABELS = click.option(
     type=FILE,
     multiple=True,
     help="A table of labels, with one row per sequence. Repeat the option for further tables.",
+)
+
+VALID = together(
+    click.option(
+        "--valid",
+        metavar="TABLE",
+        type=FILE,
+        multiple=True,
+        help="The validation set, instead of a part of TABLE; repeat the option for several tables.",
+    ),
+    click.option(
+        "--valid-labels",
+        metavar="FILE",
+        type=FILE,
+        multiple=True,
+        help="A table with the labels of --valid, one row per sequence.",
+    ),
 )
 
 reading_flags = together(
@@ -470,6 +488,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
+CLASS_WEIGHT = click.option(
+    "--class-weight",
+    metavar="WEIGHTS",
+    multiple=True,
+    callback=class_weights,
+    help="balanced: weight each label inversely to its frequency; or LABEL=NUMBER for some labels, 1 for the others.",
+)
+CALIBRATE = click.option(
+    "--calibrate/--no-calibrate",
+    default=None,
+    help="Scale probabilities by a temperature fitted to the validation set. Default: if it is large enough and its "
+    "log loss improves by more than one standard error.",
+)
+
+
 def training_options(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> TrainingOptions:
     """What the options of `training_flags` say; the defaults are those that are not the product's."""
     from bilstm.training.options import TrainingOptions
@@ -528,6 +561,23 @@ def check_apart(named: Iterable[tuple[str, str]]) -> None:
             both = f"one {what} and another" if seen[real] == what else f"{seen[real]} and {what}"
             raise UserError(f"{both} are the same file, {path}: give each its own sequences")
         seen[real] = what
+
+
+def check_sets_apart(tables: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+    """The files of the training and the validation set, none of which may be in both."""
+    files = {name: files_of(paths, options) for name, paths in (("TABLE", tables), ("--valid", options["valid"]))}
+    check_apart((name, path) for name, paths in files.items() for path in paths)
+    return [*files["TABLE"], *files["--valid"]]
+
+
+def prepare_tables(tables: Sequence[str], training: TrainingOptions, options: Mapping[str, Any]) -> Prepared:
+    """The training and the validation set that TABLE and the options of `column_flags` and VALID name."""
+    from bilstm.model.training import column_options, prepare_data
+
+    columns = column_arguments(options)
+    others = {name: as_data(options[name]) for name in ("valid", "valid_labels")}
+    labels = columns.pop("labels")
+    return prepare_data(as_data(tables), column_options(**columns), training, labels=labels, **others)
 
 
 def use_threads(threads: int | None) -> None:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bilstm.cli.options import (
+    CALIBRATE,
+    CLASS_WEIGHT,
     FILE,
     POSITIVE,
     TABLES,
+    VALID,
     WholeNumber,
-    as_data,
-    check_apart,
-    class_weights,
-    column_arguments,
+    check_sets_apart,
     column_flags,
     files_of,
+    prepare_tables,
     say,
     training_flags,
     training_options,
@@ -41,20 +42,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Train a model on a labelled TABLE.")
 @TABLES
 @column_flags
-@click.option(
-    "--valid",
-    metavar="TABLE",
-    type=FILE,
-    multiple=True,
-    help="The validation set, instead of a part of TABLE; repeat the option for several tables.",
-)
-@click.option(
-    "--valid-labels",
-    metavar="FILE",
-    type=FILE,
-    multiple=True,
-    help="A table with the labels of --valid, one row per sequence.",
-)
+@VALID
 @click.option("--out", metavar="MODEL", type=FILE, required=True, help="The model file to write.")
 @training_flags(
     texts={
@@ -62,19 +50,8 @@ if TYPE_CHECKING:
         "tenth more.",
     }
 )
-@click.option(
-    "--class-weight",
-    metavar="WEIGHTS",
-    multiple=True,
-    callback=class_weights,
-    help="balanced: weight each label inversely to its frequency; or LABEL=NUMBER for some labels, 1 for the others.",
-)
-@click.option(
-    "--calibrate/--no-calibrate",
-    default=None,
-    help="Scale probabilities by a temperature fitted to the validation set. Default: if it is large enough and its "
-    "log loss improves by more than one standard error.",
-)
+@CLASS_WEIGHT
+@CALIBRATE
 @click.option(
     "--baseline/--no-baseline",
     default=True,
@@ -164,15 +141,13 @@ def _train(
     from bilstm.modelfile import check_model_path
     from bilstm.wording import after_training, before_training, when_stopped
 
-    files = {name: files_of(paths, options) for name, paths in (("TABLE", tables), ("--valid", options["valid"]))}
-    check_apart((name, path) for name, paths in files.items() for path in paths)
-    labels = files_of([*options["labels"], *options["valid_labels"]], options)
-    inputs = [*files["TABLE"], *files["--valid"], *labels]
+    inputs = check_sets_apart(tables, options)
+    inputs += files_of([*options["labels"], *options["valid_labels"]], options)
     training = training_options(options)
     if first:
         check_model_path(out, inputs=inputs, force=options["force"])
     checkpoint, logs = _kept_files(out, inputs, options) if first else (None, [])
-    prepared = _prepare(as_data(tables), training, options)
+    prepared = prepare_tables(tables, training, options)
     say(before_training(prepared, training), quiet)
     use_threads(threads or _granted(communicator))
     interrupt = None
@@ -217,15 +192,6 @@ def _granted(communicator: Communicator) -> int | None:
     from bilstm.utils import threads
 
     return max(1, threads() // communicator.local_size) if communicator.local_size > 1 else None
-
-
-def _prepare(data: Any, training: TrainingOptions, options: dict[str, Any]) -> Prepared:
-    from bilstm.model.training import column_options, prepare_data
-
-    columns = column_arguments(options)
-    tables = {name: as_data(options[name]) for name in ("valid", "valid_labels")}
-    labels = columns.pop("labels")
-    return prepare_data(data, column_options(**columns), training, labels=labels, **tables)
 
 
 def _kept_files(

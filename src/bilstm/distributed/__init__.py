@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bilstm.distributed.launchers import join
     from bilstm.distributed.predictor import Predictor
+    from bilstm.distributed.sizes import Estimate, estimate
 
-_NAMES = {"Predictor": "predictor", "join": "launchers"}
+_NAMES = {"Estimate": "sizes", "Predictor": "predictor", "estimate": "sizes", "join": "launchers"}
 
-__all__ = ["Predictor", "join"]
+__all__ = ["Estimate", "Predictor", "estimate", "join"]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,8 +39,8 @@ from bilstm.model.trained import TrainedModel
 from bilstm.model.training import ModelInterrupted, check_workers, train_prepared
 from bilstm.tasks import LabelTask
 from bilstm.tasks.classweights import ClassWeight as ClassWeight
-from bilstm.training.loop import batches_by_length
 from bilstm.training.options import TrainingOptions
+from bilstm.training.planning import batches_by_length
 from bilstm.training.windows import WindowSource, find_windows
 from bilstm.wording import sets
 

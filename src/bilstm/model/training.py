@@ -342,10 +342,63 @@ def train_prepared(
         ModelInterrupted: Ctrl-C after the first epoch; it holds the best model until then.
         UserError: the checkpoint cannot be written, or belongs to another training; an option is impossible.
     """
-    check_options(prepared.schema, prepared.task, options)
     together = communicator or ALONE
     if together.rank:
         verbose, progress = False, None
+    ready, asked = network_and_data(prepared, options), options.output
+    output, network, options = ready.output, ready.network, ready.output.options
+    sets = (ready.training, ready.validation)
+    if checkpoint:
+        learned = output.learned
+        checkpoint.belongs_to(_facts(learned.schema, learned.task, learned.vectors))
+    try:
+        with reporting(verbose, "without recurrence: " if options.direction == "none" else "") as report:
+
+            def notify(figures: dict[str, Any]) -> None:
+                report(figures)
+                if progress:
+                    progress(figures)
+
+            work: dict[str, Any] = {"progress": notify, "checkpoint": checkpoint}
+            if workers > 1:
+                record = train_on_workers(workers, network, *sets, options, timeout=timeout, **work)
+            else:
+                record = train_model(network, *sets, options, communicator=together, **work)
+    except TrainingInterrupted as interrupt:
+        model = _finished(output, network, interrupt.summary, options, asked)
+        model.training |= _examples(prepared) if examples else {}
+        raise ModelInterrupted(model) from interrupt.__cause__
+    model = _finished(output, network, record, options, asked)
+    model.training |= _examples(prepared) if examples else {}
+    if baseline and options.direction != "none" and not together.rank:
+        model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """All that a training takes.
+
+    Attributes:
+        output: what the model predicts, and the options with the output that was chosen.
+        network: with its initial weights, compiled.
+        training: the sequences to train on, with their targets.
+        validation: the validation set; None if there is none.
+    """
+
+    output: Output
+    network: Sequential
+    training: FitData
+    validation: FitData | None
+
+
+def network_and_data(prepared: Prepared, options: TrainingOptions) -> Ready:
+    """The network that the options describe, and what it is trained on.
+
+    Raises:
+        UserError: an option is impossible, or has no effect on this task.
+    """
+    check_options(prepared.schema, prepared.task, options)
     if options.calibrate and prepared.task.what == "quantity":
         raise UserError("calibrate is for probabilities, but quantities are predicted: leave it out")
     if options.calibrate and prepared.validation is None:
@@ -360,37 +413,14 @@ def train_prepared(
         )
     if prepared.validation is None:
         options = dataclasses.replace(options, validation_split=0.0)
-    output, asked = choose_output(prepared, options), options.output
+    output = choose_output(prepared, options)
     learned, options = output.learned, output.options
     network = build_network(learned.schema, learned.task, options, output.forbidden, learned.vectors)
-    if checkpoint:
-        checkpoint.belongs_to(_facts(learned.schema, learned.task, learned.vectors))
-    try:
-        data = _fit_data(learned.training, learned, options)
-        if learned.targets is not None:
-            data = FitData.all_of(data.data, Targets(values=learned.targets))
-        aside = _fit_data(learned.validation, learned, options) if learned.validation else None
-        with reporting(verbose, "without recurrence: " if options.direction == "none" else "") as report:
-
-            def notify(figures: dict[str, Any]) -> None:
-                report(figures)
-                if progress:
-                    progress(figures)
-
-            work: dict[str, Any] = {"progress": notify, "checkpoint": checkpoint}
-            if workers > 1:
-                record = train_on_workers(workers, network, data, aside, options, timeout=timeout, **work)
-            else:
-                record = train_model(network, data, aside, options, communicator=together, **work)
-    except TrainingInterrupted as interrupt:
-        model = _finished(output, network, interrupt.summary, options, asked)
-        model.training |= _examples(prepared) if examples else {}
-        raise ModelInterrupted(model) from interrupt.__cause__
-    model = _finished(output, network, record, options, asked)
-    model.training |= _examples(prepared) if examples else {}
-    if baseline and options.direction != "none" and not together.rank:
-        model.baseline = train_baseline(prepared, options, verbose=verbose, progress=progress)
-    return model
+    data = _fit_data(learned.training, learned, options)
+    if learned.targets is not None:
+        data = FitData.all_of(data.data, Targets(values=learned.targets))
+    aside = _fit_data(learned.validation, learned, options) if learned.validation else None
+    return Ready(output, network, data, aside)
 
 
 def train_baseline(

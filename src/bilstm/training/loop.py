@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -16,13 +16,13 @@ import numpy.typing as npt
 from bilstm.arguments import check_count
 from bilstm.errors import DivergedError
 from bilstm.models import Sequential
-from bilstm.models.decoding import decodes
 from bilstm.models.fitting import FitData, check_finite
 from bilstm.ragged import IndexArray
 from bilstm.training.checkpoints import Best, Checkpoint, Snapshot, fingerprint, pack, unpack
 from bilstm.training.communicator import ALONE, Communicator, check_same
+from bilstm.training.planning import batches_by_length, plan_training
 from bilstm.training.shares import idle_workers, score_parts, slow_exchanges, train_shares
-from bilstm.training.windows import WindowSource, windows_for
+from bilstm.training.windows import WindowSource
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -39,10 +39,6 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.summary = summary
 
 
-_STEPS_IN_BATCH = 3600
-_UPDATES = 600  # at least, in all epochs together
-_MOST_EPOCHS = 200
-_POOL = 16  # batches sorted by length together
 _WARM_UP = 0.05  # the share of training in which the learning rate rises
 _DECAY = 0.998  # what the average of the weights keeps of itself in each training step
 _NOT_SCORES = ("learning_rate", "seconds")  # in an epoch's logs; the latter would make each model file another
@@ -205,30 +201,13 @@ class _Run:
         check_finite(self.data)
         self.validation = validation
         self.random = np.random.default_rng([options.seed, 1])
-        whole = self.network.one_row_each or decodes(model)
-        if options.window and whole:
-            raise ValueError(
-                "windows are for a network that returns a row for each step, not for each sequence, and without a CRF"
-            )
-        self.windows = windows_for(self.data.offsets, options.window, options.stride, cut=not whole)
-        self.batch_size = options.batch_size or self._default_batch_size()
-        self.epochs = options.epochs or self._default_epochs()
+        plan = plan_training(model, self.data.offsets, options)
+        self.windows, self.batch_size, self.epochs = plan.windows, plan.batch_size, plan.epochs
         self.logs: list[dict[str, float]] = []  # of each epoch
         self.best: Best | None = None
         self.network.write(self.network.read(), "averages")  # from here on, of the weights after each step
         self.started = time.perf_counter()
         self._begin_epoch()
-
-    def _default_batch_size(self) -> int:
-        count = self.windows.count
-        mean_length = self.windows.steps / count
-        # Little data: many updates an epoch all the same.
-        most = min(64, max(32, count // 128), max(4, count // 8))
-        return int(min(most, max(8, round(_STEPS_IN_BATCH / mean_length))))
-
-    def _default_epochs(self) -> int:
-        batches = -(-self.windows.count // self.batch_size)
-        return min(_MOST_EPOCHS, max(20, -(-_UPDATES // batches)))
 
     def train(self) -> str:
         """Run all epochs, or fewer if training stops early. Returns why there were no more."""
@@ -434,22 +413,3 @@ def _arrays(part: FitData) -> tuple[Any, ...]:
     data, targets = part.data, part.targets
     words = () if data.words is None else (data.words.values, data.words.offsets)
     return data.values, data.offsets, *words, targets.labels, targets.values, targets.weights
-
-
-def batches_by_length(lengths: IndexArray, batch_size: int, random: np.random.Generator) -> Iterator[IndexArray]:
-    """Shuffled batches of sequences of similar length: within a pool of some batches, sorted by length.
-
-    Args:
-        lengths: (n,) steps of each sequence.
-
-    Returns:
-        Index arrays that together hold every sequence once.
-    """
-    order = random.permutation(len(lengths)).astype(np.int64)
-    batches = []
-    for start in range(0, len(order), batch_size * _POOL):
-        pool = order[start : start + batch_size * _POOL]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-    for position in random.permutation(len(batches)):
-        yield batches[position]
