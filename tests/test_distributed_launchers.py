@@ -180,8 +180,62 @@ def test_a_worker_is_killed_again_and_again(tmp_path: Path) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(draw.choice(workers), signal.SIGKILL)
         assert running.wait(1800) == 0, f"seed {seed}\n{log.read_text()[-4000:]}"
+    assert "forcefully" not in log.read_text()  # as torchrun says of those that SIGTERM does not end in 30 seconds
     assert resumed >= KILLS // 4, f"seed {seed}: it ended after {len(victims) // 2} kills"
     assert (tmp_path / "model").read_bytes() == expected, f"seed {seed}"
+
+
+DYING = """
+import os, signal, sys
+import torch.distributed as dist
+from bilstm.distributed import torchrun
+
+rank, attempt = int(os.environ["RANK"]), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+agree, pairs, check = torchrun._agree, dist.init_process_group, dist.PrefixStore.check
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def dies_in(moment):
+    return (moment, rank) == (MOMENTS[attempt // 2], attempt % 2)
+
+def agreeing(*arguments):
+    if dies_in("before"):
+        die()
+    start = agree(*arguments)
+    if dies_in("agreed"):
+        die()
+    return start
+
+def checking(store, keys):
+    found = check(store, keys)
+    if found and dies_in("agreeing"):  # its name is known
+        die()
+    return found
+
+def pairing(*arguments, **more):
+    pairs(*arguments, **more)
+    if dies_in("connected"):
+        die()
+
+MOMENTS = ["before", "agreeing", "agreed", "connected", None]
+torchrun._agree, dist.init_process_group, dist.PrefixStore.check = agreeing, pairing, checking
+from bilstm.__main__ import main
+
+main()
+"""
+
+
+def test_a_worker_is_killed_while_they_connect(tmp_path: Path) -> None:
+    """The launcher ends the other one at once, and the next ones find each other."""
+    command, more = start_training(tmp_path)[2:], ["--epochs=2", "--worker-timeout=3000"]  # which no one waits for
+    expected = alone(["-m", "bilstm", *command], tmp_path, *more)
+    (tmp_path / "program.py").write_text(DYING)
+    start = [*torchrun(2, "--max-restarts=8", "--monitor-interval=0.1"), str(tmp_path / "program.py")]
+    ran = run([*start, *command, *more, "--out", str(tmp_path / "model")])
+    assert ran.stderr.count("(exitcode: -9)") == 8
+    assert "forcefully" not in ran.stderr  # as torchrun says of those that SIGTERM does not end in 30 seconds
+    assert (tmp_path / "model").read_bytes() == expected
 
 
 def modified(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import os
@@ -588,6 +589,30 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_alone_is_connected_to_nobody() -> None:
     with bilstm.distributed.join() as communicator:  # type: ignore[attr-defined]
         assert (communicator.rank, communicator.size) == (0, 1)
+
+
+@given(size=st.integers(1, 4), starts=st.lists(st.sets(st.integers(0, 3)), max_size=3), missing=st.integers(0, 3))
+@settings(max_examples=8)
+def test_workers_agree_on_a_start(size: int, starts: list[set[int]], missing: int) -> None:
+    """Those that run now, whichever of the launcher's former ones left what in the store."""
+    torchrun = pytest.importorskip("bilstm.distributed.torchrun")
+    import torch.distributed
+
+    store, names = torch.distributed.HashStore(), set()
+
+    def start(present: set[int], seconds: float) -> list[Any]:
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            workers = [pool.submit(torchrun._agree, store, rank, size, seconds) for rank in sorted(present)]
+            return [worker.exception() or worker.result() for worker in workers]
+
+    ranks = set(range(size))
+    for killed in [*starts, {missing}]:
+        if killed & ranks:  # while the others are connecting
+            assert all(isinstance(each, RuntimeError) for each in start(ranks - killed, 0.06))
+        agreed = set(start(ranks, 60))
+        assert len(agreed) == 1
+        assert not agreed & names
+        names |= agreed
 
 
 def test_workers_under_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,3 +138,26 @@ except Stopped as stopped:
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.stdout, ran.stderr) == ("SIGTERM 143\n", "")
+
+
+@pytest.mark.parametrize(("where", "status"), [("in", -signal.SIGTERM), ("before", 143), ("after", 143)])
+def test_what_waits_in_a_library_is_ended_at_once(where: str, status: int) -> None:
+    script = """
+import signal, sys
+from bilstm.signals import Stopped, ended_by_signals, stop_on_signals
+
+def at(place):
+    if place == sys.argv[1]:
+        signal.raise_signal(signal.SIGTERM)
+
+stop_on_signals()
+try:
+    at("before")
+    with ended_by_signals():
+        at("in")
+    at("after")
+except Stopped as stopped:
+    sys.exit(stopped.status)
+"""
+    ran = subprocess.run([sys.executable, "-c", script, where], capture_output=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (status, b"", b"")

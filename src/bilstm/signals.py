@@ -73,6 +73,21 @@ class heard:  # noqa: N801
 
 
 @contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """In the block, signals end the program at once and without a message. It is for waiting in a library that does
+    not let Python notice them, where nothing has to be written or removed.
+    """
+    own = [number for number in _NUMBERS if signal.getsignal(number) is _stop]  # none in a program of somebody else's
+    for number in own:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, _stop)
+
+
+@contextlib.contextmanager
 def workers_spared() -> Iterator[None]:
     """Processes that start in the block never see Ctrl-C, nor that the terminal has gone: whoever started them ends
     them, where otherwise each would print a traceback. A signal that comes in the block is raised at its end.
