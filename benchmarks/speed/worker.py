@@ -32,6 +32,10 @@ PEERS = {
     "Flax": ("flax_rnn", "Flax"),
     "ONNX Runtime": ("onnx_runtime", "OnnxRuntime"),
     "OpenVINO": ("open_vino", "OpenVino"),
+    "LiteRT": ("lite_rt", "LiteRt"),
+    "MNN": ("mnn_session", "Mnn"),
+    "ncnn": ("ncnn_net", "Ncnn"),
+    "tract": ("tract_onnx", "Tract"),
     # Of benchmarks.speed.convert.
     "bilstm, converted": ("files", "Converted"),
     "Keras files on TensorFlow": ("files", "KerasFile"),
