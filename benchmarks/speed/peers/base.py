@@ -50,6 +50,8 @@ class Runner:
 class Peer(ABC):
     """A library in a process of its own, imported by the constructor."""
 
+    convolves = False  # whether cases with a convolution are measured, too
+
     @abstractmethod
     def versions(self) -> dict[str, str]:
         """Packages and their versions."""
@@ -137,5 +139,6 @@ def gates_to(case: Case, weights: FloatArray, order: str) -> FloatArray:
 
 def directions(case: Case) -> Iterator[tuple[int, int, list[FloatArray]]]:
     """(layer, direction, [kernel, recurrent kernel, bias]) of all cells; direction 1 is backward."""
+    weights = case.weights[2 if case.filters else 0 :]
     for number in range(2 * case.layers):
-        yield number // 2, number % 2, case.weights[3 * number : 3 * number + 3]
+        yield number // 2, number % 2, weights[3 * number : 3 * number + 3]

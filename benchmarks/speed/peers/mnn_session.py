@@ -26,6 +26,8 @@ _OPTIONS = ["--framework", "ONNX", "--bizCode", "benchmark", "--useOriginRNNImpl
 
 
 class Mnn(Predicting):
+    convolves = True
+
     def versions(self) -> dict[str, str]:
         return {"MNN": MNN.version()}
 

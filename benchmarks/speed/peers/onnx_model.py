@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.speed.cases import Case
+from benchmarks.speed.cases import WINDOW, Case
 from benchmarks.speed.peers.base import directions, gates_to
 
 
@@ -30,6 +30,15 @@ def onnx_model(case: Case, *, by_hand: bool = False) -> bytes:
     constants["rows"] = np.array([case.longest, case.sequences, 2 * case.units])
     lengths = "lengths" if case.ragged and not by_hand else ""
     x = "x"
+    if case.filters:
+        constants |= {"filters": case.weights[0].transpose(2, 1, 0), "filters_bias": case.weights[1]}
+        nodes += [
+            helper.make_node("Transpose", [x], ["channels"], perm=[1, 2, 0]),
+            helper.make_node("Conv", ["channels", "filters", "filters_bias"], ["convolved"], pads=[WINDOW // 2] * 2),
+            helper.make_node("Relu", ["convolved"], ["positive"]),
+            helper.make_node("Transpose", ["positive"], ["features"], perm=[2, 0, 1]),
+        ]
+        x = "features"
     for layer, both in layers.items():
         make = _by_hand if by_hand else _bidirectional
         made, arrays = make(case, x, f"layer{layer}", both, lengths)
@@ -84,8 +93,7 @@ def _by_hand(case: Case, x: str, name: str, both: list[list[np.ndarray]], length
         constants[f"{way}_one"] = np.array([1])
         source = x
         if direction:
-            width = case.inputs if x == "x" else 2 * case.units
-            nodes += _turned(case, x, f"{way}_turned", width, constants)
+            nodes += _turned(case, x, f"{way}_turned", arrays[0].shape[1], constants)
             source = f"{way}_turned"
         nodes.append(_recurrent(case, [source, *names], f"{way}_directions"))
         nodes.append(helper.make_node("Squeeze", [f"{way}_directions", f"{way}_one"], [f"{way}_output"]))

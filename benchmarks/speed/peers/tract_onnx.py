@@ -16,6 +16,7 @@ from benchmarks.speed.peers.onnx_model import onnx_model
 
 
 class Tract(Predicting):
+    convolves = True
     divides = False
 
     def versions(self) -> dict[str, str]:
