@@ -23,6 +23,8 @@ EPSILON = 1e-12
 # In Keras's order. A GRU's reset gate comes after the recurrent product, and has two biases, as Keras's and PyTorch's.
 GATES = {"lstm": "ifco", "gru": "zrh"}
 
+WINDOW = 5  # steps that a convolution reads
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -54,6 +56,7 @@ class Case:
         rivals: another case whose peers count here too, as they do the same task in another way.
         target_over: the only peer's setting that the target speaks of; every exact peer if empty.
         cell: of the recurrent layers, one of GATES.
+        filters: of a convolution over WINDOW steps in front of the recurrent layers, with ReLU; 0 for none.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Case:
     rivals: str = ""
     target_over: str = ""
     cell: str = "lstm"
+    filters: int = 0
 
     @property
     def trains(self) -> bool:
@@ -87,6 +91,11 @@ class Case:
         return len(self.lengths)
 
     @property
+    def width(self) -> int:
+        """Of the rows that the first recurrent layer reads."""
+        return self.filters or self.inputs
+
+    @property
     def activation(self) -> str:
         return "sigmoid" if self.outputs == 1 else "softmax"
 
@@ -96,10 +105,11 @@ class Case:
 
     @property
     def shape(self) -> str:
-        """Such as "T500 B32 I16 H64, 2 layers"."""
+        """Such as "T500 B32 I16 C32 H64, 2 layers"."""
         steps = f"T{min(self.lengths)}–{self.longest}" if self.ragged else f"T{self.longest}"
         layers = f", {self.layers} layers" if self.layers > 1 else ""
-        return f"{steps} B{self.sequences} I{self.inputs} H{self.units}{layers}"
+        filters = f" C{self.filters}" if self.filters else ""
+        return f"{steps} B{self.sequences} I{self.inputs}{filters} H{self.units}{layers}"
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -125,13 +135,16 @@ class Case:
 
     @cached_property
     def weights(self) -> list[FloatArray]:
-        """In Keras's order: for each layer forward's kernel (inputs, gates·units), recurrent kernel (units,
-        gates·units) and bias (gates·units), of a GRU (2, gates·units), then backward's; at last Dense's kernel and
-        bias.
+        """In Keras's order: a convolution's kernel (WINDOW, inputs, filters) and bias (filters); for each layer
+        forward's kernel (inputs, gates·units), recurrent kernel (units, gates·units) and bias (gates·units), of a GRU
+        (2, gates·units), then backward's; at last Dense's kernel and bias.
         """
         random = np.random.default_rng(2)
         arrays: list[FloatArray] = []
-        inputs, gates = self.inputs, len(GATES[self.cell]) * self.units
+        if self.filters:
+            shapes = (WINDOW, self.inputs, self.filters), (self.filters,)
+            arrays += [_uniform(random, shape, WINDOW * self.inputs) for shape in shapes]
+        inputs, gates = self.width, len(GATES[self.cell]) * self.units
         for _ in range(self.layers):
             for _ in range(2):
                 for rows in (inputs, self.units):
@@ -151,12 +164,13 @@ class Case:
 
         Training adds the gradients of the weights, and those of the inputs except the first layer's.
         """
-        forward, needless, inputs = 0, 0, self.inputs
+        forward = needless = 2 * WINDOW * self.inputs * self.filters
+        inputs = self.width
         for layer in range(self.layers):
             # Two directions, and for each gate a multiplication and an addition.
             products = 2 * 2 * len(GATES[self.cell]) * self.units
             forward += products * (inputs + self.units)
-            if layer == 0:
+            if layer == 0 and not self.filters:
                 needless = products * inputs
             inputs = 2 * self.units
         forward += 2 * inputs * self.outputs
@@ -197,7 +211,12 @@ _LSTM = {
     )
 }
 _GRU = ("N1", "N2", "N3", "P1", "P2", "P3")  # the cases that GRUs are measured in, too
-CASES = _LSTM | {f"{name} GRU": replace(_LSTM[name], name=f"{name} GRU", cell="gru") for name in _GRU}
+_CONVOLUTION = ("N1", "P1")  # and those that a convolution is put in front of
+CASES = (
+    _LSTM
+    | {f"{name} GRU": replace(_LSTM[name], name=f"{name} GRU", cell="gru") for name in _GRU}
+    | {f"{name} Conv1D": replace(_LSTM[name], name=f"{name} Conv1D", filters=32) for name in _CONVOLUTION}
+)
 
 
 def case_from(description: dict[str, Any]) -> Case:

@@ -1,4 +1,7 @@
-"""What was tried for the cases whose targets may be missed, and what limits them: printed where they are."""
+"""What was tried for the cases whose targets may be missed, and what limits them: printed where they are.
+
+And what of the peers is not measured.
+"""
 
 from __future__ import annotations
 
@@ -41,3 +44,10 @@ LIMITS = {
     "P2": "As N2. Tried: a direction to a thread instead of half of the sequences (a tenth).",
     "P3": "As N2, with 3 MB of weights a direction; rounded to bfloat16 they are half as large.",
 }
+
+NOT_MEASURED = (
+    "Of the peers that only predict, ncnn takes a sequence at a time, and LiteRT, MNN and tract read no lengths: their "
+    "sequences of different lengths are turned around by hand, which is exact. MNN's operator for recurrent layers is "
+    "measured, since its converter's default, a loop, ends in an error. LiteRT and ncnn are measured with LSTMs only; "
+    "cases with a convolution leave out the two, JAX and Flax. tract predicts in one thread: it has no choice of more."
+)

@@ -10,7 +10,9 @@ from typing import Any
 from benchmarks.speed.cases import CASES, Case
 from benchmarks.speed.growth import exponent
 from benchmarks.speed.harness import LOSS_TOLERANCE, OURS, OUTPUT_TOLERANCE
-from benchmarks.speed.limits import LIMITS
+from benchmarks.speed.limits import LIMITS, NOT_MEASURED
+from benchmarks.speed.pages import other_pages
+from benchmarks.speed.processors import COUNTS, divided, expected, serial
 
 Entry = dict[str, Any]  # see harness.Entry.described
 Results = dict[str, Any]  # see __main__.py
@@ -101,6 +103,24 @@ def processor_table(results: Results) -> list[str]:
         rows.append(row)
     header = ["case", "GFLOP", "ours, GFLOP/s", "of peak", "peer, GFLOP/s", "of peak"]
     header += ["ours on 1 thread, ms", "of peak, 1 thread", "gain by all threads"]
+    return _table(header, rows, left=(0,))
+
+
+def processors_table(results: Results) -> list[str]:
+    """What more processors would gain, from what two do."""
+    rows = []
+    for case in _cases(results):
+        ours, single = _ours(results, case), _ours(results, case, _ONE_THREAD)
+        if not (ours and single):
+            continue
+        gain = single["median"] / ours["median"]
+        row = [case.name, f"{gain:.2f}×", f"{serial(case, gain):.0%}"]
+        for count in COUNTS:
+            row += [f"{divided(case, count):.1f}", f"{expected(case, gain, count):.1f}×"]
+        rows.append(row)
+    header = ["case", "measured on 2", "serial"]
+    for count in COUNTS:
+        header += [f"parts on {count}", f"gain on {count}"]
     return _table(header, rows, left=(0,))
 
 
@@ -219,8 +239,9 @@ def markdown(results: Results) -> str:
         "",
         "Made by `make bench`: every library in a process of its own, all timed in turn, round after round; medians of "
         "the rounds, in milliseconds for a training step or the prediction of a batch. A training step is forward "
-        "pass, loss, backward pass and Adam. T is steps, B sequences, I inputs, H units of each direction; every "
-        "network is bidirectional and ends with a Dense layer applied to every step. All start from the same weights "
+        "pass, loss, backward pass and Adam. T is steps, B sequences, I inputs, C filters of a convolution over "
+        "five steps in front, H units of each direction; every network is bidirectional and ends with a Dense layer "
+        "applied to every step. All start from the same weights "
         f"and data; an exact peer's outputs lie within {OUTPUT_TOLERANCE:g} of ours and its losses, before and after "
         f"training steps, within {LOSS_TOLERANCE:g} of ours, relatively, or it is listed as failed.",
         "",
@@ -248,6 +269,7 @@ def markdown(results: Results) -> str:
         "",
         *processor_table(results),
         "",
+        *_on_paper(results),
         "## `predict`, and a predictor",
         "",
         *overhead_table(results),
@@ -260,6 +282,8 @@ def markdown(results: Results) -> str:
         "beforehand.",
         "",
         *libraries_table(results),
+        "",
+        NOT_MEASURED,
         "",
         "## Growth and memory",
         "",
@@ -275,8 +299,34 @@ def markdown(results: Results) -> str:
         "",
         *settings_table(results),
         "",
+        "## Other tables",
+        "",
+        *other_pages(),
+        "",
     ]
     return "\n".join(lines)
+
+
+def _on_paper(results: Results) -> list[str]:
+    """More processors than the two of a machine."""
+    if results["machine"]["processors"] != 2:
+        return []
+    return [
+        "## 4 and 8 processors, on paper",
+        "",
+        "The engine divides a step into parts, by shares, directions, sequences and panels of weights, and the longest "
+        "of them decide how many times as fast it can be (*parts*, computed in `benchmarks/speed/processors.py`). The "
+        "rest of a step is taken as serial, as much as explains the gain measured on two processors: what is expected "
+        "is Amdahl's law, and an upper bound, as it leaves out that processors share caches and memory.",
+        "",
+        *processors_table(results),
+        "",
+        "Where it stops: a single sequence has two directions, so two processors; tiny networks (S1, L1) run in one "
+        "thread. 32 sequences of a small network are two shares; more processors than shares divide each layer "
+        "instead, by directions and sequences, and its weights' gradients by panels of 16 units: 64 units are four "
+        "panels. Ranges of few sequences also make tiles of few rows, which use less of a processor.",
+        "",
+    ]
 
 
 def _cases(results: Results) -> list[Case]:

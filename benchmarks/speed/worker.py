@@ -32,6 +32,10 @@ PEERS = {
     "Flax": ("flax_rnn", "Flax"),
     "ONNX Runtime": ("onnx_runtime", "OnnxRuntime"),
     "OpenVINO": ("open_vino", "OpenVino"),
+    "LiteRT": ("lite_rt", "LiteRt"),
+    "MNN": ("mnn_session", "Mnn"),
+    "ncnn": ("ncnn_net", "Ncnn"),
+    "tract": ("tract_onnx", "Tract"),
     # Of benchmarks.speed.convert.
     "bilstm, converted": ("files", "Converted"),
     "Keras files on TensorFlow": ("files", "KerasFile"),
@@ -62,7 +66,8 @@ class Worker(Answering):
         self.runners.clear()
         gc.collect()
         self.case = case_from(case)
-        self.settings = {setting.name: setting for setting in self.peer.settings(self.case)}
+        possible = self.peer.convolves or not self.case.filters
+        self.settings = {setting.name: setting for setting in self.peer.settings(self.case)} if possible else {}
         described = [{"name": s.name, "exact": s.exact, "granule": s.granule} for s in self.settings.values()]
         return {"settings": described}
 

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
-from benchmarks.speed.cases import EPSILON, LEARNING_RATE, Case
+from benchmarks.speed.cases import EPSILON, LEARNING_RATE, WINDOW, Case
 from benchmarks.speed.peers.base import NO_LOSS, Peer, Runner, Setting
 
 _SHORT = 10  # at most so many steps are worth unrolling
@@ -26,6 +26,8 @@ _AT_ONCE = 100  # training steps that TensorFlow runs without coming back to Pyt
 
 
 class Keras(Peer):
+    convolves = True
+
     def __init__(self) -> None:
         self.tensorflow = keras.backend.backend() == "tensorflow"
 
@@ -78,6 +80,8 @@ def _build(case: Case, unroll: bool) -> Any:
     model = keras.Sequential([layers.Input((case.longest, case.inputs), batch_size=case.sequences)])
     if case.ragged:
         model.add(layers.Masking(0.0))
+    if case.filters:
+        model.add(layers.Conv1D(case.filters, WINDOW, padding="same", activation="relu"))
     cell = layers.GRU if case.cell == "gru" else layers.LSTM
     for _ in range(case.layers):
         model.add(layers.Bidirectional(cell(case.units, return_sequences=True, unroll=unroll)))

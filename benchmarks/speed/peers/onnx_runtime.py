@@ -15,6 +15,8 @@ from benchmarks.speed.peers.onnx_model import feeds, onnx_model
 
 
 class OnnxRuntime(Peer):
+    convolves = True
+
     def versions(self) -> dict[str, str]:
         return {"ONNX Runtime": onnxruntime.__version__}
 

@@ -15,6 +15,8 @@ from benchmarks.speed.peers.onnx_model import feeds, onnx_model
 
 
 class OpenVino(Peer):
+    convolves = True
+
     def versions(self) -> dict[str, str]:
         return {"OpenVINO": openvino.__version__.split("-")[0]}
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.speed.cases import EPSILON, LEARNING_RATE, Case, FloatArray, LabelArray
+from benchmarks.speed.cases import EPSILON, LEARNING_RATE, WINDOW, Case, FloatArray, LabelArray
 from benchmarks.speed.peers.base import NO_LOSS, Peer, Runner, Setting
 from bilstm import __version__, utils
-from bilstm.layers import GRU, LSTM, Bidirectional, Dense, Input, TimeDistributed
+from bilstm.layers import GRU, LSTM, Bidirectional, Conv1D, Dense, Input, TimeDistributed
 from bilstm.models import Sequential
 from bilstm.optimizers import Adam
 from bilstm.ragged import Ragged
@@ -24,6 +24,8 @@ _ROUNDED = ("L3", "P3", "P3 GRU")  # cases whose weights are many
 class Bilstm(Peer):
     """As many threads as the environment variable BILSTM_THREADS says, or else as there are processors."""
 
+    convolves = True
+
     def versions(self) -> dict[str, str]:
         return {"bilstm": f"{__version__} ({utils.target()}, threads: {utils.threads()})"}
 
@@ -35,6 +37,8 @@ class Bilstm(Peer):
 
     def prepare(self, case: Case, setting: Setting) -> Runner:
         model = Sequential([Input((None, case.inputs))])
+        if case.filters:
+            model.add(Conv1D(case.filters, WINDOW, padding="same", activation="relu"))
         cell = GRU if case.cell == "gru" else LSTM
         for _ in range(case.layers):
             model.add(Bidirectional(cell(case.units, return_sequences=True)))

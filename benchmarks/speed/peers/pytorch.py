@@ -16,11 +16,13 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.speed.cases import EPSILON, LEARNING_RATE, Case
+from benchmarks.speed.cases import EPSILON, LEARNING_RATE, WINDOW, Case
 from benchmarks.speed.peers.base import NO_LOSS, Peer, Runner, Setting, directions, gates_to
 
 
 class PyTorch(Peer):
+    convolves = True
+
     def versions(self) -> dict[str, str]:
         return {"PyTorch": torch.__version__}
 
@@ -56,18 +58,22 @@ class PyTorch(Peer):
 
 
 class _Tagger(nn.Module):
-    """Bidirectional layers and a Dense layer; takes (steps, sequences, inputs) or a PackedSequence, and returns
-    logits of shape (rows, outputs).
+    """A convolution if there is one, bidirectional layers and a Dense layer.
+
+    Takes (steps, sequences, inputs) or a PackedSequence, and returns logits of shape (rows, outputs).
     """
 
     def __init__(self, case: Case) -> None:
         super().__init__()
-        self.recurrent = _kind(case)(case.inputs, case.units, case.layers, bidirectional=True)
+        self.convolution = _convolution(case) if case.filters else None
+        self.recurrent = _kind(case)(case.width, case.units, case.layers, bidirectional=True)
         for layer, direction, weights in directions(case):
             _set_weights(case, self.recurrent, f"l{layer}" + "_reverse" * direction, weights)
         self.dense = _dense(case)
 
     def forward(self, x: Any) -> torch.Tensor:
+        if self.convolution:
+            x = self.convolution(x.permute(1, 2, 0)).relu().permute(2, 0, 1)
         logits: torch.Tensor = self.dense(_rows(self.recurrent(x)[0]))
         return logits
 
@@ -111,6 +117,14 @@ def _set_weights(case: Case, layer: nn.RNNBase, suffix: str, weights: list[npt.N
         getattr(layer, f"bias_ih_{suffix}").copy_(biases[0])
         getattr(layer, f"bias_hh_{suffix}").copy_(biases[1])
     getattr(layer, f"bias_hh_{suffix}").requires_grad_(case.cell == "gru")
+
+
+def _convolution(case: Case) -> nn.Conv1d:
+    convolution = nn.Conv1d(case.inputs, case.filters, WINDOW, padding="same")
+    with torch.no_grad():
+        convolution.weight.copy_(torch.from_numpy(case.weights[0]).permute(2, 1, 0))
+        convolution.bias.copy_(torch.from_numpy(case.weights[1]))
+    return convolution
 
 
 def _dense(case: Case) -> nn.Linear:
