@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,19 +37,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Weights for which a test gives no seed are the same in every run, and others in each test.
 
     Beside another library, a probability of one half within rounding would otherwise fail a test once in a hundred.
+    And PyTorch has one thread: several wait busily, which takes most of the time of small tests.
     """
     bilstm.utils.set_random_seed(zlib.crc32(item.nodeid.encode()))
-
-
-@pytest.fixture
-def one_torch_thread() -> Iterator[None]:
-    """PyTorch's threads wait busily, which takes most of the time of small tests where processors are few."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 # No deadlines: a test's first example may load a library. CI tries the same examples every time.

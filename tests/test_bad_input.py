@@ -133,7 +133,7 @@ def compare(name: str, message: str, flags: str, **files: Any) -> Any:
 
 CASES = [
     # --- the command itself
-    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: compare, completion, convert, demo, evaluate, export, inspect, predict, serve, train"),
+    case("unknown command", "trian train.csv", "there is no command 'trian'. Did you mean 'train'? The commands: compare, completion, convert, demo, estimate, evaluate, export, inspect, predict, serve, train"),
     case("unknown option", "train train.csv --out out --epoch 3", "no such option '--epoch'. Did you mean '--epochs'?"),
     case("no table", "train --out out", "missing argument 'TABLE…"),
     case("no output", "train train.csv", "missing option '--out'."),

@@ -24,9 +24,6 @@ from bilstm.torch.recurrent import OnEngine  # noqa: E402
 Tensor = Any
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 KINDS = ("LSTM", "GRU")
 
 

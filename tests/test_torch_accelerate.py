@@ -13,8 +13,6 @@ from torch import nn  # noqa: E402
 import bilstm.torch  # noqa: E402
 from bilstm.torch import accelerate  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 
 class Own(nn.LSTM):
     pass

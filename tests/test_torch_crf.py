@@ -23,9 +23,6 @@ Tensor = Any
 REDUCTIONS = ("none", "sum", "mean", "token_mean")
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 @st.composite
 def examples(draw: st.DrawFn, *, longest: int = 6, most: int = 5) -> dict[str, Any]:
     return {

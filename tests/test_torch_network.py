@@ -28,9 +28,6 @@ from oracles.models import Case, bits, cases, numbers  # noqa: E402
 Tensor = Any
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 def refusal(case: Case) -> str | None:
     """Why PyTorch cannot compute the network, if it cannot."""
     described = json.dumps(case.layers)

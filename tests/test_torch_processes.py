@@ -19,7 +19,6 @@ import bilstm.torch  # noqa: E402
 from bilstm.torch import openmp  # noqa: E402
 
 Tensor = Any
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 class Model(nn.Module):

@@ -20,9 +20,6 @@ from bilstm.torch import from_state_dict, guess_layers  # noqa: E402
 Tensor = Any
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 class Tagger(nn.Module):
     """What people write."""
 

@@ -22,9 +22,6 @@ from bilstm.torch import Bidirectional, TimeDistributed  # noqa: E402
 Tensor = Any
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 MODES = ("concat", "sum", "mul", "ave", None)
 
 

@@ -68,7 +68,8 @@ def check(case: Case) -> None:
     other = with_rounded_weights(case, model)
     assert weight_bits(model) != weight_bits(other)
     assert bits(model.predict_rows(case.data, precision="bfloat16")) == bits(other.predict_rows(case.data))
-    assert model.evaluate(case.data, case.y, precision="bfloat16") == other.evaluate(case.data, case.y)
+    scores = model.evaluate(case.data, case.y, precision="bfloat16"), other.evaluate(case.data, case.y)
+    np.testing.assert_array_equal(*scores)  # NaN for NaN: large weights overflow
 
 
 @given(cases(crf=True))
