@@ -32,6 +32,7 @@ from bilstm.serving.settings import Settings
 from bilstm.serving.sockets import serve_lines
 from bilstm.serving.store import Served, Store
 from bilstm.serving.streams import LineResponse, Lines, read_options
+from bilstm.tasks import LabelTask
 from bilstm.utils import set_threads
 
 PAGE = Path(__file__).with_name("page.html")
@@ -97,7 +98,8 @@ class Service:
                 found = answers(served.model, question, outputs, alone)
                 return orjson.dumps({"model": served.name, "version": served.version, "sequences": found})
 
-            content = await _called(len(body) < _LARGE and served.batcher.is_quick(values), write)
+            computes = question.options.paths or (isinstance(served.model.task, LabelTask) and served.model.task.spans)
+            content = await _called(len(body) < _LARGE and not computes, write)
             self.count(request, served, len(values), values.total_steps)
             return Response(content, media_type="application/json")
 
