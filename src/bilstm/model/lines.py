@@ -7,6 +7,7 @@ import json
 import re
 import select
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import IO, Any
 
 from bilstm.data.documents import Document, Tagger, row_of
@@ -111,7 +112,7 @@ class LineReader:
     """
 
     def __init__(self, model: TrainedModel, source: str = NAME, *, ordered: bool = True) -> None:
-        self._schema, self._example, self._source, self._ordered = model.schema, example_for(model), source, ordered
+        self._model, self._schema, self._source, self._ordered = model, model.schema, source, ordered
         self._lists = (*model.schema.features, *model.task.columns)  # one of them is a list where a line is a sequence
         self._numeric = [column.name for column in model.schema.numeric]
         self._read_moment = reader(model.schema.reading.time_format)
@@ -120,6 +121,10 @@ class LineReader:
         if self._raw:
             model.schema.token_column()
         self._number = 0
+
+    @cached_property
+    def _example(self) -> str:
+        return example_for(self._model)
 
     def read(self, content: bytes) -> Line | None:
         """The next line; None if it is blank, and no raw text."""

@@ -13,13 +13,14 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response, WebSocket
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import HTTPConnection
 
 from bilstm._version import __version__
-from bilstm.errors import UserError
 from bilstm.ragged import Extent
 from bilstm.serving import descriptions
 from bilstm.serving.answers import answers
+from bilstm.serving.direct import Direct
+from bilstm.serving.errors import ERRORS, answer_to, error_response
 from bilstm.serving.guard import Guard, Places, read_body
 from bilstm.serving.logs import log
 from bilstm.serving.metrics import Metrics
@@ -31,6 +32,7 @@ from bilstm.serving.settings import Settings
 from bilstm.serving.sockets import serve_lines
 from bilstm.serving.store import Served, Store
 from bilstm.serving.streams import LineResponse, Lines, read_options
+from bilstm.tasks import LabelTask
 from bilstm.utils import set_threads
 
 PAGE = Path(__file__).with_name("page.html")
@@ -96,7 +98,8 @@ class Service:
                 found = answers(served.model, question, outputs, alone)
                 return orjson.dumps({"model": served.name, "version": served.version, "sequences": found})
 
-            content = await _called(len(body) < _LARGE and served.batcher.is_quick(values), write)
+            computes = question.options.paths or (isinstance(served.model.task, LabelTask) and served.model.task.spans)
+            content = await _called(len(body) < _LARGE and not computes, write)
             self.count(request, served, len(values), values.total_steps)
             return Response(content, media_type="application/json")
 
@@ -154,8 +157,9 @@ def create_app(settings: Settings) -> Guard:
     _add_labelling(app, service)
     _add_protocol(app, service)
     _add_pages(app, service)
-    guard = Guard(app, settings, service.metrics)
-    guard.names = tuple(service.store.names())
+    names = tuple(service.store.names())
+    guard = Guard(Direct(app, names), settings, service.metrics)
+    guard.names = names
     return guard
 
 
@@ -175,33 +179,19 @@ def _notice_end(stopping: asyncio.Event) -> None:
         signal.signal(number, handle)
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps({"error": message}), status, headers, "application/json")
-
-
 def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(Refusal)
-    async def refused(_: Request, error: Refusal) -> Response:
-        return _error(error.status, error.message, error.headers)
+    for kind in ERRORS:
 
-    @app.exception_handler(UserError)
-    async def mistaken(_: Request, error: UserError) -> Response:
-        return _error(422, str(error))
+        @app.exception_handler(kind)
+        async def failed(_: Request, error: Exception) -> Response:
+            return answer_to(error)
 
     @app.exception_handler(HTTPException)
     async def not_found(request: Request, error: HTTPException) -> Response:
         message = f"there is nothing at {request.url.path}; GET / and /openapi.json say what there is"
         if error.status_code == 405:
             message = f"{request.method} is not possible here"
-        return _error(error.status_code, message, dict(error.headers or {}))
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # which no one receives
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> Response:
-        return _error(500, f"this should not have happened ({type(error).__name__}); please report it")
+        return error_response(error.status_code, message, error.headers)
 
 
 def _add_labelling(app: FastAPI, service: Service) -> None:

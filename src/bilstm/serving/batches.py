@@ -16,8 +16,9 @@ from bilstm.model import TrainedModel
 from bilstm.ragged import Ragged, offsets_of
 from bilstm.tasks import Outputs
 
-# In multiply-adds, of which a core does some ten milliards a second.
-AT_ONCE = 1 << 24  # up to here, waiting for others, or for a thread, takes as long as computing
+# In multiply-adds, of which a core does ten milliards a second, or more.
+AT_ONCE = 1 << 26  # up to here, computing takes as long as a thread waits for its turn while the loop is busy: 5 ms
+_ALONE = 16  # times less: computing takes as long as gathering what others ask
 BATCH = 1 << 32  # of a batch at most
 LONG = 1 << 30  # from here on, a request has a lane of its own
 
@@ -35,7 +36,7 @@ class Batcher:
         self, model: TrainedModel, wait: float = 0.0, notify: Callable[[int], object] = lambda requests: None
     ) -> None:
         self._model, self._notify, self._waits = model, notify, wait > 0
-        self._work = max(1, model.network.count_params())  # multiply-adds of a step, about
+        self._work = max(1, model.network.weights_per_step)  # multiply-adds
         self._short = _Lane(model, self._work, wait, notify)
         self._long = _Lane(model, self._work, 0.0, notify)
 
@@ -47,8 +48,8 @@ class Batcher:
         return await (self._long if values.total_steps * self._work >= LONG else self._short).outputs(values)
 
     def is_quick(self, values: Ragged) -> bool:
-        """Whether a thread would take as long to begin as computing takes."""
-        return values.total_steps * self._work <= AT_ONCE
+        """Whether to wait for others would take as long as computing takes."""
+        return values.total_steps * self._work <= AT_ONCE // _ALONE
 
 
 class _Lane:

@@ -123,10 +123,11 @@ async def read_body(request: Request, most: int) -> bytes:
     Raises:
         Refusal: it is too large, or compressed.
     """
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
+    headers = dict(request.scope["headers"])
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > most:
         raise _too_large(most)
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if headers.get(b"content-encoding", b"identity") != b"identity":
         raise Refusal(415, "compressed bodies are not read: send it as it is")
     chunks, size = [], 0
     async for chunk in request.stream():

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from bilstm.serving.accepting import COUNTS, LOOP, make_counts
 from bilstm.serving.app import create_app
 from bilstm.serving.listening import BACKLOG, address_of, listening
 from bilstm.serving.logs import configuration, log
@@ -21,7 +22,6 @@ from bilstm.serving.settings import Settings
 from bilstm.serving.sockets import Protocol
 from bilstm.serving.store import Store
 
-_ACCEPTED = 16  # connections in a turn of the event loop, of which uvloop accepts one for each listener
 _KEEP_ALIVE = 30  # seconds that a connection may be idle
 
 
@@ -40,12 +40,12 @@ def serve(settings: Settings, announce: Callable[[str, Sequence[str]], object]) 
             app = create_app(settings)
             announce(address, app.names)
             with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when all is done
-                uvicorn.Server(_config(settings, app)).run(_copies(listener))
+                uvicorn.Server(_config(settings, app)).run([listener])
         else:
             announce(address, Store(settings).names())  # so that a mistake is reported here, once
-            with _added_up():
+            with _shared():
                 factory = functools.partial(create_app, settings)
-                Multiprocess(_config(settings, factory, factory=True), _copies(listener)).run()
+                Multiprocess(_config(settings, factory, factory=True), [listener]).run()
     log("ended")
 
 
@@ -56,6 +56,7 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
         workers=settings.workers,
         log_config=configuration(quiet=not settings.log),
         access_log=False,
+        loop=LOOP,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(2 * settings.timeout) + 1,
@@ -66,17 +67,14 @@ def _config(settings: Settings, app: Any, *, factory: bool = False) -> uvicorn.C
     )
 
 
-def _copies(listener: socket.socket) -> list[socket.socket]:
-    """The listener several times: otherwise, new connections wait long while others are busy."""
-    return [listener, *(listener.dup() for _ in range(_ACCEPTED - 1))]
-
-
 @contextlib.contextmanager
-def _added_up() -> Iterator[None]:
-    """A folder in which workers add up what they count."""
-    with tempfile.TemporaryDirectory(prefix="bilstm-metrics-", ignore_cleanup_errors=True) as folder:
-        os.environ[FOLDER] = folder
+def _shared() -> Iterator[None]:
+    """A folder in which workers add up what they count, and tell each other how many connections they have."""
+    with tempfile.TemporaryDirectory(prefix="bilstm-workers-", ignore_cleanup_errors=True) as folder:
+        connections = Path(folder, "connections")
+        make_counts(connections)
+        os.environ |= {FOLDER: folder, COUNTS: str(connections)}
         try:
             yield
         finally:
-            del os.environ[FOLDER]
+            del os.environ[FOLDER], os.environ[COUNTS]
