@@ -70,7 +70,7 @@ def _own(estimate: Estimate, network: Link) -> str:
     if estimate.shares == 1:
         return ""
     if not estimate.measured_link:
-        return "; what gloo itself takes was not measured, since PyTorch is not installed"
+        return "; what gloo itself takes was not measured, for which PyTorch is needed"
     added = estimate.link.latency - network.latency
     slower = estimate.link.second_per_byte > network.second_per_byte
     limit = f", at most {8e-9 / estimate.link.second_per_byte:.3g} Gbit/s" if slower else ""
