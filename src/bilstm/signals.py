@@ -77,7 +77,7 @@ def ended_by_signals() -> Iterator[None]:
     """In the block, signals end the program at once and without a message. It is for waiting in a library that does
     not let Python notice them, where nothing has to be written or removed.
     """
-    own = [number for number in _NUMBERS if signal.getsignal(number) is _stop]  # none in a program of somebody else's
+    own = [number for number in _NUMBERS if signal.getsignal(number) is _stop]  # none in someone else's program
     for number in own:
         signal.signal(number, signal.SIG_DFL)
     try:
