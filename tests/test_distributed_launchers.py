@@ -278,7 +278,8 @@ def test_mpiexec_ends_all_where_one_is_killed(tmp_path: Path) -> None:
         wait_until(lambda: (tmp_path / "kept").exists())
         os.kill(workers_of(running.pid, [])[-1], signal.SIGKILL)
         assert running.wait(240) != 0
-    assert sorted(os.listdir(tmp_path)) == ["alone", "kept", "train.csv"]
+    # mpiexec sends SIGTERM first, at which worker 0 may write the best model so far, as at Ctrl-C.
+    assert {*os.listdir(tmp_path)} - {"model"} == {"alone", "kept", "train.csv"}
     run([*mpiexec(3), *command, *more])
     assert (tmp_path / "model").read_bytes() == expected
 

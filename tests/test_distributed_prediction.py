@@ -78,6 +78,29 @@ def joined(tables: Any) -> pa.Table:
     return pa.Table.from_batches(list(tables))
 
 
+def lake_with_an_empty_file(table: pa.Table, folder: Path, suffix: str) -> Path:
+    """A folder of two files, of which one has columns, but no row, as Spark may write it."""
+    (folder / "lake").mkdir()
+    for name, rows in (("full", table), ("none", table.slice(0, 0))):
+        path = folder / "lake" / f"{name}{suffix}"
+        pq.write_table(rows, path) if suffix == ".parquet" else rows.to_pandas().to_csv(path, index=False)
+    return folder / "lake"
+
+
+def check_empty(folder: Path, suffix: str) -> None:
+    """Predictions for a file without a row have the columns of others, and the manifest names both."""
+    if suffix == ".parquet":
+        full, none = (pq.read_table(folder / f"{name}.parquet") for name in ("full", "none"))
+        assert [(field.name, field.type) for field in none.schema] == [(f.name, f.type) for f in full.schema]
+        assert (full.num_rows > 0, none.num_rows) == (True, 0)
+    else:
+        lines = (folder / "full.csv").read_text().splitlines(keepends=True)
+        assert len(lines) > 1
+        assert (folder / "none.csv").read_text() == lines[0]
+    entries = map(json.loads, (folder / FINISHED).read_text().splitlines())
+    assert [entry["file"] for entry in entries] == [f"full{suffix}", f"none{suffix}"]
+
+
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +180,9 @@ def names(folder: Path) -> Path:
 def test_options(options: Any, flags: list[str], lists: bool, names: Path, tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": np.arange(20).repeat(2), "word": ["Eva", "is"] * 20, "time": np.tile([2, 1], 20)})
     frame = frame.groupby("id", sort=False).agg(list).reset_index() if lists else frame
+    files = lake_with_an_empty_file(arrow(frame), tmp_path, ".parquet")
+    run("predict", names, files, "--out", tmp_path / "out", *flags, "--order", "time")
+    check_empty(tmp_path / "out", ".parquet")
     for more in ({}, {"order": "time"}):
         expected = written(names, arrow(frame), tmp_path, *flags, *(f"--{key}={cell}" for key, cell in more.items()))
         assert expected.num_rows >= len(frame) / 2
@@ -172,6 +198,14 @@ def test_columns_of_other_names(names: Path, tmp_path: Path) -> None:
     flags = ["--sequence", "text", "--features", "token", "--missing", "Lee"]
     predictor = Predictor(names, sequence="text", features=["token"], reading=bilstm.ReadingOptions(missing=["Lee"]))
     check_same(predictor(table), written(names, table, tmp_path, *flags))
+
+
+def test_sequences_without_a_step(names: Path) -> None:
+    """Their lists of predictions are missing, whatever other sequences are in the batch."""
+    table = pa.table({"id": [1, 2, 3], "word": [["Eva", "Lee"], [], ["is"]]})
+    found = Predictor(names)(table)
+    assert found.column("predicted").to_pylist()[1] is None
+    assert pa.concat_tables([Predictor(names)(table.slice(row, 1)) for row in range(3)]).equals(found)
 
 
 def test_types_that_are_only_arrows(names: Path) -> None:
@@ -416,6 +450,32 @@ def test_lakes_of_long_tables(folder: Path, tmp_path: Path) -> None:
         run("predict", model, f"{tmp_path}/lake/*/*.csv", "--out", tmp_path / "out", "--shard", shard)
     assert (tmp_path / "out/x/0.csv").read_text() == (tmp_path / "out/y/0.csv").read_text()
     assert (tmp_path / "out/x/0.csv").read_text().startswith("id,predicted,probability\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout", "suffix"), [case for case in CASES if case.values[2] in (".csv", ".parquet")]
+)
+def test_files_without_a_row(kind: str, layout: str, suffix: str, folder: Path, tmp_path: Path) -> None:
+    """They give files without a row, by any shard, and may be verified; a table alone needs rows."""
+    model, lake = model_of(kind, layout, folder), lake_with_an_empty_file(new_table(kind, layout), tmp_path, suffix)
+    out, more = tmp_path / "out", ["--probabilities"] * (not kind.endswith("quantity"))
+    for shard in ("1/2", "2/2"):
+        run("predict", model, lake, "--out", out, "--shard", shard, *more)
+    run("predict", model, lake, "--out", out, "--verify", 2, *more)
+    with open(out / FINISHED, "ab") as manifest:
+        for number in (1, 2):
+            manifest.write((out / f"{FINISHED}-{number}-of-2").read_bytes())
+    check_empty(out, suffix)
+    alone = run("predict", model, lake / f"none{suffix}", "--out", tmp_path / f"none{suffix}", status=2).output
+    assert alone == f"bilstm: {lake / 'none'}{suffix} is empty: it has no row\n"
+
+
+def test_a_file_without_a_row_or_a_feature(names: Path, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "none.csv").write_text("id,words\n")
+    refused = run("predict", names, tmp_path / "lake", "--out", tmp_path / "out", status=2).output
+    assert "none.csv has no column 'word' (a feature of the model)" in refused
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_what_shards_must_not_do(lake: list[Any], tmp_path: Path) -> None:

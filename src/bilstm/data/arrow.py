@@ -61,7 +61,7 @@ def read_arrow(
         steps, text, long, reading: see `bilstm.data.reading.read_table`.
 
     Raises:
-        UserError: it has no row, two columns of one name, or a type that the database cannot read.
+        UserError: it has two columns of one name, or a type that the database cannot read.
     """
     import duckdb
 

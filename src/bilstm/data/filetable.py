@@ -43,6 +43,18 @@ BLANKS = "' \t'"
 _GROUPED = r"\s*[+-]?([0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?|[0-9]{1,3}([.][0-9]{3})+,[0-9]*)\s*"
 
 
+class NoRowsError(UserError):
+    """A file has columns, but no row.
+
+    Attributes:
+        table: what was read of it.
+    """
+
+    def __init__(self, table: FileTable) -> None:
+        super().__init__(f"{table.label} is empty: it has no row")
+        self.table = table
+
+
 class FileTable(Table):
     """A table that was read from a file, or from several; made by `read_table`.
 
@@ -91,8 +103,6 @@ class FileTable(Table):
         self.connection = connection
         self._profiles: dict[str, Profile] = {}
         self.rows = int(self.query("SELECT count(*) FROM cells")[0][0])
-        if not self.rows:
-            raise UserError(f"{self.label} is empty: it has no row")
         self.kinds: dict[str, Kind] = dict(zip(self.names, self._find_kinds(), strict=True))
 
     def sequences(self, sequence: str | None, order: str | None = None) -> Sequences:
@@ -133,7 +143,8 @@ class FileTable(Table):
 
     def input_rows(self, rows: IndexArray) -> IndexArray:
         """The rows of the input from which some rows come, where each row of the input is a sequence."""
-        found: IndexArray = np.concatenate([self.block("list_row", *block) for block in self.blocks()])[rows]
+        blocks = [self.block("list_row", *block) for block in self.blocks()]
+        found: IndexArray = np.concatenate(blocks)[rows] if blocks else rows
         return found
 
     def place(self, row: int) -> str:

@@ -59,7 +59,7 @@ def unnest(
     for index in chosen:
         _check_lengths(connection, places, names[index], lists[index], length)
     others = [index for index in lists if index not in chosen]
-    agree = ", ".join(f"bool_and(len({lists[index]}) = {length})" for index in others)
+    agree = ", ".join(f"count(*) = 0 OR bool_and(len({lists[index]}) = {length})" for index in others)
     same = connection.execute(f"SELECT {agree} FROM cells").fetchall()[0] if others else ()
     alongside = {*chosen, *(index for index, all_agree in zip(others, same, strict=True) if all_agree)}
     cells = [f"unnest({lists[p]}) AS c{p}" if p in alongside else f"c{p}" for p in range(len(names))]
@@ -139,7 +139,7 @@ def nest(connection: duckdb.DuckDBPyConnection, additions: Mapping[str, str]) ->
     made = ", ".join(f"list(v{index} ORDER BY step) AS v{index}" for index in range(len(additions)))
     create = "CREATE TABLE nested AS"
     at_once = max(1, scratch.BLOCK * count // max(steps, 1))
-    for start in range(0, count, at_once):  # lists that are being made must stay in memory
+    for start in range(0, max(count, 1), at_once):  # lists that are being made must stay in memory
         rows = f"BETWEEN {start} AND {start + at_once - 1}"
         connection.execute(
             f"{create} SELECT v.* EXCLUDE (list_row) FROM (SELECT rowid AS r FROM lists WHERE rowid {rows}) AS l "

@@ -40,7 +40,7 @@ def load_parquet(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -
             ((count,),) = connection.execute(f"{create} SELECT {file.columns(types)} FROM {file.reader}").fetchall()
         create = "INSERT INTO cells"
         lengths.append(int(count))
-        if not count:
+        if not count and len(files) > 1:
             raise UserError(f"{file.path} is empty: it has no row")
     return names, lengths
 

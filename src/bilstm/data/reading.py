@@ -15,7 +15,7 @@ from bilstm.data.annotations import DocumentFile, document_lines, kind_of
 from bilstm.data.conll import SEQUENCE, ConllRows, has_sequence_breaks
 from bilstm.data.database import check_distinct, connect, count_rows, first_line, limit_memory
 from bilstm.data.documents import TOKEN_COLUMNS, TokenColumns
-from bilstm.data.filetable import FileTable
+from bilstm.data.filetable import FileTable, NoRowsError
 from bilstm.data.jsontext import check_json
 from bilstm.data.lines import is_gzip, text_lines
 from bilstm.data.lists import columns_of, present_json, unnest, unnest_texts
@@ -79,6 +79,7 @@ def read_table(
         reading: how a person says that it is to be read; the rest is guessed.
 
     Raises:
+        NoRowsError: the table has columns, but no row.
         UserError: a file is missing, empty, damaged, not in its encoding, not what its name says, or not like the
             others.
     """
@@ -132,7 +133,10 @@ def read_table(
         tagged = tagged or ("tokens", next(name for name in _TAGS if name in lists))
     about: dict[str, Any] = {"tagged": tagged, "documents": words if kind and text is None else None}
     about |= {"lists": lists, "own_sequence": own_sequence, "written": written, "reading": reading}
-    return FileTable(places, connection, table_format, names, **about)
+    table = FileTable(places, connection, table_format, names, **about)
+    if not table.rows:
+        raise NoRowsError(table)
+    return table
 
 
 def _format_to_read(path: Path, reading: ReadingOptions) -> Format:

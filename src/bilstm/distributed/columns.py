@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.types as types
 
 from bilstm.data.writing import Addition, DictionaryColumn
 from bilstm.errors import UserError, listed
-from bilstm.model.predictions import EVENTS, SPANS, PredictionOptions, columns_of
+from bilstm.model.predictions import EVENTS, SPANS, PredictionOptions, empty_columns
 from bilstm.model.trained import TrainedModel
-from bilstm.tasks import LabelTask, Outputs
 
 BATCH = "the batch"  # what messages call a table
 
@@ -72,12 +68,7 @@ def predicted_schema(model: TrainedModel, options: PredictionOptions, columns: p
 
 def _added(model: TrainedModel, options: PredictionOptions) -> dict[str, pa.DataType]:
     """The type of each column of predictions, by its name."""
-    none = np.zeros((0, model.task.outputs), np.float32)
-    labels = np.zeros(0, np.int32) if isinstance(model.task, LabelTask) else None
-    found = columns_of(model.task, dataclasses.replace(options, paths=0), Outputs(none, labels))
-    kinds = {name: _type_of(addition) for name, addition in found.items()}
-    paths = options.names(model.task)[len(kinds) :]
-    return kinds | dict(zip(paths, itertools.cycle((pa.string(), pa.float64())), strict=False))
+    return {name: _type_of(addition) for name, addition in empty_columns(model.task, options).items()}
 
 
 def _type_of(addition: Addition) -> pa.DataType:

@@ -14,7 +14,7 @@ from bilstm._version import __version__
 from bilstm.data import scratch
 from bilstm.data.database import recycle
 from bilstm.data.dataset import Dataset, Observations
-from bilstm.data.filetable import FileTable
+from bilstm.data.filetable import FileTable, NoRowsError
 from bilstm.data.manyfiles import check_names
 from bilstm.data.paths import format_of, has_format
 from bilstm.data.readingoptions import ANNOTATIONS
@@ -153,7 +153,10 @@ class FolderPredictions:
 
     def _predict(self, file: Path, output: Path) -> Dataset:
         """Write predictions for a file, and return what was predicted for."""
-        table = self._model.open(file)
+        try:
+            table = self._model.open(file)
+        except NoRowsError as error:  # as programs write that divide tables: its predictions have no row, either
+            table = error.table
         assert isinstance(table, FileTable)
         check_predictions(table, self._options, self._model, output)
         data = self._model.read(table)

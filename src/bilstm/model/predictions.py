@@ -142,6 +142,8 @@ def predicted_columns(
         outputs: what the network gives for all the data, where that is known.
     """
     task = model.task
+    if not len(data):
+        return empty_columns(task, options, length)
     columns: list[npt.NDArray[Any]] = []
     for group, steps, own in _chunks(model, data, outputs):
         rows = output_rows[group if data.per_sequence else steps]
@@ -160,6 +162,14 @@ def predicted_columns(
 def columns_of(task: Task, options: PredictionOptions, outputs: Outputs) -> dict[str, Addition]:
     """Columns of predictions, by their names, with a row for each row of outputs."""
     return _named(task, options, _values(task, outputs, options))
+
+
+def empty_columns(task: Task, options: PredictionOptions, length: int = 0) -> dict[str, Addition]:
+    """Columns of predictions, by their names, of rows that have none."""
+    labels = np.zeros(0, np.int32) if isinstance(task, LabelTask) else None
+    values = _values(task, Outputs(np.zeros((0, task.outputs), np.float32), labels), options)
+    values += [np.zeros(0, np.int32), np.zeros(0, np.float64)] * options.paths
+    return _named(task, options, [_empty(length, value.dtype) for value in values])
 
 
 def _named(task: Task, options: PredictionOptions, columns: list[npt.NDArray[Any]]) -> dict[str, Addition]:
@@ -358,8 +368,9 @@ def _write_runs(
 ) -> None:
     """Collect the runs in the table's database, which joins them with the cells that name their ends."""
     header, labels, chunks = find_runs(model, data, options)
+    nowhere = np.zeros(0, np.int64)
     create = "CREATE OR REPLACE TABLE runs AS SELECT * FROM additions"
-    for runs in chunks:
+    for runs in chunks or [Runs(nowhere, nowhere, nowhere, nowhere, nowhere, np.zeros(0, np.float64))]:
         columns = {
             "first_row": data.rows[runs.first],
             "last_row": data.rows[runs.last],
