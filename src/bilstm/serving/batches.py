@@ -16,7 +16,7 @@ from bilstm.model import TrainedModel
 from bilstm.ragged import Ragged, offsets_of
 from bilstm.tasks import Outputs
 
-# In multiply-adds, of which a core does ten milliards a second, or more.
+# In multiply-adds, of which a core does ten billion a second, or more.
 AT_ONCE = 1 << 26  # up to here, computing takes as long as a thread waits for its turn while the loop is busy: 5 ms
 _ALONE = 16  # times less: computing takes as long as gathering what others ask
 BATCH = 1 << 32  # of a batch at most
