@@ -70,7 +70,8 @@ def test_less_latency_is_never_slower(size: int, workers: int, latencies: tuple[
 @given(size=SIZES, workers=WORKERS, link=LINKS)
 def test_more_to_exchange_is_never_faster(size: int, workers: int, link: Link) -> None:
     assert link.seconds(size, workers) <= link.seconds(2 * size, workers)
-    assert link.seconds(size, workers) <= link.seconds(size, workers + 1)
+    rounding = 2 * (workers + 1) * link.latency  # parts are whole segments, of which more workers may have fewer
+    assert link.seconds(size, workers) <= link.seconds(size, workers + 1) + rounding
 
 
 @given(size=SIZES, link=LINKS, other=LINKS, workers=WORKERS)
