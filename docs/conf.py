@@ -60,6 +60,7 @@ NAVIGATION = {
         "/benchmarks/speed/NEIGHBORS",
         "/benchmarks/serving/RESULTS",
         "/benchmarks/distributed/TRAINING",
+        "/benchmarks/distributed/SIZES",
         "/benchmarks/distributed/LAKE",
         "/benchmarks/accuracy/TUTORIAL",
     ],
