@@ -550,13 +550,13 @@ def _below(path: Path, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_a_lake_by_ray_and_by_shards_that_are_killed(tmp_path: Path) -> None:
-    """The benchmark of fifty million rows, with as many as take seconds; it checks that all answers are the same."""
+    """The benchmark of fifty million rows, with fewer. Of fewer still, Ray writes all at the end: none is killed."""
     pytest.importorskip("ray")
     program = "from benchmarks.distributed.lake import measure; from pathlib import Path; import sys\n"
-    program += "print(measure(Path(sys.argv[1]), 1_200_000, 24))"
+    program += "print(measure(Path(sys.argv[1]), 6_000_000, 24))"
     said = in_a_process(program, tmp_path)
     assert "killed 1\n" in said
-    assert "1,200,000 rows of list-Parquet in 24 files" in said
+    assert "6,000,000 rows of list-Parquet in 24 files" in said
 
 
 SPARK = """
