@@ -144,7 +144,8 @@ def prepare(python: str, peers: str) -> list[Case]:
             print(f"{peers} has no {module}: left out", file=sys.stderr)
             continue
         if name == "ONNX Runtime":
-            subprocess.run([*ours, "export", "model.safetensors", "--to", "model.onnx"], check=True)
+            export = [sys.executable, "-m", "bilstm", "export", "model.safetensors", "--to", "model.onnx"]
+            subprocess.run(export, check=True)
         else:
             subprocess.run([peers, "-c", _MAKES[name]], check=True)
         commands[name] = [peers, "-c", program]
