@@ -86,9 +86,11 @@ def _processes(quick: bool) -> list[Process]:
     ours, pytorch = Process(OURS, sys.executable), Process("PyTorch", python)
     if quick:
         return [ours, pytorch, Process("ONNX Runtime", python), Process("JAX", python)]
+    processes = [ours, Process(OURS, sys.executable, note=report.ONE_THREAD, environment={"BILSTM_THREADS": "1"})]
+    if "avx512" in ours.greeting["versions"][OURS]:
+        processes.append(Process(OURS, sys.executable, note=report.AVX2, environment={"BILSTM_ENGINE": "avx2"}))
     return [
-        ours,
-        Process(OURS, sys.executable, note=", 1 thread", environment={"BILSTM_THREADS": "1"}),
+        *processes,
         pytorch,
         Process("Keras on TensorFlow", python, environment={"KERAS_BACKEND": "tensorflow"}),
         Process("Keras on JAX", python, environment={"KERAS_BACKEND": "jax"}),

@@ -194,20 +194,20 @@ _LONG = spread(200, 2000, 32)
 _LSTM = {
     case.name: case
     for case in (
-        Case("S1 fit", "train", (10,), 1, 20, 1, 1, batches=1000, target=12),
-        Case("S1 call", "train", (10,), 1, 20, 1, 1, batches=100, target=4, one_call=True, rivals="S1 fit"),
-        Case("S2", "train", (10,) * 32, 1, 20, 1, 1, batches=100, target=7),
-        Case("N1", "train", (500,) * 32, 16, 64, 2, 10, batches=2, target=2.8),
-        Case("N2", "train", _WORDS, 128, 128, 1, 20, batches=8, target=3),
-        Case("N3", "train", _WORDS, 512, 256, 1, 20, batches=4, target=2.2),
-        Case("N4", "train", (800,) * 16, 40, 320, 3, 50, batches=1, target=1.4),
-        Case("L1", "predict", (10,), 1, 20, 1, 1, batches=100, target=6),
-        Case("L2", "predict", (100,), 16, 64, 2, 10, batches=20, target=2.5),
-        Case("L3", "predict", (30,), 512, 256, 1, 20, batches=20, target=1.5),
-        Case("P1", "predict", (500,) * 32, 16, 64, 2, 10, batches=4, target=1.7),
-        Case("P2", "predict", _WORDS, 128, 128, 1, 20, batches=8, target=2.2),
-        Case("P3", "predict", _WORDS, 512, 256, 1, 20, batches=8, target=1.8),
-        Case("X1", "train", _LONG, 16, 64, 1, 10, batches=1, target=20, target_over="packed"),
+        Case("S1 fit", "train", (10,), 1, 20, 1, 1, batches=1000, target=15),
+        Case("S1 call", "train", (10,), 1, 20, 1, 1, batches=100, target=10, one_call=True, rivals="S1 fit"),
+        Case("S2", "train", (10,) * 32, 1, 20, 1, 1, batches=100, target=8),
+        Case("N1", "train", (500,) * 32, 16, 64, 2, 10, batches=2, target=3.5),
+        Case("N2", "train", _WORDS, 128, 128, 1, 20, batches=8, target=3.3),
+        Case("N3", "train", _WORDS, 512, 256, 1, 20, batches=4, target=3.3),
+        Case("N4", "train", (800,) * 16, 40, 320, 3, 50, batches=1, target=1.5),
+        Case("L1", "predict", (10,), 1, 20, 1, 1, batches=100, target=8),
+        Case("L2", "predict", (100,), 16, 64, 2, 10, batches=20, target=2.6),
+        Case("L3", "predict", (30,), 512, 256, 1, 20, batches=20, target=1.6),
+        Case("P1", "predict", (500,) * 32, 16, 64, 2, 10, batches=4, target=1.5),
+        Case("P2", "predict", _WORDS, 128, 128, 1, 20, batches=8, target=2.4),
+        Case("P3", "predict", _WORDS, 512, 256, 1, 20, batches=8, target=2.2),
+        Case("X1", "train", _LONG, 16, 64, 1, 10, batches=1, target=900, target_over="packed"),
     )
 }
 _GRU = ("N1", "N2", "N3", "P1", "P2", "P3")  # the cases that GRUs are measured in, too
