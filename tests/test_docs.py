@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import fsspec
 import pytest
 from click.testing import CliRunner
 
@@ -35,6 +36,7 @@ FENCE = re.compile(r"^[ >]*(```|~~~)", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(bilstm|make|source|eval|pip install|curl|torchrun|mpiexec) ")
 SERVICE = "127.0.0.1:8000"  # which pages say, and the tests replace by a free port
+STORES = ("s3://", "memory://")  # the one that pages say, and the one that tests have in its place
 VERSION = re.compile(r'(?<="version":")[0-9a-f]{12}|(?<="versions":\[")[0-9a-f]{12}|(?<="model_version":")[0-9a-f]{12}')
 NUMBER = re.compile(r"\d+(?:\.\d*)?")
 TOLERANCE = 0.015
@@ -60,7 +62,7 @@ def blocks_of(path: Path) -> list[tuple[int, str, str]]:
 def run_python(path: Path, line: int, content: str, names: dict[str, Any]) -> str:
     """What a block prints. A traceback tells its line in the document."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile("\n" * line + content, str(path), "exec"), names)
+        exec(compile("\n" * line + content.replace(*STORES), str(path), "exec"), names)
     return printed.getvalue()
 
 
@@ -102,11 +104,11 @@ def run_command(typed: str, options: str) -> str:
     if typed.startswith(("torchrun ", "mpiexec ")):  # test_distributed_launchers.py starts several processes
         typed = typed[typed.index("bilstm ") :]
     evaluated = re.fullmatch(r'eval "\$\((.+)\)"', typed)
-    command, _, given = (evaluated[1] if evaluated else typed).partition(" < ")
+    command, _, given = (evaluated[1] if evaluated else typed).replace(*STORES).partition(" < ")
     arguments = shlex.split(command, comments=True)[1:] + shlex.split(options)
     result = CliRunner().invoke(commands, arguments, input=given and Path(given).read_text())
     assert result.exit_code == 0, f"{typed}\n{result.output}"
-    return result.stdout
+    return result.stdout.replace(*reversed(STORES))
 
 
 def run_job(content: str) -> None:
@@ -301,6 +303,8 @@ def check_shards() -> None:
     """Whether the jobs made the same files as one process."""
     expected = {path.relative_to("labelled"): path.read_bytes() for path in Path("labelled").rglob("*.parquet")}
     assert len(expected) == 12
+    system, bucket = fsspec.core.url_to_fs("memory://acme/labelled")
+    assert {path: system.cat_file(f"{bucket}/{path.as_posix()}") for path in expected} == expected
     for folder in ("by-xargs", "by-slurm", "by-pods"):
         assert {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*.parquet")} == expected
 

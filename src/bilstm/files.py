@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import errno
 import os
+import re
 import shutil
 import sys
 import time
@@ -18,6 +19,8 @@ if sys.platform != "win32":
 from bilstm.errors import UserError, suggestion
 
 AnyPath = str | os.PathLike[str]
+NOT_FROM_STORES = "only tables, and models that predict, are read from stores; copy it to this machine"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
 _PATIENCE = (0.0, 0.01, 0.03, 0.1, 0.3)  # seconds between attempts
 _temporaries: dict[Path, int] = {}  # what must be removed, and the process that made it, since a fork has it too
 
@@ -106,6 +109,11 @@ class GrowingFile:
             raise UserError(f"cannot write {self.path}: {reason(error)}") from error
 
 
+def is_address(path: AnyPath) -> bool:
+    """Whether a path is the address of a file in a store, such as `s3://lake/part.parquet`."""
+    return isinstance(path, str) and _ADDRESS.match(path) is not None
+
+
 def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
     """Find out now, before hours of work, whether `path` can be written.
 
@@ -116,6 +124,8 @@ def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = ()) -> None:
     Raises:
         UserError: it cannot, or it is one of the inputs.
     """
+    if is_address(path):
+        raise UserError(f"cannot write {path}: only predictions are written to stores; name a file on this machine")
     try:
         target = _target(path)
         if target.is_dir():
@@ -166,7 +176,9 @@ def check_readable(path: AnyPath) -> None:
     Raises:
         UserError: it is missing (the message names a file with a similar name), a folder, empty, or no ordinary file.
     """
-    path = Path(path)
+    if is_address(path):
+        raise UserError(f"cannot read {path}: {NOT_FROM_STORES}")
+    path = path if isinstance(path, Path) else Path(path)
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder: give the name of a file")

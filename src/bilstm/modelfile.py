@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from bilstm._version import __version__
 from bilstm.errors import ModelFileError, UserError, shown
-from bilstm.files import AnyPath, check_writable, reason, replacing
+from bilstm.files import NOT_FROM_STORES, AnyPath, check_writable, is_address, reason, replacing
 
 __all__ = [
     "FORMAT",
@@ -126,6 +126,8 @@ def read_model(path: AnyPath) -> tuple[Tensors, dict[str, Any]]:
 
 def _check_outside(path: AnyPath) -> None:
     """Say what the file is when it is not safetensors at all, which the library's own messages do not."""
+    if is_address(path):
+        raise ModelFileError(f"cannot read {path}: {NOT_FROM_STORES}")
     try:
         if os.path.isdir(path):
             raise ModelFileError(f"{path} is a folder, not a model file")

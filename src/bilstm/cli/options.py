@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -446,11 +445,9 @@ def one_or_several(paths: Sequence[Any]) -> Any:
 
 def as_data(paths: Sequence[str]) -> Any:
     """Paths as functions take them that take texts, too: a `Path`, several as a list, or None."""
-    from bilstm.data.paths import check_local
+    from bilstm.data.stores import as_path
 
-    for path in paths:
-        check_local(path)
-    return one_or_several([Path(path) for path in paths])
+    return one_or_several([as_path(path) for path in paths])
 
 
 def files_of(paths: Sequence[str], reading: Mapping[str, Any]) -> list[str]:
@@ -554,9 +551,11 @@ def check_apart(named: Iterable[tuple[str, str]]) -> None:
     Args:
         named: what each file is, and its path.
     """
+    from bilstm.data.stores import identity
+
     seen: dict[str, str] = {}
     for what, path in named:
-        real = os.path.realpath(path)
+        real = identity(path)
         if real in seen:
             both = f"one {what} and another" if seen[real] == what else f"{seen[real]} and {what}"
             raise UserError(f"{both} are the same file, {path}: give each its own sequences")

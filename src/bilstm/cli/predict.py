@@ -208,11 +208,13 @@ def predict(
 
 def _is_folder(out: str, tables: Sequence[str]) -> bool:
     """Whether predictions for each file go into a folder: one that is there, or is named so."""
-    from bilstm.data.paths import stands_for_files
+    from bilstm.data.paths import is_folder, stands_for_files
+    from bilstm.files import is_address
 
     several = len(tables) > 1 or any(map(stands_for_files, tables))
-    named = out.endswith(("/", os.sep)) or (several and not os.path.splitext(out)[1] and not os.path.isfile(out))
-    return out != "-" and (os.path.isdir(out) or named)
+    is_file = not is_address(out) and os.path.isfile(out)
+    named = out.endswith(("/", os.sep)) or (several and not os.path.splitext(out)[1] and not is_file)
+    return out != "-" and (named or is_folder(out))
 
 
 def _check_output(inputs: Sequence[str], out: str, force: bool, *, streamed: bool) -> None:
@@ -269,6 +271,7 @@ def _finished(folder: str, progress: Progress, shard: Shard | None) -> str:
 def _predict_table(model: TrainedModel, tables: Sequence[str], options: PredictionOptions, out: str) -> list[str]:
     from bilstm.data import scratch
     from bilstm.data.filetable import FileTable
+    from bilstm.data.stores import as_path, writing
     from bilstm.model.predictions import check_predictions, write_predictions
     from bilstm.ragged import Extent
     from bilstm.wording import prediction
@@ -279,7 +282,8 @@ def _predict_table(model: TrainedModel, tables: Sequence[str], options: Predicti
     path = str(scratch.folder(source) / f"predictions.{ending}") if out == "-" else out
     check_predictions(source, options, model, path)
     data = model.read(source)
-    write_predictions(model, source, data, options, path)
+    with writing(as_path(path)) as file:
+        write_predictions(model, source, data, options, file)
     if out == "-":
         with open(path, "rb") as file:
             while chunk := file.read(_CHUNK):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bilstm.data.stores import StoredPath, as_path, identity
 from bilstm.data.table import Format
 from bilstm.errors import UserError
-from bilstm.files import AnyPath, reason
+from bilstm.files import AnyPath, is_address, reason
 
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -27,7 +28,6 @@ SUFFIXES: dict[str, Format] = {
     ".conllu": "conll",
     ".txt": "conll",
 }
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")  # of a store such as S3's
 KNOWN = ".csv, .tsv, .parquet, .ndjson, .jsonl or .conll"
 
 
@@ -60,16 +60,17 @@ def table_files(data: AnyPath | Iterable[AnyPath], *, any_name: bool = False) ->
 
     Args:
         data: a file, a folder, which stands for the tables in it, or a pattern such as `recordings/*.csv`, in which
-            `**` stands for any folders; or some of these, in order. The files of a folder or a pattern are in natural
-            order: `walk9` comes before `walk10`.
+            `**` stands for any folders; or some of these, in order. All may be in a store, such as `s3://lake/*.csv`.
+            The files of a folder or a pattern are in natural order: `walk9` comes before `walk10`.
         any_name: whether a folder's files may have names without a known ending.
 
     Raises:
         UserError: there is no such file, or one is named twice.
     """
     if isinstance(data, (str, os.PathLike)):
-        files = _expanded(data, any_name)
-        return ([Path(data)], False) if files is None else (files, True)
+        path = as_path(data)
+        files = _expanded(path, any_name)
+        return ([path], False) if files is None else (list(files), True)
     return list(placed_files(data, any_name=any_name)), True
 
 
@@ -87,14 +88,13 @@ def placed_files(data: Iterable[AnyPath], *, any_name: bool = False) -> dict[Pat
     """
     found: dict[Path, Path] = {}
     seen = set[str]()
-    for each in data:
+    for each in map(as_path, data):
         files = _expanded(each, any_name)
-        top = Path(each) if os.path.isdir(each) else _above_pattern(each)
-        for path in [Path(each)] if files is None else files:
-            if (real := os.path.realpath(path)) in seen:
+        for path, below in ({each: Path(each.name)} if files is None else files).items():
+            if (real := identity(path)) in seen:
                 raise UserError(f"{path} is named twice: name each file once")
             seen.add(real)
-            found[path] = Path(path.name) if files is None else path.relative_to(top)
+            found[path] = below
     return found
 
 
@@ -104,38 +104,39 @@ def check_outside(folder: AnyPath, data: Iterable[AnyPath]) -> None:
     Raises:
         UserError: it is such a folder.
     """
-    check_local(folder)
-    for each in data:
-        if "**" not in Path(each).parts or not stands_for_files(each) or os.path.isdir(each):
+    for each in map(as_path, data):
+        if "**" not in each.parts or not stands_for_files(each) or is_folder(each):
             continue
-        top = os.path.realpath(_above_pattern(each))
-        if Path(os.path.realpath(folder)).is_relative_to(top):
+        top, inside = identity(_above_pattern(each)), identity(folder)
+        if inside == top or inside.startswith(top.rstrip("/" + os.sep) + ("/" if is_address(top) else os.sep)):
             raise UserError(f"cannot write into {folder}: {each} means files there, too; give a folder outside of it")
 
 
-def _above_pattern(path: AnyPath) -> Path:
+def _above_pattern(path: Path) -> Path:
     """The folders that a pattern names before those that vary."""
-    parts = Path(path).parts
-    fixed = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return Path(*parts[:fixed])
+    if isinstance(path, StoredPath):
+        parts = path.address.split("/")
+        return StoredPath("/".join(parts[: _fixed(parts)]))
+    return Path(*path.parts[: _fixed(path.parts)])
 
 
-def check_local(path: AnyPath) -> None:
-    """Refuse an address such as `s3://lake/part.parquet`.
+def _fixed(parts: Sequence[str]) -> int:
+    """How many parts come before the first that stands for several names."""
+    return next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
 
-    Raises:
-        UserError: it is one.
-    """
-    if _ADDRESS.match(os.fspath(path)):
-        raise UserError(
-            f"{path} is not on a file system of this machine: mount the store or copy the files; Ray, Spark and Dask "
-            f"read stores themselves, and pass tables to bilstm.distributed.Predictor"
-        )
+
+def is_folder(path: AnyPath) -> bool:
+    """Whether there is such a folder. A name in a store that ends as a table's is not asked for."""
+    path = as_path(path)
+    return not has_format(path) and path.is_dir() if isinstance(path, StoredPath) else os.path.isdir(path)
 
 
 def stands_for_files(path: AnyPath) -> bool:
     """Whether a path is that of a folder, or a pattern."""
-    return os.path.isdir(path) or (glob.has_magic(os.fspath(path)) and not os.path.lexists(path))
+    path = as_path(path)
+    if isinstance(path, StoredPath):
+        return glob.has_magic(path.address) or is_folder(path)
+    return os.path.isdir(path) or (glob.has_magic(str(path)) and not os.path.lexists(path))
 
 
 def are_paths(data: Any, *, texts: bool = False) -> bool:
@@ -149,28 +150,27 @@ def are_paths(data: Any, *, texts: bool = False) -> bool:
     if all(isinstance(each, os.PathLike) for each in data):
         return True
     return not texts and all(
-        isinstance(each, str) and (os.path.isfile(each) or stands_for_files(each) or has_format(each)) for each in data
+        isinstance(each, str)
+        and (is_address(each) or os.path.isfile(each) or stands_for_files(each) or has_format(each))
+        for each in data
     )
 
 
 def natural_key(path: AnyPath) -> list[tuple[int, int, str]]:
     """What sorts paths as people do, digits as the numbers they are."""
-    parts = re.split(r"([0-9]+)", os.fspath(path))
+    parts = re.split(r"([0-9]+)", str(path))
     return [(1, int(part), part) if index % 2 else (0, 0, part) for index, part in enumerate(parts)]
 
 
-def _expanded(path: AnyPath, any_name: bool) -> list[Path] | None:
-    """The files of a folder or a pattern, in natural order; None for any other path."""
-    check_local(path)
+def _expanded(path: Path, any_name: bool) -> dict[Path, Path] | None:
+    """The files of a folder or a pattern, in natural order, each with its path below the folders that the pattern
+    names; None for any other path."""
     if not stands_for_files(path):
         return None
-    folder = os.path.isdir(path)
+    folder = is_folder(path)
+    top = path if folder else _above_pattern(path)
     try:
-        names = (
-            [os.path.join(path, name) for name in os.listdir(path) if not name.startswith(".")]
-            if folder
-            else glob.glob(os.fspath(path), recursive=True)
-        )
+        names = _below(path, top, folder)
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from None
     # What cannot be read is kept: a message names it.
@@ -178,10 +178,21 @@ def _expanded(path: AnyPath, any_name: bool) -> list[Path] | None:
     files = [
         name
         for name in names
-        if not os.path.isdir(name)
-        and (any_name or not folder or (has_format(name) and not name.lower().endswith((".json", ".json.gz"))))
+        if any_name or not folder or (has_format(name) and not name.lower().endswith((".json", ".json.gz")))
     ]
     if not files:
         what = f"the folder {path} has no file whose name ends in {KNOWN}" if folder else f"no file matches {path}"
         raise UserError(what)
-    return [Path(name) for name in sorted(files, key=natural_key)]
+    return {top / name: Path(name) for name in sorted(files, key=natural_key)}
+
+
+def _below(path: Path, top: Path, folder: bool) -> list[str]:
+    """The files of a folder or a pattern, by their paths below it."""
+    if isinstance(path, StoredPath):
+        assert isinstance(top, StoredPath)
+        return top.below("" if folder else path.address.removeprefix(top.address).lstrip("/"))
+    if folder:
+        names = [name for name in os.listdir(path) if not name.startswith(".")]
+    else:
+        names = [str(Path(name).relative_to(top)) for name in glob.glob(str(path), recursive=True)]
+    return [name for name in names if not os.path.isdir(top / name)]

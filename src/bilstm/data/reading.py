@@ -35,6 +35,7 @@ from bilstm.data.paths import format_of
 from bilstm.data.places import Places, Source
 from bilstm.data.plaincsv import load_plain
 from bilstm.data.readingoptions import ANNOTATIONS, PLAIN, ReadingOptions
+from bilstm.data.stores import as_path, fetch
 from bilstm.data.table import Format
 from bilstm.data.textfiles import CsvRows, JsonLines
 from bilstm.data.texts import TextColumn
@@ -83,8 +84,9 @@ def read_table(
         UserError: a file is missing, empty, damaged, not in its encoding, not what its name says, or not like the
             others.
     """
-    paths = [Path(path)] if isinstance(path, (str, os.PathLike)) else [Path(each) for each in path]
+    paths = [as_path(each) for each in ([path] if isinstance(path, (str, os.PathLike)) else path)]
     formats = {each: _format_to_read(each, reading) for each in paths}
+    fetch(paths)
     for each in paths:
         check_readable(each)
     formats, guessed = _with_words(formats, reading)
@@ -188,7 +190,7 @@ def column_names(path: AnyPath) -> list[str]:
     Raises:
         UserError: the file cannot be read as what its name says.
     """
-    path = Path(path)
+    path = as_path(path)
     table_format = format_of(path)
     if table_format == "parquet":
         return ParquetFile(connect(), path).names

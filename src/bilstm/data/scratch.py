@@ -83,6 +83,7 @@ def unicode_path(path: Path, owner: object) -> Path:
         path: the file, which need not exist if its own name is in UTF-8.
         owner: the path is good as long as this exists.
     """
+    path = Path(os.fspath(path))  # of a file in a store that of its copy
     if _is_unicode(str(path.absolute())):
         return path
     target = path.parent if _is_unicode(path.name) else path

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bilstm.data.arrow import ArrowTarget, read_arrow
 from bilstm.data.database import recycle, use_threads
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
+from bilstm.data.stores import StoredPath, as_path
 from bilstm.errors import UserError
 from bilstm.files import AnyPath, digest
 from bilstm.model.predictions import PredictionOptions, write_predictions
@@ -39,7 +40,7 @@ class Predictor:
     bit.
 
     Args:
-        path: the model's file, which all workers must be able to read.
+        path: the model's file, on a disk or in a store, which all workers must be able to read.
         sequence, order, features: names of columns, where they differ from training's; see `TrainedModel.adapted`.
         reading: as which data cells are read, where that differs from training's.
         probabilities: whether to add a column for each label with its probability.
@@ -78,8 +79,9 @@ class Predictor:
             probabilities=probabilities, top=top, paths=paths, events=events, background=background, spans=spans
         )
         self._precision, self._threads = precision, threads
-        self.path = os.path.abspath(path)
-        self._digest = digest(self.path)
+        file = as_path(path)
+        self.path = file.address if isinstance(file, StoredPath) else os.path.abspath(file)
+        self._digest = digest(file)
         self.__setstate__({})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -198,7 +200,7 @@ class Predictor:
 @functools.lru_cache(maxsize=4)
 def _load(path: str, contents: str) -> TrainedModel:
     """The model of a file, one for all that predicts in this process."""
-    if digest(path) != contents:
+    if digest(as_path(path)) != contents:
         raise UserError(
             f"{path} is not the model that the predictor was made with: it was replaced since, or this machine has "
             f"another one there"

@@ -18,6 +18,7 @@ from bilstm.data.filetable import FileTable, NoRowsError
 from bilstm.data.manyfiles import check_names
 from bilstm.data.paths import format_of, has_format
 from bilstm.data.readingoptions import ANNOTATIONS
+from bilstm.data.stores import StoredPath, as_path, exists, identity, in_turn, release, writing
 from bilstm.errors import UserError, counted
 from bilstm.files import AnyPath, check_writable, digest, reason
 from bilstm.model.manifest import Manifest
@@ -53,7 +54,7 @@ class FolderPredictions:
         model: the model, as it reads the files.
         path: the model's file.
         files: the files to predict for, each with its name in the folder, which may be one in folders of its own.
-        folder: where predictions are written. It is made if it is not there.
+        folder: where predictions are written, on this machine or in a store. It is made if it is not there.
         options: what predictions consist of.
         shard: which of the files to predict for, such as (2, 8): the second of each eight. Processes that have one
             each may run at the same time.
@@ -82,14 +83,14 @@ class FolderPredictions:
         resume: bool = False,
         force: bool = False,
     ) -> None:
-        self._model, self._options, self.folder = model, options, Path(folder)
+        self._model, self._options, self.folder = model, options, as_path(folder)
         self._outputs = {file: self.folder / name.with_name(self._name(file)) for file, name in files.items()}
         check_names(files, "their predictions", lambda file: str(self._outputs[file]))
         part = ""
         if shard is not None:
             part = f"-{shard[0]}-of-{shard[1]}"
             self._outputs = dict(list(self._outputs.items())[shard[0] - 1 :: shard[1]])
-        about = {"model_sha256": digest(path), "duckdb": _version_of_duckdb()}
+        about = {"model_sha256": digest(as_path(path)), "duckdb": _version_of_duckdb()}
         identity = _identity(model, about["model_sha256"], options)
         self._manifest = Manifest(self.folder, identity, about, part=part, resume=resume or shard is not None)
         self._check_folder(path)
@@ -105,17 +106,21 @@ class FolderPredictions:
         for file, output in self._outputs.items():
             if self._manifest.is_finished(file, output):
                 self.progress.skipped += 1
-                continue
-            left.append(file)
-            if os.path.lexists(output):
-                check_predictions_path(output, force=self._force)
+            else:
+                left.append(file)
+                if exists(output):
+                    check_predictions_path(output, force=self._force)
+            for each in (file, output):  # which may have been fetched to find that out
+                release(each)
         _make(self.folder, parents=False)
-        for file in left:
+        for file in in_turn(left):
             output = self._outputs[file]
             _make(output.parent)
             contents = digest(file)
-            data = self._predict(file, output)
+            with writing(output) as path:
+                data = self._predict(file, path)
             self._manifest.add(file, contents, output)
+            release(output)
             self.progress.written += 1
             self.progress.extent.add(data.values.lengths)
             self.progress.observations.add(data.observations)
@@ -144,7 +149,10 @@ class FolderPredictions:
             )
         names = {file: os.fsencode(self._manifest.name(output)) for file, output in self._outputs.items()}
         sample = sorted(entries, key=lambda file: hashlib.sha256(names[file]).digest())[:count]
-        differences = {self._outputs[file]: self._difference(file, entries[file] or {}) for file in sample}
+        differences = {}
+        for file in in_turn(sample):
+            differences[self._outputs[file]] = self._difference(file, entries[file] or {})
+            release(self._outputs[file])
         problems = [f"{output} {problem}" for output, problem in differences.items() if problem]
         if problems:
             of_them = f"{counted(len(problems), 'file')} of {len(sample):,}"
@@ -191,16 +199,20 @@ class FolderPredictions:
         return file.name if own is not None else f"{file.name}.{reading.format}"
 
     def _check_folder(self, model: AnyPath) -> None:
-        inputs = {os.path.realpath(path): path for path in (model, *self._outputs)}
+        inputs = {identity(path): path for path in (model, *self._outputs)}
         for output in self._outputs.values():
-            if (other := inputs.get(os.path.realpath(output))) is not None:
+            if (other := inputs.get(identity(output))) is not None:
                 raise UserError(f"cannot write {output}: {other} is being read; give another folder")
+        if isinstance(self.folder, StoredPath):
+            return
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"cannot write into {self.folder}: it is not a folder")
         check_writable(self._manifest.path if self.folder.exists() else self.folder)
 
 
 def _make(folder: Path, *, parents: bool = True) -> None:
+    if isinstance(folder, StoredPath):  # which makes folders with their files
+        return
     try:
         folder.mkdir(parents=parents, exist_ok=True)
     except OSError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bilstm.data.stores import StoredPath, growing
 from bilstm.errors import UserError
-from bilstm.files import GrowingFile, digest, reason
+from bilstm.files import digest, reason
 
 FINISHED = ".bilstm-finished"  # the file in a folder of predictions; those of shards have names that begin so
 
@@ -31,11 +33,11 @@ class Manifest:
     def __init__(self, folder: Path, identity: str, about: dict[str, str], *, part: str = "", resume: bool) -> None:
         self._folder, self._identity, self._about = folder, identity, about
         self.path = folder / f"{FINISHED}{part}"
-        self._file = GrowingFile(self.path)
+        self._file = growing(self.path)
         self._file.begun = resume  # others may append to it at the same time
         self._entries: dict[str, list[dict[str, Any]]] = {}
         self._torn = False  # whether the last line was cut off
-        for path in sorted(folder.glob(f"{FINISHED}*")) if resume else ():
+        for path in sorted(_files(folder)) if resume else ():
             try:
                 content = path.read_bytes()
             except OSError as error:
@@ -58,9 +60,17 @@ class Manifest:
         return None
 
     def is_finished(self, source: Path, output: Path) -> bool:
-        """Whether the predictions for a file are there, and what they would be now."""
+        """Whether the predictions for a file are there, and what they would be now.
+
+        A file in a store is not fetched for this if the store tells whether it is the one that was read.
+        """
         entry = self.entry(output)
-        return entry is not None and entry.get("input_sha256") == digest(source)
+        if entry is None:
+            return False
+        state = source.state() if isinstance(source, StoredPath) else None
+        if state is not None and entry.get("input_state") == state:
+            return True
+        return entry.get("input_sha256") == digest(source)
 
     def add(self, source: Path, contents: str, output: Path) -> None:
         """Note that predictions have been written.
@@ -72,17 +82,30 @@ class Manifest:
         """
         entry: dict[str, Any] = {"file": self.name(output), "sha256": digest(output)}
         entry |= {"input": str(source), "input_sha256": contents, **self._about}
+        if isinstance(source, StoredPath):
+            entry["input_state"] = source.state()
         entry |= {"by": self._identity, "state": _state(output)}
         self._file.add(b"\n" * self._torn + json.dumps(entry).encode() + b"\n")
         self._torn = False
 
     def name(self, output: Path) -> str:
         """What a file of predictions is called in the folder."""
+        if isinstance(self._folder, StoredPath):
+            return str(output).removeprefix(str(self._folder)).lstrip("/")
         return output.relative_to(self._folder).as_posix()
 
 
-def _state(path: Path) -> list[int] | None:
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder that say what is finished."""
+    if isinstance(folder, StoredPath):
+        return [folder / name for name in folder.below(f"{FINISHED}*")]
+    return list(folder.glob(f"{FINISHED}*"))
+
+
+def _state(path: Path) -> Sequence[int | str] | None:
     """What changes with a file's content."""
+    if isinstance(path, StoredPath):
+        return path.state()
     try:
         status = path.stat()
     except OSError:

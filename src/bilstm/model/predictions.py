@@ -20,6 +20,7 @@ from bilstm.data.marked import FORMS
 from bilstm.data.names import literal
 from bilstm.data.paths import format_of
 from bilstm.data.reading import column_names
+from bilstm.data.stores import StoredPath, as_path, exists, identity
 from bilstm.data.table import Format
 from bilstm.data.writing import (
     Addition,
@@ -285,20 +286,24 @@ def check_predictions_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), for
     Raises:
         UserError: the file cannot be written, or exists, is not empty and does not hold predictions.
     """
-    check_writable(path, inputs=inputs)
-    if not force:
-        check_replaceable(path, "a file of predictions", _holds_predictions)
+    target = as_path(path)
+    if not isinstance(target, StoredPath):
+        check_writable(path, inputs=inputs)
+    elif target.address in map(identity, inputs):
+        raise UserError(f"cannot write {path}: it is being read; give another name")
+    if not force and exists(target):
+        check_replaceable(target, "a file of predictions", _holds_predictions)
 
 
 def _holds_predictions(path: AnyPath) -> bool:
     if format_of(path) == "conll":  # without names: its last column is a probability, a quantity, or 0 or 1
-        rows = ConllRows(Path(path))
+        rows = ConllRows(as_path(path))
         last = next(iter(rows))[-1]
         if rows.universal:
             return re.search(r"(^|[|])predicted(_\w+)?=", last) is not None
         return re.fullmatch(r"-?[0-9.]+(e[+-]?[0-9]+)?", last) is not None
     if format_of(path) == "ndjson" and is_array(path):
-        _, first = next(json_objects(Path(path)))
+        _, first = next(json_objects(as_path(path)))
         return first.keys() == {"data", "predictions"}
     names = column_names(path)
     return tuple(names) in (EVENTS, SPANS, ANNOTATED) or any(re.match("predicted(_|$)", name) for name in names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 from bilstm.data.schema import Schema
@@ -58,7 +57,7 @@ def read_parts(path: AnyPath) -> Parts:
         ModelFileError: the file is not a trained model; the message says why.
     """
     tensors, header = read_model(path)
-    name = os.fspath(path)
+    name = str(path)
     if header.get("kind") == "checkpoint":
         raise ModelFileError(f"{name} holds an unfinished training, not a model: finish it with --resume first")
     if header.get("kind") == "tagger":

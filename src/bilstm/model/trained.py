@@ -19,6 +19,7 @@ from bilstm.data.memory import MemoryTable
 from bilstm.data.readingoptions import PLAIN, ReadingOptions
 from bilstm.data.schema import Schema
 from bilstm.data.sources import open_for, open_labels
+from bilstm.data.stores import as_path, fetch
 from bilstm.data.table import Table
 from bilstm.engine.network import Paths
 from bilstm.errors import UserError, counted
@@ -389,10 +390,16 @@ class TrainedModel:
     def load(cls, path: AnyPath) -> TrainedModel:
         """Read what `save`, `bilstm train` or an estimator's `save` wrote. Never runs code from the file.
 
+        Args:
+            path: the file, which may be in a store, such as `s3://models/tagger.model`.
+
         Raises:
             ModelFileError: the file is not a trained model; the message says why.
+            UserError: a store does not give it.
         """
-        parts = read_parts(path)
+        file = as_path(path)
+        fetch([file])
+        parts = read_parts(file)
         alone = parts.task.with_output("softmax")
         baseline = cls(parts.schema, alone, *parts.baseline) if parts.baseline else None
         return cls(parts.schema, parts.task, parts.network, parts.training, baseline)
