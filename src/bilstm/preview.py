@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -60,7 +59,7 @@ def inspect_table(
     rows = range(min(table.rows, _ROWS))
     return {
         "file": table.label,
-        "files": [os.fspath(each) for each in table.places.paths],
+        "files": [str(each) for each in table.places.paths],
         "format": table.format,
         "size": size_of(table),
         "rows": table.rows,

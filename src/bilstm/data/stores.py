@@ -12,12 +12,9 @@ import os
 import posixpath
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from bilstm.data import scratch
 from bilstm.errors import UserError
@@ -175,6 +172,9 @@ def as_path(path: AnyPath) -> Path:
     if not is_address(text):
         return Path(text)
     if text.startswith("file://"):
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
         return Path(url2pathname(urlsplit(text).path))
     return StoredPath(text)
 
@@ -206,6 +206,8 @@ def fetch(paths: Iterable[Path]) -> None:
     if len(stored) < 2:
         list(map(os.fspath, stored))
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(os.fspath, stored))
 
@@ -216,6 +218,8 @@ def in_turn(paths: Sequence[Path]) -> Iterator[Path]:
     Raises:
         UserError: one cannot be read.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         ahead = None
         for path, following in zip_longest(paths, paths[1:]):

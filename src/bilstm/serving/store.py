@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bilstm.data.spelling import WHOLE
 from bilstm.errors import ModelFileError, UserError, suggestion
+from bilstm.files import is_address
 from bilstm.inspection import describe_columns
 from bilstm.model import TrainedModel
 from bilstm.serving.batches import Batcher
@@ -173,6 +174,8 @@ def _named(models: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
     names: dict[str, str] = {}
     for each in models:
         name, equals, rest = each.partition("=")
+        if is_address(address := rest if equals and is_address(rest) else each):
+            raise UserError(f"cannot read {address}: models that are served are on this machine; copy it there")
         path = Path(rest if equals and not Path(each).exists() else each)
         name = name if path != Path(each) else path.resolve().name if path.is_dir() else path.stem
         if not re.fullmatch(r"[\w.-]+", name):
