@@ -49,7 +49,7 @@ NAVIGATION = {
         "/benchmarks/speed/RESULTS",
         "/benchmarks/speed/TORCH",
         "/benchmarks/speed/CONVERT",
-        "/benchmarks/speed/GRU",
+        "/benchmarks/speed/CHARACTERS",
         "/benchmarks/speed/CRF",
         "/benchmarks/speed/C",
         "/benchmarks/speed/TAGGERS",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 PAGES = {
-    "GRU": "GRUs",
     "CRF": "the CRF, beside pytorch-crf",
     "CHARACTERS": "characters, sequences within sequences, beside PyTorch",
     "TORCH": "a PyTorch training loop with our layers in it",
