@@ -20,7 +20,7 @@ from bilstm.distributed.links import IDEAL, SEGMENT, Link, fitted, own_link
 from bilstm.distributed.summary import amount, duration, summary, verdict
 from bilstm.errors import UserError
 from bilstm.layers import LSTM, Dense
-from bilstm.model.training import column_options, prepare_data
+from bilstm.model.opening import column_options, prepare_data
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.training.loop import LoopOptions, train_model

@@ -28,7 +28,8 @@ from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError, UserError
 from bilstm.layers import LSTM, BatchNormalization, Dense
 from bilstm.model import training as model_training
-from bilstm.model.training import column_options, prepare_data, train_prepared
+from bilstm.model.opening import column_options, prepare_data
+from bilstm.model.training import train_prepared
 from bilstm.models import Sequential
 from bilstm.models.fitting import FitData
 from bilstm.ragged import Ragged

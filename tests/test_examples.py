@@ -21,7 +21,8 @@ from bilstm.errors import ModelFileError
 from bilstm.estimators import SequenceTagger
 from bilstm.model import TrainedModel
 from bilstm.model.examples import MOST, Example, find_examples
-from bilstm.model.training import column_options, prepare_data, train_prepared
+from bilstm.model.opening import column_options, prepare_data
+from bilstm.model.training import train_prepared
 from bilstm.modelfile import read_model, write_model
 
 pytestmark = pytest.mark.fast

@@ -24,9 +24,9 @@ from bilstm.data.sources import open_table
 from bilstm.data.table import Table
 from bilstm.data.writing import write_table
 from bilstm.errors import UserError
+from bilstm.model.opening import column_options, open_data
 from bilstm.model.predictions import check_predictions_path
 from bilstm.model.prepare import Prepared, prepare
-from bilstm.model.training import column_options, open_data
 from bilstm.tasks import LabelTask
 
 pytestmark = pytest.mark.fast

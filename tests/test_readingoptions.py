@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import bilstm
 from bilstm.cli import commands
-from bilstm.cli.options import reading_flags, reading_options
+from bilstm.cli.inputs import reading_options
+from bilstm.cli.options import reading_flags
 from bilstm.data.reading import read_table
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.errors import ModelFileError, UserError

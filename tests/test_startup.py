@@ -26,7 +26,13 @@ HEAVY = (
     "multiprocessing",
 )
 ROOMS = ("training", "report", "plots", "compare", "estimators", "bridges", "serving", "demo", "torch")
-TRAINING = ("bilstm.model.training", "bilstm.model.prepare", "bilstm.model.tagging", "bilstm.metrics.calibration")
+TRAINING = (
+    "bilstm.model.training",
+    "bilstm.model.opening",
+    "bilstm.model.prepare",
+    "bilstm.model.tagging",
+    "bilstm.metrics.calibration",
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,7 @@ def test_what_reads_no_model(folder: Path, command: str) -> None:
     }
     others = {name for name in modules if name.startswith("bilstm.cli.")}
     if command != "--help":
-        assert others <= {"bilstm.cli.configuration", "bilstm.cli.options", "bilstm.cli.predict"}
+        assert others <= {"bilstm.cli.configuration", "bilstm.cli.inputs", "bilstm.cli.options", "bilstm.cli.predict"}
 
 
 def test_predictions_of_a_table(folder: Path) -> None:

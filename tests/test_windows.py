@@ -187,7 +187,7 @@ def test_several_recordings(folder: Path, tmp_path: Path, window: int | None) ->
 def test_a_resumed_training_ends_alike(tmp_path: Path) -> None:
     """In an epoch of windows that overlap."""
     from bilstm.model.columns import ColumnOptions
-    from bilstm.model.training import prepare_data
+    from bilstm.model.opening import prepare_data
 
     options = bilstm.TrainingOptions(**SMALL | {"epochs": 3}, window=20, stride=7)
     prepared = prepare_data(recording(), ColumnOptions(None, ("state",), "time"), options)

@@ -21,7 +21,8 @@ from bilstm.data.schema import Schema
 from bilstm.data.wordvectors import files_of_features, fit_vectors
 from bilstm.errors import ModelFileError, UserError
 from bilstm.model import TrainedModel
-from bilstm.model.training import column_options, prepare_data, train_prepared
+from bilstm.model.opening import column_options, prepare_data
+from bilstm.model.training import train_prepared
 from bilstm.training.checkpoints import Checkpoint
 from bilstm.training.options import TrainingOptions
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.datasets import DATASETS, DataSet
+from bilstm.model.calibrating import calibrate
 from bilstm.model.evaluation import evaluate
+from bilstm.model.opening import column_options, prepare_data
 from bilstm.model.trained import TrainedModel
-from bilstm.model.training import calibrate, column_options, prepare_data
 from bilstm.models.fitting import FitData
 from bilstm.training.loop import train_model
 from bilstm.training.options import TrainingOptions

@@ -18,9 +18,9 @@ from benchmarks.accuracy.twin import TwinModel
 from benchmarks.speed.taggers.packed import Encoded, Network, collate, decode, emissions_of, train_step
 from bilstm.metrics.spans import span_report
 from bilstm.model.network import depth, embedding_dimension
+from bilstm.model.opening import column_options, prepare_data
 from bilstm.model.tagging import choose_output
 from bilstm.model.trained import TrainedModel
-from bilstm.model.training import column_options, prepare_data
 from bilstm.models.fitting import FitData
 from bilstm.ragged import IndexArray, Ragged
 from bilstm.tasks import LabelTask

@@ -22,11 +22,10 @@ from benchmarks.speed import machine
 
 _STEPS = 200  # of a sequence
 _COLUMNS = ["--sequence", "id", "--order", "time", "--label", "state"]
-_STAGES: dict[
-    str, list[tuple[str, str | None, str]]
-] = {  # what is measured in a process: stage -> module, class, method
-    "reading": [("bilstm.data.sources", None, "open_table"), ("bilstm.model.training", None, "open_data")],
-    "encoding": [("bilstm.model.trained", "TrainedModel", "read"), ("bilstm.model.training", None, "prepare")],
+# What is measured in a process: stage -> module, class, function.
+_STAGES: dict[str, list[tuple[str, str | None, str]]] = {
+    "reading": [("bilstm.data.sources", None, "open_table"), ("bilstm.model.opening", None, "open_data")],
+    "encoding": [("bilstm.model.trained", "TrainedModel", "read"), ("bilstm.model.opening", None, "prepare")],
     "engine": [
         ("bilstm.engine.network", "Network", method) for method in ("train", "evaluate", "predict", "decode", "average")
     ],

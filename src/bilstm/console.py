@@ -188,6 +188,12 @@ def _print(text: str, *, err: bool = False) -> None:
             _discard_output()
 
 
+def say(lines: Sequence[str], quiet: bool, *, err: bool = False) -> None:
+    """Print lines unless the command is quiet; on standard error where standard output is for data."""
+    for line in () if quiet else lines:
+        echo(line, err=err)
+
+
 def echo_json(data: Any) -> None:
     """Print data as JSON on several lines; what `printable` would replace becomes an escape of JSON's."""
     text = json.dumps(data, ensure_ascii=False, indent=2)

@@ -16,8 +16,8 @@ from bilstm.data.sources import open_for
 from bilstm.layers import from_json, to_json
 from bilstm.model.datasets import read_dataset
 from bilstm.model.network import build_network
+from bilstm.model.opening import column_options, prepare_data
 from bilstm.model.tagging import choose_output
-from bilstm.model.training import column_options, prepare_data
 from bilstm.models import Sequential
 from bilstm.tasks import LabelTask
 from bilstm.training.options import TrainingOptions

@@ -7,9 +7,9 @@ from pathlib import Path
 from benchmarks.speed.taggers.base import BATCH, Options, Pass, Tagger
 from bilstm import __version__, utils
 from bilstm.model.network import build_network
+from bilstm.model.opening import column_options, prepare_data
 from bilstm.model.tagging import choose_output
 from bilstm.model.trained import TrainedModel
-from bilstm.model.training import column_options, prepare_data
 from bilstm.models.fitting import FitData
 from bilstm.tasks import LabelTask
 from bilstm.training.loop import train_model

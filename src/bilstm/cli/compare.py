@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bilstm.cli.inputs import as_data, check_apart, column_arguments, files_of, one_or_several, use_threads
 from bilstm.cli.options import (
     CLASS_WEIGHT,
     COUNT,
@@ -15,17 +16,10 @@ from bilstm.cli.options import (
     TABLES,
     VALID,
     WholeNumber,
-    as_data,
-    check_apart,
-    column_arguments,
     column_flags,
-    files_of,
-    one_or_several,
-    say,
     training_flags,
-    use_threads,
 )
-from bilstm.console import echo_json, fail, saying_if_stopped, stop_status
+from bilstm.console import echo_json, fail, say, saying_if_stopped, stop_status
 from bilstm.progress import Progress
 
 

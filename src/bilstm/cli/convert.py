@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bilstm.cli.options import FILE, say
+from bilstm.cli.options import FILE
+from bilstm.console import say
 
 if TYPE_CHECKING:
     from bilstm.bridges.source import SourceFile

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bilstm.cli.inputs import check_sets_apart, one_or_several, prepare_tables, training_options, use_threads
 from bilstm.cli.options import (
     CALIBRATE,
     CLASS_WEIGHT,
@@ -16,16 +17,10 @@ from bilstm.cli.options import (
     TABLES,
     VALID,
     WholeNumber,
-    check_sets_apart,
     column_flags,
-    one_or_several,
-    prepare_tables,
-    say,
     training_flags,
-    training_options,
-    use_threads,
 )
-from bilstm.console import echo_json
+from bilstm.console import echo_json, say
 
 
 @click.command(short_help="Estimate how long training takes on 1, 2, 4 … machines.")

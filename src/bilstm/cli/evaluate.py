@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bilstm.cli.inputs import as_data, files_of, one_or_several, open_model, use_threads
 from bilstm.cli.options import (
     COUNT,
     FILE,
@@ -13,17 +14,11 @@ from bilstm.cli.options import (
     TABLES,
     LookAheads,
     WholeNumber,
-    as_data,
     column_option,
-    files_of,
     model_columns,
-    one_or_several,
-    open_model,
     precision_option,
-    say,
-    use_threads,
 )
-from bilstm.console import echo_json
+from bilstm.console import echo_json, say
 
 if TYPE_CHECKING:
     from pathlib import Path

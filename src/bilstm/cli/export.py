@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilstm.cli.options import FILE, say
+from bilstm.cli.options import FILE
+from bilstm.console import say
 
 if TYPE_CHECKING:
     from bilstm.model import TrainedModel

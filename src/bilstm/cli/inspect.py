@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from bilstm.cli.options import FILE, as_data, column_option, reading_flags, reading_options, say
-from bilstm.console import echo_json
+from bilstm.cli.inputs import as_data, reading_options
+from bilstm.cli.options import FILE, column_option, reading_flags
+from bilstm.console import echo_json, say
 
 
 @click.command(short_help="Describe a MODEL, or a TABLE as it would be read.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bilstm.cli.inputs import as_data, files_of, open_model, use_threads
 from bilstm.cli.options import (
     COUNT,
     FILE,
@@ -16,15 +17,10 @@ from bilstm.cli.options import (
     LookAheadSteps,
     ShardOf,
     WholeNumber,
-    as_data,
-    files_of,
     model_columns,
-    open_model,
     precision_option,
-    say,
-    use_threads,
 )
-from bilstm.console import echo, fail, highlighting, output_is_closed, stop_status, write_output
+from bilstm.console import echo, fail, highlighting, output_is_closed, say, stop_status, write_output
 from bilstm.errors import UserError, counted
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from bilstm.cli.options import COUNT, FILE, POSITIVE, Number, WholeNumber, precision_option, say
+from bilstm.cli.options import COUNT, FILE, POSITIVE, Number, WholeNumber, precision_option
+from bilstm.console import say
 from bilstm.errors import UserError
 
 

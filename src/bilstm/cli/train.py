@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bilstm.cli.inputs import check_sets_apart, files_of, prepare_tables, training_options, use_threads
 from bilstm.cli.options import (
     CALIBRATE,
     CLASS_WEIGHT,
@@ -16,16 +17,10 @@ from bilstm.cli.options import (
     TABLES,
     VALID,
     WholeNumber,
-    check_sets_apart,
     column_flags,
-    files_of,
-    prepare_tables,
-    say,
     training_flags,
-    training_options,
-    use_threads,
 )
-from bilstm.console import echo, fail, saying_if_stopped, speak_as, stop_status
+from bilstm.console import echo, fail, say, saying_if_stopped, speak_as, stop_status
 from bilstm.errors import UserError
 from bilstm.progress import Progress
 

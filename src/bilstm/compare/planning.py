@@ -19,9 +19,9 @@ from bilstm.model.columns import ColumnOptions
 from bilstm.model.datasets import read_dataset, without_unseen
 from bilstm.model.holdout import ONE_SEQUENCE, advice_for
 from bilstm.model.network import check_options, network_size
+from bilstm.model.opening import column_options, open_data
 from bilstm.model.prepare import Prepared, prepare
 from bilstm.model.tagging import choose_output, task_to_learn, with_output
-from bilstm.model.training import column_options, open_data
 from bilstm.training.options import TrainingOptions
 
 TEST_SPLIT = 0.2

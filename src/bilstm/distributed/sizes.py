@@ -15,8 +15,9 @@ from bilstm.data.dataset import Dataset
 from bilstm.distributed.links import IDEAL, Link, own_link
 from bilstm.errors import UserError, suggestion
 from bilstm.model.columns import ColumnOptions
+from bilstm.model.opening import column_options, prepare_data
 from bilstm.model.prepare import Prepared
-from bilstm.model.training import column_options, network_and_data, prepare_data
+from bilstm.model.training import network_and_data
 from bilstm.models import Sequential
 from bilstm.models.calls import chunks
 from bilstm.models.decoding import decodes, predict_paths

@@ -10,18 +10,10 @@ import numpy as np
 
 from bilstm.errors import UserError, shown
 from bilstm.model.lines import NAME, Line, order_columns
+from bilstm.model.linetables import check_new_names, located, read_lines, table_of
 from bilstm.model.live import Answers
 from bilstm.model.predictions import PredictionOptions, columns_of
-from bilstm.model.streaming import (
-    LineStream,
-    as_lists,
-    check_new_names,
-    divided,
-    extended,
-    located,
-    read_lines,
-    table_of,
-)
+from bilstm.model.streaming import LineStream, as_lists, divided, extended
 from bilstm.model.trained import TrainedModel
 from bilstm.models.lookahead import LookAhead
 from bilstm.ragged import Ragged

@@ -7,30 +7,22 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from bilstm.arguments import check_choice, check_count
 from bilstm.data.dataset import Dataset
-from bilstm.data.manyfiles import FILE
 from bilstm.data.readingoptions import ReadingOptions
 from bilstm.data.schema import Schema
-from bilstm.data.sources import open_labels, open_table
-from bilstm.data.table import Table
-from bilstm.data.texts import TextColumn
 from bilstm.data.wordvectors import VectorFiles
 from bilstm.engine.plans import Targets
 from bilstm.errors import DivergedError, UserError, suggestion
-from bilstm.metrics import calibration_error, find_temperature, log_loss, with_temperature
-from bilstm.metrics.calibration import losses
-from bilstm.model.columns import ColumnOptions
+from bilstm.model.calibrating import calibrate
 from bilstm.model.examples import find_examples
 from bilstm.model.fingerprint import fingerprint
 from bilstm.model.network import build_network, check_options, constrained
-from bilstm.model.prepare import Prepared, prepare
+from bilstm.model.opening import column_options, prepare_data
+from bilstm.model.prepare import Prepared
 from bilstm.model.tagging import Output, choose_output
 from bilstm.model.trained import TrainedModel
 from bilstm.models import Sequential
-from bilstm.models.decoding import decodes
 from bilstm.models.fitting import FitData
 from bilstm.progress import reporting
 from bilstm.ragged import FloatArray
@@ -42,10 +34,6 @@ from bilstm.training.communicator import ALONE, TIMEOUT, Communicator
 from bilstm.training.loop import Progress, TrainingInterrupted, train_model
 from bilstm.training.options import TrainingOptions
 from bilstm.training.workers import MOST_WORKERS, train_on_workers
-
-# A validation set from which a temperature can be found.
-_FEWEST_ROWS, _FEWEST_SEQUENCES = 100, 5
-_MOST = 1 << 22  # outputs that are looked at
 
 
 class ModelInterrupted(TrainingInterrupted):
@@ -209,109 +197,6 @@ def check_names(function: Callable[..., Any], options: Mapping[str, Any]) -> Non
         if name not in fields:
             known = (set(inspect.signature(function).parameters) - {"options"}) | fields.keys()
             raise TypeError(f"{function.__name__}() has no argument {name!r}.{suggestion(name, sorted(known))}")
-
-
-def column_options(
-    *,
-    label: Any = None,
-    text: str | None = None,
-    tokens: str | None = None,
-    task: str | None = None,
-    reading: ReadingOptions | Mapping[str, Any] | None = None,
-    **columns: Any,
-) -> ColumnOptions:
-    """What a person says about the columns: see `train`.
-
-    Raises:
-        UserError: a value is impossible or has no effect.
-    """
-    from bilstm.data.tokens import RULES
-    from bilstm.tasks import KINDS
-
-    names = (label,) if isinstance(label, str) else tuple(label or ())
-    check_choice("training", "task", task, (None, *KINDS))
-    check_choice("training", "tokens", tokens, (None, *RULES))
-    options = ReadingOptions.of(reading)
-    if tokens is not None:
-        options = dataclasses.replace(options, tokens=tokens)
-    divided = None if text is None else TextColumn(text, options.tokens or "words")
-    options.check_order(columns.get("order"))
-    return ColumnOptions(label=names, text=divided, task=task, reading=options, **columns)
-
-
-def prepare_data(
-    data: Any,
-    columns: ColumnOptions,
-    options: TrainingOptions,
-    *,
-    labels: Any = None,
-    valid: Any = None,
-    valid_labels: Any = None,
-) -> Prepared:
-    """Read the data and decide what is what: see `train` and `prepare`."""
-    if valid_labels is not None and valid is None:
-        raise UserError("valid_labels are the labels of a validation table: name that as well, with --valid (valid=…)")
-    table, columns = open_data(data, columns)
-    steps = open_data(valid, columns, table)[0] if valid is not None else None
-    tables = [
-        None if each is None else open_labels(each, "labels", columns.sequence, columns.reading)
-        for each in (labels, valid_labels)
-    ]
-    return prepare(
-        table,
-        columns,
-        labels=tables[0],
-        valid=steps,
-        valid_labels=tables[1],
-        validation_split=options.validation_split,
-        window=options.window,
-        characters=options.characters,
-        seed=options.seed,
-    )
-
-
-def open_data(data: Any, columns: ColumnOptions, like: Table | None = None) -> tuple[Table, ColumnOptions]:
-    """Read the data; and the options with `a,b` as two columns, unless the table has one of this name.
-
-    Args:
-        like: the table that the model is trained on, where that is another one.
-    """
-    steps = [part for name in (*columns.label, *(columns.features or ())) for part in (name, *name.split(","))]
-    table = open_table(
-        data,
-        label="data",
-        steps=steps,
-        conll_columns=like.conll_columns if like else None,
-        text=columns.text,
-        sequence=columns.sequence or (FILE if like is not None and like.own_sequence == FILE else None),
-        reading=columns.reading,
-    )
-    _check_reading(table, columns)
-
-    def names(typed: Any) -> tuple[str, ...]:
-        parts = ([name] if name in table.names else name.split(",") for name in typed)
-        return tuple(name.strip() for part in parts for name in part if name.strip())
-
-    features = None if columns.features is None else names(columns.features)
-    categorical, drop = names(columns.categorical), names(columns.drop)
-    return table, dataclasses.replace(
-        columns, label=names(columns.label), features=features, categorical=categorical, drop=drop
-    )
-
-
-def _check_reading(table: Table, columns: ColumnOptions) -> None:
-    """Refuse reading options that have no effect on a table.
-
-    Raises:
-        UserError: there is one.
-    """
-    reading = columns.reading
-    reading.check_used({reading.format if table.documents and reading.format else table.format}, table.label)
-    if reading.tokens and columns.text is None and table.tagged is None and table.format != "conll":
-        raise UserError("tokens say what the steps of a text are: name its column with --text (text='…')")
-    for name in ("span_scheme", "misaligned") if table.documents is None else ():
-        if name in reading.said:
-            raise UserError(f"--{name.replace('_', '-')} ({name}) is for annotated texts, which {table.label} has not")
 
 
 def train_prepared(
@@ -492,49 +377,6 @@ def _examples(prepared: Prepared) -> dict[str, Any]:
     """What the record says of them."""
     found = find_examples(prepared)
     return {"examples": found} if found else {}
-
-
-def calibrate(model: TrainedModel, validation: Dataset | None, requested: bool | None) -> dict[str, float] | None:
-    """Scale a model's probabilities by the temperature that fits the validation set best.
-
-    After Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks" (2017). The weights of the last
-    layer are divided by the temperature, so that predictions cost nothing more; which label is the likeliest does not
-    change.
-
-    Args:
-        requested: whether to; None: if the validation set is large enough, and its log loss falls by more than chance
-            explains: by one standard error over its groups or sequences. A `CRF` has no temperature.
-
-    Returns:
-        The "temperature" and what it did on the validation set: "log_loss_before", "log_loss",
-        "calibration_error_before" and "calibration_error"; None where nothing was scaled.
-    """
-    task = model.task
-    if requested is False or validation is None or task.what == "quantity" or decodes(model.network):
-        return None
-    sample = validation.part(slice(0, max(1, int(np.searchsorted(validation.row_offsets, _MOST // task.outputs)))))
-    labelled = task.labelled(sample.known)
-    if not labelled.any() or (not requested and (labelled.sum() < _FEWEST_ROWS or len(sample) < _FEWEST_SEQUENCES)):
-        return None
-    truth, outputs = sample.known[labelled], model.outputs(sample.values).values[labelled]
-    several = not isinstance(task, LabelTask)
-    temperature = find_temperature(truth, outputs, several=several)
-    scaled = with_temperature(outputs, temperature, several=several)
-    if not requested:
-        units = np.arange(len(sample)) if sample.groups is None else np.unique(sample.groups, return_inverse=True)[1]
-        of_rows = np.repeat(units, np.diff(sample.row_offsets))[labelled]
-        gains = losses(truth, outputs) - losses(truth, scaled)
-        sums = np.bincount(of_rows, gains.sum(axis=1) if several else gains)
-        if sums.sum() <= np.sqrt(len(sums)) * sums.std():
-            return None
-    figures: dict[str, float] = {"temperature": temperature}
-    for name, rows in (("_before", outputs), ("", scaled)):
-        # Rounded: the last bits of logarithms differ between processors, and must not make another file.
-        figures[f"log_loss{name}"] = round(log_loss(truth, rows, several=several), 5)
-        figures[f"calibration_error{name}"] = round(calibration_error(truth, rows, several=several), 5)
-    weights = model.network.get_weights()
-    model.network.set_weights([*weights[:-2], *(weight / np.float32(temperature) for weight in weights[-2:])])
-    return figures
 
 
 def _facts(schema: Schema, task: Task, vectors: Mapping[str, FloatArray]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from bilstm.data.jsontext import json_constant
 from bilstm.errors import UserError, counted, listed, shown, suggestion
 from bilstm.model import TrainedModel
 from bilstm.model.lines import Line, LineReader, order_columns
+from bilstm.model.linetables import read_lines
 from bilstm.model.predictions import PredictionOptions
-from bilstm.model.streaming import read_lines
 from bilstm.serving.refusals import Refusal, too_large
 from bilstm.serving.texts import starts_of, text_column
 
