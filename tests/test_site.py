@@ -1,6 +1,6 @@
 """The site in docs/: every page can be reached, every link leads somewhere, and all public names are in the reference.
 
-`make docs` checks most of this, too, but needs Sphinx; these tests need nothing.
+`make docs` checks most of this, too, but needs Sphinx; these tests need nothing, but for the last.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import re
 import runpy
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -134,3 +136,14 @@ def test_the_kinds_of_tasks_are_documented() -> None:
     assert sorted(described) == sorted(KINDS)
     fronts = (DOCS / "python.md").read_text(encoding="utf-8")
     assert all(f"`{kind}` |" in fronts for kind in KINDS)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    for package in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(package)
+    options = ["--quiet", "--fresh-env", "--fail-on-warning", "--keep-going", "--conf-dir", "docs"]
+    places = ["--doctree-dir", str(tmp_path / "trees"), ".", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "sphinx", *options, *places]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (ran.returncode, ran.stderr) == (0, "")

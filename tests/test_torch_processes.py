@@ -142,6 +142,6 @@ print(with_pytorchs_threads(500))
 def test_a_large_call_ends_pytorchs_idle_threads_and_a_small_one_does_not() -> None:
     if "OpenMP" not in torch.__config__.parallel_info():
         pytest.skip("PyTorch uses another library than OpenMP")
-    assert openmp._pause is not None
+    assert openmp._pause() is not None
     printed = subprocess.run([sys.executable, "-c", IDLE_THREADS], check=True, capture_output=True, text=True).stdout
     assert printed.split() == ["0", "1", "0"]

@@ -71,7 +71,7 @@ class Estimate:
 
     @property
     def gradient_bytes(self) -> int:
-        """What each worker adds to the others' in a training step: a float64 number for each weight."""
+        """Bytes that each worker adds to those of the others in a training step, a float64 value for each weight."""
         return 8 * self.parameters
 
     def exchange(self, workers: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
 
 import torch
@@ -13,16 +14,14 @@ _SOFT = 1  # omp_pause_soft: threads end, settings stay
 _WORTH_IT = 10_000_000  # multiply-adds of a call that takes far longer than it does to start the threads again
 
 
-def _find_pause() -> Callable[[int], int] | None:
+@functools.cache
+def _pause() -> Callable[[int], int] | None:
     """OpenMP 5's function, of the library that PyTorch uses; None where it uses another or an older one."""
     try:
         pause: Callable[[int], int] = ctypes.CDLL(torch._C.__file__).omp_pause_resource_all
     except (AttributeError, OSError):
         return None
     return pause
-
-
-_pause = _find_pause()
 
 
 def free_cpus(work: int) -> None:
@@ -34,5 +33,5 @@ def free_cpus(work: int) -> None:
     Args:
         work: multiply-adds of the call that follows.
     """
-    if _pause and work >= _WORTH_IT and utils.threads() > 1 and torch.get_num_threads() > 1:
-        _pause(_SOFT)
+    if work >= _WORTH_IT and utils.threads() > 1 and torch.get_num_threads() > 1 and (pause := _pause()):
+        pause(_SOFT)
