@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bilstm.signals import Stopped, heard, held, ignore_signals, stop_on_signals
+from bilstm.signals import Stopped, ended_by_signals, heard, held, ignore_signals, stop_on_signals
 
 pytestmark = [pytest.mark.fast, pytest.mark.skipif(os.name != "posix", reason="signals")]
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if os.name == "posix" else []
@@ -161,3 +162,15 @@ except Stopped as stopped:
 """
     ran = subprocess.run([sys.executable, "-c", script, where], capture_output=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (status, b"", b"")
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_that_a_library_has_caught_does_not_let_the_program_wait(number: int) -> None:
+    """As some do while they are imported: a launcher would wait for this worker, and this one for one that is lost."""
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(number)
+    waited = []
+    with pytest.raises(Stopped) as caught, ended_by_signals():
+        waited.append(1)
+    assert (caught.value.number, waited) == (number, [])
+    assert signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN)

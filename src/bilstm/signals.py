@@ -76,11 +76,17 @@ class heard:  # noqa: N801
 def ended_by_signals() -> Iterator[None]:
     """In the block, signals end the program at once and without a message. It is for waiting in a library that does
     not let Python notice them, where nothing has to be written or removed.
+
+    Raises:
+        Stopped: a signal came before. It has been raised already, but some libraries catch whatever is raised while
+            they are imported, and go on.
     """
     own = [number for number in _NUMBERS if signal.getsignal(number) is _stop]  # none in someone else's program
     for number in own:
         signal.signal(number, signal.SIG_DFL)
     try:
+        if own and Stopped.received:
+            raise Stopped.received
         yield
     finally:
         for number in own:
