@@ -79,7 +79,7 @@ def ended_by_signals() -> Iterator[None]:
 
     Raises:
         Stopped: a signal came before. It has been raised already, but some libraries catch whatever is raised while
-            they are imported, and go on.
+            they are imported, and continue.
     """
     own = [number for number in _NUMBERS if signal.getsignal(number) is _stop]  # none in someone else's program
     for number in own:
