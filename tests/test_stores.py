@@ -154,6 +154,15 @@ def test_a_file_address_is_a_path(folder: Path) -> None:
     assert type(as_path(path.as_uri())) is type(path)
 
 
+@pytest.mark.parametrize("folder_out", [False, True])
+def test_an_address_of_this_machine_as_the_output(folder_out: bool, folder: Path, tmp_path: Path) -> None:
+    table, out = (folder / "lake" / "a" / "part-0.parquet").as_uri(), tmp_path / "out" / "part-0.parquet"
+    out.parent.mkdir()
+    run("predict", folder / "model", table, "--out", (out.parent if folder_out else out).as_uri(), "--quiet")
+    run("predict", folder / "model", folder / "lake/a/part-0.parquet", "--out", tmp_path / "x.parquet", "--quiet")
+    assert out.read_bytes() == (tmp_path / "x.parquet").read_bytes()
+
+
 def test_a_stored_path_is_called_by_its_address(store: MemoryFileSystem) -> None:
     path = StoredPath(f"{TOP}/lake/a/part-0.parquet")
     assert (str(path), f"{path}", repr(path)) == (path.address, path.address, f"StoredPath({path.address!r})")
@@ -307,6 +316,15 @@ def test_messages(store: MemoryFileSystem, folder: Path, tmp_path: Path, monkeyp
     output = run("predict", model, one, "--out", out, status=2).output
     assert f"{one} is in a store: reading it needs fsspec, pip install 'bilstm[stores]', or mount the store" in output
     assert not out.exists()
+
+
+def test_a_place_that_a_store_has_not(store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise FileNotFoundError("the specified bucket does not exist")
+
+    monkeypatch.setattr(store, "put_file", refuse, raising=False)
+    with pytest.raises(UserError, match=f"^cannot write {TOP}/new: the store has no such place"):
+        half_written(StoredPath(f"{TOP}/new"))
 
 
 def test_what_a_store_raises_is_a_message(store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,10 @@ class StoredPath(_LocalPath):
         try:
             yield _system(self.address)
         except FileNotFoundError:
-            raise UserError(f"there is no file {self.address}") from None
+            missing = f"there is no file {self.address}"
+            if doing == "write":
+                missing = f"cannot write {self.address}: the store has no such place, such as a bucket of this name"
+            raise UserError(missing) from None
         except (UserError, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -161,11 +164,7 @@ class StoredPath(_LocalPath):
 
 
 def as_path(path: AnyPath) -> Path:
-    """A path on this machine or in a store. `file:///lake/part.csv` is one on this machine.
-
-    Raises:
-        UserError: an address is no valid one.
-    """
+    """A path on this machine or in a store. `file:///lake/part.csv` is one on this machine."""
     if isinstance(path, StoredPath):
         return path
     text = os.fspath(path)

@@ -13,8 +13,6 @@ from bilstm.tasks import LabelTask
 
 # A validation set from which a temperature can be found.
 _FEWEST_ROWS, _FEWEST_SEQUENCES = 100, 5
-
-
 _MOST = 1 << 22  # outputs that are looked at
 
 

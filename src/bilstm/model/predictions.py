@@ -288,7 +288,7 @@ def check_predictions_path(path: AnyPath, *, inputs: Sequence[AnyPath] = (), for
     """
     target = as_path(path)
     if not isinstance(target, StoredPath):
-        check_writable(path, inputs=inputs)
+        check_writable(target, inputs=inputs)
     elif target.address in map(identity, inputs):
         raise UserError(f"cannot write {path}: it is being read; give another name")
     if not force and exists(target):
